@@ -1,0 +1,156 @@
+package eplb
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// Policy names the algorithm.
+type Policy int
+
+const (
+	// Optimal searches replica counts and placement together and proves a bound.
+	Optimal Policy = iota
+	// DeepSeek is the published algorithm (github.com/deepseek-ai/EPLB,
+	// rebalance_experts): the same maps for the same loads, ties and float32
+	// arithmetic included. It may put an expert twice on one GPU. It wants
+	// slots that GPUs, and GPUs that nodes, share evenly, and knows neither
+	// speeds nor GPUs out of service.
+	DeepSeek
+)
+
+// String returns the policy's name on the wire.
+func (p Policy) String() string { return name([]string{"optimal", "deepseek"}, int(p)) }
+
+// Locality says whether groups of experts stay together on a node.
+type Locality int
+
+const (
+	// Auto is ByGroup where the groups can be shared evenly by the nodes, and
+	// Free elsewhere.
+	Auto Locality = iota
+	// ByGroup keeps every group on one node, as many groups on each node, but
+	// for OffNodeReplicas. Group-limited routing then sends a token to few nodes.
+	ByGroup
+	// Free lets any replica live anywhere.
+	Free
+)
+
+// String returns the locality's name on the wire.
+func (l Locality) String() string { return name([]string{"auto", "groups", "none"}, int(l)) }
+
+// Dispatch says how an expert's tokens are shared among its replicas.
+type Dispatch int
+
+const (
+	// Even splits an expert's tokens evenly over its replicas.
+	Even Dispatch = iota
+	// Split lets the engine split them per batch as it likes, so replicas are
+	// placed such that a split can even the GPUs out. Imbalance and LowerBound
+	// are then those of the best split of the given loads.
+	Split
+)
+
+// String returns the dispatch's name on the wire.
+func (d Dispatch) String() string { return name([]string{"even", "split"}, int(d)) }
+
+// Status says how an answer ended.
+type Status int
+
+const (
+	// Feasible: the best plan found; a better one may exist, none below LowerBound.
+	Feasible Status = iota
+	// Proved: the plan meets its lower bound, so none is better.
+	Proved
+	// Stopped: the context ended the search; this is the best plan so far.
+	Stopped
+)
+
+// String returns the status's name on the wire.
+func (s Status) String() string { return name([]string{"feasible", "optimal", "stopped"}, int(s)) }
+
+func name(names []string, i int) string {
+	if i < 0 || i >= len(names) {
+		return fmt.Sprint(i)
+	}
+	return names[i]
+}
+
+// Problem is what is to be placed where.
+type Problem struct {
+	// Loads is the expected load of each expert, [layers][experts].
+	Loads placement.Loads
+	// Replicas is the number of slots a layer, over all GPUs, those out of
+	// service included. GPUs share them so that counts differ by at most one,
+	// the first GPUs having the larger share.
+	Replicas int
+	// Groups of equally many consecutive experts; 0 = 1, no groups.
+	Groups int
+	// Topology is the GPUs, their nodes and their speeds.
+	Topology placement.Topology
+}
+
+// Options choose the algorithm; the zero value is the documented default.
+type Options struct {
+	Policy   Policy
+	Locality Locality
+	// OffNodeReplicas is how many replicas a layer may live outside their
+	// group's node; only with groups. 0 = none.
+	OffNodeReplicas int
+	Dispatch        Dispatch
+	// Tolerance ends a layer's search once its imbalance is within this
+	// fraction of its lower bound. 0 = 0.0002; negative = search on until
+	// nothing improves.
+	Tolerance float64
+	// Workers is how many goroutines share the layers; 0 = GOMAXPROCS, 1 = none
+	// beyond the caller's. The result does not depend on it.
+	Workers int
+}
+
+// Layer is how one layer of a result fares.
+type Layer struct {
+	// Imbalance is the largest load/speed of a GPU in service divided by total
+	// load / total speed; 1 for a layer without load.
+	Imbalance float64
+	// LowerBound is proved: no placement of this layer's loads under the same
+	// constraints has a smaller Imbalance.
+	LowerBound float64
+	Status     Status
+}
+
+// LocalityPrice is what keeping groups on their nodes costs.
+type LocalityPrice struct {
+	// Home is the node of each group, [layers][groups].
+	Home [][]int
+	// FreeImbalance is each layer's imbalance without the constraint, [layers].
+	FreeImbalance []float64
+	// OffNodeReplicas and OffNodeShare count, a layer, the replicas outside
+	// their group's node and the share of the load that they serve.
+	OffNodeReplicas []int
+	OffNodeShare    []float64
+}
+
+// Result is a plan.
+type Result struct {
+	Placement placement.Placement
+	Layers    []Layer
+	// Locality is set where groups were kept on nodes.
+	Locality *LocalityPrice
+}
+
+// Plan computes a placement of p.Replicas replicas of p.Loads' experts.
+//
+// The input is not changed. Bad input is a *placement.Error wrapping ErrShape,
+// ErrValue or ErrFit. If ctx ends, every layer still has a valid plan, the best
+// found so far, with Status Stopped; that is not an error.
+func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
+	if err := validate(&p, &o); err != nil {
+		return Result{}, err
+	}
+	if o.Policy == DeepSeek {
+		return planDeepSeek(&p), nil
+	}
+	return planOptimal(ctx, &p, &o), nil
+}

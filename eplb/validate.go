@@ -1,0 +1,103 @@
+package eplb
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/moelb/moelb/placement"
+)
+
+func errorf(kind error, field string, format string, args ...any) error {
+	return &placement.Error{Field: field, Layer: -1, Index: -1, Kind: kind, Detail: fmt.Sprintf(format, args...)}
+}
+
+// validate checks p and o and fills in their defaults.
+func validate(p *Problem, o *Options) error {
+	if err := p.Loads.Validate(); err != nil {
+		return err
+	}
+	if err := p.Topology.Validate(); err != nil {
+		return err
+	}
+	p.Topology.Nodes = p.Topology.NodeCount()
+	if p.Groups == 0 {
+		p.Groups = 1
+	}
+	experts, gpus := p.Loads.Experts(), p.Topology.GPUs
+	switch {
+	case p.Replicas < 1:
+		return errorf(placement.ErrValue, "num_replicas", "%d: at least 1 is needed", p.Replicas)
+	case p.Replicas > placement.MaxSlots:
+		return errorf(placement.ErrValue, "num_replicas", "%d: at most %d are supported", p.Replicas, placement.MaxSlots)
+	case len(p.Loads)*p.Replicas > placement.MaxCells:
+		return errorf(placement.ErrValue, "num_replicas", "%d replicas in %d layers: at most %d slots in all are supported", p.Replicas, len(p.Loads), placement.MaxCells)
+	case p.Replicas < experts:
+		return errorf(placement.ErrFit, "num_replicas", "%d replicas for %d experts: every expert needs one", p.Replicas, experts)
+	case p.Groups < 0:
+		return errorf(placement.ErrValue, "num_groups", "%d is negative", p.Groups)
+	case o.OffNodeReplicas < 0:
+		return errorf(placement.ErrValue, "off_node_replicas", "%d is negative", o.OffNodeReplicas)
+	case math.IsNaN(o.Tolerance):
+		return errorf(placement.ErrValue, "tolerance", "%v is not a number", o.Tolerance)
+	case o.Workers < 0:
+		return errorf(placement.ErrValue, "workers", "%d is negative", o.Workers)
+	case o.Policy != Optimal && o.Policy != DeepSeek:
+		return errorf(placement.ErrValue, "policy", "%v is not a policy", o.Policy)
+	case o.Locality < Auto || o.Locality > Free:
+		return errorf(placement.ErrValue, "locality", "%v is not a locality", o.Locality)
+	case o.Dispatch < Even || o.Dispatch > Split:
+		return errorf(placement.ErrValue, "dispatch", "%v is not a dispatch", o.Dispatch)
+	}
+	if o.Policy == DeepSeek {
+		return validateDeepSeek(p, o)
+	}
+	divides := experts%p.Groups == 0 && p.Groups%p.Topology.Nodes == 0
+	switch {
+	case o.Locality == ByGroup && experts%p.Groups != 0:
+		return errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups", experts, p.Groups)
+	case o.Locality == ByGroup && !divides:
+		return errorf(placement.ErrShape, "num_groups", "%d groups cannot be shared evenly by %d nodes: use locality none", p.Groups, p.Topology.Nodes)
+	case o.Locality == Auto && divides:
+		o.Locality = ByGroup
+	case o.Locality == Auto:
+		o.Locality = Free
+	}
+	if p.Topology.Nodes == 1 {
+		o.Locality = Free // one node: every group is at home
+	}
+	if o.Tolerance == 0 {
+		o.Tolerance = 2e-4
+	}
+	return validateRoom(p, experts, gpus)
+}
+
+// validateRoom demands a slot in service for every expert.
+func validateRoom(p *Problem, experts, gpus int) error {
+	room := 0
+	for g, n := range placement.EvenSlots(p.Replicas, gpus) {
+		if p.Topology.SpeedOf(g) > 0 {
+			room += n
+		}
+	}
+	if room < experts {
+		alive := p.Topology.InService()
+		each := (experts + alive - 1) / alive
+		return errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU (num_replicas %d) would do", experts, room, alive, each, each*gpus)
+	}
+	return nil
+}
+
+func validateDeepSeek(p *Problem, o *Options) error {
+	gpus, nodes := p.Topology.GPUs, p.Topology.Nodes
+	switch {
+	case p.Topology.Speed != nil:
+		return errorf(placement.ErrValue, "gpu_speed", "policy deepseek knows no speeds: use policy optimal")
+	case o.Dispatch != Even:
+		return errorf(placement.ErrValue, "dispatch", "policy deepseek splits evenly: use policy optimal")
+	case p.Replicas%gpus != 0:
+		return errorf(placement.ErrShape, "num_replicas", "%d replicas cannot be shared evenly by %d GPUs, which policy deepseek wants: use policy optimal", p.Replicas, gpus)
+	case p.Groups%nodes == 0 && p.Loads.Experts()%p.Groups != 0:
+		return errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups, which policy deepseek wants", p.Loads.Experts(), p.Groups)
+	}
+	return nil
+}
