@@ -2,17 +2,87 @@ package eplb
 
 import (
 	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/moelb/moelb/placement"
 )
 
 // planOptimal plans every layer by itself, Workers at a time.
 func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
-	pl := placement.Trivial(len(p.Loads), p.Loads.Experts(), p.Replicas, p.Topology.GPUs)
-	sc, _ := pl.ScoreLayers(p.Loads, p.Topology)
-	r := Result{Placement: pl, Layers: make([]Layer, len(sc))}
-	for i, s := range sc {
-		r.Layers[i] = Layer{Imbalance: s.Imbalance, LowerBound: 1}
+	layers, gpus := len(p.Loads), p.Topology.GPUs
+	r := Result{
+		Placement: placement.Placement{Experts: p.Loads.Experts(), GPUs: gpus, PhysicalToLogical: make([][]int, layers)},
+		Layers:    make([]Layer, layers),
 	}
+	if p.Replicas%gpus != 0 {
+		r.Placement.GPUSlots = placement.EvenSlots(p.Replicas, gpus)
+	}
+	cells := make([]int, layers*p.Replicas)
+	for l := range r.Placement.PhysicalToLogical {
+		r.Placement.PhysicalToLogical[l] = cells[l*p.Replicas : (l+1)*p.Replicas : (l+1)*p.Replicas]
+	}
+	workers := o.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	workers = min(workers, layers)
+	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
+	var next atomic.Int64
+	work := func() {
+		s := newSolver(u, p.Loads.Experts())
+		for {
+			l := int(next.Add(1)) - 1
+			if l >= layers {
+				return
+			}
+			s.planLayer(ctx, p, o, l, &r)
+		}
+	}
+	var wg sync.WaitGroup
+	for range workers - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
 	return r
 }
+
+// planLayer plans layer l into r.
+func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r *Result) {
+	stop := func() bool { return ctx.Err() != nil }
+	s.setLoads(p.Loads[l])
+	bound := s.replicaBound()
+	goal := bound * (1 + max(o.Tolerance, 0))
+	s.search(goal, bound, stop)
+	r.Layers[l] = s.export(r.Placement.PhysicalToLogical[l], bound, ctx.Err() != nil)
+}
+
+// provedTolerance is how near a level must come to its bound to be called
+// equal: what rounding leaves.
+const provedTolerance = 1e-9
+
+// export writes the best placement into a row of the result.
+func (s *solver) export(row []int, bound float64, stopped bool) Layer {
+	for i := range row {
+		row[i] = -1
+	}
+	u := s.u
+	for g, at := range u.start {
+		for i, e := range s.best.slot[u.first[g]:u.first[g+1]] {
+			row[at+i] = int(e)
+		}
+	}
+	out := Layer{Imbalance: s.best.level, LowerBound: min(bound, s.best.level)}
+	switch {
+	case s.best.level <= bound*(1+provedTolerance):
+		out.Status = Proved
+	case stopped:
+		out.Status = Stopped
+	}
+	return out
+}
+
+var _ = slices.Max[[]int]
