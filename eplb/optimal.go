@@ -3,7 +3,6 @@ package eplb
 import (
 	"context"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -54,9 +53,7 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r *Result) {
 	stop := func() bool { return ctx.Err() != nil }
 	s.setLoads(p.Loads[l])
-	bound := s.replicaBound()
-	goal := bound * (1 + max(o.Tolerance, 0))
-	s.search(goal, bound, stop)
+	bound := s.search(max(o.Tolerance, 0), stop)
 	r.Layers[l] = s.export(r.Placement.PhysicalToLogical[l], bound, ctx.Err() != nil)
 }
 
@@ -85,4 +82,3 @@ func (s *solver) export(row []int, bound float64, stopped bool) Layer {
 	return out
 }
 
-var _ = slices.Max[[]int]

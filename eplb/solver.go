@@ -25,16 +25,18 @@ type solver struct {
 
 	best layout
 
-	heap   []heapItem
-	popped []heapItem
-	multi  []int32
-	ranked []int32
-	frozen []bool
-	sz     []float64 // size of the replica in each slot
-	keys   []uint64
-	tmp    []uint64
-	pairsH []pair
-	pairsG []pair
+	heap            []heapItem
+	popped          []heapItem
+	multi           []int32
+	ranked          []int32
+	frozen          []bool
+	sz              []float64 // size of the replica in each slot
+	keys            []uint64
+	tmp             []uint64
+	pairsH          []pair
+	pairsG          []pair
+	threshold       threshold
+	runs, trialRuns []run
 }
 
 // layout is a placement kept aside.
@@ -130,21 +132,30 @@ func (s *solver) refresh() {
 // search tries when Adams' counts do not reach the goal, likeliest first.
 var capLimits = []float64{.96, .9, .8, .98, .85, .75, .7, .65, .93, .6}
 
-// search fills s.best with a placement at level goal or as near as it gets.
-// stop is asked between attempts; the first is always finished.
-func (s *solver) search(goal, bound float64, stop func() bool) {
+// search fills s.best with a placement within tolerance of a lower bound, or as
+// near as it gets, and returns the bound. stop is asked between attempts; the
+// first is always finished.
+func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 	most := len(s.u.gpu)
+	bound = s.replicaBound()
+	if s.twoEach() {
+		if bound = s.searchPairs(bound, tolerance, stop); !math.IsInf(s.best.level, 1) {
+			return bound
+		}
+	}
+	goal := bound * (1 + tolerance)
 	if s.adams(s.u.slots, most, nil) && s.pack() {
 		s.swap(goal)
 		s.keep()
 	}
 	for _, c := range capLimits {
 		if s.best.level <= goal || stop() {
-			return
+			break
 		}
 		if s.capped(s.u.slots, most, c*bound) && s.pack() {
 			s.swap(goal)
 			s.keep()
 		}
 	}
+	return s.thresholdBound(bound, s.best.level, true)
 }
