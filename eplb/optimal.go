@@ -81,4 +81,3 @@ func (s *solver) export(row []int, bound float64, stopped bool) Layer {
 	}
 	return out
 }
-
