@@ -25,18 +25,18 @@ type solver struct {
 
 	best layout
 
-	heap            []heapItem
-	popped          []heapItem
-	multi           []int32
-	ranked          []int32
-	frozen          []bool
-	sz              []float64 // size of the replica in each slot
-	keys            []uint64
-	tmp             []uint64
-	pairsH          []pair
-	pairsG          []pair
-	threshold       threshold
-	runs, trialRuns []run
+	heap      []heapItem
+	popped    []heapItem
+	multi     []int32
+	ranked    []int32
+	frozen    []bool
+	sz        []float64 // size of the replica in each slot
+	keys      []uint64
+	tmp       []uint64
+	pairsH    []pair
+	pairsG    []pair
+	threshold threshold
+	pairs     pairCounts
 }
 
 // layout is a placement kept aside.
@@ -58,6 +58,7 @@ func newSolver(u *unit, experts int) *solver {
 		heap:   make([]heapItem, 0, max(experts, gpus)),
 		popped: make([]heapItem, 0, gpus), multi: make([]int32, 0, experts), ranked: make([]int32, 0, experts),
 		sz: make([]float64, u.slots), keys: make([]uint64, experts), tmp: make([]uint64, experts),
+		pairs: pairCounts{count: make([]int32, experts), below: make([]int32, experts)},
 	}
 }
 
@@ -139,7 +140,7 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 	most := len(s.u.gpu)
 	bound = s.replicaBound()
 	if s.twoEach() {
-		if bound = s.searchPairs(bound, tolerance, stop); !math.IsInf(s.best.level, 1) {
+		if bound = s.searchPairs(bound, stop); s.best.level <= bound*(1+provedTolerance) {
 			return bound
 		}
 	}
