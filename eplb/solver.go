@@ -25,18 +25,18 @@ type solver struct {
 
 	best layout
 
-	heap      []heapItem
-	popped    []heapItem
-	multi     []int32
-	ranked    []int32
-	frozen    []bool
-	sz        []float64 // size of the replica in each slot
-	keys      []uint64
-	tmp       []uint64
-	pairsH    []pair
-	pairsG    []pair
-	threshold threshold
-	pairs     pairCounts
+	heap   []heapItem
+	popped []heapItem
+	multi  []int32
+	ranked []int32
+	frozen []bool
+	sz     []float64 // size of the replica in each slot
+	keys   []uint64
+	tmp    []uint64
+	pairsH []pair
+	pairsG []pair
+	sum    sumBound
+	pairs  pairCounts
 }
 
 // layout is a placement kept aside.
@@ -158,5 +158,5 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 			s.keep()
 		}
 	}
-	return s.thresholdBound(bound, s.best.level, true)
+	return s.raiseBySums(bound)
 }
