@@ -51,8 +51,18 @@ type pairCounts struct {
 // returns false, and proved, if there are none; not proved if it ran out of
 // nodes. least is a size that no replica can be below.
 func (p *pairCounts) reach(T, least float64, nodes int) (found, proved bool) {
-	p.T = T * (1 + 1e-12) // rounding must not rule T out
 	p.nodes = nodes
+	if !p.start(T, least) {
+		return false, true
+	}
+	found = p.branch()
+	return found, !found && p.nodes > 0
+}
+
+// start gives every expert the fewest copies that bring it to T less least, and
+// says whether there are enough.
+func (p *pairCounts) start(T, least float64) bool {
+	p.T = T * (1 + 1e-12) // rounding must not rule T out
 	p.big, p.cut, p.hot = p.big[:0], p.cut[:0], p.hot[:0]
 	p.left = p.slots
 	for _, e := range p.order {
@@ -60,23 +70,22 @@ func (p *pairCounts) reach(T, least float64, nodes int) (found, proved bool) {
 		n := int32(1)
 		if w > p.T-least {
 			if p.T <= least {
-				return false, true
+				return false
 			}
 			k := ceilDiv(w, p.T-least)
 			if k > p.left || k > p.gpus {
-				return false, true
+				return false
 			}
 			n = int32(k)
 		}
 		p.count[e], p.below[e] = n, 0
 		p.left -= int(n)
 		if p.left < 0 {
-			return false, true
+			return false
 		}
 		p.enlist(e)
 	}
-	found = p.branch()
-	return found, !found && p.nodes > 0
+	return true
 }
 
 // enlist puts e among the big or the cut ones, where it belongs.

@@ -158,5 +158,9 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 			s.keep()
 		}
 	}
-	return s.raiseBySums(bound)
+	bound = s.raiseBySums(bound)
+	if s.u.equal && s.best.level > max(goal, bound*(1+tolerance)) {
+		s.searchSums(bound, bound*(1+tolerance), stop)
+	}
+	return bound
 }

@@ -32,6 +32,8 @@ type sumBound struct {
 	slots float64
 	least float64 // no replica is smaller
 	sizes []float64
+	T, t  float64 // as prepared
+	hot   []hotExpert
 }
 
 // certificate is what proves a level impossible.
@@ -55,11 +57,11 @@ func (b *sumBound) raise(bound, limit float64) float64 {
 		}
 		// The same prices often rule out much higher levels.
 		lo, hi := T, limit
-		if b.excess(hi, c) > 0 {
+		if b.rulesOut(hi, c) {
 			return hi
 		}
 		for hi > lo*(1+1e-6) {
-			if mid := lo + (hi-lo)/2; b.excess(mid, c) > 0 {
+			if mid := lo + (hi-lo)/2; b.rulesOut(mid, c) {
 				lo = mid
 			} else {
 				hi = mid
@@ -86,6 +88,12 @@ func (s *solver) raiseBySums(bound float64) float64 {
 	return b.raise(bound, s.best.level)
 }
 
+// rulesOut says whether c proves T impossible.
+func (b *sumBound) rulesOut(T float64, c certificate) bool {
+	b.prepare(T, c.t)
+	return b.excess(c.y, c.lambda) > 0
+}
+
 // strongest returns the certificate that exceeds most at level T.
 func (b *sumBound) strongest(T float64) (best certificate, over float64) {
 	b.sizes = b.sizes[:0]
@@ -106,7 +114,8 @@ func (b *sumBound) strongest(T float64) (best certificate, over float64) {
 	try := func(i int) {
 		c := best
 		c.t = b.sizes[i]
-		if v := b.climb(T, &c); v > over {
+		b.prepare(T, c.t)
+		if v := b.climb(&c); v > over {
 			best, over, center = c, v, i
 		}
 	}
@@ -121,8 +130,8 @@ func (b *sumBound) strongest(T float64) (best certificate, over float64) {
 }
 
 // climb improves y and lambda of c.
-func (b *sumBound) climb(T float64, c *certificate) float64 {
-	over := b.excess(T, *c)
+func (b *sumBound) climb(c *certificate) float64 {
+	over := b.excess(c.y, c.lambda)
 	for _, step := range [...]float64{2, 1.4, 1.1, 1.03, 1.01} {
 		for again := true; again; {
 			again = false
@@ -137,8 +146,8 @@ func (b *sumBound) climb(T float64, c *certificate) float64 {
 					} else if way == 3 {
 						d.y /= f
 					}
-					d.lambda = min(max(d.lambda, d.y), 4*T) // a copy of a cold expert must not earn
-					if v := b.excess(T, d); v > over {
+					d.lambda = min(max(d.lambda, d.y), 4*b.T) // a copy of a cold expert must not earn
+					if v := b.excess(d.y, d.lambda); v > over {
 						*c, over, again = d, v, true
 					}
 				}
@@ -148,32 +157,50 @@ func (b *sumBound) climb(T float64, c *certificate) float64 {
 	return over
 }
 
-// excess is by how much c's experts cost more than lambda·slots at level T;
-// above 0 it proves T impossible.
-func (b *sumBound) excess(T float64, c certificate) float64 {
-	n := len(b.order)
+// hotExpert is an expert of at least t: the fewest copies that bring it to T, the
+// most that keep it at t, 0 if that is fewer, and the fewest that bring it below t.
+type hotExpert struct{ w, fewest, most, below float64 }
+
+// prepare sets T and t.
+func (b *sumBound) prepare(T, t float64) {
+	b.T, b.t = T, t
 	limit := float64(T*(1+1e-12)) - float64(b.other*b.least)
-	big := c.lambda - T + float64(b.other*c.y) // a big replica's price, less its size
-	sum := 0.0
-	hot := 0
-	for ; hot < n; hot++ {
-		w := b.w[b.order[hot]]
-		if w < c.t {
+	b.hot = b.hot[:0]
+	for _, e := range b.order {
+		w := b.w[e]
+		if w < t {
 			break
 		}
-		fewest := float64(ceilDiv(w, limit))
-		below := max(math.Floor(w/c.t*(1-1e-12))+1, fewest) // copies that bring it below t
-		small := max(math.Floor(w/c.y)+1, fewest)           // and below y
-		x := min(below*c.lambda, w+float64(small*(c.lambda-c.y)))
-		if most := math.Floor(w / c.t * (1 + 1e-12)); most >= fewest {
-			x = min(x, w+float64(fewest*big), w+float64(most*big))
+		h := hotExpert{w: w, fewest: float64(ceilDiv(w, limit))}
+		if most := math.Floor(w / t * (1 + 1e-12)); most >= h.fewest {
+			h.most = most
+		}
+		h.below = max(math.Floor(w/t*(1-1e-12))+1, h.fewest)
+		b.hot = append(b.hot, h)
+	}
+}
+
+// excess is by how much all experts cost more than lambda·slots at the T and t
+// prepared; above 0 it proves T impossible.
+func (b *sumBound) excess(y, lambda float64) float64 {
+	if y > b.t || lambda < y {
+		return math.Inf(-1) // the sums below would not hold
+	}
+	big := lambda - b.T + float64(b.other*y) // a big replica's price, less its size
+	sum := 0.0
+	for i := range b.hot {
+		h := &b.hot[i]
+		small := max(math.Floor(h.w/y)+1, h.fewest)
+		x := min(h.below*lambda, h.w+float64(small*(lambda-y)))
+		if h.most > 0 {
+			x = min(x, h.w+float64(h.fewest*big), h.w+float64(h.most*big))
 		}
 		sum += x
 	}
-	cold := n - b.firstBelow(c.y)
-	sum += b.sums[cold] + float64(float64(cold)*(c.lambda-c.y))
-	sum += float64(float64(n-hot-cold) * c.lambda)
-	right := float64(c.lambda * b.slots)
+	cold := len(b.order) - b.firstBelow(y)
+	sum += b.sums[cold] + float64(float64(cold)*(lambda-y))
+	sum += float64(float64(len(b.order)-len(b.hot)-cold) * lambda)
+	right := float64(lambda * b.slots)
 	return sum - right - float64(1e-9*(right+sum))
 }
 
