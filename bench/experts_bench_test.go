@@ -14,9 +14,6 @@ import (
 // how far that mean and the worst layer lie above 1, and the mean gap to the
 // proved lower bound, in percent.
 func BenchmarkExperts(b *testing.B) {
-	prefill := unit{"32", 288, 8, placement.PrefillUnit()}
-	decode := unit{"144", 288, 8, placement.DecodeUnit()}
-	ep64 := unit{"64", 320, 8, placement.H800(8)}
 	ep72 := unit{"72", 288, 8, placement.H800(9)}
 	ep96 := unit{"96", 288, 8, placement.H800(12)}
 	free := eplb.Options{Locality: eplb.Free}

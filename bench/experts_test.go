@@ -17,8 +17,14 @@ type unit struct {
 	topology         placement.Topology
 }
 
-// small is a unit for DeepSeek-V2-Lite: 8 GPUs of 9 slots, no groups.
-var small = unit{"8", 72, 1, placement.H800(1)}
+// The units that were published for DeepSeek-V3, one of 64 GPUs with 5 slots
+// each, and one for DeepSeek-V2-Lite, which has no groups.
+var (
+	prefill = unit{"32", 288, 8, placement.PrefillUnit()}
+	decode  = unit{"144", 288, 8, placement.DecodeUnit()}
+	ep64    = unit{"64", 320, 8, placement.H800(8)}
+	small   = unit{"8", 72, 1, placement.H800(1)}
+)
 
 // loads are named loads.
 type loads struct {
@@ -142,13 +148,19 @@ func TestNoPolicyBeatsOptimal(t *testing.T) {
 		}
 		return []plan{{"deepseek", r.Placement}}
 	}
-	flat := func(u unit) unit { u.groups, u.topology = 1, placement.Topology{GPUs: u.topology.GPUs}; return u }
-	for _, u := range []unit{{"32", 288, 8, placement.PrefillUnit()}, {"144", 288, 8, placement.DecodeUnit()}, {"64", 320, 8, placement.H800(8)}, small} {
+	flat := func(u unit) unit {
+		u.groups, u.topology = 1, placement.Topology{GPUs: u.topology.GPUs}
+		return u
+	}
+	for _, u := range []unit{prefill, decode, ep64, small} {
 		ls := generated()
 		if u.name == small.name {
 			ls = measured(t)
 		}
 		for _, l := range ls {
+			if testing.Short() {
+				l.rows = l.rows[:8]
+			}
 			others := deepseek(flat(u), l)
 			for _, policy := range baseline.ExpertPolicies() {
 				others = append(others, plan{policy.Name, policy.Plan(l.rows, u.replicas, u.topology.GPUs)})
