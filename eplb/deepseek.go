@@ -9,8 +9,8 @@ import (
 // planDeepSeek is the published algorithm. Each layer: groups are packed onto
 // nodes by the sum of their loads; within a node the next redundant expert is
 // always the one of largest load/replicas; and the node's replicas are packed
-// onto its GPUs. Where nodes cannot share the groups evenly, all GPUs count as
-// one node with one group. Arithmetic that decides is float32 throughout.
+// onto its GPUs. Where nodes cannot share the groups evenly, all GPUs are one
+// node with one group: validate has seen to that. Arithmetic that decides is float32 throughout.
 //
 // Cost a layer: O(experts + slots·log(experts·GPUs)) in the scratch of one
 // call. LowerBound leaves the groups aside: it counts replicas alone.
@@ -59,15 +59,12 @@ type replica struct {
 
 func newDeepSeek(p *Problem) *deepSeek {
 	d := &deepSeek{slots: p.Replicas, gpus: p.Topology.GPUs, nodes: p.Topology.Nodes, groups: p.Groups}
-	if d.groups%d.nodes != 0 {
-		d.nodes, d.groups = 1, 1
-	}
-	experts, most := p.Loads.Experts(), max(d.slots, d.groups)
-	floats, ints := make([]float32, 2*experts), make([]int32, 2*experts+most)
+	experts := p.Loads.Experts()
+	floats, ints := make([]float32, 2*experts), make([]int32, 2*experts+d.slots)
 	d.load, d.weight = floats[:experts], floats[experts:]
 	d.expert, d.count, d.packed = ints[:experts], ints[experts:2*experts], ints[2*experts:]
-	keys := make([]uint64, 2*most)
-	d.key, d.spare = keys[:most:most], keys[most:]
+	keys := make([]uint64, 2*d.slots)
+	d.key, d.spare = keys[:d.slots], keys[d.slots:]
 	d.first = newTournament(max(experts, d.gpus))
 	d.of = make([]replica, d.slots/d.nodes)
 	return d
@@ -226,9 +223,9 @@ func (d *deepSeek) replicaBound(loads []float64, mean float64) float64 {
 		d.replicateFreely()
 	}
 	level := 0.0
-	for e, w := range loads {
-		if w > mean {
-			level = max(level, w/float64(d.count[e]))
+	for i, e := range d.expert {
+		if w := loads[e]; w > mean {
+			level = max(level, w/float64(d.count[i]))
 		}
 	}
 	for _, slack := range []float64{1e-12, 1e-6} { // rounding of float64, of float32
@@ -242,16 +239,16 @@ func (d *deepSeek) replicaBound(loads []float64, mean float64) float64 {
 // replicateFreely counts replicas as if all GPUs were one node.
 func (d *deepSeek) replicateFreely() {
 	t := &d.first
-	leaf := t.start(len(d.load))
-	for e, w := range d.load {
-		leaf[e] = descending(w, e)
-		d.count[e] = 1
+	leaf := t.start(len(d.weight))
+	for i, w := range d.weight {
+		leaf[i] = descending(w, i)
+		d.count[i] = 1
 	}
 	t.build()
-	for range d.slots - len(d.load) {
-		e := item(t.top())
-		d.count[e]++
-		t.set(e, descending(d.load[e]/float32(d.count[e]), e))
+	for range d.slots - len(d.weight) {
+		i := item(t.top())
+		d.count[i]++
+		t.set(i, descending(d.weight[i]/float32(d.count[i]), i))
 	}
 }
 
