@@ -182,6 +182,23 @@ func (d *deepSeek) pack(n, packs int) {
 		packed[next[opened]] = int32(item(key[opened]))
 		next[opened]++
 	}
+	if each == 2 && opened == packs {
+		// Every further item fills a pack: the last opened first, for it is the
+		// lightest, but among equals the first.
+		key = key[packs:]
+		for end := packs; end > 0; {
+			first := end - 1
+			for first > 0 && leaf[first-1]>>32 == leaf[first]>>32 {
+				first--
+			}
+			for g := first; g < end; g++ {
+				packed[2*g+1] = int32(item(key[0]))
+				key = key[1:]
+			}
+			end = first
+		}
+		return
+	}
 	t.build()
 	for _, k := range key[opened:] {
 		top := t.top()
