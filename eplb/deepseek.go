@@ -45,9 +45,9 @@ type deepSeek struct {
 	weight []float32 // of the expert at each position
 	count  []int32   // its replicas
 	key    []uint64  // what is to be sorted or packed, see descending
-	spare  []uint64  // as long
 	first  tournament
 	packed []int32   // the item in each place of the packs
+	next   []int32   // the next place of each pack
 	of     []replica // of one node
 }
 
@@ -60,11 +60,11 @@ type replica struct {
 func newDeepSeek(p *Problem) *deepSeek {
 	d := &deepSeek{slots: p.Replicas, gpus: p.Topology.GPUs, nodes: p.Topology.Nodes, groups: p.Groups}
 	experts := p.Loads.Experts()
-	floats, ints := make([]float32, 2*experts), make([]int32, 2*experts+d.slots)
+	floats, ints := make([]float32, 2*experts), make([]int32, 2*experts+d.slots+d.gpus)
 	d.load, d.weight = floats[:experts], floats[experts:]
-	d.expert, d.count, d.packed = ints[:experts], ints[experts:2*experts], ints[2*experts:]
-	keys := make([]uint64, 2*d.slots)
-	d.key, d.spare = keys[:d.slots], keys[d.slots:]
+	d.expert, d.count, ints = ints[:experts], ints[experts:2*experts], ints[2*experts:]
+	d.packed, d.next = ints[:d.slots], ints[d.slots:]
+	d.key = make([]uint64, d.slots)
 	d.first = newTournament(max(experts, d.gpus))
 	d.of = make([]replica, d.slots/d.nodes)
 	return d
@@ -170,11 +170,11 @@ func (d *deepSeek) pack(n, packs int) {
 	key := d.key[:n]
 	t := &d.first
 	leaf := t.start(packs)
-	next := d.spare[:packs] // the number of each pack's next place
+	next := d.next[:packs]
 	for g := range leaf {
 		// While packs are empty and loads above 0, every item opens the next.
 		leaf[g] = uint64(g)
-		next[g] = uint64(g * each)
+		next[g] = int32(g * each)
 	}
 	opened := 0
 	for ; opened < packs && weightOf(key[opened]) > 0; opened++ {
@@ -205,7 +205,7 @@ func (d *deepSeek) pack(n, packs int) {
 		g := item(top)
 		packed[next[g]] = int32(item(k))
 		next[g]++
-		if next[g] == uint64((g+1)*each) {
+		if next[g] == int32((g+1)*each) {
 			t.set(g, math.MaxUint64)
 			continue
 		}
