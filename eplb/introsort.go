@@ -18,7 +18,7 @@ func introsort(key []uint64) {
 	if len(key) > fewKeys {
 		introsortLoop(key, 2*(bits.Len(uint(len(key)))-1))
 	}
-	// What is left is stable, segments short and in order.
+	// The segments left are short and in order; insertion keeps equal keys as they are.
 	for i := 1; i < len(key); i++ {
 		k, j := key[i], i
 		for ; j > 0 && key[j-1] > k|^byLoad; j-- {
