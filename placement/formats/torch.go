@@ -256,16 +256,21 @@ func (a *archive) windows(x any, t *table) error {
 	return nil
 }
 
-// decodeTorch tells SGLang's dict from vllm-ascend's tensor.
+// decodeTorch reads a .pt file of statistics.
 func decodeTorch(r io.Reader, lim *limits) (Stats, error) {
 	a, root, err := openTorch(r, lim)
 	if err != nil {
 		return Stats{}, err
 	}
+	return a.stats(root)
+}
+
+// stats tells SGLang's dict from vllm-ascend's tensor.
+func (a *archive) stats(root any) (Stats, error) {
 	if dict, ok := root.(*pickleDict); ok {
 		return decodeSGLang(dict, a)
 	}
-	t := table{lim: lim, field: "tensor"}
+	t := table{lim: a.lim, field: "tensor"}
 	if err := a.windows(root, &t); err != nil {
 		return Stats{}, err
 	}
