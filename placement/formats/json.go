@@ -173,7 +173,9 @@ func (s *scanner) str() (string, error) {
 			if s.atEnd() {
 				return "", s.errorf("the string does not end")
 			}
-			c = s.peek()
+			if c = s.peek(); c < ' ' {
+				return "", s.errorf("control character %#02x in a string", c)
+			}
 		}
 		tok = append(tok, c)
 		s.pos++
@@ -205,7 +207,7 @@ func unescape(tok []byte) (string, error) {
 			out.WriteRune(rune(n))
 			i += 4
 		default:
-			return "", fmt.Errorf(`\%c is not an escape`, c)
+			return "", fmt.Errorf("%q is not an escape", `\`+string(rune(c)))
 		}
 	}
 	return out.String(), nil

@@ -34,12 +34,6 @@ func (s *scanner) notNumber(field string, layer, index int) error {
 	return errorf(placement.ErrValue, field, layer, index, "%s is not a number", what)
 }
 
-func place(field string, layer, index int) string {
-	e := placement.Error{Field: field, Layer: layer, Index: index}
-	text := e.Error()
-	return text[:len(text)-2]
-}
-
 // open takes the bracket before an array of field.
 func (s *scanner) open(field string, layer int) error {
 	if s.next() != '[' {

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/moelb/moelb/placement"
 )
@@ -25,19 +26,6 @@ type limits struct {
 var standard = limits{
 	layers: placement.MaxLayers, experts: placement.MaxExperts, slots: placement.MaxSlots, gpus: placement.MaxGPUs, cells: placement.MaxCells,
 	stream: 1 << 30, memory: 512 << 20, pickle: 32 << 20, objects: 1 << 22, header: 16 << 20, buffer: 64 << 10,
-}
-
-// errorf builds a *placement.Error; layer and index are -1 where they do not apply.
-func errorf(kind error, field string, layer, index int, format string, args ...any) error {
-	return &placement.Error{Field: field, Layer: layer, Index: index, Kind: kind, Detail: fmt.Sprintf(format, args...)}
-}
-
-// quote shows text of the input in an error: escaped, and not all of it.
-func quote(s string) string {
-	if len(s) > 40 {
-		return fmt.Sprintf("%.40q...", s)
-	}
-	return fmt.Sprintf("%q", s)
 }
 
 // capped reads at most left bytes and then fails, where io.LimitReader would
@@ -102,7 +90,7 @@ type table struct {
 }
 
 // most is the largest load: a layer's sum stays finite.
-const most = 1.7976931348623157e308 / (4 * placement.MaxExperts)
+const most = math.MaxFloat64 / (4 * placement.MaxExperts)
 
 // name is the field, with the window where there are several.
 func (t *table) name() string {
@@ -150,7 +138,7 @@ func (t *table) check(layer, index int, v float64) error {
 		return nil
 	case v < 0:
 		return errorf(placement.ErrValue, t.name(), layer, index, "%v is negative", v)
-	case v > most && v <= 1.7976931348623157e308:
+	case v > most && v <= math.MaxFloat64:
 		return errorf(placement.ErrValue, t.name(), layer, index, "%v is too large to add up", v)
 	}
 	return errorf(placement.ErrValue, t.name(), layer, index, "%v is not a finite number", v)

@@ -100,12 +100,12 @@ func decodeStats(r io.Reader, lim *limits) (Stats, error) {
 	return Stats{}, errors.New("not a known statistics format: JSON, JSON Lines, CSV, .npy, .pt or .safetensors is expected")
 }
 
-// besides lists, for the key that makes a format, the keys that may stand beside it.
+// besides lists, for the key that makes a format, the keys that may stand
+// beside it. Those of load_history are nowhere documented: any may.
 var besides = map[string][]string{
-	"logical_count":                {"rank", "average_utilization_rate_over_window", "physical_to_logical_map"},
+	"logical_count":                {"rank", "average_utilization_rate_over_window"},
 	"tokens_per_expert_stats_list": {"ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list"},
 	"counts":                       {"step", "domain", "token_start", "tokens", "timestamp", "window"},
-	"load_history":                 nil, // its other keys are nowhere documented: skipped
 }
 
 var statsFormat = map[string]string{"logical_count": "sglang-json", "tokens_per_expert_stats_list": "fastdeploy", "counts": "json-lines", "load_history": "adrs"}
@@ -140,9 +140,8 @@ func (s *scanner) statsObject(t *table) (string, error) {
 			return errors.New(`"loads" makes this a planning problem, not statistics: plan it as it is`)
 		}
 		if _, ok := statsFormat[key]; !ok {
-			if others = append(others, key); true {
-				return s.skip(0)
-			}
+			others = append(others, key)
+			return s.skip(0)
 		}
 		if main != "" {
 			return s.errorf("%s beside %s: one of them is expected", key, main)
@@ -165,16 +164,16 @@ func (s *scanner) statsObject(t *table) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if main == "" {
-		for _, key := range others {
-			if slices.Contains(mainKeys, key) {
-				return "", errors.New(quote(key) + " makes this a placement, not statistics")
-			}
+	for _, key := range others { // before all else: a placement holds a logical_count too
+		if slices.Contains(mainKeys, key) && !slices.Contains(besides[main], key) {
+			return "", errors.New(quote(key) + " makes this a placement, not statistics")
 		}
+	}
+	if main == "" {
 		return "", errors.New("not a known statistics format: the object has none of logical_count, tokens_per_expert_stats_list, load_history, counts")
 	}
 	for _, key := range others {
-		if allowed := besides[main]; main != "load_history" && !slices.Contains(allowed, key) {
+		if allowed, strict := besides[main]; strict && !slices.Contains(allowed, key) {
 			return "", errorf(placement.ErrValue, quote(key), -1, -1, "not a field of %s (beside %s: %s)", statsFormat[main], main, strings.Join(allowed, ", "))
 		}
 	}

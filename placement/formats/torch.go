@@ -276,10 +276,3 @@ func (a *archive) stats(root any) (Stats, error) {
 	}
 	return t.stats("vllm-ascend")
 }
-
-// shapeText writes a shape as Python does.
-func shapeText(shape []int) string {
-	b := appendInts(nil, shape)
-	b[0], b[len(b)-1] = '(', ')'
-	return string(b)
-}
