@@ -20,8 +20,9 @@
 //
 // Input is untrusted. Nothing is executed: the reader of .pt files knows the
 // few pickle operations and names that it needs and refuses the rest by name.
-// Sizes are bounded before memory is taken (the limits of package placement,
-// 1 GiB a stream after decompression), negative and non-finite numbers are
+// Sizes are bounded before memory is taken (the limits of package placement;
+// after decompression 1 GiB of statistics that are read as a stream, 256 MiB of
+// .pt and .npy, 128 MiB of a placement), negative and non-finite numbers are
 // refused with their place, and no input makes a reader panic.
 //
 // The readers are our own. The libraries that exist were tried with hostile

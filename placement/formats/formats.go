@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -199,11 +198,8 @@ func once(p *placement.Placement, f Format) error {
 func guard[T any](read func() (T, error)) (out T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			if _, ok := r.(runtime.Error); !ok {
-				panic(r)
-			}
 			var none T
-			out, err = none, fmt.Errorf("the input cannot be read: %v", r)
+			out, err = none, fmt.Errorf("the input cannot be read: %s", quote(fmt.Sprint(r)))
 		}
 	}()
 	return read()

@@ -148,7 +148,7 @@ func (s *scanner) integerRows(field string, max int) ([][]int, error) {
 	err := s.array(field, -1, s.lim.layers, func(l int) error {
 		row, err := s.integers(field, l, max)
 		rows = append(rows, row)
-		cells += len(row) + 3
+		cells += len(row) + 8
 		return tooMany(s.lim, field, cells, err)
 	})
 	return rows, err
@@ -162,7 +162,7 @@ func (s *scanner) integerCube(field string, maxRows, max int) ([][][]int, error)
 		err := s.array(field, l, maxRows, func(int) error {
 			row, err := s.integers(field, l, max)
 			rows = append(rows, row)
-			cells += len(row) + 3
+			cells += len(row) + 8
 			return tooMany(s.lim, field, cells, err)
 		})
 		cube = append(cube, rows)
@@ -171,8 +171,10 @@ func (s *scanner) integerCube(field string, maxRows, max int) ([][][]int, error)
 	return cube, err
 }
 
+// tooMany bounds what a nest of arrays takes; a row counts as 8 numbers besides
+// those it holds.
 func tooMany(lim *limits, field string, cells int, err error) error {
-	if err == nil && cells > 2*lim.cells {
+	if err == nil && cells > lim.cells {
 		return errorf(placement.ErrShape, field, -1, -1, "at most %d numbers are supported", lim.cells)
 	}
 	return err

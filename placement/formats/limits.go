@@ -15,7 +15,8 @@ import (
 type limits struct {
 	layers, experts, slots, gpus int
 	cells                        int   // numbers of all windows together; layers times slots
-	stream                       int64 // bytes of a stream, decompressed
+	stream                       int64 // bytes of statistics, decompressed
+	placement                    int64 // bytes of a placement, decompressed
 	memory                       int64 // bytes of an input that is held as a whole, and of its tensors
 	pickle                       int   // bytes of a pickle
 	objects                      int   // values that a pickle makes
@@ -25,7 +26,7 @@ type limits struct {
 
 var standard = limits{
 	layers: placement.MaxLayers, experts: placement.MaxExperts, slots: placement.MaxSlots, gpus: placement.MaxGPUs, cells: placement.MaxCells,
-	stream: 1 << 30, memory: 512 << 20, pickle: 32 << 20, objects: 1 << 22, header: 16 << 20, buffer: 64 << 10,
+	stream: 1 << 30, placement: 128 << 20, memory: 256 << 20, pickle: 32 << 20, objects: 1 << 22, header: 16 << 20, buffer: 64 << 10,
 }
 
 // capped reads at most left bytes and then fails, where io.LimitReader would
@@ -52,15 +53,16 @@ func (c *capped) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// open starts reading a stream: bounded, decompressed, without byte order mark.
-func open(r io.Reader, lim *limits) (*bufio.Reader, error) {
-	b := bufio.NewReaderSize(&capped{r: r, left: lim.stream, max: lim.stream}, lim.buffer)
+// open starts reading a stream: at most max bytes, decompressed, without byte
+// order mark.
+func open(r io.Reader, max int64, lim *limits) (*bufio.Reader, error) {
+	b := bufio.NewReaderSize(&capped{r: r, left: max, max: max}, lim.buffer)
 	if head, _ := b.Peek(2); string(head) == gzipMagic {
 		z, err := gzip.NewReader(b)
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
-		b = bufio.NewReaderSize(&capped{r: z, left: lim.stream, max: lim.stream}, lim.buffer)
+		b = bufio.NewReaderSize(&capped{r: z, left: max, max: max}, lim.buffer)
 		if head, _ := b.Peek(2); string(head) == gzipMagic {
 			return nil, fmt.Errorf("gzip within gzip")
 		}

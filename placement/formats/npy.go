@@ -47,6 +47,9 @@ func readNpy(b *bufio.Reader, lim *limits) (*npy, error) {
 		}
 	}
 	want := cells * int64(a.size)
+	if want > lim.memory {
+		return nil, errorf(placement.ErrShape, "npy", -1, -1, "shape %s: %d bytes of numbers, at most %d are supported", shapeText(a.shape), want, lim.memory)
+	}
 	var raw bytes.Buffer
 	if _, err := io.CopyN(&raw, b, want); err != nil {
 		if err == io.EOF {

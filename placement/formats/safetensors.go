@@ -311,7 +311,7 @@ func readTensorRTLLM(path string, lim *limits) (Stats, error) {
 		}
 		name := fmt.Sprintf("rank%d.safetensors", r)
 		_, err := fromFile(filepath.Join(path, name), func(f io.Reader) (none struct{}, err error) {
-			b, err := open(f, lim)
+			b, err := open(f, lim.stream, lim)
 			if err != nil {
 				return none, err
 			}

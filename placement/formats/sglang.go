@@ -241,7 +241,7 @@ func readSGLangFolder(path string, names []string, lim *limits) (Stats, error) {
 				return err
 			}
 			defer f.Close()
-			b, err := open(f, lim)
+			b, err := open(f, lim.stream, lim)
 			if err != nil {
 				return err
 			}

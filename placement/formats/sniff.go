@@ -63,7 +63,7 @@ var (
 )
 
 func decodeStats(r io.Reader, lim *limits) (Stats, error) {
-	b, err := open(r, lim)
+	b, err := open(r, lim.stream, lim)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -184,7 +184,7 @@ func decodePlacement(r io.Reader, gpus int, lim *limits) (placement.Placement, e
 	if gpus < 0 || gpus > lim.gpus {
 		return placement.Placement{}, errorf(placement.ErrValue, "num_gpus", -1, -1, "%d: between 1 and %d are supported", gpus, lim.gpus)
 	}
-	b, err := open(r, lim)
+	b, err := open(r, lim.placement, lim)
 	if err != nil {
 		return placement.Placement{}, err
 	}

@@ -58,7 +58,7 @@ func readAscendLayers(s *scanner) ([][][]int, error) {
 						err = errorf(placement.ErrShape, "device_expert", l, d, "missing")
 					}
 					devices = append(devices, experts)
-					cells += len(experts) + 3
+					cells += len(experts) + 8
 					return tooMany(s.lim, key, cells, err)
 				})
 			}
