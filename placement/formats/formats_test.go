@@ -347,9 +347,11 @@ func TestBomb(t *testing.T) {
 		w.Write(zeros)
 	}
 	w.Close()
+	_, err := DecodeStats(bytes.NewReader(z.Bytes()))
+	wantError(t, "ratio", err, "gzip: the input decompresses to more than 200 times its size")
 	lim := standard
 	lim.stream = 8 << 20
-	_, err := decodeStats(bytes.NewReader(z.Bytes()), &lim)
+	_, err = decodeStats(bytes.NewReader(z.Bytes()), &lim)
 	wantError(t, "bomb", err, "longer than 8388608 bytes (decompressed)")
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -35,7 +35,15 @@ type capped struct {
 	r    io.Reader
 	left int64
 	max  int64
+	from *capped // what r decompresses; nil = nothing
 }
+
+// A stream that decompresses to more than bombRatio times its size is refused
+// once it is longer than bombSize: counts shrink by a factor of 2 to 20.
+const (
+	bombRatio = 200
+	bombSize  = 16 << 20
+)
 
 func (c *capped) Read(p []byte) (int, error) {
 	if c.left <= 0 {
@@ -50,19 +58,23 @@ func (c *capped) Read(p []byte) (int, error) {
 	}
 	n, err := c.r.Read(p)
 	c.left -= int64(n)
+	if out := c.max - c.left; c.from != nil && out > bombSize && out/bombRatio > c.from.max-c.from.left {
+		return n, fmt.Errorf("gzip: the input decompresses to more than %d times its size", bombRatio)
+	}
 	return n, err
 }
 
 // open starts reading a stream: at most max bytes, decompressed, without byte
 // order mark.
 func open(r io.Reader, max int64, lim *limits) (*bufio.Reader, error) {
-	b := bufio.NewReaderSize(&capped{r: r, left: max, max: max}, lim.buffer)
+	in := &capped{r: r, left: max, max: max}
+	b := bufio.NewReaderSize(in, lim.buffer)
 	if head, _ := b.Peek(2); string(head) == gzipMagic {
 		z, err := gzip.NewReader(b)
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
-		b = bufio.NewReaderSize(&capped{r: z, left: max, max: max}, lim.buffer)
+		b = bufio.NewReaderSize(&capped{r: z, left: max, max: max, from: in}, lim.buffer)
 		if head, _ := b.Peek(2); string(head) == gzipMagic {
 			return nil, fmt.Errorf("gzip within gzip")
 		}
