@@ -5,7 +5,7 @@ import "github.com/moelb/moelb/placement"
 // loadHistory reads the load_history of the ADRS/OpenEvolve benchmark, one
 // window an entry. An entry may hold other keys than logical_expert_load.
 func (s *scanner) loadHistory(t *table) error {
-	return s.array(t.field, -1, s.lim.cells, func(i int) error {
+	return s.array(t.field, -1, s.lim.windows, func(i int) error {
 		found := false
 		err := s.object(func(key string) error {
 			if key != "logical_expert_load" {

@@ -253,6 +253,7 @@ func TestStatsHostile(t *testing.T) {
 		{"objects within objects", many(`{"a":`, 1<<20), "nested more than 64 deep"},
 		{"too many experts", "[[" + many("1,", 1<<16) + "1]]", "more than 65536 numbers"},
 		{"too many layers", "[" + many("[1],", 1<<12) + "[1]]", "at most 4096 layers"},
+		{"too many windows", "[" + many("[[1]],", 1<<18) + "[[1]]]", "loads: at most 262144 windows"},
 		{"a problem", `{"version":1,"loads":[[1]],"num_replicas":2}`, "a planning problem"},
 		{"a placement", `{"physical_to_logical_map":[[0]]}`, "makes this a placement"},
 		{"a placement with its counts", `{"logical_count":[[1]],"physical_to_logical_map":[[0]]}`, "makes this a placement"},

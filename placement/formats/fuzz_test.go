@@ -11,7 +11,7 @@ import (
 )
 
 // tiny limits keep an execution cheap.
-var tiny = limits{layers: 32, experts: 64, slots: 96, gpus: 16, cells: 1 << 10, stream: 1 << 14, placement: 1 << 14, memory: 1 << 14, pickle: 1 << 12, objects: 1 << 10, header: 1 << 12, buffer: 256}
+var tiny = limits{layers: 32, experts: 64, slots: 96, gpus: 16, cells: 1 << 10, windows: 64, stream: 1 << 14, placement: 1 << 14, memory: 1 << 14, pickle: 1 << 12, objects: 1 << 10, header: 1 << 12, buffer: 256}
 
 // checkStats demands what the reader promises.
 func checkStats(t *testing.T, s Stats, err error) {

@@ -15,6 +15,7 @@ import (
 type limits struct {
 	layers, experts, slots, gpus int
 	cells                        int   // numbers of all windows together; layers times slots
+	windows                      int
 	stream                       int64 // bytes of statistics, decompressed
 	placement                    int64 // bytes of a placement, decompressed
 	memory                       int64 // bytes of an input that is held as a whole, and of its tensors
@@ -25,7 +26,7 @@ type limits struct {
 }
 
 var standard = limits{
-	layers: placement.MaxLayers, experts: placement.MaxExperts, slots: placement.MaxSlots, gpus: placement.MaxGPUs, cells: placement.MaxCells,
+	layers: placement.MaxLayers, experts: placement.MaxExperts, slots: placement.MaxSlots, gpus: placement.MaxGPUs, cells: placement.MaxCells, windows: 1 << 18,
 	stream: 1 << 30, placement: 128 << 20, memory: 256 << 20, pickle: 32 << 20, objects: 1 << 22, header: 16 << 20, buffer: 64 << 10,
 }
 
@@ -100,6 +101,7 @@ type table struct {
 	field   string
 	windows []placement.Loads
 	rows    placement.Loads // of the window that is being read
+	label   string          // field and window, from the second window on
 	cells   int
 }
 
@@ -108,10 +110,10 @@ const most = math.MaxFloat64 / (4 * placement.MaxExperts)
 
 // name is the field, with the window where there are several.
 func (t *table) name() string {
-	if len(t.windows) == 0 {
+	if t.label == "" {
 		return t.field
 	}
-	return fmt.Sprintf("%s, window %d", t.field, len(t.windows))
+	return t.label
 }
 
 // add copies one more layer.
@@ -141,7 +143,7 @@ func (t *table) add(row []float64) error {
 			return err
 		}
 	}
-	t.cells += max(len(row), 4) // a row costs memory by itself
+	t.cells += max(len(row), 16) // a row costs memory by itself
 	t.rows = append(t.rows, append(make([]float64, 0, len(row)), row...))
 	return nil
 }
@@ -165,8 +167,11 @@ func (t *table) end() error {
 		return errorf(placement.ErrShape, t.name(), -1, -1, "no layers")
 	case len(t.windows) > 0 && len(t.rows) != len(t.windows[0]):
 		return errorf(placement.ErrShape, t.name(), -1, -1, "%d layers, but window 0 has %d", len(t.rows), len(t.windows[0]))
+	case len(t.windows) >= t.lim.windows:
+		return errorf(placement.ErrShape, t.field, -1, -1, "at most %d windows are supported", t.lim.windows)
 	}
 	t.windows = append(t.windows, t.rows)
+	t.label = fmt.Sprintf("%s, window %d", t.field, len(t.windows))
 	t.rows = nil
 	return nil
 }

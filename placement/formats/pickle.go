@@ -1,6 +1,7 @@
 package formats
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -94,7 +95,7 @@ func (u *unpickler) number(n uint64) (uint64, error) {
 }
 
 func (u *unpickler) line() (string, error) {
-	n := strings.IndexByte(string(u.data[u.pos:min(len(u.data), u.pos+256)]), '\n')
+	n := bytes.IndexByte(u.data[u.pos:min(len(u.data), u.pos+256)], '\n')
 	if n < 0 {
 		return "", u.errorf("a name does not end")
 	}

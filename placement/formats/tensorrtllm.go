@@ -27,6 +27,8 @@ func (y *yamlReader) errorf(format string, args ...any) error {
 	return fmt.Errorf("line %d: %s", y.line, fmt.Sprintf(format, args...))
 }
 
+const maxLines = 1 << 22
+
 // text reads the next line that holds something, without indent and comment.
 func (y *yamlReader) text() ([]byte, error) {
 	var line []byte
@@ -45,7 +47,9 @@ func (y *yamlReader) text() ([]byte, error) {
 		if len(line) == 0 {
 			return nil, io.EOF
 		}
-		y.line++
+		if y.line++; y.line > maxLines {
+			return nil, y.errorf("more than %d lines", maxLines)
+		}
 		if i := bytes.IndexByte(line, '#'); i == 0 || (i > 0 && (line[i-1] == ' ' || line[i-1] == '\t')) {
 			line = line[:i]
 		}
