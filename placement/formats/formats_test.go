@@ -184,6 +184,7 @@ func TestStats(t *testing.T) {
 		{"npy u2", string(npyFileOf("<u2", []uint16{0, 0, 1, 2, 3, 4, 5, 600}, 2, 2, 2)), "npy", want3},
 		{"npy fortran", string(fortran), "npy", want3},
 		{"npy big-endian", string(append(npyHeader(">i2", []int{1, 2}), 1, 0, 0, 1)), "npy", "[[[256 1]]]"},
+		{"much white space", strings.Repeat(" \n", 1<<16) + "[[0,0],[1,2.5]]", "json", want2},
 		{"gzip", string(gzipped([]byte("[[0,0],[1,2.5]]"))), "json", want2},
 	} {
 		for _, buffer := range []int{16, 17, 64 << 10} { // 16 is the least of bufio

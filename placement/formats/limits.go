@@ -14,7 +14,7 @@ import (
 // limits bounds what one input may ask for. Tests inject smaller ones.
 type limits struct {
 	layers, experts, slots, gpus int
-	cells                        int   // numbers of all windows together; layers times slots
+	cells                        int // numbers of all windows together; layers times slots
 	windows                      int
 	stream                       int64 // bytes of statistics, decompressed
 	placement                    int64 // bytes of a placement, decompressed

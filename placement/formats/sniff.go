@@ -27,13 +27,20 @@ const (
 	unknown
 )
 
-// sniff looks at the first bytes without taking them.
+// sniff looks at the first bytes without taking more than white space.
 func sniff(b *bufio.Reader) (kind, error) {
-	head, err := b.Peek(min(b.Size(), 512))
-	if err != nil && err != io.EOF && len(head) == 0 {
-		return empty, err
+	var head, text []byte
+	for {
+		var err error
+		if head, err = b.Peek(min(b.Size(), 512)); err != nil && err != io.EOF && len(head) == 0 {
+			return empty, err
+		}
+		text = bytes.TrimLeft(head, " \t\r\n")
+		if len(text) > 0 || len(head) == 0 {
+			break
+		}
+		b.Discard(len(head)) // white space alone: the file begins later
 	}
-	text := bytes.TrimLeft(head, " \t\r\n")
 	switch {
 	case len(head) == 0:
 		return empty, nil
@@ -45,8 +52,6 @@ func sniff(b *bufio.Reader) (kind, error) {
 		return safetensorsFile, nil
 	case head[0] == 0x80:
 		return oldPickle, nil
-	case len(text) == 0:
-		return empty, nil
 	case text[0] == '{':
 		return jsonObject, nil
 	case text[0] == '[':
