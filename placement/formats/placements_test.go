@@ -102,7 +102,7 @@ func TestPlacementsHostile(t *testing.T) {
 		{"yaml: missing expert", "initial_global_assignments:\n  3: [0]\n  7: [0]\n  5: [1]\n", 1, "layer 3: expert 1 has no replica"},
 		{"yaml: negative slots", "num_slots: -2\n", 1, "num_slots -2"},
 		{"yaml: tab", "initial_global_assignments:\n\t3: [0]\n", 1, "a tab in the indent"},
-		{"yaml: empty lines", "num_slots: 1" + strings.Repeat("\n", 1<<22), 1, "more than 4194304 lines"},
+		{"yaml: empty lines", "num_slots: 1" + strings.Repeat("\n", 1<<22+2), 1, "more than 4194304 lines"},
 		{"words", "hello", 1, `line 1: "key: value" is expected`},
 		{"zip", "PK\x03\x04", 1, "not a known placement format"},
 	} {
