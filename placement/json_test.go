@@ -3,6 +3,7 @@ package placement
 import (
 	"encoding/json"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -100,8 +101,8 @@ func FuzzPlacementJSON(f *testing.F) {
 		if err := json.Unmarshal(text, &q); err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(p, q); d != "" {
-			t.Fatal(d)
+		if !reflect.DeepEqual(p, q) {
+			t.Fatalf("%+v became %+v", p, q)
 		}
 	})
 }
