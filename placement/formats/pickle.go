@@ -271,6 +271,9 @@ func (u *unpickler) build(op byte) error {
 		if !ok || len(v)%2 != 0 {
 			return u.errorf("setting items of what is not a dict")
 		}
+		if len(dict.keys)+len(v)/2 > maxKeys {
+			return u.errorf("more than %d keys in one dict", maxKeys)
+		}
 		for i := 0; i < len(v); i += 2 {
 			dict.keys = append(dict.keys, v[i])
 			dict.values = append(dict.values, v[i+1])

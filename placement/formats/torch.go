@@ -64,7 +64,7 @@ type archive struct {
 	prefix string
 	lim    *limits
 	left   int64 // bytes of storages that may still be loaded
-	work   int64 // elements converted so far
+	work   int64 // elements converted so far, and 16 a row
 	loaded map[string][]byte
 }
 
@@ -166,8 +166,8 @@ func (a *archive) row(t *tensor, index ...int) ([]float64, error) {
 		at += k * t.stride[i]
 	}
 	n, step := t.shape[len(index)], t.stride[len(index)]
-	if a.work += int64(n); a.work > 4*int64(a.lim.cells) {
-		return nil, fmt.Errorf("more than %d elements in all", 4*a.lim.cells)
+	if a.work += int64(n) + 16; a.work > 4*int64(a.lim.cells) {
+		return nil, errors.New("more elements in all than are supported")
 	}
 	out := make([]float64, n)
 	size := storageSizes[t.storage.kind]

@@ -307,6 +307,7 @@ func TestTorchHostile(t *testing.T) {
 		{"memo of nothing", pickled("h\x05"), "memo 5 holds nothing"},
 		{"odd items", pickled("}(K\x01u"), "setting items"},
 		{"items of a list", pickled("]K\x01K\x02s"), "setting items"},
+		{"many keys", pickled("}(" + strings.Repeat("K\x01K\x02", 65) + "u"), "more than 64 keys in one dict"},
 		{"list that holds itself", pickled("]q\x00h\x00a"), "a tensor [layers, experts]"},
 		{"dict that holds itself", pickled("}q\x00X\x07\x00\x00\x00recordsh\x00s"), "last_physical_to_logical_map"},
 		{"no end", []byte("PK\x03\x04"), "zip"},
