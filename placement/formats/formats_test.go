@@ -288,7 +288,7 @@ func TestStatsHostile(t *testing.T) {
 		start := time.Now()
 		_, err := DecodeStats(strings.NewReader(c.in))
 		wantError(t, c.name, err, c.want)
-		if d := time.Since(start); d > time.Second {
+		if d := time.Since(start); d > 10*time.Second { // a second at most, where nothing else runs and no race detector
 			t.Errorf("%s: %v", c.name, d)
 		}
 	}
