@@ -263,19 +263,3 @@ func TestTopology(t *testing.T) {
 		wantError(t, c.name, c.t.Validate(), c.kind, c.want)
 	}
 }
-
-func TestModels(t *testing.T) {
-	for _, m := range Models() {
-		if err := m.Validate(); err != nil {
-			t.Errorf("%s: %v", m.Name, err)
-		}
-	}
-	m := DeepSeekV3()
-	if got := m.ExpertBytes(); got != 44040192 {
-		t.Errorf("an expert of DeepSeek-V3 has %d bytes, want 3 x 7168 x 2048", got)
-	}
-	m.Groups = 7
-	wantError(t, "groups", m.Validate(), ErrShape, "256 experts cannot be shared evenly by 7 groups")
-	m.Layers = 0
-	wantError(t, "layers", m.Validate(), ErrValue, "layers: 0")
-}
