@@ -13,6 +13,7 @@ type solver struct {
 	words int // of a GPU's set of experts
 
 	w     []float64 // load of each expert
+	idle  bool      // the layer has no load: w are all alike
 	order []int32   // experts by load, largest first
 
 	// The placement at hand.
@@ -37,6 +38,7 @@ type solver struct {
 	pairsG          []pair
 	threshold       threshold
 	runs, trialRuns []run
+	exact           exact
 }
 
 // layout is a placement kept aside.
@@ -78,6 +80,7 @@ func (s *solver) setLoads(loads []float64) {
 			s.w[e] = float64(len(s.u.gpu)) / float64(len(loads))
 		}
 	}
+	s.idle = total == 0
 	s.sortExperts()
 	s.best.level = math.Inf(1)
 }
@@ -137,13 +140,16 @@ var capLimits = []float64{.96, .9, .8, .98, .85, .75, .7, .65, .93, .6}
 // first is always finished.
 func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 	most := len(s.u.gpu)
+	if s.idle {
+		return s.spread()
+	}
 	bound = s.replicaBound()
+	goal := bound * (1 + tolerance)
 	if s.twoEach() {
 		if bound = s.searchPairs(bound, tolerance, stop); !math.IsInf(s.best.level, 1) {
-			return bound
+			return s.improveSmall(bound, goal, stop)
 		}
 	}
-	goal := bound * (1 + tolerance)
 	if s.adams(s.u.slots, most, nil) && s.pack() {
 		s.swap(goal)
 		s.keep()
@@ -157,5 +163,8 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 			s.keep()
 		}
 	}
-	return s.thresholdBound(bound, s.best.level, true)
+	if !math.IsInf(s.best.level, 1) {
+		bound = s.thresholdBound(bound, s.best.level, true)
+	}
+	return s.improveSmall(bound, goal, stop)
 }
