@@ -1,16 +1,15 @@
 package eplb
 
 import (
-	"math"
 	"slices"
 )
 
 const (
 	// exactSlots is the most slots of a layer that is searched exhaustively.
 	exactSlots = 64
-	// exactNodes ends that search: a count, not a time, so that the answer is
-	// the same everywhere. About 5 ms.
-	exactNodes = 1 << 15
+	// exactWork ends that search: a count, not a time, so that the answer is the
+	// same everywhere. A few milliseconds.
+	exactWork = 1 << 17
 	// exactMargin is what a placement must gain to count as better: far more
 	// than rounding makes of a sum, far less than anyone sees.
 	exactMargin = 1e-12
@@ -36,8 +35,8 @@ const (
 //     as the slots and GPUs allow, bring it above T·speed.
 type exact struct {
 	target float64 // T: what is found must be below it
-	nodes  int
-	done   bool // the tree was searched to its end
+	work   int     // steps left
+	done   bool    // the tree was searched to its end
 	stop   func() bool
 
 	load   []float64 // of each GPU
@@ -75,7 +74,7 @@ func (s *solver) improveExactly(bound float64, stop func() bool) float64 {
 		x.sums[i] = x.sums[i+1] + s.w[s.order[i]]
 		x.prefer[i] = s.best.count[s.order[i]]
 	}
-	x.target, x.nodes, x.done, x.stop = s.best.level*(1-exactMargin), exactNodes, true, stop
+	x.target, x.work, x.done, x.stop = s.best.level*(1-exactMargin), exactWork, true, stop
 	s.branch(0, s.u.slots)
 	if x.done {
 		// Nothing is below the target, which is the level but for rounding.
@@ -97,11 +96,11 @@ func (s *solver) branch(i, slots int) {
 		s.complete(i)
 		return
 	}
-	if x.nodes--; x.nodes < 0 || (x.nodes&1023 == 0 && x.stop()) {
+	gpus := len(u.gpu)
+	if x.work -= gpus; x.work < 0 || x.stop() {
 		x.done = false
 		return
 	}
-	gpus := len(u.gpu)
 	order := x.order[i*gpus : i*gpus : (i+1)*gpus]
 	most := 0
 	for g := range u.gpu {
@@ -162,6 +161,7 @@ func (s *solver) choose(i int, order []int, k, n int, size float64, slots int) {
 	}
 	for ; k <= len(order)-n && x.done; k++ {
 		g := order[k]
+		x.work--
 		if l := x.load[g] + size; l < x.target*u.speed[g] {
 			was := x.load[g]
 			x.load[g] = l
@@ -258,63 +258,4 @@ func (s *solver) complete(i int) {
 	}
 	s.keep()
 	x.target = min(x.target, s.best.level*(1-exactMargin))
-}
-
-// deal fills the slots whatever the loads, for the rare layer where packing by
-// size came to a dead end: experts by count, most first, each on the GPUs with
-// most room left, the lightest of them. Rooms differ by at most one here or are
-// full of all experts, and then this never fails: the set of rooms left stays
-// as even as can be.
-func (s *solver) deal() {
-	u := s.u
-	s.bySize()
-	slices.SortStableFunc(s.ranked, func(a, b int32) int { return int(s.count[b]) - int(s.count[a]) })
-	gpus := make([]int, len(u.gpu))
-	for g := range u.gpu {
-		gpus[g] = g
-		s.load[g], s.used[g] = 0, int32(u.first[g])
-	}
-	clear(s.has)
-	for _, e := range s.ranked {
-		slices.SortFunc(gpus, func(a, b int) int {
-			if ra, rb := u.first[a+1]-int(s.used[a]), u.first[b+1]-int(s.used[b]); ra != rb {
-				return rb - ra
-			}
-			if la, lb := float64(s.load[a]*u.speed[b]), float64(s.load[b]*u.speed[a]); la != lb {
-				if la < lb {
-					return -1
-				}
-				return 1
-			}
-			return a - b
-		})
-		for _, g := range gpus[:s.count[e]] {
-			s.put(e, g)
-		}
-	}
-}
-
-// spread places a layer without load: as many replicas of each expert as of any
-// other, or one more. Its imbalance is 1 by definition.
-func (s *solver) spread() float64 {
-	s.adams(s.u.slots, len(s.u.gpu), nil)
-	if !s.pack() {
-		s.deal()
-	}
-	s.keep()
-	s.best.level = 1
-	return 1
-}
-
-// improveSmall is what search ends with. Where packing found nothing it deals;
-// a small layer that has not met its bound is searched exhaustively as far as
-// that goes. It returns the bound, raised where the search came to its end.
-func (s *solver) improveSmall(bound, goal float64, stop func() bool) float64 {
-	if math.IsInf(s.best.level, 1) {
-		s.adams(s.u.slots, len(s.u.gpu), nil)
-		s.deal()
-		s.swap(goal)
-		s.keep()
-	}
-	return s.improveExactly(bound, stop)
 }

@@ -124,3 +124,86 @@ func TestTinyAgainstExhaustiveSearch(t *testing.T) {
 		t.Errorf("seed %d: the optimum in %d of %d", seed, all.optimal, n)
 	}
 }
+
+func TestOracleAgainstEnumeration(t *testing.T) {
+	const seed = 2
+	r := rand.New(rand.NewPCG(seed, 0))
+	better, n := 0, 0
+	for i := range 400 {
+		p, kind := drawTiny(r, i)
+		experts := p.Loads.Experts()
+		if p.Replicas > 7 || math.Pow(float64(experts), float64(p.Replicas)) > 1<<17 {
+			continue
+		}
+		n++
+		got := oracle(p.Loads[0], p.Topology, p.Replicas, math.Inf(1))
+		want := enumerate(p.Loads[0], p.Topology, p.Replicas, false)
+		if math.Abs(got-want) > 1e-9*want {
+			t.Errorf("seed %d, instance %d (%s) %v: %v, enumerated %v", seed, i, kind, p, got, want)
+		}
+		if enumerate(p.Loads[0], p.Topology, p.Replicas, true) < want*(1-1e-9) {
+			better++
+		}
+	}
+	t.Logf("seed %d: %d instances; in %d of them an expert twice on a GPU would be better", seed, n, better)
+}
+
+// drawAny draws an instance of any shape, small ones oftener.
+func drawAny(r *rand.Rand, i int) (p Problem, kind string) {
+	units := []string{"alike", "alike", "speeds", "dead"}[i/len(loadKinds)%4]
+	kind = loadKinds[i%len(loadKinds)]
+	for {
+		gpus, experts := 1+r.IntN(12), 1+r.IntN(1+r.IntN(64))
+		slots := experts + r.IntN(1+r.IntN(1+3*gpus))
+		if r.IntN(2) == 0 {
+			slots = (slots + gpus - 1) / gpus * gpus // as many on every GPU
+		}
+		layers := 1
+		if r.IntN(8) == 0 {
+			layers = 3
+		}
+		p = Problem{Replicas: slots, Topology: drawTopology(r, gpus, units)}
+		for range layers {
+			p.Loads = append(p.Loads, drawLoads(r, kind, experts))
+		}
+		q, o := p, Options{}
+		if validate(&q, &o) == nil {
+			return p, fmt.Sprint(kind, "/", units)
+		}
+	}
+}
+
+func TestRandomAgainstGreedy(t *testing.T) {
+	const seed, n = 3, 10000
+	r := rand.New(rand.NewPCG(seed, 0))
+	layers, above, lucky := 0, 0, 0
+	for i := range n {
+		p, kind := drawAny(r, i)
+		res := mustPlan(t, p, Options{})
+		scores := checkPlan(t, p, res)
+		for l, w := range p.Loads {
+			layers++
+			for _, doubles := range []bool{false, true} {
+				q, ok := greedy(w, p.Topology, p.Replicas, doubles)
+				if !ok {
+					continue
+				}
+				s, err := q.ScoreLayers(p.Loads[l:l+1], p.Topology)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if scores[l].Imbalance <= s[0].Imbalance*(1+1e-12) {
+					continue
+				}
+				if q.Duplicates() == 0 {
+					above++
+					t.Errorf("seed %d, instance %d (%s), layer %d of %v: %v, plain greedy %v", seed, i, kind, l, p, scores[l].Imbalance, s[0].Imbalance)
+				} else {
+					lucky++
+					t.Logf("seed %d, instance %d (%s), layer %d, E %d R %d G %d dup %d: %v, with doubles %v %v", seed, i, kind, l, len(w), p.Replicas, p.Topology.GPUs, q.Duplicates(), scores[l].Imbalance, s[0].Imbalance, res.Layers[l].Status)
+				}
+			}
+		}
+	}
+	t.Logf("seed %d: %d instances, %d layers; above greedy %d, above greedy with doubles %d", seed, n, layers, above, lucky)
+}

@@ -1,6 +1,7 @@
 package eplb
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -50,15 +51,13 @@ func oracle(loads []float64, t placement.Topology, slots int, upper float64) flo
 }
 
 type search struct {
-	w           []float64
-	room        []int
-	speed       []float64
-	left        []int     // copies of each expert that are not placed yet
-	count       []float64 // copies of each
-	sets        []int     // the experts of each GPU, as bits
-	best        float64
-	noSymmetry  bool // do not assume that like GPUs may change places
-	doublesFree bool // allow an expert twice on a GPU (only fillAny)
+	w     []float64
+	room  []int
+	speed []float64
+	left  []int     // copies of each expert that are not placed yet
+	count []float64 // copies of each
+	sets  []int     // the experts of each GPU, as bits
+	best  float64
 }
 
 // counts chooses how many copies experts e.. get.
@@ -108,7 +107,7 @@ func (o *search) choose(g, e, set, room int, sum float64) {
 			return
 		}
 		alike := g > 0 && o.room[g] == o.room[g-1] && o.speed[g] == o.speed[g-1]
-		if alike && set < o.sets[g-1] && !o.noSymmetry {
+		if alike && set < o.sets[g-1] {
 			return
 		}
 		o.sets[g] = set
@@ -123,6 +122,45 @@ func (o *search) choose(g, e, set, room int, sum float64) {
 	// Without it here, the later GPUs must take all copies that are left.
 	if o.left[e] <= len(o.room)-1-g && room <= len(o.w)-1-e {
 		o.choose(g, e+1, set, room, sum)
+	}
+}
+
+// enumerate is what oracle computes, by writing every expert into every slot:
+// not one thought of pruning. With doubles an expert may be on a GPU twice.
+func enumerate(loads []float64, t placement.Topology, slots int, doubles bool) float64 {
+	p := placement.Placement{Experts: len(loads), GPUs: t.GPUs, GPUSlots: placement.EvenSlots(slots, t.GPUs)}
+	row := make([]int, slots)
+	p.PhysicalToLogical = [][]int{row}
+	first := p.FirstSlots()
+	var free []int
+	for g := range t.GPUs {
+		for s := first[g]; s < first[g+1]; s++ {
+			row[s] = -1
+			if t.SpeedOf(g) > 0 && s-first[g] < len(loads) {
+				free = append(free, s)
+			}
+		}
+	}
+	best := math.Inf(1)
+	for {
+		for k := 0; ; k++ {
+			if k == len(free) {
+				return best
+			}
+			if row[free[k]]++; row[free[k]] < len(loads) {
+				break
+			}
+			row[free[k]] = 0
+		}
+		if slices.Contains(row, -1) && slices.ContainsFunc(free, func(s int) bool { return row[s] < 0 }) {
+			continue
+		}
+		if !doubles && p.Duplicates() > 0 {
+			continue
+		}
+		if scores, err := p.ScoreLayers(placement.Loads{loads}, t); err == nil {
+			best = min(best, scores[0].Imbalance)
+		}
 	}
 }
 
@@ -203,4 +241,63 @@ func drawTiny(r *rand.Rand, i int) (p Problem, kind string) {
 			return p, fmt.Sprint(kind, "/", units)
 		}
 	}
+}
+
+// greedy is the plain way: each further replica to the expert whose replicas
+// carry most, then replicas by size, largest first, each on the GPU that is
+// lightest for its speed and has room. Without doubles it passes over a GPU that
+// holds the expert already, and may come to a dead end: then ok is false. With
+// doubles and one group it is the published algorithm but for ties and rounding.
+func greedy(loads []float64, t placement.Topology, slots int, doubles bool) (p placement.Placement, ok bool) {
+	p = placement.Placement{Experts: len(loads), GPUs: t.GPUs, GPUSlots: placement.EvenSlots(slots, t.GPUs)}
+	row := make([]int, slots)
+	p.PhysicalToLogical = [][]int{row}
+	first := p.FirstSlots()
+	free := 0
+	for g := range t.GPUs {
+		for s := first[g]; s < first[g+1]; s++ {
+			row[s] = -1
+			if t.SpeedOf(g) > 0 {
+				free++
+			}
+		}
+	}
+	count := make([]int, len(loads))
+	var replicas []int
+	for len(replicas) < free {
+		hot := 0
+		for e := range loads {
+			if count[e] == 0 {
+				hot = e
+				break
+			}
+			if loads[e]/float64(count[e]) > loads[hot]/float64(count[hot]) {
+				hot = e
+			}
+		}
+		count[hot]++
+		replicas = append(replicas, hot)
+	}
+	size := func(e int) float64 { return loads[e] / float64(count[e]) }
+	slices.SortStableFunc(replicas, func(a, b int) int { return cmp.Compare(size(b), size(a)) })
+	load := make([]float64, t.GPUs)
+	for _, e := range replicas {
+		best, at := -1, 0
+		for g := range t.GPUs {
+			v := t.SpeedOf(g)
+			s := first[g] + slices.Index(row[first[g]:first[g+1]], -1)
+			if v == 0 || s < first[g] || (!doubles && slices.Contains(row[first[g]:first[g+1]], e)) {
+				continue
+			}
+			if best < 0 || (load[g]+size(e))/v < (load[best]+size(e))/t.SpeedOf(best) {
+				best, at = g, s
+			}
+		}
+		if best < 0 {
+			return p, false
+		}
+		row[at] = e
+		load[best] += size(e)
+	}
+	return p, true
 }

@@ -1,0 +1,109 @@
+package eplb
+
+import (
+	"math"
+	"slices"
+)
+
+const (
+	// shiftSlots is the most slots of a layer whose counts are searched by
+	// packing: beyond, a step costs too much.
+	shiftSlots = 128
+	// shiftWork ends that search, in slots packed. A few milliseconds.
+	shiftWork = 1 << 16
+)
+
+// deal fills the slots whatever the loads, for the rare layer where packing by
+// size came to a dead end: experts by count, most first, each on the GPUs with
+// most room left, the lightest of them. Rooms differ by at most one here or are
+// full of all experts, and then this never fails: the set of rooms left stays
+// as even as can be.
+func (s *solver) deal() {
+	u := s.u
+	s.bySize()
+	slices.SortStableFunc(s.ranked, func(a, b int32) int { return int(s.count[b]) - int(s.count[a]) })
+	gpus := make([]int, len(u.gpu))
+	for g := range u.gpu {
+		gpus[g] = g
+		s.load[g], s.used[g] = 0, int32(u.first[g])
+	}
+	clear(s.has)
+	for _, e := range s.ranked {
+		slices.SortFunc(gpus, func(a, b int) int {
+			if ra, rb := u.first[a+1]-int(s.used[a]), u.first[b+1]-int(s.used[b]); ra != rb {
+				return rb - ra
+			}
+			if la, lb := float64(s.load[a]*u.speed[b]), float64(s.load[b]*u.speed[a]); la != lb {
+				if la < lb {
+					return -1
+				}
+				return 1
+			}
+			return a - b
+		})
+		for _, g := range gpus[:s.count[e]] {
+			s.put(e, g)
+		}
+	}
+}
+
+// spread places a layer without load: as many replicas of each expert as of any
+// other, or one more. Its imbalance is 1 by definition.
+func (s *solver) spread() float64 {
+	s.adams(s.u.slots, len(s.u.gpu), nil)
+	if !s.pack() {
+		s.deal()
+	}
+	s.keep()
+	s.best.level = 1
+	return 1
+}
+
+// improveSmall is what search ends with. Where packing found nothing it deals;
+// a small layer that has not met its bound is searched exhaustively as far as
+// that goes. It returns the bound, raised where the search came to its end.
+func (s *solver) improveSmall(bound, goal float64, stop func() bool) float64 {
+	if math.IsInf(s.best.level, 1) {
+		s.adams(s.u.slots, len(s.u.gpu), nil)
+		s.deal()
+		s.swap(goal)
+		s.keep()
+	}
+	if s.u.slots <= shiftSlots && len(s.w) < s.u.slots {
+		s.shiftCounts(goal, stop)
+	}
+	return s.improveExactly(bound, stop)
+}
+
+// shiftCounts moves one copy from an expert to another and packs anew, over and
+// over, and keeps what is better, until the goal is met or no such move helps.
+func (s *solver) shiftCounts(goal float64, stop func() bool) {
+	work := shiftWork
+	for again := true; again; {
+		again = false
+		for _, f := range s.order {
+			if s.best.count[f] == 1 {
+				continue
+			}
+			for _, e := range s.order {
+				if e == f || int(s.best.count[e]) == len(s.u.gpu) || s.best.count[f] == 1 {
+					continue
+				}
+				if work -= s.u.slots; s.best.level <= goal || work < 0 || stop() {
+					return
+				}
+				copy(s.count, s.best.count)
+				s.count[f]--
+				s.count[e]++
+				// A replica above the best level cannot be part of a better plan.
+				if s.w[f]/float64(s.count[f]) >= float64(s.best.level*s.u.fastest()) || !s.pack() {
+					continue
+				}
+				was := s.best.level
+				s.swap(goal)
+				s.keep()
+				again = again || s.best.level < was
+			}
+		}
+	}
+}
