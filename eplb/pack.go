@@ -76,26 +76,32 @@ func (s *solver) pack() bool {
 // packBySpeed is pack for GPUs of unequal speed: each replica goes where
 // load/speed is least after it.
 func (s *solver) packBySpeed() bool {
-	u := s.u
 	for _, e := range s.ranked {
 		for range s.count[e] {
-			best, level := -1, 0.0
-			for g, v := range u.speed {
-				if int(s.used[g]) == u.first[g+1] || s.holds(g, e) {
-					continue
-				}
-				if l := (s.load[g] + s.size[e]) / v; best < 0 || l < level {
-					best, level = g, l
-				}
-			}
-			if best >= 0 {
-				s.put(e, best)
+			if g := s.lightestFor(e); g >= 0 {
+				s.put(e, g)
 			} else if !s.squeeze(e) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// lightestFor is the GPU with room and without e where load/speed is least with
+// a replica of e; -1 if there is none.
+func (s *solver) lightestFor(e int32) int {
+	u := s.u
+	best, level := -1, 0.0
+	for g, v := range u.speed {
+		if int(s.used[g]) == u.first[g+1] || s.holds(g, e) {
+			continue
+		}
+		if l := (s.load[g] + s.size[e]) / v; best < 0 || l < level {
+			best, level = g, l
+		}
+	}
+	return best
 }
 
 // put places a replica of e in the next free slot of GPU g.

@@ -2,6 +2,7 @@ package eplb
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 )
 
@@ -27,7 +28,7 @@ type solver struct {
 	best layout
 
 	heap            []heapItem
-	popped          []heapItem
+	popped, single  []heapItem
 	multi           []int32
 	ranked          []int32
 	frozen          []bool
@@ -39,6 +40,7 @@ type solver struct {
 	threshold       threshold
 	runs, trialRuns []run
 	exact           exact
+	draw            rand.PCG // of shake
 }
 
 // layout is a placement kept aside.
