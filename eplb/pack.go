@@ -1,5 +1,9 @@
 package eplb
 
+// squeezeWork bounds what one packing spends on squeezing, in slots looked at: a
+// tenth of a second or so, which only layers of 100,000 slots take.
+const squeezeWork = 1 << 26
+
 // pack places the replicas that s.count asks for: experts by the size of a
 // replica, largest first (longest processing time first), each on as many
 // different GPUs as it has replicas, those that are lightest after it. An expert
@@ -8,6 +12,7 @@ package eplb
 func (s *solver) pack() bool {
 	u := s.u
 	s.bySize()
+	s.squeezed = 0
 	for g := range u.speed {
 		s.load[g] = 0
 		s.used[g] = int32(u.first[g])
@@ -126,6 +131,9 @@ func (s *solver) squeeze(e int32) bool {
 	for q := range u.speed {
 		if int(s.used[q]) == u.first[q+1] {
 			continue
+		}
+		if s.squeezed += u.slots; s.squeezed > squeezeWork {
+			return false
 		}
 		for p := range u.speed {
 			if p == q || s.holds(p, e) {

@@ -21,6 +21,10 @@ func (s *solver) twoEach() bool {
 // ladder is how far above the bound the count search aims, rung by rung.
 var ladder = []float64{2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3}
 
+// foldWork bounds the search for counts, in pairs folded: about a second, which
+// only layers of thousands of experts take.
+const foldWork = 1 << 28
+
 // searchPairs fills s.best for two slots a GPU. From Adams' counts it moves one
 // copy at a time from one expert to another, each time the move that most
 // lessens what the pairs of the fold carry above an aim near the bound. It
@@ -32,6 +36,7 @@ func (s *solver) searchPairs(bound, tolerance float64, stop func() bool) float64
 	s.listRuns()
 	s.foldOut()
 	bound = s.thresholdBound(bound, s.best.level, false)
+	s.foldWork = foldWork
 	for _, rung := range ladder {
 		aim := bound * (1 + rung)
 		if s.best.level <= max(aim, bound*(1+tolerance)) || stop() {
@@ -143,7 +148,7 @@ func (s *solver) fold(runs []run, aim, enough float64) folded {
 // helps; the best fold on the way is kept. It says whether aim was reached.
 func (s *solver) descendCounts(aim float64) bool {
 	now := s.fold(s.runs, aim, math.Inf(1))
-	for now.excess > 0 {
+	for now.excess > 0 && s.foldWork > 0 {
 		big, small := now.big, aim-now.big
 		bestE, bestF, best := int32(-1), int32(-1), now
 		for _, f := range s.runs {
@@ -151,6 +156,9 @@ func (s *solver) descendCounts(aim float64) bool {
 			left := float64(f.n - 1)
 			if x := s.w[f.id]/left - aim; x > 0 && x*left >= best.excess {
 				continue
+			}
+			if s.foldWork -= len(s.order); s.foldWork <= 0 {
+				return false
 			}
 			s.count[f.id]--
 			fillers := 0
@@ -168,6 +176,7 @@ func (s *solver) descendCounts(aim float64) bool {
 						break
 					}
 				}
+				s.foldWork -= len(s.u.gpu)
 				s.count[e]++
 				s.trialRuns = s.trialRuns[:0]
 				for _, r := range s.runs {

@@ -39,6 +39,8 @@ type solver struct {
 	pairsG          []pair
 	threshold       threshold
 	runs, trialRuns []run
+	foldWork        int // what is left of it
+	squeezed        int // slots looked at by squeeze in this packing
 	exact           exact
 	draw            rand.PCG // of shake
 }
@@ -72,14 +74,22 @@ func (s *solver) setLoads(loads []float64) {
 	for _, x := range loads {
 		total += x
 	}
-	scale := float64(len(s.u.gpu)) / total
-	if total == 0 {
-		scale = 0
+	// Sizes whose scale would not be a normal number are brought near 1 first,
+	// by a power of two, which changes no digit of theirs.
+	shift := 0
+	if total != 0 && (total < 1e-280 || total > 1e280) {
+		_, shift = math.Frexp(total)
+		total = math.Ldexp(total, -shift)
 	}
+	scale := float64(len(s.u.gpu)) / total
 	for e, x := range loads {
-		s.w[e] = x * scale
-		if total == 0 {
+		switch {
+		case total == 0:
 			s.w[e] = float64(len(s.u.gpu)) / float64(len(loads))
+		case shift != 0:
+			s.w[e] = math.Ldexp(x, -shift) * scale
+		default:
+			s.w[e] = x * scale
 		}
 	}
 	s.idle = total == 0
@@ -137,6 +147,10 @@ func (s *solver) refresh() {
 // search tries when Adams' counts do not reach the goal, likeliest first.
 var capLimits = []float64{.96, .9, .8, .98, .85, .75, .7, .65, .93, .6}
 
+// packOnce is the slots times GPUs of unequal speed beyond which one packing
+// takes seconds: then it is the only one.
+const packOnce = 1 << 30
+
 // search fills s.best with a placement within tolerance of a lower bound, or as
 // near as it gets, and returns the bound. stop is asked between attempts; the
 // first is always finished.
@@ -157,7 +171,7 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 		s.keep()
 	}
 	for _, c := range capLimits {
-		if s.best.level <= goal || stop() {
+		if s.best.level <= goal || stop() || (!s.u.equal && int64(s.u.slots)*int64(most) > packOnce) {
 			break
 		}
 		if s.capped(s.u.slots, most, c*bound) && s.pack() {

@@ -1,5 +1,9 @@
 package eplb
 
+// swapWork bounds one descent, in slots looked at: a tenth of a second or so,
+// which only layers of 10,000 slots take.
+const swapWork = 1 << 27
+
 // swap exchanges replicas between the fullest GPU and another, each time the
 // exchange that leaves the larger of the two levels least, until no GPU is
 // above goal or no exchange helps. Counts stay; no expert comes to be twice on
@@ -12,7 +16,7 @@ func (s *solver) swap(goal float64) {
 		}
 		s.settle(g)
 	}
-	for {
+	for work := swapWork; work > 0; work -= u.slots {
 		h, top := 0, 0.0
 		for g, v := range u.speed {
 			if l := s.load[g] / v; l > top {
