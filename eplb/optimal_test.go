@@ -117,7 +117,8 @@ func TestTinyAgainstExhaustiveSearch(t *testing.T) {
 		if name == "all" {
 			k = &all
 		}
-		t.Log(fmt.Sprintf("%-17s n %4d  optimal %6.2f%%  proved %6.2f%%  worst ratio %.6f", name, k.n, 100*float64(k.optimal)/float64(k.n), 100*float64(k.proved)/float64(k.n), k.worst))
+		share := func(n int) float64 { return 100 * float64(n) / float64(k.n) }
+		t.Logf("%-17s %4d instances, optimum %6.2f%%, proved %6.2f%%, worst ratio %.6f", name, k.n, share(k.optimal), share(k.proved), k.worst)
 	}
 	t.Logf("seed %d", seed)
 	if all.optimal < n*99/100 {
@@ -173,37 +174,55 @@ func drawAny(r *rand.Rand, i int) (p Problem, kind string) {
 	}
 }
 
+// published is the published policy's plan of one layer, none where it has none.
+func published(t *testing.T, p Problem, layer int) []placement.Placement {
+	if p.Topology.Speed != nil || p.Replicas%p.Topology.GPUs != 0 {
+		return nil
+	}
+	p.Loads = p.Loads[layer : layer+1]
+	r := mustPlan(t, p, Options{Policy: DeepSeek})
+	if r.Layers == nil {
+		return nil // not there yet
+	}
+	return []placement.Placement{r.Placement}
+}
+
 func TestRandomAgainstGreedy(t *testing.T) {
 	const seed, n = 3, 10000
 	r := rand.New(rand.NewPCG(seed, 0))
-	layers, above, lucky := 0, 0, 0
+	layers, lucky, luckyAlike := 0, 0, 0
 	for i := range n {
 		p, kind := drawAny(r, i)
 		res := mustPlan(t, p, Options{})
 		scores := checkPlan(t, p, res)
 		for l, w := range p.Loads {
 			layers++
+			plans := published(t, p, l)
 			for _, doubles := range []bool{false, true} {
-				q, ok := greedy(w, p.Topology, p.Replicas, doubles)
-				if !ok {
-					continue
+				if q, ok := greedy(w, p.Topology, p.Replicas, doubles); ok {
+					plans = append(plans, q)
 				}
+			}
+			for _, q := range plans {
 				s, err := q.ScoreLayers(p.Loads[l:l+1], p.Topology)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if scores[l].Imbalance <= s[0].Imbalance*(1+1e-12) {
-					continue
-				}
-				if q.Duplicates() == 0 {
-					above++
+				switch {
+				case scores[l].Imbalance <= s[0].Imbalance*(1+1e-12):
+				case q.Duplicates() == 0:
 					t.Errorf("seed %d, instance %d (%s), layer %d of %v: %v, plain greedy %v", seed, i, kind, l, p, scores[l].Imbalance, s[0].Imbalance)
-				} else {
+				case p.Topology.Speed == nil:
+					luckyAlike++
+					fallthrough
+				default:
 					lucky++
-					t.Logf("seed %d, instance %d (%s), layer %d, E %d R %d G %d dup %d: %v, with doubles %v %v", seed, i, kind, l, len(w), p.Replicas, p.Topology.GPUs, q.Duplicates(), scores[l].Imbalance, s[0].Imbalance, res.Layers[l].Status)
 				}
 			}
 		}
 	}
-	t.Logf("seed %d: %d instances, %d layers; above greedy %d, above greedy with doubles %d", seed, n, layers, above, lucky)
+	// An expert twice on a GPU gives its GPUs unequal shares, which now and then
+	// is better than any placement without: these are not faults.
+	t.Logf("seed %d: %d instances, %d layers; below us thanks to an expert twice on a GPU: %d plans, of these %d with GPUs alike",
+		seed, n, layers, lucky, luckyAlike)
 }
