@@ -226,3 +226,33 @@ func TestRandomAgainstGreedy(t *testing.T) {
 	t.Logf("seed %d: %d instances, %d layers; below us thanks to an expert twice on a GPU: %d plans, of these %d with GPUs alike",
 		seed, n, layers, lucky, luckyAlike)
 }
+
+// What the bounds prove before any search must hold of the optimum.
+func TestBoundsAgainstExhaustiveSearch(t *testing.T) {
+	const seed, n = 8, 3000
+	r := rand.New(rand.NewPCG(seed, 0))
+	tight, total := 0, 0.0
+	for i := range n {
+		p, kind := drawTiny(r, i)
+		experts := p.Loads.Experts()
+		s := newSolver(newUnit(&p.Topology, p.Replicas, experts, nil), experts)
+		if s.setLoads(p.Loads[0]); s.idle {
+			continue
+		}
+		bound := s.speedBound(s.replicaBound())
+		if !s.adams(s.u.slots, len(s.u.gpu), nil) || !s.pack() {
+			continue
+		}
+		s.keep()
+		bound = s.thresholdBound(bound, s.best.level, true)
+		best := oracle(p.Loads[0], p.Topology, p.Replicas, math.Inf(1))
+		if bound > best*(1+1e-9) {
+			t.Errorf("seed %d, instance %d (%s) %v: bound %v above the optimum %v", seed, i, kind, p, bound, best)
+		}
+		if bound >= best*(1-1e-6) {
+			tight++
+		}
+		total += bound / best
+	}
+	t.Logf("seed %d: bound/optimum %.4f on average, equal in %d of %d", seed, total/n, tight, n)
+}

@@ -163,7 +163,7 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 	if s.idle {
 		return s.spread()
 	}
-	bound = s.replicaBound()
+	bound = s.speedBound(s.replicaBound())
 	goal := bound * (1 + tolerance)
 	if s.twoEach() {
 		if bound = s.searchPairs(bound, tolerance, stop); !math.IsInf(s.best.level, 1) {
