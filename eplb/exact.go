@@ -74,7 +74,7 @@ func (s *solver) improveExactly(bound float64, stop func() bool) float64 {
 		x.sums[i] = x.sums[i+1] + s.w[s.order[i]]
 		x.prefer[i] = s.best.count[s.order[i]]
 	}
-	x.target, x.work, x.done, x.stop = s.best.level*(1-exactMargin), exactWork, true, stop
+	x.target, x.work, x.done, x.stop = s.best.level*(1-exactMargin), exactWork/s.thrift, true, stop
 	s.branch(0, s.u.slots)
 	if x.done {
 		// Nothing is below the target, which is the level but for rounding.

@@ -221,16 +221,25 @@ func TestLargeInputs(t *testing.T) {
 		t.Skip("takes seconds")
 	}
 	r := rand.New(rand.NewPCG(7, 0))
-	for _, c := range []struct{ layers, experts, gpus, slots int }{
-		{placement.MaxLayers, 8, 4, 12},
-		{1, placement.MaxExperts, 1000, 72000},
-		{1, placement.MaxExperts, 4, placement.MaxSlots},
-		{1, 256, placement.MaxGPUs, placement.MaxSlots},
-		{1, 2, 2, placement.MaxSlots},
-		{1, 1 << 14, 1 << 14, 1 << 15},
+	for _, c := range []struct {
+		layers, experts, gpus, slots int
+		speeds                       bool
+	}{
+		{placement.MaxLayers, 8, 4, 12, false},
+		{placement.MaxLayers, 8, 8, 20, true},
+		{1, placement.MaxExperts, 1000, 72000, false},
+		{1, placement.MaxExperts, 1000, 72000, true},
+		{1, placement.MaxExperts, 4, placement.MaxSlots, false},
+		{1, 256, placement.MaxGPUs, placement.MaxSlots, false},
+		{1, 2, 2, placement.MaxSlots, false},
+		{1, 1 << 14, 1 << 14, 1 << 15, false},
+		{1, 300, 800, 239200, true}, // every expert on nearly every GPU
 	} {
-		t.Run(fmt.Sprintf("layers=%d/experts=%d/gpus=%d/slots=%d", c.layers, c.experts, c.gpus, c.slots), func(t *testing.T) {
+		t.Run(fmt.Sprintf("layers=%d/experts=%d/gpus=%d/slots=%d/speeds=%v", c.layers, c.experts, c.gpus, c.slots, c.speeds), func(t *testing.T) {
 			p := Problem{Loads: skewed(r, c.layers, c.experts), Replicas: c.slots, Topology: placement.Topology{GPUs: c.gpus}}
+			for g := 0; c.speeds && g < c.gpus; g++ {
+				p.Topology.Speed = append(p.Topology.Speed, 1+float64(g%7)/8)
+			}
 			start := time.Now()
 			res := mustPlan(t, p, Options{})
 			took := time.Since(start)

@@ -69,6 +69,7 @@ func mustPlan(t *testing.T, p Problem, o Options) Result {
 }
 
 func TestTinyAgainstExhaustiveSearch(t *testing.T) {
+	t.Parallel()
 	const seed, n = 1, 3000
 	r := rand.New(rand.NewPCG(seed, 0))
 	type tally struct {
@@ -188,6 +189,7 @@ func published(t *testing.T, p Problem, layer int) []placement.Placement {
 }
 
 func TestRandomAgainstGreedy(t *testing.T) {
+	t.Parallel()
 	const seed, n = 3, 10000
 	r := rand.New(rand.NewPCG(seed, 0))
 	layers, lucky, luckyAlike := 0, 0, 0
@@ -229,6 +231,7 @@ func TestRandomAgainstGreedy(t *testing.T) {
 
 // What the bounds prove before any search must hold of the optimum.
 func TestBoundsAgainstExhaustiveSearch(t *testing.T) {
+	t.Parallel()
 	const seed, n = 8, 3000
 	r := rand.New(rand.NewPCG(seed, 0))
 	tight, total := 0, 0.0

@@ -11,9 +11,12 @@ const (
 	// shiftSlots is the most slots of a layer whose counts are searched by
 	// packing: beyond, a step costs too much.
 	shiftSlots = 128
-	// shiftWork ends that search, in slots packed. A few milliseconds.
+	// shiftWork ends that search, in slots packed: a millisecond or two.
 	shiftWork = 1 << 16
+	// shakeWork ends the random one: less than a millisecond.
 	shakeWork = 1 << 14
+	// manyLayers is how many layers may each take all of that; more share it.
+	manyLayers = 256
 )
 
 // deal fills the slots whatever the loads, for the rare layer where packing by
@@ -120,7 +123,7 @@ func (s *solver) packSingly() bool {
 // shiftCounts moves one copy from an expert to another and packs anew, over and
 // over, and keeps what is better, until the goal is met or no such move helps.
 func (s *solver) shiftCounts(goal float64, stop func() bool) {
-	work := shiftWork
+	work := shiftWork / s.thrift
 	for again := true; again; {
 		again = false
 		for _, f := range s.order {
@@ -156,7 +159,7 @@ func (s *solver) shiftCounts(goal float64, stop func() bool) {
 func (s *solver) shake(goal float64, stop func() bool) {
 	s.draw.Seed(1, 2)
 	r := rand.New(&s.draw)
-	for work := shakeWork; work > 0 && s.best.level > goal && !stop(); {
+	for work := shakeWork / s.thrift; work > 0 && s.best.level > goal && !stop(); {
 		work -= 2 * s.u.slots
 		s.restore()
 		for range 2 + r.IntN(3) {

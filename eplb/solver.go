@@ -42,6 +42,8 @@ type solver struct {
 	foldWork        int // what is left of it
 	squeezed        int // slots looked at by squeeze in this packing
 	exact           exact
+	thrift          int      // divides the work on small layers
+	looked          int      // slots and pairs of slots that swap looked at in this descent
 	draw            rand.PCG // of shake
 }
 
@@ -56,7 +58,7 @@ func newSolver(u *unit, experts int) *solver {
 	gpus := len(u.gpu)
 	words := (experts + 63) / 64
 	return &solver{
-		u: u, words: words,
+		u: u, words: words, thrift: 1,
 		w: make([]float64, experts), order: make([]int32, experts),
 		count: make([]int32, experts), size: make([]float64, experts),
 		slot: make([]int32, u.slots), load: make([]float64, gpus), used: make([]int32, gpus), has: make([]uint64, gpus*words),
@@ -151,9 +153,17 @@ var capLimits = []float64{.9, .96, .8, .98, .85, .75, .7, .65, .93, .6}
 // at first: of 58 layers of each skew none farther off came to the goal by swaps.
 const farOff = 1.025
 
-// packOnce is the slots times GPUs of unequal speed beyond which one packing
-// takes seconds: then it is the only one.
-const packOnce = 1 << 30
+// tries is how many of capLimits are worth their time: on very large layers one
+// packing and its swaps take a second.
+func (s *solver) tries() int {
+	switch {
+	case !s.u.equal && int64(s.u.slots)*int64(len(s.u.gpu)) > 1<<30:
+		return 0
+	case s.u.slots > 1<<14:
+		return 2
+	}
+	return len(capLimits)
+}
 
 // search fills s.best with a placement within tolerance of a lower bound, or as
 // near as it gets, and returns the bound. stop is asked between attempts; the
@@ -180,8 +190,8 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 		}
 		s.keep()
 	}
-	for _, c := range capLimits {
-		if s.best.level <= goal || stop() || (!s.u.equal && int64(s.u.slots)*int64(most) > packOnce) {
+	for _, c := range capLimits[:s.tries()] {
+		if s.best.level <= goal || stop() {
 			break
 		}
 		if s.capped(s.u.slots, most, c*bound) && s.pack() {

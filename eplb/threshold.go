@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// The threshold bound. Let every GPU have S slots, all filled, and equal speed,
+// The threshold bound. Let every GPU have at least S slots, all filled, and equal speed,
 // and let T be a level that is to be proved impossible. Choose a threshold t
 // above T/2 and call a replica big if it carries at least t, small if at most
-// T-t. A GPU with a big replica has S-1 small ones, so
+// T-t. A GPU with a big replica has at least S-1 small ones, so
 //
 //	(S-1)·big - small ≤ 0
 //
@@ -30,9 +30,7 @@ func (s *solver) thresholdBound(bound, level float64, two bool) float64 {
 	u := s.u
 	each := u.room(0)
 	for g := range u.speed {
-		if u.room(g) != each {
-			return bound
-		}
+		each = min(each, u.room(g))
 	}
 	if !u.equal || each < 2 {
 		return bound
@@ -72,7 +70,7 @@ func (s *solver) thresholdBound(bound, level float64, two bool) float64 {
 type threshold struct {
 	w     []float64
 	order []int32
-	each  float64 // slots a GPU
+	each  float64 // the fewest slots of a GPU
 	slots float64
 	least float64 // no replica is smaller
 	sizes []float64
