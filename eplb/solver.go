@@ -27,24 +27,21 @@ type solver struct {
 
 	best layout
 
-	heap            []heapItem
-	popped, single  []heapItem
-	multi           []int32
-	ranked          []int32
-	frozen          []bool
-	sz              []float64 // size of the replica in each slot
-	keys            []uint64
-	tmp             []uint64
-	pairsH          []pair
-	pairsG          []pair
-	threshold       threshold
-	runs, trialRuns []run
-	foldWork        int // what is left of it
-	squeezed        int // slots looked at by squeeze in this packing
-	exact           exact
-	thrift          int      // divides the work on small layers
-	looked          int      // slots and pairs of slots that swap looked at in this descent
-	draw            rand.PCG // of shake
+	heap           []heapItem
+	popped, single []heapItem
+	multi          []int32
+	ranked         []int32
+	frozen         []bool
+	sz             []float64 // size of the replica in each slot
+	pairsH         []pair
+	pairsG         []pair
+	sum            sumBound
+	pairs          pairCounts
+	squeezed       int // slots looked at by squeeze in this packing
+	exact          exact
+	thrift         int      // divides the work on small layers
+	looked         int      // slots and pairs of slots that swap looked at in this descent
+	draw           rand.PCG // of shake
 }
 
 // layout is a placement kept aside.
@@ -65,7 +62,8 @@ func newSolver(u *unit, experts int) *solver {
 		best:   layout{slot: make([]int32, u.slots), count: make([]int32, experts)},
 		heap:   make([]heapItem, 0, max(experts, gpus)),
 		popped: make([]heapItem, 0, gpus), multi: make([]int32, 0, experts), ranked: make([]int32, 0, experts),
-		sz: make([]float64, u.slots), keys: make([]uint64, experts), tmp: make([]uint64, experts),
+		sz:    make([]float64, u.slots),
+		pairs: pairCounts{count: make([]int32, experts), below: make([]int32, experts)},
 	}
 }
 
@@ -176,8 +174,8 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 	bound = s.speedBound(s.replicaBound())
 	goal := bound * (1 + tolerance)
 	if s.twoEach() {
-		if bound = s.searchPairs(bound, tolerance, stop); !math.IsInf(s.best.level, 1) {
-			return s.improveSmall(bound, goal, stop)
+		if bound = s.searchPairs(bound, stop); s.best.level <= bound*(1+provedTolerance) {
+			return bound
 		}
 	}
 	packed := s.adams(s.u.slots, most, nil) && s.pack()
@@ -204,7 +202,10 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 		s.keep()
 	}
 	if s.best.level > goal && !math.IsInf(s.best.level, 1) {
-		bound = s.thresholdBound(bound, s.best.level, true)
+		bound = s.raiseBySums(bound)
+		if goal = max(goal, bound*(1+tolerance)); s.u.equal && s.best.level > goal {
+			s.searchSums(bound, goal, stop)
+		}
 	}
 	return s.improveSmall(bound, goal, stop)
 }

@@ -16,13 +16,16 @@ func validate(p *Problem, o *Options) error {
 	if err := p.Loads.Validate(); err != nil {
 		return err
 	}
+	if p.Groups == 0 {
+		p.Groups = 1
+	}
+	if o.Policy == DeepSeek && p.Groups > 0 && p.Topology.Nodes > 0 && p.Groups%p.Topology.Nodes != 0 {
+		p.Groups, p.Topology.Nodes = 1, 1 // that policy then ignores both
+	}
 	if err := p.Topology.Validate(); err != nil {
 		return err
 	}
 	p.Topology.Nodes = p.Topology.NodeCount()
-	if p.Groups == 0 {
-		p.Groups = 1
-	}
 	experts, gpus := p.Loads.Experts(), p.Topology.GPUs
 	switch {
 	case p.Replicas < 1:
@@ -87,16 +90,24 @@ func validateRoom(p *Problem, experts, gpus int) error {
 	return nil
 }
 
+// validateDeepSeek demands what the published program does: GPUs share the
+// slots evenly and, where nodes can share the groups evenly, groups the experts
+// and nodes the GPUs. Elsewhere it looks at neither groups nor nodes. Options
+// that it has no notion of are refused, but for Tolerance and Workers.
 func validateDeepSeek(p *Problem, o *Options) error {
-	gpus, nodes := p.Topology.GPUs, p.Topology.Nodes
+	gpus := p.Topology.GPUs
 	switch {
 	case p.Topology.Speed != nil:
 		return errorf(placement.ErrValue, "gpu_speed", "policy deepseek knows no speeds: use policy optimal")
 	case o.Dispatch != Even:
 		return errorf(placement.ErrValue, "dispatch", "policy deepseek splits evenly: use policy optimal")
+	case o.Locality != Auto:
+		return errorf(placement.ErrValue, "locality", "%v: policy deepseek keeps groups on nodes where num_nodes divides num_groups, and knows no choice: use policy optimal", o.Locality)
+	case o.OffNodeReplicas != 0:
+		return errorf(placement.ErrValue, "off_node_replicas", "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas)
 	case p.Replicas%gpus != 0:
 		return errorf(placement.ErrShape, "num_replicas", "%d replicas cannot be shared evenly by %d GPUs, which policy deepseek wants: use policy optimal", p.Replicas, gpus)
-	case p.Groups%nodes == 0 && p.Loads.Experts()%p.Groups != 0:
+	case p.Groups%p.Topology.Nodes == 0 && p.Loads.Experts()%p.Groups != 0:
 		return errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups, which policy deepseek wants", p.Loads.Experts(), p.Groups)
 	}
 	return nil

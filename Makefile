@@ -1,0 +1,53 @@
+GO ?= go
+FUZZTIME ?= 20s
+BENCHTIME ?= 200ms
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: check lint fmt vet staticcheck tidy test race 386 bench fuzz
+
+# Everything that must hold before a change is merged.
+check: lint test race 386
+
+lint: fmt vet staticcheck tidy
+
+fmt:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) run $(STATICCHECK) ./...
+
+tidy:
+	$(GO) mod tidy -diff
+
+test:
+	$(GO) test ./...
+
+race:
+	$(GO) test -race -short ./...
+
+# The same answers with 32-bit integers: run where the machine can, else build.
+386: export GOARCH = 386
+386: export CGO_ENABLED = 0
+386:
+	$(GO) build ./...
+	$(GO) vet ./...
+	@if $(GO) test -run '^$$' ./placement >/dev/null 2>&1; then \
+		echo "$(GO) test ./placement/... ./eplb/... ./bench/workload (GOARCH=386)"; \
+		$(GO) test ./placement/... ./eplb/... ./bench/workload; \
+	else echo "this machine does not run 386 programs: built and vetted only"; fi
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bench
+
+# Every fuzz target for FUZZTIME, one after the other.
+fuzz:
+	@set -e; for p in $$($(GO) list ./...); do \
+		names=$$($(GO) test -list '^Fuzz' $$p); \
+		for f in $$(echo "$$names" | grep '^Fuzz'); do \
+			echo "$$p $$f"; \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
