@@ -32,6 +32,7 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 	var next atomic.Int64
 	work := func() {
 		s := newSolver(u, p.Loads.Experts())
+		s.thrift = max(1, layers/manyLayers)
 		for {
 			l := int(next.Add(1)) - 1
 			if l >= layers {

@@ -84,8 +84,8 @@ func validateRoom(p *Problem, experts, gpus int) error {
 	}
 	if room < experts {
 		alive := p.Topology.InService()
-		each := (experts + alive - 1) / alive
-		return errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU (num_replicas %d) would do", experts, room, alive, each, each*gpus)
+		each := int64((experts + alive - 1) / alive) // times gpus may exceed 32 bits
+		return errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU (num_replicas %d) would do", experts, room, alive, each, each*int64(gpus))
 	}
 	return nil
 }
