@@ -53,7 +53,12 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r *Result) {
 	stop := func() bool { return ctx.Err() != nil }
 	s.setLoads(p.Loads[l])
-	bound := s.search(max(o.Tolerance, 0), stop)
+	bound := 0.0
+	if o.Dispatch == Split {
+		bound = s.planSplit(max(o.Tolerance, 0), stop)
+	} else {
+		bound = s.search(max(o.Tolerance, 0), stop)
+	}
 	r.Layers[l] = s.export(r.Placement.PhysicalToLogical[l], bound, ctx.Err() != nil)
 }
 

@@ -37,6 +37,7 @@ type solver struct {
 	pairsG          []pair
 	threshold       threshold
 	runs, trialRuns []run
+	splitter        *splitPlanner
 }
 
 // layout is a placement kept aside.

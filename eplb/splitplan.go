@@ -1,0 +1,266 @@
+package eplb
+
+import (
+	"math"
+	"math/rand/v2"
+)
+
+// splitPlanner is what planning for a split of every batch needs beside the
+// solver. Its memory is used again for every layer.
+type splitPlanner struct {
+	net    net
+	flow   flow
+	counts []int64 // of the given loads
+	unit   float64 // tokens in a load of 1
+	at     []int32 // first arc, then next arc, of each expert; -1 = one replica
+
+	noise  [][]int64 // token counts of some batches
+	normal []float64 // standard normal draws, [batches][experts]
+	sums   []int64   // tokens of each batch
+
+	root []int32 // of the tree of GPUs that share experts
+	best splitPlan
+}
+
+// splitPlan is a plan and how a split of it fares.
+type splitPlan struct {
+	layout         // level is that of an even split
+	split  float64 // level of the best split of the given loads
+	batch  float64 // and of noisy batches, the mean
+}
+
+const (
+	// noisyBatches is how many batches a plan for the split is tried on.
+	noisyBatches = 16
+	// batchTokens is the tokens of a batch for each GPU: what sampling leaves
+	// of noise. A prefill step of DeepSeek-V3 has more, a decode step about as many.
+	batchTokens = 1024
+	// grain cuts a token of the noisy batches, so that rounding to whole ones
+	// does not hide what a plan can do.
+	grain = 64
+	// evenSlack is how uneven a plan for the split may be under an even one:
+	// engines fall back on that.
+	evenSlack = 4e-3
+)
+
+// setSplit readies the planner for the loads of the solver.
+func (s *solver) setSplit() *splitPlanner {
+	u := s.u
+	if s.splitter == nil {
+		s.splitter = &splitPlanner{}
+	}
+	p := s.splitter
+	gpus, experts := len(u.gpu), len(s.w)
+	p.net.gpus = gpus
+	p.net.speed = nil
+	if !u.equal {
+		p.net.speed = u.speed
+	}
+	p.counts = resize(p.counts, experts)
+	p.at = resize(p.at, experts)
+	p.root = resize(p.root, gpus)
+	// A power of two, so that whole numbers stay whole.
+	p.unit = 1 << 50
+	for n := gpus; n > 1; n = (n + 1) / 2 {
+		p.unit /= 2
+	}
+	for e, w := range s.w {
+		p.counts[e] = int64(math.Round(w * p.unit))
+	}
+	if len(p.normal) != noisyBatches*experts {
+		p.normal = make([]float64, noisyBatches*experts)
+		rng := rand.New(rand.NewPCG(noisyBatches, batchTokens))
+		for i := range p.normal {
+			// Four uniform draws are normal enough.
+			sum := rng.Float64() + rng.Float64() + rng.Float64() + rng.Float64()
+			p.normal[i] = float64((sum - 2) * 1.7320508075688772)
+		}
+		p.noise = make([][]int64, noisyBatches)
+		cells := make([]int64, noisyBatches*experts)
+		for b := range p.noise {
+			p.noise[b] = cells[b*experts : (b+1)*experts]
+		}
+		p.sums = make([]int64, noisyBatches)
+		p.best.slot, p.best.count = make([]int32, u.slots), make([]int32, experts)
+	}
+	for b, row := range p.noise {
+		p.sums[b] = 0
+		for e, w := range s.w {
+			n := float64(w * batchTokens)
+			n += float64(p.normal[b*experts+e] * math.Sqrt(n))
+			row[e] = int64(math.Round(max(n, 0) * grain))
+			p.sums[b] += row[e]
+		}
+	}
+	p.best.split, p.best.batch = math.Inf(1), math.Inf(1)
+	return p
+}
+
+// link makes the net of a placement.
+func (p *splitPlanner) link(s *solver, slot, count []int32) {
+	n := &p.net
+	n.expert, n.first = n.expert[:0], append(n.first[:0], 0)
+	arcs := int32(0)
+	for e, c := range count {
+		p.at[e] = -1
+		if c > 1 {
+			p.at[e] = arcs
+			arcs += c
+			n.expert = append(n.expert, int32(e))
+			n.first = append(n.first, arcs)
+		}
+	}
+	n.gpu = resize(n.gpu, int(arcs))
+	for g := range s.u.gpu {
+		for _, e := range slot[s.u.first[g]:s.u.first[g+1]] {
+			if p.at[e] >= 0 {
+				n.gpu[p.at[e]] = int32(g)
+				p.at[e]++
+			}
+		}
+	}
+	n.link()
+	p.flow.use(n)
+}
+
+// least is the least level of a split of counts, in units of the mean load, on
+// the placement that was linked.
+func (p *splitPlanner) least(s *solver, slot, count []int32, counts []int64, total int64) float64 {
+	for g := range s.u.gpu {
+		sum := int64(0)
+		for _, e := range slot[s.u.first[g]:s.u.first[g+1]] {
+			if count[e] == 1 {
+				sum += counts[e]
+			}
+		}
+		p.flow.load[g] = sum
+	}
+	// Speeds are scaled to a mean of 1.
+	return p.flow.split(counts, total) * float64(len(s.u.gpu)) / float64(total)
+}
+
+// score measures a plan: the best split of the given loads and of noisy batches.
+func (p *splitPlanner) score(s *solver, slot, count []int32) (split, batch float64) {
+	p.link(s, slot, count)
+	total := int64(0)
+	for _, c := range p.counts {
+		total += c
+	}
+	split = p.least(s, slot, count, p.counts, total)
+	for b, row := range p.noise {
+		batch += p.least(s, slot, count, row, p.sums[b])
+	}
+	return split, batch / noisyBatches
+}
+
+// offer keeps a plan if it is better than the best so far: if the split of the
+// given loads is more even, or as even and that of noisy batches more so.
+func (p *splitPlanner) offer(s *solver, slot, count []int32, level, tolerance float64) {
+	split, batch := p.score(s, slot, count)
+	b := &p.best
+	if split > b.split*(1+tolerance) || (split >= b.split*(1-tolerance) && batch >= b.batch) {
+		return
+	}
+	b.split, b.batch, b.level = split, batch, level
+	copy(b.slot, slot)
+	copy(b.count, count)
+}
+
+// planSplit fills s.best with a plan for a split of every batch, and returns a
+// lower bound for the split of the given loads.
+func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) {
+	s.search(tolerance, stop)
+	p := s.setSplit()
+	even := s.best.level
+	p.offer(s, s.best.slot, s.best.count, even, 0)
+	bound = s.replicaBound()
+	most := len(s.u.gpu)
+	limit := max(1+evenSlack, even*(1+1e-3))
+	try := func() {
+		if s.packTree() {
+			s.pin()
+			s.swap(bound * (1 + tolerance))
+			s.refresh()
+			if l := s.level(); l <= limit {
+				p.offer(s, s.slot, s.count, l, 1e-6)
+			}
+		}
+	}
+	if s.adams(s.u.slots, most, nil) {
+		try()
+	}
+	for _, c := range capLimits {
+		if stop() {
+			break
+		}
+		if s.capped(s.u.slots, most, c*bound) {
+			try()
+		}
+	}
+	copy(s.best.slot, p.best.slot)
+	copy(s.best.count, p.best.count)
+	s.best.level = p.best.split
+	return bound
+}
+
+// packTree is pack for a split: the replicas of an expert go, as far as
+// possible, to GPUs that no chain of shared experts joins yet. Tokens can then
+// pass between as many GPUs as the copies can join.
+func (s *solver) packTree() bool {
+	u, p := s.u, s.splitter
+	s.bySize()
+	for g := range u.speed {
+		s.load[g] = 0
+		s.used[g] = int32(u.first[g])
+		p.root[g] = int32(g)
+	}
+	clear(s.has)
+	for _, e := range s.ranked {
+		joined := int32(-1) // a GPU of the tree that e is in so far
+		for range s.count[e] {
+			best, level, apart := -1, 0.0, false
+			for g, v := range u.speed {
+				if int(s.used[g]) == u.first[g+1] || s.holds(g, e) {
+					continue
+				}
+				a := joined >= 0 && p.find(int32(g)) != p.find(joined)
+				l := (s.load[g] + s.size[e]) / v
+				if best < 0 || (a && !apart) || (a == apart && l < level) {
+					best, level, apart = g, l, a
+				}
+			}
+			if best < 0 {
+				if !s.squeeze(e) {
+					return false
+				}
+				continue
+			}
+			s.put(e, best)
+			if joined >= 0 {
+				p.root[p.find(int32(best))] = p.find(joined)
+			}
+			joined = int32(best)
+		}
+	}
+	return true
+}
+
+// find is the root of a GPU's tree.
+func (p *splitPlanner) find(g int32) int32 {
+	for p.root[g] != g {
+		p.root[g] = p.root[p.root[g]]
+		g = p.root[g]
+	}
+	return g
+}
+
+// pin keeps swap from moving replicated experts: every GPU counts as holding them.
+func (s *solver) pin() {
+	for e, c := range s.count {
+		if c > 1 {
+			for g := range s.u.gpu {
+				s.has[g*s.words+e>>6] |= 1 << (e & 63)
+			}
+		}
+	}
+}
