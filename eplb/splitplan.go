@@ -20,6 +20,8 @@ type splitPlanner struct {
 
 	root []int32 // of the tree of GPUs that share experts
 	best splitPlan
+
+	clusters *clusters
 }
 
 // splitPlan is a plan and how a split of it fares.
@@ -196,6 +198,10 @@ func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) 
 		if s.capped(s.u.slots, most, c*bound) {
 			try()
 		}
+	}
+	if p.best.split > bound*(1+tolerance) && !stop() {
+		copy(s.count, s.best.count)
+		s.planClusters(bound*(1+tolerance), stop)
 	}
 	copy(s.best.slot, p.best.slot)
 	copy(s.best.count, p.best.count)
