@@ -12,6 +12,8 @@ import "math"
 type clusters struct {
 	s   *solver
 	hub []int32 // of each cluster; -1 = one GPU without a replicated expert
+
+	work int64 // clusters times experts, over all packings of the layer
 }
 
 // planClusters offers plans made of clusters, from the counts at hand and from
@@ -34,12 +36,13 @@ func (s *solver) planClusters(goal float64, stop func() bool) {
 	copy(c.s.w, s.w)
 	copy(c.s.size, s.w)
 	copy(c.s.order, s.order)
+	c.work = 0
 	level := c.pack(s, goal)
 	if math.IsInf(level, 1) {
 		return
 	}
 	c.offer(s)
-	for level > goal && !stop() {
+	for level > goal && c.work < splitWork && !stop() {
 		// One copy more for the fullest cluster, from whoever can best spare it.
 		worst, top := 0, 0.0
 		for i, d := range c.s.u.speed {
@@ -47,31 +50,38 @@ func (s *solver) planClusters(goal float64, stop func() bool) {
 				worst, top = i, l
 			}
 		}
-		gain := c.hub[worst]
-		if gain < 0 {
-			gain = c.s.slot[c.s.u.first[worst]] // its largest
+		// Its hub, and the largest expert that lives nowhere else.
+		first := c.s.u.first[worst]
+		gains := [2]int32{c.hub[worst], -1}
+		for _, e := range c.s.slot[first : first+2] {
+			if e != c.hub[worst] {
+				gains[1] = e
+				break
+			}
 		}
-		if int(s.count[gain]) >= len(u.gpu) {
-			return
-		}
-		donor, best := int32(-1), level*(1-1e-9)
+		from, to, best := int32(-1), int32(-1), level*(1-1e-9)
 		for _, e := range s.order {
-			if s.count[e] < 2 || e == gain {
+			if s.count[e] < 2 {
 				continue
 			}
-			s.count[e]--
-			s.count[gain]++
-			if l := c.pack(s, goal); l < best {
-				donor, best = e, l
+			for _, x := range gains {
+				if x < 0 || x == e || int(s.count[x]) >= len(u.gpu) {
+					continue
+				}
+				s.count[e]--
+				s.count[x]++
+				if l := c.pack(s, goal); l < best {
+					from, to, best = e, x, l
+				}
+				s.count[e]++
+				s.count[x]--
 			}
-			s.count[e]++
-			s.count[gain]--
 		}
-		if donor < 0 {
+		if from < 0 {
 			return
 		}
-		s.count[donor]--
-		s.count[gain]++
+		s.count[from]--
+		s.count[to]++
 		level = c.pack(s, goal)
 		c.offer(s)
 	}
@@ -106,6 +116,7 @@ func (c *clusters) pack(s *solver, goal float64) float64 {
 		add(-1, 1)
 	}
 	v.gpu, c.s.load = v.gpu[:len(c.hub)], c.s.load[:len(c.hub)]
+	c.work += int64(len(c.hub)) * int64(len(s.w))
 	clear(c.s.has)
 	for i, e := range c.hub {
 		c.s.used[i], c.s.load[i] = int32(v.first[i]), 0
@@ -162,5 +173,5 @@ func (c *clusters) offer(s *solver) {
 		at += n
 	}
 	s.refresh()
-	s.splitter.offer(s, s.slot, s.count, s.level(), 1e-6)
+	s.splitter.offer(s, s.slot, s.count, s.level())
 }

@@ -255,7 +255,7 @@ func (f *flow) raise(level float64, set []int32, sum int64) float64 {
 		v += speed[g]
 	}
 	// A hair below the quotient, then from one value of load/speed to the next.
-	level = max(level, float64(sum)/v*(1-float64(len(set))*1e-15))
+	level = max(level, float64(sum)/v*(1-float64(float64(len(set))*1e-15)))
 	left := sum
 	for _, g := range set {
 		f.room[g] = roomAt(level, speed[g])

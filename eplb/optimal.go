@@ -54,10 +54,14 @@ func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r
 	stop := func() bool { return ctx.Err() != nil }
 	s.setLoads(p.Loads[l])
 	bound := 0.0
-	if o.Dispatch == Split {
+	switch {
+	case o.Dispatch == Split && o.Locality != ByGroup:
 		bound = s.planSplit(max(o.Tolerance, 0), stop)
-	} else {
+	default:
 		bound = s.search(max(o.Tolerance, 0), stop)
+		if o.Dispatch == Split {
+			bound, s.best.level = s.replicaBound(), s.splitLevel()
+		}
 	}
 	r.Layers[l] = s.export(r.Placement.PhysicalToLogical[l], bound, ctx.Err() != nil)
 }
