@@ -9,14 +9,17 @@ import "math"
 //
 // First every expert in turn is poured anew over its GPUs until they stand
 // equally high, a few times over; this is coordinate descent, and nearly even.
-// Then GPUs above the level that a bound allows pass tokens on, along chains of
-// shared experts, to GPUs below it. Where no chain is left, the GPUs that the
-// walk reached are a proof that the level must rise. Not safe for concurrent use.
+// Then, along trees of shared experts, every GPU takes from inside or hands
+// inwards what it is off the mean of its tree. Last, GPUs above the level that a
+// bound allows pass tokens on, along chains of shared experts, to GPUs below it.
+// Where no chain is left, the GPUs that the walk reached are a proof that the
+// level must rise. Not safe for concurrent use.
 type flow struct {
 	net   *net
 	quota []int64 // of each arc
 	load  []int64 // of each GPU
 	room  []int64 // what each GPU may carry at the level proved so far
+	sum   []int64 // tokens in each tree
 
 	queue   []int32 // GPUs in the order of the walk
 	from    []int32 // the arc by which tokens leave for a GPU reached; -1 = the start
@@ -39,6 +42,16 @@ type net struct {
 
 	start []int32 // GPU g has the arcs byGPU[start[g]:start[g+1]]
 	byGPU []int32
+
+	// Trees that span the GPUs which chains of shared experts join: every GPU
+	// but a root has an arc by which it hangs from an expert, and that expert
+	// one by which it hangs from a GPU. Outer GPUs come last.
+	hang   []int32
+	parent []int32
+	tree   []int32   // of each GPU
+	size   []float64 // GPUs of a tree, or their speeds
+	queue  []int32
+	seen   []bool // experts, when the trees are grown
 }
 
 // link fills in the arcs by GPU.
@@ -63,6 +76,50 @@ func (n *net) link() {
 	}
 	copy(n.start[1:], n.start[:n.gpus])
 	n.start[0] = 0
+	n.grow()
+}
+
+// grow finds the trees.
+func (n *net) grow() {
+	n.hang, n.parent, n.size = n.hang[:0], n.parent[:0], n.size[:0]
+	n.queue = resize(n.queue, n.gpus)
+	n.tree = resize(n.tree, n.gpus)
+	for g := range n.tree {
+		n.tree[g] = -1
+	}
+	n.seen = resize(n.seen, len(n.expert))
+	clear(n.seen)
+	for root := range n.gpus {
+		if n.tree[root] >= 0 {
+			continue
+		}
+		t, size := int32(len(n.size)), 0.0
+		n.queue[0], n.tree[root] = int32(root), t
+		for k, end := 0, 1; k < end; k++ {
+			g := n.queue[k]
+			if n.speed == nil {
+				size++
+			} else {
+				size += n.speed[g]
+			}
+			for _, a := range n.byGPU[n.start[g]:n.start[g+1]] {
+				i := n.owner[a]
+				if n.seen[i] {
+					continue
+				}
+				n.seen[i] = true
+				for b := n.first[i]; b < n.first[i+1]; b++ {
+					if o := n.gpu[b]; n.tree[o] < 0 {
+						n.tree[o] = t
+						n.hang, n.parent = append(n.hang, b), append(n.parent, a)
+						n.queue[end] = o
+						end++
+					}
+				}
+			}
+		}
+		n.size = append(n.size, size)
+	}
 }
 
 func resize[T any](s []T, n int) []T {
@@ -78,6 +135,7 @@ func (f *flow) use(n *net) {
 	f.quota = resize(f.quota, len(n.gpu))
 	f.load = resize(f.load, n.gpus)
 	f.room = resize(f.room, n.gpus)
+	f.sum = resize(f.sum, n.gpus)
 	f.queue = resize(f.queue, n.gpus)
 	f.from = resize(f.from, n.gpus)
 	f.to = resize(f.to, n.gpus)
@@ -88,9 +146,9 @@ func (f *flow) use(n *net) {
 	}
 }
 
-// pours is how often every expert is poured before chains are walked: chains
-// are exact, but dearer.
-const pours = 3
+// pours is how often every expert is poured before the rest is done along trees
+// and chains.
+const pours = 2
 
 // split sets quota and load for counts, the tokens of every expert of the
 // layer, of which total is the sum. load must hold what cannot be moved. It
@@ -108,8 +166,8 @@ func (f *flow) split(counts []int64, total int64) float64 {
 			f.pour(i, counts[e])
 		}
 	}
+	f.settle()
 	level := 0.0
-	clear(f.room)
 	for g := range f.queue {
 		f.queue[g] = int32(g)
 	}
@@ -191,6 +249,36 @@ func (f *flow) pour(i int, n int64) {
 	}
 	for a := lo; a < hi; a++ {
 		f.load[net.gpu[a]] += f.quota[a]
+	}
+}
+
+// settle brings the GPUs of each tree to its mean, the outer ones first, as far
+// as the experts that they hang from have tokens.
+func (f *flow) settle() {
+	n := f.net
+	sum := f.sum[:len(n.size)]
+	clear(sum)
+	for g, t := range n.tree {
+		sum[t] += f.load[g]
+	}
+	if n.speed == nil {
+		for t, size := range n.size {
+			k := int64(size)
+			sum[t] = (sum[t] + k - 1) / k
+		}
+	}
+	for k := len(n.hang) - 1; k >= 0; k-- {
+		a, b := n.parent[k], n.hang[k]
+		g, o := n.gpu[a], n.gpu[b]
+		want := sum[n.tree[o]]
+		if n.speed != nil {
+			want = int64(float64(want) / n.size[n.tree[o]] * n.speed[o])
+		}
+		d := min(max(want-f.load[o], -f.quota[b]), f.quota[a])
+		f.quota[a] -= d
+		f.quota[b] += d
+		f.load[g] -= d
+		f.load[o] += d
 	}
 }
 
