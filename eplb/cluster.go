@@ -37,20 +37,15 @@ func (s *solver) planClusters(goal float64, stop func() bool) {
 	copy(c.s.size, s.w)
 	copy(c.s.order, s.order)
 	c.work = 0
-	level := c.pack(s, goal)
+	level := c.pack(s, goal, true)
 	if math.IsInf(level, 1) {
 		return
 	}
 	c.offer(s)
 	for level > goal && c.work < splitWork && !stop() {
-		// One copy more for the fullest cluster, from whoever can best spare it.
-		worst, top := 0, 0.0
-		for i, d := range c.s.u.speed {
-			if l := c.s.load[i] / d; l > top {
-				worst, top = i, l
-			}
-		}
-		// Its hub, and the largest expert that lives nowhere else.
+		// One copy more for the fullest cluster, from whoever can best spare it: for
+		// its hub, or for the largest expert that lives nowhere else.
+		worst, _ := c.worst()
 		first := c.s.u.first[worst]
 		gains := [2]int32{c.hub[worst], -1}
 		for _, e := range c.s.slot[first : first+2] {
@@ -70,7 +65,7 @@ func (s *solver) planClusters(goal float64, stop func() bool) {
 				}
 				s.count[e]--
 				s.count[x]++
-				if l := c.pack(s, goal); l < best {
+				if l := c.pack(s, goal, u.room(0) == 2); l < best {
 					from, to, best = e, x, l
 				}
 				s.count[e]++
@@ -82,14 +77,16 @@ func (s *solver) planClusters(goal float64, stop func() bool) {
 		}
 		s.count[from]--
 		s.count[to]++
-		level = c.pack(s, goal)
+		level = c.pack(s, goal, true)
 		c.offer(s)
 	}
 }
 
 // pack makes the clusters that s.count asks for and spreads the other experts
 // over them; it returns the level of the fullest, +Inf if the GPUs are too few.
-func (c *clusters) pack(s *solver, goal float64) float64 {
+// Exchanges of two experts for two are tried only with pairs: they are dear
+// where clusters have many slots.
+func (c *clusters) pack(s *solver, goal float64, pairs bool) float64 {
 	v, room, left := c.s.u, s.u.room(0), len(s.u.gpu)
 	c.hub = c.hub[:0]
 	v.speed, v.first = v.speed[:0], append(v.first[:0], 0)
@@ -138,9 +135,46 @@ func (c *clusters) pack(s *solver, goal float64) float64 {
 		c.s.put(e, best)
 	}
 	c.s.pin()
-	c.s.swap(goal)
+	if pairs {
+		c.s.swap(goal)
+	} else {
+		c.exchange(goal)
+	}
 	c.s.refresh()
 	return c.s.level()
+}
+
+// exchange is swap without exchanges of two for two.
+func (c *clusters) exchange(goal float64) {
+	v := c.s
+	for g := range c.hub {
+		for i := v.u.first[g]; i < v.u.first[g+1]; i++ {
+			v.sz[i] = v.size[v.slot[i]]
+		}
+		v.settle(g)
+	}
+	for {
+		worst, top := c.worst()
+		if top <= goal {
+			return
+		}
+		i, g, j := v.bestSwap(worst, top*(1-1e-12), goal)
+		if g < 0 {
+			return
+		}
+		v.exchange(worst, i, g, j)
+	}
+}
+
+// worst is the fullest cluster and its level.
+func (c *clusters) worst() (int, float64) {
+	worst, top := 0, 0.0
+	for i, d := range c.s.u.speed {
+		if l := c.s.load[i] / d; l > top {
+			worst, top = i, l
+		}
+	}
+	return worst, top
 }
 
 // offer deals the clusters at hand out over the GPUs, those inside a cluster as
