@@ -60,7 +60,7 @@ func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r
 	default:
 		bound = s.search(max(o.Tolerance, 0), stop)
 		if o.Dispatch == Split {
-			bound, s.best.level = s.replicaBound(), s.splitLevel()
+			bound, s.best.level = s.splitBound(), s.splitLevel()
 		}
 	}
 	r.Layers[l] = s.export(r.Placement.PhysicalToLogical[l], bound, ctx.Err() != nil)

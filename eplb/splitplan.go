@@ -191,7 +191,7 @@ func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) 
 	s.search(tolerance, stop)
 	p := s.setSplit()
 	p.offer(s, s.best.slot, s.best.count, s.best.level)
-	bound = s.replicaBound()
+	bound = s.splitBound()
 	goal := bound * (1 + tolerance)
 	limit := max(1+evenSlack, s.best.level)
 	if int64(s.u.slots)*int64(len(s.u.gpu)) > splitWork {
@@ -228,6 +228,11 @@ func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) 
 	copy(s.best.count, p.best.count)
 	s.best.level = p.best.split
 	return bound
+}
+
+// splitBound is a lower bound for any split.
+func (s *solver) splitBound() float64 {
+	return max(s.replicaBound(), s.componentBound(), s.companionBound())
 }
 
 // splitLevel is the level of s.best under the best split of the given loads,

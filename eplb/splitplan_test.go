@@ -99,6 +99,11 @@ func TestSplitPlans(t *testing.T) {
 		if y.LowerBound > y.Imbalance || (y.Status == Proved) != (y.Imbalance <= y.LowerBound*(1+provedTolerance)) {
 			t.Fatalf("seed %d/%d: %+v", seed, n, y)
 		}
+		v := newSolver(newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil), p.Loads.Experts())
+		v.setLoads(p.Loads[0])
+		if b := v.splitBound(); b > y.Imbalance*(1+1e-9) {
+			t.Fatalf("seed %d/%d: bound %v above %v: %+v", seed, n, b, y.Imbalance, p)
+		}
 		was := splitImbalance(&even.Placement, &p.Topology, 0, p.Loads[0])
 		if y.Imbalance > was*(1+2*sameSplit) {
 			t.Fatalf("seed %d/%d: imbalance %v, but the plan for an even split has %v", seed, n, y.Imbalance, was)
@@ -175,7 +180,7 @@ func leastSplit(loads []float64, gpus, each int) float64 {
 
 func TestSplitPlansTiny(t *testing.T) {
 	const seed = 12
-	shapes := [][3]int{{3, 2, 2}, {4, 3, 2}, {5, 3, 2}, {4, 3, 3}, {5, 2, 3}, {5, 4, 2}, {6, 3, 3}, {6, 4, 2}}
+	shapes := [][3]int{{3, 2, 2}, {4, 3, 2}, {5, 3, 2}, {4, 3, 3}, {5, 2, 3}, {5, 4, 2}, {6, 3, 3}, {6, 4, 2}, {7, 4, 2}, {8, 3, 3}}
 	optimal, tried, worst, gap := 0, 0, 0.0, 0.0
 	for n := range 2000 {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
@@ -194,6 +199,12 @@ func TestSplitPlansTiny(t *testing.T) {
 		y := r.Layers[0]
 		if y.LowerBound > want*(1+1e-9) || y.Imbalance < want*(1-1e-9) || (y.Status == Proved && y.Imbalance > want*(1+1e-8)) {
 			t.Fatalf("seed %d/%d: %+v, but the least is %v: loads %v", seed, n, y, want, loads)
+		}
+		// The bounds by themselves: the result hides one that is too high.
+		v := newSolver(newUnit(&placement.Topology{GPUs: gpus}, gpus*each, experts, nil), experts)
+		v.setLoads(loads)
+		if b := v.splitBound(); b > want*(1+1e-9) {
+			t.Fatalf("seed %d/%d: bound %v, but the least is %v: loads %v", seed, n, b, want, loads)
 		}
 		tried++
 		if y.Imbalance <= want*(1+1e-6) {
