@@ -206,6 +206,5 @@ func (c *clusters) offer(s *solver) {
 		}
 		at += n
 	}
-	s.refresh()
-	s.splitter.offer(s, s.slot, s.count, s.level())
+	s.splitter.offer(s, s.slot, s.count)
 }

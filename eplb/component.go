@@ -24,7 +24,7 @@ func (s *solver) componentBound() float64 {
 		}
 	}
 	bound, top := 1.0, 0.0
-	for h := 1; h <= experts-gpus*(room-1); h++ {
+	for h := 1; h <= min(experts-gpus*(room-1), splitWork/experts); h++ {
 		top += s.w[s.order[h-1]]
 		least, sum := math.Inf(1), top
 		for v := h; v <= experts; v++ {

@@ -37,11 +37,7 @@ func (p *splitPlanner) refine(s *solver, goal float64, most int, stop func() boo
 		for p.step(s, &most, better) && level > goal {
 		}
 		if level < b.split*(1-sameSplit) {
-			for e, c := range s.count {
-				s.size[e] = s.w[e] / float64(c)
-			}
-			s.refresh()
-			p.offer(s, s.slot, s.count, s.level())
+			p.offer(s, s.slot, s.count)
 		}
 	}
 }

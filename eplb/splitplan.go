@@ -12,7 +12,6 @@ type splitPlanner struct {
 	flow   flow
 	counts []int64 // of the given loads
 	total  int64
-	unit   float64 // tokens in a load of 1
 	at     []int32 // first arc, then next arc, of each expert; -1 = one replica
 
 	noise  [][]int64 // token counts of some batches
@@ -27,22 +26,23 @@ type splitPlanner struct {
 
 // splitPlan is a plan and how a split of it fares.
 type splitPlan struct {
-	layout         // level is that of an even split
-	split  float64 // level of the best split of the given loads
-	batch  float64 // and of noisy batches, the mean
+	slot  []int32
+	count []int32
+	split float64 // level of the best split of the given loads
+	batch float64 // and of noisy batches, the mean
 }
 
 const (
 	// noisyBatches is how many batches a plan for the split is tried on.
 	noisyBatches = 16
-	// batchTokens is the tokens of a batch for each GPU: what sampling leaves
-	// of noise. A prefill step of DeepSeek-V3 has more, a decode step about as many.
+	// batchTokens is the tokens of such a batch for each GPU: 128 requests
+	// routed to 8 experts each. Fewer tokens are noisier.
 	batchTokens = 1024
 	// grain cuts a token of the noisy batches, so that rounding to whole ones
 	// does not hide what a plan can do.
 	grain = 64
-	// evenSlack is how uneven a plan for the split may be under an even one:
-	// engines fall back on that.
+	// evenSlack is how uneven a plan may be under an even split, which engines
+	// fall back on, where no better one is known. It does not bind clusters.
 	evenSlack = 4e-3
 	// quietBatch is the level of noisy batches that ends the search.
 	quietBatch = 1.0005
@@ -74,16 +74,21 @@ func (s *solver) setSplit() *splitPlanner {
 	p.counts = resize(p.counts, experts)
 	p.at = resize(p.at, experts)
 	p.root = resize(p.root, gpus)
-	// A power of two, so that whole numbers stay whole.
-	p.unit = 1 << 50
+	scale := 1.0 * (maxTokens / 4) // a total well below maxTokens
 	for n := gpus; n > 1; n = (n + 1) / 2 {
-		p.unit /= 2
+		scale /= 2
 	}
 	p.total = 0
 	for e, w := range s.w {
-		p.counts[e] = int64(math.Round(w * p.unit))
+		p.counts[e] = int64(math.Round(w * scale))
 		p.total += p.counts[e]
 	}
+	return p
+}
+
+// setNoise draws the noisy batches of the layer and forgets the best plan.
+func (p *splitPlanner) setNoise(s *solver) {
+	experts := len(s.w)
 	if len(p.normal) != noisyBatches*experts {
 		p.normal = make([]float64, noisyBatches*experts)
 		rng := rand.New(rand.NewPCG(noisyBatches, batchTokens))
@@ -98,7 +103,7 @@ func (s *solver) setSplit() *splitPlanner {
 			p.noise[b] = cells[b*experts : (b+1)*experts]
 		}
 		p.sums = make([]int64, noisyBatches)
-		p.best.slot, p.best.count = make([]int32, u.slots), make([]int32, experts)
+		p.best.slot, p.best.count = make([]int32, s.u.slots), make([]int32, experts)
 	}
 	for b, row := range p.noise {
 		p.sums[b] = 0
@@ -110,7 +115,6 @@ func (s *solver) setSplit() *splitPlanner {
 		}
 	}
 	p.best.split, p.best.batch = math.Inf(1), math.Inf(1)
-	return p
 }
 
 // link makes the net of a placement.
@@ -163,9 +167,8 @@ func (p *splitPlanner) given(s *solver, slot, count []int32) float64 {
 }
 
 // offer keeps a plan if it is better than the best so far: if the split of the
-// given loads is more even, or as even and that of noisy batches more so. level
-// is that of an even split.
-func (p *splitPlanner) offer(s *solver, slot, count []int32, level float64) {
+// given loads is more even, or as even and that of noisy batches more so.
+func (p *splitPlanner) offer(s *solver, slot, count []int32) {
 	b := &p.best
 	split := p.given(s, slot, count)
 	if split > b.split*(1+sameSplit) {
@@ -178,7 +181,7 @@ func (p *splitPlanner) offer(s *solver, slot, count []int32, level float64) {
 	if split >= b.split*(1-sameSplit) && batch >= b.batch {
 		return
 	}
-	b.split, b.batch, b.level = split, batch, level
+	b.split, b.batch = split, batch
 	copy(b.slot, slot)
 	copy(b.count, count)
 }
@@ -190,7 +193,8 @@ func (p *splitPlanner) offer(s *solver, slot, count []int32, level float64) {
 func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) {
 	s.search(tolerance, stop)
 	p := s.setSplit()
-	p.offer(s, s.best.slot, s.best.count, s.best.level)
+	p.setNoise(s)
+	p.offer(s, s.best.slot, s.best.count)
 	bound = s.splitBound()
 	goal := bound * (1 + tolerance)
 	limit := max(1+evenSlack, s.best.level)
@@ -213,8 +217,8 @@ func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) 
 		s.pin()
 		s.swap(goal)
 		s.refresh()
-		if l := s.level(); l <= limit {
-			p.offer(s, s.slot, s.count, l)
+		if s.level() <= limit {
+			p.offer(s, s.slot, s.count)
 		}
 	}
 	if p.best.split > bound*(1+clusterGain) && !stop() {
