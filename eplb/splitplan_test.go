@@ -54,6 +54,9 @@ func randomProblem(rng *rand.Rand, layers, mostGPUs int) Problem {
 	experts := 1 + rng.IntN(24)
 	p := Problem{Topology: placement.Topology{GPUs: gpus, Speed: randomSpeeds(rng, gpus)}, Loads: placement.NewLoads(layers, experts)}
 	p.Replicas = experts + rng.IntN(experts+gpus)
+	if gpus%2 == 0 && experts%2 == 0 && rng.IntN(3) == 0 {
+		p.Topology.Nodes, p.Groups = 2, 2
+	}
 	for _, row := range p.Loads {
 		skew := rng.Float64() * 4
 		for e := range row {
