@@ -8,6 +8,10 @@
 // replica counts and placement together; Policy DeepSeek is the published
 // algorithm, array for array.
 //
+// A Splitter shares the tokens of every batch among the replicas of a placement
+// so that the largest load of a GPU is least for that very batch; Dispatch Split
+// plans placements for it.
+//
 // The package has no clock, no I/O and no global state, and the same input
 // gives the same result on every platform and with any number of Workers.
 package eplb

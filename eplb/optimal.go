@@ -54,7 +54,18 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r *Result) {
 	stop := func() bool { return ctx.Err() != nil }
 	s.setLoads(p.Loads[l])
-	bound := s.search(max(o.Tolerance, 0), stop)
+	bound := 0.0
+	switch {
+	case s.idle:
+		bound = s.search(0, stop)
+	case o.Dispatch == Split && o.Locality != ByGroup:
+		bound = s.planSplit(max(o.Tolerance, 0), stop)
+	default:
+		bound = s.search(max(o.Tolerance, 0), stop)
+		if o.Dispatch == Split {
+			bound, s.best.level = s.splitBound(), s.splitLevel()
+		}
+	}
 	r.Layers[l] = s.export(r.Placement.PhysicalToLogical[l], bound, ctx.Err() != nil)
 }
 

@@ -42,6 +42,7 @@ type solver struct {
 	thrift         int      // divides the work on small layers
 	looked         int      // slots and pairs of slots that swap looked at in this descent
 	draw           rand.PCG // of shake
+	splitter       *splitPlanner
 }
 
 // layout is a placement kept aside.
