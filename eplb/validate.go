@@ -71,7 +71,10 @@ func validate(p *Problem, o *Options) error {
 	if o.Tolerance == 0 {
 		o.Tolerance = 2e-4
 	}
-	return validateRoom(p, experts, gpus)
+	if err := validateRoom(p, experts, gpus); err != nil {
+		return err
+	}
+	return validateLocality(p, o)
 }
 
 // validateRoom demands a slot in service for every expert.
