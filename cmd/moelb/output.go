@@ -34,6 +34,9 @@ func (e *encoder) float(x float64) {
 	e.b = strconv.AppendFloat(e.b, x, format, -1, 64)
 }
 
+// quote writes a string of this command's own words.
+func (e *encoder) quote(s string) { e.b = strconv.AppendQuote(e.b, s) }
+
 func list[T any](e *encoder, items []T, item func(T)) {
 	e.raw("[")
 	for i, x := range items {

@@ -31,6 +31,7 @@ type planFlags struct {
 	workers                    int
 	timeout                    time.Duration
 	example                    bool
+	anyReplicas                bool // the caller sets its own numbers of replicas
 
 	model           string
 	format          string
@@ -207,6 +208,9 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	if err := f.override(cmd, &given, in); err != nil {
 		return nil, err
 	}
+	if f.anyReplicas && given.replicas == 0 && given.loads != nil {
+		given.replicas = given.loads[0].Experts()
+	}
 	p, err := given.build()
 	if err != nil {
 		return nil, err
@@ -308,7 +312,7 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 		for _, x := range []struct {
 			flag    string
 			missing bool
-		}{{"gpus", given.gpus == 0}, {"replicas", given.replicas == 0}} {
+		}{{"gpus", given.gpus == 0}, {"replicas", given.replicas == 0 && !f.anyReplicas}} {
 			if x.missing {
 				return usagef("%s holds statistics: --%s is needed to plan from them", in.name(), x.flag)
 			}

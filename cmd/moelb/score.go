@@ -130,7 +130,7 @@ func (s *scored) figures() (imbalance, balancedness []float64) {
 func (s *scored) table() []byte {
 	imbalance, balancedness := s.figures()
 	b := &bytes.Buffer{}
-	g := grid{}
+	g := grid{numbers: true}
 	g.add("layer", "imbalance", "balancedness", "lower bound")
 	row := func(name string, i, bal, low float64) {
 		g.add(name, fmt.Sprintf("%.4f", i), fmt.Sprintf("%.4f", bal), fmt.Sprintf("%.4f", low))

@@ -3,15 +3,19 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/moelb/moelb/eplb"
 )
 
-// grid is a table in plain text: the first column is flush left, the others
-// flush right.
-type grid struct{ rows [][]string }
+// grid is a table in plain text: the first column is flush left unless it
+// holds numbers, the others are flush right.
+type grid struct {
+	rows    [][]string
+	numbers bool // in the first column
+}
 
 func (g *grid) add(cells ...string) { g.rows = append(g.rows, cells) }
 
@@ -27,25 +31,22 @@ func (g *grid) write(b *bytes.Buffer, indent string) {
 		}
 	}
 	for i, row := range g.rows {
-		b.WriteString(indent)
+		line, rule := indent, -2
 		for j, cell := range row {
 			pad := strings.Repeat(" ", width[j]-utf8.RuneCountInString(cell))
 			switch {
 			case j > 0:
-				b.WriteString("  " + pad + cell)
-			case len(row) == 1:
-				b.WriteString(cell)
+				line += "  " + pad + cell
+			case g.numbers:
+				line += pad + cell
 			default:
-				b.WriteString(cell + pad)
+				line += cell + pad
 			}
+			rule += width[j] + 2
 		}
-		b.WriteByte('\n')
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
 		if i == 0 {
-			n := -2
-			for _, w := range width {
-				n += w + 2
-			}
-			b.WriteString(indent + strings.Repeat("─", n) + "\n")
+			b.WriteString(indent + strings.Repeat("─", rule) + "\n")
 		}
 	}
 }
@@ -144,13 +145,25 @@ func (s *solution) table() ([]byte, error) {
 func (s *solution) remarks() []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	count := map[eplb.Status]int{}
+	proved, stopped, gap := 0, 0, 0.0
 	for _, l := range s.result.Layers {
-		count[l.Status]++
+		switch l.Status {
+		case eplb.Proved:
+			proved++
+		case eplb.Stopped:
+			stopped++
+		}
+		gap = max(gap, l.Imbalance/l.LowerBound-1)
 	}
-	text := fmt.Sprintf("planned in %s by policy %v; %d of %s proved optimal", duration(s.seconds), s.options.Policy, count[eplb.Proved], plural(len(s.loads), "layer"))
-	if n := count[eplb.Stopped]; n > 0 {
-		text += fmt.Sprintf(", %d stopped early", n)
+	text := fmt.Sprintf("planned in %s by policy %v; ", duration(s.seconds), s.options.Policy)
+	switch {
+	case proved == len(s.loads):
+		text += "no plan is better in any layer"
+	default:
+		text += fmt.Sprintf("no plan is more than %.2g%% better in any layer", math.Ceil(1e4*gap)/100)
+	}
+	if stopped > 0 {
+		text += fmt.Sprintf("; %s stopped early", plural(stopped, "layer"))
 	}
 	say("%s", text)
 	if k := s.result.Locality; k != nil {
