@@ -16,7 +16,7 @@ func SplitBatch(p *placement.Placement, t placement.Topology, counts [][]int64, 
 	if err != nil {
 		return SplitResult{}, err
 	}
-	scores, err := p.ScoreLayers(loads, t)
+	_, err = p.ScoreLayers(loads, t)
 	if err != nil {
 		return SplitResult{}, err
 	}
@@ -36,7 +36,18 @@ func SplitBatch(p *placement.Placement, t placement.Topology, counts [][]int64, 
 			}
 		}
 		r.Quota = append(r.Quota, q)
-		r.Layers = append(r.Layers, Layer{Imbalance: scores[l].Imbalance, LowerBound: 1})
+		r.Layers = append(r.Layers, Layer{Imbalance: placement.Imbalance(gpuSums(p, q), t.Speed), LowerBound: 1})
 	}
 	return r, nil
+}
+
+func gpuSums(p *placement.Placement, q []int64) []float64 {
+	first := p.FirstSlots()
+	out := make([]float64, p.GPUs)
+	for g := range out {
+		for _, x := range q[first[g]:first[g+1]] {
+			out[g] += float64(x)
+		}
+	}
+	return out
 }

@@ -46,7 +46,7 @@ const (
 	pageCells = 80_000 // of one heat map
 	pageWidth = 512    // its widest row
 	pageSlots = 60_000
-	pageHot   = 24
+	pageHot   = 16
 )
 
 // page is the plan as one page that needs nothing else: heat maps of the GPUs'

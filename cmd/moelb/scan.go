@@ -165,9 +165,19 @@ func (s *scanner) string(field string) (string, error) {
 	}
 	text, ok := s.text()
 	if !ok {
-		return "", bad(placement.ErrValue, field, -1, -1, "a string that is too long or does not end")
+		return "", s.endless("a string", field)
 	}
 	return text, nil
+}
+
+// endless is the error for a string that text did not take.
+func (s *scanner) endless(what, field string) error {
+	if end, err := s.ended(); err != nil {
+		return fmt.Errorf("%s: %w", field, err)
+	} else if end {
+		return bad(placement.ErrShape, field, -1, -1, "the input ends within %s", what)
+	}
+	return bad(placement.ErrValue, field, -1, -1, "%s that is too long or holds a control character: %.20q…", what, s.tok)
 }
 
 // object reads an object and calls value for each key; the scanner then stands
@@ -186,7 +196,7 @@ func (s *scanner) object(field string, value func(key string) error) error {
 		}
 		key, ok := s.text()
 		if !ok {
-			return bad(placement.ErrValue, field, -1, -1, "a field's name that is too long or does not end")
+			return s.endless("a field's name", field)
 		}
 		if !s.take(':') {
 			return s.wanted(`":"`, key, -1, -1)

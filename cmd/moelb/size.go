@@ -52,6 +52,7 @@ FILE is what moelb plan reads; without any input the built-in example is sized.`
 	l.IntVar(&f.windows, "windows", 0, "size for the last N windows of the loads; 0 = for all")
 	l.IntVar(&f.workers, "workers", 0, "threads; 0 = all cores")
 	l.DurationVar(&f.timeout, "timeout", 0, "end the searches after this time with the best plans so far")
+	l.BoolVar(&f.example, "example", false, "size the built-in example and read nothing")
 	l.StringVar(&f.model, "model", "auto", "whose experts they are, for their size: auto (by shape), none, "+modelNames())
 	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
 	return cmd
