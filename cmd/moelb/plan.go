@@ -177,8 +177,14 @@ func (f *planFlags) check(args []string) (err error) {
 	return nil
 }
 
-// statsFields are the fields that the engines' statistics in JSON start with.
-var statsFields = []string{"logical_count", "load_history", "tokens_per_expert_stats_list", "rank", "records", "average_utilization_rate_over_window", "last_physical_to_logical_map"}
+// The names that tell a problem from an engine's statistics by its first field.
+var (
+	problemFields = []string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves"}
+	statsFields   = []string{"logical_count", "rank", "average_utilization_rate_over_window", "physical_to_logical_map", // SGLang
+		"load_history",                                                                                                       // ADRS
+		"tokens_per_expert_stats_list", "ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list", // FastDeploy
+		"counts", "step", "domain", "token_start", "tokens", "timestamp", "window"} // JSON Lines
+)
 
 // read reads the input, whatever it is, and lets the flags override it.
 func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*problem, error) {
@@ -197,7 +203,7 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 		source = "generated loads of DeepSeek-V3"
 	default:
 		var err error
-		if given, source, err = in.fields(); err != nil {
+		if given, source, err = in.fields(cmd.Flags().Changed("gpus")); err != nil {
 			in.close()
 			return nil, err
 		}
@@ -223,14 +229,16 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	return p, nil
 }
 
-// fields reads a problem, or the loads of an engine's statistics.
-func (in *input) fields() (f fields, source string, err error) {
+// fields reads a problem, or the loads of an engine's statistics. An object
+// that starts with a field of neither is taken for statistics if those are
+// expected, and for a problem with a wrong field elsewhere.
+func (in *input) fields(statsExpected bool) (f fields, source string, err error) {
 	if in.r != nil {
 		first, name := in.firstField()
 		switch {
 		case first == 0:
 			return f, "", fmt.Errorf("%s: %w", in.name(), errEmpty)
-		case first == '{' && !slices.Contains(statsFields, name):
+		case first == '{' && !slices.Contains(statsFields, name) && (!statsExpected || slices.Contains(problemFields, name)):
 			f, err = readProblem(newScanner(in.r))
 			return f, in.name(), err
 		}
@@ -245,17 +253,12 @@ func (in *input) fields() (f fields, source string, err error) {
 // stats reads an engine's statistics.
 func (in *input) stats() (s formats.Stats, err error) {
 	if in.path != "" {
-		s, err = formats.ReadStats(in.path)
-	} else {
-		s, err = formats.DecodeStats(in.r)
+		return formats.ReadStats(in.path)
 	}
-	if err == nil && len(s.Windows) == 0 {
-		err = bad(placement.ErrShape, "loads", -1, -1, "no windows")
+	if s, err = formats.DecodeStats(in.r); err != nil {
+		err = fmt.Errorf("%s: %w", in.name(), err)
 	}
-	if err != nil {
-		return s, fmt.Errorf("%s: %w", in.name(), err)
-	}
-	return s, nil
+	return s, err
 }
 
 // exampleFields is the built-in example: the published prefill unit.
@@ -321,7 +324,7 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 	if f.previous != "" {
 		b, err := formats.ReadPlacement(f.previous, given.gpus)
 		if err != nil {
-			return fmt.Errorf("previous: %s: %w", f.previous, err)
+			return fmt.Errorf("previous: %w", err)
 		}
 		given.hasPrevious, given.previousPlacement = true, &b
 	}

@@ -37,7 +37,7 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 			}
 			p, err := formats.ReadPlacement(at, gpus)
 			if err != nil {
-				return fmt.Errorf("placement: %s: %w", at, err)
+				return fmt.Errorf("placement: %w", err)
 			}
 			l, err := c.loads(loads)
 			if err != nil {
@@ -69,7 +69,7 @@ func (c *console) loads(path string) (placement.Loads, error) {
 		return nil, err
 	}
 	defer in.close()
-	f, _, err := in.fields()
+	f, _, err := in.fields(true)
 	if err != nil {
 		return nil, err
 	}
