@@ -252,7 +252,7 @@ func (in *input) fields(statsExpected bool) (f fields, source string, err error)
 
 // stats reads an engine's statistics.
 func (in *input) stats() (s formats.Stats, err error) {
-	if in.path != "" {
+	if in.r == nil {
 		return formats.ReadStats(in.path)
 	}
 	if s, err = formats.DecodeStats(in.r); err != nil {
@@ -313,11 +313,11 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 	}
 	if given.version == 0 { // statistics, which say nothing about the unit
 		for _, x := range []struct {
-			flag    string
-			missing bool
-		}{{"gpus", given.gpus == 0}, {"replicas", given.replicas == 0 && !f.anyReplicas}} {
+			field, flag string
+			missing     bool
+		}{{"num_gpus", "gpus", given.gpus == 0}, {"num_replicas", "replicas", given.replicas == 0 && !f.anyReplicas}} {
 			if x.missing {
-				return usagef("%s holds statistics: --%s is needed to plan from them", in.name(), x.flag)
+				return bad(placement.ErrShape, x.field, -1, -1, "missing: %s holds statistics, so --%s is needed", in.name(), x.flag)
 			}
 		}
 	}

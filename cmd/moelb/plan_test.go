@@ -256,10 +256,10 @@ func TestPlanStatistics(t *testing.T) {
 	check(t, decode[planned](t, a.stdout), [][]float64{{5, 4, 3, 2}, {0, 0, 0, 0}}, 2)
 	a = call(t, `[[4,3,2,1]]`, "plan", "--gpus", "2", "--replicas", "6").want(t, exitDone)
 	check(t, decode[planned](t, a.stdout), [][]float64{{4, 3, 2, 1}}, 2)
-	if a := call(t, "", "plan", at, "--gpus", "2").want(t, exitUsage); !strings.Contains(a.stderr, "--replicas") {
+	if a := call(t, "", "plan", at, "--gpus", "2").want(t, exitFailed); !strings.Contains(a.stderr, "--replicas") {
 		t.Error(a.stderr)
 	}
-	if a := call(t, `[[4,3,2,1]]`, "plan").want(t, exitUsage); !strings.Contains(a.stderr, "--gpus") {
+	if a := call(t, `[[4,3,2,1]]`, "plan").want(t, exitFailed); !strings.Contains(a.stderr, "--gpus") {
 		t.Error(a.stderr)
 	}
 	call(t, `[[4,-3,2,1]]`, "plan").want(t, exitFailed)

@@ -84,7 +84,7 @@ func TestSize(t *testing.T) {
 	table := call(t, `{"version":1,"loads":[[60,56,12,12,2,1,1,1],[5,5,5,5,5,5,5,5]],"num_gpus":4}`, "size").want(t, exitDone).stdout
 	golden(t, "size.txt", table)
 	call(t, `[[60,56,12,12,2,1,1,1]]`, "size", "--gpus", "4", "--gpu-speed", "1,1,0,1").want(t, exitDone)
-	call(t, `[[60,56,12,12,2,1,1,1]]`, "size").want(t, exitUsage)
+	call(t, `[[60,56,12,12,2,1,1,1]]`, "size").want(t, exitFailed)
 	call(t, `{"version":1,"loads":[[1,2]],"num_gpus":2,"policy":"deepseek"}`, "size").want(t, exitFailed)
 }
 
