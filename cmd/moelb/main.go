@@ -14,17 +14,14 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
 func main() {
-	// The first interrupt ends the search with the best answer so far; the
-	// second one, no longer caught, ends the program.
-	ctx, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, release)
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
 // Exit codes.
@@ -72,6 +69,19 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	fmt.Fprintf(stderr, "moelb: %s\n", oneLine(err))
 	return exitFailed
+}
+
+// searching returns the context of a search: a time limit (0 = none) ends it,
+// and so does the first interrupt, for the best answer so far. The second
+// interrupt, no longer caught, ends the program.
+func searching(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, release)
+	if limit == 0 {
+		return ctx, release
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	return ctx, func() { cancel(); release() }
 }
 
 func rootCommand(c *console) *cobra.Command {

@@ -11,9 +11,6 @@ import (
 // cost less than the planning.
 type encoder struct{ b []byte }
 
-// maxCells bounds the logical_to_physical_map that is written.
-const maxCells = 1 << 27
-
 func (e *encoder) raw(s string) { e.b = append(e.b, s...) }
 
 // field starts a member of an object; every object's first member is written raw.
@@ -80,8 +77,8 @@ func (s *solution) json() ([]byte, error) {
 			width = max(width, n)
 		}
 	}
-	if cells := int64(len(counts)) * int64(p.Experts) * int64(width); cells > maxCells {
-		return nil, bad(placement.ErrShape, "logical_to_physical_map", -1, -1, "%d layers of %d experts with up to %d replicas: at most %d numbers are written (--format has narrower ones)", len(counts), p.Experts, width, maxCells)
+	if cells := int64(len(counts)) * int64(p.Experts) * int64(width); cells > placement.MaxCells {
+		return nil, bad(placement.ErrShape, "logical_to_physical_map", -1, -1, "%d layers of %d experts with up to %d replicas: at most %d numbers are written (--format has narrower ones)", len(counts), p.Experts, width, placement.MaxCells)
 	}
 	before, err := s.beforeImbalance()
 	if err != nil {

@@ -112,7 +112,7 @@ func (s *solution) cards(was []float64) []card {
 	if k := s.result.Locality; k != nil {
 		free, _ := meanMax(k.FreeImbalance, s.loads, 1)
 		share, _ := meanMax(k.OffNodeShare, s.loads, 0)
-		add("Price of locality", fmt.Sprintf("%.1f%%", 100*(mean/free-1)), "imbalance %.4f if groups left their nodes; %.1f%% of load off home", free, 100*share)
+		add("Price of locality", fmt.Sprintf("%.1f%%", 100*(mean/free-1)), "imbalance %.4f with groups not kept on nodes; %.1f%% of load off its node", free, 100*share)
 	}
 	if s.previous != nil {
 		moves := total(s.moves)

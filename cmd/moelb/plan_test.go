@@ -334,12 +334,12 @@ func TestPlanFormat(t *testing.T) {
 	}
 }
 
-var changing = regexp.MustCompile(`planned in [0-9.e+]+ (µs|ms|s)`)
+var changing = regexp.MustCompile(`Planned in [0-9.e+]+ (µs|ms|s)`)
 
 func TestPlanTable(t *testing.T) {
 	problem := `{"version":1,"loads":[[600,560,120,120,20,10,10,10],[5,5,5,5,5,5,5,5],[0,0,0,0,0,0,0,0]],"num_replicas":16,"num_gpus":8,"num_nodes":2,"locality":"none"`
 	a := call(t, problem+`}`, "plan", "--table").want(t, exitDone)
-	golden(t, "plan.txt", changing.ReplaceAllString(a.stdout, "planned in 1 ms"))
+	golden(t, "plan.txt", changing.ReplaceAllString(a.stdout, "Planned in 1 ms"))
 	a = call(t, problem+`,"previous":{"physical_to_logical_map":[[0,1,2,3,4,5,6,7,0,1,2,3,4,5,6,7],[0,1,2,3,4,5,6,7,0,1,2,3,4,5,6,7],[0,1,2,3,4,5,6,7,0,1,2,3,4,5,6,7]]}}`, "plan", "--table", "--model", "deepseek-v3").want(t, exitDone)
 	for _, part := range []string{"previous", "moves (", "of weights as deepseek-v3"} {
 		if !strings.Contains(a.stdout, part) {

@@ -88,9 +88,9 @@ type scored struct {
 	bound  []float64
 }
 
-// score measures a placement. Its bound is eplb's for as many slots a GPU as
-// the largest has, wherever they may be used, the search being cut short: only
-// its proof is of use here.
+// score measures a placement. Its bound is that of eplb's plan for as many
+// slots, any expert anywhere; where GPUs differ in slots by more than one, for
+// as many on every GPU as the largest has.
 func score(ctx context.Context, p *placement.Placement, loads placement.Loads) (*scored, error) {
 	s := &scored{at: p, loads: loads}
 	var err error

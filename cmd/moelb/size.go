@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"slices"
 
@@ -77,12 +76,8 @@ func (f *sizeFlags) run(cmd *cobra.Command, c *console, args []string) error {
 	if p.options.Policy != eplb.Optimal {
 		return bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.options.Policy)
 	}
-	ctx := cmd.Context()
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.timeout)
-		defer cancel()
-	}
+	ctx, release := searching(cmd.Context(), f.timeout)
+	defer release()
 	model, err := findModel(f.model, len(p.windows[0]), p.windows[0].Experts())
 	if err != nil {
 		return err

@@ -155,7 +155,7 @@ func (s *solution) remarks() []string {
 		}
 		gap = max(gap, l.Imbalance/l.LowerBound-1)
 	}
-	text := fmt.Sprintf("planned in %s by policy %v; ", duration(s.seconds), s.options.Policy)
+	text := fmt.Sprintf("Planned in %s by policy %v; ", duration(s.seconds), s.options.Policy)
 	switch {
 	case proved == len(s.loads):
 		text += "no plan is better in any layer"
@@ -170,7 +170,7 @@ func (s *solution) remarks() []string {
 		mean, _ := meanMax(s.each(imbalanceOf), s.loads, 1)
 		free, _ := meanMax(k.FreeImbalance, s.loads, 1)
 		share, _ := meanMax(k.OffNodeShare, s.loads, 0)
-		say("keeping %s on their nodes costs %.1f%% of the expert time; %.1f%% of the load is served off its node", plural(s.groups, "group"), 100*(mean/free-1), 100*share)
+		say("Keeping %s on their nodes costs %.1f%% of the expert time; %.1f%% of the load is served off its node", plural(s.groups, "group"), 100*(mean/free-1), 100*share)
 	}
 	if s.previous != nil {
 		moves := total(s.moves)
