@@ -160,7 +160,7 @@ func (s *solution) remarks() []string {
 	case proved == len(s.loads):
 		text += "no plan is better in any layer"
 	default:
-		text += fmt.Sprintf("no plan is more than %.2g%% better in any layer", math.Ceil(1e4*gap)/100)
+		text += fmt.Sprintf("no layer is more than %.2g%% above its lower bound", math.Ceil(1e4*gap)/100)
 	}
 	if stopped > 0 {
 		text += fmt.Sprintf("; %s stopped early", plural(stopped, "layer"))
@@ -170,7 +170,11 @@ func (s *solution) remarks() []string {
 		mean, _ := meanMax(s.each(imbalanceOf), s.loads, 1)
 		free, _ := meanMax(k.FreeImbalance, s.loads, 1)
 		share, _ := meanMax(k.OffNodeShare, s.loads, 0)
-		say("Keeping %s on their nodes costs %.1f%% of the expert time; %.1f%% of the load is served off its node", plural(s.groups, "group"), 100*(mean/free-1), 100*share)
+		text := fmt.Sprintf("Keeping %s on their nodes costs %.1f%% of the expert time", plural(s.groups, "group"), 100*(mean/free-1))
+		if share > 0 {
+			text += fmt.Sprintf("; %.1f%% of the load is served off its node", 100*share)
+		}
+		say("%s", text)
 	}
 	if s.previous != nil {
 		moves := total(s.moves)
