@@ -72,15 +72,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // searching returns the context of a search: a time limit (0 = none) ends it,
-// and so does the first interrupt, for the best answer so far. The second
-// interrupt, no longer caught, ends the program.
+// and so does the first interrupt, for the best answer so far. From then on an
+// interrupt ends the program.
 func searching(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, release)
-	if limit == 0 {
-		return ctx, release
+	cancel := func() {}
+	if limit > 0 {
+		ctx, cancel = context.WithTimeout(ctx, limit)
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	context.AfterFunc(ctx, release)
 	return ctx, func() { cancel(); release() }
 }
 
