@@ -90,6 +90,11 @@ type Problem struct {
 	Groups int
 	// Topology is the GPUs, their nodes and their speeds.
 	Topology placement.Topology
+	// Previous is the placement in force; nil = none. The plan then moves as
+	// few replicas as its target and its budget ask, and slots that keep their
+	// expert keep their index. It has p's layers and experts; GPUs that it lacks
+	// are new and empty, GPUs beyond the topology's are gone.
+	Previous *placement.Placement
 }
 
 // Options choose the algorithm; the zero value is the documented default.
@@ -104,6 +109,16 @@ type Options struct {
 	// fraction of its lower bound. 0 = 0.0002; negative = search on until
 	// nothing improves.
 	Tolerance float64
+	// Target, with Previous: a layer's moves stop once its imbalance is within it.
+	// 0 = within 1% of the best plan that would take any number of moves.
+	Target float64
+	// MaxMoves, with Previous, bounds the moves over all layers; they are spent
+	// where they lessen the imbalance most. 0 = no bound, negative = none beyond
+	// what experts without a live replica need.
+	MaxMoves int
+	// Restarts, with Previous, is how many random paths are tried beside the
+	// greedy one for fewer moves; 0 = 8, negative = none.
+	Restarts int
 	// Workers is how many goroutines share the layers; 0 = GOMAXPROCS, 1 = none
 	// beyond the caller's. The result does not depend on it.
 	Workers int
@@ -118,6 +133,8 @@ type Layer struct {
 	// constraints has a smaller Imbalance.
 	LowerBound float64
 	Status     Status
+	// Moves counts the slots whose expert was not on that GPU in Previous.
+	Moves int
 }
 
 // LocalityPrice is what keeping groups on their nodes costs.
@@ -151,6 +168,9 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	}
 	if o.Policy == DeepSeek {
 		return planDeepSeek(&p), nil
+	}
+	if p.Previous != nil {
+		return planMoves(ctx, &p, &o), nil
 	}
 	return planOptimal(ctx, &p, &o), nil
 }
