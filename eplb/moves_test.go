@@ -129,15 +129,6 @@ func drifted(layers, experts int, sigma float64, seed uint64) (before, after pla
 	return before, after
 }
 
-func mustPlan(t *testing.T, p Problem, o Options) Result {
-	t.Helper()
-	r, err := Plan(t.Context(), p, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 // totalMoves counts the moves three ways and demands that they agree.
 func totalMoves(t *testing.T, from *placement.Placement, r *Result) int {
 	t.Helper()
@@ -354,4 +345,94 @@ func TestAssign(t *testing.T) {
 			t.Fatalf("seed %d: cost %d, the least is %d", seed, got, best)
 		}
 	}
+}
+
+// TestMovesOnAnyUnit follows drifting loads on units of every make, some of
+// whose GPUs come and go, and checks all that must hold of a plan.
+func TestMovesOnAnyUnit(t *testing.T) {
+	const seed, n = 6, 1500
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for i := range n {
+		p, kind := drawAny(rng, i)
+		base := mustPlan(t, p, Options{})
+		after := p
+		after.Loads = placement.NewLoads(len(p.Loads), p.Loads.Experts())
+		for l, row := range p.Loads {
+			for e, x := range row {
+				after.Loads[l][e] = x * math.Exp(.5*rng.NormFloat64())
+			}
+		}
+		if rng.IntN(3) == 0 && p.Topology.GPUs > 2 {
+			speed := slices.Repeat([]float64{1}, p.Topology.GPUs)
+			speed[rng.IntN(len(speed))] = 0
+			after.Topology.Speed = speed
+		}
+		after.Previous = &base.Placement
+		o := Options{Target: 1 + rng.Float64(), Restarts: -1}
+		if rng.IntN(3) == 0 {
+			o.Target = 0
+		}
+		if rng.IntN(3) == 0 {
+			o.MaxMoves = 1 + rng.IntN(20)
+		}
+		q, qo := after, o
+		if validate(&q, &qo) != nil {
+			continue
+		}
+		r := mustPlan(t, after, o)
+		if t.Failed() {
+			t.Fatalf("seed %d, instance %d (%s)", seed, i, kind)
+		}
+		checkPlan(t, after, r)
+		totalMoves(t, &base.Placement, &r)
+		if o.MaxMoves == 0 {
+			fresh := after
+			fresh.Previous = nil
+			best := mustPlan(t, fresh, Options{})
+			for l, x := range r.Layers {
+				if goal := max(o.Target, best.Layers[l].Imbalance*1.011); x.Imbalance > goal {
+					t.Fatalf("seed %d, instance %d (%s) layer %d: imbalance %v, but %v is reached from scratch", seed, i, kind, l, x.Imbalance, best.Layers[l].Imbalance)
+				}
+			}
+		}
+	}
+}
+
+func TestMovesKeepGroupsAtHome(t *testing.T) {
+	before, after := drifted(6, 256, .2, 21)
+	for _, c := range []struct{ off, share int }{{0, 4}, {8, 1}} {
+		x := c.off
+		p := Problem{Loads: before, Replicas: 288, Groups: 8, Topology: placement.PrefillUnit()}
+		o := Options{Locality: ByGroup, OffNodeReplicas: x}
+		base := mustPlan(t, p, o)
+		p.Loads, p.Previous = after, &base.Placement
+		r := mustPlan(t, p, o)
+		checkLocality(t, p, o, r)
+		n := totalMoves(t, &base.Placement, &r)
+		p.Previous = nil
+		best := mustPlan(t, p, o)
+		for l, y := range r.Layers {
+			if y.Imbalance > best.Layers[l].Imbalance*1.0101 {
+				t.Errorf("%d off node, layer %d: imbalance %v, from scratch %v", x, l, y.Imbalance, best.Layers[l].Imbalance)
+			}
+		}
+		all, err := base.Placement.CountMoves(&best.Placement)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scratch := 0
+		for _, k := range all {
+			scratch += k
+		}
+		t.Logf("%d off node: %.1f moves a layer, %.1f from scratch", x, float64(n)/6, float64(scratch)/6)
+		if n*c.share > scratch {
+			t.Errorf("%d off node: %d moves, %d from scratch", x, n, scratch)
+		}
+	}
+	// A placement that knew no groups comes home.
+	p := Problem{Loads: before, Replicas: 288, Groups: 8, Topology: placement.PrefillUnit()}
+	free := mustPlan(t, p, Options{Locality: Free})
+	p.Previous = &free.Placement
+	o := Options{Locality: ByGroup}
+	checkLocality(t, p, o, mustPlan(t, p, o))
 }

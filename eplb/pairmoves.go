@@ -49,7 +49,9 @@ func (m *mover) pairMoves() bool {
 	}
 	// Where each copy is given up and taken makes a difference: try each place.
 	for _, c := range p.swaps {
-		m.placeCopy(c.n, c.to)
+		if !m.placeCopy(c.n, c.to) {
+			return false
+		}
 	}
 	for range 2 {
 		for _, c := range p.swaps {
@@ -222,14 +224,16 @@ func (m *mover) recost() {
 	}
 }
 
-// placeCopy makes one slot of f hold e, the first that may.
-func (m *mover) placeCopy(f, e int32) {
+// placeCopy makes one slot of f hold e, the first that may, and says whether one
+// does.
+func (m *mover) placeCopy(f, e int32) bool {
 	for _, s := range m.at[f] {
 		if !m.holds(int(m.gpu[s]), e) {
 			m.hold(s, f, e)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // replaceCopy looks whether another slot of f had better hold e.
