@@ -17,7 +17,7 @@ type ScheduleOptions struct {
 	// PerGPU is how many copies a GPU may send, and how many it may receive, in
 	// one round; it is also how many it must have room to stage. 0 = 1.
 	PerGPU int
-	// LayersAtOnce is how many layers may change in one round; 0 = 4. Several
+	// LayersAtOnce is how many layers may change in one round; 0 = 8. Several
 	// fill the links that one layer leaves idle; few keep a schedule that is cut
 	// short from leaving many layers half-moved.
 	LayersAtOnce int
@@ -275,7 +275,7 @@ func validateSchedule(prev, next *placement.Placement, t *placement.Topology, o 
 		o.PerGPU = 1
 	}
 	if o.LayersAtOnce == 0 {
-		o.LayersAtOnce = 4
+		o.LayersAtOnce = 8
 	}
 	o.PerGPU = min(o.PerGPU, placement.MaxSlots)
 	o.LayersAtOnce = min(o.LayersAtOnce, layers)

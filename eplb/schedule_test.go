@@ -16,7 +16,7 @@ import (
 func execute(s *Schedule, prev, next *placement.Placement, t placement.Topology, o ScheduleOptions) error {
 	perGPU, atOnce := max(1, o.PerGPU), o.LayersAtOnce
 	if atOnce == 0 {
-		atOnce = 4
+		atOnce = 8
 	}
 	first := prev.FirstSlots()
 	gpu := func(slot int) int {

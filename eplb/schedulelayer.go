@@ -38,6 +38,7 @@ type scheduler struct {
 	spare buckets // spare slots of each GPU
 	used  []bool  // the spare slot has been given away
 	cnt   []int32
+	keys  []int32
 
 	match matching
 	chain chainSearch
@@ -56,22 +57,20 @@ type buckets struct{ first, item []int32 }
 
 func (b *buckets) of(i int32) []int32 { return b.item[b.first[i]:b.first[i+1]] }
 
-// fill sorts the items 0..n-1 into as many buckets as b.first has room for; key
-// -1 = leave out.
-func (b *buckets) fill(n int, key func(i int) int32) {
+// fill sorts the items 0..len(keys)-1 into buckets; key -1 = leave out.
+func (b *buckets) fill(keys []int32) {
 	clear(b.first)
-	for i := range n {
-		if k := key(i); k >= 0 {
-			b.first[k+1]++
-		}
+	for _, k := range keys {
+		b.first[k+1]++
 	}
+	b.first[0] = 0
 	for i := 1; i < len(b.first); i++ {
 		b.first[i] += b.first[i-1]
 	}
 	total := b.first[len(b.first)-1]
-	b.item = slices.Grow(b.item[:0], n)[:n]
-	for i := n - 1; i >= 0; i-- { // backwards, so that the lists rise
-		if k := key(i); k >= 0 {
+	b.item = slices.Grow(b.item[:0], len(keys))[:len(keys)]
+	for i := len(keys) - 1; i >= 0; i-- { // backwards, so that the lists rise
+		if k := keys[i]; k >= 0 {
 			b.first[k+1]--
 			b.item[b.first[k+1]] = int32(i)
 		}
@@ -153,9 +152,12 @@ func (s *scheduler) load(l int) {
 			s.copies[e]++
 		}
 	}
-	s.hold.fill(s.slots, func(i int) int32 { return cur[i] })
+	s.hold.fill(cur)
 	s.req = s.req[:0]
-	spare := s.local.mark // lent: all false again below
+	s.keys = slices.Grow(s.keys[:0], s.slots)[:s.slots]
+	for i := range s.keys {
+		s.keys[i] = -1
+	}
 	for g := range s.gpus {
 		a, b := s.first[g], s.first[g+1]
 		// cnt: copies the GPU is to have beyond those it has.
@@ -171,9 +173,9 @@ func (s *scheduler) load(l int) {
 			switch x := cur[i]; {
 			case x == fin[i]:
 			case x < 0:
-				spare[i] = s.live[g]
+				s.keys[i] = int32(g)
 			case s.cnt[x] < 0:
-				spare[i] = true
+				s.keys[i] = int32(g)
 				s.cnt[x]++
 			}
 		}
@@ -195,15 +197,16 @@ func (s *scheduler) load(l int) {
 			}
 		}
 	}
-	s.spare.fill(s.slots, func(i int) int32 {
-		if spare[i] {
-			return int32(s.gpuOf[i])
-		}
-		return -1
-	})
-	clear(spare)
-	s.reqOf.fill(len(s.req), func(i int) int32 { return s.req[i].gpu })
-	s.reqBy.fill(len(s.req), func(i int) int32 { return s.req[i].expert })
+	s.spare.fill(s.keys)
+	s.keys = s.keys[:0]
+	for _, q := range s.req {
+		s.keys = append(s.keys, q.gpu)
+	}
+	s.reqOf.fill(s.keys)
+	for i, q := range s.req {
+		s.keys[i] = q.expert
+	}
+	s.reqBy.fill(s.keys)
 }
 
 // safe says whether a spare slot can be overwritten: it is empty, or its expert
@@ -312,7 +315,7 @@ func (s *scheduler) round(order []int, atOnce int) {
 		if s.left[l] == 0 {
 			continue
 		}
-		if atOnce--; atOnce < 0 {
+		if atOnce--; atOnce < 0 || !s.idle() {
 			break
 		}
 		s.load(l)
@@ -325,6 +328,11 @@ func (s *scheduler) round(order []int, atOnce int) {
 		s.localPass()
 		s.emit()
 	}
+}
+
+// idle says whether a GPU can still send and one can still receive.
+func (s *scheduler) idle() bool {
+	return slices.Max(s.sendLeft) > 0 && slices.Max(s.recvLeft) > 0
 }
 
 // lostLayers says whether any layer has an expert that no GPU in service holds.

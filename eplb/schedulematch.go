@@ -161,7 +161,7 @@ func (s *scheduler) padGraph() {
 			m.byDegree = append(m.byDegree, int32(g))
 		}
 	}
-	m.pad.fill(len(m.padTo), func(i int) int32 { return m.padTo[i] })
+	m.pad.fill(m.padTo)
 	slices.SortStableFunc(m.byDegree, func(a, b int32) int {
 		return int(max(m.in[b], m.out[b]) - max(m.in[a], m.out[a]))
 	})
