@@ -66,7 +66,7 @@ type Schedule struct {
 	RoundsBound  int
 	SecondsBound float64
 
-	gpuOf       []int // GPU of each slot
+	gpuOf       []int // GPU of each slot, -1 = out of service
 	expertBytes int64
 }
 
@@ -93,7 +93,12 @@ func NewSchedule(prev, next *placement.Placement, t placement.Topology, o Schedu
 	}
 	s := newScheduler(prev, next, &t, o.PerGPU)
 	order := s.layerOrder(o.Worth)
-	out := Schedule{Priced: o.ExpertBytes > 0, gpuOf: s.gpuOf, expertBytes: o.ExpertBytes}
+	out := Schedule{Priced: o.ExpertBytes > 0, gpuOf: slices.Clone(s.gpuOf), expertBytes: o.ExpertBytes}
+	for i, g := range out.gpuOf {
+		if !s.live[g] {
+			out.gpuOf[i] = -1
+		}
+	}
 	b := s.bound(order, &t, &o)
 	out.RoundsBound, out.SecondsBound = b.rounds, b.seconds
 	price := newRoundPrice(&t, s, o.ExpertBytes)
@@ -171,9 +176,9 @@ func (s *Schedule) Apply(p *placement.Placement, rounds int) (placement.Placemen
 
 // Prefix returns the first rounds of the schedule without the moves of layers
 // that they would leave unfinished, which gain nothing yet and may be worse off
-// half-moved; rounds that restore experts stay whole. Rounds keep their
-// Seconds, now an upper bound, and may have no moves; both bounds are 0. It
-// shares the memory of whole rounds.
+// half-moved; rounds that restore experts stay whole, and slots out of service
+// are emptied all the same. Rounds keep their Seconds, now an upper bound, and
+// may have no moves; both bounds are 0. Whole rounds share their memory.
 func (s *Schedule) Prefix(rounds int) Schedule {
 	rounds = max(0, min(rounds, len(s.Rounds)))
 	if rounds == len(s.Rounds) {
@@ -190,7 +195,9 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 		out.Rounds[i] = r
 		out.Seconds += r.Seconds
 		if i >= s.Restore {
-			out.Rounds[i].Moves = slices.DeleteFunc(slices.Clone(r.Moves), func(m placement.Move) bool { return unfinished[m.Layer] })
+			out.Rounds[i].Moves = slices.DeleteFunc(slices.Clone(r.Moves), func(m placement.Move) bool {
+				return unfinished[m.Layer] && s.gpuOf[m.To] >= 0
+			})
 		}
 	}
 	for _, r := range out.Rounds {

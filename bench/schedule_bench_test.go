@@ -1,10 +1,10 @@
-package eplb_test
+package bench
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/moelb/moelb/bench/workload"
@@ -12,14 +12,14 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// replan plans Zipf loads before and after they drift by a lognormal of the
-// given spread, each anew.
-func replan(tb testing.TB, t placement.Topology, drift float64) (prev, next placement.Placement) {
+// replan plans Zipf loads on u, and anew after they have drifted by a lognormal
+// of the given spread and so many of the last GPUs have died.
+func replan(tb testing.TB, u unit, drift float64, dead int) (prev, next placement.Placement, t placement.Topology) {
 	tb.Helper()
-	m := placement.DeepSeekV3()
-	loads := workload.Zipf(m.Layers, m.Experts, .8, 1e6, 1)
+	rows := workload.Zipf(58, 256, .8, 1e6, 1)
+	t = u.topology
 	plan := func() placement.Placement {
-		r, err := eplb.Plan(context.Background(), eplb.Problem{Loads: loads, Replicas: 288, Topology: t}, eplb.Options{Locality: eplb.Free})
+		r, err := eplb.Plan(tb.Context(), eplb.Problem{Loads: rows, Replicas: u.replicas, Topology: t}, eplb.Options{Locality: eplb.Free})
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -27,12 +27,16 @@ func replan(tb testing.TB, t placement.Topology, drift float64) (prev, next plac
 	}
 	prev = plan()
 	rng := rand.New(rand.NewPCG(2, 0))
-	for _, row := range loads {
+	for _, row := range rows {
 		for e := range row {
 			row[e] = math.Round(row[e] * math.Exp(drift*rng.NormFloat64()))
 		}
 	}
-	return prev, plan()
+	if dead > 0 {
+		t.Speed = slices.Repeat([]float64{1}, t.GPUs)
+		clear(t.Speed[t.GPUs-dead:])
+	}
+	return prev, plan(), t
 }
 
 // fewMoves makes a next placement that differs from prev by swaps and by
@@ -80,26 +84,28 @@ func fewMoves(prev *placement.Placement, moves int) placement.Placement {
 }
 
 // BenchmarkSchedule schedules changes of DeepSeek-V3's placement on the
-// published units: full re-plans after a drift of 0.3, and changes of few moves.
-// It reports rounds and the proved bound on them, predicted seconds and bound.
+// published units: full re-plans after a drift of 0.3, alone and with a GPU that
+// died, and changes of few moves. It reports moves a layer, rounds and predicted
+// seconds, each of the two beside its proved bound.
 func BenchmarkSchedule(b *testing.B) {
 	m := placement.DeepSeekV3()
-	for _, u := range []struct {
-		name string
-		t    placement.Topology
-	}{{"32", placement.PrefillUnit()}, {"144", placement.DecodeUnit()}} {
-		prev, full := replan(b, u.t, .3)
+	for _, u := range []unit{prefill, decode} {
+		prev, full, all := replan(b, u, .3, 0)
+		_, repair, alive := replan(b, u, .3, 1)
 		for _, c := range []struct {
 			name string
 			next placement.Placement
-		}{{"full", full}, {"18", fewMoves(&prev, 18)}, {"6", fewMoves(&prev, 6)}} {
-			for _, perGPU := range []int{1, 2, 4} {
-				b.Run(fmt.Sprintf("moves=%s/gpus=%s/pergpu=%d", c.name, u.name, perGPU), func(b *testing.B) {
+			t    placement.Topology
+		}{
+			{"full", full, all}, {"dead", repair, alive}, {"18", fewMoves(&prev, 18), all}, {"6", fewMoves(&prev, 6), all},
+		} {
+			for _, perGPU := range []int{1, 4} {
+				b.Run(fmt.Sprintf("change=%s/gpus=%s/pergpu=%d", c.name, u.name, perGPU), func(b *testing.B) {
 					b.ReportAllocs()
 					var s eplb.Schedule
 					for b.Loop() {
 						var err error
-						s, err = eplb.NewSchedule(&prev, &c.next, u.t, eplb.ScheduleOptions{ExpertBytes: m.ExpertBytes(), PerGPU: perGPU})
+						s, err = eplb.NewSchedule(&prev, &c.next, c.t, eplb.ScheduleOptions{ExpertBytes: m.ExpertBytes(), PerGPU: perGPU})
 						if err != nil {
 							b.Fatal(err)
 						}
@@ -109,6 +115,7 @@ func BenchmarkSchedule(b *testing.B) {
 					b.ReportMetric(float64(s.RoundsBound), "rounds-bound")
 					b.ReportMetric(s.Seconds, "seconds")
 					b.ReportMetric(s.SecondsBound, "seconds-bound")
+					b.ReportMetric(float64(s.Restore), "restore-rounds")
 				})
 			}
 		}
