@@ -99,13 +99,13 @@ func BenchmarkSchedule(b *testing.B) {
 		}{
 			{"full", full, all}, {"dead", repair, alive}, {"18", fewMoves(&prev, 18), all}, {"6", fewMoves(&prev, 6), all},
 		} {
-			for _, perGPU := range []int{1, 4} {
-				b.Run(fmt.Sprintf("change=%s/gpus=%s/pergpu=%d", c.name, u.name, perGPU), func(b *testing.B) {
+			for _, per := range []struct{ gpu, rdma int }{{1, 1}, {4, 4}, {4, 3}, {4, 1}} {
+				b.Run(fmt.Sprintf("change=%s/gpus=%s/pergpu=%d/rdma=%d", c.name, u.name, per.gpu, per.rdma), func(b *testing.B) {
 					b.ReportAllocs()
 					var s eplb.Schedule
 					for b.Loop() {
 						var err error
-						s, err = eplb.NewSchedule(&prev, &c.next, c.t, eplb.ScheduleOptions{ExpertBytes: m.ExpertBytes(), PerGPU: perGPU})
+						s, err = eplb.NewSchedule(&prev, &c.next, c.t, eplb.ScheduleOptions{ExpertBytes: m.ExpertBytes(), PerGPU: per.gpu, RDMAPerGPU: per.rdma})
 						if err != nil {
 							b.Fatal(err)
 						}

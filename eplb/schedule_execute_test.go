@@ -93,6 +93,9 @@ func execute(s *Schedule, prev, next *placement.Placement, t placement.Topology,
 			if sent[near]+sent[far] > perGPU || got[near]+got[far] > perGPU {
 				return fmt.Errorf("round %d: GPU %d sends %d and receives %d: at most %d", i, g, sent[near]+sent[far], got[near]+got[far], perGPU)
 			}
+			if o.RDMAPerGPU > 0 && max(sent[far], got[far]) > o.RDMAPerGPU {
+				return fmt.Errorf("round %d: GPU %d sends %d and receives %d over RDMA: at most %d", i, g, sent[far], got[far], o.RDMAPerGPU)
+			}
 			took = max(took, float64(max(sent[near], got[near]))*float64(o.ExpertBytes)/t.NVLink,
 				float64(max(sent[far], got[far]))*float64(o.ExpertBytes)/t.RDMA)
 		}
@@ -236,7 +239,7 @@ func randomPlan(rng *rand.Rand, big int) (prev, next placement.Placement, t plac
 		prev.PhysicalToLogical = append(prev.PhysicalToLogical, a)
 		next.PhysicalToLogical = append(next.PhysicalToLogical, b)
 	}
-	o = ScheduleOptions{ExpertBytes: 44_040_192, PerGPU: rng.IntN(4), LayersAtOnce: rng.IntN(4)}
+	o = ScheduleOptions{ExpertBytes: 44_040_192, PerGPU: rng.IntN(4), RDMAPerGPU: rng.IntN(3), LayersAtOnce: rng.IntN(4)}
 	if rng.IntN(2) == 0 {
 		for range layers {
 			o.Worth = append(o.Worth, float64(rng.IntN(5)))

@@ -282,6 +282,7 @@ func TestScheduleBadInput(t *testing.T) {
 		}, placement.ErrFit,
 			"physical_to_logical_map: layer 0, index 2: the next placement has an expert on a GPU that is out of service"},
 		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.PerGPU = -1 }, placement.ErrValue, "per_gpu: -1 is negative"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.RDMAPerGPU = -1 }, placement.ErrValue, "rdma_per_gpu: -1 is negative"},
 		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.LayersAtOnce = -2 }, placement.ErrValue, "layers_at_once: -2 is negative"},
 		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.ExpertBytes = -1 }, placement.ErrValue, "expert_bytes: -1: between 0 and 68719476736 are supported"},
 		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.Worth = []float64{1} }, placement.ErrShape, "worth: 1 entries for 2 layers"},
@@ -296,7 +297,7 @@ func TestScheduleBadInput(t *testing.T) {
 			t.Errorf("got %v, want %s", err, x.want)
 		}
 	}
-	huge := ScheduleOptions{PerGPU: math.MaxInt, LayersAtOnce: math.MaxInt, ExpertBytes: maxExpertBytes}
+	huge := ScheduleOptions{PerGPU: math.MaxInt, RDMAPerGPU: math.MaxInt, LayersAtOnce: math.MaxInt, ExpertBytes: maxExpertBytes}
 	prev := placement.Trivial(1, 4, 4, 4)
 	next := prev.Clone()
 	next.PhysicalToLogical[0] = []int{1, 2, 3, 0}

@@ -96,6 +96,7 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *ScheduleOptions
 	}
 	for g := range s.gpus {
 		b.rounds = max(b.rounds, roundsFor(recv[g], o.PerGPU), roundsFor(send[g], o.PerGPU))
+		b.rounds = max(b.rounds, roundsFor(farIn[g], o.RDMAPerGPU), roundsFor(farOut[g], o.RDMAPerGPU))
 		longer(max(recv[g], send[g]), both)
 		longer(max(farIn[g], farOut[g]), t.RDMA)
 		if s.live[g] {

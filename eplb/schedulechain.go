@@ -70,7 +70,7 @@ func (s *scheduler) serve(r int32) bool {
 		s.vacate(slot)
 		s.deliver(e.request, e.slot, slot)
 	}
-	if first == 0 && s.recvLeft[q.gpu] > 0 && s.hasRoom(q.gpu) {
+	if first == 0 && s.hasRoom(q.gpu) {
 		if from, ok := s.source(r); ok {
 			s.receive(r, from, -1)
 		}
@@ -102,7 +102,7 @@ func (s *scheduler) walk(g int32) bool {
 		}
 		for _, r := range s.reqBy.of(s.plan[slot]) {
 			q := &s.req[r]
-			if q.done || s.recvLeft[q.gpu] == 0 {
+			if q.done || !s.open(g, q.gpu) {
 				continue
 			}
 			c.path[len(c.path)-1] = link{g, slot, r}

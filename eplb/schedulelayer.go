@@ -11,7 +11,7 @@ import (
 // at the round's start, plan what they hold at its end.
 type scheduler struct {
 	gpus, experts, slots int
-	perGPU               int32
+	perGPU, rdmaPerGPU   int32
 	first                []int
 	gpuOf, node          []int // of a slot, of a GPU
 	live                 []bool
@@ -22,6 +22,7 @@ type scheduler struct {
 	// The round at hand.
 	moves              []placement.Move
 	sendLeft, recvLeft []int32 // copies each GPU may still send, receive
+	farSend, farRecv   []int32 // of these, over RDMA
 
 	// The layer at hand.
 	layer  int
@@ -79,13 +80,14 @@ func (b *buckets) fill(keys []int32) {
 	b.first[len(b.first)-1] = total
 }
 
-func newScheduler(prev, next *placement.Placement, t *placement.Topology, perGPU int) *scheduler {
+func newScheduler(prev, next *placement.Placement, t *placement.Topology, o *ScheduleOptions) *scheduler {
 	layers, slots, gpus, experts := len(prev.PhysicalToLogical), prev.Slots(), prev.GPUs, prev.Experts
 	s := &scheduler{
-		gpus: gpus, experts: experts, slots: slots, perGPU: int32(perGPU),
+		gpus: gpus, experts: experts, slots: slots, perGPU: int32(o.PerGPU), rdmaPerGPU: int32(o.RDMAPerGPU),
 		first: prev.FirstSlots(), gpuOf: make([]int, slots), node: make([]int, gpus), live: make([]bool, gpus),
 		cur: make([][]int32, layers), fin: make([][]int32, layers), left: make([]int, layers),
 		sendLeft: make([]int32, gpus), recvLeft: make([]int32, gpus),
+		farSend: make([]int32, gpus), farRecv: make([]int32, gpus),
 		plan: make([]int32, slots), src: make([]int32, slots), fresh: make([]bool, slots),
 		copies: make([]int32, experts), used: make([]bool, slots), cnt: make([]int32, experts),
 		hold: buckets{first: make([]int32, experts+1)}, reqBy: buckets{first: make([]int32, experts+1)},
@@ -129,6 +131,7 @@ func (s *scheduler) emptyDead(prev *placement.Placement) {
 func (s *scheduler) startRound() {
 	for g := range s.gpus {
 		s.sendLeft[g], s.recvLeft[g] = s.perGPU, s.perGPU
+		s.farSend[g], s.farRecv[g] = s.rdmaPerGPU, s.rdmaPerGPU
 	}
 }
 
@@ -254,14 +257,26 @@ func (s *scheduler) vacate(slot int32) {
 	}
 }
 
+// open says whether GPU h can still send a copy to GPU g in this round.
+func (s *scheduler) open(h, g int32) bool {
+	return s.sendLeft[h] > 0 && s.recvLeft[g] > 0 && (s.node[h] == s.node[g] || s.farSend[h] > 0 && s.farRecv[g] > 0)
+}
+
 // deliver has request r served from a slot of another GPU, -1 = from outside,
 // into a vacated slot. The expert's copies are counted by the caller.
 func (s *scheduler) deliver(r, from, to int32) {
 	q := &s.req[r]
 	q.done = true
 	s.recvLeft[q.gpu]--
-	if from >= 0 {
-		s.sendLeft[s.gpuOf[from]]--
+	if from < 0 {
+		s.farRecv[q.gpu]--
+	} else {
+		h := s.gpuOf[from]
+		s.sendLeft[h]--
+		if s.node[h] != s.node[q.gpu] {
+			s.farSend[h]--
+			s.farRecv[q.gpu]--
+		}
 	}
 	s.plan[to], s.src[to], s.fresh[to] = q.expert, from, true
 }
@@ -273,13 +288,14 @@ func (s *scheduler) source(r int32) (slot int32, ok bool) {
 	q := &s.req[r]
 	hold := s.hold.of(q.expert)
 	if len(hold) == 0 {
-		return -1, s.copies[q.expert] == 0 // one load a round: others copy it later
+		// One load a round: others copy it later.
+		return -1, s.copies[q.expert] == 0 && s.recvLeft[q.gpu] > 0 && s.farRecv[q.gpu] > 0
 	}
 	best, bestLeft, bestNear := int32(-1), int32(0), false
 	for _, h := range hold {
 		g := s.gpuOf[h]
 		left, near := s.sendLeft[g], s.node[g] == s.node[q.gpu]
-		if left > 0 && (best < 0 || near && !bestNear || near == bestNear && left > bestLeft) {
+		if s.open(int32(g), q.gpu) && (best < 0 || near && !bestNear || near == bestNear && left > bestLeft) {
 			best, bestLeft, bestNear = h, left, near
 		}
 	}

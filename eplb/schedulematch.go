@@ -171,12 +171,10 @@ func (s *scheduler) padGraph() {
 // that has a choice. Copies come before padding.
 func (s *scheduler) augment(g int32) bool {
 	m := &s.match
-	if s.recvLeft[g] > 0 {
-		for _, r := range s.reqOf.of(g) {
-			if from := m.from[r]; from >= 0 {
-				if h := int32(s.gpuOf[from]); s.sendLeft[h] > 0 && s.take(g, h, r) {
-					return true
-				}
+	for _, r := range s.reqOf.of(g) {
+		if from := m.from[r]; from >= 0 {
+			if h := int32(s.gpuOf[from]); s.open(h, g) && s.take(g, h, r) {
+				return true
 			}
 		}
 	}
