@@ -66,7 +66,8 @@ type Schedule struct {
 	// where it is 0, every expert of every layer has one.
 	Restore int
 	// RoundsBound and SecondsBound are proved: no schedule under the same limits
-	// has fewer rounds or, over the same links, takes less time.
+	// that copies experts only to GPUs that are to keep them has fewer rounds or,
+	// over the same links, takes less time.
 	RoundsBound  int
 	SecondsBound float64
 
