@@ -81,10 +81,10 @@ type Schedule struct {
 // left alone.
 //
 // No expert loses its last copy: after any number of rounds the placement is
-// valid. Each copy is read from a GPU of the same node that holds it at the
-// round's start, where one has a send to spare, else from the least busy holder.
-// A GPU out of service is never read; its slots are emptied in the first round,
-// and experts that lived nowhere else come next, in rounds of their own that
+// valid. Each copy is read from a GPU that holds it at the round's start: on the
+// same node where one there has a send to spare, else the least busy. A GPU out
+// of service is never read; its slots are emptied in the first round, and
+// experts that lived nowhere else come first, in rounds of their own that
 // LayersAtOnce does not bind. Then layers go in the order of their worth a copy,
 // at most LayersAtOnce unfinished ones at a time, each taking what links the
 // ones before it leave idle. An expert whose slot is not free yet is first put

@@ -99,6 +99,18 @@ func execute(s *Schedule, prev, next *placement.Placement, t placement.Topology,
 			took = max(took, float64(max(sent[near], got[near]))*float64(o.ExpertBytes)/t.NVLink,
 				float64(max(sent[far], got[far]))*float64(o.ExpertBytes)/t.RDMA)
 		}
+		for _, m := range r.Moves {
+			// Where several layers share a round, one may free a send after another chose.
+			if len(layers) > 1 || m.From < 0 || t.Node(gpu(m.From)) == t.Node(gpu(m.To)) {
+				continue
+			}
+			for slot, e := range start.PhysicalToLogical[m.Layer] {
+				g := gpu(slot)
+				if e == m.Expert && t.Node(g) == t.Node(gpu(m.To)) && t.SpeedOf(g) > 0 && sent[gl{g, 0}]+sent[gl{g, 1}] < perGPU {
+					return fmt.Errorf("round %d: %+v goes over RDMA, but slot %d is on the node and idle", i, m, slot)
+				}
+			}
+		}
 		if len(layers) > atOnce && i >= s.Restore {
 			return fmt.Errorf("round %d changes %d layers: at most %d", i, len(layers), atOnce)
 		}

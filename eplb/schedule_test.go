@@ -120,6 +120,32 @@ func TestScheduleByHand(t *testing.T) {
 	}
 }
 
+// TestChainsAlwaysEnd: chains alone, without a matching before them, lead from
+// any placement to any other, in every round at least one move.
+func TestChainsAlwaysEnd(t *testing.T) {
+	const seed = 6
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for i := range 3000 {
+		prev, next, topology, _ := randomPlan(rng, 6)
+		s := newScheduler(&prev, &next, &topology, &ScheduleOptions{PerGPU: 1, RDMAPerGPU: 1})
+		for l := range prev.PhysicalToLogical {
+			for s.left[l] > 0 {
+				s.startRound()
+				s.load(l)
+				s.chainPass(false)
+				s.localPass()
+				s.emit()
+				if len(s.takeMoves()) == 0 {
+					t.Fatalf("seed %d, case %d: layer %d is stuck at %v, to be %v", seed, i, l, s.cur[l], s.fin[l])
+				}
+			}
+			if !slices.Equal(s.cur[l], s.fin[l]) {
+				t.Fatalf("seed %d, case %d: layer %d ends as %v, not %v", seed, i, l, s.cur[l], s.fin[l])
+			}
+		}
+	}
+}
+
 // TestScheduleWorth: what is worth most a copy comes first, one layer at a time.
 func TestScheduleWorth(t *testing.T) {
 	prev := placement.Trivial(3, 4, 4, 4)

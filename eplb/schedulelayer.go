@@ -302,6 +302,38 @@ func (s *scheduler) source(r int32) (slot int32, ok bool) {
 	return best, best >= 0
 }
 
+// nearer reads what comes over RDMA on the same node after all where a holder
+// there has a send to spare: it was passed over for having more to send later.
+func (s *scheduler) nearer() {
+	for again := true; again; { // a send that this frees may serve another
+		again = false
+		for i, fresh := range s.fresh {
+			if fresh && s.src[i] >= 0 && s.moveNearer(i) {
+				again = true
+			}
+		}
+	}
+}
+
+// moveNearer has what slot i receives over RDMA read on its node, if it can be.
+func (s *scheduler) moveNearer(i int) bool {
+	g, h := s.gpuOf[i], s.gpuOf[s.src[i]]
+	if s.node[g] == s.node[h] {
+		return false
+	}
+	for _, slot := range s.hold.of(s.plan[i]) {
+		if near := s.gpuOf[slot]; s.node[near] == s.node[g] && s.sendLeft[near] > 0 {
+			s.sendLeft[near]--
+			s.sendLeft[h]++
+			s.farSend[h]++
+			s.farRecv[g]++
+			s.src[i] = slot
+			return true
+		}
+	}
+	return false
+}
+
 // emit ends the layer's part of the round.
 func (s *scheduler) emit() {
 	cur, fin := s.cur[s.layer], s.fin[s.layer]
@@ -341,6 +373,7 @@ func (s *scheduler) round(order []int, atOnce int) {
 			}
 		}
 		s.chainPass(false)
+		s.nearer()
 		s.localPass()
 		s.emit()
 	}
@@ -375,6 +408,7 @@ func (s *scheduler) restoreRound(order []int) {
 		if s.lost(l) {
 			s.load(l)
 			s.chainPass(true)
+			s.nearer()
 			s.emit()
 		}
 	}
