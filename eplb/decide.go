@@ -125,7 +125,7 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 		seconds += r.Seconds
 		for _, l := range done[i] {
 			d := k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
-			gain += d / float64(len(k.Before)) * k.StepSeconds
+			gain += float64(d / float64(len(k.Before)) * k.StepSeconds)
 		}
 		if i+1 < s.Restore {
 			continue

@@ -80,18 +80,18 @@ type Schedule struct {
 // the GPUs that t puts out of service. Slots with the same expert in both are
 // left alone.
 //
-// No expert loses its last copy: after any number of rounds the placement is
-// valid. Each copy is read from a GPU that holds it at the round's start: on the
+// No expert loses its last copy: after any number of rounds (Restore at least)
+// the placement is valid. Each copy is read from a GPU that holds it at the round's start: on the
 // same node where one there has a send to spare, else the least busy. A GPU out
-// of service is never read; its slots are emptied in the first round, and
-// experts that lived nowhere else come first, in rounds of their own that
-// LayersAtOnce does not bind. Then layers go in the order of their worth a copy,
+// of service is never read; its slots are emptied in the first round, and what
+// lived nowhere else is restored first, in rounds of its own that LayersAtOnce
+// does not bind. Then layers go in the order of their worth a copy,
 // at most LayersAtOnce unfinished ones at a time, each taking what links the
 // ones before it leave idle. An expert whose slot is not free yet is first put
 // in another slot of its GPU and copied over at the end.
 //
-// Bad input is a *placement.Error. Cost: a pass over the slots of at most
-// LayersAtOnce layers a round, and a matching of its senders and receivers.
+// Bad input is a *placement.Error. Cost: each round, a pass over the slots of at
+// most LayersAtOnce layers and PerGPU matchings of their senders and receivers.
 func NewSchedule(prev, next *placement.Placement, t placement.Topology, o ScheduleOptions) (Schedule, error) {
 	if err := validateSchedule(prev, next, &t, &o); err != nil {
 		return Schedule{}, err
@@ -201,19 +201,28 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 		out.Seconds += r.Seconds
 		if i >= s.Restore {
 			out.Rounds[i].Moves = slices.DeleteFunc(slices.Clone(r.Moves), func(m placement.Move) bool {
-				return unfinished[m.Layer] && s.gpuOf[m.To] >= 0
+				return unfinished[m.Layer] && s.gpu(m.To) >= 0
 			})
 		}
 	}
 	for _, r := range out.Rounds {
 		for _, m := range r.Moves {
-			if m.Expert >= 0 && (m.From < 0 || s.gpuOf[m.From] != s.gpuOf[m.To]) {
+			if m.Expert >= 0 && (m.From < 0 || s.gpu(m.From) != s.gpu(m.To)) {
 				out.Moves++
 			}
 		}
 	}
 	out.Bytes = int64(out.Moves) * s.expertBytes
 	return out
+}
+
+// gpu is the GPU of a slot, -1 = out of service. In a schedule that NewSchedule
+// did not make, every slot counts as a GPU of its own.
+func (s *Schedule) gpu(slot int) int {
+	if slot < len(s.gpuOf) {
+		return s.gpuOf[slot]
+	}
+	return slot
 }
 
 // layerOrder lists the layers that change, the most worthwhile first.

@@ -39,6 +39,7 @@ type scheduler struct {
 	spare buckets // spare slots of each GPU
 	used  []bool  // the spare slot has been given away
 	cnt   []int32
+	held  []int32 // the last GPU seen to hold each expert, counted from 1
 	keys  []int32
 
 	match matching
@@ -89,7 +90,7 @@ func newScheduler(prev, next *placement.Placement, t *placement.Topology, o *Sch
 		sendLeft: make([]int32, gpus), recvLeft: make([]int32, gpus),
 		farSend: make([]int32, gpus), farRecv: make([]int32, gpus),
 		plan: make([]int32, slots), src: make([]int32, slots), fresh: make([]bool, slots),
-		copies: make([]int32, experts), used: make([]bool, slots), cnt: make([]int32, experts),
+		copies: make([]int32, experts), used: make([]bool, slots), cnt: make([]int32, experts), held: make([]int32, experts),
 		hold: buckets{first: make([]int32, experts+1)}, reqBy: buckets{first: make([]int32, experts+1)},
 		reqOf: buckets{first: make([]int32, gpus+1)}, spare: buckets{first: make([]int32, gpus+1)},
 	}
@@ -150,6 +151,7 @@ func (s *scheduler) load(l int) {
 	clear(s.fresh)
 	clear(s.used)
 	clear(s.copies)
+	clear(s.held)
 	for _, e := range cur {
 		if e >= 0 {
 			s.copies[e]++
@@ -167,6 +169,7 @@ func (s *scheduler) load(l int) {
 		for i := a; i < b; i++ {
 			if cur[i] >= 0 {
 				s.cnt[cur[i]]--
+				s.held[cur[i]] = int32(g) + 1
 			}
 			if fin[i] >= 0 {
 				s.cnt[fin[i]]++
@@ -186,7 +189,7 @@ func (s *scheduler) load(l int) {
 			// A GPU that has one copy and is to have two makes the other itself.
 			if e := fin[i]; e >= 0 && s.cnt[e] > 0 && cur[i] != e {
 				s.cnt[e] = 0
-				if !slices.Contains(cur[a:b], e) {
+				if s.held[e] != int32(g)+1 {
 					s.req = append(s.req, request{gpu: int32(g), expert: e, want: int32(i)})
 				}
 			}

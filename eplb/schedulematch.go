@@ -22,7 +22,8 @@ type matching struct {
 	byDegree  []int32 // receivers
 	partner   []int32 // receiver matched to each sender, -1 = none
 	via       []int32 // and the request, -1 = padding
-	seen      []bool
+	seen      []int32 // the search for a sender that tried each last
+	tries     int32
 	receivers []int32
 	got       []int32 // request each receiver is served, -1 = none
 	gave      []int32 // spare slot that its sender reads, -1 = none
@@ -36,7 +37,7 @@ func (m *matching) init(gpus, experts int) {
 		*p, cells = cells[:gpus:gpus], cells[gpus:]
 	}
 	m.first = make([]bool, experts)
-	m.seen = make([]bool, gpus)
+	m.seen = make([]int32, gpus)
 	m.pad.first = make([]int32, gpus+1)
 }
 
@@ -53,7 +54,10 @@ func (s *scheduler) matchPass() bool {
 		m.partner[g], m.via[g], m.got[g], m.gave[g], m.vacated[g] = -1, -1, -1, -1, -1
 	}
 	for _, g := range m.byDegree {
-		clear(m.seen)
+		if m.tries++; m.tries == 1<<30 {
+			m.tries = 1
+			clear(m.seen)
+		}
 		s.augment(g)
 	}
 	m.receivers = m.receivers[:0]
@@ -192,10 +196,10 @@ func (s *scheduler) augment(g int32) bool {
 // take matches sender h to g if h is free or its receiver finds another.
 func (s *scheduler) take(g, h, r int32) bool {
 	m := &s.match
-	if m.seen[h] {
+	if m.seen[h] == m.tries {
 		return false
 	}
-	m.seen[h] = true
+	m.seen[h] = m.tries
 	if m.partner[h] >= 0 && !s.augment(m.partner[h]) {
 		return false
 	}
