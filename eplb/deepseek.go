@@ -13,8 +13,8 @@ import (
 // node with one group: validate has seen to that. Arithmetic that decides is float32 throughout.
 //
 // Cost a layer: O(experts + slots·log(experts·GPUs)) in the scratch of one
-// call. LowerBound leaves the groups aside: it counts replicas alone.
-func planDeepSeek(p *Problem) Result {
+// worker. LowerBound leaves the groups aside: it counts replicas alone.
+func planDeepSeek(p *Problem, o *Options) Result {
 	layers, experts, slots, gpus := len(p.Loads), p.Loads.Experts(), p.Replicas, p.Topology.GPUs
 	r := Result{
 		Placement: placement.Placement{Experts: experts, GPUs: gpus},
@@ -26,10 +26,10 @@ func planDeepSeek(p *Problem) Result {
 		rows[i] = cells[i*slots : (i+1)*slots : (i+1)*slots]
 	}
 	r.Placement.PhysicalToLogical, r.Placement.ReplicaRank = rows[:layers:layers], rows[layers:]
-	d := newDeepSeek(p)
-	for l, loads := range p.Loads {
-		r.Layers[l] = d.planLayer(loads, rows[l], rows[layers+l])
-	}
+	inParallel(o.Workers, layers, func() func(l int) {
+		d := newDeepSeek(p)
+		return func(l int) { r.Layers[l] = d.planLayer(p.Loads[l], rows[l], rows[layers+l]) }
+	})
 	return r
 }
 

@@ -167,7 +167,7 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 		return Result{}, err
 	}
 	if o.Policy == DeepSeek {
-		return planDeepSeek(&p), nil
+		return planDeepSeek(&p, &o), nil
 	}
 	if p.Previous != nil {
 		return planMoves(ctx, &p, &o), nil
