@@ -82,6 +82,12 @@ func name(names []string, i int) string {
 type Problem struct {
 	// Loads is the expected load of each expert, [layers][experts].
 	Loads placement.Loads
+	// Windows, oldest first, are set instead of Loads where the plan is to hold
+	// over several windows of one shape: the mean over them of the imbalance is
+	// then least, not the imbalance of their sum. A window counts as much as any
+	// other, whatever its total; one without load in a layer is balanced there.
+	// Policy deepseek, groups kept on nodes and dispatch split plan the sum.
+	Windows []placement.Loads
 	// Replicas is the number of slots a layer, over all GPUs, those out of
 	// service included. GPUs share them so that counts differ by at most one,
 	// the first GPUs having the larger share.
@@ -112,7 +118,8 @@ type Options struct {
 // Layer is how one layer of a result fares.
 type Layer struct {
 	// Imbalance is the largest load/speed of a GPU in service divided by total
-	// load / total speed; 1 for a layer without load.
+	// load / total speed; 1 for a layer without load. With Windows it is the mean
+	// over them; with dispatch split it is that of their sum.
 	Imbalance float64
 	// LowerBound is proved: no placement of this layer's loads under the same
 	// constraints has a smaller Imbalance.
@@ -149,8 +156,14 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	if err := validate(&p, &o); err != nil {
 		return Result{}, err
 	}
+	var r Result
 	if o.Policy == DeepSeek {
-		return planDeepSeek(&p), nil
+		r = planDeepSeek(&p)
+	} else {
+		r = planOptimal(ctx, &p, &o)
 	}
-	return planOptimal(ctx, &p, &o), nil
+	if len(p.Windows) > 0 && (o.Policy == DeepSeek || o.Locality == ByGroup) && o.Dispatch == Even {
+		scoreWindows(&p, &r)
+	}
+	return r, nil
 }

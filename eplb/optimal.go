@@ -52,8 +52,13 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 // planLayer plans layer l into r.
 func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r *Result) {
 	stop := func() bool { return ctx.Err() != nil }
-	s.setLoads(p.Loads[l])
-	bound := s.search(max(o.Tolerance, 0), stop)
+	bound := 0.0
+	if len(p.Windows) > 0 && o.Locality != ByGroup && o.Dispatch == Even {
+		bound = s.planWindows(p, l, max(o.Tolerance, 0), stop)
+	} else {
+		s.setLoads(p.Loads[l])
+		bound = s.search(max(o.Tolerance, 0), stop)
+	}
 	r.Layers[l] = s.export(r.Placement.PhysicalToLogical[l], bound, ctx.Err() != nil)
 }
 

@@ -37,6 +37,7 @@ type solver struct {
 	pairsG []pair
 	sum    sumBound
 	pairs  pairCounts
+	joint  *windows // nil where no plan over windows was made
 }
 
 // layout is a placement kept aside.

@@ -1,6 +1,7 @@
 package eplb
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -13,6 +14,11 @@ func errorf(kind error, field string, format string, args ...any) error {
 
 // validate checks p and o and fills in their defaults.
 func validate(p *Problem, o *Options) error {
+	if p.Windows != nil {
+		if err := validateWindows(p, o); err != nil {
+			return err
+		}
+	}
 	if err := p.Loads.Validate(); err != nil {
 		return err
 	}
@@ -72,6 +78,38 @@ func validate(p *Problem, o *Options) error {
 		o.Tolerance = 2e-4
 	}
 	return validateRoom(p, experts, gpus)
+}
+
+// validateWindows checks p.Windows and sets p.Loads to their sum, or to the one
+// window there is: it is then planned like any other loads.
+func validateWindows(p *Problem, o *Options) error {
+	if p.Loads != nil {
+		return errorf(placement.ErrShape, "loads", "both loads and windows are given")
+	}
+	if len(p.Windows) == 0 {
+		return errorf(placement.ErrShape, "loads", "no windows")
+	}
+	for i, w := range p.Windows {
+		if err := w.Validate(); err != nil {
+			var e *placement.Error
+			if errors.As(err, &e) {
+				e.Detail = fmt.Sprintf("window %d: %s", i, e.Detail)
+			}
+			return err
+		}
+		if len(w) != len(p.Windows[0]) || w.Experts() != p.Windows[0].Experts() {
+			return errorf(placement.ErrShape, "loads", "window %d: %d layers of %d experts, but window 0 has %d of %d", i, len(w), w.Experts(), len(p.Windows[0]), p.Windows[0].Experts())
+		}
+	}
+	if n := len(p.Windows[0]) * p.Windows[0].Experts(); len(p.Windows) > placement.MaxCells/n {
+		return errorf(placement.ErrShape, "loads", "%d windows of %d numbers: at most %d numbers are supported", len(p.Windows), n, placement.MaxCells)
+	}
+	if len(p.Windows) == 1 {
+		p.Loads, p.Windows = p.Windows[0], nil
+		return nil
+	}
+	sumWindows(p, o.Policy == DeepSeek)
+	return nil
 }
 
 // validateRoom demands a slot in service for every expert.

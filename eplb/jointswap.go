@@ -1,0 +1,234 @@
+package eplb
+
+import "math"
+
+// normPower is the power of the norm that stands in for the maximum: with 16
+// every GPU near the fullest counts. Measured on what the plans were not made
+// for, 8, 32 and 64 are no better.
+const normPower = 16
+
+func toNormPower(x float64) float64 {
+	x *= x
+	x *= x
+	x *= x
+	return x * x
+}
+
+// weigh refreshes powers and slopes and returns the smooth objective, the sum
+// over the windows of the norms.
+func (j *windows) weigh() float64 {
+	n := j.n
+	objective := 0.0
+	for i := range n {
+		sum := 0.0
+		for g := range j.inv {
+			x := toNormPower(j.load[g*n+i])
+			j.power[g*n+i] = x
+			sum += x
+		}
+		norm := math.Sqrt(math.Sqrt(math.Sqrt(math.Sqrt(sum))))
+		objective += norm
+		// The norm is concave in sum: its tangent never promises too much.
+		j.slope[i] = norm / sum / normPower
+	}
+	return objective
+}
+
+// exchangeAll takes the GPUs two by two and exchanges the two replicas that
+// lower the smooth objective most, until no exchange lowers it by leastGain. It
+// returns false if the work allowed is spent. Cost: a round compares
+// slots²/2 pairs of replicas in each window, and 4 to 8 rounds are usual.
+func (j *windows) exchangeAll() bool {
+	s, n := j.s, j.n
+	u := s.u
+	objective := j.weigh()
+	for moved := true; moved; {
+		moved = false
+		for g := range u.speed {
+			if j.work > windowWork || j.stop() {
+				return false
+			}
+			for h := g + 1; h < len(u.speed); h++ {
+				if a, b := j.bestExchange(g, h, float64(leastGain*objective)); a >= 0 {
+					j.exchange(g, a, h, b)
+					objective = j.weigh()
+					moved = true
+				}
+			}
+			j.work += u.room(g) * (u.slots - u.first[g+1]) * n
+		}
+	}
+	return true
+}
+
+// bestExchange finds the slots of GPUs g and h whose exchange lowers the smooth
+// objective most, and by more than least; -1 if there are none.
+func (j *windows) bestExchange(g, h int, least float64) (ba, bb int) {
+	s, n := j.s, j.n
+	u := s.u
+	slope := j.slope[:n]
+	lg, lh := j.load[g*n:][:n], j.load[h*n:][:n]
+	now, even := 0.0, 0.0
+	for i, c := range slope {
+		now += float64(c * (j.power[g*n+i] + j.power[h*n+i]))
+		even += float64(2 * c * toNormPower((lg[i]+lh[i])/2))
+	}
+	best := now - least
+	if u.equal && even >= best {
+		return -1, -1
+	}
+	vg, vh := j.inv[g], j.inv[h]
+	ba, bb = -1, -1
+	for a := u.first[g]; a < u.first[g+1]; a++ {
+		x := s.slot[a]
+		if s.holds(h, x) {
+			continue
+		}
+		sx := j.size[int(x)*n:][:n]
+		for b := u.first[h]; b < u.first[h+1]; b++ {
+			y := s.slot[b]
+			sy := j.size[int(y)*n:][:n]
+			sum := 0.0
+			for i, c := range slope {
+				d := sx[i] - sy[i]
+				sum += float64(c * (toNormPower(lg[i]-float64(d*vg)) + toNormPower(lh[i]+float64(d*vh))))
+				if sum >= best {
+					break
+				}
+			}
+			if sum < best && !s.holds(g, y) {
+				best, ba, bb = sum, a, b
+			}
+		}
+	}
+	return ba, bb
+}
+
+// exchange swaps the replicas in slot a of GPU g and slot b of GPU h.
+func (j *windows) exchange(g, a, h, b int) {
+	s, n := j.s, j.n
+	x, y := s.slot[a], s.slot[b]
+	s.slot[a], s.slot[b] = y, x
+	for i := range n {
+		d := j.size[int(x)*n+i] - j.size[int(y)*n+i]
+		j.load[g*n+i] -= float64(d * j.inv[g])
+		j.load[h*n+i] += float64(d * j.inv[h])
+	}
+	s.has[g*s.words+int(x>>6)] &^= 1 << (x & 63)
+	s.has[h*s.words+int(y>>6)] &^= 1 << (y & 63)
+	s.has[g*s.words+int(y>>6)] |= 1 << (y & 63)
+	s.has[h*s.words+int(x>>6)] |= 1 << (x & 63)
+}
+
+// peak is the three fullest GPUs of a window, -1 where there are fewer, and
+// their levels.
+type peak struct {
+	level [3]float64
+	gpu   [3]int32
+}
+
+// findPeaks refreshes j.peaks and j.hot and returns the sum over the windows of
+// the largest level.
+func (j *windows) findPeaks() float64 {
+	n := j.n
+	clear(j.hot)
+	sum := 0.0
+	for i := range n {
+		p := peak{gpu: [3]int32{-1, -1, -1}}
+		for g := range j.inv {
+			x, y := j.load[g*n+i], int32(g)
+			for k := range p.level {
+				if p.gpu[k] < 0 || x > p.level[k] {
+					p.level[k], x = x, p.level[k]
+					p.gpu[k], y = y, p.gpu[k]
+				}
+				if y < 0 {
+					break
+				}
+			}
+		}
+		j.peaks[i] = p
+		j.hot[p.gpu[0]] = true
+		sum += p.level[0]
+	}
+	return sum
+}
+
+// lowerPeaks exchanges replicas while that lowers the objective itself: each
+// time the exchange with a GPU that is the fullest of some window that lowers it
+// most.
+func (j *windows) lowerPeaks() {
+	s := j.s
+	u := s.u
+	for j.work <= windowWork && !j.stop() {
+		best := j.findPeaks() * (1 - 1e-9)
+		bg, ba, bh, bb := -1, -1, -1, -1
+		for g := range u.speed {
+			if !j.hot[g] {
+				continue
+			}
+			for h := range u.speed {
+				if h == g || (h < g && j.hot[h]) {
+					continue
+				}
+				if a, b, sum := j.bestLowering(g, h, best); a >= 0 {
+					bg, ba, bh, bb, best = g, a, h, b, sum
+				}
+			}
+			j.work += u.room(g) * u.slots / 4 // most pairs are ruled out
+		}
+		if bg < 0 {
+			return
+		}
+		j.exchange(bg, ba, bh, bb)
+	}
+}
+
+// bestLowering finds the slots of g and h whose exchange brings the sum of the
+// largest levels farthest below best, and that sum; -1 if there are none.
+func (j *windows) bestLowering(g, h int, best float64) (ba, bb int, sum float64) {
+	s, n := j.s, j.n
+	u := s.u
+	free := j.free[:n]
+	lg, lh := j.load[g*n:][:n], j.load[h*n:][:n]
+	vg, vh := j.inv[g], j.inv[h]
+	ba, bb = -1, -1
+	even := 0.0
+	for i := range free {
+		p := &j.peaks[i]
+		free[i] = 0
+		for k, q := range p.gpu {
+			if q >= 0 && int(q) != g && int(q) != h {
+				free[i] = p.level[k]
+				break
+			}
+		}
+		even += max(free[i], (float64(lg[i]*u.speed[g])+float64(lh[i]*u.speed[h]))/(u.speed[g]+u.speed[h]))
+	}
+	if even >= best {
+		return ba, bb, best
+	}
+	for a := u.first[g]; a < u.first[g+1]; a++ {
+		x := s.slot[a]
+		if s.holds(h, x) {
+			continue
+		}
+		sx := j.size[int(x)*n:][:n]
+		for b := u.first[h]; b < u.first[h+1]; b++ {
+			y := s.slot[b]
+			sy := j.size[int(y)*n:][:n]
+			sum := 0.0
+			for i, f := range free {
+				d := sx[i] - sy[i]
+				sum += max(f, lg[i]-float64(d*vg), lh[i]+float64(d*vh))
+				if sum >= best {
+					break
+				}
+			}
+			if sum < best && !s.holds(g, y) {
+				best, ba, bb = sum, a, b
+			}
+		}
+	}
+	return ba, bb, best
+}

@@ -1,0 +1,293 @@
+package eplb
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/moelb/moelb/placement"
+)
+
+const (
+	// sumTolerance is how near its bound the plan on the sum, with which the
+	// search over windows starts, must come: later steps undo what is finer.
+	sumTolerance = 1e-2
+	// leastGain is the relative gain below which a change of a plan over
+	// windows is not worth its time.
+	leastGain = 1e-4
+	// kickWork is the work, in pairs of replicas and windows compared, that
+	// ends the search for another start of a layer.
+	kickWork = 1 << 17
+	// kicks is how many such starts are tried at most.
+	kicks = 256
+	// windowWork bounds the work of a layer.
+	windowWork = 1 << 28
+)
+
+// windows searches for a placement of one layer that holds over several
+// windows: the mean over the windows of the imbalance is to be least. Its
+// memory is used again for every layer. Windows without load in the layer are
+// balanced whatever the plan; they are left out.
+//
+// From the plan on the sum of the windows it descends on a smooth stand-in for
+// the objective, the mean of the 16-norms of the GPUs' levels: the maximum
+// itself cares for one GPU a window and is soon stuck. Exchanges between any two
+// GPUs (jointswap.go) and changes of counts (jointcounts.go) take turns; at the
+// end, exchanges that lower the objective itself. Where time is left, it starts
+// over from a disturbed plan.
+type windows struct {
+	s     *solver
+	n     int       // windows with load
+	scale float64   // of the mean over those in the mean over all
+	idle  float64   // share of the windows without load
+	w     []float64 // load of each expert, [experts][n], as solver.w
+	size  []float64 // load of one replica
+	load  []float64 // load/speed of each GPU, [GPUs][n]
+	inv   []float64 // 1/speed of each GPU
+	power []float64 // load^normPower, [GPUs][n]
+	slope []float64 // how the smooth objective grows with power, [n]
+	gain  []float64 // what one replica more of an expert gains, [experts]
+	peaks []peak    // [n]
+	hot   []bool    // the GPU is the fullest in some window
+	free  []float64 // level of the other GPUs, [n]
+	first []int32   // expert e is on the GPUs held[first[e]:first[e+1]]
+	held  []int32
+	row   []float64 // loads of one window
+	work  int
+	best  layout
+	rng   rand.PCG
+	stop  func() bool
+}
+
+// planWindows fills s.best with a plan of layer l over p.Windows, and returns a
+// lower bound; both are means over the windows.
+func (s *solver) planWindows(p *Problem, l int, tolerance float64, stop func() bool) (bound float64) {
+	j := s.joint
+	if j == nil {
+		j = newWindows(s, len(p.Windows))
+		s.joint = j
+	}
+	j.stop = stop
+	bounds := j.setLoads(p.Windows, l)
+	s.setLoads(p.Loads[l])
+	if j.n < 2 { // the sum is that window
+		bound = s.search(tolerance, stop)
+		s.best.level = float64(s.best.level*j.scale) + j.idle
+		return float64(bound*j.scale) + j.idle
+	}
+	// The mean of the maxima is at least the maximum of the means, so a bound of
+	// the sum is one of the windows.
+	bound = max(s.search(max(tolerance, sumTolerance), stop), bounds)
+	j.search(bound * (1 + tolerance))
+	copy(s.best.slot, j.best.slot)
+	copy(s.best.count, j.best.count)
+	s.best.level = float64(j.best.level*j.scale) + j.idle
+	return float64(bound*j.scale) + j.idle
+}
+
+func newWindows(s *solver, n int) *windows {
+	gpus, experts := len(s.u.gpu), len(s.w)
+	j := &windows{
+		s: s,
+		w: make([]float64, experts*n), size: make([]float64, experts*n),
+		load: make([]float64, gpus*n), power: make([]float64, gpus*n), inv: make([]float64, gpus),
+		slope: make([]float64, n), gain: make([]float64, experts),
+		peaks: make([]peak, n), hot: make([]bool, gpus), free: make([]float64, n),
+		first: make([]int32, experts+1), held: make([]int32, s.u.slots), row: make([]float64, experts),
+		best: layout{slot: make([]int32, s.u.slots), count: make([]int32, experts)},
+	}
+	for g, v := range s.u.speed {
+		j.inv[g] = 1 / v
+	}
+	return j
+}
+
+// setLoads takes layer l of the windows that have load in it and returns the
+// mean of their lower bounds.
+func (j *windows) setLoads(all []placement.Loads, l int) (bound float64) {
+	s := j.s
+	live := func(w placement.Loads) bool {
+		return slices.ContainsFunc(w[l], func(x float64) bool { return x > 0 })
+	}
+	j.n = 0
+	for _, w := range all {
+		if live(w) {
+			j.n++
+		}
+	}
+	j.scale = float64(j.n) / float64(len(all))
+	j.idle = float64(len(all)-j.n) / float64(len(all))
+	i := 0
+	for _, w := range all {
+		if !live(w) {
+			continue
+		}
+		s.setLoads(shares(j.row, w[l]))
+		for e, x := range s.w {
+			j.w[e*j.n+i] = x
+		}
+		i++
+		if j.n > 1 {
+			bound += s.replicaBound() / float64(j.n)
+		}
+	}
+	return bound
+}
+
+// shares writes the share of each load in their sum into dst, zeros where there
+// is none.
+func shares(dst, loads []float64) []float64 {
+	total := 0.0
+	for _, x := range loads {
+		total += x
+	}
+	for e, x := range loads {
+		dst[e] = x
+		if total > 0 {
+			dst[e] = x / total
+		}
+	}
+	return dst
+}
+
+// search fills j.best, from the plan in s.best.
+func (j *windows) search(goal float64) {
+	s := j.s
+	j.best.level = math.Inf(1)
+	j.work = 0
+	j.take(&s.best)
+	j.keep()
+	j.descend()
+	j.rng.Seed(uint64(s.u.slots), uint64(j.n))
+	for n := 0; n < kicks && j.work < kickWork && j.best.level > goal && !j.stop(); n++ {
+		j.take(&j.best)
+		j.kick()
+		j.descend()
+	}
+}
+
+// descend improves the placement at hand and keeps it if it is the best so far.
+func (j *windows) descend() {
+	for j.exchangeAll() {
+		if !j.recount() {
+			break
+		}
+	}
+	j.lowerPeaks()
+	j.keep()
+}
+
+// take makes a layout the placement at hand.
+func (j *windows) take(from *layout) {
+	s := j.s
+	copy(s.slot, from.slot)
+	copy(s.count, from.count)
+	clear(s.has)
+	for g := range s.u.speed {
+		for _, e := range s.slot[s.u.first[g]:s.u.first[g+1]] {
+			s.has[g*s.words+int(e>>6)] |= 1 << (e & 63)
+		}
+	}
+	for e := range s.w {
+		j.resize(int32(e))
+	}
+	j.refresh()
+}
+
+// resize sets the load of one replica of e.
+func (j *windows) resize(e int32) {
+	c := float64(j.s.count[e])
+	for i := int(e) * j.n; i < (int(e)+1)*j.n; i++ {
+		j.size[i] = j.w[i] / c
+	}
+}
+
+// refresh adds up the loads of the GPUs.
+func (j *windows) refresh() {
+	s, n := j.s, j.n
+	for g, v := range j.inv {
+		load := j.load[g*n : (g+1)*n]
+		clear(load)
+		for _, e := range s.slot[s.u.first[g]:s.u.first[g+1]] {
+			for i, x := range j.size[int(e)*n : (int(e)+1)*n] {
+				load[i] += x
+			}
+		}
+		for i := range load {
+			load[i] *= v
+		}
+	}
+}
+
+// keep puts the placement at hand aside if it is the best so far.
+func (j *windows) keep() {
+	j.refresh()
+	if l := j.findPeaks() / float64(j.n); l < j.best.level {
+		j.best.level = l
+		copy(j.best.slot, j.s.slot)
+		copy(j.best.count, j.s.count)
+	}
+}
+
+// kick disturbs the placement at hand: three random exchanges, each with the
+// fullest GPU of a random window, and half the time a random change of counts.
+func (j *windows) kick() {
+	s := j.s
+	u := s.u
+	draw := func(n int) int { return int(j.rng.Uint64() % uint64(n)) }
+	if draw(2) == 0 {
+		g := draw(len(u.speed))
+		if room := u.room(g); room > 0 {
+			a, e := u.first[g]+draw(room), int32(draw(len(s.w)))
+			if s.count[s.slot[a]] > 1 && !s.holds(g, e) {
+				j.replace(g, a, e)
+			}
+		}
+	}
+	j.findPeaks()
+	for range 3 {
+		g, h := int(j.peaks[draw(j.n)].gpu[0]), draw(len(u.speed))
+		if g == h || u.room(h) == 0 {
+			continue
+		}
+		a, b := u.first[g]+draw(u.room(g)), u.first[h]+draw(u.room(h))
+		if !s.holds(h, s.slot[a]) && !s.holds(g, s.slot[b]) {
+			j.exchange(g, a, h, b)
+		}
+	}
+}
+
+// sumWindows sets p.Loads to the sum of the windows, each layer of a window
+// counting as much as that of another; raw adds up the loads as they are.
+func sumWindows(p *Problem, raw bool) {
+	p.Loads = placement.NewLoads(len(p.Windows[0]), p.Windows[0].Experts())
+	row := make([]float64, p.Loads.Experts())
+	for _, w := range p.Windows {
+		for l := range w {
+			add := w[l]
+			if !raw {
+				add = shares(row, w[l])
+			}
+			for e, x := range add {
+				p.Loads[l][e] += x
+			}
+		}
+	}
+}
+
+// scoreWindows sets the imbalance of every layer of a plan that was made on the
+// sum to the mean over the windows. The bound of the sum is one of that mean.
+func scoreWindows(p *Problem, r *Result) {
+	mean, err := meanImbalance(&r.Placement, p.Windows, p.Topology)
+	if err != nil {
+		return // not where the plan is valid
+	}
+	for l, x := range mean {
+		s := &r.Layers[l]
+		s.Imbalance = x
+		s.LowerBound = min(s.LowerBound, x)
+		if s.Status == Proved && x > s.LowerBound*(1+provedTolerance) {
+			s.Status = Feasible
+		}
+	}
+}
