@@ -26,6 +26,7 @@ func (j *windows) recount() bool {
 					j.replace(g, a, e)
 					objective = j.weigh()
 					j.listHolders()
+					j.work += u.slots * n
 					moved, changed = true, true
 				}
 			}
@@ -119,4 +120,10 @@ func (j *windows) replace(g, a int, e int32) {
 	j.resize(f)
 	j.resize(e)
 	j.refresh()
+	j.changed[g] = j.now
+	for h := range j.inv {
+		if s.holds(h, e) || s.holds(h, f) {
+			j.changed[h] = j.now
+		}
+	}
 }

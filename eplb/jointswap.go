@@ -17,30 +17,44 @@ func toNormPower(x float64) float64 {
 // weigh refreshes powers and slopes and returns the smooth objective, the sum
 // over the windows of the norms.
 func (j *windows) weigh() float64 {
+	clear(j.total)
+	clear(j.power)
+	objective := 0.0
+	for g := range j.inv {
+		objective = j.reweigh(g, g+1 == len(j.inv))
+	}
+	return objective
+}
+
+// reweigh is weigh where only the loads of GPU g have changed; the objective is
+// worked out if last.
+func (j *windows) reweigh(g int, last bool) float64 {
 	n := j.n
 	objective := 0.0
 	for i := range n {
-		sum := 0.0
-		for g := range j.inv {
-			x := toNormPower(j.load[g*n+i])
-			j.power[g*n+i] = x
-			sum += x
+		x := toNormPower(j.load[g*n+i])
+		j.total[i] += x - j.power[g*n+i]
+		j.power[g*n+i] = x
+		if !last {
+			continue
 		}
-		norm := math.Sqrt(math.Sqrt(math.Sqrt(math.Sqrt(sum))))
+		norm := math.Sqrt(math.Sqrt(math.Sqrt(math.Sqrt(j.total[i]))))
 		objective += norm
-		// The norm is concave in sum: its tangent never promises too much.
-		j.slope[i] = norm / sum / normPower
+		// The norm is concave in the total: its tangent never promises too much.
+		j.slope[i] = norm / j.total[i] / normPower
 	}
 	return objective
 }
 
 // exchangeAll takes the GPUs two by two and exchanges the two replicas that
-// lower the smooth objective most, until no exchange lowers it by leastGain. It
-// returns false if the work allowed is spent. Cost: a round compares
+// lower the smooth objective most, until no exchange lowers it by leastGain. Two
+// GPUs that have not changed since they were last compared are passed over. It
+// returns false if the work allowed is spent. Cost: a round compares up to
 // slots²/2 pairs of replicas in each window, and 4 to 8 rounds are usual.
 func (j *windows) exchangeAll() bool {
-	s, n := j.s, j.n
-	u := s.u
+	u := j.s.u
+	gpus := int64(len(u.speed))
+	round := gpus * (gpus - 1) / 2
 	objective := j.weigh()
 	for moved := true; moved; {
 		moved = false
@@ -48,14 +62,20 @@ func (j *windows) exchangeAll() bool {
 			if j.work > windowWork || j.stop() {
 				return false
 			}
+			j.work += (len(u.speed) - g) * j.n
 			for h := g + 1; h < len(u.speed); h++ {
+				j.now++
+				if before := j.now - round; j.changed[g] < before && j.changed[h] < before {
+					continue
+				}
+				j.work += u.room(g) * u.room(h) * j.n
 				if a, b := j.bestExchange(g, h, float64(leastGain*objective)); a >= 0 {
 					j.exchange(g, a, h, b)
-					objective = j.weigh()
+					j.reweigh(g, false)
+					objective = j.reweigh(h, true)
 					moved = true
 				}
 			}
-			j.work += u.room(g) * (u.slots - u.first[g+1]) * n
 		}
 	}
 	return true
@@ -118,6 +138,7 @@ func (j *windows) exchange(g, a, h, b int) {
 	s.has[h*s.words+int(y>>6)] &^= 1 << (y & 63)
 	s.has[g*s.words+int(y>>6)] |= 1 << (y & 63)
 	s.has[h*s.words+int(x>>6)] |= 1 << (x & 63)
+	j.changed[g], j.changed[h] = j.now, j.now
 }
 
 // peak is the three fullest GPUs of a window, -1 where there are fewer, and
@@ -175,7 +196,7 @@ func (j *windows) lowerPeaks() {
 					bg, ba, bh, bb, best = g, a, h, b, sum
 				}
 			}
-			j.work += u.room(g) * u.slots / 4 // most pairs are ruled out
+			j.work += (len(u.speed) + u.room(g)*u.slots/4) * j.n // most pairs are ruled out
 		}
 		if bg < 0 {
 			return

@@ -17,11 +17,11 @@ const (
 	leastGain = 1e-4
 	// kickWork is the work, in pairs of replicas and windows compared, that
 	// ends the search for another start of a layer.
-	kickWork = 1 << 17
+	kickWork = 1 << 16
 	// kicks is how many such starts are tried at most.
 	kicks = 256
 	// windowWork bounds the work of a layer.
-	windowWork = 1 << 28
+	windowWork = 1 << 26
 )
 
 // windows searches for a placement of one layer that holds over several
@@ -36,27 +36,30 @@ const (
 // end, exchanges that lower the objective itself. Where time is left, it starts
 // over from a disturbed plan.
 type windows struct {
-	s     *solver
-	n     int       // windows with load
-	scale float64   // of the mean over those in the mean over all
-	idle  float64   // share of the windows without load
-	w     []float64 // load of each expert, [experts][n], as solver.w
-	size  []float64 // load of one replica
-	load  []float64 // load/speed of each GPU, [GPUs][n]
-	inv   []float64 // 1/speed of each GPU
-	power []float64 // load^normPower, [GPUs][n]
-	slope []float64 // how the smooth objective grows with power, [n]
-	gain  []float64 // what one replica more of an expert gains, [experts]
-	peaks []peak    // [n]
-	hot   []bool    // the GPU is the fullest in some window
-	free  []float64 // level of the other GPUs, [n]
-	first []int32   // expert e is on the GPUs held[first[e]:first[e+1]]
-	held  []int32
-	row   []float64 // loads of one window
-	work  int
-	best  layout
-	rng   rand.PCG
-	stop  func() bool
+	s       *solver
+	n       int       // windows with load
+	scale   float64   // of the mean over those in the mean over all
+	idle    float64   // share of the windows without load
+	w       []float64 // load of each expert, [experts][n], as solver.w
+	size    []float64 // load of one replica
+	load    []float64 // load/speed of each GPU, [GPUs][n]
+	inv     []float64 // 1/speed of each GPU
+	power   []float64 // load^normPower, [GPUs][n]
+	total   []float64 // sum of power over the GPUs, [n]
+	slope   []float64 // how the smooth objective grows with total, [n]
+	gain    []float64 // what one replica more of an expert gains, [experts]
+	peaks   []peak    // [n]
+	hot     []bool    // the GPU is the fullest in some window
+	free    []float64 // level of the other GPUs, [n]
+	first   []int32   // expert e is on the GPUs held[first[e]:first[e+1]]
+	held    []int32
+	row     []float64 // loads of one window
+	now     int64     // pairs of GPUs compared so far
+	changed []int64   // now when the GPU last changed
+	work    int
+	best    layout
+	rng     rand.PCG
+	stop    func() bool
 }
 
 // planWindows fills s.best with a plan of layer l over p.Windows, and returns a
@@ -91,7 +94,7 @@ func newWindows(s *solver, n int) *windows {
 		s: s,
 		w: make([]float64, experts*n), size: make([]float64, experts*n),
 		load: make([]float64, gpus*n), power: make([]float64, gpus*n), inv: make([]float64, gpus),
-		slope: make([]float64, n), gain: make([]float64, experts),
+		total: make([]float64, n), slope: make([]float64, n), changed: make([]int64, gpus), gain: make([]float64, experts),
 		peaks: make([]peak, n), hot: make([]bool, gpus), free: make([]float64, n),
 		first: make([]int32, experts+1), held: make([]int32, s.u.slots), row: make([]float64, experts),
 		best: layout{slot: make([]int32, s.u.slots), count: make([]int32, experts)},
@@ -154,15 +157,28 @@ func shares(dst, loads []float64) []float64 {
 func (j *windows) search(goal float64) {
 	s := j.s
 	j.best.level = math.Inf(1)
-	j.work = 0
+	gpus := int64(len(j.inv))
+	j.work, j.now = 0, gpus*gpus
+	for g := range j.changed {
+		j.changed[g] = j.now
+	}
 	j.take(&s.best)
 	j.keep()
 	j.descend()
 	j.rng.Seed(uint64(s.u.slots), uint64(j.n))
 	for n := 0; n < kicks && j.work < kickWork && j.best.level > goal && !j.stop(); n++ {
-		j.take(&j.best)
+		// Half the time go on from where the last kick led.
+		if n%4 < 2 {
+			j.take(&j.best)
+		}
+		j.now += gpus * gpus
 		j.kick()
-		j.descend()
+		if n%2 == 0 {
+			j.descend()
+		} else {
+			j.lowerPeaks()
+			j.keep()
+		}
 	}
 }
 
@@ -229,23 +245,24 @@ func (j *windows) keep() {
 	}
 }
 
-// kick disturbs the placement at hand: three random exchanges, each with the
-// fullest GPU of a random window, and half the time a random change of counts.
+// kick disturbs the placement at hand: a few random changes of counts, then a
+// few random exchanges, each with the fullest GPU of a random window.
 func (j *windows) kick() {
 	s := j.s
 	u := s.u
 	draw := func(n int) int { return int(j.rng.Uint64() % uint64(n)) }
-	if draw(2) == 0 {
+	for range draw(4) {
 		g := draw(len(u.speed))
-		if room := u.room(g); room > 0 {
-			a, e := u.first[g]+draw(room), int32(draw(len(s.w)))
-			if s.count[s.slot[a]] > 1 && !s.holds(g, e) {
-				j.replace(g, a, e)
-			}
+		if u.room(g) == 0 {
+			continue
+		}
+		a, e := u.first[g]+draw(u.room(g)), int32(draw(len(s.w)))
+		if s.count[s.slot[a]] > 1 && !s.holds(g, e) {
+			j.replace(g, a, e)
 		}
 	}
 	j.findPeaks()
-	for range 3 {
+	for range draw(4) {
 		g, h := int(j.peaks[draw(j.n)].gpu[0]), draw(len(u.speed))
 		if g == h || u.room(h) == 0 {
 			continue
