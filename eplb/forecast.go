@@ -26,8 +26,8 @@ func (f Forecast) Set(p *Problem, past []placement.Loads) error {
 	switch {
 	case f.Past < 0:
 		return errorf(placement.ErrValue, "past", "%d is negative", f.Past)
-	case !(f.HalfLife >= 0) || math.IsInf(f.HalfLife, 0):
-		return errorf(placement.ErrValue, "half_life", "%v is not a finite number ≥ 0", f.HalfLife)
+	case f.HalfLife != 0 && !(f.HalfLife >= leastHalfLife && f.HalfLife <= math.MaxFloat64):
+		return errHalfLife(f.HalfLife)
 	case f.HalfLife > 0 && f.Joint:
 		return errorf(placement.ErrValue, "half_life", "windows planned jointly all count alike")
 	case len(past) == 0:
@@ -46,7 +46,7 @@ func (f Forecast) Set(p *Problem, past []placement.Loads) error {
 	sum := placement.NewLoads(len(past[0]), past[0].Experts())
 	keep := 1.0
 	if f.HalfLife > 0 {
-		keep = math.Exp2(-1 / f.HalfLife)
+		keep = 1 / exp2(1/f.HalfLife)
 	}
 	for _, w := range past {
 		for _, row := range sum {
