@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// sumTolerance is how near its bound the plan on the sum, with which the
-	// search over windows starts, must come: later steps undo what is finer.
+	// sumTolerance is how near its bound the plan on the sum must come where it
+	// is but the one to beat.
 	sumTolerance = 1e-2
 	// leastGain is the relative gain below which a change of a plan over
 	// windows is not worth its time.
@@ -29,12 +29,13 @@ const (
 // memory is used again for every layer. Windows without load in the layer are
 // balanced whatever the plan; they are left out.
 //
-// From the plan on the sum of the windows it descends on a smooth stand-in for
-// the objective, the mean of the 16-norms of the GPUs' levels: the maximum
-// itself cares for one GPU a window and is soon stuck. Exchanges between any two
-// GPUs (jointswap.go) and changes of counts (jointcounts.go) take turns; at the
-// end, exchanges that lower the objective itself. Where time is left, it starts
-// over from a disturbed plan.
+// It starts from a plan for the largest load that each expert has in any window,
+// and descends on a smooth stand-in for the objective, the mean of the 16-norms
+// of the GPUs' levels: the maximum itself cares for one GPU a window and is soon
+// stuck. Exchanges between any two GPUs (jointswap.go) and changes of counts
+// (jointcounts.go) take turns; at the end, exchanges that lower the objective
+// itself. Where time is left, it starts over from a disturbed plan. The plan on
+// the sum of the windows is the one to beat.
 type windows struct {
 	s       *solver
 	n       int       // windows with load
@@ -153,7 +154,7 @@ func shares(dst, loads []float64) []float64 {
 	return dst
 }
 
-// search fills j.best, from the plan in s.best.
+// search fills j.best; s.best is the plan on the sum.
 func (j *windows) search(goal float64) {
 	s := j.s
 	j.best.level = math.Inf(1)
@@ -164,7 +165,9 @@ func (j *windows) search(goal float64) {
 	}
 	j.take(&s.best)
 	j.keep()
-	j.descend()
+	if j.packPeaks() {
+		j.descend()
+	}
 	j.rng.Seed(uint64(s.u.slots), uint64(j.n))
 	for n := 0; n < kicks && j.work < kickWork && j.best.level > goal && !j.stop(); n++ {
 		// Half the time go on from where the last kick led.
@@ -180,6 +183,25 @@ func (j *windows) search(goal float64) {
 			j.keep()
 		}
 	}
+}
+
+// packPeaks makes a plan for the largest load of each expert in any window the
+// placement at hand: an expert that is hot in one window needs its replicas
+// then. It returns false if there is none.
+func (j *windows) packPeaks() bool {
+	s, n := j.s, j.n
+	for e := range j.row {
+		j.row[e] = slices.Max(j.w[e*n : (e+1)*n])
+	}
+	s.setLoads(j.row)
+	if !s.adams(s.u.slots, len(s.u.gpu), nil) || !s.pack() {
+		return false
+	}
+	for e := range s.w {
+		j.resize(int32(e))
+	}
+	j.refresh()
+	return true
 }
 
 // descend improves the placement at hand and keeps it if it is the best so far.
