@@ -68,7 +68,6 @@ func (j *windows) exchangeAll() bool {
 				if before := j.now - round; j.changed[g] < before && j.changed[h] < before {
 					continue
 				}
-				j.work += u.room(g) * u.room(h) * j.n
 				if a, b := j.bestExchange(g, h, float64(leastGain*objective)); a >= 0 {
 					j.exchange(g, a, h, b)
 					j.reweigh(g, false)
@@ -97,6 +96,7 @@ func (j *windows) bestExchange(g, h int, least float64) (ba, bb int) {
 	if u.equal && even >= best {
 		return -1, -1
 	}
+	j.work += u.room(g) * u.room(h) * n
 	vg, vh := j.inv[g], j.inv[h]
 	ba, bb = -1, -1
 	for a := u.first[g]; a < u.first[g+1]; a++ {
@@ -196,7 +196,7 @@ func (j *windows) lowerPeaks() {
 					bg, ba, bh, bb, best = g, a, h, b, sum
 				}
 			}
-			j.work += (len(u.speed) + u.room(g)*u.slots/4) * j.n // most pairs are ruled out
+			j.work += len(u.speed) * j.n
 		}
 		if bg < 0 {
 			return
@@ -229,6 +229,7 @@ func (j *windows) bestLowering(g, h int, best float64) (ba, bb int, sum float64)
 	if even >= best {
 		return ba, bb, best
 	}
+	j.work += u.room(g) * u.room(h) * n
 	for a := u.first[g]; a < u.first[g+1]; a++ {
 		x := s.slot[a]
 		if s.holds(h, x) {

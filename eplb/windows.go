@@ -21,7 +21,7 @@ const (
 	// kicks is how many such starts are tried at most.
 	kicks = 256
 	// windowWork bounds the work of a layer.
-	windowWork = 1 << 26
+	windowWork = 1 << 27
 )
 
 // windows searches for a placement of one layer that holds over several
