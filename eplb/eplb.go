@@ -163,7 +163,7 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 		r = planOptimal(ctx, &p, &o)
 	}
 	if len(p.Windows) > 0 && (o.Policy == DeepSeek || o.Locality == ByGroup) && o.Dispatch == Even {
-		scoreWindows(&p, &r)
+		scoreWindows(&p, &o, &r)
 	}
 	return r, nil
 }

@@ -51,7 +51,7 @@ func (f Forecast) Set(p *Problem, past []placement.Loads) error {
 	for _, w := range past {
 		for _, row := range sum {
 			for e := range row {
-				row[e] *= keep
+				row[e] = float64(row[e] * keep)
 			}
 		}
 		if err := sum.AddWindow(w); err != nil {

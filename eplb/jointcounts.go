@@ -22,7 +22,7 @@ func (j *windows) recount() bool {
 					continue
 				}
 				j.work += len(s.w) * n
-				if e := j.bestReplacement(g, a, float64(leastGain*objective)); e >= 0 {
+				if e := j.bestReplacement(g, a, float64(leastGain/float64(len(u.speed))*objective)); e >= 0 {
 					j.replace(g, a, e)
 					objective = j.weigh()
 					j.listHolders()

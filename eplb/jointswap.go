@@ -11,37 +11,49 @@ func toNormPower(x float64) float64 {
 	x *= x
 	x *= x
 	x *= x
-	return x * x
+	return float64(x * x)
 }
 
 // weigh refreshes powers and slopes and returns the smooth objective, the sum
 // over the windows of the norms.
 func (j *windows) weigh() float64 {
+	n := j.n
 	clear(j.total)
-	clear(j.power)
-	objective := 0.0
 	for g := range j.inv {
-		objective = j.reweigh(g, g+1 == len(j.inv))
+		for i := range n {
+			x := toNormPower(j.load[g*n+i])
+			j.total[i] += x
+			j.power[g*n+i] = x
+		}
+	}
+	objective := 0.0
+	for i := range n {
+		objective += j.tilt(i)
 	}
 	return objective
 }
 
-// reweigh is weigh where only the loads of GPU g have changed; the objective is
-// worked out if last.
-func (j *windows) reweigh(g int, last bool) float64 {
+// tilt refreshes the slope of a window and returns its norm.
+func (j *windows) tilt(i int) float64 {
+	norm := math.Sqrt(math.Sqrt(math.Sqrt(math.Sqrt(j.total[i]))))
+	// The norm is concave in the total: its tangent never promises too much.
+	j.slope[i] = norm / j.total[i] / normPower
+	return norm
+}
+
+// reweigh is weigh where only the loads of GPUs g and h have changed.
+func (j *windows) reweigh(g, h int) float64 {
 	n := j.n
 	objective := 0.0
 	for i := range n {
-		x := toNormPower(j.load[g*n+i])
-		j.total[i] += x - j.power[g*n+i]
-		j.power[g*n+i] = x
-		if !last {
-			continue
+		x, y := toNormPower(j.load[g*n+i]), toNormPower(j.load[h*n+i])
+		gone := j.power[g*n+i] + j.power[h*n+i]
+		j.total[i] += x + y - gone
+		if j.total[i] < 1e-4*gone {
+			return j.weigh() // what is left is mostly rounding
 		}
-		norm := math.Sqrt(math.Sqrt(math.Sqrt(math.Sqrt(j.total[i]))))
-		objective += norm
-		// The norm is concave in the total: its tangent never promises too much.
-		j.slope[i] = norm / j.total[i] / normPower
+		j.power[g*n+i], j.power[h*n+i] = x, y
+		objective += j.tilt(i)
 	}
 	return objective
 }
@@ -68,10 +80,9 @@ func (j *windows) exchangeAll() bool {
 				if before := j.now - round; j.changed[g] < before && j.changed[h] < before {
 					continue
 				}
-				if a, b := j.bestExchange(g, h, float64(leastGain*objective)); a >= 0 {
+				if a, b := j.bestExchange(g, h, float64(leastGain/float64(len(u.speed))*objective)); a >= 0 {
 					j.exchange(g, a, h, b)
-					j.reweigh(g, false)
-					objective = j.reweigh(h, true)
+					objective = j.reweigh(g, h)
 					moved = true
 				}
 			}
@@ -96,13 +107,15 @@ func (j *windows) bestExchange(g, h int, least float64) (ba, bb int) {
 	if u.equal && even >= best {
 		return -1, -1
 	}
-	j.work += u.room(g) * u.room(h) * n
 	vg, vh := j.inv[g], j.inv[h]
 	ba, bb = -1, -1
 	for a := u.first[g]; a < u.first[g+1]; a++ {
 		x := s.slot[a]
 		if s.holds(h, x) {
 			continue
+		}
+		if j.work += u.room(h) * n; j.work > windowWork {
+			break
 		}
 		sx := j.size[int(x)*n:][:n]
 		for b := u.first[h]; b < u.first[h+1]; b++ {
@@ -229,11 +242,13 @@ func (j *windows) bestLowering(g, h int, best float64) (ba, bb int, sum float64)
 	if even >= best {
 		return ba, bb, best
 	}
-	j.work += u.room(g) * u.room(h) * n
 	for a := u.first[g]; a < u.first[g+1]; a++ {
 		x := s.slot[a]
 		if s.holds(h, x) {
 			continue
+		}
+		if j.work += u.room(h) * n; j.work > windowWork {
+			break
 		}
 		sx := j.size[int(x)*n:][:n]
 		for b := u.first[h]; b < u.first[h+1]; b++ {

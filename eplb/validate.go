@@ -80,6 +80,10 @@ func validate(p *Problem, o *Options) error {
 	return validateRoom(p, experts, gpus)
 }
 
+// maxWindowGPUs bounds the windows times GPUs: the loads of a layer on each GPU
+// in each window are held in memory.
+const maxWindowGPUs = 1 << 22
+
 // validateWindows checks p.Windows and sets p.Loads to their sum, or to the one
 // window there is: it is then planned like any other loads.
 func validateWindows(p *Problem, o *Options) error {
@@ -103,6 +107,9 @@ func validateWindows(p *Problem, o *Options) error {
 	}
 	if n := len(p.Windows[0]) * p.Windows[0].Experts(); len(p.Windows) > placement.MaxCells/n {
 		return errorf(placement.ErrShape, "loads", "%d windows of %d numbers: at most %d numbers are supported", len(p.Windows), n, placement.MaxCells)
+	}
+	if gpus := min(p.Topology.GPUs, placement.MaxGPUs); gpus > 0 && len(p.Windows) > maxWindowGPUs/gpus {
+		return errorf(placement.ErrShape, "loads", "%d windows on %d GPUs: at most %d are supported", len(p.Windows), gpus, maxWindowGPUs/gpus)
 	}
 	if len(p.Windows) == 1 {
 		p.Loads, p.Windows = p.Windows[0], nil

@@ -12,9 +12,9 @@ const (
 	// sumTolerance is how near its bound the plan on the sum must come where it
 	// is but the one to beat.
 	sumTolerance = 1e-2
-	// leastGain is the relative gain below which a change of a plan over
-	// windows is not worth its time.
-	leastGain = 1e-4
+	// leastGain is the relative gain, divided by the number of GPUs, below which
+	// a change of a plan over windows is not worth its time.
+	leastGain = 1e-3
 	// kickWork is the work, in pairs of replicas and windows compared, that
 	// ends the search for another start of a layer.
 	kickWork = 1 << 16
@@ -54,7 +54,7 @@ type windows struct {
 	free    []float64 // level of the other GPUs, [n]
 	first   []int32   // expert e is on the GPUs held[first[e]:first[e+1]]
 	held    []int32
-	row     []float64 // loads of one window
+	row     []float64 // loads of one window, or the largest over all
 	now     int64     // pairs of GPUs compared so far
 	changed []int64   // now when the GPU last changed
 	work    int
@@ -92,13 +92,23 @@ func (s *solver) planWindows(p *Problem, l int, tolerance float64, stop func() b
 func newWindows(s *solver, n int) *windows {
 	gpus, experts := len(s.u.gpu), len(s.w)
 	j := &windows{
-		s: s,
-		w: make([]float64, experts*n), size: make([]float64, experts*n),
-		load: make([]float64, gpus*n), power: make([]float64, gpus*n), inv: make([]float64, gpus),
-		total: make([]float64, n), slope: make([]float64, n), changed: make([]int64, gpus), gain: make([]float64, experts),
-		peaks: make([]peak, n), hot: make([]bool, gpus), free: make([]float64, n),
-		first: make([]int32, experts+1), held: make([]int32, s.u.slots), row: make([]float64, experts),
-		best: layout{slot: make([]int32, s.u.slots), count: make([]int32, experts)},
+		s:       s,
+		w:       make([]float64, experts*n),
+		size:    make([]float64, experts*n),
+		load:    make([]float64, gpus*n),
+		inv:     make([]float64, gpus),
+		power:   make([]float64, gpus*n),
+		total:   make([]float64, n),
+		slope:   make([]float64, n),
+		gain:    make([]float64, experts),
+		peaks:   make([]peak, n),
+		hot:     make([]bool, gpus),
+		free:    make([]float64, n),
+		first:   make([]int32, experts+1),
+		held:    make([]int32, s.u.slots),
+		row:     make([]float64, experts),
+		changed: make([]int64, gpus),
+		best:    layout{slot: make([]int32, s.u.slots), count: make([]int32, experts)},
 	}
 	for g, v := range s.u.speed {
 		j.inv[g] = 1 / v
@@ -131,9 +141,7 @@ func (j *windows) setLoads(all []placement.Loads, l int) (bound float64) {
 			j.w[e*j.n+i] = x
 		}
 		i++
-		if j.n > 1 {
-			bound += s.replicaBound() / float64(j.n)
-		}
+		bound += s.replicaBound() / float64(j.n)
 	}
 	return bound
 }
@@ -314,18 +322,26 @@ func sumWindows(p *Problem, raw bool) {
 	}
 }
 
-// scoreWindows sets the imbalance of every layer of a plan that was made on the
-// sum to the mean over the windows. The bound of the sum is one of that mean.
-func scoreWindows(p *Problem, r *Result) {
+// scoreWindows sets the imbalance and the bound of every layer of a plan that
+// was made on the sum to those over the windows.
+func scoreWindows(p *Problem, o *Options, r *Result) {
 	mean, err := meanImbalance(&r.Placement, p.Windows, p.Topology)
 	if err != nil {
 		return // not where the plan is valid
 	}
+	j := newWindows(newSolver(newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil), p.Loads.Experts()), len(p.Windows))
 	for l, x := range mean {
 		s := &r.Layers[l]
-		s.Imbalance = x
-		s.LowerBound = min(s.LowerBound, x)
-		if s.Status == Proved && x > s.LowerBound*(1+provedTolerance) {
+		bound := float64(j.setLoads(p.Windows, l)*j.scale) + j.idle
+		if o.Policy != DeepSeek {
+			// Its sum counts all windows alike, so a bound of it is one of the mean.
+			bound = max(bound, float64(s.LowerBound*j.scale)+j.idle)
+		}
+		s.Imbalance, s.LowerBound = x, min(bound, x)
+		switch {
+		case x <= bound*(1+provedTolerance):
+			s.Status = Proved
+		case s.Status == Proved:
 			s.Status = Feasible
 		}
 	}

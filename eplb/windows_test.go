@@ -341,6 +341,31 @@ func TestWindowsPlannedAsTheirSum(t *testing.T) {
 	}
 }
 
+// The published policy adds the windows up as they are, but the mean over the
+// windows counts them alike: the bound must be of the mean.
+func TestWindowsBoundOfDeepSeek(t *testing.T) {
+	n := 0
+	for seed := range uint64(200) {
+		p := tinyWindows(rand.New(rand.NewPCG(seed, 9)))
+		p.Topology.Speed = nil
+		if p.Replicas%p.Topology.GPUs != 0 {
+			continue
+		}
+		n++
+		r, err := Plan(t.Context(), p, Options{Policy: DeepSeek})
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		checkWindows(t, p, r)
+		if best := bestOf(p, false); r.Layers[0].LowerBound > best*(1+1e-9) {
+			t.Errorf("seed %d: bound %v, but %v can be had", seed, r.Layers[0].LowerBound, best)
+		}
+	}
+	if n < 20 {
+		t.Errorf("%d problems tried", n)
+	}
+}
+
 func TestWindowsStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -374,6 +399,7 @@ func TestWindowsRefused(t *testing.T) {
 		{"ragged", nil, []placement.Loads{good(), {{1, 2}, {1}}}, Optimal, placement.ErrShape, "loads: layer 1: window 1: 1 experts, but layer 0 has 2"},
 		{"negative", nil, []placement.Loads{good(), good(), {{1, 2}, {1, -1}}}, Optimal, placement.ErrValue, "loads: layer 1, index 1: window 2: -1 is negative"},
 		{"empty", nil, []placement.Loads{good(), {}}, Optimal, placement.ErrShape, "loads: window 1: no layers"},
+		{"too many for the GPUs", nil, slices.Repeat([]placement.Loads{good()}, 1<<21+1), Optimal, placement.ErrShape, "loads: 2097153 windows on 2 GPUs: at most 2097152 are supported"},
 		{"sum too large", nil, []placement.Loads{{{6e302, 1}}, {{6e302, 1}}}, DeepSeek, placement.ErrValue, "loads: layer 0, index 0: 1.2e+303 is too large to add up"},
 	} {
 		p := Problem{Loads: c.loads, Windows: c.windows, Replicas: 2, Topology: placement.Topology{GPUs: 2}}
