@@ -4,8 +4,8 @@ import "slices"
 
 // adams gives every expert one replica and each further one, up to slots in
 // all, to the expert whose replicas carry most (the largest load/count), as
-// Adams' method of apportionment does; of equals to the one with fewest
-// replicas, then to the lowest index. No expert gets more than most. frozen
+// Adams' method of apportionment does; of equals to the lowest index, and of
+// experts without load to the one with fewest replicas. No expert gets more than most. frozen
 // experts keep the count they come with. It returns false if the slots cannot
 // all be filled. Cost: O(experts + slots·log experts).
 func (s *solver) adams(slots, most int, frozen []bool) bool {
@@ -30,7 +30,7 @@ func (s *solver) adams(slots, most int, frozen []bool) bool {
 		if a.key != b.key {
 			return a.key > b.key
 		}
-		if ca, cb := s.count[a.id], s.count[b.id]; ca != cb {
+		if ca, cb := s.count[a.id], s.count[b.id]; a.key == 0 && ca != cb {
 			return ca < cb
 		}
 		return a.id < b.id

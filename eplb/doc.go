@@ -8,6 +8,10 @@
 // replica counts and placement together; Policy DeepSeek is the published
 // algorithm, array for array.
 //
+// A Splitter shares the tokens of every batch among the replicas of a placement
+// so that the largest load of a GPU is least for that very batch; Dispatch Split
+// plans placements for it.
+//
 // For a system that runs, a Tracker adds up what experts get, window by window,
 // and Problem.Windows plans over several windows at once; Backtest tells which
 // Forecast would have kept the next window most even.

@@ -23,6 +23,9 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 	for l := range r.Placement.PhysicalToLogical {
 		r.Placement.PhysicalToLogical[l] = cells[l*p.Replicas : (l+1)*p.Replicas : (l+1)*p.Replicas]
 	}
+	if o.Locality == ByGroup {
+		r.Locality = newLocalityPrice(layers, p.Groups)
+	}
 	workers := o.Workers
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
@@ -32,12 +35,17 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 	var next atomic.Int64
 	work := func() {
 		s := newSolver(u, p.Loads.Experts())
+		s.thrift = max(1, layers/manyLayers)
+		var local *locality
+		if o.Locality == ByGroup {
+			local = newLocality(p, o)
+		}
 		for {
 			l := int(next.Add(1)) - 1
 			if l >= layers {
 				return
 			}
-			s.planLayer(ctx, p, o, l, &r)
+			s.planLayer(ctx, p, o, l, &r, local)
 		}
 	}
 	var wg sync.WaitGroup
@@ -49,14 +57,27 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 	return r
 }
 
-// planLayer plans layer l into r.
-func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r *Result) {
+// planLayer plans layer l into r; local is nil where groups need not stay together.
+func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r *Result, local *locality) {
 	stop := func() bool { return ctx.Err() != nil }
+	s.setLoads(p.Loads[l])
 	bound := 0.0
-	if len(p.Windows) > 0 && o.Locality != ByGroup && o.Dispatch == Even {
+	switch {
+	case local != nil:
+		bound = s.search(max(o.Tolerance, 0), stop)
+		local.planByGroup(ctx, p, o, l, r, s, bound)
+		if len(p.Windows) > 0 {
+			s.planWindows(p, l, max(o.Tolerance, 0), stop)
+			r.Locality.FreeImbalance[l] = s.best.level
+		}
+		return
+	case s.idle:
+		bound = s.search(0, stop)
+	case o.Dispatch == Split:
+		bound = s.planSplit(max(o.Tolerance, 0), stop)
+	case len(p.Windows) > 0:
 		bound = s.planWindows(p, l, max(o.Tolerance, 0), stop)
-	} else {
-		s.setLoads(p.Loads[l])
+	default:
 		bound = s.search(max(o.Tolerance, 0), stop)
 	}
 	r.Layers[l] = s.export(r.Placement.PhysicalToLogical[l], bound, ctx.Err() != nil)

@@ -1,5 +1,9 @@
 package eplb
 
+// squeezeWork bounds what one packing spends on squeezing, in slots looked at: a
+// tenth of a second or so, which only layers of 100,000 slots take.
+const squeezeWork = 1 << 26
+
 // pack places the replicas that s.count asks for: experts by the size of a
 // replica, largest first (longest processing time first), each on as many
 // different GPUs as it has replicas, those that are lightest after it. An expert
@@ -8,6 +12,7 @@ package eplb
 func (s *solver) pack() bool {
 	u := s.u
 	s.bySize()
+	s.squeezed = 0
 	for g := range u.speed {
 		s.load[g] = 0
 		s.used[g] = int32(u.first[g])
@@ -76,26 +81,32 @@ func (s *solver) pack() bool {
 // packBySpeed is pack for GPUs of unequal speed: each replica goes where
 // load/speed is least after it.
 func (s *solver) packBySpeed() bool {
-	u := s.u
 	for _, e := range s.ranked {
 		for range s.count[e] {
-			best, level := -1, 0.0
-			for g, v := range u.speed {
-				if int(s.used[g]) == u.first[g+1] || s.holds(g, e) {
-					continue
-				}
-				if l := (s.load[g] + s.size[e]) / v; best < 0 || l < level {
-					best, level = g, l
-				}
-			}
-			if best >= 0 {
-				s.put(e, best)
+			if g := s.lightestFor(e); g >= 0 {
+				s.put(e, g)
 			} else if !s.squeeze(e) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// lightestFor is the GPU with room and without e where load/speed is least with
+// a replica of e; -1 if there is none.
+func (s *solver) lightestFor(e int32) int {
+	u := s.u
+	best, level := -1, 0.0
+	for g, v := range u.speed {
+		if int(s.used[g]) == u.first[g+1] || s.holds(g, e) {
+			continue
+		}
+		if l := (s.load[g] + s.size[e]) / v; best < 0 || l < level {
+			best, level = g, l
+		}
+	}
+	return best
 }
 
 // put places a replica of e in the next free slot of GPU g.
@@ -120,6 +131,9 @@ func (s *solver) squeeze(e int32) bool {
 	for q := range u.speed {
 		if int(s.used[q]) == u.first[q+1] {
 			continue
+		}
+		if s.squeezed += u.slots; s.squeezed > squeezeWork {
+			return false
 		}
 		for p := range u.speed {
 			if p == q || s.holds(p, e) {

@@ -1,6 +1,9 @@
 package eplb
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Counts for two slots a GPU. Let every GPU have two slots and the same speed,
 // and let T be a level. A replica above T/2 is big and needs a partner of at
@@ -40,7 +43,7 @@ type pairCounts struct {
 	count []int32
 	below []int32  // an expert must keep fewer copies than this; 0 = no matter
 	left  int      // copies left to give
-	nodes int      // that may still be visited
+	work  int      // that may still be done: runs looked at, times copies left
 	big   []run    // experts whose replicas are above T/2, the largest first
 	cut   []run    // other experts with several copies, the smallest first
 	gain  []int32  // of reducible: the most that so many copies mend
@@ -48,15 +51,14 @@ type pairCounts struct {
 }
 
 // reach looks for counts whose fold is at most T and leaves them in p.count. It
-// returns false, and proved, if there are none; not proved if it ran out of
-// nodes. least is a size that no replica can be below.
-func (p *pairCounts) reach(T, least float64, nodes int) (found, proved bool) {
-	p.nodes = nodes
+// returns false, and proved, if there are none; not proved if work ran out. least is a size that no replica can be below.
+func (p *pairCounts) reach(T, least float64, work int) (found, proved bool) {
+	p.work = work
 	if !p.start(T, least) {
 		return false, true
 	}
 	found = p.branch()
-	return found, !found && p.nodes > 0
+	return found, !found && p.work > 0
 }
 
 // start gives every expert the fewest copies that bring it to T less least, and
@@ -83,8 +85,15 @@ func (p *pairCounts) start(T, least float64) bool {
 		if p.left < 0 {
 			return false
 		}
-		p.enlist(e)
+		switch r := (run{w / float64(n), e, n}); {
+		case r.size > p.T/2:
+			p.big = append(p.big, r)
+		case n > 1:
+			p.cut = append(p.cut, r)
+		}
 	}
+	slices.SortFunc(p.big, func(a, b run) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(p.cut, func(a, b run) int { return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.id, b.id)) })
 	return true
 }
 
@@ -152,9 +161,10 @@ func (p *pairCounts) fails() (i int, short int32) {
 // branch searches on from the counts at hand and says whether it found some; it
 // leaves them in place then, and all as it was otherwise.
 func (p *pairCounts) branch() bool {
-	if p.nodes--; p.nodes <= 0 {
+	if p.work <= 0 {
 		return false
 	}
+	p.work -= (len(p.big) + len(p.cut) + 1) * (p.left + 1)
 	at, short := p.fails()
 	if at < 0 {
 		return true

@@ -16,13 +16,14 @@ func (s *solver) twoEach() bool {
 	return true
 }
 
-// pairNodes is how many nodes the search of counts may visit for one level: the
-// hardest seen took a thousand.
-const pairNodes = 20000
+// pairWork is what the search of counts may do for one level, in replicated
+// experts looked at times copies left to give. The hardest of 256 experts seen
+// took a tenth of it.
+const pairWork = 1 << 22
 
 // searchPairs fills s.best for two slots a GPU and returns a proved bound, which
 // the plan meets unless two replicas of one expert had to be parted, the search
-// ran out of nodes, or it was stopped. Cost: 0.05 ms a layer of 256 experts.
+// ran out of work, or it was stopped. Cost: 0.05 ms a layer of 256 experts.
 func (s *solver) searchPairs(bound float64, stop func() bool) float64 {
 	if !s.adams(s.u.slots, len(s.u.gpu), nil) {
 		return bound
@@ -41,7 +42,7 @@ func (s *solver) searchPairs(bound float64, stop func() bool) float64 {
 		if !ask {
 			T = bound + (level-bound)/2
 		}
-		found, proved := p.reach(T, least, pairNodes)
+		found, proved := p.reach(T, least, pairWork)
 		switch {
 		case found:
 			s.fillUp(p)

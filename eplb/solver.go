@@ -2,6 +2,7 @@ package eplb
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 )
 
@@ -13,6 +14,7 @@ type solver struct {
 	words int // of a GPU's set of experts
 
 	w     []float64 // load of each expert
+	idle  bool      // the layer has no load: w are all alike
 	order []int32   // experts by load, largest first
 
 	// The placement at hand.
@@ -25,19 +27,23 @@ type solver struct {
 
 	best layout
 
-	heap   []heapItem
-	popped []heapItem
-	multi  []int32
-	ranked []int32
-	frozen []bool
-	sz     []float64 // size of the replica in each slot
-	keys   []uint64
-	tmp    []uint64
-	pairsH []pair
-	pairsG []pair
-	sum    sumBound
-	pairs  pairCounts
-	joint  *windows // nil where no plan over windows was made
+	heap           []heapItem
+	popped, single []heapItem
+	multi          []int32
+	ranked         []int32
+	frozen         []bool
+	sz             []float64 // size of the replica in each slot
+	pairsH         []pair
+	pairsG         []pair
+	sum            sumBound
+	pairs          pairCounts
+	squeezed       int // slots looked at by squeeze in this packing
+	exact          exact
+	thrift         int      // divides the work on small layers
+	looked         int      // slots and pairs of slots that swap looked at in this descent
+	draw           rand.PCG // of shake
+	splitter       *splitPlanner
+	joint          *windows // nil = no plan over windows was made
 }
 
 // layout is a placement kept aside.
@@ -51,14 +57,14 @@ func newSolver(u *unit, experts int) *solver {
 	gpus := len(u.gpu)
 	words := (experts + 63) / 64
 	return &solver{
-		u: u, words: words,
+		u: u, words: words, thrift: 1,
 		w: make([]float64, experts), order: make([]int32, experts),
 		count: make([]int32, experts), size: make([]float64, experts),
 		slot: make([]int32, u.slots), load: make([]float64, gpus), used: make([]int32, gpus), has: make([]uint64, gpus*words),
 		best:   layout{slot: make([]int32, u.slots), count: make([]int32, experts)},
 		heap:   make([]heapItem, 0, max(experts, gpus)),
 		popped: make([]heapItem, 0, gpus), multi: make([]int32, 0, experts), ranked: make([]int32, 0, experts),
-		sz: make([]float64, u.slots), keys: make([]uint64, experts), tmp: make([]uint64, experts),
+		sz:    make([]float64, u.slots),
 		pairs: pairCounts{count: make([]int32, experts), below: make([]int32, experts)},
 	}
 }
@@ -70,16 +76,25 @@ func (s *solver) setLoads(loads []float64) {
 	for _, x := range loads {
 		total += x
 	}
-	scale := float64(len(s.u.gpu)) / total
-	if total == 0 {
-		scale = 0
+	// Sizes whose scale would not be a normal number are brought near 1 first,
+	// by a power of two, which changes no digit of theirs.
+	shift := 0
+	if total != 0 && (total < 1e-280 || total > 1e280) {
+		_, shift = math.Frexp(total)
+		total = math.Ldexp(total, -shift)
 	}
+	scale := float64(len(s.u.gpu)) / total
 	for e, x := range loads {
-		s.w[e] = x * scale
-		if total == 0 {
+		switch {
+		case total == 0:
 			s.w[e] = float64(len(s.u.gpu)) / float64(len(loads))
+		case shift != 0:
+			s.w[e] = math.Ldexp(x, -shift) * scale
+		default:
+			s.w[e] = x * scale
 		}
 	}
+	s.idle = total == 0
 	s.sortExperts()
 	s.best.level = math.Inf(1)
 }
@@ -89,14 +104,14 @@ func (s *solver) sortExperts() {
 	for e := range s.order {
 		s.order[e] = int32(e)
 	}
-	slices.SortStableFunc(s.order, func(a, b int32) int {
+	slices.SortFunc(s.order, func(a, b int32) int {
 		switch {
 		case s.w[a] > s.w[b]:
 			return -1
 		case s.w[a] < s.w[b]:
 			return 1
 		}
-		return 0
+		return int(a - b)
 	})
 }
 
@@ -132,25 +147,50 @@ func (s *solver) refresh() {
 
 // capLimits are the largest replicas, in units of the mean GPU load, that the
 // search tries when Adams' counts do not reach the goal, likeliest first.
-var capLimits = []float64{.96, .9, .8, .98, .85, .75, .7, .65, .93, .6}
+var capLimits = []float64{.9, .96, .8, .98, .85, .75, .7, .65, .93, .6}
+
+// farOff is how far above the goal a packing of Adams' counts is left as it is
+// at first: of 58 layers of each skew none farther off came to the goal by swaps.
+const farOff = 1.025
+
+// tries is how many of capLimits are worth their time: on very large layers one
+// packing and its swaps take a second.
+func (s *solver) tries() int {
+	switch {
+	case !s.u.equal && int64(s.u.slots)*int64(len(s.u.gpu)) > 1<<30:
+		return 0
+	case s.u.slots > 1<<14:
+		return 2
+	}
+	return len(capLimits)
+}
 
 // search fills s.best with a placement within tolerance of a lower bound, or as
 // near as it gets, and returns the bound. stop is asked between attempts; the
 // first is always finished.
 func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 	most := len(s.u.gpu)
-	bound = s.replicaBound()
+	if s.idle {
+		return s.spread()
+	}
+	bound = s.speedBound(s.replicaBound())
+	goal := bound * (1 + tolerance)
 	if s.twoEach() {
 		if bound = s.searchPairs(bound, stop); s.best.level <= bound*(1+provedTolerance) {
 			return bound
 		}
 	}
-	goal := bound * (1 + tolerance)
-	if s.adams(s.u.slots, most, nil) && s.pack() {
-		s.swap(goal)
+	packed := s.adams(s.u.slots, most, nil) && s.pack()
+	// Where large replicas come in each other's way already, swaps rarely help:
+	// other counts are tried first.
+	far := packed && s.level() > goal*farOff
+	if packed {
+		if !far {
+			s.swap(goal)
+		}
 		s.keep()
 	}
-	for _, c := range capLimits {
+	for _, c := range capLimits[:s.tries()] {
 		if s.best.level <= goal || stop() {
 			break
 		}
@@ -159,9 +199,15 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 			s.keep()
 		}
 	}
-	bound = s.raiseBySums(bound)
-	if s.u.equal && s.best.level > max(goal, bound*(1+tolerance)) {
-		s.searchSums(bound, bound*(1+tolerance), stop)
+	if far && s.best.level > goal && !stop() && s.adams(s.u.slots, most, nil) && s.pack() {
+		s.swap(goal)
+		s.keep()
 	}
-	return bound
+	if s.best.level > goal && !math.IsInf(s.best.level, 1) {
+		bound = s.raiseBySums(bound)
+		if goal = max(goal, bound*(1+tolerance)); s.u.equal && s.best.level > goal {
+			s.searchSums(bound, goal, stop)
+		}
+	}
+	return s.improveSmall(bound, goal, stop)
 }

@@ -34,6 +34,7 @@ type sumBound struct {
 	sizes []float64
 	T, t  float64 // as prepared
 	hot   []hotExpert
+	work  int // that may still be done: hot experts looked at
 }
 
 // certificate is what proves a level impossible.
@@ -49,6 +50,7 @@ func (b *sumBound) raise(bound, limit float64) float64 {
 	for i := range b.w {
 		b.sums[i+1] = b.sums[i] + b.w[b.order[len(b.w)-1-i]]
 	}
+	b.work = 1 << 24 // 256 experts take a tenth
 	const step = 1 + 2e-5
 	for T := bound * step; T < limit; T = bound * step {
 		c, over := b.strongest(T)
@@ -94,6 +96,9 @@ func (b *sumBound) rulesOut(T float64, c certificate) bool {
 	return b.excess(c.y, c.lambda) > 0
 }
 
+// mostSizes is how many sizes t is tried at: all but of very large layers.
+const mostSizes = 2048
+
 // strongest returns the certificate that exceeds most at level T.
 func (b *sumBound) strongest(T float64) (best certificate, over float64) {
 	b.sizes = b.sizes[:0]
@@ -102,7 +107,7 @@ func (b *sumBound) strongest(T float64) (best certificate, over float64) {
 		if w <= T/2 {
 			break
 		}
-		for n := float64(ceilDiv(w, T)); w/n > T/2; n++ {
+		for n := float64(ceilDiv(w, T)); w/n > T/2 && len(b.sizes) < mostSizes; n++ {
 			b.sizes = append(b.sizes, w/n*(1-1e-9)) // a hair below: rounding must not matter
 		}
 	}
@@ -112,6 +117,9 @@ func (b *sumBound) strongest(T float64) (best certificate, over float64) {
 	best, over = certificate{y: T / 16, lambda: T / 4}, math.Inf(-1)
 	center := 0
 	try := func(i int) {
+		if b.work <= 0 {
+			return
+		}
 		c := best
 		c.t = b.sizes[i]
 		b.prepare(T, c.t)
@@ -188,6 +196,7 @@ func (b *sumBound) excess(y, lambda float64) float64 {
 	}
 	big := lambda - b.T + float64(b.other*y) // a big replica's price, less its size
 	sum := 0.0
+	b.work -= len(b.hot)
 	for i := range b.hot {
 		h := &b.hot[i]
 		small := max(math.Floor(h.w/y)+1, h.fewest)

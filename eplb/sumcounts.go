@@ -9,6 +9,10 @@ import "math"
 // at as low a T as it can: from the fewest copies that fit at all it gives one
 // after another where the overload falls most a copy, and halves the range of T.
 
+// sumWork is what searchSums may do in a layer, in experts looked at: four times
+// what 256 experts take.
+const sumWork = 1 << 23
+
 // searchSums tries such counts and keeps what is best.
 func (s *solver) searchSums(bound, goal float64, stop func() bool) {
 	p := &s.pairs
@@ -16,8 +20,9 @@ func (s *solver) searchSums(bound, goal float64, stop func() bool) {
 	least := s.w[s.order[len(s.order)-1]] / float64(s.u.slots-len(s.w)+1)
 	other := int32(s.u.room(0) - 1)
 	lo, hi := bound, s.best.level
+	p.work = sumWork
 	for range 7 {
-		if s.best.level <= goal || hi <= lo*(1+2e-4) || stop() {
+		if s.best.level <= goal || hi <= lo*(1+2e-4) || p.work <= 0 || stop() {
 			return
 		}
 		T := lo + (hi-lo)/2
@@ -26,7 +31,7 @@ func (s *solver) searchSums(bound, goal float64, stop func() bool) {
 			continue
 		}
 		hi = T
-		s.spread(p)
+		s.takeCounts(p)
 		if s.pack() {
 			s.swap(goal)
 			s.keep()
@@ -34,9 +39,9 @@ func (s *solver) searchSums(bound, goal float64, stop func() bool) {
 	}
 }
 
-// spread takes the counts of p and gives what is left to the largest replicas
+// takeCounts takes the counts of p and gives what is left to the largest replicas
 // that are not big, as Adams would.
-func (s *solver) spread(p *pairCounts) {
+func (s *solver) takeCounts(p *pairCounts) {
 	copy(s.count, p.count)
 	for range p.left {
 		most, size := -1, 0.0
@@ -53,7 +58,7 @@ func (s *solver) spread(p *pairCounts) {
 func (p *pairCounts) giveBySums(other int32) bool {
 	over, at := p.overload(other)
 	for over > 0 {
-		if p.left == 0 {
+		if p.left == 0 || p.work <= 0 {
 			return false
 		}
 		best, rate := choice{e: -1}, 0.0
@@ -76,6 +81,7 @@ func (p *pairCounts) giveBySums(other int32) bool {
 				p.hot = append(p.hot, choice{r.id, to, r.n})
 			}
 		}
+		p.work -= len(p.hot) * (len(p.big) + len(p.cut) + int(other)*p.gpus)
 		for _, c := range p.hot {
 			consider(c)
 		}

@@ -1,5 +1,14 @@
 package eplb
 
+import (
+	"cmp"
+	"slices"
+)
+
+// swapWork bounds one descent, in slots looked at: a tenth of a second or so,
+// which only layers of 10,000 slots take.
+const swapWork = 1 << 27
+
 // swap exchanges replicas between the fullest GPU and another, each time the
 // exchange that leaves the larger of the two levels least, until no GPU is
 // above goal or no exchange helps. Counts stay; no expert comes to be twice on
@@ -12,7 +21,7 @@ func (s *solver) swap(goal float64) {
 		}
 		s.settle(g)
 	}
-	for {
+	for s.looked = 0; s.looked < swapWork; s.looked += u.slots {
 		h, top := 0, 0.0
 		for g, v := range u.speed {
 			if l := s.load[g] / v; l > top {
@@ -68,7 +77,8 @@ func (s *solver) bestSwap(h int, best, goal float64) (bi, bg, bj int) {
 			if k == len(szG) {
 				break
 			}
-			for j := k; j < len(szG); j++ {
+			j := k
+			for ; j < len(szG); j++ {
 				d := a - szG[j]
 				if d >= hi {
 					break
@@ -86,6 +96,7 @@ func (s *solver) bestSwap(h int, best, goal float64) (bi, bg, bj int) {
 				}
 				lo, hi = lh-float64(best*vh), float64(best*vg)-lg
 			}
+			s.looked += j - k
 		}
 	}
 	return bi, bg, bj
@@ -127,16 +138,23 @@ type pair struct {
 	i, j int32
 }
 
+// pairsRoom is the most slots of a GPU whose pairs are looked at: with more
+// a single exchange serves.
+const pairsRoom = 128
+
 // swapPairs exchanges two replicas of h for two of another GPU, where no single
 // exchange helps, and says whether one was found.
 func (s *solver) swapPairs(h int, best, goal float64) bool {
 	u := s.u
+	if u.room(h) > pairsRoom {
+		return false
+	}
 	s.pairsH = s.listPairs(s.pairsH[:0], h)
 	lh, vh := s.load[h], u.speed[h]
 	bg, bp, bq := -1, pair{}, pair{}
 	for g, vg := range u.speed {
 		lg := s.load[g]
-		if g == h || (lh+lg)/(vh+vg) >= best {
+		if g == h || (lh+lg)/(vh+vg) >= best || u.room(g) > pairsRoom {
 			continue
 		}
 		s.pairsG = s.listPairs(s.pairsG[:0], g)
@@ -180,6 +198,12 @@ func (s *solver) listPairs(dst []pair, g int) []pair {
 		for j := i + 1; j < s.u.first[g+1]; j++ {
 			dst = append(dst, pair{s.sz[i] + s.sz[j], int32(i), int32(j)})
 		}
+	}
+	if len(dst) > 64 {
+		slices.SortFunc(dst, func(a, b pair) int {
+			return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j))
+		})
+		return dst
 	}
 	for i := 1; i < len(dst); i++ {
 		p := dst[i]

@@ -77,7 +77,10 @@ func validate(p *Problem, o *Options) error {
 	if o.Tolerance == 0 {
 		o.Tolerance = 2e-4
 	}
-	return validateRoom(p, experts, gpus)
+	if err := validateRoom(p, experts, gpus); err != nil {
+		return err
+	}
+	return validateLocality(p, o)
 }
 
 // maxWindowGPUs bounds the windows times GPUs: the loads of a layer on each GPU
@@ -129,8 +132,8 @@ func validateRoom(p *Problem, experts, gpus int) error {
 	}
 	if room < experts {
 		alive := p.Topology.InService()
-		each := (experts + alive - 1) / alive
-		return errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU (num_replicas %d) would do", experts, room, alive, each, each*gpus)
+		each := int64((experts + alive - 1) / alive) // times gpus may exceed 32 bits
+		return errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU (num_replicas %d) would do", experts, room, alive, each, each*int64(gpus))
 	}
 	return nil
 }

@@ -141,7 +141,7 @@ func (j *windows) setLoads(all []placement.Loads, l int) (bound float64) {
 			j.w[e*j.n+i] = x
 		}
 		i++
-		bound += s.replicaBound() / float64(j.n)
+		bound += s.speedBound(s.replicaBound()) / float64(j.n)
 	}
 	return bound
 }
@@ -338,6 +338,9 @@ func scoreWindows(p *Problem, o *Options, r *Result) {
 			bound = max(bound, float64(s.LowerBound*j.scale)+j.idle)
 		}
 		s.Imbalance, s.LowerBound = x, min(bound, x)
+		if r.Locality != nil {
+			r.Locality.FreeImbalance[l] = min(r.Locality.FreeImbalance[l], x)
+		}
 		switch {
 		case x <= bound*(1+provedTolerance):
 			s.Status = Proved

@@ -126,8 +126,8 @@ func TestWindowsAgainstEnumeration(t *testing.T) {
 		} else if got.Status == Proved {
 			t.Errorf("seed %d: %v called optimal, optimum %v", seed, got.Imbalance, best)
 		}
-		if any := bestOf(p, false); got.LowerBound > any*(1+1e-9) {
-			t.Errorf("seed %d: bound %v, but %v can be had", seed, got.LowerBound, any)
+		if got.LowerBound > best*(1+1e-9) {
+			t.Errorf("seed %d: bound %v, but %v can be had", seed, got.LowerBound, best)
 		}
 	}
 	t.Logf("%d of %d optimal", optimal, planned)
@@ -329,10 +329,19 @@ func TestWindowsPlannedAsTheirSum(t *testing.T) {
 		t.Error("policy deepseek: not the plan of the sum")
 	}
 	checkWindows(t, parts, r)
+	free, err := Plan(t.Context(), parts, Options{Locality: Free})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if r, err = Plan(t.Context(), parts, Options{Locality: ByGroup}); err != nil {
 		t.Fatal(err)
 	}
 	checkWindows(t, parts, r)
+	for l, x := range r.Locality.FreeImbalance {
+		if x != free.Layers[l].Imbalance || x > r.Layers[l].Imbalance {
+			t.Errorf("layer %d: %v without groups, want %v; with groups %v", l, x, free.Layers[l].Imbalance, r.Layers[l].Imbalance)
+		}
+	}
 	if r, err = Plan(t.Context(), parts, Options{Locality: Free, Dispatch: Split}); err != nil {
 		t.Fatal(err)
 	}

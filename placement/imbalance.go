@@ -1,6 +1,9 @@
 package placement
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // Score is how even one layer of a placement is under given loads. Each
 // expert's load is split evenly over its replicas.
@@ -81,7 +84,7 @@ func Imbalance(gpuLoads, speed []float64) float64 {
 		if total == 0 {
 			return 1
 		}
-		return slices.Max(gpuLoads) * float64(len(gpuLoads)) / total
+		return ratio(slices.Max(gpuLoads), float64(len(gpuLoads)), total)
 	}
 	var total, speeds, most float64
 	for g, x := range gpuLoads {
@@ -94,5 +97,13 @@ func Imbalance(gpuLoads, speed []float64) float64 {
 	if total == 0 {
 		return 1
 	}
-	return most * speeds / total
+	return ratio(most, speeds, total)
+}
+
+// ratio is most * n / total, also where the product is too large for a float64.
+func ratio(most, n, total float64) float64 {
+	if x := most * n; !math.IsInf(x, 0) {
+		return x / total
+	}
+	return most / total * n
 }

@@ -3,7 +3,10 @@ package placement
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 )
 
 // wire is a Placement as JSON: the fields that engines know, and what is
@@ -24,6 +27,9 @@ func (p Placement) MarshalJSON() ([]byte, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
+	if err := p.CheckWidth(); err != nil {
+		return nil, err
+	}
 	return json.Marshal(wire{Version: 1, NumExperts: p.Experts, NumGPUs: p.GPUs, GPUSlots: p.GPUSlots, PhysicalToLogical: p.PhysicalToLogical,
 		LogicalToPhysical: p.LogicalToPhysical(), LogicalCount: p.LogicalCount()})
 }
@@ -31,12 +37,19 @@ func (p Placement) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes. The two maps that follow from
 // physical_to_logical_map may be left out; where logical_to_physical_map is
 // given it must agree, and its order of replicas is kept as ReplicaRank.
-// Unknown fields are an error. On error p is unchanged.
+// Unknown fields, one that stands there twice, and null are errors. On error p
+// is unchanged.
 func (p *Placement) UnmarshalJSON(b []byte) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	var w wire
 	if err := d.Decode(&w); err != nil {
+		return fmt.Errorf("placement: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("placement: more than one JSON value")
+	}
+	if err := checkText(b); err != nil {
 		return err
 	}
 	if w.Version != 1 {
@@ -47,12 +60,12 @@ func (p *Placement) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	if w.LogicalCount != nil {
-		if err := sameCounts(q.LogicalCount(), w.LogicalCount); err != nil {
+		if err := q.CheckLogicalCount(w.LogicalCount); err != nil {
 			return err
 		}
 	}
 	if w.LogicalToPhysical != nil {
-		if err := q.setRanks(w.LogicalToPhysical); err != nil {
+		if err := q.SetLogicalToPhysical(w.LogicalToPhysical); err != nil {
 			return err
 		}
 	}
@@ -60,7 +73,36 @@ func (p *Placement) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func sameCounts(want, got [][]int) error {
+// checkText finds in well-formed JSON what encoding/json lets pass: null, which
+// it reads as 0, and a key that is repeated or written in other case.
+func checkText(b []byte) error {
+	known := []string{"version", "num_experts", "num_gpus", "gpu_slots", "physical_to_logical_map", "logical_to_physical_map", "logical_count"}
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case 'n':
+			return errorf(ErrValue, "placement", -1, -1, "null at byte %d", i)
+		case '"':
+			end := i + 1
+			for ; b[end] != '"'; end++ {
+				if b[end] == '\\' {
+					end++
+				}
+			}
+			k := slices.Index(known, string(b[i+1:end]))
+			if k < 0 {
+				return errorf(ErrValue, "placement", -1, -1, "%.40q stands twice or is not a field", b[i+1:end])
+			}
+			known[k] = "" // no key twice
+			i = end
+		}
+	}
+	return nil
+}
+
+// CheckLogicalCount returns an *Error unless got, as a file may give it beside
+// the map, is LogicalCount. p must be valid.
+func (p *Placement) CheckLogicalCount(got [][]int) error {
+	want := p.LogicalCount()
 	if len(got) != len(want) {
 		return errorf(ErrShape, "logical_count", -1, -1, "%d layers, but the placement has %d", len(got), len(want))
 	}
@@ -77,8 +119,10 @@ func sameCounts(want, got [][]int) error {
 	return nil
 }
 
-// setRanks keeps the order of replicas that log2phy, -1 padded, lists.
-func (p *Placement) setRanks(log2phy [][][]int) error {
+// SetLogicalToPhysical sets ReplicaRank so that LogicalToPhysical lists the
+// replicas in log2phy's order, [layers][experts][any width], padded with -1. It
+// is an *Error, and p unchanged, unless log2phy names p's slots. p must be valid.
+func (p *Placement) SetLogicalToPhysical(log2phy [][][]int) error {
 	const field = "logical_to_physical_map"
 	if len(log2phy) != len(p.PhysicalToLogical) {
 		return errorf(ErrShape, field, -1, -1, "%d layers, but the placement has %d", len(log2phy), len(p.PhysicalToLogical))
@@ -114,7 +158,7 @@ func (p *Placement) setRanks(log2phy [][][]int) error {
 			}
 		}
 		if left != 0 {
-			return errorf(ErrValue, field, l, -1, "%s", fmt.Sprintf("%d slots of physical_to_logical_map are missing", left))
+			return errorf(ErrValue, field, l, -1, "%d slots of physical_to_logical_map are missing", left)
 		}
 		for s, e := range row {
 			if e < 0 {
@@ -123,8 +167,8 @@ func (p *Placement) setRanks(log2phy [][][]int) error {
 		}
 		ranks[l] = rank
 	}
-	if !inOrder {
-		p.ReplicaRank = ranks
+	if p.ReplicaRank = ranks; inOrder {
+		p.ReplicaRank = nil
 	}
 	return nil
 }

@@ -92,10 +92,16 @@ func errLoad(layer, index int, v float64) error {
 	return errorf(ErrValue, "loads", layer, index, "%v is too large to add up", v)
 }
 
-// AddWindow adds the loads of one more window into l, which must have its shape.
+// AddWindow adds the loads of one more window into l, which must have its
+// shape. On error l is unchanged.
 func (l Loads) AddWindow(w Loads) error {
 	if len(w) != len(l) || w.Experts() != l.Experts() {
 		return errorf(ErrShape, "loads", -1, -1, "a window of %dx%d beside one of %dx%d", len(w), w.Experts(), len(l), l.Experts())
+	}
+	for i, row := range w {
+		if len(row) != len(l[i]) {
+			return errorf(ErrShape, "loads", i, -1, "%d experts in a window beside one of %d", len(row), len(l[i]))
+		}
 	}
 	for i, row := range w {
 		for e, v := range row {

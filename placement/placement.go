@@ -70,6 +70,8 @@ func (p *Placement) Validate() error {
 		return errorf(ErrShape, field, 0, -1, "no slots")
 	case slots > MaxSlots:
 		return errorf(ErrShape, field, 0, -1, "%d slots: at most %d are supported", slots, MaxSlots)
+	case int64(slots)*int64(len(p.PhysicalToLogical)) > MaxCells:
+		return errorf(ErrShape, field, -1, -1, "%d layers of %d slots: at most %d slots in all are supported", len(p.PhysicalToLogical), slots, MaxCells)
 	case p.Experts < 1 || p.Experts > MaxExperts:
 		return errorf(ErrValue, "num_experts", -1, -1, "%d: between 1 and %d are supported", p.Experts, MaxExperts)
 	case p.GPUs < 1 || p.GPUs > MaxGPUs:
@@ -169,7 +171,8 @@ func (p *Placement) MaxReplicas() int {
 
 // LogicalToPhysical returns the slots of each expert's replicas,
 // [layers][experts][MaxReplicas], padded with -1. Engines call it
-// logical_to_physical_map.
+// logical_to_physical_map. Where one expert has very many replicas the padding
+// takes far more memory than the placement: see CheckWidth.
 func (p *Placement) LogicalToPhysical() [][][]int {
 	width := p.MaxReplicas()
 	cells := make([]int, len(p.PhysicalToLogical)*p.Experts*width)
@@ -198,6 +201,16 @@ func (p *Placement) LogicalToPhysical() [][][]int {
 		}
 	}
 	return out
+}
+
+// CheckWidth is an *Error where LogicalToPhysical would hold more than 4 times
+// MaxCells numbers, most of them padding. p must be valid.
+func (p *Placement) CheckWidth() error {
+	layers, width := len(p.PhysicalToLogical), p.MaxReplicas()
+	if float64(layers)*float64(p.Experts)*float64(width) > 4*MaxCells {
+		return errorf(ErrShape, "logical_to_physical_map", -1, -1, "%d layers of %d experts, padded to the %d replicas that one of them has: at most %d numbers are supported", layers, p.Experts, width, 4*MaxCells)
+	}
+	return nil
 }
 
 // Duplicates counts the slots that hold an expert which an earlier slot of the

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bufio"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// input is what a command reads: a file, a folder (path alone), or standard input.
+type input struct {
+	path string // "" = standard input
+	r    *bufio.Reader
+	file *os.File
+}
+
+// maxInput bounds what is read of one input, unpacked.
+const maxInput = 1 << 30
+
+var errEmpty = errors.New("the input is empty")
+
+// open opens the argument, "-" or nothing for standard input, and unpacks gzip.
+// It returns nil where no input is given at all: no argument, and standard
+// input is neither a pipe nor a file.
+func (c *console) open(args []string) (*input, error) {
+	in := &input{}
+	var raw io.Reader = c.stdin
+	switch {
+	case len(args) > 0 && args[0] != "-":
+		f, err := os.Open(args[0])
+		if err != nil {
+			return nil, err
+		}
+		in.path, in.file, raw = args[0], f, f
+		info, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if info.IsDir() {
+			return in, nil
+		}
+	case len(args) == 0 && !piped(c.stdin):
+		return nil, nil
+	}
+	r, err := unpacked(raw)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", in.name(), err), in.close())
+	}
+	in.r = r
+	return in, nil
+}
+
+func (in *input) name() string {
+	if in.path == "" {
+		return "standard input"
+	}
+	return in.path
+}
+
+func (in *input) close() error {
+	if in.file == nil {
+		return nil
+	}
+	return in.file.Close()
+}
+
+// piped reports whether standard input holds something: a pipe, a socket or a
+// file, but neither a terminal nor /dev/null.
+func piped(stdin io.Reader) bool {
+	f, ok := stdin.(*os.File)
+	if !ok {
+		return stdin != nil
+	}
+	info, err := f.Stat()
+	return err == nil && (info.Mode().IsRegular() || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0)
+}
+
+// unpacked returns a reader of r, through gzip where r starts like it, that
+// ends with an error beyond maxInput.
+func unpacked(r io.Reader) (*bufio.Reader, error) {
+	b := bufio.NewReaderSize(r, 1<<16)
+	if head, _ := b.Peek(2); string(head) == "\x1f\x8b" {
+		z, err := gzip.NewReader(b)
+		if err != nil {
+			return nil, err
+		}
+		b = bufio.NewReaderSize(&bounded{z, maxInput}, 1<<16)
+	} else {
+		b = bufio.NewReaderSize(&bounded{b, maxInput}, 1<<16)
+	}
+	if head, _ := b.Peek(3); string(head) == "\xef\xbb\xbf" {
+		b.Discard(3) // a byte order mark
+	}
+	return b, nil
+}
+
+// bounded is io.LimitReader with an error at its end.
+type bounded struct {
+	r    io.Reader
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, fmt.Errorf("more than %d MiB are not read", maxInput>>20)
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// firstField returns the name of the first field where the input starts with a
+// JSON object, and the first byte that is not white space (0 = none).
+func (in *input) firstField() (first byte, name string) {
+	head, _ := in.r.Peek(1 << 12)
+	text := strings.TrimLeft(string(head), " \t\r\n")
+	if text == "" {
+		return 0, ""
+	}
+	if text[0] != '{' {
+		return text[0], ""
+	}
+	name = strings.TrimLeft(text[1:], " \t\r\n")
+	if !strings.HasPrefix(name, `"`) {
+		return '{', ""
+	}
+	name, _, _ = strings.Cut(name[1:], `"`)
+	return '{', name
+}

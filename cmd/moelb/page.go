@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"math"
+
+	"github.com/moelb/moelb/placement"
+)
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageText))
+
+// pageData is what the page draws. It stands in the page as JSON.
+type pageData struct {
+	Title     string   `json:"-"`
+	Headline  string   `json:"-"`
+	Cards     []card   `json:"-"`
+	Remarks   []string `json:"-"`
+	Version   string   `json:"-"`
+	HasBefore bool     `json:"-"`
+
+	BeforeName   string    `json:"beforeName"`
+	GPUs         int       `json:"gpus"`
+	GPUsPerNode  int       `json:"gpusPerNode"`
+	GPUsPerCell  int       `json:"gpusPerCell"`
+	Before       [][]int   `json:"before"` // thousandths of the mean, [layers][cells]; null = unknown
+	After        [][]int   `json:"after"`
+	WasImbalance []float64 `json:"wasImbalance"`
+	Imbalance    []float64 `json:"imbalance"`
+	Bound        []float64 `json:"bound"`
+	Free         []float64 `json:"free"` // without locality; null = no locality
+	Hottest      []hot     `json:"hottest"`
+	Slots        [][]int   `json:"slots"` // null = too many
+	FirstSlot    []int     `json:"firstSlot"`
+}
+
+// card is one figure at the top of the page.
+type card struct{ Label, Value, Note string }
+
+const (
+	pageCells = 80_000 // of one heat map
+	pageWidth = 512    // its widest row
+	pageSlots = 60_000
+	pageHot   = 16
+)
+
+// page is the plan as one page that needs nothing else: heat maps of the GPUs'
+// loads before and after, the imbalance of each layer beside its bound, and the
+// hottest experts with their replicas.
+func (s *solution) page() ([]byte, error) {
+	plan := &s.result.Placement
+	layers := len(plan.PhysicalToLogical)
+	d := &pageData{
+		Title: "Expert placement: " + s.source, Headline: s.headline(), Version: version(), Remarks: s.remarks(),
+		BeforeName: s.beforeName(), GPUs: plan.GPUs, GPUsPerNode: plan.GPUs / s.topology.NodeCount(),
+		Imbalance: rounded(s.each(imbalanceOf)), Bound: rounded(s.each(boundOf)), Hottest: s.hottest(pageHot),
+	}
+	width := max(1, min(plan.GPUs, pageWidth, pageCells/layers))
+	d.GPUsPerCell = (plan.GPUs + width - 1) / width
+	after, err := s.scores(plan)
+	if err != nil {
+		return nil, err
+	}
+	d.After = s.heat(after, d.GPUsPerCell)
+	var was []float64
+	if s.before != nil {
+		before, err := s.scores(s.before)
+		if err != nil {
+			return nil, err
+		}
+		d.Before, d.HasBefore = s.heat(before, d.GPUsPerCell), true
+		for _, x := range before {
+			was = append(was, x.Imbalance)
+		}
+		d.WasImbalance = rounded(was)
+	}
+	if d.GPUsPerCell == 1 && layers*plan.Slots() <= pageSlots {
+		d.Slots, d.FirstSlot = plan.PhysicalToLogical, plan.FirstSlots()
+	}
+	if k := s.result.Locality; k != nil {
+		d.Free = rounded(k.FreeImbalance)
+	}
+	d.Cards = s.cards(was)
+	var b bytes.Buffer
+	err = pageTemplate.Execute(&b, d)
+	return b.Bytes(), err
+}
+
+// cards are the figures to be read first.
+func (s *solution) cards(was []float64) []card {
+	mean, most := meanMax(s.each(imbalanceOf), s.loads, 1)
+	low, lowMost := meanMax(s.each(boundOf), s.loads, 1)
+	var out []card
+	add := func(label, value, format string, args ...any) {
+		out = append(out, card{label, value, fmt.Sprintf(format, args...)})
+	}
+	if was != nil {
+		x, y := meanMax(was, s.loads, 1)
+		add("Imbalance before", fmt.Sprintf("%.3f", x), "%s placement, worst layer %.3f", s.beforeName(), y)
+	}
+	add("Imbalance after", fmt.Sprintf("%.4f", mean), "worst layer %.4f", most)
+	add("Proved lower bound", fmt.Sprintf("%.4f", low), "worst layer %.4f; no placement is below", lowMost)
+	if was != nil {
+		x, _ := meanMax(was, s.loads, 1)
+		add("Expert time saved", fmt.Sprintf("%.0f%%", 100*max(0, 1-mean/x)), "of the most loaded GPU's, mean of the layers")
+	}
+	if k := s.result.Locality; k != nil {
+		free, _ := meanMax(k.FreeImbalance, s.loads, 1)
+		share, _ := meanMax(k.OffNodeShare, s.loads, 0)
+		add("Price of locality", fmt.Sprintf("%.1f%%", 100*(mean/free-1)), "imbalance %.4f with groups not kept on nodes; %.1f%% of load off its node", free, 100*share)
+	}
+	if s.previous != nil {
+		moves := total(s.moves)
+		note := fmt.Sprintf("%.1f a layer", float64(moves)/float64(len(s.moves)))
+		if n, known := s.movedBytes(moves); known && s.model != nil {
+			note += ", " + size(n)
+		}
+		add("Moves", fmt.Sprint(moves), "%s", note)
+	}
+	add("Planning time", duration(s.seconds), "policy %v", s.options.Policy)
+	return out
+}
+
+// heat is each GPU's load/speed in thousandths of the layer's mean, the largest
+// of every perCell GPUs; -1 = out of service.
+func (s *solution) heat(scores []placement.Score, perCell int) [][]int {
+	out := make([][]int, len(scores))
+	speeds := 0.0
+	for g := range s.topology.GPUs {
+		speeds += s.topology.SpeedOf(g)
+	}
+	for l, score := range scores {
+		total := 0.0
+		for _, x := range score.GPULoads {
+			total += x
+		}
+		row := make([]int, (len(score.GPULoads)+perCell-1)/perCell)
+		for i := range row {
+			row[i] = -1
+		}
+		for g, x := range score.GPULoads {
+			if v := s.topology.SpeedOf(g); v > 0 {
+				level := 0
+				if total > 0 {
+					level = int(math.Round(1000 * x / v * speeds / total))
+				}
+				row[g/perCell] = max(row[g/perCell], level)
+			}
+		}
+		out[l] = row
+	}
+	return out
+}
+
+// rounded keeps what a page can show.
+func rounded(x []float64) []float64 {
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = math.Round(1e5*v) / 1e5
+	}
+	return out
+}

@@ -1,0 +1,389 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats"
+)
+
+// planFlags are moelb plan's flags as given.
+type planFlags struct {
+	shape
+	policy, locality, dispatch string
+	offNode                    int
+	speed                      string
+	previous                   string
+	target                     float64
+	maxMoves                   int
+	tolerance                  float64
+	workers                    int
+	timeout                    time.Duration
+	example                    bool
+	anyReplicas                bool // the caller sets its own numbers of replicas
+
+	model           string
+	format          string
+	firstLayer      int
+	out, html       string
+	asJSON, asTable bool
+	chosen          formats.Format
+	windows         int
+}
+
+// shape are the flags that complete statistics to a problem; size has them too.
+type shape struct{ gpus, nodes, replicas, groups int }
+
+func planCommand(c *console) *cobra.Command {
+	f := &planFlags{}
+	cmd := &cobra.Command{
+		Use:   "plan [FILE | -]",
+		Short: "Plan the placement of experts",
+		Long: `Plan which expert gets how many replicas and on which GPU each sits, so that the
+load of the most loaded GPU is least.
+
+FILE is a problem in JSON (version, loads, num_replicas, num_gpus and options),
+or an engine's statistics with --gpus and --replicas: SGLang, TensorRT-LLM,
+vllm-ascend, ADRS, plain JSON, CSV, NumPy; gzip is unpacked. "-" is standard
+input. Flags override the problem's fields. Without any input, an example is
+planned: DeepSeek-V3 on 4 nodes of 8 H800 GPUs with generated loads.
+
+On a terminal the plan is summed up in a table; elsewhere it is written as JSON.
+An interrupt, or --timeout, ends the search with the best plan so far.`,
+		Example: `  moelb plan
+  moelb plan problem.json > plan.json
+  moelb plan stats.json --gpus 32 --nodes 4 --replicas 288 --groups 8 --out plan.json --html plan.html
+  moelb plan stats.json --gpus 32 --replicas 288 --format sglang --out expert_location.json`,
+		Args: atMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, c, args) },
+	}
+	l := cmd.Flags()
+	l.SortFlags = false
+	f.shape.add(cmd)
+	l.IntVar(&f.replicas, "replicas", 0, "slots a layer, over all GPUs")
+	l.StringVar(&f.policy, "policy", "optimal", "optimal, or deepseek: the published algorithm, array for array")
+	l.StringVar(&f.locality, "locality", "auto", "auto, groups (each group of experts on one node), or none")
+	l.IntVar(&f.offNode, "off-node-replicas", 0, "replicas a layer that may live outside their group's node")
+	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, or split per batch")
+	l.StringVar(&f.speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
+	l.StringVar(&f.previous, "previous", "", "the placement in force, a file in any known format")
+	l.Float64Var(&f.target, "target", 0, "with --previous: the imbalance at which a layer is left as it is")
+	l.IntVar(&f.maxMoves, "max-moves", 0, "with --previous: the most moves in all")
+	l.IntVar(&f.windows, "windows", 0, "plan on the last N windows of the loads; 0 = on all")
+	l.Float64Var(&f.tolerance, "tolerance", 0, "end a layer's search this near its bound, as a fraction; 0 = 0.0002, negative = never")
+	l.IntVar(&f.workers, "workers", 0, "threads; 0 = all cores. The plan does not depend on it")
+	l.DurationVar(&f.timeout, "timeout", 0, "end the search after this time with the best plan so far, e.g. 500ms")
+	l.BoolVar(&f.example, "example", false, "plan the built-in example and read nothing")
+	l.StringVar(&f.model, "model", "auto", "whose experts are moved, for their size: auto (by shape), none, "+modelNames())
+	l.StringVar(&f.out, "out", "", "write the plan to this file, in one stroke")
+	l.StringVar(&f.format, "format", "", "write an engine's own file: "+formatNames())
+	l.IntVar(&f.firstLayer, "first-layer", 0, "number of the first layer, where a format numbers layers absolutely (DeepSeek-V3: 3)")
+	l.StringVar(&f.html, "html", "", "write a page with pictures to this file")
+	l.BoolVar(&f.asJSON, "json", false, "print the plan even on a terminal")
+	l.BoolVar(&f.asTable, "table", false, "print the table even where there is no terminal")
+	return cmd
+}
+
+func (f *shape) add(cmd *cobra.Command) {
+	l := cmd.Flags()
+	l.IntVar(&f.gpus, "gpus", 0, "GPUs in all")
+	l.IntVar(&f.nodes, "nodes", 1, "nodes that share the GPUs evenly")
+	l.IntVar(&f.groups, "groups", 1, "groups of experts that are routed together")
+}
+
+func modelNames() string {
+	var names []string
+	for _, m := range placement.Models() {
+		names = append(names, m.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func formatNames() string {
+	var names []string
+	for _, f := range formats.Formats() {
+		names = append(names, string(f))
+	}
+	return strings.Join(names, ", ")
+}
+
+// run is the command: read, plan, render everything, then write.
+func (f *planFlags) run(cmd *cobra.Command, c *console, args []string) error {
+	if err := f.check(args); err != nil {
+		return err
+	}
+	p, err := f.read(cmd, c, args)
+	if err != nil {
+		return err
+	}
+	ctx, release := searching(cmd.Context(), f.timeout)
+	defer release()
+	s, err := solve(ctx, p, f.model)
+	if err != nil {
+		return err
+	}
+	return f.write(cmd.OutOrStdout(), c, s)
+}
+
+// check refuses what can be seen to be wrong without any input.
+func (f *planFlags) check(args []string) (err error) {
+	if f.format != "" {
+		if f.chosen, err = formats.ParseFormat(f.format); err != nil {
+			return usageError{err}
+		}
+	}
+	if _, err := findModel(f.model, 0, 0); err != nil {
+		return err
+	}
+	for _, x := range []struct {
+		flag, value string
+		names       []string
+	}{{"policy", f.policy, policies}, {"locality", f.locality, localities}, {"dispatch", f.dispatch, dispatches}} {
+		if _, err := choice("--"+x.flag, x.value, x.names); err != nil {
+			return usageError{err}
+		}
+	}
+	switch {
+	case f.example && len(args) > 0:
+		return usagef("--example reads nothing: %q is one input too many", args[0])
+	case f.asJSON && f.asTable:
+		return usagef("--json and --table exclude each other")
+	case f.asJSON && f.format != "" && f.out == "":
+		return usagef("--json and --format both want standard output: give --out")
+	case f.timeout < 0:
+		return usagef("--timeout %v is negative", f.timeout)
+	case f.windows < 0:
+		return usagef("--windows %d is negative", f.windows)
+	case f.workers < 0:
+		return usagef("--workers %d is negative", f.workers)
+	case math.IsNaN(f.tolerance):
+		return usagef("--tolerance %v is not a number", f.tolerance)
+	}
+	return nil
+}
+
+// The names that tell a problem from an engine's statistics by its first field.
+var (
+	problemFields = []string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves"}
+	statsFields   = []string{"logical_count", "rank", "average_utilization_rate_over_window", "physical_to_logical_map", // SGLang
+		"load_history",                                                                                                       // ADRS
+		"tokens_per_expert_stats_list", "ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list", // FastDeploy
+		"counts", "step", "domain", "token_start", "tokens", "timestamp", "window"} // JSON Lines
+)
+
+// read reads the input, whatever it is, and lets the flags override it.
+func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*problem, error) {
+	var in *input
+	if !f.example {
+		var err error
+		if in, err = c.open(args); err != nil {
+			return nil, err
+		}
+	}
+	var given fields
+	source := ""
+	switch {
+	case in == nil:
+		given = exampleFields()
+		source = "generated loads of DeepSeek-V3"
+	default:
+		var err error
+		if given, source, err = in.fields(cmd.Flags().Changed("gpus")); err != nil {
+			in.close()
+			return nil, err
+		}
+		if err := in.close(); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.override(cmd, &given, in); err != nil {
+		return nil, err
+	}
+	if f.anyReplicas && given.replicas == 0 && given.loads != nil {
+		given.replicas = given.loads[0].Experts()
+	}
+	p, err := given.build()
+	if err != nil {
+		return nil, err
+	}
+	if n := f.windows; n > 0 && n < len(p.windows) {
+		p.windows = p.windows[len(p.windows)-n:]
+	}
+	p.source = source
+	p.options.Tolerance, p.options.Workers = f.tolerance, f.workers
+	return p, nil
+}
+
+// fields reads a problem, or the loads of an engine's statistics. An object
+// that starts with a field of neither is taken for statistics if those are
+// expected, and for a problem with a wrong field elsewhere.
+func (in *input) fields(statsExpected bool) (f fields, source string, err error) {
+	if in.r != nil {
+		first, name := in.firstField()
+		switch {
+		case first == 0:
+			return f, "", fmt.Errorf("%s: %w", in.name(), errEmpty)
+		case first == '{' && !slices.Contains(statsFields, name) && (!statsExpected || slices.Contains(problemFields, name)):
+			f, err = readProblem(newScanner(in.r))
+			return f, in.name(), err
+		}
+	}
+	stats, err := in.stats()
+	if err != nil {
+		return f, "", err
+	}
+	return fields{loads: stats.Windows, maxMoves: -1}, fmt.Sprintf("%s (%s)", in.name(), stats.Format), nil
+}
+
+// stats reads an engine's statistics.
+func (in *input) stats() (s formats.Stats, err error) {
+	if in.r == nil {
+		return formats.ReadStats(in.path)
+	}
+	if s, err = formats.DecodeStats(in.r); err != nil {
+		err = fmt.Errorf("%s: %w", in.name(), err)
+	}
+	return s, err
+}
+
+// exampleFields is the built-in example: the published prefill unit.
+func exampleFields() fields {
+	m, t := placement.DeepSeekV3(), placement.PrefillUnit()
+	return fields{version: 1, loads: []placement.Loads{workload.Experts(m, 1)}, replicas: m.Experts + 32, groups: m.Groups, nodes: t.Nodes, gpus: t.GPUs, maxMoves: -1}
+}
+
+// override lets the flags that were given stand in for the problem's fields.
+func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error {
+	set := cmd.Flags().Changed
+	for _, x := range []struct {
+		flag string
+		from int
+		to   *int
+		min  int
+		most int
+	}{
+		{"gpus", f.gpus, &given.gpus, 1, placement.MaxGPUs}, {"nodes", f.nodes, &given.nodes, 1, placement.MaxGPUs},
+		{"replicas", f.replicas, &given.replicas, 1, placement.MaxSlots}, {"groups", f.groups, &given.groups, 1, placement.MaxExperts},
+		{"off-node-replicas", f.offNode, &given.offNode, 0, placement.MaxSlots}, {"max-moves", f.maxMoves, &given.maxMoves, 0, math.MaxInt32},
+	} {
+		if !set(x.flag) {
+			continue
+		}
+		if x.from < x.min || x.from > x.most {
+			return usagef("--%s %d: between %d and %d are possible", x.flag, x.from, x.min, x.most)
+		}
+		*x.to = x.from
+	}
+	for _, x := range []struct {
+		flag, from string
+		to         *string
+	}{{"policy", f.policy, &given.policy}, {"locality", f.locality, &given.locality}, {"dispatch", f.dispatch, &given.dispatch}} {
+		if set(x.flag) {
+			*x.to = x.from
+		}
+	}
+	given.hasMax = given.hasMax || set("max-moves")
+	if set("target") {
+		given.hasTarget, given.target = true, f.target
+	}
+	if f.speed != "" {
+		given.speed = nil
+		for i, text := range strings.Split(f.speed, ",") {
+			v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			if err != nil {
+				return usagef("--gpu-speed: entry %d, %q, is not a number", i, text)
+			}
+			given.speed = append(given.speed, v)
+		}
+	}
+	if given.version == 0 { // statistics, which say nothing about the unit
+		for _, x := range []struct {
+			field, flag string
+			missing     bool
+		}{{"num_gpus", "gpus", given.gpus == 0}, {"num_replicas", "replicas", given.replicas == 0 && !f.anyReplicas}} {
+			if x.missing {
+				return bad(placement.ErrShape, x.field, -1, -1, "missing: %s holds statistics, so --%s is needed", in.name(), x.flag)
+			}
+		}
+	}
+	if f.previous != "" {
+		b, err := formats.ReadPlacement(f.previous, given.gpus)
+		if err != nil {
+			return fmt.Errorf("previous: %w", err)
+		}
+		given.hasPrevious, given.previousPlacement = true, &b
+	}
+	return nil
+}
+
+// write renders all that is asked for, then writes it: the plan to --out or to
+// standard output, the page, and the table for people.
+func (f *planFlags) write(stdout io.Writer, c *console, s *solution) (err error) {
+	var toFile, toStdout, page, table []byte
+	screen := terminal(c.stdout)
+	if f.out != "" {
+		if toFile, err = f.encode(s); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.asJSON || f.out == "" && f.format == "" && !screen && !f.asTable:
+		toStdout, err = s.json()
+	case f.format != "" && f.out == "":
+		toStdout, err = f.encode(s)
+	}
+	if err == nil && f.html != "" {
+		page, err = s.page()
+	}
+	if err == nil && (f.asTable || screen && !f.asJSON) {
+		table, err = s.table()
+	}
+	if err != nil {
+		return err
+	}
+	for _, x := range []struct {
+		what, path string
+		content    []byte
+	}{{"plan", f.out, toFile}, {"page", f.html, page}} {
+		if x.path == "" {
+			continue
+		}
+		if err := writeFile(x.path, x.content); err != nil {
+			return err
+		}
+		if table != nil {
+			table = fmt.Appendf(table, "%s written to %s\n", x.what, x.path)
+		}
+	}
+	if toStdout == nil {
+		_, err = stdout.Write(table)
+		return err
+	}
+	if _, err := stdout.Write(toStdout); err != nil {
+		return err
+	}
+	_, err = c.stderr.Write(table)
+	return err
+}
+
+// encode writes the plan as the contract's JSON or an engine's own file.
+func (f *planFlags) encode(s *solution) ([]byte, error) {
+	if f.format == "" {
+		return s.json()
+	}
+	var b bytes.Buffer
+	if err := formats.EncodePlacement(&b, f.chosen, &s.result.Placement, formats.EncodeOptions{FirstLayer: f.firstLayer}); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/placement"
+)
+
+// problem is what moelb plan is asked: eplb's problem and options, and what
+// the command itself looks after.
+type problem struct {
+	source   string            // what the loads are, for people
+	windows  []placement.Loads // oldest first; at least one
+	replicas int
+	groups   int
+	topology placement.Topology
+	options  eplb.Options
+	previous *placement.Placement // nil = none
+	target   float64              // 0 = none
+	maxMoves int                  // -1 = any number
+}
+
+// fields are the members of the JSON problem that a flag may override.
+type fields struct {
+	loads                          []placement.Loads
+	replicas, groups, nodes, gpus  int
+	version, offNode, maxMoves     int
+	policy, locality, dispatch     string
+	speed                          []float64
+	previous                       [][]float64
+	previousPlacement              *placement.Placement
+	target                         float64
+	hasPrevious, hasTarget, hasMax bool
+}
+
+// names of a field's values on the wire, in the order of eplb's constants.
+var (
+	policies   = []string{"optimal", "deepseek"}
+	localities = []string{"auto", "groups", "none"}
+	dispatches = []string{"even", "split"}
+)
+
+// readProblem reads the JSON problem of the contract.
+func readProblem(s *scanner) (fields, error) {
+	f := fields{maxMoves: -1}
+	if end, err := s.ended(); end && err == nil {
+		return f, errEmpty
+	}
+	const field = "problem"
+	err := s.object(field, func(key string) (err error) {
+		switch key {
+		case "version":
+			f.version, err = readVersion(s)
+		case "loads":
+			f.loads, err = s.windows(key)
+		case "num_replicas":
+			f.replicas, err = s.integer(key, 1, placement.MaxSlots)
+		case "num_groups":
+			f.groups, err = s.integer(key, 1, placement.MaxExperts)
+		case "num_nodes":
+			f.nodes, err = s.integer(key, 1, placement.MaxGPUs)
+		case "num_gpus":
+			f.gpus, err = s.integer(key, 1, placement.MaxGPUs)
+		case "off_node_replicas":
+			f.offNode, err = s.integer(key, 0, placement.MaxSlots)
+		case "policy":
+			f.policy, err = s.string(key)
+		case "locality":
+			f.locality, err = s.string(key)
+		case "dispatch":
+			f.dispatch, err = s.string(key)
+		case "gpu_speed":
+			f.speed, err = s.vector(&speedKind, key)
+		case "previous":
+			f.hasPrevious = true
+			f.previous, err = readPrevious(s)
+		case "target":
+			f.hasTarget = true
+			f.target, err = s.number("a number ≥ 1", key, -1, -1)
+		case "max_moves":
+			f.hasMax = true
+			f.maxMoves, err = s.integer(key, 0, math.MaxInt32)
+		default:
+			return bad(placement.ErrValue, key, -1, -1, "unknown field")
+		}
+		return err
+	})
+	if err == nil {
+		err = s.finish(field)
+	}
+	if err == nil && f.version == 0 {
+		err = bad(placement.ErrShape, "version", -1, -1, "missing: this is version 1")
+	}
+	return f, err
+}
+
+func readVersion(s *scanner) (int, error) {
+	v, err := s.number("an integer", "version", -1, -1)
+	if err == nil && v != 1 {
+		err = bad(placement.ErrValue, "version", -1, -1, "%s: this is version 1", plain(v))
+	}
+	return int(v), err
+}
+
+func readPrevious(s *scanner) (rows [][]float64, err error) {
+	const field = "previous"
+	err = s.object(field, func(key string) (err error) {
+		if key != "physical_to_logical_map" {
+			return bad(placement.ErrValue, field, -1, -1, "%q is an unknown field", key)
+		}
+		rows, err = s.table(&slotKind, "previous.physical_to_logical_map")
+		return err
+	})
+	if err == nil && rows == nil {
+		err = bad(placement.ErrShape, field, -1, -1, "physical_to_logical_map is missing")
+	}
+	return rows, err
+}
+
+// choice finds a name among those of a field.
+func choice(field, name string, names []string) (int, error) {
+	for i, n := range names {
+		if n == name || name == "" && i == 0 {
+			return i, nil
+		}
+	}
+	return 0, bad(placement.ErrValue, field, -1, -1, "%q is unknown: one of %q is needed", name, names)
+}
+
+// build checks what the fields say together, and what eplb leaves to its caller.
+func (f *fields) build() (*problem, error) {
+	for _, m := range []struct {
+		field   string
+		missing bool
+	}{{"loads", f.loads == nil}, {"num_replicas", f.replicas == 0}, {"num_gpus", f.gpus == 0}} {
+		if m.missing {
+			return nil, bad(placement.ErrShape, m.field, -1, -1, "missing")
+		}
+	}
+	p := &problem{windows: f.loads, replicas: f.replicas, groups: max(f.groups, 1), maxMoves: f.maxMoves, target: f.target}
+	p.topology = placement.Topology{GPUs: f.gpus, Nodes: max(f.nodes, 1), Speed: f.speed}
+	p.options.OffNodeReplicas = f.offNode
+	policy, err := choice("policy", f.policy, policies)
+	if err != nil {
+		return nil, err
+	}
+	locality, err := choice("locality", f.locality, localities)
+	if err != nil {
+		return nil, err
+	}
+	dispatch, err := choice("dispatch", f.dispatch, dispatches)
+	if err != nil {
+		return nil, err
+	}
+	p.options.Policy, p.options.Locality, p.options.Dispatch = eplb.Policy(policy), eplb.Locality(locality), eplb.Dispatch(dispatch)
+	for w, l := range p.windows {
+		if err := l.Validate(); err != nil {
+			if len(p.windows) > 1 {
+				return nil, fmt.Errorf("window %d: %w", w, err)
+			}
+			return nil, err
+		}
+	}
+	if err := p.topology.Validate(); err != nil {
+		return nil, err
+	}
+	if err := p.checkPolicy(); err != nil {
+		return nil, err
+	}
+	if err := p.checkPrevious(f); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// checkPolicy refuses fields that the chosen policy or locality would ignore.
+func (p *problem) checkPolicy() error {
+	o := &p.options
+	if o.Policy == eplb.DeepSeek {
+		switch {
+		case o.Locality != eplb.Auto:
+			return bad(placement.ErrValue, "locality", -1, -1, "%q: policy deepseek has a rule of its own: use policy optimal", o.Locality)
+		case o.OffNodeReplicas > 0:
+			return bad(placement.ErrValue, "off_node_replicas", -1, -1, "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas)
+		}
+		return nil
+	}
+	experts := p.windows[0].Experts()
+	if o.OffNodeReplicas > 0 && (o.Locality == eplb.Free || o.Locality == eplb.Auto && (experts%p.groups != 0 || p.groups%p.topology.Nodes != 0)) {
+		return bad(placement.ErrValue, "off_node_replicas", -1, -1, "%d: no groups are kept on nodes here (%d experts, %d groups, %d nodes, locality %v)", o.OffNodeReplicas, experts, p.groups, p.topology.Nodes, o.Locality)
+	}
+	return nil
+}
+
+// checkPrevious demands a placement of the same shape that holds every expert.
+func (p *problem) checkPrevious(f *fields) error {
+	if !f.hasPrevious {
+		switch {
+		case f.hasTarget:
+			return bad(placement.ErrShape, "target", -1, -1, "%v: only with previous", f.target)
+		case f.hasMax:
+			return bad(placement.ErrShape, "max_moves", -1, -1, "%d: only with previous", f.maxMoves)
+		}
+		return nil
+	}
+	if p.options.Policy == eplb.DeepSeek {
+		return bad(placement.ErrValue, "previous", -1, -1, "policy deepseek plans anew: use policy optimal")
+	}
+	if f.hasTarget && !(f.target >= 1) {
+		return bad(placement.ErrValue, "target", -1, -1, "%v: an imbalance is at least 1", f.target)
+	}
+	layers, experts := len(p.windows[0]), p.windows[0].Experts()
+	previous := f.previousPlacement
+	if previous == nil {
+		previous = &placement.Placement{Experts: experts, GPUs: f.gpus, PhysicalToLogical: ints[int](f.previous)}
+		if f.replicas%f.gpus != 0 {
+			previous.GPUSlots = placement.EvenSlots(f.replicas, f.gpus)
+		}
+	}
+	const field = "previous.physical_to_logical_map"
+	switch {
+	case len(previous.PhysicalToLogical) != layers:
+		return bad(placement.ErrShape, field, -1, -1, "%d layers, but loads has %d", len(previous.PhysicalToLogical), layers)
+	case previous.Slots() != f.replicas:
+		return bad(placement.ErrShape, field, 0, -1, "%d slots, but num_replicas is %d", previous.Slots(), f.replicas)
+	case previous.GPUs != f.gpus:
+		return bad(placement.ErrShape, "previous", -1, -1, "%d GPUs, but num_gpus is %d", previous.GPUs, f.gpus)
+	case previous.Experts != experts:
+		return bad(placement.ErrShape, "previous", -1, -1, "%d experts, but loads has %d", previous.Experts, experts)
+	}
+	if err := previous.Validate(); err != nil {
+		return fmt.Errorf("previous.%w", err)
+	}
+	p.previous = previous
+	return nil
+}
+
+// sum is the loads of all windows together.
+func (p *problem) sum() (placement.Loads, error) {
+	if len(p.windows) == 1 {
+		return p.windows[0], nil
+	}
+	l := placement.NewLoads(len(p.windows[0]), p.windows[0].Experts())
+	for _, w := range p.windows {
+		if err := l.AddWindow(w); err != nil {
+			return nil, err
+		}
+	}
+	return l, l.Validate()
+}

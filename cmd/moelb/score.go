@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats"
+)
+
+func scoreCommand(c *console) *cobra.Command {
+	var at, loads string
+	var gpus int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "score --placement FILE --loads FILE",
+		Short: "Score a placement under given loads",
+		Long: `Score each layer of a placement under given loads: imbalance (max/mean GPU load,
+each expert's load split evenly over its replicas), balancedness (mean/max), and
+a lower bound that no placement on as many slots can be below.
+
+The placement may be in any known format: moelb's own, SGLang, vllm-ascend,
+TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
+		Example: `  moelb score --placement plan.json --loads stats.json
+  moelb score --placement expert_location.json --gpus 32 --loads stats.json --json`,
+		Args: atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case at == "" || loads == "":
+				return usagef("--placement and --loads are needed")
+			case cmd.Flags().Changed("gpus") && (gpus < 1 || gpus > placement.MaxGPUs):
+				return usagef("--gpus %d: between 1 and %d are possible", gpus, placement.MaxGPUs)
+			}
+			p, err := formats.ReadPlacement(at, gpus)
+			if err != nil {
+				return fmt.Errorf("placement: %w", err)
+			}
+			l, err := c.loads(loads)
+			if err != nil {
+				return err
+			}
+			s, err := score(cmd.Context(), &p, l)
+			if err != nil {
+				return err
+			}
+			b := s.table()
+			if asJSON {
+				b = s.json()
+			}
+			_, err = cmd.OutOrStdout().Write(b)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&at, "placement", "", "the placement's file")
+	cmd.Flags().StringVar(&loads, "loads", "", "the loads' file: statistics or a problem")
+	cmd.Flags().IntVar(&gpus, "gpus", 0, "GPUs, where the placement's format does not say")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of a table")
+	return cmd
+}
+
+// loads reads the sum of the loads in a file of statistics or a problem.
+func (c *console) loads(path string) (placement.Loads, error) {
+	in, err := c.open([]string{path})
+	if err != nil {
+		return nil, err
+	}
+	defer in.close()
+	f, _, err := in.fields(true)
+	if err != nil {
+		return nil, err
+	}
+	if f.loads == nil {
+		return nil, bad(placement.ErrShape, "loads", -1, -1, "missing")
+	}
+	p := problem{windows: f.loads}
+	return p.sum()
+}
+
+// scored is a placement under loads.
+type scored struct {
+	at     *placement.Placement
+	loads  placement.Loads
+	layers []placement.Score
+	bound  []float64
+}
+
+// score measures a placement. Its bound is that of eplb's plan for as many
+// slots, any expert anywhere; where GPUs differ in slots by more than one, for
+// as many on every GPU as the largest has.
+func score(ctx context.Context, p *placement.Placement, loads placement.Loads) (*scored, error) {
+	s := &scored{at: p, loads: loads}
+	var err error
+	if s.layers, err = p.ScoreLayers(loads, placement.Topology{}); err != nil {
+		return nil, err
+	}
+	slots := p.Slots()
+	if p.GPUSlots != nil {
+		most, least := 0, slots
+		for _, n := range p.GPUSlots {
+			most, least = max(most, n), min(least, n)
+		}
+		if most-least > 1 {
+			slots = most * p.GPUs
+		}
+	}
+	r, err := eplb.Plan(ctx, eplb.Problem{Loads: loads, Replicas: slots, Topology: placement.Topology{GPUs: p.GPUs}}, eplb.Options{Locality: eplb.Free})
+	if err != nil {
+		return nil, err
+	}
+	s.bound = make([]float64, len(r.Layers))
+	for l, x := range r.Layers {
+		s.bound[l] = min(x.LowerBound, s.layers[l].Imbalance)
+	}
+	return s, nil
+}
+
+// figures are the imbalance and the balancedness of each layer.
+func (s *scored) figures() (imbalance, balancedness []float64) {
+	imbalance, balancedness = make([]float64, len(s.layers)), make([]float64, len(s.layers))
+	for l, x := range s.layers {
+		imbalance[l], balancedness[l] = x.Imbalance, x.Balancedness
+	}
+	return imbalance, balancedness
+}
+
+func (s *scored) table() []byte {
+	imbalance, balancedness := s.figures()
+	b := &bytes.Buffer{}
+	g := grid{numbers: true}
+	g.add("layer", "imbalance", "balancedness", "lower bound")
+	row := func(name string, i, bal, low float64) {
+		g.add(name, fmt.Sprintf("%.4f", i), fmt.Sprintf("%.4f", bal), fmt.Sprintf("%.4f", low))
+	}
+	for l := range s.layers {
+		if !loaded(s.loads[l]) {
+			g.add(fmt.Sprint(l), "no load", "", "")
+			continue
+		}
+		row(fmt.Sprint(l), imbalance[l], balancedness[l], s.bound[l])
+	}
+	mean, most := meanMax(imbalance, s.loads, 1)
+	bal, _ := meanMax(balancedness, s.loads, 1)
+	low, lowMost := meanMax(s.bound, s.loads, 1)
+	row("mean", mean, bal, low)
+	row("worst", most, 1/most, lowMost)
+	g.write(b, "")
+	if n := s.at.Duplicates(); n > 0 {
+		fmt.Fprintf(b, "\n%s of an expert on a GPU that holds it already: they take no load off it\n", plural(n, "replica"))
+	}
+	return b.Bytes()
+}
+
+func (s *scored) json() []byte {
+	imbalance, balancedness := s.figures()
+	mean, most := meanMax(imbalance, s.loads, 1)
+	bal, _ := meanMax(balancedness, s.loads, 1)
+	low, _ := meanMax(s.bound, s.loads, 1)
+	e := &encoder{}
+	e.raw(`{"version":1,"imbalance_mean":`)
+	e.float(mean)
+	e.field("imbalance_max")
+	e.float(most)
+	e.field("balancedness_mean")
+	e.float(bal)
+	e.field("lower_bound_mean")
+	e.float(low)
+	e.field("duplicates")
+	e.int(int64(s.at.Duplicates()))
+	e.field("layers")
+	e.raw("[")
+	for l := range s.layers {
+		if l > 0 {
+			e.raw(",")
+		}
+		e.raw("\n" + `{"imbalance":`)
+		e.float(imbalance[l])
+		e.field("balancedness")
+		e.float(balancedness[l])
+		e.field("lower_bound")
+		e.float(s.bound[l])
+		e.raw("}")
+	}
+	e.raw("\n]}\n")
+	return e.b
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestScore(t *testing.T) {
+	loads := write(t, "loads.json", `[[4,3,2,1],[0,0,0,0],[9,1,1,1]]`)
+	at := write(t, "map.json", `{"physical_to_logical_map":[[0,1,2,3],[0,1,2,3],[0,1,2,3]]}`)
+	a := call(t, "", "score", "--placement", at, "--loads", loads, "--gpus", "2", "--json").want(t, exitDone)
+	s := decode[struct {
+		Mean     float64 `json:"imbalance_mean"`
+		Max      float64 `json:"imbalance_max"`
+		Balanced float64 `json:"balancedness_mean"`
+		Bound    float64 `json:"lower_bound_mean"`
+		Layers   []struct {
+			Imbalance, Balancedness float64
+			Bound                   float64 `json:"lower_bound"`
+		} `json:"layers"`
+	}](t, a.stdout)
+	// By hand: 7 of 10 and 10 of 12 on the first GPU; 5 and 10 are the least.
+	want := []float64{1.4, 1, 10. / 6}
+	least := []float64{1, 1, 10. / 6}
+	for l, x := range s.Layers {
+		if math.Abs(x.Imbalance-want[l]) > 1e-12 || math.Abs(x.Balancedness-1/want[l]) > 1e-12 || x.Bound > least[l]+1e-9 || x.Bound < 1 {
+			t.Errorf("layer %d: %+v", l, x)
+		}
+	}
+	if math.Abs(s.Mean-(1.4+10./6)/2) > 1e-12 || s.Max != slices.Max(want) || math.Abs(s.Balanced-(1/1.4+.6)/2) > 1e-12 || s.Bound > s.Mean {
+		t.Errorf("%+v", s)
+	}
+	a = call(t, "", "score", "--placement", at, "--loads", loads, "--gpus", "2").want(t, exitDone)
+	golden(t, "score.txt", a.stdout)
+	// A problem's loads serve as well, and several windows are added up.
+	problem := write(t, "p.json", `{"version":1,"num_replicas":4,"num_gpus":2,"loads":[[[4,3,2,0],[0,0,0,0],[9,1,1,1]],[[0,0,0,1],[0,0,0,0],[0,0,0,0]]]}`)
+	if b := call(t, "", "score", "--placement", at, "--loads", problem, "--gpus", "2").want(t, exitDone); b.stdout != a.stdout {
+		t.Error(b.stdout)
+	}
+	// What plan writes, score reads, and finds the same.
+	out := write(t, "plan.json", "")
+	call(t, small, "plan", "--format", "moelb", "--out", out).want(t, exitDone)
+	call(t, "", "score", "--placement", out, "--loads", loads).want(t, exitDone)
+	for _, bad := range [][]string{
+		{"--placement", at, "--loads", write(t, "l.json", `[[4,3,2,1]]`), "--gpus", "2"},
+		{"--placement", at, "--loads", write(t, "l.json", `[[1,1,1],[1,1,1],[1,1,1]]`), "--gpus", "2"},
+		{"--placement", at, "--loads", loads, "--gpus", "3"},
+		{"--placement", loads + "x", "--loads", loads, "--gpus", "2"},
+		{"--placement", at, "--loads", at + "x", "--gpus", "2"},
+		{"--placement", write(t, "l.json", ""), "--loads", loads, "--gpus", "2"},
+	} {
+		call(t, "", append([]string{"score"}, bad...)...).want(t, exitFailed)
+	}
+}
+
+func TestSize(t *testing.T) {
+	a := call(t, "", "size", "--example", "--json", "--locality", "none").want(t, exitDone)
+	s := decode[struct {
+		Knee struct {
+			Redundant int
+			Text      string
+		}
+		Sizes []struct {
+			Redundant int
+			Replicas  int     `json:"num_replicas"`
+			Slots     int     `json:"slots_per_gpu"`
+			Mean      float64 `json:"imbalance_mean"`
+			Bound     float64 `json:"lower_bound_mean"`
+			Bytes     float64 `json:"expert_bytes_per_gpu"`
+		}
+	}](t, a.stdout)
+	var redundant []int
+	for _, x := range s.Sizes {
+		redundant = append(redundant, x.Redundant)
+		if x.Replicas != 256+x.Redundant || x.Slots != (x.Replicas+31)/32 || x.Bytes != float64(x.Slots)*58*3*7168*2048 || x.Bound > x.Mean+1e-9 {
+			t.Errorf("%+v", x)
+		}
+	}
+	if !slices.IsSorted(redundant) || redundant[0] != 0 || !slices.Contains(redundant, 32) || !slices.Contains(redundant, s.Knee.Redundant) || !strings.Contains(s.Knee.Text, "redundant expert") {
+		t.Errorf("%v, knee %+v", redundant, s.Knee)
+	}
+	table := call(t, `{"version":1,"loads":[[60,56,12,12,2,1,1,1],[5,5,5,5,5,5,5,5]],"num_gpus":4}`, "size").want(t, exitDone).stdout
+	golden(t, "size.txt", table)
+	call(t, `[[60,56,12,12,2,1,1,1]]`, "size", "--gpus", "4", "--gpu-speed", "1,1,0,1").want(t, exitDone)
+	call(t, `[[60,56,12,12,2,1,1,1]]`, "size").want(t, exitFailed)
+	call(t, `{"version":1,"loads":[[1,2]],"num_gpus":2,"policy":"deepseek"}`, "size").want(t, exitFailed)
+}
+
+// TestSweep: sizes rise, start without redundancy, and fit what is in service.
+func TestSweep(t *testing.T) {
+	for _, c := range []struct {
+		experts, gpus, alive, most int
+		want                       []int
+	}{
+		{8, 4, 4, 4, []int{8, 9, 10, 11, 12}},
+		{8, 4, 4, 6, []int{8, 9, 10, 11, 12, 13, 14}},
+		{256, 144, 144, 0, []int{256, 288, 324, 360, 396, 432, 468, 504, 540, 576}},
+		{8, 4, 3, 4, []int{12, 16}},
+		{8, 16, 16, 0, []int{8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48}},
+		{1, 1, 1, 0, []int{1, 2, 3}},
+	} {
+		if got := sweep(c.experts, c.gpus, c.alive, c.most); !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+	for experts := 1; experts < 300; experts += 7 {
+		for gpus := 1; gpus < 40; gpus += 3 {
+			for _, most := range []int{0, 1, 50, 5000} {
+				got := sweep(experts, gpus, gpus, most)
+				if got[0] != experts || !slices.IsSorted(got) || len(got) > 50 || most > 0 && got[len(got)-1] != experts+most {
+					t.Fatalf("%d experts, %d GPUs, %d: %v", experts, gpus, most, got)
+				}
+			}
+		}
+	}
+}
+
+// TestKnee: the rule by hand.
+func TestKnee(t *testing.T) {
+	for _, c := range []struct {
+		mean []float64 // one slot a GPU apart
+		want int
+	}{
+		{[]float64{2, 1.5, 1.2, 1.195, 1.19}, 2},
+		{[]float64{2, 2, 1.5, 1.5}, 2}, // a step that gains nothing before one that does
+		{[]float64{1, 1, 1}, 0},
+		{[]float64{3, 2, 1}, 2},
+		{[]float64{1.01, 1.05, 1}, 0}, // a heuristic's bump
+	} {
+		s := sizes{worth: 0.01}
+		for i, m := range c.mean {
+			s.rows = append(s.rows, sized{mean: m, slotsEach: float64(i)})
+		}
+		if got := s.knee(); got != c.want {
+			t.Errorf("%v: %d, want %d", c.mean, got, c.want)
+		}
+	}
+}

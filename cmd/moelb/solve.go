@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/placement"
+)
+
+// solution is a planned problem, with what is said about it.
+type solution struct {
+	*problem
+	loads   placement.Loads // the windows' sum
+	result  eplb.Result
+	moves   []int // a layer, against previous; all 0 without one
+	seconds float64
+	before  *placement.Placement // what the plan is compared with; nil = nothing can be
+	model   *placement.Model     // nil = unknown
+}
+
+// solve plans a problem.
+func solve(ctx context.Context, p *problem, modelName string) (*solution, error) {
+	s := &solution{problem: p, moves: make([]int, len(p.windows[0]))}
+	var err error
+	if s.model, err = findModel(modelName, len(p.windows[0]), p.windows[0].Experts()); err != nil {
+		return nil, err
+	}
+	if s.loads, err = p.sum(); err != nil {
+		return nil, err
+	}
+	ask := eplb.Problem{Loads: s.loads, Replicas: p.replicas, Groups: p.groups, Topology: p.topology}
+	start := time.Now()
+	s.result, err = eplb.Plan(ctx, ask, p.options)
+	s.seconds = time.Since(start).Seconds()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.countMoves(); err != nil {
+		return nil, err
+	}
+	s.before = s.compared()
+	return s, nil
+}
+
+// countMoves measures the plan against previous and holds it to max_moves.
+func (s *solution) countMoves() (err error) {
+	if s.previous == nil {
+		return nil
+	}
+	if s.moves, err = s.previous.CountMoves(&s.result.Placement); err != nil {
+		return err
+	}
+	if n := total(s.moves); s.maxMoves >= 0 && n > s.maxMoves {
+		return bad(placement.ErrFit, "max_moves", -1, -1, "%d: the plan takes %d moves", s.maxMoves, n)
+	}
+	return nil
+}
+
+func total(counts []int) int {
+	n := 0
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// compared is the placement that a plan is shown beside: the previous one
+// without the GPUs that are out of service, else expert after expert, as
+// engines start.
+func (s *solution) compared() *placement.Placement {
+	plan := &s.result.Placement
+	layers, experts := len(plan.PhysicalToLogical), plan.Experts
+	var b placement.Placement
+	if s.previous != nil {
+		b = s.previous.Clone()
+	} else {
+		b = placement.Trivial(layers, experts, s.replicas, s.topology.GPUs)
+	}
+	first := b.FirstSlots()
+	for _, row := range b.PhysicalToLogical {
+		next := 0
+		for g := range b.GPUs {
+			for i := first[g]; i < first[g+1]; i++ {
+				switch {
+				case s.topology.SpeedOf(g) == 0:
+					row[i] = -1
+				case s.previous == nil:
+					row[i] = next % experts
+					next++
+				}
+			}
+		}
+	}
+	if b.Validate() != nil {
+		return nil // an expert has lost its last replica
+	}
+	return &b
+}
+
+// scores measures a placement under the problem's loads.
+func (s *solution) scores(p *placement.Placement) ([]placement.Score, error) {
+	return p.ScoreLayers(s.loads, s.topology)
+}
+
+// beforeImbalance is the imbalance of each layer before the plan; nil = unknown.
+func (s *solution) beforeImbalance() ([]float64, error) {
+	if s.before == nil {
+		return nil, nil
+	}
+	scores, err := s.scores(s.before)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float64, len(scores))
+	for l := range scores {
+		out[l] = scores[l].Imbalance
+	}
+	return out, nil
+}
+
+// each returns one figure of every layer of the plan.
+func (s *solution) each(f func(eplb.Layer) float64) []float64 {
+	out := make([]float64, len(s.result.Layers))
+	for l, layer := range s.result.Layers {
+		out[l] = f(layer)
+	}
+	return out
+}
+
+func imbalanceOf(l eplb.Layer) float64 { return l.Imbalance }
+func boundOf(l eplb.Layer) float64     { return l.LowerBound }
+
+// meanMax is the mean and the largest of a figure over the layers that have
+// load, none where no layer has. A dense layer would only dilute the mean.
+func meanMax(figure []float64, loads placement.Loads, none float64) (mean, most float64) {
+	n := 0
+	for l, x := range figure {
+		if loaded(loads[l]) {
+			mean += x
+			most = max(most, x)
+			n++
+		}
+	}
+	if n == 0 {
+		return none, none
+	}
+	return mean / float64(n), most
+}
+
+func loaded(row []float64) bool {
+	for _, x := range row {
+		if x > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// findModel returns the preset of a name. "auto" is the preset of that shape,
+// its dense layers counted or not, and DeepSeek-V3 for any layers of 256
+// experts; nil = none.
+func findModel(name string, layers, experts int) (*placement.Model, error) {
+	var names []string
+	for _, m := range placement.Models() {
+		same := m.Experts == experts && (layers == m.Layers || layers == m.Layers+m.DenseLayers || m == placement.DeepSeekV3())
+		if name == m.Name || name == "auto" && same {
+			return &m, nil
+		}
+		names = append(names, m.Name)
+	}
+	switch name {
+	case "auto", "none":
+		return nil, nil
+	}
+	return nil, usageError{fmt.Errorf("model %q is unknown: one of auto, none, %q is needed", name, names)}
+}
+
+// movedBytes is what a number of moves copies; false = the model is unknown.
+func (s *solution) movedBytes(moves int) (int64, bool) {
+	if moves == 0 {
+		return 0, true
+	}
+	if s.model == nil {
+		return 0, false
+	}
+	return int64(moves) * s.model.ExpertBytes(), true
+}

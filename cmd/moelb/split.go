@@ -1,0 +1,166 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/placement"
+)
+
+func splitCommand(c *console) *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "split [FILE | -]",
+		Short: "Split a batch's tokens among the replicas of a placement",
+		Long: `Split the tokens of one batch among the replicas of a fixed placement so that the
+load of the most loaded GPU is least.
+
+FILE is JSON: version, physical_to_logical_map [layers][slots], num_gpus, counts
+[layers][experts] (integers), and optionally gpu_speed and, where GPUs differ
+in slots, gpu_slots. The answer gives each slot its quota of tokens.`,
+		Example: `  moelb split batch.json
+  echo '{"version":1,"num_gpus":2,"physical_to_logical_map":[[0,1,0,2]],"counts":[[10,4,3]]}' | moelb split`,
+		Args: atMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in, err := c.open(args)
+			if err != nil {
+				return err
+			}
+			if in == nil {
+				return usagef("moelb split wants a file, or \"-\" for standard input")
+			}
+			defer in.close()
+			if in.r == nil {
+				return fmt.Errorf("%s: is a folder", in.name())
+			}
+			p, t, counts, err := readBatch(newScanner(in.r))
+			if err != nil {
+				return err
+			}
+			start := time.Now()
+			quota, layers, err := splitBatch(p, t, counts)
+			seconds := time.Since(start).Seconds()
+			if err != nil {
+				return err
+			}
+			b := splitJSON(quota, layers, counts, seconds)
+			if out != "" {
+				return writeFile(out, b)
+			}
+			_, err = cmd.OutOrStdout().Write(b)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "write the answer to this file, in one stroke")
+	return cmd
+}
+
+// readBatch reads the contract's input of moelb split.
+func readBatch(s *scanner) (*placement.Placement, placement.Topology, [][]int64, error) {
+	var t placement.Topology
+	var slots, counts [][]float64
+	var widths []float64
+	version := 0
+	if end, err := s.ended(); end && err == nil {
+		return nil, t, nil, errEmpty
+	}
+	const field = "batch"
+	err := s.object(field, func(key string) (err error) {
+		switch key {
+		case "version":
+			version, err = readVersion(s)
+		case "physical_to_logical_map":
+			slots, err = s.table(&slotKind, key)
+		case "num_gpus":
+			t.GPUs, err = s.integer(key, 1, placement.MaxGPUs)
+		case "gpu_speed":
+			t.Speed, err = s.vector(&speedKind, key)
+		case "gpu_slots":
+			widths, err = s.vector(&widthKind, key)
+		case "counts":
+			counts, err = s.table(&countKind, key)
+		default:
+			return bad(placement.ErrValue, key, -1, -1, "unknown field")
+		}
+		return err
+	})
+	if err == nil {
+		err = s.finish(field)
+	}
+	if err != nil {
+		return nil, t, nil, err
+	}
+	for _, m := range []struct {
+		field   string
+		missing bool
+	}{{"version", version == 0}, {"physical_to_logical_map", slots == nil}, {"num_gpus", t.GPUs == 0}, {"counts", counts == nil}} {
+		if m.missing {
+			return nil, t, nil, bad(placement.ErrShape, m.field, -1, -1, "missing")
+		}
+	}
+	p := &placement.Placement{Experts: len(counts[0]), GPUs: t.GPUs, PhysicalToLogical: ints[int](slots)}
+	switch {
+	case len(counts) != len(slots):
+		return nil, t, nil, bad(placement.ErrShape, "counts", -1, -1, "%d layers, but physical_to_logical_map has %d", len(counts), len(slots))
+	case widths != nil:
+		p.GPUSlots = ints[int]([][]float64{widths})[0]
+	case p.Slots()%t.GPUs != 0:
+		p.GPUSlots = placement.EvenSlots(p.Slots(), t.GPUs)
+	}
+	if err := t.Validate(); err != nil {
+		return nil, t, nil, err
+	}
+	return p, t, ints[int64](counts), p.Validate()
+}
+
+// splitBatch splits every layer's counts.
+func splitBatch(p *placement.Placement, t placement.Topology, counts [][]int64) (quota [][]int64, layers []eplb.Layer, err error) {
+	s, err := eplb.NewSplitter(p, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	slots := p.Slots()
+	cells := make([]int64, len(counts)*slots)
+	quota, layers = make([][]int64, len(counts)), make([]eplb.Layer, len(counts))
+	for l, row := range counts {
+		quota[l] = cells[l*slots : (l+1)*slots : (l+1)*slots]
+		if layers[l], err = s.Split(quota[l], l, row); err != nil {
+			return nil, nil, err
+		}
+	}
+	return quota, layers, nil
+}
+
+func splitJSON(quota [][]int64, layers []eplb.Layer, counts [][]int64, seconds float64) []byte {
+	loads := make(placement.Loads, len(counts))
+	for l, row := range counts {
+		loads[l] = make([]float64, len(row))
+		for i, n := range row {
+			loads[l][i] = float64(n)
+		}
+	}
+	imbalance, bound := make([]float64, len(layers)), make([]float64, len(layers))
+	for l, x := range layers {
+		imbalance[l], bound[l] = x.Imbalance, x.LowerBound
+	}
+	e := &encoder{}
+	e.raw(`{"version":1`)
+	e.field("quota")
+	ints2(e, quota)
+	mean, most := meanMax(imbalance, loads, 1)
+	low, _ := meanMax(bound, loads, 1)
+	e.field("report")
+	e.raw(`{"imbalance_mean":`)
+	e.float(mean)
+	e.field("imbalance_max")
+	e.float(most)
+	e.field("lower_bound_mean")
+	e.float(low)
+	e.field("seconds")
+	e.float(seconds)
+	e.raw("}}\n")
+	return e.b
+}

@@ -1,0 +1,261 @@
+package eplb
+
+import (
+	"slices"
+)
+
+const (
+	// exactSlots is the most slots of a layer that is searched exhaustively.
+	exactSlots = 64
+	// exactWork ends that search: a count, not a time, so that the answer is the
+	// same everywhere. A few milliseconds.
+	exactWork = 1 << 17
+	// exactMargin is what a placement must gain to count as better: far more
+	// than rounding makes of a sum, far less than anyone sees.
+	exactMargin = 1e-12
+)
+
+// exact finds the best placement of a layer by branch and bound: experts by
+// load, largest first, each with every number of replicas on every set of GPUs.
+//
+// All replicas of an expert are placed at once, so what is left to do depends on
+// each GPU's load, room and speed alone: of GPUs that agree in all three only
+// the first ones are tried (which is no loss, since they may change names), and
+// of experts of equal load the earlier gets no fewer replicas (likewise). A
+// branch ends where no placement in it can be below the target T, because
+//
+//   - a GPU would be above T·speed already;
+//   - a GPU has more room than there are experts left, or there are fewer slots
+//     left than experts (every slot is filled, no expert twice on a GPU);
+//   - the GPUs with room, up to T·speed each, cannot take the load that is left:
+//     the others take no more;
+//   - an expert left needs replicas no larger than the most that any GPU with
+//     room can still take, and together they need more than the slots left;
+//   - a GPU has k slots left, and the k coldest experts left, each cut as small
+//     as the slots and GPUs allow, bring it above T·speed.
+type exact struct {
+	target float64 // T: what is found must be below it
+	work   int     // steps left
+	done   bool    // the tree was searched to its end
+	stop   func() bool
+
+	load   []float64 // of each GPU
+	room   []int     // slots left of each
+	count  []int32   // replicas of each expert placed so far, by rank
+	set    []bool    // [rank][GPU]: the sets of GPUs chosen
+	order  []int     // [rank][GPU]: GPUs, emptiest first
+	sums   []float64 // [rank]: load of that expert and of all after it
+	prefer []int32   // replicas of each expert in the best placement before the search, by rank
+}
+
+// improveExactly searches a small layer exhaustively, from the best placement
+// known. It returns the bound, which is that placement's level if the search
+// came to its end: then nothing is better.
+func (s *solver) improveExactly(bound float64, stop func() bool) float64 {
+	experts, gpus := len(s.w), len(s.u.gpu)
+	if s.u.slots > exactSlots || s.best.level <= bound*(1+provedTolerance) {
+		return bound
+	}
+	x := &s.exact
+	x.load = resize(x.load, gpus)
+	x.room = resize(x.room, gpus)
+	x.count = resize(x.count, experts)
+	x.prefer = resize(x.prefer, experts)
+	x.set = resize(x.set, experts*gpus)
+	x.order = resize(x.order, experts*gpus)
+	x.sums = resize(x.sums, experts+1)
+	clear(x.load)
+	clear(x.set)
+	for g := range x.room {
+		x.room[g] = s.u.room(g)
+	}
+	x.sums[experts] = 0
+	for i := experts - 1; i >= 0; i-- {
+		x.sums[i] = x.sums[i+1] + s.w[s.order[i]]
+		x.prefer[i] = s.best.count[s.order[i]]
+	}
+	x.target, x.work, x.done, x.stop = s.best.level*(1-exactMargin), exactWork/s.thrift, true, stop
+	s.branch(0, s.u.slots)
+	if x.done {
+		// Nothing is below the target, which is the level but for rounding.
+		return s.best.level
+	}
+	return bound
+}
+
+func resize[T any](x []T, n int) []T { return slices.Grow(x[:0], n)[:n] }
+
+// branch places the experts from rank i on in the slots that are left.
+func (s *solver) branch(i, slots int) {
+	x, u := &s.exact, s.u
+	experts := len(s.w) - i
+	if s.hopeless(i, slots) {
+		return
+	}
+	if x.sums[i] == 0 {
+		s.complete(i)
+		return
+	}
+	gpus := len(u.gpu)
+	if x.work -= gpus; x.work < 0 || x.stop() {
+		x.done = false
+		return
+	}
+	order := x.order[i*gpus : i*gpus : (i+1)*gpus]
+	most := 0
+	for g := range u.gpu {
+		if x.room[g] == 0 {
+			continue
+		}
+		order = append(order, g)
+		most += min(x.room[g], experts-1) // what the other experts can fill
+		for k := len(order) - 1; k > 0 && s.emptier(g, order[k-1]); k-- {
+			order[k], order[k-1] = order[k-1], order[k]
+		}
+	}
+	low, high := max(1, slots-most), min(len(order), slots-experts+1)
+	w := s.w[s.order[i]]
+	if i > 0 && w == s.w[s.order[i-1]] {
+		high = min(high, int(x.count[i-1]))
+	}
+	// The counts of the best placement first, then those next to them.
+	first := min(max(int(x.prefer[i]), low), high)
+	for d := 0; d <= high-low; d++ {
+		for _, n := range [2]int{first - d, first + d} {
+			if n < low || n > high || (d == 0 && n != first) {
+				continue
+			}
+			x.count[i] = int32(n)
+			s.choose(i, order, 0, n, w/float64(n), slots-n)
+			if !x.done {
+				return
+			}
+			if d == 0 {
+				break
+			}
+		}
+	}
+}
+
+// emptier orders GPUs for branch; those that do not differ are alike.
+func (s *solver) emptier(a, b int) bool {
+	x, v := &s.exact, s.u.speed
+	if la, lb := float64(x.load[a]*v[b]), float64(x.load[b]*v[a]); la != lb {
+		return la < lb
+	}
+	if v[a] != v[b] {
+		return v[a] > v[b]
+	}
+	if x.load[a] != x.load[b] {
+		return x.load[a] < x.load[b]
+	}
+	return x.room[a] > x.room[b]
+}
+
+// choose puts n replicas of the expert of rank i on GPUs of order[k:].
+func (s *solver) choose(i int, order []int, k, n int, size float64, slots int) {
+	x, u := &s.exact, s.u
+	if n == 0 {
+		s.branch(i+1, slots)
+		return
+	}
+	for ; k <= len(order)-n && x.done; k++ {
+		g := order[k]
+		x.work--
+		if l := x.load[g] + size; l < x.target*u.speed[g] {
+			was := x.load[g]
+			x.load[g] = l
+			x.room[g]--
+			x.set[i*len(u.gpu)+g] = true
+			s.choose(i, order, k+1, n-1, size, slots)
+			x.set[i*len(u.gpu)+g] = false
+			x.room[g]++
+			x.load[g] = was
+		}
+		// Without g: then without the GPUs that are like it.
+		for k+1 < len(order) && x.load[order[k+1]] == x.load[g] && x.room[order[k+1]] == x.room[g] && u.speed[order[k+1]] == u.speed[g] {
+			k++
+		}
+	}
+}
+
+// hopeless says whether no placement below the target is left: see exact.
+func (s *solver) hopeless(i, slots int) bool {
+	x, u := &s.exact, s.u
+	experts := len(s.w) - i
+	if slots < experts {
+		return true
+	}
+	most := min(len(u.gpu), slots-experts+1) // replicas an expert can have
+	space, widest := 0.0, 0.0
+	for g, v := range u.speed {
+		k := x.room[g]
+		if k > experts {
+			return true
+		}
+		if x.load[g] >= x.target*v {
+			return true
+		}
+		if k > 0 {
+			free := float64(x.target*v) - x.load[g]
+			if (x.sums[i+experts-k]-x.sums[i+experts])/float64(most) > free {
+				return true
+			}
+			space += free
+			widest = max(widest, free)
+		}
+	}
+	const slack = 1 + 1e-13 // rounding must not end a branch
+	if x.sums[i] > space*slack {
+		return true
+	}
+	need := experts
+	for _, e := range s.order[i:] {
+		w := s.w[e]
+		if w <= widest {
+			break
+		}
+		if need += ceilDiv(w, widest*slack) - 1; need > slots {
+			return true
+		}
+	}
+	return false
+}
+
+// complete fills the slots that are left with the experts from rank i on, none
+// of which has load: each GPU takes the next ones in turn, so all are placed
+// (hopeless has seen to it that there are enough slots) and none twice on a GPU.
+// It keeps the placement, which is better than the best so far.
+func (s *solver) complete(i int) {
+	x, u := &s.exact, s.u
+	gpus := len(u.gpu)
+	for k := range s.w {
+		s.count[s.order[k]] = x.count[k]
+	}
+	for k := i; k < len(s.w); k++ {
+		s.count[s.order[k]] = 0
+	}
+	next := i
+	for g := range u.gpu {
+		at := u.first[g]
+		for k := range i {
+			if x.set[k*gpus+g] {
+				s.slot[at] = s.order[k]
+				at++
+			}
+		}
+		for ; at < u.first[g+1]; at++ {
+			e := s.order[next]
+			s.slot[at] = e
+			s.count[e]++
+			if next++; next == len(s.w) {
+				next = i
+			}
+		}
+	}
+	for e, w := range s.w {
+		s.size[e] = w / float64(s.count[e])
+	}
+	s.keep()
+	x.target = min(x.target, s.best.level*(1-exactMargin))
+}

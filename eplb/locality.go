@@ -1,0 +1,361 @@
+package eplb
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// locality plans layers whose groups of experts stay on their nodes. A level is
+// an imbalance of the whole unit throughout: loads and speeds are scaled over
+// all GPUs, not a node's. A GPU with more slots than different experts could
+// fill has pseudo-experts without load, which stand for empty slots.
+type locality struct {
+	s       *solver // of the whole unit
+	experts int     // without pseudo-experts
+	per     int     // experts a group
+	off     int     // replicas allowed outside their group's node
+	nodes   []nodeSolver
+	homes   *homes
+	home    []int32 // node of each group in the plan at hand
+
+	// Remembered for every set of groups on every kind of node.
+	bound []float64
+	state []uint32 // stamp of the question answered; +1 = by a search
+	stamp uint32
+
+	exact exactHome
+	offNode
+}
+
+func newLocality(p *Problem, o *Options) *locality {
+	experts := p.Loads.Experts()
+	lo := &locality{experts: experts, per: experts / p.Groups, off: o.OffNodeReplicas}
+	atHome := lo.per * (p.Groups / p.Topology.Nodes)
+	u := newUnit(&p.Topology, p.Replicas, min(experts, atHome+o.OffNodeReplicas), nil)
+	lo.nodes = make([]nodeSolver, p.Topology.Nodes)
+	all := experts
+	g := 0
+	for n := range lo.nodes {
+		ns := &lo.nodes[n]
+		ns.lo = g
+		pseudo := 0
+		for ; g < len(u.gpu) && u.node[g] == n; g++ {
+			ns.power += u.speed[g]
+			pseudo = max(pseudo, u.room(g)-atHome)
+		}
+		ns.hi = g
+		for range pseudo {
+			ns.pseudo = append(ns.pseudo, int32(all))
+			all++
+		}
+	}
+	lo.s = newSolver(u, all)
+	alike := make([]int, len(lo.nodes))
+	power := make([]float64, len(lo.nodes))
+	for n := range lo.nodes {
+		ns := &lo.nodes[n]
+		v := &unit{gpu: u.gpu[ns.lo:ns.hi], speed: u.speed[ns.lo:ns.hi], first: []int{0}, equal: true}
+		for g := ns.lo; g < ns.hi; g++ {
+			v.slots += u.room(g)
+			v.first = append(v.first, v.slots)
+			v.equal = v.equal && u.speed[g] == u.speed[ns.lo]
+		}
+		ns.s = newSolver(v, v.slots)
+		ns.ids = make([]int32, 0, v.slots)
+		power[n] = ns.power
+		alike[n] = n
+		for m := range min(n, branchGroups) {
+			if a := lo.nodes[m].s.u; slices.Equal(a.speed, v.speed) && slices.Equal(a.first, v.first) {
+				alike[n] = m
+				break
+			}
+		}
+	}
+	lo.homes = newHomes(p.Groups, power, alike)
+	lo.home = make([]int32, p.Groups)
+	lo.bestHome = make([]int32, p.Groups)
+	if p.Groups <= memoGroups {
+		lo.bound = make([]float64, len(lo.nodes)<<p.Groups)
+		lo.state = make([]uint32, len(lo.nodes)<<p.Groups)
+	}
+	lo.offNode.init(lo)
+	for n := range lo.nodes {
+		for _, e := range lo.nodes[n].pseudo {
+			lo.homeAt[e] = int32(n)
+		}
+	}
+	return lo
+}
+
+// validateLocality demands that the experts of as many groups as a node gets
+// fit it, but for the replicas that may live elsewhere.
+func validateLocality(p *Problem, o *Options) error {
+	if o.Locality != ByGroup {
+		return nil
+	}
+	atHome := p.Loads.Experts() / p.Topology.Nodes
+	room := make([]int, p.Topology.Nodes)
+	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
+		if p.Topology.SpeedOf(g) > 0 {
+			room[p.Topology.Node(g)] += n
+		}
+	}
+	missing, worst := 0, 0
+	for n, r := range room {
+		missing += max(0, atHome-r)
+		if r < room[worst] {
+			worst = n
+		}
+	}
+	if missing <= o.OffNodeReplicas {
+		return nil
+	}
+	return errorf(placement.ErrFit, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, room[worst], worst, missing)
+}
+
+// newLocalityPrice is a price without its figures.
+func newLocalityPrice(layers, groups int) *LocalityPrice {
+	l := &LocalityPrice{
+		Home: make([][]int, layers), FreeImbalance: make([]float64, layers),
+		OffNodeReplicas: make([]int, layers), OffNodeShare: make([]float64, layers),
+	}
+	cells := make([]int, layers*groups)
+	for i := range l.Home {
+		l.Home[i] = cells[i*groups : (i+1)*groups : (i+1)*groups]
+	}
+	return l
+}
+
+// planByGroup plans layer l into r, groups on their nodes; free is the solver
+// without that constraint. Of the best plan so far every step keeps the better.
+func (lo *locality) planByGroup(ctx context.Context, p *Problem, o *Options, l int, r *Result, free *solver, bound float64) {
+	stop := func() bool { return ctx.Err() != nil }
+	tolerance := max(o.Tolerance, 0)
+	s := lo.s
+	copy(s.w, free.w)
+	copy(s.order, free.order)
+	for e := lo.experts; e < len(s.w); e++ {
+		s.w[e], s.order[e] = 0, int32(e)
+	}
+	s.best.level = math.Inf(1)
+	lo.homes.setLoads(s.w[:lo.experts])
+	if len(s.w) > lo.experts {
+		bound = free.replicaBound() // others may rely on every slot being filled
+	}
+	atHome := lo.placeHomes(bound, tolerance, stop)
+	idle := !slices.ContainsFunc(p.Loads[l], func(x float64) bool { return x > 0 })
+	if lo.copies != nil && !idle {
+		bound = lo.leaveHomes(bound, tolerance, stop)
+	} else if lo.off == 0 {
+		bound = max(bound, atHome)
+	}
+	if !idle {
+		bound = lo.exactly(bound, stop)
+	}
+	lo.report(l, r.Locality)
+	if o.Dispatch == Split && !idle {
+		// Placed for an even split, measured by the best.
+		bound = free.splitBound()
+		free.best.level, s.best.level = free.splitLevel(), s.splitLevel()
+	}
+	out := s.export(r.Placement.PhysicalToLogical[l], bound, stop())
+	for i, e := range r.Placement.PhysicalToLogical[l] {
+		if e >= lo.experts {
+			r.Placement.PhysicalToLogical[l][i] = -1
+		}
+	}
+	r.Layers[l] = out
+	r.Locality.FreeImbalance[l] = min(free.best.level, s.best.level)
+	if idle {
+		r.Layers[l] = Layer{Imbalance: 1, LowerBound: 1, Status: Proved}
+		r.Locality.FreeImbalance[l], r.Locality.OffNodeShare[l] = 1, 0
+	}
+}
+
+// report fills in the price of layer l but for the imbalance.
+func (lo *locality) report(l int, to *LocalityPrice) {
+	s := lo.s
+	total := 0.0
+	for g := range s.u.gpu {
+		for _, e := range s.best.slot[s.u.first[g]:s.u.first[g+1]] {
+			if int(e) >= lo.experts {
+				continue
+			}
+			x := s.w[e] / float64(s.best.count[e])
+			total += x
+			if int(lo.home[int(e)/lo.per]) != s.u.node[g] {
+				to.OffNodeReplicas[l]++
+				to.OffNodeShare[l] += x
+			}
+		}
+	}
+	if total > 0 {
+		to.OffNodeShare[l] /= total
+	}
+	for g, n := range lo.home {
+		to.Home[l][g] = int(n)
+	}
+}
+
+// placeHomes plans a layer with as few replicas off their nodes as can be. Homes
+// are chosen so that the largest bound of a node is least; where a node's GPUs
+// cannot be packed to its bound, what was reached takes its place and homes are
+// chosen anew. It returns a bound for no replica off its node.
+func (lo *locality) placeHomes(floor, tolerance float64, stop func() bool) (bound float64) {
+	h := lo.homes
+	lo.stamp += 2
+	floor = max(floor, h.pigeonhole())
+	bound, exact := h.least(floor, lo.nodeBound)
+	if !exact {
+		bound = floor
+	}
+	bound = max(bound, floor)
+	level := h.value
+	for lo.short() == 0 && lo.bound != nil && !stop() {
+		// The worst node that is not packed yet.
+		worst := -1
+		for n := range lo.nodes {
+			i := lo.memo(n, lo.maskOf(h.best, n))
+			if lo.state[i]&1 == 0 && (worst < 0 || lo.bound[i] > lo.bound[lo.memo(worst, lo.maskOf(h.best, worst))]) {
+				worst = n
+			}
+		}
+		if worst < 0 {
+			break
+		}
+		i := lo.memo(worst, lo.maskOf(h.best, worst))
+		lo.list(worst, h.best)
+		reached := lo.nodes[worst].solve(max(lo.bound[i], bound), tolerance, stop)
+		lo.state[i] |= 1
+		if reached > lo.bound[i]*(1+tolerance) {
+			lo.bound[i] = reached
+		}
+		if reached > level*(1+tolerance) {
+			level, _ = h.least(floor, lo.nodeBound)
+		}
+	}
+	lo.setHome(h.best)
+	lo.list(-1, lo.home)
+	for n := range lo.nodes {
+		lo.nodes[n].solve(bound, tolerance, stop)
+	}
+	lo.gather()
+	return bound
+}
+
+// short is how many experts must leave their nodes for want of slots.
+func (lo *locality) short() int {
+	n := 0
+	for i := range lo.nodes {
+		n += max(0, lo.experts/len(lo.nodes)-lo.nodes[i].s.u.slots)
+	}
+	return n
+}
+
+// maskOf is the set of groups that home gives to node n, for few groups.
+func (lo *locality) maskOf(home []int32, n int) uint32 {
+	mask := uint32(0)
+	for g, m := range home {
+		if int(m) == n {
+			mask |= 1 << uint(g)
+		}
+	}
+	return mask
+}
+
+// memo is where the bound of a set of groups on a node is remembered.
+func (lo *locality) memo(n int, mask uint32) int {
+	return lo.homes.alike[n]<<lo.homes.groups | int(mask)
+}
+
+// nodeBound is a lower bound of the level of node n with the groups that the
+// branch at hand gives it, or the level found where one was searched for: its
+// share of the load, and the least that its slots allow its hottest experts.
+func (lo *locality) nodeBound(n int, mask uint32) float64 {
+	if lo.bound == nil {
+		return lo.homes.share(n, lo.homes.sum[n])
+	}
+	i := lo.memo(n, mask)
+	if lo.state[i]&^1 != lo.stamp {
+		lo.state[i] = lo.stamp
+		lo.list(n, lo.homes.at)
+		lo.bound[i] = max(lo.homes.share(n, lo.homes.sum[n]), lo.nodes[n].replicaLevel())
+	}
+	return lo.bound[i]
+}
+
+// list lists the experts of every node (of node only, unless -1) under home,
+// each on its home node. Where a node has too few slots, its hottest go to the
+// nodes with the most room for them.
+func (lo *locality) list(only int, home []int32) {
+	s := lo.s
+	for n := range lo.nodes {
+		if only < 0 || n == only {
+			lo.nodes[n].ids, lo.nodes[n].guests = lo.nodes[n].ids[:0], 0
+		}
+	}
+	atHome := lo.experts / len(lo.nodes)
+	over := lo.spare[:0]
+	for _, e := range s.order {
+		if int(e) >= lo.experts {
+			continue
+		}
+		n := int(home[int(e)/lo.per])
+		if only >= 0 && n != only {
+			continue
+		}
+		ns := &lo.nodes[n]
+		if out := atHome - ns.s.u.slots; out > 0 && lo.skipped[n] < out {
+			lo.skipped[n]++
+			over = append(over, e)
+			continue
+		}
+		ns.ids = append(ns.ids, e)
+	}
+	clear(lo.skipped)
+	for n := range lo.nodes {
+		lo.nodes[n].locals = len(lo.nodes[n].ids)
+	}
+	if only < 0 {
+		for _, e := range over {
+			best := -1
+			for n := range lo.nodes {
+				room := lo.nodes[n].s.u.slots - len(lo.nodes[n].ids)
+				if room > 0 && (best < 0 || room > lo.nodes[best].s.u.slots-len(lo.nodes[best].ids)) {
+					best = n
+				}
+			}
+			lo.nodes[best].ids = append(lo.nodes[best].ids, e)
+			lo.nodes[best].guests++
+		}
+		lo.spare = over[:0]
+	}
+	for n := range lo.nodes {
+		if only < 0 || n == only {
+			ns := &lo.nodes[n]
+			ns.ids = append(ns.ids, ns.pseudo[:min(len(ns.pseudo), ns.s.u.slots-len(ns.ids))]...)
+			ns.take(s.w)
+		}
+	}
+}
+
+// gather puts the best placements of the nodes together and keeps the whole.
+func (lo *locality) gather() {
+	s := lo.s
+	clear(s.count)
+	for n := range lo.nodes {
+		ns := &lo.nodes[n]
+		to := s.slot[s.u.first[ns.lo]:s.u.first[ns.hi]]
+		for i, e := range ns.s.best.slot {
+			to[i] = ns.ids[e]
+			s.count[ns.ids[e]]++
+		}
+	}
+	for e, w := range s.w {
+		s.size[e] = w / float64(max(s.count[e], 1))
+	}
+	lo.keepWhole()
+}

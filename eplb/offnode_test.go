@@ -1,0 +1,129 @@
+package eplb
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// TestOffNodeRandom plans shapes of all kinds: nodes with GPUs out of service,
+// slow GPUs, slots that GPUs cannot share evenly. More replicas off their nodes
+// never give a worse plan.
+func TestOffNodeRandom(t *testing.T) {
+	for seed := range uint64(25) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		nodes := 2 + rng.IntN(3)
+		gpus := nodes * (1 + rng.IntN(5))
+		groups := nodes * (1 + rng.IntN(4))
+		experts := groups * (1 + rng.IntN(6))
+		replicas := experts + rng.IntN(experts+gpus)
+		if gpus == nodes && rng.IntN(2) == 0 {
+			replicas = gpus * ((experts + gpus - 1) / gpus) * 2
+		}
+		topo := placement.Topology{GPUs: gpus, Nodes: nodes}
+		if rng.IntN(2) == 0 {
+			topo.Speed = make([]float64, gpus)
+			for g := range topo.Speed {
+				topo.Speed[g] = []float64{1, 1, 1, 2, .5, 0}[rng.IntN(6)]
+			}
+		}
+		p := Problem{Loads: someLoads(rng, 3, experts), Replicas: replicas, Groups: groups, Topology: topo}
+		clear(p.Loads[2]) // a layer without load
+		// Where a GPU has more slots than its node has experts at home, how many
+		// of them are filled depends on X, and so does the search.
+		spare := replicas/gpus+1 > experts/nodes
+		last := []float64{math.Inf(1), math.Inf(1), math.Inf(1)}
+		for _, x := range []int{0, 1, 2, 4, 8, 16, 32} {
+			o := Options{Locality: ByGroup, OffNodeReplicas: x, Workers: 1}
+			r, err := Plan(context.Background(), p, o)
+			if err != nil {
+				if !errors.Is(err, placement.ErrFit) && topo.InService() > 0 {
+					t.Fatalf("seed %d x %d: %v", seed, x, err)
+				}
+				if !math.IsInf(last[0], 1) {
+					t.Fatalf("seed %d x %d: %v, but fewer were enough", seed, x, err)
+				}
+				continue
+			}
+			checkLocality(t, p, o, r)
+			for l, y := range r.Layers {
+				if !spare && y.Imbalance > last[l]*(1+2e-4) {
+					t.Errorf("seed %d layer %d: %v with %d replicas off their nodes, %v with fewer: %d experts, %d groups, %d slots, %+v", seed, l, y.Imbalance, x, last[l], experts, groups, replicas, topo)
+				}
+				last[l] = y.Imbalance
+			}
+		}
+	}
+}
+
+// TestOffNodeQuality holds the plans of the published prefill unit to what they
+// reach: close to the node's bound without replicas off their nodes, close to
+// even with 8 and 16 of them.
+func TestOffNodeQuality(t *testing.T) {
+	const layers = 30
+	for _, c := range []struct {
+		skew       float64
+		x          int
+		aboveBound float64 // mean of imbalance/bound
+		mean       float64 // mean imbalance; 0 = whatever it is
+	}{
+		{.8, 0, 1.001, 0}, {.8, 8, 1.008, 1.008}, {.8, 16, 1.002, 1.002},
+		{1.2, 0, 1.025, 0}, {1.2, 8, 1.03, 1.05}, {1.2, 16, 1.005, 1.01},
+	} {
+		p := Problem{Loads: zipfLoads(c.skew, layers, 256, 1), Replicas: 288, Groups: 8, Topology: placement.PrefillUnit()}
+		o := Options{Locality: ByGroup, OffNodeReplicas: c.x}
+		r, err := Plan(context.Background(), p, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkLocality(t, p, o, r)
+		above, mean := 0.0, 0.0
+		for _, y := range r.Layers {
+			above += y.Imbalance / y.LowerBound / layers
+			mean += y.Imbalance / layers
+		}
+		t.Logf("skew %v, %d off their nodes: %.5f, %.5f of the bound", c.skew, c.x, mean, above)
+		if above > c.aboveBound || (c.mean > 0 && mean > c.mean) {
+			t.Errorf("skew %v, %d off their nodes: %.5f, %.5f of the bound; %v and %v were reached", c.skew, c.x, mean, above, c.mean, c.aboveBound)
+		}
+	}
+}
+
+// TestOffNodeStopped demands a valid plan from a search that is stopped at once.
+func TestOffNodeStopped(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	p := Problem{Loads: someLoads(rand.New(rand.NewPCG(1, 1)), 2, 64), Replicas: 80, Groups: 8, Topology: placement.Topology{GPUs: 16, Nodes: 4}}
+	o := Options{Locality: ByGroup, OffNodeReplicas: 8}
+	r, err := Plan(ctx, p, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkLocality(t, p, o, r)
+	for l, y := range r.Layers {
+		if y.Status != Stopped {
+			t.Errorf("layer %d: %v", l, y.Status)
+		}
+	}
+}
+
+// TestOffNodeDoesNotFit names what would fit.
+func TestOffNodeDoesNotFit(t *testing.T) {
+	p := Problem{Loads: placement.NewLoads(1, 16), Replicas: 24, Groups: 4, Topology: placement.Topology{GPUs: 4, Nodes: 2, Speed: []float64{0, 1, 1, 1}}}
+	_, err := Plan(context.Background(), p, Options{Locality: ByGroup, OffNodeReplicas: 1})
+	const want = "off_node_replicas: groups of 8 experts do not fit the 6 slots in service of node 0: 2 replicas off their node would do, or locality none"
+	if !errors.Is(err, placement.ErrFit) || err.Error() != want {
+		t.Fatalf("got %v, want %s", err, want)
+	}
+	p.Loads[0][3] = 5
+	o := Options{Locality: ByGroup, OffNodeReplicas: 2}
+	r, err := Plan(context.Background(), p, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkLocality(t, p, o, r)
+}

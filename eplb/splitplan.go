@@ -1,0 +1,309 @@
+package eplb
+
+import (
+	"math"
+	"math/rand/v2"
+)
+
+// splitPlanner is what planning for a split of every batch needs beside the
+// solver. Its memory is used again for every layer.
+type splitPlanner struct {
+	net    net
+	flow   flow
+	counts []int64 // of the given loads
+	total  int64
+	at     []int32 // first arc, then next arc, of each expert; -1 = one replica
+
+	noise  [][]int64 // token counts of some batches
+	normal []float64 // standard normal draws, [batches][experts]
+	sums   []int64   // tokens of each batch
+
+	root []int32 // of the tree of GPUs that share experts
+	best splitPlan
+
+	clusters *clusters
+}
+
+// splitPlan is a plan and how a split of it fares.
+type splitPlan struct {
+	slot  []int32
+	count []int32
+	split float64 // level of the best split of the given loads
+	batch float64 // and of noisy batches, the mean
+}
+
+const (
+	// noisyBatches is how many batches a plan for the split is tried on.
+	noisyBatches = 16
+	// batchTokens is the tokens of such a batch for each GPU: 128 requests
+	// routed to 8 experts each. Fewer tokens are noisier.
+	batchTokens = 1024
+	// grain cuts a token of the noisy batches, so that rounding to whole ones
+	// does not hide what a plan can do.
+	grain = 64
+	// evenSlack is how uneven a plan may be under an even split, which engines
+	// fall back on, where no better one is known. It does not bind clusters.
+	evenSlack = 4e-3
+	// quietBatch is the level of noisy batches that ends the search.
+	quietBatch = 1.0005
+	// sameSplit is how near two splits are to count as equal.
+	sameSplit = 1e-6
+	// splitWork bounds the slots times GPUs of a layer that is planned for the
+	// split, and the work on its clusters; beyond, the plan is that of an even one.
+	splitWork = 1 << 26
+	// refinements is how many changes are tried at most on a small layer.
+	refinements = 1 << 12
+	// clusterGain is how much a split must be able to gain before clusters,
+	// which an even split fares badly on, are tried.
+	clusterGain = 1e-3
+)
+
+// setSplit readies the planner for the loads of the solver.
+func (s *solver) setSplit() *splitPlanner {
+	u := s.u
+	if s.splitter == nil {
+		s.splitter = &splitPlanner{}
+	}
+	p := s.splitter
+	gpus, experts := len(u.gpu), len(s.w)
+	p.net.gpus = gpus
+	p.net.speed = nil
+	if !u.equal {
+		p.net.speed = u.speed
+	}
+	p.counts = resize(p.counts, experts)
+	p.at = resize(p.at, experts)
+	p.root = resize(p.root, gpus)
+	scale := 1.0 * (maxTokens / 4) // a total well below maxTokens
+	for n := gpus; n > 1; n = (n + 1) / 2 {
+		scale /= 2
+	}
+	p.total = 0
+	for e, w := range s.w {
+		p.counts[e] = int64(math.Round(w * scale))
+		p.total += p.counts[e]
+	}
+	return p
+}
+
+// setNoise draws the noisy batches of the layer and forgets the best plan.
+func (p *splitPlanner) setNoise(s *solver) {
+	experts := len(s.w)
+	if len(p.normal) != noisyBatches*experts {
+		p.normal = make([]float64, noisyBatches*experts)
+		rng := rand.New(rand.NewPCG(noisyBatches, batchTokens))
+		for i := range p.normal {
+			// Four uniform draws are normal enough.
+			sum := rng.Float64() + rng.Float64() + rng.Float64() + rng.Float64()
+			p.normal[i] = float64((sum - 2) * 1.7320508075688772)
+		}
+		p.noise = make([][]int64, noisyBatches)
+		cells := make([]int64, noisyBatches*experts)
+		for b := range p.noise {
+			p.noise[b] = cells[b*experts : (b+1)*experts]
+		}
+		p.sums = make([]int64, noisyBatches)
+		p.best.slot, p.best.count = make([]int32, s.u.slots), make([]int32, experts)
+	}
+	for b, row := range p.noise {
+		p.sums[b] = 0
+		for e, w := range s.w {
+			n := float64(w * batchTokens)
+			n += float64(p.normal[b*experts+e] * math.Sqrt(n))
+			row[e] = int64(math.Round(max(n, 0) * grain))
+			p.sums[b] += row[e]
+		}
+	}
+	p.best.split, p.best.batch = math.Inf(1), math.Inf(1)
+}
+
+// link makes the net of a placement.
+func (p *splitPlanner) link(s *solver, slot, count []int32) {
+	n := &p.net
+	n.expert, n.first = n.expert[:0], append(n.first[:0], 0)
+	arcs := int32(0)
+	for e, c := range count {
+		p.at[e] = -1
+		if c > 1 {
+			p.at[e] = arcs
+			arcs += c
+			n.expert = append(n.expert, int32(e))
+			n.first = append(n.first, arcs)
+		}
+	}
+	n.gpu = resize(n.gpu, int(arcs))
+	for g := range s.u.gpu {
+		for _, e := range slot[s.u.first[g]:s.u.first[g+1]] {
+			if p.at[e] >= 0 {
+				n.gpu[p.at[e]] = int32(g)
+				p.at[e]++
+			}
+		}
+	}
+	n.link()
+	p.flow.use(n)
+}
+
+// least is the least level of a split of counts, in units of the mean load, on
+// the placement that was linked.
+func (p *splitPlanner) least(s *solver, slot, count []int32, counts []int64, total int64) float64 {
+	for g := range s.u.gpu {
+		sum := int64(0)
+		for _, e := range slot[s.u.first[g]:s.u.first[g+1]] {
+			if count[e] == 1 {
+				sum += counts[e]
+			}
+		}
+		p.flow.load[g] = sum
+	}
+	// Speeds are scaled to a mean of 1.
+	return p.flow.split(counts, total) * float64(len(s.u.gpu)) / float64(total)
+}
+
+// given is the level of the best split of the given loads.
+func (p *splitPlanner) given(s *solver, slot, count []int32) float64 {
+	p.link(s, slot, count)
+	return p.least(s, slot, count, p.counts, p.total)
+}
+
+// offer keeps a plan if it is better than the best so far: if the split of the
+// given loads is more even, or as even and that of noisy batches more so.
+func (p *splitPlanner) offer(s *solver, slot, count []int32) {
+	b := &p.best
+	split := p.given(s, slot, count)
+	if split > b.split*(1+sameSplit) {
+		return
+	}
+	batch := 0.0
+	for i, row := range p.noise {
+		batch += p.least(s, slot, count, row, p.sums[i]) / noisyBatches
+	}
+	if split >= b.split*(1-sameSplit) && batch >= b.batch {
+		return
+	}
+	b.split, b.batch = split, batch
+	copy(b.slot, slot)
+	copy(b.count, count)
+}
+
+// planSplit fills s.best with a plan for a split of every batch, and returns a
+// lower bound for the split of the given loads. The plan for an even split is
+// the first it tries, so it never does worse. Cost: 1 to 10 milliseconds for 256
+// experts and 288 slots.
+func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) {
+	s.search(tolerance, stop)
+	p := s.setSplit()
+	p.setNoise(s)
+	p.offer(s, s.best.slot, s.best.count)
+	bound = s.splitBound()
+	goal := bound * (1 + tolerance)
+	limit := max(1+evenSlack, s.best.level)
+	if int64(s.u.slots)*int64(len(s.u.gpu)) > splitWork {
+		stop = func() bool { return true }
+	}
+	for i := -1; i < len(capLimits); i++ {
+		if (p.best.batch <= quietBatch && p.best.split <= goal) || stop() {
+			break
+		}
+		if i < 0 && !s.adams(s.u.slots, len(s.u.gpu), nil) {
+			continue
+		}
+		if i >= 0 && !s.capped(s.u.slots, len(s.u.gpu), capLimits[i]*bound) {
+			continue
+		}
+		if !s.packTree() {
+			continue
+		}
+		s.pin()
+		s.swap(goal)
+		s.refresh()
+		if s.level() <= limit {
+			p.offer(s, s.slot, s.count)
+		}
+	}
+	if p.best.split > bound*(1+clusterGain) && !stop() {
+		copy(s.count, s.best.count)
+		s.planClusters(goal, stop)
+	}
+	if p.best.split > goal && !stop() {
+		p.refine(s, goal, refinements, stop)
+	}
+	copy(s.best.slot, p.best.slot)
+	copy(s.best.count, p.best.count)
+	s.best.level = p.best.split
+	return bound
+}
+
+// splitBound is a lower bound for any split.
+func (s *solver) splitBound() float64 {
+	return max(s.replicaBound(), s.componentBound(), s.companionBound())
+}
+
+// splitLevel is the level of s.best under the best split of the given loads,
+// for plans that were made under an even one.
+func (s *solver) splitLevel() float64 {
+	p := s.setSplit()
+	return p.given(s, s.best.slot, s.best.count)
+}
+
+// packTree is pack for a split: the replicas of an expert go, as far as
+// possible, to GPUs that no chain of shared experts joins yet. Tokens can then
+// pass between as many GPUs as the copies can join.
+func (s *solver) packTree() bool {
+	u, p := s.u, s.splitter
+	s.bySize()
+	for g := range u.speed {
+		s.load[g] = 0
+		s.used[g] = int32(u.first[g])
+		p.root[g] = int32(g)
+	}
+	clear(s.has)
+	for _, e := range s.ranked {
+		joined := int32(-1) // a GPU of the tree that e is in so far
+		for range s.count[e] {
+			best, level, apart := -1, 0.0, false
+			for g, v := range u.speed {
+				if int(s.used[g]) == u.first[g+1] || s.holds(g, e) {
+					continue
+				}
+				a := joined >= 0 && p.find(int32(g)) != p.find(joined)
+				l := (s.load[g] + s.size[e]) / v
+				if best < 0 || (a && !apart) || (a == apart && l < level) {
+					best, level, apart = g, l, a
+				}
+			}
+			if best < 0 {
+				if !s.squeeze(e) {
+					return false
+				}
+				continue
+			}
+			s.put(e, best)
+			if joined >= 0 {
+				p.root[p.find(int32(best))] = p.find(joined)
+			}
+			joined = int32(best)
+		}
+	}
+	return true
+}
+
+// find is the root of a GPU's tree.
+func (p *splitPlanner) find(g int32) int32 {
+	for p.root[g] != g {
+		p.root[g] = p.root[p.root[g]]
+		g = p.root[g]
+	}
+	return g
+}
+
+// pin keeps swap from moving replicated experts: every GPU counts as holding them.
+func (s *solver) pin() {
+	for e, c := range s.count {
+		if c > 1 {
+			for g := range s.u.gpu {
+				s.has[g*s.words+e>>6] |= 1 << (e & 63)
+			}
+		}
+	}
+}

@@ -1,0 +1,329 @@
+package formats
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// iterations is what TensorRT-LLM's ranks have counted: counts[iteration and
+// layer][expert], added up over the ranks.
+type iterations struct {
+	experts int // 0 = not known yet
+	counts  map[step][]float64
+	have    map[step]int // ranks that hold it
+	ranks   int
+	cells   int
+	lim     *limits
+}
+
+type step struct{ iteration, layer int }
+
+func newIterations(lim *limits) *iterations {
+	return &iterations{counts: map[step][]float64{}, have: map[step]int{}, lim: lim}
+}
+
+// stTensor is one entry of a safetensors header.
+type stTensor struct {
+	name     string
+	dtype    string
+	shape    []int
+	from, to float64 // bytes after the header
+	step     step
+	given    int // of the three keys
+}
+
+// add reads one rank's safetensors file: tensors named <iteration>_<layer>,
+// [experts] integers or floats. The data is read as a stream.
+func (it *iterations) add(r io.Reader) error {
+	var head [8]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return fmt.Errorf("safetensors: the header: %w", err)
+	}
+	n := binary.LittleEndian.Uint64(head[:])
+	if n > uint64(it.lim.header) {
+		return errorf(placement.ErrShape, "safetensors", -1, -1, "a header of %d bytes: at most %d are supported", n, it.lim.header)
+	}
+	header := &io.LimitedReader{R: r, N: int64(n)}
+	tensors, err := readSafetensorsHeader(newScanner(header, it.lim))
+	if err != nil {
+		return fmt.Errorf("safetensors header: %w", err)
+	}
+	if header.N > 0 {
+		return errorf(placement.ErrShape, "safetensors", -1, -1, "the header ends too early")
+	}
+	if len(tensors) == 0 {
+		return errorf(placement.ErrShape, "safetensors", -1, -1, "no tensors")
+	}
+	slices.SortFunc(tensors, func(a, b stTensor) int {
+		if a.from != b.from {
+			return int(min(max(a.from-b.from, -1), 1))
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	at := 0.0
+	var raw []byte
+	for i := range tensors {
+		t := &tensors[i]
+		if err := it.place(t); err != nil {
+			return err
+		}
+		size := stSizes[t.dtype]
+		if t.from != at || t.to != at+float64(size*it.experts) {
+			return errorf(placement.ErrShape, quote(t.name), -1, -1, "data_offsets [%v, %v]: [%v, %v] is expected", t.from, t.to, at, at+float64(size*it.experts))
+		}
+		at = t.to
+		raw = slices.Grow(raw[:0], size*it.experts)[:size*it.experts]
+		if _, err := io.ReadFull(r, raw); err != nil {
+			return fmt.Errorf("%s: the data: %w", quote(t.name), err)
+		}
+		if err := it.count(t, raw); err != nil {
+			return err
+		}
+	}
+	var one [1]byte
+	if _, err := io.ReadFull(r, one[:]); err != io.EOF {
+		if err != nil {
+			return err
+		}
+		return errorf(placement.ErrShape, "safetensors", -1, -1, "bytes after the last tensor")
+	}
+	it.ranks++
+	return nil
+}
+
+// stSizes are the bytes of an element of the types that counts may have.
+var stSizes = map[string]int{"I64": 8, "I32": 4, "F64": 8, "F32": 4}
+
+var stKinds = map[string]string{"I64": "LongStorage", "I32": "IntStorage", "F64": "DoubleStorage", "F32": "FloatStorage"}
+
+// place checks a tensor's type and shape and parses its name.
+func (it *iterations) place(t *stTensor) error {
+	if t.given != 3 {
+		return errorf(placement.ErrShape, quote(t.name), -1, -1, "dtype, shape and data_offsets are expected")
+	}
+	if stSizes[t.dtype] == 0 {
+		return errorf(placement.ErrValue, quote(t.name), -1, -1, "dtype %s: I64, I32, F64 and F32 are known", quote(t.dtype))
+	}
+	if len(t.shape) != 1 || t.shape[0] < 1 || t.shape[0] > it.lim.experts {
+		return errorf(placement.ErrShape, quote(t.name), -1, -1, "shape %s: [num_experts] is expected, at most %d", shapeText(t.shape), it.lim.experts)
+	}
+	if it.experts == 0 {
+		it.experts = t.shape[0]
+	}
+	if t.shape[0] != it.experts {
+		return errorf(placement.ErrShape, quote(t.name), -1, -1, "%d experts, but %d are expected", t.shape[0], it.experts)
+	}
+	iteration, layer, ok := strings.Cut(t.name, "_")
+	a, err1 := strconv.ParseUint(iteration, 10, 31)
+	b, err2 := strconv.ParseUint(layer, 10, 31)
+	if !ok || err1 != nil || err2 != nil {
+		return errorf(placement.ErrValue, quote(t.name), -1, -1, "a name <iteration>_<layer> is expected")
+	}
+	t.step = step{int(a), int(b)}
+	return nil
+}
+
+func (it *iterations) count(t *stTensor, raw []byte) error {
+	sum := it.counts[t.step]
+	if it.have[t.step] > it.ranks {
+		return errorf(placement.ErrValue, quote(t.name), -1, -1, "the tensor stands twice in one file")
+	}
+	if sum == nil {
+		if it.ranks > 0 {
+			return errorf(placement.ErrShape, quote(t.name), -1, -1, "another rank does not hold it")
+		}
+		if it.cells += max(it.experts, 16); it.cells > it.lim.cells {
+			return errorf(placement.ErrShape, quote(t.name), -1, -1, "at most %d numbers in all tensors together are supported", it.lim.cells)
+		}
+		sum = make([]float64, it.experts)
+		it.counts[t.step] = sum
+	}
+	it.have[t.step]++
+	size := stSizes[t.dtype]
+	for e := range sum {
+		v := element(stKinds[t.dtype], raw[e*size:])
+		if !(v >= 0 && v <= most) {
+			return errorf(placement.ErrValue, quote(t.name), -1, e, "%v is not a count", v)
+		}
+		sum[e] += v
+	}
+	return nil
+}
+
+// stats makes a window of every iteration, in order; all of them must hold the
+// same layers, on every rank.
+func (it *iterations) stats() (Stats, error) {
+	steps := make([]step, 0, len(it.counts))
+	for s := range it.counts {
+		steps = append(steps, s)
+	}
+	slices.SortFunc(steps, func(a, b step) int {
+		if a.iteration != b.iteration {
+			return a.iteration - b.iteration
+		}
+		return a.layer - b.layer
+	})
+	t := table{lim: it.lim, field: "counts"}
+	var layers []int // of the first iteration
+	for i, s := range steps {
+		name := fmt.Sprintf("%d_%d", s.iteration, s.layer)
+		if it.have[s] != it.ranks {
+			return Stats{}, errorf(placement.ErrShape, name, -1, -1, "only %d of %d ranks hold it", it.have[s], it.ranks)
+		}
+		if len(t.windows) == 0 {
+			layers = append(layers, s.layer)
+		} else if k := len(t.rows); k < len(layers) && layers[k] != s.layer {
+			return Stats{}, errorf(placement.ErrShape, name, -1, -1, "where layer %d of iteration %d is expected", layers[k], s.iteration)
+		}
+		if err := t.add(it.counts[s]); err != nil {
+			return Stats{}, err
+		}
+		delete(it.counts, s)
+		if i+1 == len(steps) || steps[i+1].iteration != s.iteration {
+			if err := t.end(); err != nil {
+				return Stats{}, fmt.Errorf("iteration %d: %w", s.iteration, err)
+			}
+		}
+	}
+	return t.stats("tensorrt-llm")
+}
+
+// readSafetensorsHeader reads {"name": {"dtype", "shape", "data_offsets"}, ...}.
+func readSafetensorsHeader(s *scanner) ([]stTensor, error) {
+	var tensors []stTensor
+	seen := map[string]bool{}
+	if err := s.take('{'); err != nil {
+		return nil, err
+	}
+	for first := true; ; first = false {
+		ok, err := s.more(first, '}')
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return tensors, s.finish()
+		}
+		name, err := s.str()
+		if err != nil {
+			return nil, err
+		}
+		if seen[name] {
+			return nil, s.errorf("the key %s stands twice", quote(name))
+		}
+		seen[name] = true
+		if err := s.take(':'); err != nil {
+			return nil, err
+		}
+		if name == "__metadata__" {
+			if err := s.skip(0); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		t := stTensor{name: name}
+		err = s.object(func(key string) (err error) {
+			t.given++
+			switch key {
+			case "dtype":
+				t.dtype, err = s.str()
+			case "shape":
+				t.shape, err = s.integers(key, -1, maxDims)
+			case "data_offsets":
+				if err := s.open(key, -1); err != nil {
+					return err
+				}
+				pair, err := s.numbers(key, -1, 2)
+				if err == nil && len(pair) != 2 {
+					err = s.errorf("%s: two numbers are expected", key)
+				}
+				if err == nil {
+					t.from, t.to = pair[0], pair[1]
+				}
+				return err
+			default:
+				err = s.errorf("%s is not a field of a tensor", quote(key))
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		tensors = append(tensors, t)
+	}
+}
+
+// decodeSafetensorsStats reads one rank's file by itself.
+func decodeSafetensorsStats(b *bufio.Reader, lim *limits) (Stats, error) {
+	it := newIterations(lim)
+	if err := it.add(b); err != nil {
+		return Stats{}, err
+	}
+	return it.stats()
+}
+
+// readTensorRTLLM reads a folder of statistics: meta_info.json and
+// rank<r>.safetensors of every rank from 0.
+func readTensorRTLLM(path string, lim *limits) (Stats, error) {
+	it := newIterations(lim)
+	var meta struct {
+		NumExperts int `json:"num_experts"`
+	}
+	text, err := readFile(filepath.Join(path, "meta_info.json"), lim)
+	if err != nil {
+		return Stats{}, err
+	}
+	if err := json.Unmarshal(text, &meta); err != nil {
+		return Stats{}, fmt.Errorf("meta_info.json: %w", err)
+	}
+	if meta.NumExperts < 1 || meta.NumExperts > lim.experts {
+		return Stats{}, errorf(placement.ErrValue, "meta_info.json: num_experts", -1, -1, "%d: between 1 and %d are supported", meta.NumExperts, lim.experts)
+	}
+	it.experts = meta.NumExperts
+	names, err := os.ReadDir(path)
+	if err != nil {
+		return Stats{}, err
+	}
+	var ranks []int
+	for _, n := range names {
+		digits, ok1 := strings.CutPrefix(n.Name(), "rank")
+		digits, ok2 := strings.CutSuffix(digits, ".safetensors")
+		if r, err := strconv.ParseUint(digits, 10, 31); ok1 && ok2 && err == nil && strconv.Itoa(int(r)) == digits {
+			ranks = append(ranks, int(r))
+		}
+	}
+	slices.Sort(ranks)
+	if len(ranks) == 0 {
+		return Stats{}, errorf(placement.ErrShape, "rank", -1, -1, "no rank<r>.safetensors beside meta_info.json")
+	}
+	for i, r := range ranks {
+		if r != i {
+			return Stats{}, errorf(placement.ErrShape, "rank", -1, -1, "rank%d.safetensors is missing", i)
+		}
+		name := fmt.Sprintf("rank%d.safetensors", r)
+		_, err := fromFile(filepath.Join(path, name), func(f io.Reader) (none struct{}, err error) {
+			b, err := open(f, lim.stream, lim)
+			if err != nil {
+				return none, err
+			}
+			return none, it.add(b)
+		})
+		if err != nil {
+			return Stats{}, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return it.stats()
+}
+
+func readFile(path string, lim *limits) ([]byte, error) {
+	return fromFile(path, func(f io.Reader) ([]byte, error) { return slurp(f, int64(lim.header)) })
+}

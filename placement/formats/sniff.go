@@ -1,0 +1,306 @@
+package formats
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// kind is what the first bytes of an input tell.
+type kind int
+
+const (
+	empty kind = iota
+	zipFile
+	npyFile
+	safetensorsFile
+	oldPickle
+	jsonObject
+	jsonArray
+	plainText
+	unknown
+)
+
+// sniff looks at the first bytes without taking more than white space.
+func sniff(b *bufio.Reader) (kind, error) {
+	var head, text []byte
+	for {
+		var err error
+		if head, err = b.Peek(min(b.Size(), 512)); err != nil && err != io.EOF && len(head) == 0 {
+			return empty, err
+		}
+		text = bytes.TrimLeft(head, " \t\r\n")
+		if len(text) > 0 || len(head) == 0 {
+			break
+		}
+		b.Discard(len(head)) // white space alone: the file begins later
+	}
+	switch {
+	case len(head) == 0:
+		return empty, nil
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")) || bytes.HasPrefix(head, []byte("PK\x05\x06")):
+		return zipFile, nil
+	case bytes.HasPrefix(head, []byte(npyMagic)):
+		return npyFile, nil
+	case len(head) >= 9 && head[8] == '{' && binary.LittleEndian.Uint32(head[4:]) == 0:
+		return safetensorsFile, nil
+	case head[0] == 0x80:
+		return oldPickle, nil
+	case text[0] == '{':
+		return jsonObject, nil
+	case text[0] == '[':
+		return jsonArray, nil
+	case bytes.IndexFunc(head, func(r rune) bool { return r < ' ' && r != '\n' && r != '\r' && r != '\t' }) >= 0:
+		return unknown, nil
+	}
+	return plainText, nil
+}
+
+var (
+	errEmpty     = errors.New("the input is empty")
+	errOldPickle = errors.New("a pickle without the zip around it, as PyTorch before 1.6 wrote it: load it and save it again")
+)
+
+func decodeStats(r io.Reader, lim *limits) (Stats, error) {
+	b, err := open(r, lim.stream, lim)
+	if err != nil {
+		return Stats{}, err
+	}
+	k, err := sniff(b)
+	if err != nil {
+		return Stats{}, err
+	}
+	switch k {
+	case empty:
+		return Stats{}, errEmpty
+	case zipFile:
+		return decodeTorch(b, lim)
+	case npyFile:
+		return decodeNpyStats(b, lim)
+	case safetensorsFile:
+		return decodeSafetensorsStats(b, lim)
+	case oldPickle:
+		return Stats{}, errOldPickle
+	case jsonObject:
+		return decodeStatsObjects(newScanner(b, lim))
+	case jsonArray:
+		s := newScanner(b, lim)
+		t := table{lim: lim, field: "loads"}
+		if err := s.windows(&t); err != nil {
+			return Stats{}, err
+		}
+		if err := s.finish(); err != nil {
+			return Stats{}, err
+		}
+		return t.stats("json")
+	case plainText:
+		return decodeCSV(b, lim)
+	}
+	return Stats{}, errors.New("not a known statistics format: JSON, JSON Lines, CSV, .npy, .pt or .safetensors is expected")
+}
+
+// besides lists, for the key that makes a format, the keys that may stand
+// beside it. Those of load_history are nowhere documented: any may.
+var besides = map[string][]string{
+	"logical_count":                {"rank", "average_utilization_rate_over_window"},
+	"tokens_per_expert_stats_list": {"ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list"},
+	"counts":                       {"step", "domain", "token_start", "tokens", "timestamp", "window"},
+}
+
+var statsFormat = map[string]string{"logical_count": "sglang-json", "tokens_per_expert_stats_list": "fastdeploy", "counts": "json-lines", "load_history": "adrs"}
+
+// decodeStatsObjects reads an object whose keys tell the format; objects with
+// "counts" may follow one another.
+func decodeStatsObjects(s *scanner) (Stats, error) {
+	t := table{lim: s.lim}
+	format := ""
+	for n := 0; n == 0 || (format == "json-lines" && s.next() == '{'); n++ {
+		key, err := s.statsObject(&t)
+		if err != nil {
+			return Stats{}, err
+		}
+		if n > 0 && statsFormat[key] != format {
+			return Stats{}, s.errorf("an object with %s after one with counts", key)
+		}
+		format = statsFormat[key]
+	}
+	if err := s.finish(); err != nil {
+		return Stats{}, err
+	}
+	return t.stats(format)
+}
+
+// statsObject reads one object into t and returns the key that made its format.
+func (s *scanner) statsObject(t *table) (string, error) {
+	main := ""
+	var others []string
+	err := s.object(func(key string) error {
+		if key == "loads" {
+			return errors.New(`"loads" makes this a planning problem, not statistics: plan it as it is`)
+		}
+		if _, ok := statsFormat[key]; !ok {
+			others = append(others, key)
+			return s.skip(0)
+		}
+		if main != "" {
+			return s.errorf("%s beside %s: one of them is expected", key, main)
+		}
+		main = key
+		if t.field == "" {
+			t.field = key
+		}
+		switch key {
+		case "load_history":
+			return s.loadHistory(t)
+		case "counts":
+			if err := s.open(t.name(), -1); err != nil {
+				return err
+			}
+			return s.window(t, false)
+		}
+		return s.windows(t)
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, key := range others { // before all else: a placement holds a logical_count too
+		if slices.Contains(mainKeys, key) && !slices.Contains(besides[main], key) {
+			return "", errors.New(quote(key) + " makes this a placement, not statistics")
+		}
+	}
+	if main == "" {
+		return "", errors.New("not a known statistics format: the object has none of logical_count, tokens_per_expert_stats_list, load_history, counts")
+	}
+	for _, key := range others {
+		if allowed, strict := besides[main]; strict && !slices.Contains(allowed, key) {
+			return "", errorf(placement.ErrValue, quote(key), -1, -1, "not a field of %s (beside %s: %s)", statsFormat[main], main, strings.Join(allowed, ", "))
+		}
+	}
+	return main, nil
+}
+
+func decodePlacement(r io.Reader, gpus int, lim *limits) (placement.Placement, error) {
+	if gpus < 0 || gpus > lim.gpus {
+		return placement.Placement{}, errorf(placement.ErrValue, "num_gpus", -1, -1, "%d: between 1 and %d are supported", gpus, lim.gpus)
+	}
+	b, err := open(r, lim.placement, lim)
+	if err != nil {
+		return placement.Placement{}, err
+	}
+	k, err := sniff(b)
+	if err != nil {
+		return placement.Placement{}, err
+	}
+	var p placement.Placement
+	switch k {
+	case empty:
+		return p, errEmpty
+	case npyFile:
+		p, err = decodeOmniNpy(b, lim)
+	case jsonObject:
+		p, err = decodePlacementObject(newScanner(b, lim), gpus)
+	case jsonArray:
+		p, err = decodeOmniArray(newScanner(b, lim))
+	case plainText:
+		p, err = decodeTensorRTLLM(b, gpus, lim)
+	default:
+		err = errors.New("not a known placement format: JSON, YAML (TensorRT-LLM) or .npy (omni-infer) is expected")
+	}
+	if err != nil {
+		return placement.Placement{}, err
+	}
+	if gpus != 0 && p.GPUs != gpus {
+		return placement.Placement{}, errorf(placement.ErrShape, "num_gpus", -1, -1, "the file says %d, but %d are asked for", p.GPUs, gpus)
+	}
+	if err := p.Validate(); err != nil {
+		return placement.Placement{}, err
+	}
+	return p, nil
+}
+
+// mainKeys are the keys that make a placement format.
+var mainKeys = []string{"physical_to_logical_map", "layer_list", "device_experts", "ep_rank_to_expert_id_list"}
+
+// fields are the keys of the JSON placements, read in any order.
+type fields struct {
+	keys      []string
+	moelb     moelbFields
+	ascend    ascendFields
+	omni      omniFields
+	fast      fastDeployFields
+	remainder []string // keys that no format knows
+}
+
+// decodePlacementObject tells the format by the key that only it has.
+func decodePlacementObject(s *scanner, gpus int) (placement.Placement, error) {
+	var f fields
+	err := s.object(func(key string) error {
+		f.keys = append(f.keys, key)
+		for _, read := range []func(*scanner, string) (bool, error){f.moelb.read, f.ascend.read, f.omni.read, f.fast.read} {
+			if known, err := read(s, key); known || err != nil {
+				return err
+			}
+		}
+		f.remainder = append(f.remainder, key)
+		return s.skip(0)
+	})
+	if err != nil {
+		return placement.Placement{}, err
+	}
+	if err := s.finish(); err != nil {
+		return placement.Placement{}, err
+	}
+	main := ""
+	for _, key := range f.keys {
+		if slices.Contains(mainKeys, key) {
+			if main != "" {
+				return placement.Placement{}, errorf(placement.ErrShape, key, -1, -1, "beside %s: one of them is expected", main)
+			}
+			main = key
+		}
+	}
+	switch main {
+	case "physical_to_logical_map":
+		if len(f.keys) == 1 {
+			return f.moelb.sglang(gpus)
+		}
+		return f.moelb.placement(gpus, f.remainder)
+	case "layer_list":
+		return f.ascend.placement()
+	case "device_experts":
+		return f.omni.placement()
+	case "ep_rank_to_expert_id_list":
+		return f.fast.placement(gpus)
+	}
+	for _, key := range f.keys {
+		if _, ok := statsFormat[key]; ok || key == "loads" {
+			return placement.Placement{}, errors.New(quote(key) + " makes this statistics, not a placement")
+		}
+	}
+	return placement.Placement{}, errors.New("not a known placement format: the object has none of " + strings.Join(mainKeys, ", "))
+}
+
+// gpusOf demands the number of GPUs where the file does not say it.
+func gpusOf(gpus int, f Format) error {
+	if gpus == 0 {
+		return errorf(placement.ErrValue, "num_gpus", -1, -1, "format %s does not say how many GPUs there are: give the number", f)
+	}
+	return nil
+}
+
+// expertsOf is the largest id + 1.
+func expertsOf(rows [][]int) int {
+	most := -1
+	for _, row := range rows {
+		for _, e := range row {
+			most = max(most, e)
+		}
+	}
+	return most + 1
+}
