@@ -86,7 +86,8 @@ type Problem struct {
 	// over several windows of one shape: the mean over them of the imbalance is
 	// then least, not the imbalance of their sum. A window counts as much as any
 	// other, whatever its total; one without load in a layer is balanced there.
-	// Policy deepseek, groups kept on nodes and dispatch split plan the sum.
+	// Policy deepseek, groups kept on nodes, dispatch split and moves from Previous
+	// plan the sum.
 	Windows []placement.Loads
 	// Replicas is the number of slots a layer, over all GPUs, those out of
 	// service included. GPUs share them so that counts differ by at most one,
@@ -96,6 +97,11 @@ type Problem struct {
 	Groups int
 	// Topology is the GPUs, their nodes and their speeds.
 	Topology placement.Topology
+	// Previous is the placement in force; nil = none. The plan then moves as
+	// few replicas as its target and its budget ask, and slots that keep their
+	// expert keep their index. It has p's layers and experts; GPUs that it lacks
+	// are new and empty, GPUs beyond the topology's are gone.
+	Previous *placement.Placement
 }
 
 // Options choose the algorithm; the zero value is the documented default.
@@ -110,6 +116,16 @@ type Options struct {
 	// fraction of its lower bound. 0 = 0.0002; negative = search on until
 	// nothing improves.
 	Tolerance float64
+	// Target, with Previous: a layer's moves stop once its imbalance is within it.
+	// 0 = within 1% of the best plan that would take any number of moves.
+	Target float64
+	// MaxMoves, with Previous, bounds the moves over all layers; they are spent
+	// where they lessen the imbalance most. 0 = no bound, negative = none beyond
+	// what experts without a live replica need.
+	MaxMoves int
+	// Restarts, with Previous, is how many random paths are tried beside the
+	// greedy one for fewer moves; 0 = 8, negative = none.
+	Restarts int
 	// Workers is how many goroutines share the layers; 0 = GOMAXPROCS, 1 = none
 	// beyond the caller's. The result does not depend on it.
 	Workers int
@@ -125,6 +141,8 @@ type Layer struct {
 	// constraints has a smaller Imbalance.
 	LowerBound float64
 	Status     Status
+	// Moves counts the slots whose expert was not on that GPU in Previous.
+	Moves int
 }
 
 // LocalityPrice is what keeping groups on their nodes costs.
@@ -157,12 +175,17 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 		return Result{}, err
 	}
 	var r Result
-	if o.Policy == DeepSeek {
+	onSum := true
+	switch {
+	case o.Policy == DeepSeek:
 		r = planDeepSeek(&p)
-	} else {
+	case p.Previous != nil:
+		r = planMoves(ctx, &p, &o)
+	default:
 		r = planOptimal(ctx, &p, &o)
+		onSum = o.Locality == ByGroup
 	}
-	if len(p.Windows) > 0 && (o.Policy == DeepSeek || o.Locality == ByGroup) && o.Dispatch == Even {
+	if len(p.Windows) > 0 && onSum && o.Dispatch == Even {
 		scoreWindows(&p, &o, &r)
 	}
 	return r, nil

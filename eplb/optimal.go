@@ -11,13 +11,29 @@ import (
 
 // planOptimal plans every layer by itself, Workers at a time.
 func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
-	layers, gpus := len(p.Loads), p.Topology.GPUs
+	r := newResult(p, o)
+	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
+	inParallel(o.Workers, len(p.Loads), func() func(l int) {
+		s := newSolver(u, p.Loads.Experts())
+		s.thrift = max(1, len(p.Loads)/manyLayers)
+		var local *locality
+		if o.Locality == ByGroup {
+			local = newLocality(p, o)
+		}
+		return func(l int) { s.planLayer(ctx, p, o, l, &r, local) }
+	})
+	return r
+}
+
+// newResult is an empty result of p's shape.
+func newResult(p *Problem, o *Options) Result {
+	layers := len(p.Loads)
 	r := Result{
-		Placement: placement.Placement{Experts: p.Loads.Experts(), GPUs: gpus, PhysicalToLogical: make([][]int, layers)},
+		Placement: placement.Placement{Experts: p.Loads.Experts(), GPUs: p.Topology.GPUs, PhysicalToLogical: make([][]int, layers)},
 		Layers:    make([]Layer, layers),
 	}
-	if p.Replicas%gpus != 0 {
-		r.Placement.GPUSlots = placement.EvenSlots(p.Replicas, gpus)
+	if p.Replicas%p.Topology.GPUs != 0 {
+		r.Placement.GPUSlots = placement.EvenSlots(p.Replicas, p.Topology.GPUs)
 	}
 	cells := make([]int, layers*p.Replicas)
 	for l := range r.Placement.PhysicalToLogical {
@@ -26,35 +42,32 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 	if o.Locality == ByGroup {
 		r.Locality = newLocalityPrice(layers, p.Groups)
 	}
-	workers := o.Workers
+	return r
+}
+
+// inParallel calls do for 0..n-1, workers at a time (0 = GOMAXPROCS). Every
+// worker makes a do of its own, with the memory that it needs.
+func inParallel(workers, n int, worker func() (do func(i int))) {
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	workers = min(workers, layers)
-	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
 	var next atomic.Int64
 	work := func() {
-		s := newSolver(u, p.Loads.Experts())
-		s.thrift = max(1, layers/manyLayers)
-		var local *locality
-		if o.Locality == ByGroup {
-			local = newLocality(p, o)
-		}
+		do := worker()
 		for {
-			l := int(next.Add(1)) - 1
-			if l >= layers {
+			i := int(next.Add(1)) - 1
+			if i >= n {
 				return
 			}
-			s.planLayer(ctx, p, o, l, &r, local)
+			do(i)
 		}
 	}
 	var wg sync.WaitGroup
-	for range workers - 1 {
+	for range min(workers, n) - 1 {
 		wg.Go(work)
 	}
 	work()
 	wg.Wait()
-	return r
 }
 
 // planLayer plans layer l into r; local is nil where groups need not stay together.
@@ -89,18 +102,27 @@ const provedTolerance = 1e-9
 
 // export writes the best placement into a row of the result.
 func (s *solver) export(row []int, bound float64, stopped bool) Layer {
+	writeRow(s.u, s.best.slot, row)
+	return newLayer(s.best.level, bound, stopped)
+}
+
+// writeRow writes the slots of a unit into a row of a placement, -1 elsewhere.
+func writeRow(u *unit, slot []int32, row []int) {
 	for i := range row {
 		row[i] = -1
 	}
-	u := s.u
 	for g, at := range u.start {
-		for i, e := range s.best.slot[u.first[g]:u.first[g+1]] {
+		for i, e := range slot[u.first[g]:u.first[g+1]] {
 			row[at+i] = int(e)
 		}
 	}
-	out := Layer{Imbalance: s.best.level, LowerBound: min(bound, s.best.level)}
+}
+
+// newLayer is the report of a layer.
+func newLayer(level, bound float64, stopped bool) Layer {
+	out := Layer{Imbalance: level, LowerBound: min(bound, level)}
 	switch {
-	case s.best.level <= bound*(1+provedTolerance):
+	case level <= bound*(1+provedTolerance):
 		out.Status = Proved
 	case stopped:
 		out.Status = Stopped

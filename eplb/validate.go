@@ -57,6 +57,9 @@ func validate(p *Problem, o *Options) error {
 	case o.Dispatch < Even || o.Dispatch > Split:
 		return errorf(placement.ErrValue, "dispatch", "%v is not a dispatch", o.Dispatch)
 	}
+	if err := validatePrevious(p, o); err != nil {
+		return err
+	}
 	if o.Policy == DeepSeek {
 		return validateDeepSeek(p, o)
 	}
@@ -119,6 +122,38 @@ func validateWindows(p *Problem, o *Options) error {
 		return nil
 	}
 	sumWindows(p, o.Policy == DeepSeek)
+	return nil
+}
+
+// validatePrevious checks the placement in force and what goes with it.
+func validatePrevious(p *Problem, o *Options) error {
+	v := p.Previous
+	switch {
+	case math.IsNaN(o.Target) || math.IsInf(o.Target, 0) || (o.Target != 0 && o.Target < 1):
+		return errorf(placement.ErrValue, "target", "%v: an imbalance is at least 1", o.Target)
+	case v == nil && o.Target != 0:
+		return errorf(placement.ErrShape, "target", "%v, but without previous there is nothing to move from", o.Target)
+	case v == nil && o.MaxMoves != 0:
+		return errorf(placement.ErrShape, "max_moves", "%d, but without previous there is nothing to move from", o.MaxMoves)
+	case v == nil:
+		return nil
+	case o.Policy == DeepSeek:
+		return errorf(placement.ErrValue, "previous", "policy deepseek plans from scratch: use policy optimal")
+	case len(v.PhysicalToLogical) != len(p.Loads):
+		return errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), len(p.Loads))
+	case v.GPUs == p.Topology.GPUs && v.Slots() != p.Replicas:
+		return errorf(placement.ErrShape, "previous", "%d slots a layer, but num_replicas is %d", v.Slots(), p.Replicas)
+	}
+	if err := v.Validate(); err != nil {
+		var bad *placement.Error
+		if errors.As(err, &bad) {
+			bad.Field = "previous." + bad.Field
+		}
+		return err
+	}
+	if v.Experts != p.Loads.Experts() {
+		return errorf(placement.ErrShape, "previous", "%d experts, but loads have %d", v.Experts, p.Loads.Experts())
+	}
 	return nil
 }
 

@@ -342,6 +342,12 @@ func TestWindowsPlannedAsTheirSum(t *testing.T) {
 			t.Errorf("layer %d: %v without groups, want %v; with groups %v", l, x, free.Layers[l].Imbalance, r.Layers[l].Imbalance)
 		}
 	}
+	moved := parts
+	moved.Previous = &want.Placement
+	if r, err = Plan(t.Context(), moved, Options{Locality: Free, MaxMoves: 20}); err != nil {
+		t.Fatal(err)
+	}
+	checkWindows(t, parts, r)
 	if r, err = Plan(t.Context(), parts, Options{Locality: Free, Dispatch: Split}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,224 @@
+package eplb
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// Sensitivity is what the imbalance of experts costs a step: the fraction of
+// throughput lost where the experts of every layer are at max/mean 1.10 and at
+// 1.30, all else balanced.
+type Sensitivity struct{ At110, At130 float64 }
+
+// PrefillSensitivity is that of DeepSeek-V3's prefill unit with prompts of
+// 4,096 tokens and no cached prefix, 2.7% and 8.2%, by the cost model fitted to
+// the published kernel and communication benchmarks on H800. With 56% of the
+// prompt cached it is 2.2% and 6.3%; with prompts of 32K too, 0.9% and 2.5%.
+func PrefillSensitivity() Sensitivity { return Sensitivity{.027, .082} }
+
+// DecodeSensitivity is that of the decode unit at 88 requests a GPU of 4,989
+// tokens each, 1.8% and 5.4%, by the same model. Where two tokens a request are
+// verified in a step it is 2.7% and 12.2%; at 256 requests of 2,050 tokens 7.2%
+// and 18.9%; at 32 of 16K nothing: attention then hides it.
+func DecodeSensitivity() Sensitivity { return Sensitivity{.018, .054} }
+
+// Slowdown is how much longer a step takes than a balanced one, as a fraction of
+// it, where the experts of every layer have this imbalance. It is linear from 1
+// to 1.10, from there to 1.30, and on.
+func (s Sensitivity) Slowdown(imbalance float64) float64 {
+	a, b := s.At110/(1-s.At110), s.At130/(1-s.At130)
+	switch {
+	case imbalance <= 1:
+		return 0
+	case imbalance <= 1.10:
+		return a * (imbalance - 1) / .10
+	}
+	return a + float64((b-a)*(imbalance-1.10)/.20)
+}
+
+// Stakes is what a change of placement is worth and what it may cost.
+type Stakes struct {
+	// StepSeconds is how long a step takes with all experts balanced.
+	StepSeconds float64
+	Sensitivity Sensitivity
+	// Before and After are the imbalance of each layer, [layers], under the loads
+	// to come: with the placement in force and with the next one.
+	Before, After []float64
+	// Horizon is for how many steps the next placement is expected to hold.
+	Horizon float64
+	// Hidden is the fraction of a schedule's seconds that run behind the steps
+	// without slowing them, 0 to 1; 0 = every second of copying is a second of
+	// stall.
+	Hidden float64
+	// Margin keeps what just pays from being done: over the horizon, the gain must
+	// exceed the cost by this fraction. 0 = it must exceed it.
+	Margin float64
+	// MinGain is the least gain worth a change, as a fraction of StepSeconds.
+	MinGain float64
+	// Hold is how many steps must pass between changes, SinceMove how many have
+	// passed since the last; Hold 0 = no such limit.
+	Hold, SinceMove float64
+}
+
+// Decision says whether to move now, and why.
+type Decision struct {
+	Move bool
+	// Rounds is how many of the schedule's rounds to do, Schedule.Prefix; 0 =
+	// none.
+	Rounds int
+	// GainPerStep and Cost are in seconds, BreakEven in steps: after that many the
+	// gain has paid the cost, +Inf = never. Without Move they are those of the
+	// prefix that would pay soonest.
+	GainPerStep, Cost, BreakEven float64
+	// Reason is why, in a few words.
+	Reason string
+
+	considered, of int
+	horizon        float64
+}
+
+// String is one line with the figures.
+func (d Decision) String() string {
+	if d.of == 0 {
+		return "nothing to move"
+	}
+	what := fmt.Sprintf("%d of %d rounds", d.considered, d.of)
+	pays := fmt.Sprintf("paid back after %.4g steps of %.4g", d.BreakEven, d.horizon)
+	if math.IsInf(d.BreakEven, 1) {
+		pays = "never paid back"
+	}
+	figures := fmt.Sprintf("%.4g ms a step gained for %.4g ms of stall, %s", d.GainPerStep*1e3, d.Cost*1e3, pays)
+	if d.Move {
+		return fmt.Sprintf("move %s: %s (%s)", what, d.Reason, figures)
+	}
+	return fmt.Sprintf("not worth moving: %s (%s: %s)", d.Reason, what, figures)
+}
+
+// Decide weighs the gain of every prefix of a schedule against its cost and
+// picks the one that gains most over the horizon, if that is worth it.
+//
+// Gain: each layer that the prefix finishes takes its share, 1/layers, of the
+// step's Slowdown from that of Before to that of After; layers that it does not
+// finish gain nothing (Prefix leaves their moves out). Cost: the seconds of the
+// prefix's rounds that are not Hidden. Rounds that restore experts without a
+// copy are always done, because the model cannot serve without them.
+//
+// It is a function of its arguments alone. Bad input is a *placement.Error, and
+// so is a schedule that is not Priced unless Hidden is 1. Cost: one pass over
+// the moves.
+func Decide(s *Schedule, k Stakes) (Decision, error) {
+	if err := validateStakes(s, &k); err != nil {
+		return Decision{}, err
+	}
+	none := Decision{of: len(s.Rounds), horizon: k.Horizon, BreakEven: math.Inf(1)}
+	if len(s.Rounds) == 0 {
+		none.Reason = "nothing to move"
+		return none, nil
+	}
+	recent := k.Hold > 0 && k.SinceMove < k.Hold
+	done := finished(s, len(k.Before))
+	best, soonest := none, none
+	seconds, gain, bestNet := 0.0, 0.0, 0.0
+	for i, r := range s.Rounds {
+		seconds += r.Seconds
+		for _, l := range done[i] {
+			d := k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
+			gain += float64(d / float64(len(k.Before)) * k.StepSeconds)
+		}
+		if i+1 < s.Restore {
+			continue
+		}
+		d := none
+		d.Rounds, d.considered, d.GainPerStep, d.Cost = i+1, i+1, gain, seconds*(1-k.Hidden)
+		if gain > 0 {
+			d.BreakEven = d.Cost / gain
+		}
+		if d.BreakEven < soonest.BreakEven || i+1 == len(s.Rounds) && soonest.Rounds == 0 {
+			soonest = d
+		}
+		net := float64(gain*k.Horizon) - float64(d.Cost*(1+k.Margin))
+		if i+1 == s.Restore || !recent && net > bestNet && gain >= k.MinGain*k.StepSeconds {
+			best, bestNet = d, net
+		}
+	}
+	switch {
+	case s.Restore > 0:
+		best.Move, best.Reason = true, "experts without a copy come back"
+		return best, nil
+	case best.Rounds > 0:
+		best.Move, best.Reason = true, "it pays"
+		return best, nil
+	case recent:
+		soonest.Reason = fmt.Sprintf("the last move was %.4g steps ago, and %.4g are to pass", k.SinceMove, k.Hold)
+	case math.IsInf(soonest.BreakEven, 1):
+		soonest.Reason = "it gains nothing"
+	case soonest.BreakEven >= k.Horizon:
+		soonest.Reason = "it would not pay within the horizon"
+	case soonest.BreakEven*(1+k.Margin) >= k.Horizon:
+		soonest.Reason = "it would not pay by the margin"
+	default:
+		soonest.Reason = fmt.Sprintf("the gain is below %.4g%% of a step", 100*k.MinGain)
+	}
+	soonest.Rounds = 0
+	return soonest, nil
+}
+
+// finished lists, for each round, the layers whose last move is in it.
+func finished(s *Schedule, layers int) [][]int {
+	last := make([]int, layers)
+	for i, r := range s.Rounds {
+		for _, m := range r.Moves {
+			last[m.Layer] = i + 1
+		}
+	}
+	out := make([][]int, len(s.Rounds))
+	for l, i := range last {
+		if i > 0 {
+			out[i-1] = append(out[i-1], l)
+		}
+	}
+	return out
+}
+
+// maxStake keeps products of stakes finite.
+const maxStake = 1e15
+
+func validateStakes(s *Schedule, k *Stakes) error {
+	for _, f := range []struct {
+		name   string
+		v, max float64
+	}{
+		{"step_seconds", k.StepSeconds, maxStake}, {"horizon", k.Horizon, maxStake},
+		{"hidden", k.Hidden, 1}, {"margin", k.Margin, maxStake},
+		{"min_gain", k.MinGain, maxStake}, {"hold", k.Hold, maxStake},
+		{"since_move", k.SinceMove, maxStake},
+		{"sensitivity", k.Sensitivity.At110, k.Sensitivity.At130}, {"sensitivity", k.Sensitivity.At130, .99},
+	} {
+		if !(f.v >= 0 && f.v <= f.max) {
+			return errorf(placement.ErrValue, f.name, "%v: between 0 and %v is possible", f.v, f.max)
+		}
+	}
+	if len(k.Before) != len(k.After) {
+		return errorf(placement.ErrShape, "after", "%d layers, but before has %d", len(k.After), len(k.Before))
+	}
+	for l := range k.Before {
+		for _, x := range []float64{k.Before[l], k.After[l]} {
+			if !(x >= 0) || math.IsInf(x, 0) {
+				return &placement.Error{Field: "imbalance", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a finite number ≥ 0", x)}
+			}
+		}
+	}
+	for i, r := range s.Rounds {
+		for _, m := range r.Moves {
+			if m.Layer < 0 || m.Layer >= len(k.Before) {
+				return errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", len(k.Before), i, m.Layer)
+			}
+		}
+	}
+	if !s.Priced && k.Hidden < 1 && len(s.Rounds) > 0 {
+		return errorf(placement.ErrValue, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths")
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package eplb
+
+import (
+	"math"
+	"slices"
+)
+
+// read takes layer l of the placement in force. Slots of GPUs out of service
+// are left out, and so are slots beyond those that the unit uses.
+func (m *mover) read(p *Problem, l int) {
+	clear(m.had)
+	row := p.Previous.PhysicalToLogical[l]
+	first := p.Previous.FirstSlots()
+	for g, gpu := range m.u.gpu {
+		for i, s := 0, m.u.first[g]; s < m.u.first[g+1]; i, s = i+1, s+1 {
+			m.prev[s] = -1
+			if gpu >= p.Previous.GPUs || first[gpu]+i >= first[gpu+1] {
+				continue
+			}
+			if e := row[first[gpu]+i]; e >= 0 {
+				m.prev[s] = int32(e)
+				m.had[g*m.words+e>>6] |= 1 << (e & 63)
+			}
+		}
+	}
+	m.start = m.prev
+}
+
+// mend gives every expert without a replica a slot, and every empty slot a
+// replica: copies of the hottest experts come to the least loaded GPUs, and an
+// expert that died takes the place of a copy that is missed least.
+func (m *mover) mend() {
+	for e := range m.count {
+		if m.count[e] > 0 {
+			continue
+		}
+		best, top := -1, math.Inf(1)
+		for s, f := range m.slot {
+			if f >= 0 && m.count[f] < 2 {
+				continue
+			}
+			g := int(m.gpu[s])
+			// What the fullest GPU concerned carries afterwards.
+			l := (m.load[g] + m.w[e]) / m.u.speed[g]
+			if f >= 0 {
+				l = (m.load[g] - m.size[f] + m.w[e]) / m.u.speed[g]
+				n := float64(m.count[f])
+				for _, q := range m.at[f] {
+					if q != int32(s) {
+						l = max(l, (m.load[m.gpu[q]]+m.w[f]/(n*(n-1)))/m.u.speed[m.gpu[q]])
+					}
+				}
+			}
+			if l < top {
+				best, top = s, l
+			}
+		}
+		if best < 0 {
+			continue // validate has seen to the room
+		}
+		m.fill(best, int32(e))
+	}
+	for {
+		// The emptiest GPU with a free slot takes the copy that helps most.
+		free := -1
+		for s, f := range m.slot {
+			if f < 0 && (free < 0 || m.load[m.gpu[s]]/m.u.speed[m.gpu[s]] < m.load[m.gpu[free]]/m.u.speed[m.gpu[free]]) {
+				free = s
+			}
+		}
+		if free < 0 {
+			return
+		}
+		g := int(m.gpu[free])
+		best, most := int32(-1), -1.0
+		for e := range m.w {
+			if !m.holds(g, int32(e)) && m.size[e] > most {
+				best, most = int32(e), m.size[e]
+			}
+		}
+		m.fill(free, best)
+	}
+}
+
+// fill makes slot s hold e, whatever it held.
+func (m *mover) fill(s int, e int32) {
+	g := int(m.gpu[s])
+	m.apply(change{a: int32(s), b: -1, e: e, cost: m.cost(g, m.slot[s], e)})
+}
+
+// settleKept gives experts that stayed on their GPU the slots they had.
+func (m *mover) settleKept(slot []int32) {
+	u := m.u
+	for g := range u.gpu {
+		for s := u.first[g]; s < u.first[g+1]; s++ {
+			e := slot[s]
+			for e >= 0 && e != m.prev[s] {
+				i := slices.Index(m.prev[u.first[g]:u.first[g+1]], e)
+				if i < 0 || slot[u.first[g]+i] == e {
+					break
+				}
+				slot[s], slot[u.first[g]+i] = slot[u.first[g]+i], e
+				e = slot[s]
+			}
+		}
+	}
+}

@@ -1,0 +1,348 @@
+package eplb
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// TestScheduleRandomPlans runs 10,000 random changes.
+func TestScheduleRandomPlans(t *testing.T) {
+	const seed = 1
+	rng := rand.New(rand.NewPCG(seed, 0))
+	rounds, bound := 0, 0
+	for i := range 10_000 {
+		big := 4
+		if i%10 == 0 {
+			big = 9
+		}
+		prev, next, topology, o := randomPlan(rng, big)
+		s, err := NewSchedule(&prev, &next, topology, o)
+		if err == nil {
+			err = execute(&s, &prev, &next, topology, o)
+		}
+		if err != nil {
+			t.Fatalf("seed %d, plan %d: %v\n%+v\n%+v\n%+v\n%+v\n%+v", seed, i, err, topology, o, prev, next, s)
+		}
+		rounds, bound = rounds+len(s.Rounds), bound+s.RoundsBound
+	}
+	t.Logf("%d rounds, bound %d: %.3f", rounds, bound, float64(rounds)/float64(bound))
+}
+
+// TestSchedulePermutations: where no expert has a second copy and no slot is
+// free, a layer takes as many rounds as its busiest GPU receives experts, not
+// one more.
+func TestSchedulePermutations(t *testing.T) {
+	const seed = 2
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for i := range 2000 {
+		gpus, each := 2+rng.IntN(16), 1+rng.IntN(9)
+		prev := placement.Trivial(1, gpus*each, gpus*each, gpus)
+		next := prev.Clone()
+		rng.Shuffle(gpus*each, func(i, j int) {
+			row := next.PhysicalToLogical[0]
+			row[i], row[j] = row[j], row[i]
+		})
+		topology := placement.Topology{GPUs: gpus, NVLink: 160e9, RDMA: 45e9}
+		o := ScheduleOptions{ExpertBytes: 1e7}
+		s, err := NewSchedule(&prev, &next, topology, o)
+		if err == nil {
+			err = execute(&s, &prev, &next, topology, o)
+		}
+		most := 0
+		for g := range gpus {
+			n := 0
+			for j := g * each; j < (g+1)*each; j++ {
+				if next.PhysicalToLogical[0][j]/each != g {
+					n++
+				}
+			}
+			most = max(most, n)
+		}
+		if err != nil || s.RoundsBound != max(most, min(1, len(s.Rounds))) || len(s.Rounds) != s.RoundsBound {
+			t.Fatalf("seed %d, case %d: %d rounds, bound %d, busiest GPU %d: %v\n%v\n%v", seed, i, len(s.Rounds), s.RoundsBound, most, err, prev, next)
+		}
+	}
+}
+
+// TestScheduleByHand holds small schedules against what can be seen by eye.
+func TestScheduleByHand(t *testing.T) {
+	one := func(gpus int, row ...int) placement.Placement {
+		return placement.Placement{Experts: 1 + slices.Max(row), GPUs: gpus, PhysicalToLogical: [][]int{row}}
+	}
+	unit := placement.Topology{GPUs: 4, Nodes: 2, NVLink: 4e9, RDMA: 1e9}
+	dead := unit
+	dead.Speed = []float64{1, 0, 1, 1}
+	mv := func(expert, from, to int) placement.Move {
+		return placement.Move{Expert: expert, From: from, To: to}
+	}
+	for _, x := range []struct {
+		name       string
+		t          placement.Topology
+		prev, next placement.Placement
+		rounds     [][]placement.Move
+		seconds    float64
+		restore    int
+	}{
+		{"nothing", unit, one(4, 0, 1, 2, 3), one(4, 0, 1, 2, 3), nil, 0, 0},
+		{"an exchange within a node", unit, one(4, 0, 1, 2, 3), one(4, 1, 0, 2, 3),
+			[][]placement.Move{{mv(1, 1, 0), mv(0, 0, 1)}}, .25, 0},
+		{"a ring through both nodes", unit, one(4, 0, 1, 2, 3), one(4, 3, 0, 1, 2),
+			[][]placement.Move{{mv(3, 3, 0), mv(0, 0, 1), mv(1, 1, 2), mv(2, 2, 3)}}, 1, 0},
+		{"slots of one GPU", unit, one(4, 0, 1, 2, 3, 4, 5, 6, 7), one(4, 1, 0, 2, 3, 4, 5, 6, 7),
+			[][]placement.Move{{mv(1, 1, 0), mv(0, 0, 1)}}, 0, 0},
+		// Expert 0 is on GPUs 0 and 2: GPU 3 reads it on its own node.
+		{"the nearer holder", unit, one(4, 0, 1, 0, 1), one(4, 0, 1, 0, 0), // expert 1 stays on GPU 1
+			[][]placement.Move{{mv(0, 2, 3)}}, .25, 0},
+		{"a copy on a dead GPU and one elsewhere", dead, one(4, 0, 1, 1, 2), one(4, 0, -1, 1, 2),
+			[][]placement.Move{{mv(-1, -1, 1)}}, 0, 0},
+		{"the only copy on a dead GPU", dead, one(4, 0, 1, 0, 2), one(4, 0, -1, 1, 2),
+			[][]placement.Move{{mv(-1, -1, 1), mv(1, -1, 2)}}, 1, 1},
+		{"a slot that is emptied", unit, one(4, 0, 0, 1, 2), one(4, 0, -1, 1, 2),
+			[][]placement.Move{{mv(-1, -1, 1)}}, 0, 0},
+	} {
+		o := ScheduleOptions{ExpertBytes: 1e9}
+		s, err := NewSchedule(&x.prev, &x.next, x.t, o)
+		if err == nil {
+			err = execute(&s, &x.prev, &x.next, x.t, o)
+		}
+		var got [][]placement.Move
+		for _, r := range s.Rounds {
+			got = append(got, r.Moves)
+		}
+		if err != nil || !slices.EqualFunc(got, x.rounds, slices.Equal[[]placement.Move]) || s.Seconds != x.seconds || s.Restore != x.restore {
+			t.Errorf("%s: %v, %v s, %d restore, %v: want %v, %v s, %d", x.name, got, s.Seconds, s.Restore, err, x.rounds, x.seconds, x.restore)
+		}
+	}
+}
+
+// TestChainsAlwaysEnd: chains alone, without a matching before them, lead from
+// any placement to any other, in every round at least one move.
+func TestChainsAlwaysEnd(t *testing.T) {
+	const seed = 6
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for i := range 3000 {
+		prev, next, topology, _ := randomPlan(rng, 6)
+		s := newScheduler(&prev, &next, &topology, &ScheduleOptions{PerGPU: 1, RDMAPerGPU: 1})
+		for l := range prev.PhysicalToLogical {
+			for s.left[l] > 0 {
+				s.startRound()
+				s.load(l)
+				s.chainPass(false)
+				s.localPass()
+				s.emit()
+				if len(s.takeMoves()) == 0 {
+					t.Fatalf("seed %d, case %d: layer %d is stuck at %v, to be %v", seed, i, l, s.cur[l], s.fin[l])
+				}
+			}
+			if !slices.Equal(s.cur[l], s.fin[l]) {
+				t.Fatalf("seed %d, case %d: layer %d ends as %v, not %v", seed, i, l, s.cur[l], s.fin[l])
+			}
+		}
+	}
+}
+
+// TestScheduleWorth: what is worth most a copy comes first, one layer at a time.
+func TestScheduleWorth(t *testing.T) {
+	prev := placement.Trivial(3, 4, 4, 4)
+	next := prev.Clone()
+	next.PhysicalToLogical[0] = []int{1, 0, 2, 3}
+	next.PhysicalToLogical[1] = []int{1, 2, 3, 0}
+	next.PhysicalToLogical[2] = []int{0, 1, 3, 2}
+	s, err := NewSchedule(&prev, &next, placement.Topology{GPUs: 4}, ScheduleOptions{LayersAtOnce: 1, Worth: []float64{2, 5, 3}})
+	if err != nil || len(s.Rounds) != 3 {
+		t.Fatal(s, err)
+	}
+	for i, l := range []int{2, 1, 0} { // 3/2, 5/4 and 2/2 a copy
+		if s.Rounds[i].Moves[0].Layer != l {
+			t.Errorf("round %d moves layer %d, want %d", i, s.Rounds[i].Moves[0].Layer, l)
+		}
+	}
+	if s.Priced || s.Seconds != 0 || s.SecondsBound != 0 {
+		t.Errorf("seconds without bandwidths: %+v", s)
+	}
+	// Two layers share a round where they use different GPUs.
+	s, err = NewSchedule(&prev, &next, placement.Topology{GPUs: 4}, ScheduleOptions{})
+	if err != nil || len(s.Rounds) != 2 || s.RoundsBound != 2 {
+		t.Errorf("%+v, %v: want 2 rounds", s, err)
+	}
+}
+
+// TestScheduleRenamed: the names of GPUs within a node, and of nodes, are but
+// names. Ties are broken by them, so the rounds may differ, but not by much;
+// bounds may not differ at all.
+func TestScheduleRenamed(t *testing.T) {
+	const seed = 3
+	rng := rand.New(rand.NewPCG(seed, 0))
+	rounds, renamed := 0, 0
+	for i := range 500 {
+		prev, next, topology, o := randomPlan(rng, 5)
+		name := rng.Perm(topology.NodeCount())
+		per := topology.GPUs / topology.NodeCount()
+		var old []int // GPU that each new one was
+		for _, n := range name {
+			for _, g := range rng.Perm(per) {
+				old = append(old, n*per+g)
+			}
+		}
+		first := prev.FirstSlots()
+		rename := func(p placement.Placement) placement.Placement {
+			q := placement.Placement{Experts: p.Experts, GPUs: p.GPUs}
+			for _, g := range old {
+				q.GPUSlots = append(q.GPUSlots, p.GPUSlots[g])
+			}
+			for _, row := range p.PhysicalToLogical {
+				var r []int
+				for _, g := range old {
+					r = append(r, row[first[g]:first[g+1]]...)
+				}
+				q.PhysicalToLogical = append(q.PhysicalToLogical, r)
+			}
+			return q
+		}
+		t2 := topology
+		if t2.Speed != nil {
+			t2.Speed = nil
+			for _, g := range old {
+				t2.Speed = append(t2.Speed, topology.Speed[g])
+			}
+		}
+		p2, n2 := rename(prev), rename(next)
+		a, err := NewSchedule(&prev, &next, topology, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := NewSchedule(&p2, &n2, t2, o)
+		if err == nil {
+			err = execute(&b, &p2, &n2, t2, o)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.RoundsBound != b.RoundsBound || a.SecondsBound != b.SecondsBound || a.Moves != b.Moves || (a.Restore > 0) != (b.Restore > 0) {
+			t.Fatalf("seed %d, case %d: renamed, %d rounds, %v s, %d moves, %d to restore are %d, %v, %d, %d", seed, i,
+				a.RoundsBound, a.SecondsBound, a.Moves, a.Restore, b.RoundsBound, b.SecondsBound, b.Moves, b.Restore)
+		}
+		rounds, renamed = rounds+len(a.Rounds), renamed+len(b.Rounds)
+	}
+	if d := float64(rounds)/float64(renamed) - 1; math.Abs(d) > .02 {
+		t.Errorf("%d rounds, renamed %d", rounds, renamed)
+	}
+}
+
+// TestScheduleApplyAndPrefix holds both against a run of the moves.
+func TestScheduleApplyAndPrefix(t *testing.T) {
+	const seed = 4
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for i := range 500 {
+		prev, next, topology, o := randomPlan(rng, 4)
+		s, err := NewSchedule(&prev, &next, topology, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range len(s.Rounds) + 2 {
+			q, err := s.Apply(&prev, k)
+			if err != nil {
+				t.Fatalf("seed %d, case %d: %v", seed, i, err)
+			}
+			p := s.Prefix(k)
+			half, err := p.Apply(&prev, k)
+			if err != nil {
+				t.Fatalf("seed %d, case %d: %v", seed, i, err)
+			}
+			if k < s.Restore {
+				continue
+			}
+			if k > 0 || topology.Speed == nil {
+				if err := q.Validate(); err != nil {
+					t.Fatalf("seed %d, case %d: after %d rounds: %v", seed, i, k, err)
+				}
+			}
+			if err := half.Validate(); err != nil {
+				t.Fatalf("seed %d, case %d: a prefix of %d rounds: %v", seed, i, k, err)
+			}
+			for l, row := range half.PhysicalToLogical {
+				before := slices.Clone(prev.PhysicalToLogical[l])
+				for slot := range before {
+					if g := s.gpuOf[slot]; k > 0 && g < 0 {
+						before[slot] = -1
+					}
+				}
+				if s.Restore == 0 && !slices.Equal(row, before) && !slices.Equal(row, next.PhysicalToLogical[l]) {
+					t.Fatalf("seed %d, case %d: a prefix of %d rounds leaves layer %d half-moved", seed, i, k, l)
+				}
+			}
+			if k >= len(s.Rounds) && !slices.EqualFunc(q.PhysicalToLogical, next.PhysicalToLogical, slices.Equal[[]int]) {
+				t.Fatalf("seed %d, case %d: all rounds do not lead to next", seed, i)
+			}
+		}
+		if len(s.Rounds) > 0 && topology.Speed == nil {
+			if q, err := s.Apply(&next, len(s.Rounds)); err == nil && !slices.EqualFunc(q.PhysicalToLogical, next.PhysicalToLogical, slices.Equal[[]int]) {
+				t.Fatalf("seed %d, case %d: applied to another placement without an error", seed, i)
+			}
+		}
+	}
+}
+
+func TestScheduleBadInput(t *testing.T) {
+	for _, x := range []struct {
+		spoil func(prev, next *placement.Placement, t *placement.Topology, o *ScheduleOptions)
+		kind  error
+		want  string
+	}{
+		{func(p, n *placement.Placement, _ *placement.Topology, _ *ScheduleOptions) { p.GPUs = 0 }, placement.ErrValue, "num_gpus: 0: between 1 and 65536 are supported"},
+		{func(p, n *placement.Placement, _ *placement.Topology, _ *ScheduleOptions) {
+			n.PhysicalToLogical = n.PhysicalToLogical[:1]
+		}, placement.ErrShape, "previous: 2 layers, 4 experts, 4 GPUs, but the next placement has 1, 4, 4"},
+		{func(p, n *placement.Placement, _ *placement.Topology, _ *ScheduleOptions) {
+			n.GPUSlots = []int{2, 0, 1, 1}
+		}, placement.ErrShape,
+			"previous: its GPUs have other numbers of slots than those of the next placement"},
+		{func(_, _ *placement.Placement, t *placement.Topology, _ *ScheduleOptions) { t.GPUs = 8 }, placement.ErrShape, "num_gpus: the placement has 4, the topology 8"},
+		{func(_, _ *placement.Placement, t *placement.Topology, _ *ScheduleOptions) {
+			t.Speed = []float64{1, 1, 0, 1}
+		}, placement.ErrFit,
+			"physical_to_logical_map: layer 0, index 2: the next placement has an expert on a GPU that is out of service"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.PerGPU = -1 }, placement.ErrValue, "per_gpu: -1 is negative"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.RDMAPerGPU = -1 }, placement.ErrValue, "rdma_per_gpu: -1 is negative"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.LayersAtOnce = -2 }, placement.ErrValue, "layers_at_once: -2 is negative"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.ExpertBytes = -1 }, placement.ErrValue, "expert_bytes: -1: between 0 and 68719476736 are supported"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.Worth = []float64{1} }, placement.ErrShape, "worth: 1 entries for 2 layers"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) {
+			o.Worth = []float64{1, math.NaN()}
+		}, placement.ErrValue, "worth: layer 1: not a finite number"},
+	} {
+		prev := placement.Trivial(2, 4, 4, 4)
+		next, topology, o := prev.Clone(), placement.Topology{GPUs: 4}, ScheduleOptions{}
+		x.spoil(&prev, &next, &topology, &o)
+		if _, err := NewSchedule(&prev, &next, topology, o); !errors.Is(err, x.kind) || err.Error() != x.want {
+			t.Errorf("got %v, want %s", err, x.want)
+		}
+	}
+	huge := ScheduleOptions{PerGPU: math.MaxInt, RDMAPerGPU: math.MaxInt, LayersAtOnce: math.MaxInt, ExpertBytes: maxExpertBytes}
+	prev := placement.Trivial(1, 4, 4, 4)
+	next := prev.Clone()
+	next.PhysicalToLogical[0] = []int{1, 2, 3, 0}
+	if s, err := NewSchedule(&prev, &next, placement.Topology{GPUs: 4}, huge); err != nil || len(s.Rounds) != 1 {
+		t.Error(s, err)
+	}
+}
+
+// FuzzSchedule draws a plan from a seed and runs its schedule.
+func FuzzSchedule(f *testing.F) {
+	f.Add(uint64(1), uint8(3))
+	f.Fuzz(func(t *testing.T, seed uint64, big uint8) {
+		prev, next, topology, o := randomPlan(rand.New(rand.NewPCG(seed, 1)), 1+int(big)%12)
+		s, err := NewSchedule(&prev, &next, topology, o)
+		if err == nil {
+			err = execute(&s, &prev, &next, topology, o)
+		}
+		if err != nil {
+			t.Fatalf("%v\n%+v\n%+v\n%+v\n%+v", err, topology, o, prev, next)
+		}
+	})
+}

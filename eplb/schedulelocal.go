@@ -1,0 +1,118 @@
+package eplb
+
+import "slices"
+
+// localCopies settles GPUs that have all their experts, some in another slot
+// than the one they are to have.
+type localCopies struct {
+	mark   []bool
+	head   []int32 // by expert: a slot that holds it in the wrong place
+	next   []int32 // by slot: another one
+	newSrc []int32
+}
+
+func (c *localCopies) init(slots, experts int) {
+	c.mark = make([]bool, slots)
+	c.head = slices.Repeat([]int32{-1}, experts)
+	c.next, c.newSrc = make([]int32, slots), make([]int32, slots)
+}
+
+// localPass gives every GPU whose experts are all there, or arrive in this
+// round, its final order.
+func (s *scheduler) localPass() {
+	for g := range s.gpus {
+		if s.live[g] {
+			s.settle(int32(g))
+		}
+	}
+}
+
+// settle gives GPU g its final order if all its requests are served and all it
+// is to drop has other copies.
+func (s *scheduler) settle(g int32) {
+	for _, r := range s.reqOf.of(g) {
+		if !s.req[r].done {
+			return
+		}
+	}
+	spare := s.spare.of(g)
+	for i, slot := range spare {
+		if s.used[slot] {
+			continue
+		}
+		if !s.safe(slot) {
+			s.restoreSpare(spare[:i])
+			return
+		}
+		if x := s.plan[slot]; x >= 0 {
+			s.copies[x]--
+			s.local.mark[slot] = true
+		}
+	}
+	if !s.reorder(g) {
+		s.restoreSpare(spare)
+		return
+	}
+	for _, slot := range spare {
+		s.local.mark[slot] = false
+	}
+}
+
+// restoreSpare takes back what settle dropped.
+func (s *scheduler) restoreSpare(spare []int32) {
+	for _, slot := range spare {
+		if s.local.mark[slot] {
+			s.local.mark[slot] = false
+			s.copies[s.plan[slot]]++
+		}
+	}
+}
+
+// reorder plans the final expert of each slot of GPU g. Two copies of an expert
+// that has just arrived wait a round: the second is read from the first.
+func (s *scheduler) reorder(g int32) bool {
+	c, fin, cur := &s.local, s.fin[s.layer], s.cur[s.layer]
+	a, b := s.first[g], s.first[g+1]
+	for i := b - 1; i >= a; i-- {
+		if e := s.plan[i]; e >= 0 && e != fin[i] && !c.mark[i] {
+			c.next[i] = c.head[e]
+			c.head[e] = int32(i)
+		}
+	}
+	ok := true
+	for i := a; i < b && ok; i++ {
+		e := fin[i]
+		if s.plan[i] == e {
+			continue
+		}
+		if e < 0 {
+			continue
+		}
+		switch h := c.head[e]; {
+		case h >= 0 && s.fresh[h]:
+			c.head[e] = c.next[h]
+			c.newSrc[i] = s.src[h]
+		case h >= 0:
+			c.head[e] = c.next[h]
+			c.newSrc[i] = h
+		default:
+			h := slices.Index(cur[a:b], e)
+			ok = h >= 0
+			c.newSrc[i] = int32(a + h)
+		}
+	}
+	for i := a; i < b; i++ {
+		if e := s.plan[i]; e >= 0 {
+			c.head[e] = -1
+		}
+		if ok && s.plan[i] != fin[i] {
+			s.src[i] = c.newSrc[i]
+		}
+	}
+	if ok {
+		for i := a; i < b; i++ {
+			s.plan[i] = fin[i]
+		}
+	}
+	return ok
+}
