@@ -12,6 +12,10 @@
 // so that the largest load of a GPU is least for that very batch; Dispatch Split
 // plans placements for it.
 //
+// For a system that runs, a Tracker adds up what experts get, window by window,
+// and Problem.Windows plans over several windows at once; Backtest tells which
+// Forecast would have kept the next window most even.
+//
 // The package has no clock, no I/O and no global state, and the same input
 // gives the same result on every platform and with any number of Workers.
 package eplb

@@ -82,6 +82,13 @@ func name(names []string, i int) string {
 type Problem struct {
 	// Loads is the expected load of each expert, [layers][experts].
 	Loads placement.Loads
+	// Windows, oldest first, are set instead of Loads where the plan is to hold
+	// over several windows of one shape: the mean over them of the imbalance is
+	// then least, not the imbalance of their sum. A window counts as much as any
+	// other, whatever its total; one without load in a layer is balanced there.
+	// Policy deepseek, groups kept on nodes, dispatch split and moves from Previous
+	// plan the sum.
+	Windows []placement.Loads
 	// Replicas is the number of slots a layer, over all GPUs, those out of
 	// service included. GPUs share them so that counts differ by at most one,
 	// the first GPUs having the larger share.
@@ -127,7 +134,8 @@ type Options struct {
 // Layer is how one layer of a result fares.
 type Layer struct {
 	// Imbalance is the largest load/speed of a GPU in service divided by total
-	// load / total speed; 1 for a layer without load.
+	// load / total speed; 1 for a layer without load. With Windows it is the mean
+	// over them; with dispatch split it is that of their sum.
 	Imbalance float64
 	// LowerBound is proved: no placement of this layer's loads under the same
 	// constraints has a smaller Imbalance.
@@ -166,11 +174,19 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	if err := validate(&p, &o); err != nil {
 		return Result{}, err
 	}
-	if o.Policy == DeepSeek {
-		return planDeepSeek(&p, &o), nil
+	var r Result
+	onSum := true
+	switch {
+	case o.Policy == DeepSeek:
+		r = planDeepSeek(&p, &o)
+	case p.Previous != nil:
+		r = planMoves(ctx, &p, &o)
+	default:
+		r = planOptimal(ctx, &p, &o)
+		onSum = o.Locality == ByGroup
 	}
-	if p.Previous != nil {
-		return planMoves(ctx, &p, &o), nil
+	if len(p.Windows) > 0 && onSum && o.Dispatch == Even {
+		scoreWindows(&p, &o, &r)
 	}
-	return planOptimal(ctx, &p, &o), nil
+	return r, nil
 }

@@ -79,11 +79,17 @@ func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r
 	case local != nil:
 		bound = s.search(max(o.Tolerance, 0), stop)
 		local.planByGroup(ctx, p, o, l, r, s, bound)
+		if len(p.Windows) > 0 {
+			s.planWindows(p, l, max(o.Tolerance, 0), stop)
+			r.Locality.FreeImbalance[l] = s.best.level
+		}
 		return
 	case s.idle:
 		bound = s.search(0, stop)
 	case o.Dispatch == Split:
 		bound = s.planSplit(max(o.Tolerance, 0), stop)
+	case len(p.Windows) > 0:
+		bound = s.planWindows(p, l, max(o.Tolerance, 0), stop)
 	default:
 		bound = s.search(max(o.Tolerance, 0), stop)
 	}

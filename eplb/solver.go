@@ -43,6 +43,7 @@ type solver struct {
 	looked         int      // slots and pairs of slots that swap looked at in this descent
 	draw           rand.PCG // of shake
 	splitter       *splitPlanner
+	joint          *windows // nil = no plan over windows was made
 }
 
 // layout is a placement kept aside.

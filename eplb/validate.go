@@ -14,6 +14,11 @@ func errorf(kind error, field string, format string, args ...any) error {
 
 // validate checks p and o and fills in their defaults.
 func validate(p *Problem, o *Options) error {
+	if p.Windows != nil {
+		if err := validateWindows(p, o); err != nil {
+			return err
+		}
+	}
 	if err := p.Loads.Validate(); err != nil {
 		return err
 	}
@@ -79,6 +84,45 @@ func validate(p *Problem, o *Options) error {
 		return err
 	}
 	return validateLocality(p, o)
+}
+
+// maxWindowGPUs bounds the windows times GPUs: the loads of a layer on each GPU
+// in each window are held in memory.
+const maxWindowGPUs = 1 << 22
+
+// validateWindows checks p.Windows and sets p.Loads to their sum, or to the one
+// window there is: it is then planned like any other loads.
+func validateWindows(p *Problem, o *Options) error {
+	if p.Loads != nil {
+		return errorf(placement.ErrShape, "loads", "both loads and windows are given")
+	}
+	if len(p.Windows) == 0 {
+		return errorf(placement.ErrShape, "loads", "no windows")
+	}
+	for i, w := range p.Windows {
+		if err := w.Validate(); err != nil {
+			var e *placement.Error
+			if errors.As(err, &e) {
+				e.Detail = fmt.Sprintf("window %d: %s", i, e.Detail)
+			}
+			return err
+		}
+		if len(w) != len(p.Windows[0]) || w.Experts() != p.Windows[0].Experts() {
+			return errorf(placement.ErrShape, "loads", "window %d: %d layers of %d experts, but window 0 has %d of %d", i, len(w), w.Experts(), len(p.Windows[0]), p.Windows[0].Experts())
+		}
+	}
+	if n := len(p.Windows[0]) * p.Windows[0].Experts(); len(p.Windows) > placement.MaxCells/n {
+		return errorf(placement.ErrShape, "loads", "%d windows of %d numbers: at most %d numbers are supported", len(p.Windows), n, placement.MaxCells)
+	}
+	if gpus := min(p.Topology.GPUs, placement.MaxGPUs); gpus > 0 && len(p.Windows) > maxWindowGPUs/gpus {
+		return errorf(placement.ErrShape, "loads", "%d windows on %d GPUs: at most %d are supported", len(p.Windows), gpus, maxWindowGPUs/gpus)
+	}
+	if len(p.Windows) == 1 {
+		p.Loads, p.Windows = p.Windows[0], nil
+		return nil
+	}
+	sumWindows(p, o.Policy == DeepSeek)
+	return nil
 }
 
 // validatePrevious checks the placement in force and what goes with it.

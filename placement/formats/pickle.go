@@ -21,7 +21,6 @@ type (
 		key  string // its entry in the zip: data/<key>
 		size int    // elements
 	}
-	pickleMark struct{}
 )
 
 // get returns the value of a string key, the last if it stands there twice, as

@@ -1,0 +1,107 @@
+package eplb
+
+import (
+	"context"
+	"math"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// Forecast says what the next window is expected to look like, given those
+// before it; its zero value is like the last one.
+type Forecast struct {
+	// Past is how many of the last windows count; 0 = 1. Where there are fewer,
+	// all do.
+	Past int
+	// Joint plans over these windows, as Problem.Windows; else over their sum.
+	Joint bool
+	// HalfLife is the age, in windows, at which a window counts half as much in
+	// the sum; 0 = all count alike. Not with Joint.
+	HalfLife float64
+}
+
+// Set makes p the problem of planning for the window after past, which is
+// oldest first and not empty. It may keep what past holds, and changes none of it.
+func (f Forecast) Set(p *Problem, past []placement.Loads) error {
+	switch {
+	case f.Past < 0:
+		return errorf(placement.ErrValue, "past", "%d is negative", f.Past)
+	case f.HalfLife != 0 && !(f.HalfLife >= leastHalfLife && f.HalfLife <= math.MaxFloat64):
+		return errHalfLife(f.HalfLife)
+	case f.HalfLife > 0 && f.Joint:
+		return errorf(placement.ErrValue, "half_life", "windows planned jointly all count alike")
+	case len(past) == 0:
+		return errorf(placement.ErrShape, "loads", "no windows")
+	}
+	past = past[max(0, len(past)-max(f.Past, 1)):]
+	p.Loads, p.Windows = nil, nil
+	if f.Joint {
+		p.Windows = past
+		return nil
+	}
+	if len(past) == 1 {
+		p.Loads = past[0]
+		return nil
+	}
+	sum := placement.NewLoads(len(past[0]), past[0].Experts())
+	keep := 1.0
+	if f.HalfLife > 0 {
+		keep = 1 / exp2(1/f.HalfLife)
+	}
+	for _, w := range past {
+		for _, row := range sum {
+			for e := range row {
+				row[e] = float64(row[e] * keep)
+			}
+		}
+		if err := sum.AddWindow(w); err != nil {
+			return err
+		}
+	}
+	p.Loads = sum
+	return nil
+}
+
+// Backtest scores forecasts by the imbalance they cause: before each window but
+// the first it plans p as f says from the windows before it, and scores the plan
+// on that window, tokens split evenly. p's own loads are not used. It returns
+// the mean imbalance over the layers for every window but the first,
+// [len(windows)-1], or as many as were scored before ctx ended.
+func Backtest(ctx context.Context, p Problem, o Options, f Forecast, windows []placement.Loads) ([]float64, error) {
+	var out []float64
+	for i := 1; i < len(windows) && ctx.Err() == nil; i++ {
+		if err := f.Set(&p, windows[:i]); err != nil {
+			return out, err
+		}
+		plan, err := Plan(ctx, p, o)
+		if err != nil {
+			return out, err
+		}
+		mean, err := meanImbalance(&plan.Placement, windows[i:i+1], p.Topology)
+		if err != nil {
+			return out, err
+		}
+		sum := 0.0
+		for _, x := range mean {
+			sum += x
+		}
+		out = append(out, sum/float64(len(mean)))
+	}
+	return out, nil
+}
+
+// meanImbalance is, for each layer of a plan, the mean over windows of its
+// imbalance.
+func meanImbalance(plan *placement.Placement, windows []placement.Loads, t placement.Topology) ([]float64, error) {
+	mean := make([]float64, len(plan.PhysicalToLogical))
+	for _, w := range windows {
+		scores, err := plan.ScoreLayers(w, t)
+		if err != nil {
+			return nil, err
+		}
+		for l, s := range scores {
+			mean[l] += s.Imbalance / float64(len(windows))
+		}
+	}
+	return mean, nil
+}

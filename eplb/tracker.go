@@ -1,0 +1,309 @@
+package eplb
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// The streams that a Tracker keeps apart unless told otherwise: prefill and
+// decode units see different experts hot.
+const (
+	Prefill = iota
+	Decode
+)
+
+// TrackerOptions choose what a Tracker keeps; the zero value is the sums of
+// Prefill and Decode, and no windows.
+type TrackerOptions struct {
+	// Streams is how many streams are kept apart; 0 = 2.
+	Streams int
+	// Windows is how many of the last closed windows are kept.
+	Windows int
+	// SamplesPerWindow closes a window by itself after so many samples; 0 =
+	// only Roll closes windows.
+	SamplesPerWindow int
+	// HalfLife is the age, in samples, at which a sample counts half as much in
+	// the decayed sum; 0 = no decayed sum is kept.
+	HalfLife float64
+}
+
+// Tracker adds up the loads of a running system, stream by stream: over all
+// samples, over the last windows, and with older samples counting less. It
+// knows no clock: a sample is whatever the caller counts between two calls of
+// Add. Counts are exact.
+//
+// It is not safe for concurrent use. Add and Roll allocate nothing.
+type Tracker struct {
+	layers, experts int
+	o               TrackerOptions
+	growth          float64 // of the weight of samples, from one to the next
+	streams         []stream
+}
+
+// stream is what a Tracker keeps of one.
+type stream struct {
+	inOpen  int     // samples in the open window
+	closed  int     // windows in the ring
+	oldest  int     // its place there
+	sum     []int64 // of all samples, [layers*experts]
+	open    []int64 // of the open window
+	ring    []int64 // of closed windows, [Windows][layers*experts]
+	decayed []float64
+	unit    float64 // what a count of the latest sample adds to decayed
+}
+
+// rescaleAbove is the unit at which a decayed sum is scaled down. Until then a
+// sample only adds to it, at a weight that grows.
+const rescaleAbove = 0x1p200
+
+// leastHalfLife keeps the weights of samples in range; it is as good as no past.
+const leastHalfLife = 0.01
+
+func errHalfLife(x float64) error {
+	return errorf(placement.ErrValue, "half_life", "%v: 0, or a finite number ≥ %v, is needed", x, leastHalfLife)
+}
+
+// NewTracker returns a Tracker of samples of the given shape. Its errors are
+// *placement.Error.
+func NewTracker(layers, experts int, o TrackerOptions) (*Tracker, error) {
+	switch {
+	case layers < 1 || layers > placement.MaxLayers:
+		return nil, errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
+	case experts < 1 || experts > placement.MaxExperts:
+		return nil, errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
+	case o.Streams < 0:
+		return nil, errorf(placement.ErrValue, "streams", "%d is negative", o.Streams)
+	case o.Windows < 0:
+		return nil, errorf(placement.ErrValue, "windows", "%d is negative", o.Windows)
+	case o.SamplesPerWindow < 0:
+		return nil, errorf(placement.ErrValue, "samples_per_window", "%d is negative", o.SamplesPerWindow)
+	case o.HalfLife != 0 && !(o.HalfLife >= leastHalfLife && o.HalfLife <= math.MaxFloat64):
+		return nil, errHalfLife(o.HalfLife)
+	}
+	if o.Streams == 0 {
+		o.Streams = 2
+	}
+	cells := layers * experts
+	if room := placement.MaxCells / cells; o.Streams > room || o.Windows > room/o.Streams {
+		return nil, errorf(placement.ErrShape, "windows", "%d of %d streams, %d counts each: at most %d counts are supported", o.Windows, o.Streams, cells, placement.MaxCells)
+	}
+	t := &Tracker{layers: layers, experts: experts, o: o, growth: 1, streams: make([]stream, o.Streams)}
+	if o.HalfLife > 0 {
+		t.growth = exp2(1 / o.HalfLife)
+	}
+	for i := range t.streams {
+		s := &t.streams[i]
+		s.sum = make([]int64, cells)
+		if o.Windows > 0 {
+			s.open = make([]int64, cells)
+			s.ring = make([]int64, o.Windows*cells)
+		}
+		if o.HalfLife > 0 {
+			s.decayed = make([]float64, cells)
+			s.unit = 1
+		}
+	}
+	return t, nil
+}
+
+// Add adds a sample to a stream: how many tokens went to each expert,
+// [layers][experts], ≥ 0. After SamplesPerWindow samples it closes the window.
+// Bad input, and a count that would no longer fit an int64, is a
+// *placement.Error, and changes nothing.
+func (t *Tracker) Add(stream int, counts [][]int64) error {
+	s, err := t.stream(stream)
+	if err != nil {
+		return err
+	}
+	if len(counts) != t.layers {
+		return errorf(placement.ErrShape, "counts", "%d layers, but %d are tracked", len(counts), t.layers)
+	}
+	for l, row := range counts {
+		if len(row) != t.experts {
+			return &placement.Error{Field: "counts", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d experts, but %d are tracked", len(row), t.experts)}
+		}
+		sum := s.sum[l*t.experts:][:len(row)]
+		for e, n := range row {
+			if n < 0 || sum[e] > math.MaxInt64-n {
+				return errCount(l, e, n)
+			}
+		}
+	}
+	for l, row := range counts {
+		at := l * t.experts
+		add(s.sum[at:], row)
+		if s.open != nil {
+			add(s.open[at:], row)
+		}
+		if s.decayed != nil {
+			for e, n := range row {
+				s.decayed[at+e] += float64(float64(n) * s.unit)
+			}
+		}
+	}
+	s.inOpen++
+	if s.decayed != nil {
+		t.age(s)
+	}
+	if t.o.SamplesPerWindow > 0 && s.inOpen >= t.o.SamplesPerWindow {
+		t.roll(s)
+	}
+	return nil
+}
+
+func errCount(layer, expert int, n int64) error {
+	e := &placement.Error{Field: "counts", Layer: layer, Index: expert, Kind: placement.ErrValue, Detail: fmt.Sprintf("%d is negative", n)}
+	if n >= 0 {
+		e.Detail = fmt.Sprintf("%d more is too many to count", n)
+	}
+	return e
+}
+
+func add(dst, counts []int64) {
+	dst = dst[:len(counts)]
+	for i, n := range counts {
+		dst[i] += n
+	}
+}
+
+// age makes the next sample weigh more than all before it.
+func (t *Tracker) age(s *stream) {
+	s.unit *= t.growth
+	if s.unit > rescaleAbove {
+		for i := range s.decayed {
+			s.decayed[i] /= s.unit
+		}
+		s.unit = 1
+	}
+}
+
+// Roll closes the open window of a stream. A window without samples is not one:
+// then it does nothing.
+func (t *Tracker) Roll(stream int) error {
+	s, err := t.stream(stream)
+	if err != nil {
+		return err
+	}
+	if s.inOpen > 0 {
+		t.roll(s)
+	}
+	return nil
+}
+
+func (t *Tracker) roll(s *stream) {
+	s.inOpen = 0
+	if s.open == nil {
+		return
+	}
+	cells := len(s.open)
+	at := (s.oldest + s.closed) % t.o.Windows
+	if s.closed == t.o.Windows {
+		s.oldest = (s.oldest + 1) % t.o.Windows
+	} else {
+		s.closed++
+	}
+	copy(s.ring[at*cells:], s.open)
+	clear(s.open)
+}
+
+// Sum writes the sum of all samples of a stream into dst, [layers][experts].
+func (t *Tracker) Sum(stream int, dst placement.Loads) error {
+	s, err := t.into(stream, dst)
+	if err != nil {
+		return err
+	}
+	t.write(dst, s.sum)
+	return nil
+}
+
+// Windows writes the latest closed windows of a stream into dst, oldest first,
+// each [layers][experts], and returns how many there were: at most len(dst).
+// dst[:n] serves as Problem.Windows.
+func (t *Tracker) Windows(stream int, dst []placement.Loads) (n int, err error) {
+	s, err := t.stream(stream)
+	if err != nil {
+		return 0, err
+	}
+	n = min(len(dst), s.closed)
+	for _, d := range dst[:n] {
+		if _, err := t.into(stream, d); err != nil {
+			return 0, err
+		}
+	}
+	cells := t.layers * t.experts
+	for i, d := range dst[:n] {
+		at := (s.oldest + s.closed - n + i) % t.o.Windows
+		t.write(d, s.ring[at*cells:][:cells])
+	}
+	return n, nil
+}
+
+// Decayed writes the decayed sum of a stream into dst, [layers][experts]: the
+// latest sample at full weight, one of HalfLife samples before it at half.
+func (t *Tracker) Decayed(stream int, dst placement.Loads) error {
+	s, err := t.into(stream, dst)
+	if err != nil {
+		return err
+	}
+	if s.decayed == nil {
+		return errorf(placement.ErrValue, "half_life", "no decayed sum is kept")
+	}
+	// unit is already that of the next sample.
+	latest := s.unit / t.growth
+	for l, row := range dst {
+		for e := range row {
+			row[e] = s.decayed[l*t.experts+e] / latest
+		}
+	}
+	return nil
+}
+
+func (t *Tracker) stream(i int) (*stream, error) {
+	if i < 0 || i >= len(t.streams) {
+		return nil, errorf(placement.ErrValue, "stream", "%d: there are %d", i, len(t.streams))
+	}
+	return &t.streams[i], nil
+}
+
+// into is stream where dst has the right shape.
+func (t *Tracker) into(i int, dst placement.Loads) (*stream, error) {
+	s, err := t.stream(i)
+	if err != nil {
+		return nil, err
+	}
+	ok := len(dst) == t.layers
+	for _, row := range dst {
+		ok = ok && len(row) == t.experts
+	}
+	if !ok {
+		return nil, errorf(placement.ErrShape, "dst", "not the %d layers of %d experts that are tracked", t.layers, t.experts)
+	}
+	return s, nil
+}
+
+func (t *Tracker) write(dst placement.Loads, counts []int64) {
+	for l, row := range dst {
+		for e := range row {
+			row[e] = float64(counts[l*t.experts+e])
+		}
+	}
+}
+
+// exp2 is 2 to the x, for 0 ≤ x < 1000, alike on every platform, which math.Exp2
+// does not promise: a product of square roots, each rounded once.
+func exp2(x float64) float64 {
+	whole := math.Floor(x)
+	x -= whole
+	y, root := 1.0, 2.0
+	for x > 0 {
+		root = math.Sqrt(root)
+		x *= 2
+		if x >= 1 {
+			x--
+			y *= root
+		}
+	}
+	return math.Ldexp(y, int(whole))
+}

@@ -1,0 +1,242 @@
+package eplb
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// slowTracker keeps every sample and adds up anew when asked.
+type slowTracker struct {
+	samples [][][]int64 // since ever
+	ends    []int       // samples before the end of each closed window
+}
+
+func (s *slowTracker) sum(from, to int, dst placement.Loads) {
+	for l, row := range dst {
+		for e := range row {
+			n := int64(0)
+			for _, c := range s.samples[from:to] {
+				n += c[l][e]
+			}
+			row[e] = float64(n)
+		}
+	}
+}
+
+func TestTrackerAgainstRecomputation(t *testing.T) {
+	const layers, experts, kept, every = 2, 5, 3, 7
+	const halfLife = 2.5
+	r := rand.New(rand.NewPCG(11, 0))
+	tr, err := NewTracker(layers, experts, TrackerOptions{Streams: 3, Windows: kept, SamplesPerWindow: every, HalfLife: halfLife})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var slow [3]slowTracker
+	got, want := placement.NewLoads(layers, experts), placement.NewLoads(layers, experts)
+	windows := make([]placement.Loads, 4)
+	for i := range windows {
+		windows[i] = placement.NewLoads(layers, experts)
+	}
+	equal := func(op int, what string, tolerance float64) {
+		t.Helper()
+		for l, row := range want {
+			for e, x := range row {
+				if math.Abs(got[l][e]-x) > tolerance*x {
+					t.Fatalf("operation %d, %s, layer %d, expert %d: %v, want %v", op, what, l, e, got[l][e], x)
+				}
+			}
+		}
+	}
+	for op := range 100000 {
+		i := r.IntN(3)
+		s := &slow[i]
+		open := 0
+		if n := len(s.ends); n > 0 {
+			open = s.ends[n-1]
+		}
+		switch r.IntN(12) {
+		case 0:
+			if err := tr.Roll(i); err != nil {
+				t.Fatal(err)
+			}
+			if len(s.samples) > open {
+				s.ends = append(s.ends, len(s.samples))
+			}
+		case 1: // refused: nothing changes
+			bad := [][]int64{{1, 2, 3, 4, 5}, {1, 2, 3, 4, -5}}
+			if err := tr.Add(i, bad); !errors.Is(err, placement.ErrValue) {
+				t.Fatalf("operation %d: %v", op, err)
+			}
+		case 2:
+			if op%50 != 0 {
+				continue // it adds up all samples so far
+			}
+			s.sum(0, len(s.samples), want)
+			if err := tr.Sum(i, got); err != nil {
+				t.Fatal(err)
+			}
+			equal(op, "sum", 0)
+		case 3:
+			if err := tr.Decayed(i, got); err != nil {
+				t.Fatal(err)
+			}
+			for l, row := range want {
+				for e := range row {
+					row[e] = 0
+					for k, c := range s.samples[max(0, len(s.samples)-400):] {
+						age := min(len(s.samples), 400) - 1 - k
+						row[e] += float64(c[l][e]) * math.Exp2(-float64(age)/halfLife)
+					}
+				}
+			}
+			equal(op, "decayed", 1e-9)
+		case 4:
+			asked := r.IntN(5)
+			n, err := tr.Windows(i, windows[:asked])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if most := min(asked, kept, len(s.ends)); n != most {
+				t.Fatalf("operation %d: %d windows, want %d", op, n, most)
+			}
+			for k := range n {
+				at := len(s.ends) - n + k
+				from := 0
+				if at > 0 {
+					from = s.ends[at-1]
+				}
+				s.sum(from, s.ends[at], want)
+				copy(got[0], windows[k][0])
+				copy(got[1], windows[k][1])
+				equal(op, "window", 0)
+			}
+		default:
+			c := make([][]int64, layers)
+			for l := range c {
+				c[l] = make([]int64, experts)
+				for e := range c[l] {
+					c[l][e] = r.Int64N(1 << r.IntN(30))
+				}
+			}
+			if err := tr.Add(i, c); err != nil {
+				t.Fatal(err)
+			}
+			s.samples = append(s.samples, c)
+			if len(s.samples)-open == every {
+				s.ends = append(s.ends, len(s.samples))
+			}
+		}
+	}
+}
+
+func TestTrackerAllocatesNothing(t *testing.T) {
+	tr, err := NewTracker(4, 16, TrackerOptions{Windows: 2, SamplesPerWindow: 3, HalfLife: 0.05})
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := make([][]int64, 4)
+	for l := range counts {
+		counts[l] = make([]int64, 16)
+		counts[l][l] = 5
+	}
+	windows := []placement.Loads{placement.NewLoads(4, 16), placement.NewLoads(4, 16)}
+	n := testing.AllocsPerRun(100, func() {
+		err := errors.Join(tr.Add(Prefill, counts), tr.Add(Decode, counts), tr.Roll(Decode), tr.Sum(Prefill, windows[0]), tr.Decayed(Decode, windows[1]))
+		_, more := tr.Windows(Prefill, windows)
+		if err != nil || more != nil {
+			t.Error(err, more)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations a sample", n)
+	}
+}
+
+func TestTrackerRefuses(t *testing.T) {
+	for _, c := range []struct {
+		layers, experts int
+		o               TrackerOptions
+		want            string
+	}{
+		{0, 4, TrackerOptions{}, "layers: 0: between 1 and 4096 are supported"},
+		{1, -1, TrackerOptions{}, "experts: -1: between 1 and 65536 are supported"},
+		{1, 4, TrackerOptions{Streams: -1}, "streams: -1 is negative"},
+		{1, 4, TrackerOptions{Windows: -1}, "windows: -1 is negative"},
+		{1, 4, TrackerOptions{SamplesPerWindow: -1}, "samples_per_window: -1 is negative"},
+		{1, 4, TrackerOptions{HalfLife: -1}, "half_life: -1: 0, or a finite number ≥ 0.01, is needed"},
+		{1, 4, TrackerOptions{HalfLife: 1e-3}, "half_life: 0.001: 0, or a finite number ≥ 0.01, is needed"},
+		{1, 4, TrackerOptions{HalfLife: math.NaN()}, "half_life: NaN: 0, or a finite number ≥ 0.01, is needed"},
+		{1, 4, TrackerOptions{HalfLife: math.Inf(1)}, "half_life: +Inf: 0, or a finite number ≥ 0.01, is needed"},
+		{64, 256, TrackerOptions{Windows: math.MaxInt32}, "windows: 2147483647 of 2 streams, 16384 counts each: at most 67108864 counts are supported"},
+	} {
+		if _, err := NewTracker(c.layers, c.experts, c.o); err == nil || err.Error() != c.want {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+	tr, err := NewTracker(2, 2, TrackerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := [][]int64{{1, 2}, {3, math.MaxInt64 - 1}}
+	if err := tr.Add(Decode, good); err != nil {
+		t.Fatal(err)
+	}
+	dst := placement.NewLoads(2, 2)
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{tr.Add(2, good), "stream: 2: there are 2"},
+		{tr.Add(-1, good), "stream: -1: there are 2"},
+		{tr.Roll(2), "stream: 2: there are 2"},
+		{tr.Add(Decode, good[:1]), "counts: 1 layers, but 2 are tracked"},
+		{tr.Add(Decode, [][]int64{{1, 2}, {3}}), "counts: layer 1: 1 experts, but 2 are tracked"},
+		{tr.Add(Decode, [][]int64{{1, 2}, {-3, 1}}), "counts: layer 1, index 0: -3 is negative"},
+		{tr.Add(Decode, [][]int64{{1, 2}, {3, 2}}), "counts: layer 1, index 1: 2 more is too many to count"},
+		{tr.Sum(Decode, dst[:1]), "dst: not the 2 layers of 2 experts that are tracked"},
+		{tr.Sum(3, dst), "stream: 3: there are 2"},
+		{tr.Decayed(Decode, dst), "half_life: no decayed sum is kept"},
+	} {
+		if c.err == nil || c.err.Error() != c.want {
+			t.Errorf("%v, want %q", c.err, c.want)
+		}
+	}
+	if err := tr.Sum(Decode, dst); err != nil || dst[0][0] != 1 || dst[1][0] != 3 {
+		t.Errorf("%v, %v: what was refused was counted", err, dst)
+	}
+	if n, err := tr.Windows(Decode, []placement.Loads{dst}); n != 0 || err != nil {
+		t.Errorf("%d windows, %v: none are kept", n, err)
+	}
+}
+
+func TestExp2(t *testing.T) {
+	for x := 0.0; x <= 100; x += 0.37 {
+		if got, want := exp2(x), math.Exp2(x); math.Abs(got-want) > 1e-14*want {
+			t.Errorf("2^%v: %v, want %v", x, got, want)
+		}
+	}
+}
+
+func BenchmarkTrackerAdd(b *testing.B) {
+	tr, err := NewTracker(58, 256, TrackerOptions{Windows: 4, SamplesPerWindow: 1000, HalfLife: 1000})
+	if err != nil {
+		b.Fatal(err)
+	}
+	counts := make([][]int64, 58)
+	for l := range counts {
+		counts[l] = make([]int64, 256)
+		for e := range counts[l] {
+			counts[l][e] = int64(l * e)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := tr.Add(Decode, counts); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
