@@ -350,7 +350,12 @@ func TestAssign(t *testing.T) {
 // TestMovesOnAnyUnit follows drifting loads on units of every make, some of
 // whose GPUs come and go, and checks all that must hold of a plan.
 func TestMovesOnAnyUnit(t *testing.T) {
-	const seed, n = 6, 1500
+	t.Parallel()
+	const seed = 6
+	n := 1500
+	if testing.Short() {
+		n = 200
+	}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for i := range n {
 		p, kind := drawAny(rng, i)

@@ -14,7 +14,12 @@ import (
 // slow GPUs, slots that GPUs cannot share evenly. More replicas off their nodes
 // never give a worse plan.
 func TestOffNodeRandom(t *testing.T) {
-	for seed := range uint64(25) {
+	t.Parallel()
+	seeds := uint64(25)
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		nodes := 2 + rng.IntN(3)
 		gpus := nodes * (1 + rng.IntN(5))

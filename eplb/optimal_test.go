@@ -186,7 +186,11 @@ func publishedPlan(t *testing.T, p Problem, layer int) []placement.Placement {
 
 func TestRandomAgainstGreedy(t *testing.T) {
 	t.Parallel()
-	const seed, n = 3, 10000
+	const seed = 3
+	n := 10000
+	if testing.Short() {
+		n = 1000
+	}
 	r := rand.New(rand.NewPCG(seed, 0))
 	layers, lucky, luckyAlike := 0, 0, 0
 	for i := range n {
