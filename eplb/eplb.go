@@ -138,7 +138,8 @@ type Layer struct {
 	// over them; with dispatch split it is that of their sum.
 	Imbalance float64
 	// LowerBound is proved: no placement of this layer's loads under the same
-	// constraints has a smaller Imbalance.
+	// constraints has a smaller Imbalance. That no expert is twice on a GPU and
+	// no slot in service empty, where the counts allow it, is one of them.
 	LowerBound float64
 	Status     Status
 	// Moves counts the slots whose expert was not on that GPU in Previous.
