@@ -2,7 +2,9 @@ package eplb
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -46,13 +48,20 @@ func newResult(p *Problem, o *Options) Result {
 }
 
 // inParallel calls do for 0..n-1, workers at a time (0 = GOMAXPROCS). Every
-// worker makes a do of its own, with the memory that it needs.
+// worker makes a do of its own, with the memory that it needs. A panic of do ends
+// the call like one of the caller's own, so that it can be recovered there.
 func inParallel(workers, n int, worker func() (do func(i int))) {
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	var next atomic.Int64
+	var failed atomic.Value
 	work := func() {
+		defer func() {
+			if r := recover(); r != nil {
+				failed.CompareAndSwap(nil, fmt.Sprintf("%v\n%s", r, debug.Stack()))
+			}
+		}()
 		do := worker()
 		for {
 			i := int(next.Add(1)) - 1
@@ -68,6 +77,9 @@ func inParallel(workers, n int, worker func() (do func(i int))) {
 	}
 	work()
 	wg.Wait()
+	if r := failed.Load(); r != nil {
+		panic(r)
+	}
 }
 
 // planLayer plans layer l into r; local is nil where groups need not stay together.

@@ -1,0 +1,179 @@
+/*
+ * moelb: balanced placement of Mixture-of-Experts experts, for C.
+ *
+ * Build the library from the module's root, then link against it:
+ *
+ *     go build -buildmode=c-shared -o libmoelb.so ./wrapper/c
+ *     cc -I wrapper/c program.c -L . -lmoelb -Wl,-rpath,.
+ *
+ * Words: an expert is a logical expert, a replica one physical copy of it, a
+ * slot a place on a GPU for one replica. Slots are numbered through the GPUs in
+ * order; slot s is on GPU s / (num_replicas / num_gpus) where GPUs share the
+ * slots evenly. Arrays are dense, in row-major order: [layers][experts] means
+ * that the experts of layer 0 come first.
+ *
+ * Memory. Every array belongs to the caller, whose sizes follow from the
+ * arguments; the library keeps no pointer after a call returns. A struct starts
+ * with its own size, which the caller sets to sizeof: zero the rest, and every
+ * field that is not set has its documented default. A handle is a number, not a
+ * pointer; it is released with the function that the opening one names.
+ *
+ * Errors. Functions return MOELB_OK or one of the codes below, and write one line
+ * that names the field, the layer, the index and the value to message, cut to
+ * message_size bytes with its NUL; message may be NULL. Nothing else is written
+ * then. Success leaves message as it is.
+ *
+ * Threads. Any function may be called from any number of threads at once. Calls
+ * on one handle wait for each other: open one a thread where that matters. The
+ * library cannot be used in a process forked (without exec) from one that had
+ * used it.
+ */
+#ifndef MOELB_H
+#define MOELB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a function returns. */
+enum {
+	MOELB_OK = 0,
+	MOELB_SHAPE = 1,   /* a length or a size is not what the other fields ask for */
+	MOELB_VALUE = 2,   /* a value is outside its range */
+	MOELB_FIT = 3,     /* well-formed, but the experts do not fit the slots */
+	MOELB_HANDLE = 4,  /* no such handle is open */
+	MOELB_INTERNAL = 5 /* a fault of the library; please report it */
+};
+
+/* Type of the numbers in moelb_problem.loads. */
+enum { MOELB_FLOAT64 = 0, MOELB_FLOAT32 = 1, MOELB_INT64 = 2, MOELB_INT32 = 3 };
+
+/* The algorithm: a search that proves a bound, or DeepSeek's published
+ * rebalance_experts, array for array. */
+enum { MOELB_OPTIMAL = 0, MOELB_DEEPSEEK = 1 };
+
+/* Whether groups of experts stay together on a node: where the nodes can share
+ * the groups evenly; always; never. */
+enum { MOELB_AUTO = 0, MOELB_GROUPS = 1, MOELB_NONE = 2 };
+
+/* How an expert's tokens are shared among its replicas: evenly, or split per
+ * batch such that the GPUs even out (see moelb_split). */
+enum { MOELB_EVEN = 0, MOELB_SPLIT = 1 };
+
+/* How a layer's plan ended: the best found; proved that none is better; the best
+ * found until timeout_seconds. */
+enum { MOELB_FEASIBLE = 0, MOELB_PROVED = 1, MOELB_STOPPED = 2 };
+
+/* What is to be placed where. */
+typedef struct moelb_problem {
+	size_t size; /* sizeof(moelb_problem) */
+
+	/* The expected load of each expert, finite and >= 0: [layers][experts], or
+	 * where windows > 1 [windows][layers][experts], oldest first, for a plan that
+	 * holds over all of them. */
+	const void *loads;
+	int64_t windows; /* 0 = 1 */
+	int64_t layers, experts;
+	int32_t loads_type; /* MOELB_FLOAT64, ... */
+
+	int32_t policy;   /* MOELB_OPTIMAL, ... */
+	int32_t locality; /* MOELB_AUTO, ... */
+	int32_t dispatch; /* MOELB_EVEN, ... */
+
+	int64_t num_replicas; /* slots a layer, over all GPUs */
+	int64_t num_groups;   /* of equally many consecutive experts; 0 = 1 */
+	int64_t num_nodes;    /* of equally many GPUs; 0 = 1 */
+	int64_t num_gpus;
+
+	/* How many replicas a layer may live outside their group's node; 0 = none. */
+	int64_t off_node_replicas;
+
+	/* [num_gpus] relative speeds, 0 = out of service; NULL = all equal. */
+	const double *gpu_speed;
+
+	/* The placement in force, [layers][previous_slots] on previous_gpus GPUs, -1 =
+	 * an empty slot; NULL = none. The plan then moves as few replicas as it can,
+	 * and slots that keep their expert keep their index. previous_slots 0 =
+	 * num_replicas, previous_gpus 0 = num_gpus. */
+	const int64_t *previous;
+	int64_t previous_slots, previous_gpus;
+
+	/* With previous: a layer's moves stop once its imbalance is within target (0 =
+	 * within 1% of the best plan); max_moves bounds the moves over all layers (0 =
+	 * no bound, negative = only those that experts without a live replica need);
+	 * restarts is how many random paths are tried for fewer (0 = 8, negative =
+	 * none). */
+	double target;
+	int64_t max_moves;
+	int64_t restarts;
+
+	/* A layer's search ends this near its bound, as a fraction; 0 = 0.0002,
+	 * negative = when nothing improves. */
+	double tolerance;
+	double timeout_seconds; /* end the search with the best plan so far; 0 = never */
+	int64_t workers;        /* threads; 0 = all cores. The plan does not depend on it */
+} moelb_problem;
+
+/* Where a plan goes. Arrays that are NULL are not written. */
+typedef struct moelb_plan_result {
+	size_t size; /* sizeof(moelb_plan_result) */
+
+	int64_t *physical_to_logical; /* [layers][num_replicas]: the expert in each slot; -1 = empty */
+	int64_t *replica_rank;        /* [layers][num_replicas]: which replica of its expert, from 0; -1 = empty */
+	int64_t *logical_count;       /* [layers][experts]: the replicas of each expert */
+	int64_t *gpu_slots;           /* [num_gpus]: the slots of each GPU */
+
+	double *imbalance;   /* [layers]: load of the fullest GPU / mean, >= 1 */
+	double *lower_bound; /* [layers]: proved: no placement is below it */
+	int64_t *moves;      /* [layers]: slots whose expert was not on that GPU in previous */
+	int32_t *status;     /* [layers]: MOELB_FEASIBLE, ... */
+
+	int64_t max_replicas; /* written: the largest of logical_count */
+} moelb_plan_result;
+
+/* A placement in force. */
+typedef struct moelb_placement {
+	size_t size; /* sizeof(moelb_placement) */
+	int64_t layers, experts, slots, num_gpus;
+	const int64_t *physical_to_logical; /* [layers][slots]; -1 = an empty slot */
+	const int64_t *gpu_slots;           /* [num_gpus] slots of each GPU; NULL = as a plan shares them */
+	const double *gpu_speed;            /* [num_gpus], 0 = out of service; NULL = all equal */
+} moelb_placement;
+
+/* A handle; 0 is never one. */
+typedef uint64_t moelb_handle;
+
+#ifndef MOELB_NO_PROTOTYPES
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Plans a placement; with previous, from the one in force. */
+int moelb_plan(const moelb_problem *problem, moelb_plan_result *result, char *message, size_t message_size);
+
+/* Writes the slots of each expert's replicas in the order of their ranks to
+ * slots_of, [layers][experts][width], padded with -1. width is at least
+ * max_replicas of the plan. replica_rank NULL = in the order of slots. */
+int moelb_logical_to_physical(int64_t layers, int64_t experts, int64_t slots, const int64_t *physical_to_logical, const int64_t *replica_rank,
+	int64_t width, int64_t *slots_of, char *message, size_t message_size);
+
+/* Opens a splitter, which shares each batch's tokens among the replicas of a
+ * placement. It is released with moelb_splitter_close. */
+int moelb_splitter_open(const moelb_placement *placement, moelb_handle *splitter, char *message, size_t message_size);
+
+/* Splits counts, the tokens of each expert in a batch, [layers][experts] for
+ * `layers` layers from first_layer on, such that the largest load / speed of a
+ * GPU is the least that whole tokens allow. Writes the tokens of each slot to
+ * quota, [layers][slots], and, unless NULL, each layer's imbalance to imbalance,
+ * [layers]. For each expert its slots' quotas add up to its count. */
+int moelb_split(moelb_handle splitter, int64_t first_layer, int64_t layers, const int64_t *counts, int64_t *quota, double *imbalance,
+	char *message, size_t message_size);
+
+int moelb_splitter_close(moelb_handle splitter, char *message, size_t message_size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MOELB_NO_PROTOTYPES */
+#endif /* MOELB_H */
