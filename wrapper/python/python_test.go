@@ -1,0 +1,121 @@
+// Package python runs the tests of the Python package beside it.
+package python
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// cache is where the library is built, once for all tests.
+var cache = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "moelb-cache") })
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := cache(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// interpreter returns a Python that has the modules, or skips: the one on the
+// path, else the system's. MOELB_PYTHON names another.
+func interpreter(t *testing.T, modules ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skip("gcc is not installed, which the library for python is built with")
+	}
+	check := "import sys; assert sys.version_info >= (3, 9)"
+	for _, m := range modules {
+		check += "; import " + m
+	}
+	for _, p := range []string{os.Getenv("MOELB_PYTHON"), "python3", "/usr/bin/python3"} {
+		if p == "" {
+			continue
+		}
+		if err := exec.CommandContext(t.Context(), p, "-c", check).Run(); err == nil {
+			return p
+		}
+	}
+	t.Skipf("no python 3.9 with %q is installed", modules)
+	return ""
+}
+
+// run runs Python with the package on its path and returns what it printed.
+func run(t *testing.T, python string, args ...string) (stdout, stderr string) {
+	t.Helper()
+	dir, err := cache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), python, args...)
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+here, "PYTHONDONTWRITEBYTECODE=1", "XDG_CACHE_HOME="+dir)
+	var out, messages strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &messages
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s%s", strings.Join(cmd.Args, " "), err, out.String(), messages.String())
+	}
+	return out.String(), messages.String()
+}
+
+func unittest(t *testing.T, name string, modules ...string) {
+	t.Helper()
+	out, summary := run(t, interpreter(t, modules...), "-m", "unittest", "tests."+name)
+	if !regexp.MustCompile(`Ran [1-9]\d* tests? in `).MatchString(summary) {
+		t.Errorf("no tests were run:\n%s", summary)
+	}
+	t.Log(strings.TrimSpace(out + summary))
+}
+
+func TestLists(t *testing.T) { unittest(t, "test_lists") }
+
+func TestNumpy(t *testing.T) { unittest(t, "test_numpy", "numpy") }
+
+func TestTorch(t *testing.T) { unittest(t, "test_torch", "torch") }
+
+// TestInstall installs with pip and without a network, and uses what is there.
+func TestInstall(t *testing.T) {
+	python := interpreter(t, "pip")
+	dir := t.TempDir()
+	run(t, python, "-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", "--root-user-action=ignore", "--target", dir, ".")
+	for _, name := range []string{"moelb/py.typed", "moelb/__init__.py"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	out, _ := run(t, python, "-c", `import sys
+sys.path.insert(0, sys.argv[1])
+import moelb
+print(moelb.__file__.startswith(sys.argv[1]), str(moelb._library.find()).startswith(sys.argv[1]))
+print(moelb.rebalance_experts([[90, 40, 30, 20, 10, 10]], 8, 1, 1, 4)[2])`, dir)
+	if want := "True True\n[[2, 2, 1, 1, 1, 1]]\n"; out != want {
+		t.Errorf("printed %q, want %q", out, want)
+	}
+}
+
+// TestREADME runs every Python program in the README and demands that it prints
+// the text block that follows it.
+func TestREADME(t *testing.T) {
+	python := interpreter(t)
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```python\n(.*?)```\\s*```text\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	if n := strings.Count(string(readme), "```python\n"); n == 0 || n != len(blocks) {
+		t.Fatalf("%d Python programs, of which %d with the text they print after them", n, len(blocks))
+	}
+	for _, b := range blocks {
+		if out, _ := run(t, python, "-c", b[1]); out != b[2] {
+			t.Errorf("the README says\n%sbut the program prints\n%s", b[2], out)
+		}
+	}
+}
