@@ -3,10 +3,13 @@ FUZZTIME ?= 20s
 BENCHTIME ?= 200ms
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: check lint fmt vet staticcheck tidy test race 386 bench fuzz
+.PHONY: check lint fmt vet staticcheck tidy test race 386 wrapper modules bench fuzz
+
+# Modules of their own, for their dependencies.
+MODULES = wrapper/prometheus
 
 # Everything that must hold before a change is merged.
-check: lint test race 386
+check: lint test race 386 wrapper modules
 
 lint: fmt vet staticcheck tidy
 
@@ -38,6 +41,16 @@ race:
 		echo "$(GO) test -short ./placement/... ./eplb/... ./bench/workload (GOARCH=386)"; \
 		$(GO) test -short ./placement/... ./eplb/... ./bench/workload; \
 	else echo "this machine does not run 386 programs: built and vetted only"; fi
+
+# What other languages call: needs gcc, valgrind, Python, numpy and torch, and
+# skips what is missing.
+wrapper:
+	$(GO) test -count=1 -v ./wrapper/c -args -full
+	$(GO) test -count=1 -v ./wrapper/python ./examples/...
+
+modules:
+	@set -e; for m in $(MODULES); do echo "$$m"; (cd $$m; \
+		$(GO) mod tidy -diff; $(GO) vet ./...; $(GO) run $(STATICCHECK) ./...; $(GO) test -race ./...); done
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bench

@@ -15,6 +15,9 @@ var full = flag.Bool("full", false, "1,000 plans and 100,000 splits under valgri
 // compiler returns gcc, or skips.
 func compiler(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("what gcc builds is a process of its own: not with -short")
+	}
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
 		t.Skip("gcc is not installed, without which there is no cgo and no C program")
@@ -41,6 +44,9 @@ func run(t *testing.T, env []string, name string, args ...string) string {
 func build(t *testing.T, source string, goFlags ...string) (program string) {
 	t.Helper()
 	gcc := compiler(t)
+	if _, err := os.ReadFile(source); err != nil { // and so the Go tool knows that the test depends on it
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	args := append([]string{"build", "-buildmode=c-shared", "-o", filepath.Join(dir, "libmoelb.so")}, goFlags...)
 	run(t, nil, "go", append(args, ".")...)
@@ -54,10 +60,7 @@ func valgrind(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("valgrind")
 	if err != nil {
-		t.Skip("valgrind is not installed (nor perhaps gcc)")
-	}
-	if testing.Short() {
-		t.Skip("valgrind takes its time: not with -short (gcc)")
+		t.Skip("valgrind is not installed, beside gcc")
 	}
 	return path
 }
@@ -115,5 +118,27 @@ func TestHeader(t *testing.T) {
 	run(t, nil, gcc, "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I", ".", source)
 	if gpp, err := exec.LookPath("g++"); err == nil {
 		run(t, nil, gpp, "-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I", ".", source)
+	}
+}
+
+// TestREADME builds and runs every C program in the README and demands that it
+// prints the text block that follows it.
+func TestREADME(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```c\n(.*?)```\\s*```text\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	if n := strings.Count(string(readme), "```c\n"); n == 0 || n != len(blocks) {
+		t.Fatalf("%d C programs, of which %d with the text they print after them", n, len(blocks))
+	}
+	for _, b := range blocks {
+		source := filepath.Join(t.TempDir(), "main.c")
+		if err := os.WriteFile(source, []byte(b[1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out := run(t, nil, build(t, source)); out != b[2] {
+			t.Errorf("the README says\n%sbut the program prints\n%s", b[2], out)
+		}
 	}
 }
