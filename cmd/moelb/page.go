@@ -74,8 +74,8 @@ func (s *solution) page() ([]byte, error) {
 			return nil, err
 		}
 		d.Before, d.HasBefore = s.heat(before, d.GPUsPerCell), true
-		for _, x := range before {
-			was = append(was, x.Imbalance)
+		if was, err = s.beforeImbalance(); err != nil {
+			return nil, err
 		}
 		d.WasImbalance = rounded(was)
 	}
@@ -115,8 +115,8 @@ func (s *solution) cards(was []float64) []card {
 		add("Price of locality", fmt.Sprintf("%.1f%%", 100*(mean/free-1)), "imbalance %.4f with groups not kept on nodes; %.1f%% of load off its node", free, 100*share)
 	}
 	if s.previous != nil {
-		moves := total(s.moves)
-		note := fmt.Sprintf("%.1f a layer", float64(moves)/float64(len(s.moves)))
+		moves := s.moves()
+		note := fmt.Sprintf("%.1f a layer", float64(moves)/float64(len(s.loads)))
 		if n, known := s.movedBytes(moves); known && s.model != nil {
 			note += ", " + size(n)
 		}

@@ -25,7 +25,7 @@ type planFlags struct {
 	speed                      string
 	previous                   string
 	target                     float64
-	maxMoves                   int
+	maxMoves, restarts         int
 	tolerance                  float64
 	workers                    int
 	timeout                    time.Duration
@@ -77,8 +77,9 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, or split per batch")
 	l.StringVar(&f.speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
 	l.StringVar(&f.previous, "previous", "", "the placement in force, a file in any known format")
-	l.Float64Var(&f.target, "target", 0, "with --previous: the imbalance at which a layer is left as it is")
-	l.IntVar(&f.maxMoves, "max-moves", 0, "with --previous: the most moves in all")
+	l.Float64Var(&f.target, "target", 0, "with --previous: stop moving a layer at this imbalance; unset = 1% above the best there is")
+	l.IntVar(&f.maxMoves, "max-moves", 0, "with --previous: the most moves in all, beyond those that keep every expert alive; unset = any number")
+	l.IntVar(&f.restarts, "restarts", 0, "with --previous: random searches a layer for fewer moves; 0 = 8, negative = none")
 	l.IntVar(&f.windows, "windows", 0, "plan on the last N windows of the loads; 0 = on all")
 	l.Float64Var(&f.tolerance, "tolerance", 0, "end a layer's search this near its bound, as a fraction; 0 = 0.0002, negative = never")
 	l.IntVar(&f.workers, "workers", 0, "threads; 0 = all cores. The plan does not depend on it")
@@ -220,7 +221,7 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 		p.windows = p.windows[len(p.windows)-n:]
 	}
 	p.source = source
-	p.options.Tolerance, p.options.Workers = f.tolerance, f.workers
+	p.options.Tolerance, p.options.Workers, p.options.Restarts = f.tolerance, f.workers, f.restarts
 	return p, nil
 }
 
@@ -317,7 +318,11 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 		}
 	}
 	if f.previous != "" {
-		b, err := formats.ReadPlacement(f.previous, given.gpus)
+		// The file may be that of a unit of another size, if it says so.
+		b, err := formats.ReadPlacement(f.previous, 0)
+		if err != nil {
+			b, err = formats.ReadPlacement(f.previous, given.gpus)
+		}
 		if err != nil {
 			return fmt.Errorf("previous: %w", err)
 		}

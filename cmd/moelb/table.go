@@ -166,6 +166,9 @@ func (s *solution) remarks() []string {
 		text += fmt.Sprintf("; %s stopped early", plural(stopped, "layer"))
 	}
 	say("%s", text)
+	if n := len(s.windows); n > 1 && s.options.Dispatch == eplb.Even {
+		say("Imbalance is the mean over %s", plural(n, "window"))
+	}
 	if k := s.result.Locality; k != nil {
 		mean, _ := meanMax(s.each(imbalanceOf), s.loads, 1)
 		free, _ := meanMax(k.FreeImbalance, s.loads, 1)
@@ -177,8 +180,8 @@ func (s *solution) remarks() []string {
 		say("%s", text)
 	}
 	if s.previous != nil {
-		moves := total(s.moves)
-		text := fmt.Sprintf("%s (%.1f a layer)", plural(moves, "move"), float64(moves)/float64(len(s.moves)))
+		moves := s.moves()
+		text := fmt.Sprintf("%s (%.1f a layer)", plural(moves, "move"), float64(moves)/float64(len(s.loads)))
 		if n, known := s.movedBytes(moves); known && s.model != nil {
 			text += fmt.Sprintf(", %s of weights as %s", size(n), s.model.Name)
 		}
