@@ -104,6 +104,9 @@ func (s *solution) json() ([]byte, error) {
 	ints2(e, counts)
 	e.field("report")
 	s.report(e, before)
+	if s.change != nil {
+		s.change.json(e)
+	}
 	e.raw("}\n")
 	return e.b, nil
 }

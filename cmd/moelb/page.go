@@ -117,7 +117,7 @@ func (s *solution) cards(was []float64) []card {
 	if s.previous != nil {
 		moves := s.moves()
 		note := fmt.Sprintf("%.1f a layer", float64(moves)/float64(len(s.loads)))
-		if n, known := s.movedBytes(moves); known && s.model != nil {
+		if n, known := s.movedBytes(moves); known && s.bytes > 0 {
 			note += ", " + size(n)
 		}
 		add("Moves", fmt.Sprint(moves), "%s", note)

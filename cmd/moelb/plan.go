@@ -30,7 +30,11 @@ type planFlags struct {
 	workers                    int
 	timeout                    time.Duration
 	example                    bool
-	anyReplicas                bool // the caller sets its own numbers of replicas
+	anyReplicas                bool                    // the caller sets its own numbers of replicas
+	generated                  func() (fields, string) // what is planned without input; nil = the example
+
+	schedule bool // the moves, round by round
+	copies   copyFlags
 
 	model           string
 	format          string
@@ -59,11 +63,17 @@ input. Flags override the problem's fields. Without any input, an example is
 planned: DeepSeek-V3 on 4 nodes of 8 H800 GPUs with generated loads.
 
 On a terminal the plan is summed up in a table; elsewhere it is written as JSON.
+With the placement in force, --previous, as few experts move as --target asks,
+or as --max-moves allows. --schedule adds the order of the copies: rounds in
+which no GPU sends or receives more than it may and no expert is without a copy,
+how long they take, and whether they pay.
+
 An interrupt, or --timeout, ends the search with the best plan so far.`,
 		Example: `  moelb plan
   moelb plan problem.json > plan.json
   moelb plan stats.json --gpus 32 --nodes 4 --replicas 288 --groups 8 --out plan.json --html plan.html
-  moelb plan stats.json --gpus 32 --replicas 288 --format sglang --out expert_location.json`,
+  moelb plan stats.json --gpus 32 --replicas 288 --format sglang --out expert_location.json
+  moelb plan stats.json --gpus 32 --replicas 288 --previous plan.json --target 1.05 --schedule`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, c, args) },
 	}
@@ -80,6 +90,8 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.Float64Var(&f.target, "target", 0, "with --previous: stop moving a layer at this imbalance; unset = 1% above the best there is")
 	l.IntVar(&f.maxMoves, "max-moves", 0, "with --previous: the most moves in all, beyond those that keep every expert alive; unset = any number")
 	l.IntVar(&f.restarts, "restarts", 0, "with --previous: random searches a layer for fewer moves; 0 = 8, negative = none")
+	l.BoolVar(&f.schedule, "schedule", false, "with --previous: order the moves in rounds, and say whether they pay")
+	f.copies.add(cmd, "with --schedule: how many steps the plan is expected to hold")
 	l.IntVar(&f.windows, "windows", 0, "plan on the last N windows of the loads; 0 = on all")
 	l.Float64Var(&f.tolerance, "tolerance", 0, "end a layer's search this near its bound, as a fraction; 0 = 0.0002, negative = never")
 	l.IntVar(&f.workers, "workers", 0, "threads; 0 = all cores. The plan does not depend on it")
@@ -123,15 +135,23 @@ func (f *planFlags) run(cmd *cobra.Command, c *console, args []string) error {
 	if err := f.check(args); err != nil {
 		return err
 	}
+	if err := f.copies.check(); err != nil {
+		return err
+	}
 	p, err := f.read(cmd, c, args)
 	if err != nil {
 		return err
 	}
 	ctx, release := searching(cmd.Context(), f.timeout)
 	defer release()
-	s, err := solve(ctx, p, f.model)
+	s, err := solve(ctx, p, f.model, &f.copies)
 	if err != nil {
 		return err
+	}
+	if f.schedule {
+		if s.change, err = s.transition(&f.copies); err != nil {
+			return err
+		}
 	}
 	return f.write(cmd.OutOrStdout(), c, s)
 }
@@ -194,9 +214,10 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	var given fields
 	source := ""
 	switch {
+	case in == nil && f.generated != nil:
+		given, source = f.generated()
 	case in == nil:
-		given = exampleFields()
-		source = "generated loads of DeepSeek-V3"
+		given, source = exampleFields(), "generated loads of DeepSeek-V3"
 	default:
 		var err error
 		if given, source, err = in.fields(cmd.Flags().Changed("gpus")); err != nil {

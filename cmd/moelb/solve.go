@@ -14,18 +14,21 @@ type solution struct {
 	*problem
 	loads   placement.Loads // the windows' sum
 	result  eplb.Result
-	seconds float64 // of eplb.Plan alone
+	seconds float64              // of eplb.Plan alone
 	before  *placement.Placement // what the plan is compared with; nil = nothing can be
 	model   *placement.Model     // nil = unknown
+	bytes   int64                // of an expert in one layer; 0 = unknown
+	change  *transition          // nil = not asked for
 }
 
 // solve plans a problem.
-func solve(ctx context.Context, p *problem, modelName string) (*solution, error) {
+func solve(ctx context.Context, p *problem, modelName string, copies *copyFlags) (*solution, error) {
 	s := &solution{problem: p}
 	var err error
 	if s.model, err = findModel(modelName, len(p.windows[0]), p.windows[0].Experts()); err != nil {
 		return nil, err
 	}
+	s.bytes = copies.bytes(s.model)
 	if s.loads, err = p.sum(); err != nil {
 		return nil, err
 	}
@@ -182,13 +185,7 @@ func findModel(name string, layers, experts int) (*placement.Model, error) {
 	return nil, usageError{fmt.Errorf("model %q is unknown: one of auto, none, %q is needed", name, names)}
 }
 
-// movedBytes is what a number of moves copies; false = the model is unknown.
+// movedBytes is what a number of moves copies; false = an expert's size is unknown.
 func (s *solution) movedBytes(moves int) (int64, bool) {
-	if moves == 0 {
-		return 0, true
-	}
-	if s.model == nil {
-		return 0, false
-	}
-	return int64(moves) * s.model.ExpertBytes(), true
+	return int64(moves) * s.bytes, moves == 0 || s.bytes > 0
 }
