@@ -30,8 +30,8 @@ type planFlags struct {
 	workers                    int
 	timeout                    time.Duration
 	example                    bool
-	anyReplicas                bool                    // the caller sets its own numbers of replicas
-	generated                  func() (fields, string) // what is planned without input; nil = the example
+	anyReplicas                bool // the caller sets its own numbers of replicas
+	replays                    bool // the caller plans window after window, and looks after the moves itself
 
 	schedule bool // the moves, round by round
 	copies   copyFlags
@@ -214,8 +214,8 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	var given fields
 	source := ""
 	switch {
-	case in == nil && f.generated != nil:
-		given, source = f.generated()
+	case in == nil && f.replays:
+		given, source = driftFields(), "generated drift of DeepSeek-V3"
 	case in == nil:
 		given, source = exampleFields(), "generated loads of DeepSeek-V3"
 	default:
@@ -233,6 +233,9 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	}
 	if f.anyReplicas && given.replicas == 0 && given.loads != nil {
 		given.replicas = given.loads[0].Experts()
+	}
+	if f.replays {
+		given.hasPrevious, given.hasTarget, given.hasMax = false, false, false
 	}
 	p, err := given.build()
 	if err != nil {
@@ -298,7 +301,7 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 		{"replicas", f.replicas, &given.replicas, 1, placement.MaxSlots}, {"groups", f.groups, &given.groups, 1, placement.MaxExperts},
 		{"off-node-replicas", f.offNode, &given.offNode, 0, placement.MaxSlots}, {"max-moves", f.maxMoves, &given.maxMoves, 0, math.MaxInt32},
 	} {
-		if !set(x.flag) {
+		if !set(x.flag) || f.replays && x.flag == "max-moves" {
 			continue
 		}
 		if x.from < x.min || x.from > x.most {
@@ -314,9 +317,11 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 			*x.to = x.from
 		}
 	}
-	given.hasMax = given.hasMax || set("max-moves")
-	if set("target") {
-		given.hasTarget, given.target = true, f.target
+	if !f.replays {
+		given.hasMax = given.hasMax || set("max-moves")
+		if set("target") {
+			given.hasTarget, given.target = true, f.target
+		}
 	}
 	if f.speed != "" {
 		given.speed = nil

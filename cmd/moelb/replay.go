@@ -56,9 +56,9 @@ expert anywhere on 4 nodes of 8 H800 GPUs, while its traffic changes.`,
 	f.shape.add(cmd)
 	l.IntVar(&f.replicas, "replicas", 0, "slots a layer, over all GPUs")
 	l.StringVar(&f.locality, "locality", "auto", "auto, groups (each group of experts on one node), or none")
-	l.Float64Var(&f.target, "target", 1.05, "stop moving a layer at this imbalance; 0 = 1% above the best there is")
+	l.Float64Var(&f.target, "target", 0, "stop moving a layer at this imbalance; unset = 1% above the best there is")
 	l.IntVar(&f.maxMoves, "max-moves", 0, "the most moves in all each time; unset = any number")
-	l.IntVar(&f.restarts, "restarts", 0, "random searches a layer for fewer moves; 0 = 8, negative = none")
+	l.IntVar(&f.restarts, "restarts", -1, "random searches a layer for fewer moves; 0 = 8, negative = none")
 	l.IntVar(&f.past, "windows", 4, "how many of the last windows are planned jointly")
 	l.IntVar(&f.every, "every", 1, "plan every N windows, from the sum of the last N")
 	f.copies.add(cmd, "how many steps a window lasts")
@@ -126,7 +126,7 @@ func (f *replayFlags) prepare(cmd *cobra.Command, c *console) (*replay, error) {
 	case cmd.Flags().Changed("max-moves") && f.maxMoves < 0:
 		return nil, usagef("--max-moves %d is negative", f.maxMoves)
 	}
-	f.generated = driftFields
+	f.replays = true
 	p, err := f.read(cmd, c, args)
 	if err != nil {
 		return nil, err
@@ -141,7 +141,6 @@ func (f *replayFlags) prepare(cmd *cobra.Command, c *console) (*replay, error) {
 	case p.options.Policy != eplb.Optimal:
 		return nil, bad(placement.ErrValue, "policy", -1, -1, "%q: a replay compares the policies", p.options.Policy)
 	}
-	p.previous = nil
 	r := &replay{problem: p, copies: &f.copies, every: f.every, past: f.past, target: f.target}
 	if r.model, err = findModel(f.model, len(p.windows[0]), p.windows[0].Experts()); err != nil {
 		return nil, err
@@ -158,9 +157,8 @@ func (f *replayFlags) prepare(cmd *cobra.Command, c *console) (*replay, error) {
 
 // driftFields is the built-in replay: the published prefill unit's shape, any
 // expert anywhere.
-func driftFields() (fields, string) {
+func driftFields() fields {
 	const windows = 24
 	m, t := placement.DeepSeekV3(), placement.PrefillUnit()
-	return fields{version: 1, loads: workload.Drift(m, windows, 1<<20, 1), replicas: m.Experts + 32, groups: 1, nodes: t.Nodes, gpus: t.GPUs, maxMoves: -1},
-		"generated drift of DeepSeek-V3"
+	return fields{version: 1, loads: workload.Drift(m, windows, 1<<20, 1), replicas: m.Experts + 32, groups: 1, nodes: t.Nodes, gpus: t.GPUs, maxMoves: -1}
 }

@@ -35,7 +35,7 @@ func (r *replay) table() []byte {
 		if !w.never {
 			planning = duration(s.planSeconds)
 		}
-		lost := fmt.Sprintf("%.2f%%", 100*s.lost)
+		lost := fmt.Sprintf("%.2f%%", 100*(s.slow+s.stall))
 		if r.bytes == 0 && s.changes > 0 && r.copies.hidden < 1 {
 			lost = "-"
 		}
@@ -49,13 +49,20 @@ func (r *replay) table() []byte {
 	return b.Bytes()
 }
 
+// when says how often is planned.
+func (r *replay) when() string {
+	if r.every == 1 {
+		return "plans, one before every window"
+	}
+	return fmt.Sprintf("plans, one every %d windows", r.every)
+}
+
 // remarks are what the table means, a sentence each.
 func (r *replay) remarks() []string {
 	k := r.copies.stakes()
-	when := "each time"
 	out := []string{
-		"Imbalance (max/mean GPU load) is that of the window after the one planned on; moves, copying and planning are means, " + when,
-		fmt.Sprintf("Time lost, to imbalance and copying, is for %s steps of %.4g ms to a window of %.4g", r.copies.phase, 1e3*k.StepSeconds, k.Horizon),
+		"Imbalance (max/mean GPU load) is that of the windows after the one planned on; moves, copying and planning are means of the " + r.when(),
+		fmt.Sprintf("Time lost is what imbalance and copying add to windows of %.4g %s steps of %s, on links of H800 unless others are given", k.Horizon, r.copies.phase, duration(k.StepSeconds)),
 	}
 	for i := range r.ways {
 		w := &r.ways[i]
@@ -63,7 +70,7 @@ func (r *replay) remarks() []string {
 			out = append(out, fmt.Sprintf("No row %q: %v", w.title, w.refused))
 		} else if w.ifPays {
 			s := w.summary(len(r.windows[0]))
-			out = append(out, fmt.Sprintf("Not worth moving: %d of %s", s.refusals, plural(s.changes, "time")))
+			out = append(out, fmt.Sprintf("%s: not worth moving for %d of %s", w.title, s.refusals, plural(s.changes, "plan")))
 		}
 	}
 	return out
@@ -119,7 +126,7 @@ func (r *replay) json() []byte {
 		e.field("copy_seconds_per_plan")
 		seconds(s.copySeconds)
 		e.field("lost")
-		lost(s.lost)
+		lost(s.slow + s.stall)
 		e.field("plan_seconds")
 		e.float(s.planSeconds)
 		e.field("plans")
@@ -137,7 +144,7 @@ func (r *replay) json() []byte {
 			e.field("copy_seconds")
 			seconds(s.copySeconds)
 			e.field("lost")
-			lost(s.lost)
+			lost(s.slow + s.stall)
 			e.raw("}")
 		})
 		e.raw("}")

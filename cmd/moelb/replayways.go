@@ -44,26 +44,23 @@ type step struct {
 	saidNo      bool      // moving did not pay
 	imbalance   []float64 // [layers]
 	mean, most  float64   // over the layers with load
-	lost        float64   // of a balanced window's time, to imbalance and copying
+	slow, stall float64   // time lost to imbalance and to copying, of a balanced window's
 }
 
 // allWays lists the ways, in the order of the table.
 func (r *replay) allWays() []way {
-	again, to := "", "with few moves"
-	if r.every > 1 {
-		again = fmt.Sprintf(", every %d windows", r.every)
-	}
+	to := "with few moves"
 	if r.target > 0 {
 		to = fmt.Sprintf("to %.4g", r.target)
 	}
 	ways := []way{
 		{name: "none", title: "no balancing", never: true},
 		{name: "once", title: "planned once", once: true},
-		{name: "published", title: "published policy" + again, policy: eplb.DeepSeek},
-		{name: "replan", title: "re-planned" + again},
-		{name: "joint", title: fmt.Sprintf("last %d jointly", r.past) + again, joint: true},
-		{name: "follow", title: "followed " + to + again, follows: true},
-		{name: "decide", title: "followed if it pays" + again, follows: true, ifPays: true},
+		{name: "published", title: "published policy", policy: eplb.DeepSeek},
+		{name: "replan", title: "re-planned"},
+		{name: "joint", title: fmt.Sprintf("last %d jointly", r.past), joint: true},
+		{name: "follow", title: "followed " + to, follows: true},
+		{name: "decide", title: "followed if it pays", follows: true, ifPays: true},
 	}
 	if r.bytes == 0 && r.copies.hidden < 1 {
 		ways[len(ways)-1].refused = errors.New("the size of an expert is unknown: give --model or --expert-bytes")
@@ -188,10 +185,10 @@ func (r *replay) score(s *step, at *placement.Placement, loads placement.Loads) 
 	s.mean, s.most = meanMax(s.imbalance, loads, 1)
 	k := r.copies.stakes()
 	for _, x := range s.imbalance {
-		s.lost += k.Sensitivity.Slowdown(x) / float64(len(s.imbalance))
+		s.slow += k.Sensitivity.Slowdown(x) / float64(len(s.imbalance))
 	}
 	if window := k.Horizon * k.StepSeconds; window > 0 {
-		s.lost += s.copySeconds * (1 - k.Hidden) / window
+		s.stall = s.copySeconds * (1 - k.Hidden) / window
 	}
 	return nil
 }
@@ -216,7 +213,7 @@ type summary struct {
 	perLayer    float64 // moves a planned window and layer
 	copySeconds float64 // a planned window
 	planSeconds float64 // a planned window, the first included
-	lost        float64
+	slow, stall float64
 	changes     int // windows planned after the first
 	refusals    int // of them, those in which moving did not pay
 }
@@ -228,7 +225,8 @@ func (w *way) summary(layers int) summary {
 		n := float64(len(w.steps))
 		t.mean += s.mean / n
 		t.most = max(t.most, s.most)
-		t.lost += s.lost / n
+		t.slow += s.slow / n
+		t.stall += s.stall / n
 		t.moves += s.moves
 		if s.planned {
 			plans++

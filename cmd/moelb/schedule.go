@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/spf13/cobra"
@@ -145,6 +146,20 @@ func (s *solution) transition(f *copyFlags) (*transition, error) {
 		x.decision = &d
 	}
 	return x, nil
+}
+
+// verdict says in few words whether the moves pay.
+func (x *transition) verdict() string {
+	switch d := x.decision; {
+	case d == nil:
+		return "worth unknown"
+	case !d.Move:
+		return "not worth moving"
+	case math.IsInf(d.BreakEven, 1):
+		return "needed"
+	default:
+		return fmt.Sprintf("paid back in %.3g steps", d.BreakEven)
+	}
 }
 
 // json writes the members "schedule" and "decision". Slots are those of
