@@ -12,9 +12,11 @@ type movesData struct {
 	Rounds    []roundData `json:"rounds"`
 	AllRounds int         `json:"allRounds"`
 	Priced    bool        `json:"priced"`
-	Stop      int         `json:"stop"` // rounds that pay; -1 = unknown
+	CopyMs    [2]float64  `json:"copyMs"` // of a copy over NVLink and over RDMA
+	Stop      int         `json:"stop"`   // rounds that pay; -1 = unknown
 
 	Verdict string `json:"-"`
+	Restore int    `json:"-"` // rounds that bring back experts
 }
 
 // roundData is a round: its milliseconds, and for every GPU with something to do
@@ -43,8 +45,10 @@ func (s *solution) moved(perCell int) *movesData {
 	schedule := &s.change.schedule
 	d.AllRounds, d.Priced = len(schedule.Rounds), schedule.Priced
 	if x := s.change.decision; x != nil {
-		d.Stop, d.Verdict = x.Rounds, x.String()
+		d.Stop, d.Verdict = x.Rounds, sentence(x.String())
 	}
+	d.Restore = schedule.Restore
+	d.CopyMs = s.change.copyMilliseconds
 	gpus := s.topology.GPUs
 	d.Rounds = make([]roundData, min(d.AllRounds, max(1, pageRounds/gpus)))
 	gpuOf := make([]int, s.replicas)

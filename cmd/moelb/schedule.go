@@ -116,6 +116,8 @@ type transition struct {
 	schedule eplb.Schedule
 	stakes   eplb.Stakes
 	decision *eplb.Decision // nil = the schedule has no price
+
+	copyMilliseconds [2]float64 // of one copy over NVLink and over RDMA
 }
 
 // transition schedules the moves of a plan and weighs them.
@@ -127,6 +129,7 @@ func (s *solution) transition(f *copyFlags) (*transition, error) {
 		return nil, bad(placement.ErrShape, "schedule", -1, -1, "previous has %d GPUs, the plan %d: moves are scheduled between as many (gpu_speed 0 = out of service)", s.previous.GPUs, s.topology.GPUs)
 	}
 	x := &transition{stakes: f.stakes()}
+	x.copyMilliseconds = [2]float64{float64(s.bytes) / f.nvlink / 1e6, float64(s.bytes) / f.rdma / 1e6}
 	x.stakes.After = s.each(imbalanceOf)
 	before, err := s.beforeImbalance()
 	if err != nil {

@@ -217,6 +217,8 @@ func (x *transition) remarks() []string {
 	if x.decision == nil {
 		return append(out, "Whether it pays is unknown: an expert's size is (--model, --expert-bytes)")
 	}
-	verdict := x.decision.String()
-	return append(out, strings.ToUpper(verdict[:1])+verdict[1:])
+	return append(out, sentence(x.decision.String()))
 }
+
+// sentence starts with a capital letter.
+func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
