@@ -70,7 +70,7 @@ func (r *replay) remarks() []string {
 			out = append(out, fmt.Sprintf("No row %q: %v", w.title, w.refused))
 		} else if w.ifPays {
 			s := w.summary(len(r.windows[0]))
-			out = append(out, fmt.Sprintf("%s: not worth moving for %d of %s", w.title, s.refusals, plural(s.changes, "plan")))
+			out = append(out, fmt.Sprintf("%s: not worth moving for %d of %s", sentence(w.title), s.refusals, plural(s.changes, "plan")))
 		}
 	}
 	return out
