@@ -66,7 +66,8 @@ On a terminal the plan is summed up in a table; elsewhere it is written as JSON.
 With the placement in force, --previous, as few experts move as --target asks,
 or as --max-moves allows. --schedule adds the order of the copies: rounds in
 which no GPU sends or receives more than it may and no expert is without a copy,
-how long they take, and whether they pay.
+how long they take, and whether they pay; in JSON the fields schedule, whose moves
+go from slot to slot (from -1 = from outside the unit), and decision.
 
 An interrupt, or --timeout, ends the search with the best plan so far.`,
 		Example: `  moelb plan
