@@ -98,10 +98,9 @@ func TestReplay(t *testing.T) {
 		return decode[scheduled](t, call(t, shape+`,"loads":`+loads+more+`}`, append([]string{"plan", "--model", "deepseek-v3"}, flags...)...).want(t, exitDone).stdout)
 	}
 	free := `,"locality":"none"`
-	for _, p := range r.Policies {
+	for _, p := range r.Policies[:6] {
 		var now [][]int
-		for l := range windows[0] {
-			_ = l
+		for range windows[0] {
 			row := make([]int, slots)
 			for s := range row {
 				row[s] = s % 16
@@ -121,7 +120,7 @@ func TestReplay(t *testing.T) {
 				now = plan(loads, `,"policy":"deepseek"`).PhysicalToLogical
 			case p.Name == "joint":
 				now = plan(rows(windows[max(0, i-2):i+1]), free).PhysicalToLogical
-			case (p.Name == "follow" || p.Name == "decide") && i > 0:
+			case p.Name == "follow" && i > 0:
 				x := plan(loads, free+`,"target":1.1,"previous":{"physical_to_logical_map":`+rows(was)+`}`, "--schedule", "--restarts", "-1")
 				now, copying = x.PhysicalToLogical, *x.Schedule.Seconds
 				if math.Abs(copying-*next.Copy) > 1e-12 {
@@ -169,6 +168,27 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// TestReplayWhicheverPays: where traffic alternates, it learns not to follow, and
+// loses no more time than the ways it chooses from.
+func TestReplayWhicheverPays(t *testing.T) {
+	two := wandering(2, 3, 16)
+	for l := range two[1] {
+		for e := range 8 {
+			two[1][l][e], two[1][l][15-e] = two[1][l][15-e], two[1][l][e]
+		}
+	}
+	windows := [][][]float64{}
+	for range 6 {
+		windows = append(windows, two...)
+	}
+	a := call(t, lines(windows), "replay", "--gpus", "4", "--replicas", "24", "--model", "deepseek-v3", "--horizon", "100", "--json").want(t, exitDone)
+	p := decode[replayed](t, a.stdout).Policies
+	joint, follow, ours := p[4], p[5], p[6]
+	if *ours.Lost > *joint.Lost || *ours.Lost >= *follow.Lost/2 || ours.Refusals < 8 || ours.Mean > 1.01*joint.Mean {
+		t.Errorf("lost %v and %d refusals; jointly %v, followed %v", *ours.Lost, ours.Refusals, *joint.Lost, *follow.Lost)
+	}
+}
+
 // TestReplayNotWorthMoving: in windows too short to pay, nothing moves.
 func TestReplayNotWorthMoving(t *testing.T) {
 	a := call(t, lines(wandering(5, 3, 16)), "replay", "--gpus", "4", "--replicas", "24", "--model", "deepseek-v3", "--horizon", "0.01", "--step-seconds", "0.001", "--json").want(t, exitDone)
@@ -201,7 +221,7 @@ func TestReplayTable(t *testing.T) {
 	golden(t, "replay.txt", planningTimes.ReplaceAllString(a.stdout, ""))
 	// A row that cannot be is said to be missing, and why.
 	a = call(t, lines(wandering(3, 2, 16)), "replay", "--gpus", "4", "--replicas", "26").want(t, exitDone)
-	for _, part := range []string{`No row "published policy": num_replicas: 26 replicas`, `No row "followed if it pays": the size of an expert is unknown`} {
+	for _, part := range []string{`No row "published policy": num_replicas: 26 replicas`, `No row "whichever pays": the size of an expert is unknown`} {
 		if !strings.Contains(a.stdout, part) {
 			t.Errorf("%q is missing in\n%s", part, a.stdout)
 		}

@@ -28,7 +28,7 @@ type way struct {
 	policy      eplb.Policy
 	never, once bool // placed by no plan, planned on the first window alone
 	follows     bool // plans from the placement in force
-	ifPays      bool
+	ifPays      bool // follows, plans jointly or stays, by what it gains and costs
 	joint       bool // plans the last windows jointly
 	steps       []step
 	refused     error // why it cannot be; nil = it can
@@ -60,7 +60,7 @@ func (r *replay) allWays() []way {
 		{name: "replan", title: "re-planned"},
 		{name: "joint", title: fmt.Sprintf("last %d jointly", r.past), joint: true},
 		{name: "follow", title: "followed " + to, follows: true},
-		{name: "decide", title: "followed if it pays", follows: true, ifPays: true},
+		{name: "decide", title: "whichever pays", ifPays: true},
 	}
 	if r.bytes == 0 && r.copies.hidden < 1 {
 		ways[len(ways)-1].refused = errors.New("the size of an expert is unknown: give --model or --expert-bytes")
@@ -104,67 +104,107 @@ func (r *replay) run(ctx context.Context, w *way, tick func()) error {
 // next is the placement for the windows after window i, and fills in what it
 // took to get there.
 func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i int, s *step) (*placement.Placement, error) {
+	s.planned = true
+	if i == 0 || !w.ifPays {
+		next, err := r.plan(ctx, w.policy, w.joint, w.follows && i > 0, at, i, s)
+		if err != nil || i == 0 {
+			return next, err
+		}
+		return r.move(at, next, s, nil)
+	}
+	// Of a plan of few moves, and of one that holds over the last windows, that
+	// which gains most, or none.
+	var best *placement.Placement
+	bestNet := 0.0
+	var taken eplb.Schedule
+	for _, joint := range []bool{false, true} {
+		next, err := r.plan(ctx, w.policy, joint, !joint, at, i, s)
+		if err != nil {
+			return nil, err
+		}
+		k := r.copies.stakes()
+		k.Horizon *= float64(r.every)
+		if k.Before, err = r.pastImbalance(at, i); err != nil {
+			return nil, err
+		}
+		if k.After, err = r.pastImbalance(next, i); err != nil {
+			return nil, err
+		}
+		schedule, err := r.copies.schedule(at, next, r.topology, r.bytes, &k)
+		if err != nil {
+			return nil, err
+		}
+		d, err := eplb.Decide(&schedule, k)
+		if err != nil {
+			return nil, err
+		}
+		if net := float64(d.GainPerStep*k.Horizon) - d.Cost; d.Move && net > bestNet {
+			taken = schedule.Prefix(d.Rounds)
+			to, err := taken.Apply(at, d.Rounds)
+			if err != nil {
+				return nil, err
+			}
+			best, bestNet = &to, net
+		}
+	}
+	if best == nil {
+		s.saidNo = true
+		return at, nil
+	}
+	return r.move(at, best, s, &taken)
+}
+
+// plan plans for the windows after window i: from the last ones, jointly or from
+// their sum, and from the placement in force where it follows.
+func (r *replay) plan(ctx context.Context, policy eplb.Policy, joint, follows bool, at *placement.Placement, i int, s *step) (*placement.Placement, error) {
 	o := r.options
-	o.Policy = w.policy
-	if w.policy == eplb.DeepSeek {
+	o.Policy = policy
+	if policy == eplb.DeepSeek {
 		o.Locality = eplb.Auto
 	}
 	p := eplb.Problem{Replicas: r.replicas, Groups: r.groups, Topology: r.topology}
 	f := eplb.Forecast{Past: r.every}
-	if w.joint {
+	if joint {
 		f = eplb.Forecast{Past: r.past, Joint: true}
 	}
 	if err := f.Set(&p, r.windows[:i+1]); err != nil {
 		return nil, err
 	}
-	if w.follows && i > 0 {
+	if follows {
 		p.Previous, o.Target, o.MaxMoves = at, r.target, r.maxMoves
 	}
 	start := time.Now()
 	plan, err := eplb.Plan(ctx, p, o)
-	s.planned, s.planSeconds = true, time.Since(start).Seconds()
-	if err != nil {
-		return nil, err
-	}
-	if i == 0 {
-		return &plan.Placement, nil
-	}
-	return r.change(w, at, &plan.Placement, p.Loads, s)
+	s.planSeconds += time.Since(start).Seconds()
+	return &plan.Placement, err
 }
 
-// change schedules the way from one placement to the next, and where it shall
-// pay goes only as far as that. loads are what the next one was planned for; nil
-// = the last windows jointly.
-func (r *replay) change(w *way, at, next *placement.Placement, loads placement.Loads, s *step) (*placement.Placement, error) {
-	k := r.copies.stakes()
-	k.Horizon *= float64(r.every)
-	layers := len(at.PhysicalToLogical)
-	k.Before, k.After = make([]float64, layers), make([]float64, layers)
-	if loads != nil {
-		var err error
-		if k.Before, err = imbalances(at, loads, r.topology); err != nil {
-			return nil, err
-		}
-		if k.After, err = imbalances(next, loads, r.topology); err != nil {
-			return nil, err
-		}
-	}
-	schedule, err := r.copies.schedule(at, next, r.topology, r.bytes, &k)
-	if err != nil {
-		return nil, err
-	}
-	if w.ifPays {
-		d, err := eplb.Decide(&schedule, k)
+// pastImbalance is each layer's imbalance under the last windows up to window i,
+// their mean: what a placement is expected to have.
+func (r *replay) pastImbalance(at *placement.Placement, i int) ([]float64, error) {
+	past := r.windows[max(0, i+1-max(r.past, r.every)) : i+1]
+	out := make([]float64, len(at.PhysicalToLogical))
+	for _, loads := range past {
+		x, err := imbalances(at, loads, r.topology)
 		if err != nil {
 			return nil, err
 		}
-		s.saidNo = !d.Move && len(schedule.Rounds) > 0
-		schedule = schedule.Prefix(d.Rounds)
-		to, err := schedule.Apply(at, len(schedule.Rounds))
+		for l := range out {
+			out[l] += x[l] / float64(len(past))
+		}
+	}
+	return out, nil
+}
+
+// move counts the moves from one placement to the next and prices their
+// schedule; nil = it is still to be made.
+func (r *replay) move(at, next *placement.Placement, s *step, schedule *eplb.Schedule) (*placement.Placement, error) {
+	if schedule == nil {
+		made, err := r.copies.schedule(at, next, r.topology, r.bytes, &eplb.Stakes{})
 		if err != nil {
 			return nil, err
 		}
-		next = &to
+		schedule = &made
 	}
 	moves, err := at.CountMoves(next)
 	if err != nil {

@@ -99,13 +99,13 @@ func (f *copyFlags) bytes(m *placement.Model) int64 {
 }
 
 // schedule orders the copies from one placement to another, the layers first
-// whose steps gain most. k holds the imbalance of each layer before and after.
+// whose steps gain most. k holds the imbalance of each layer before and after;
+// without it layers go in order.
 func (f *copyFlags) schedule(from, to *placement.Placement, t placement.Topology, bytes int64, k *eplb.Stakes) (eplb.Schedule, error) {
 	t.NVLink, t.RDMA = f.nvlink*1e9, f.rdma*1e9
 	o := eplb.ScheduleOptions{ExpertBytes: bytes, PerGPU: f.perGPU, RDMAPerGPU: f.rdmaPerGPU, LayersAtOnce: f.layersAtOnce}
-	o.Worth = make([]float64, len(k.Before))
-	for l := range o.Worth {
-		o.Worth[l] = k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
+	for l := range k.Before {
+		o.Worth = append(o.Worth, k.Sensitivity.Slowdown(k.Before[l])-k.Sensitivity.Slowdown(k.After[l]))
 	}
 	return eplb.NewSchedule(from, to, t, o)
 }
