@@ -19,3 +19,28 @@
 // The package has no clock, no I/O and no global state, and the same input
 // gives the same result on every platform and with any number of Workers.
 package eplb
+
+// Where things are:
+//
+//	eplb validate            Plan, its problem, options, result; what is refused
+//	deepseek                 the published algorithm; introsort, cascade and tournament serve it
+//	optimal solver unit      the search: every layer by itself, on the GPUs in service
+//	  counts pack swap       replica counts, packing by size, exchanges
+//	  pairs paircounts       two slots a GPU: counts decided exactly
+//	  sumcounts              three and four slots
+//	  small exact            small layers: other packings, then exhaustive search
+//	  bound sumbound speed   lower bounds: of replicas, of sums, for unequal speeds
+//	locality homes innode    groups on their nodes: homes, each node by itself, the bound
+//	  offnode construct spread transfer offbound exacthome
+//	                         replicas off their nodes: copies, evening out, single slots, the bound, small layers
+//	split flow               a batch's tokens over the replicas, exactly
+//	  splitplan cluster refine component
+//	                         plans made for it: trees, clusters, small layers, bounds
+//	windows jointswap jointcounts
+//	                         plans over several windows
+//	tracker forecast         what experts got, and what of it tells the future
+//	moves mover pairmoves    few moves from the placement in force: rungs, steps, two slots a GPU
+//	  mend fresh assign movehomes
+//	                         GPUs that died or came, the plan from scratch, renaming GPUs, groups
+//	schedule…                rounds of copies: layer by layer, matchings, chains, local copies, prices, bounds
+//	decide                   whether a schedule pays

@@ -2,7 +2,6 @@ package eplb
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -376,42 +375,5 @@ func TestSplitAllocatesNothing(t *testing.T) {
 	dst := make([]int64, 288)
 	if n := testing.AllocsPerRun(100, func() { s.Split(dst, 0, counts) }); n != 0 {
 		t.Errorf("%v allocations a batch", n)
-	}
-}
-
-func BenchmarkSplit(b *testing.B) {
-	for _, gpus := range []int{32, 144} {
-		for _, skew := range []float64{.8, 1.2} {
-			for _, d := range []Dispatch{Even, Split} {
-				b.Run(fmt.Sprintf("dispatch=%v/experts=256/slots=288/gpus=%d/skew=%v", d, gpus, skew), func(b *testing.B) {
-					loads := zipfLoads(skew, 58, 256, 1)
-					r, err := Plan(context.Background(), Problem{Loads: loads, Replicas: 288, Topology: placement.Topology{GPUs: gpus}}, Options{Dispatch: d})
-					if err != nil {
-						b.Fatal(err)
-					}
-					s, err := NewSplitter(&r.Placement, placement.Topology{})
-					if err != nil {
-						b.Fatal(err)
-					}
-					rng := rand.New(rand.NewPCG(2, 0))
-					counts := make([][]int64, 58)
-					for l := range counts {
-						counts[l] = noisy(rng, loads[l], 1024*gpus)
-					}
-					dst := make([]int64, 288)
-					sum, n := 0.0, 0
-					b.ReportAllocs()
-					for b.Loop() {
-						y, err := s.Split(dst, n%58, counts[n%58])
-						if err != nil {
-							b.Fatal(err)
-						}
-						sum += y.Imbalance
-						n++
-					}
-					b.ReportMetric(sum/float64(n), "max/mean")
-				})
-			}
-		}
 	}
 }

@@ -165,6 +165,9 @@ func TestHostile(t *testing.T) {
 		{"previous fractional", previous("[[0,1,2,3,0.5,0]]", ""), "previous.physical_to_logical_map: layer 0, index 4: 0.5"},
 		{"previous huge", previous("[[0,1,2,3,1e300,0]]", ""), "previous.physical_to_logical_map: layer 0, index 4"},
 		{"previous without an expert", previous("[[0,1,2,0,1,2]]", ""), "previous.physical_to_logical_map: layer 0: expert 3 has no replica"},
+		{"previous on no GPUs", with("previous", `{"num_gpus":0,"physical_to_logical_map":[[0,1,2,3]]}`), "previous.num_gpus: 0"},
+		{"previous on as many GPUs but fewer slots", with("previous", `{"num_gpus":2,"physical_to_logical_map":[[0,1,2,3]]}`), "4 slots, but num_replicas is 6"},
+		{"previous on too many GPUs", with("previous", `{"num_gpus":1000000,"physical_to_logical_map":[[0,1,2,3]]}`), "previous.num_gpus: 1000000"},
 		{"a target below 1", previous("[[0,1,2,3,0,1]]", `,"target":0.5`), "target: 0.5"},
 		{"a target of null", previous("[[0,1,2,3,0,1]]", `,"target":null`), "target: null"},
 		{"a target without previous", with("target", "1.1"), "target: 1.1: only with previous"},
@@ -207,6 +210,7 @@ func TestHostile(t *testing.T) {
 func FuzzProblem(f *testing.F) {
 	f.Add(small)
 	f.Add(`{"version":1,"loads":[[[4,3],[2,1]],[[1,1],[2,2]]],"num_replicas":3,"num_gpus":2,"gpu_speed":[1,0.5],"previous":{"physical_to_logical_map":[[0,1,1],[1,0,0]]},"max_moves":2}`)
+	f.Add(`{"version":1,"loads":[[4,3,2,1]],"num_replicas":6,"num_gpus":3,"previous":{"num_gpus":2,"physical_to_logical_map":[[0,1,2,3]]},"target":1.5,"max_moves":0}`)
 	f.Add(`{"logical_count":[[4,3,2,1]]}`)
 	f.Fuzz(func(t *testing.T, in string) {
 		p, err := readProblem(newScanner(strings.NewReader(in)))
@@ -216,6 +220,11 @@ func FuzzProblem(f *testing.F) {
 		// Planning itself is another package's; small ones are cheap enough.
 		if len(p.loads[0]) > 4 || p.loads[0].Experts() > 16 || p.replicas > 32 || p.gpus > 16 {
 			return
+		}
+		if a := call(t, in, "plan", "-", "--schedule", "--expert-bytes", "1000"); a.code != exitDone {
+			a.want(t, exitFailed)
+		} else {
+			decode[scheduled](t, a.stdout)
 		}
 		if a := call(t, in, "plan", "-"); a.code != exitDone {
 			a.want(t, exitFailed)

@@ -17,7 +17,7 @@ func TestLocalityPrice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := solve(context.Background(), p, "none")
+	s, err := solve(context.Background(), p, "none", &copyFlags{})
 	if err != nil {
 		t.Fatal(err)
 	}

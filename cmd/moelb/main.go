@@ -1,5 +1,5 @@
-// Command moelb plans, scores and sizes the placement of experts, and splits a
-// batch over it. It reads, calls one package, and prints: what it decides is
+// Command moelb plans, scores and sizes the placement of experts, replays how it
+// fares while loads drift, and splits a batch over it. It reads, calls one package, and prints: what it decides is
 // decided in package eplb.
 package main
 
@@ -93,7 +93,7 @@ func rootCommand(c *console) *cobra.Command {
 All GPUs of a unit run in lockstep, so a step lasts as long as its most loaded
 GPU. moelb plan decides which expert gets how many replicas and where they sit,
 so that this load is least, and proves how much better any plan could be.`,
-		Example:       "  moelb plan\n  moelb plan problem.json > placement.json\n  moelb score --placement placement.json --loads stats.json",
+		Example:       "  moelb plan\n  moelb plan problem.json > placement.json\n  moelb score --placement placement.json --loads stats.json\n  moelb replay",
 		Version:       version(),
 		SilenceErrors: true, SilenceUsage: true,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -107,7 +107,7 @@ so that this load is least, and proves how much better any plan could be.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(planCommand(c), scoreCommand(c), sizeCommand(c), splitCommand(c), &cobra.Command{
+	root.AddCommand(planCommand(c), scoreCommand(c), sizeCommand(c), splitCommand(c), replayCommand(c), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: atMost(0),
 		Example: "  moelb version",
 		RunE: func(cmd *cobra.Command, _ []string) error {

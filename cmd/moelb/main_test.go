@@ -105,7 +105,7 @@ func TestUsage(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"plan", "--help"}, {"score", "--help"}, {"size", "--help"}, {"split", "--help"}, {"version"}, {"--version"}} {
+	for _, args := range [][]string{{"--help"}, {"plan", "--help"}, {"score", "--help"}, {"size", "--help"}, {"split", "--help"}, {"replay", "--help"}, {"version"}, {"--version"}} {
 		a := call(t, "", args...).want(t, exitDone)
 		if a.stdout == "" || a.stderr != "" || len(args) == 2 && !strings.Contains(a.stdout, "Examples:\n  ") {
 			t.Errorf("%q: %q %q", args, a.stdout, a.stderr)

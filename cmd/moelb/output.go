@@ -104,6 +104,9 @@ func (s *solution) json() ([]byte, error) {
 	ints2(e, counts)
 	e.field("report")
 	s.report(e, before)
+	if s.change != nil {
+		s.change.json(e)
+	}
 	e.raw("}\n")
 	return e.b, nil
 }
@@ -112,7 +115,7 @@ func (s *solution) json() ([]byte, error) {
 func (s *solution) report(e *encoder, before []float64) {
 	mean, most := meanMax(s.each(imbalanceOf), s.loads, 1)
 	bound, _ := meanMax(s.each(boundOf), s.loads, 1)
-	moves := total(s.moves)
+	moves := s.moves()
 	e.raw(`{"imbalance_mean":`)
 	e.float(mean)
 	e.field("imbalance_max")
@@ -149,7 +152,7 @@ func (s *solution) report(e *encoder, before []float64) {
 		e.field("lower_bound")
 		e.float(layer.LowerBound)
 		e.field("moves")
-		e.int(int64(s.moves[l]))
+		e.int(int64(layer.Moves))
 		e.field("status")
 		e.raw(strconv.Quote(layer.Status.String()))
 		e.raw("}")

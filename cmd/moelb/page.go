@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"fmt"
 	"html/template"
 	"math"
@@ -10,10 +10,10 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-//go:embed page.html
-var pageText string
+//go:embed page*.html
+var pageFiles embed.FS
 
-var pageTemplate = template.Must(template.New("page").Parse(pageText))
+var pages = template.Must(template.ParseFS(pageFiles, "page*.html"))
 
 // pageData is what the page draws. It stands in the page as JSON.
 type pageData struct {
@@ -37,6 +37,8 @@ type pageData struct {
 	Hottest      []hot     `json:"hottest"`
 	Slots        [][]int   `json:"slots"` // null = too many
 	FirstSlot    []int     `json:"firstSlot"`
+
+	M *movesData `json:"m"` // null = there is no previous placement
 }
 
 // card is one figure at the top of the page.
@@ -74,8 +76,8 @@ func (s *solution) page() ([]byte, error) {
 			return nil, err
 		}
 		d.Before, d.HasBefore = s.heat(before, d.GPUsPerCell), true
-		for _, x := range before {
-			was = append(was, x.Imbalance)
+		if was, err = s.beforeImbalance(); err != nil {
+			return nil, err
 		}
 		d.WasImbalance = rounded(was)
 	}
@@ -85,9 +87,9 @@ func (s *solution) page() ([]byte, error) {
 	if k := s.result.Locality; k != nil {
 		d.Free = rounded(k.FreeImbalance)
 	}
-	d.Cards = s.cards(was)
+	d.Cards, d.M = s.cards(was), s.moved(d.GPUsPerCell)
 	var b bytes.Buffer
-	err = pageTemplate.Execute(&b, d)
+	err = pages.ExecuteTemplate(&b, "page.html", d)
 	return b.Bytes(), err
 }
 
@@ -115,12 +117,15 @@ func (s *solution) cards(was []float64) []card {
 		add("Price of locality", fmt.Sprintf("%.1f%%", 100*(mean/free-1)), "imbalance %.4f with groups not kept on nodes; %.1f%% of load off its node", free, 100*share)
 	}
 	if s.previous != nil {
-		moves := total(s.moves)
-		note := fmt.Sprintf("%.1f a layer", float64(moves)/float64(len(s.moves)))
-		if n, known := s.movedBytes(moves); known && s.model != nil {
+		moves := s.moves()
+		note := fmt.Sprintf("%.1f a layer", float64(moves)/float64(len(s.loads)))
+		if n, known := s.movedBytes(moves); known && s.bytes > 0 {
 			note += ", " + size(n)
 		}
 		add("Moves", fmt.Sprint(moves), "%s", note)
+	}
+	if x := s.change; x != nil && x.schedule.Priced && len(x.schedule.Rounds) > 0 {
+		add("Copying", duration(x.schedule.Seconds), "%s, %s", plural(len(x.schedule.Rounds), "round"), x.verdict())
 	}
 	add("Planning time", duration(s.seconds), "policy %v", s.options.Policy)
 	return out

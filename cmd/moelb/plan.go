@@ -25,12 +25,16 @@ type planFlags struct {
 	speed                      string
 	previous                   string
 	target                     float64
-	maxMoves                   int
+	maxMoves, restarts         int
 	tolerance                  float64
 	workers                    int
 	timeout                    time.Duration
 	example                    bool
 	anyReplicas                bool // the caller sets its own numbers of replicas
+	replays                    bool // the caller plans window after window, and looks after the moves itself
+
+	schedule bool // the moves, round by round
+	copies   copyFlags
 
 	model           string
 	format          string
@@ -59,11 +63,18 @@ input. Flags override the problem's fields. Without any input, an example is
 planned: DeepSeek-V3 on 4 nodes of 8 H800 GPUs with generated loads.
 
 On a terminal the plan is summed up in a table; elsewhere it is written as JSON.
+With the placement in force, --previous, as few experts move as --target asks,
+or as --max-moves allows. --schedule adds the order of the copies: rounds in
+which no GPU sends or receives more than it may and no expert is without a copy,
+how long they take, and whether they pay; in JSON the fields schedule, whose moves
+go from slot to slot (from -1 = from outside the unit), and decision.
+
 An interrupt, or --timeout, ends the search with the best plan so far.`,
 		Example: `  moelb plan
   moelb plan problem.json > plan.json
   moelb plan stats.json --gpus 32 --nodes 4 --replicas 288 --groups 8 --out plan.json --html plan.html
-  moelb plan stats.json --gpus 32 --replicas 288 --format sglang --out expert_location.json`,
+  moelb plan stats.json --gpus 32 --replicas 288 --format sglang --out expert_location.json
+  moelb plan stats.json --gpus 32 --replicas 288 --previous plan.json --target 1.05 --schedule`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, c, args) },
 	}
@@ -77,8 +88,11 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, or split per batch")
 	l.StringVar(&f.speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
 	l.StringVar(&f.previous, "previous", "", "the placement in force, a file in any known format")
-	l.Float64Var(&f.target, "target", 0, "with --previous: the imbalance at which a layer is left as it is")
-	l.IntVar(&f.maxMoves, "max-moves", 0, "with --previous: the most moves in all")
+	l.Float64Var(&f.target, "target", 0, "with --previous: stop moving a layer at this imbalance; unset = 1% above the best there is")
+	l.IntVar(&f.maxMoves, "max-moves", 0, "with --previous: the most moves in all, beyond those that keep every expert alive; unset = any number")
+	l.IntVar(&f.restarts, "restarts", 0, "with --previous: random searches a layer for fewer moves; 0 = 8, negative = none")
+	l.BoolVar(&f.schedule, "schedule", false, "with --previous: order the moves in rounds, and say whether they pay")
+	f.copies.add(cmd, "with --schedule: how many steps the plan is expected to hold")
 	l.IntVar(&f.windows, "windows", 0, "plan on the last N windows of the loads; 0 = on all")
 	l.Float64Var(&f.tolerance, "tolerance", 0, "end a layer's search this near its bound, as a fraction; 0 = 0.0002, negative = never")
 	l.IntVar(&f.workers, "workers", 0, "threads; 0 = all cores. The plan does not depend on it")
@@ -122,15 +136,23 @@ func (f *planFlags) run(cmd *cobra.Command, c *console, args []string) error {
 	if err := f.check(args); err != nil {
 		return err
 	}
+	if err := f.copies.check(); err != nil {
+		return err
+	}
 	p, err := f.read(cmd, c, args)
 	if err != nil {
 		return err
 	}
 	ctx, release := searching(cmd.Context(), f.timeout)
 	defer release()
-	s, err := solve(ctx, p, f.model)
+	s, err := solve(ctx, p, f.model, &f.copies)
 	if err != nil {
 		return err
+	}
+	if f.schedule {
+		if s.change, err = s.transition(&f.copies); err != nil {
+			return err
+		}
 	}
 	return f.write(cmd.OutOrStdout(), c, s)
 }
@@ -193,9 +215,10 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	var given fields
 	source := ""
 	switch {
+	case in == nil && f.replays:
+		given, source = driftFields(), "generated drift of DeepSeek-V3"
 	case in == nil:
-		given = exampleFields()
-		source = "generated loads of DeepSeek-V3"
+		given, source = exampleFields(), "generated loads of DeepSeek-V3"
 	default:
 		var err error
 		if given, source, err = in.fields(cmd.Flags().Changed("gpus")); err != nil {
@@ -212,6 +235,9 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	if f.anyReplicas && given.replicas == 0 && given.loads != nil {
 		given.replicas = given.loads[0].Experts()
 	}
+	if f.replays {
+		given.hasPrevious, given.hasTarget, given.hasMax = false, false, false
+	}
 	p, err := given.build()
 	if err != nil {
 		return nil, err
@@ -220,7 +246,7 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 		p.windows = p.windows[len(p.windows)-n:]
 	}
 	p.source = source
-	p.options.Tolerance, p.options.Workers = f.tolerance, f.workers
+	p.options.Tolerance, p.options.Workers, p.options.Restarts = f.tolerance, f.workers, f.restarts
 	return p, nil
 }
 
@@ -276,7 +302,7 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 		{"replicas", f.replicas, &given.replicas, 1, placement.MaxSlots}, {"groups", f.groups, &given.groups, 1, placement.MaxExperts},
 		{"off-node-replicas", f.offNode, &given.offNode, 0, placement.MaxSlots}, {"max-moves", f.maxMoves, &given.maxMoves, 0, math.MaxInt32},
 	} {
-		if !set(x.flag) {
+		if !set(x.flag) || f.replays && x.flag == "max-moves" {
 			continue
 		}
 		if x.from < x.min || x.from > x.most {
@@ -292,9 +318,11 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 			*x.to = x.from
 		}
 	}
-	given.hasMax = given.hasMax || set("max-moves")
-	if set("target") {
-		given.hasTarget, given.target = true, f.target
+	if !f.replays {
+		given.hasMax = given.hasMax || set("max-moves")
+		if set("target") {
+			given.hasTarget, given.target = true, f.target
+		}
 	}
 	if f.speed != "" {
 		given.speed = nil
@@ -317,7 +345,11 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 		}
 	}
 	if f.previous != "" {
-		b, err := formats.ReadPlacement(f.previous, given.gpus)
+		// The file may be that of a unit of another size, if it says so.
+		b, err := formats.ReadPlacement(f.previous, 0)
+		if err != nil {
+			b, err = formats.ReadPlacement(f.previous, given.gpus)
+		}
 		if err != nil {
 			return fmt.Errorf("previous: %w", err)
 		}

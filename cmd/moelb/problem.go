@@ -18,8 +18,6 @@ type problem struct {
 	topology placement.Topology
 	options  eplb.Options
 	previous *placement.Placement // nil = none
-	target   float64              // 0 = none
-	maxMoves int                  // -1 = any number
 }
 
 // fields are the members of the JSON problem that a flag may override.
@@ -30,6 +28,7 @@ type fields struct {
 	policy, locality, dispatch     string
 	speed                          []float64
 	previous                       [][]float64
+	previousGPUs                   int // 0 = as many as gpus
 	previousPlacement              *placement.Placement
 	target                         float64
 	hasPrevious, hasTarget, hasMax bool
@@ -75,7 +74,7 @@ func readProblem(s *scanner) (fields, error) {
 			f.speed, err = s.vector(&speedKind, key)
 		case "previous":
 			f.hasPrevious = true
-			f.previous, err = readPrevious(s)
+			f.previous, f.previousGPUs, err = readPrevious(s)
 		case "target":
 			f.hasTarget = true
 			f.target, err = s.number("a number ≥ 1", key, -1, -1)
@@ -104,19 +103,24 @@ func readVersion(s *scanner) (int, error) {
 	return int(v), err
 }
 
-func readPrevious(s *scanner) (rows [][]float64, err error) {
+// readPrevious reads the placement in force; gpus 0 = it does not say.
+func readPrevious(s *scanner) (rows [][]float64, gpus int, err error) {
 	const field = "previous"
 	err = s.object(field, func(key string) (err error) {
-		if key != "physical_to_logical_map" {
+		switch key {
+		case "physical_to_logical_map":
+			rows, err = s.table(&slotKind, "previous.physical_to_logical_map")
+		case "num_gpus":
+			gpus, err = s.integer("previous.num_gpus", 1, placement.MaxGPUs)
+		default:
 			return bad(placement.ErrValue, field, -1, -1, "%q is an unknown field", key)
 		}
-		rows, err = s.table(&slotKind, "previous.physical_to_logical_map")
 		return err
 	})
 	if err == nil && rows == nil {
 		err = bad(placement.ErrShape, field, -1, -1, "physical_to_logical_map is missing")
 	}
-	return rows, err
+	return rows, gpus, err
 }
 
 // choice finds a name among those of a field.
@@ -139,7 +143,7 @@ func (f *fields) build() (*problem, error) {
 			return nil, bad(placement.ErrShape, m.field, -1, -1, "missing")
 		}
 	}
-	p := &problem{windows: f.loads, replicas: f.replicas, groups: max(f.groups, 1), maxMoves: f.maxMoves, target: f.target}
+	p := &problem{windows: f.loads, replicas: f.replicas, groups: max(f.groups, 1)}
 	p.topology = placement.Topology{GPUs: f.gpus, Nodes: max(f.nodes, 1), Speed: f.speed}
 	p.options.OffNodeReplicas = f.offNode
 	policy, err := choice("policy", f.policy, policies)
@@ -215,18 +219,19 @@ func (p *problem) checkPrevious(f *fields) error {
 	previous := f.previousPlacement
 	if previous == nil {
 		previous = &placement.Placement{Experts: experts, GPUs: f.gpus, PhysicalToLogical: ints[int](f.previous)}
-		if f.replicas%f.gpus != 0 {
-			previous.GPUSlots = placement.EvenSlots(f.replicas, f.gpus)
+		if f.previousGPUs > 0 {
+			previous.GPUs = f.previousGPUs
+		}
+		if n := previous.Slots(); n%previous.GPUs != 0 {
+			previous.GPUSlots = placement.EvenSlots(n, previous.GPUs)
 		}
 	}
 	const field = "previous.physical_to_logical_map"
 	switch {
 	case len(previous.PhysicalToLogical) != layers:
 		return bad(placement.ErrShape, field, -1, -1, "%d layers, but loads has %d", len(previous.PhysicalToLogical), layers)
-	case previous.Slots() != f.replicas:
+	case previous.GPUs == f.gpus && previous.Slots() != f.replicas:
 		return bad(placement.ErrShape, field, 0, -1, "%d slots, but num_replicas is %d", previous.Slots(), f.replicas)
-	case previous.GPUs != f.gpus:
-		return bad(placement.ErrShape, "previous", -1, -1, "%d GPUs, but num_gpus is %d", previous.GPUs, f.gpus)
 	case previous.Experts != experts:
 		return bad(placement.ErrShape, "previous", -1, -1, "%d experts, but loads has %d", previous.Experts, experts)
 	}
@@ -234,6 +239,13 @@ func (p *problem) checkPrevious(f *fields) error {
 		return fmt.Errorf("previous.%w", err)
 	}
 	p.previous = previous
+	p.options.Target = f.target
+	if f.hasMax {
+		// Here 0 is a bound; to eplb it is none.
+		if p.options.MaxMoves = f.maxMoves; f.maxMoves == 0 {
+			p.options.MaxMoves = -1
+		}
+	}
 	return nil
 }
 

@@ -14,69 +14,70 @@ type solution struct {
 	*problem
 	loads   placement.Loads // the windows' sum
 	result  eplb.Result
-	moves   []int // a layer, against previous; all 0 without one
-	seconds float64
+	seconds float64              // of eplb.Plan alone
 	before  *placement.Placement // what the plan is compared with; nil = nothing can be
 	model   *placement.Model     // nil = unknown
+	bytes   int64                // of an expert in one layer; 0 = unknown
+	change  *transition          // nil = not asked for
 }
 
 // solve plans a problem.
-func solve(ctx context.Context, p *problem, modelName string) (*solution, error) {
-	s := &solution{problem: p, moves: make([]int, len(p.windows[0]))}
+func solve(ctx context.Context, p *problem, modelName string, copies *copyFlags) (*solution, error) {
+	s := &solution{problem: p}
 	var err error
 	if s.model, err = findModel(modelName, len(p.windows[0]), p.windows[0].Experts()); err != nil {
 		return nil, err
 	}
+	s.bytes = copies.bytes(s.model)
 	if s.loads, err = p.sum(); err != nil {
 		return nil, err
 	}
-	ask := eplb.Problem{Loads: s.loads, Replicas: p.replicas, Groups: p.groups, Topology: p.topology}
+	ask := p.ask()
 	start := time.Now()
 	s.result, err = eplb.Plan(ctx, ask, p.options)
 	s.seconds = time.Since(start).Seconds()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.countMoves(); err != nil {
-		return nil, err
-	}
 	s.before = s.compared()
 	return s, nil
 }
 
-// countMoves measures the plan against previous and holds it to max_moves.
-func (s *solution) countMoves() (err error) {
-	if s.previous == nil {
-		return nil
+// ask is the problem in eplb's words.
+func (p *problem) ask() eplb.Problem {
+	ask := eplb.Problem{Replicas: p.replicas, Groups: p.groups, Topology: p.topology, Previous: p.previous}
+	if len(p.windows) == 1 {
+		ask.Loads = p.windows[0]
+	} else {
+		ask.Windows = p.windows
 	}
-	if s.moves, err = s.previous.CountMoves(&s.result.Placement); err != nil {
-		return err
-	}
-	if n := total(s.moves); s.maxMoves >= 0 && n > s.maxMoves {
-		return bad(placement.ErrFit, "max_moves", -1, -1, "%d: the plan takes %d moves", s.maxMoves, n)
-	}
-	return nil
+	return ask
 }
 
-func total(counts []int) int {
+// moves counts the plan's moves.
+func (s *solution) moves() int {
 	n := 0
-	for _, c := range counts {
-		n += c
+	for _, l := range s.result.Layers {
+		n += l.Moves
 	}
 	return n
 }
 
 // compared is the placement that a plan is shown beside: the previous one
 // without the GPUs that are out of service, else expert after expert, as
-// engines start.
+// engines start; nil where the previous one was on other GPUs or is none
+// without those.
 func (s *solution) compared() *placement.Placement {
 	plan := &s.result.Placement
 	layers, experts := len(plan.PhysicalToLogical), plan.Experts
 	var b placement.Placement
-	if s.previous != nil {
-		b = s.previous.Clone()
-	} else {
+	switch {
+	case s.previous == nil:
 		b = placement.Trivial(layers, experts, s.replicas, s.topology.GPUs)
+	case s.previous.GPUs != s.topology.GPUs:
+		return nil
+	default:
+		b = s.previous.Clone()
 	}
 	first := b.FirstSlots()
 	for _, row := range b.PhysicalToLogical {
@@ -104,18 +105,25 @@ func (s *solution) scores(p *placement.Placement) ([]placement.Score, error) {
 	return p.ScoreLayers(s.loads, s.topology)
 }
 
-// beforeImbalance is the imbalance of each layer before the plan; nil = unknown.
+// beforeImbalance is the imbalance of each layer before the plan, over several
+// windows the mean; nil = unknown.
 func (s *solution) beforeImbalance() ([]float64, error) {
 	if s.before == nil {
 		return nil, nil
 	}
-	scores, err := s.scores(s.before)
-	if err != nil {
-		return nil, err
+	windows := s.windows
+	if s.options.Dispatch == eplb.Split {
+		windows = []placement.Loads{s.loads}
 	}
-	out := make([]float64, len(scores))
-	for l := range scores {
-		out[l] = scores[l].Imbalance
+	out := make([]float64, len(s.loads))
+	for _, w := range windows {
+		scores, err := s.before.ScoreLayers(w, s.topology)
+		if err != nil {
+			return nil, err
+		}
+		for l, x := range scores {
+			out[l] += x.Imbalance / float64(len(windows))
+		}
 	}
 	return out, nil
 }
@@ -177,13 +185,7 @@ func findModel(name string, layers, experts int) (*placement.Model, error) {
 	return nil, usageError{fmt.Errorf("model %q is unknown: one of auto, none, %q is needed", name, names)}
 }
 
-// movedBytes is what a number of moves copies; false = the model is unknown.
+// movedBytes is what a number of moves copies; false = an expert's size is unknown.
 func (s *solution) movedBytes(moves int) (int64, bool) {
-	if moves == 0 {
-		return 0, true
-	}
-	if s.model == nil {
-		return 0, false
-	}
-	return int64(moves) * s.model.ExpertBytes(), true
+	return int64(moves) * s.bytes, moves == 0 || s.bytes > 0
 }

@@ -166,6 +166,9 @@ func (s *solution) remarks() []string {
 		text += fmt.Sprintf("; %s stopped early", plural(stopped, "layer"))
 	}
 	say("%s", text)
+	if n := len(s.windows); n > 1 && s.options.Dispatch == eplb.Even {
+		say("Imbalance is the mean over %s", plural(n, "window"))
+	}
 	if k := s.result.Locality; k != nil {
 		mean, _ := meanMax(s.each(imbalanceOf), s.loads, 1)
 		free, _ := meanMax(k.FreeImbalance, s.loads, 1)
@@ -177,12 +180,45 @@ func (s *solution) remarks() []string {
 		say("%s", text)
 	}
 	if s.previous != nil {
-		moves := total(s.moves)
-		text := fmt.Sprintf("%s (%.1f a layer)", plural(moves, "move"), float64(moves)/float64(len(s.moves)))
-		if n, known := s.movedBytes(moves); known && s.model != nil {
-			text += fmt.Sprintf(", %s of weights as %s", size(n), s.model.Name)
+		say("%s", s.movesText())
+	}
+	if s.change != nil {
+		for _, line := range s.change.remarks() {
+			say("%s", line)
 		}
-		say("%s", text)
 	}
 	return out
 }
+
+// movesText says how much the plan moves.
+func (s *solution) movesText() string {
+	moves := s.moves()
+	text := fmt.Sprintf("%s (%.1f a layer)", plural(moves, "move"), float64(moves)/float64(len(s.loads)))
+	if n, known := s.movedBytes(moves); known && s.bytes > 0 {
+		text += fmt.Sprintf(", %s of weights", size(n))
+		if s.model != nil && s.bytes == s.model.ExpertBytes() {
+			text += " as " + s.model.Name
+		}
+	}
+	return text
+}
+
+// remarks say how long the moves take and whether they pay.
+func (x *transition) remarks() []string {
+	s := &x.schedule
+	if len(s.Rounds) == 0 {
+		return []string{"Nothing to move"}
+	}
+	text := fmt.Sprintf("Copied in %s (no schedule has fewer than %d)", plural(len(s.Rounds), "round"), s.RoundsBound)
+	if s.Priced {
+		text += fmt.Sprintf(" and %s (none takes less than %s)", duration(s.Seconds), duration(s.SecondsBound))
+	}
+	out := []string{text}
+	if x.decision == nil {
+		return append(out, "Whether it pays is unknown: an expert's size is (--model, --expert-bytes)")
+	}
+	return append(out, sentence(x.decision.String()))
+}
+
+// sentence starts with a capital letter.
+func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

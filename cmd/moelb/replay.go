@@ -1,0 +1,165 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/placement"
+)
+
+// replayFlags are moelb replay's flags as given.
+type replayFlags struct {
+	planFlags
+	loads string
+	every int
+	past  int // windows that are planned jointly
+}
+
+func replayCommand(c *console) *cobra.Command {
+	f := &replayFlags{}
+	cmd := &cobra.Command{
+		Use:   "replay --loads FILE",
+		Short: "Replay recorded windows: what re-planning brings, and what it moves",
+		Long: `Replay the windows of recorded statistics: before each window experts are placed
+by what is known until then, and the placement is scored on that window, by
+several ways to do it:
+
+  no balancing           expert after expert, as engines start
+  planned once           policy optimal on the first window, then left alone
+  published policy       DeepSeek's algorithm, anew every window
+  re-planned             policy optimal, anew every window
+  last K jointly         the same, to hold over each of the last K windows
+  followed to T          from the placement in force to imbalance T, with few moves
+  whichever pays         the last two or neither: what gained most over the last K
+                         windows for its copying, in as many rounds as pay
+
+Printed are the imbalance on the next window (mean over layers and windows, and
+the worst layer), the moves and the seconds of copying each time, and the time
+lost to both, in steps of the phase's published length. The first placement is
+not counted as moved.
+
+FILE is what moelb plan reads, with at least two windows; "-" is standard input.
+Without any input, a built-in drift is replayed: 24 windows of DeepSeek-V3, any
+expert anywhere on 4 nodes of 8 H800 GPUs, while its traffic changes.`,
+		Example: `  moelb replay
+  moelb replay --loads stats.jsonl --gpus 8 --replicas 72 --html replay.html
+  moelb replay --loads stats.jsonl --gpus 32 --nodes 4 --replicas 288 --target 1.02 --every 4
+  moelb replay --phase prefill --step-seconds 0.5 --horizon 100 --json`,
+		Args: atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, c) },
+	}
+	l := cmd.Flags()
+	l.SortFlags = false
+	l.StringVar(&f.loads, "loads", "", "the windows: an engine's statistics, or a problem")
+	f.shape.add(cmd)
+	l.IntVar(&f.replicas, "replicas", 0, "slots a layer, over all GPUs")
+	l.StringVar(&f.locality, "locality", "auto", "auto, groups (each group of experts on one node), or none")
+	l.Float64Var(&f.target, "target", 0, "stop moving a layer at this imbalance; unset = 1% above the best there is")
+	l.IntVar(&f.maxMoves, "max-moves", 0, "the most moves in all each time; unset = any number")
+	l.IntVar(&f.restarts, "restarts", -1, "random searches a layer for fewer moves; 0 = 8, negative = none")
+	l.IntVar(&f.past, "windows", 4, "how many of the last windows are planned jointly")
+	l.IntVar(&f.every, "every", 1, "plan every N windows, from the sum of the last N")
+	f.copies.add(cmd, "how many steps a window lasts")
+	l.StringVar(&f.model, "model", "auto", "whose experts are moved, for their size: auto (by shape), none, "+modelNames())
+	l.IntVar(&f.workers, "workers", 0, "threads; 0 = all cores. The plans do not depend on it")
+	l.BoolVar(&f.example, "example", false, "replay the built-in drift and read nothing")
+	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
+	l.StringVar(&f.html, "html", "", "write a page with pictures to this file")
+	return cmd
+}
+
+// run reads, replays and writes.
+func (f *replayFlags) run(cmd *cobra.Command, c *console) error {
+	r, err := f.prepare(cmd, c)
+	if err != nil {
+		return err
+	}
+	bar := progress(c, len(r.ways)*len(r.windows))
+	for i := range r.ways {
+		if err := r.run(cmd.Context(), &r.ways[i], func() { bar.Add(1) }); err != nil {
+			bar.Finish()
+			return err
+		}
+	}
+	bar.Finish()
+	b := r.table()
+	if f.asJSON {
+		b = r.json()
+	}
+	if f.html != "" {
+		page, err := r.page()
+		if err != nil {
+			return err
+		}
+		if err := writeFile(f.html, page); err != nil {
+			return err
+		}
+		if !f.asJSON {
+			b = fmt.Appendf(b, "Page written to %s\n", f.html)
+		}
+	}
+	_, err = cmd.OutOrStdout().Write(b)
+	return err
+}
+
+// prepare checks the flags and reads the windows.
+func (f *replayFlags) prepare(cmd *cobra.Command, c *console) (*replay, error) {
+	var args []string
+	if f.loads != "" {
+		args = []string{f.loads}
+	}
+	if err := f.check(args); err != nil {
+		return nil, err
+	}
+	if err := f.copies.check(); err != nil {
+		return nil, err
+	}
+	switch {
+	case f.target != 0 && !(f.target >= 1 && f.target <= placement.MaxGPUs):
+		return nil, usagef("--target %v: an imbalance is at least 1 (0 = 1%% above the best)", f.target)
+	case f.past < 1 || f.past > 1<<10:
+		return nil, usagef("--windows %d: between 1 and %d are possible", f.past, 1<<10)
+	case f.every < 1 || f.every > 1<<20:
+		return nil, usagef("--every %d: between 1 and %d are possible", f.every, 1<<20)
+	case cmd.Flags().Changed("max-moves") && f.maxMoves < 0:
+		return nil, usagef("--max-moves %d is negative", f.maxMoves)
+	}
+	f.replays = true
+	p, err := f.read(cmd, c, args)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(p.windows) < 2:
+		return nil, bad(placement.ErrShape, "loads", -1, -1, "%s: a replay plans on one and scores on the next", plural(len(p.windows), "window"))
+	case p.topology.Speed != nil:
+		return nil, bad(placement.ErrValue, "gpu_speed", -1, -1, "a replay is on GPUs of equal speed")
+	case p.options.Dispatch != eplb.Even:
+		return nil, bad(placement.ErrValue, "dispatch", -1, -1, "%q: a replay splits evenly", p.options.Dispatch)
+	case p.options.Policy != eplb.Optimal:
+		return nil, bad(placement.ErrValue, "policy", -1, -1, "%q: a replay compares the policies", p.options.Policy)
+	}
+	r := &replay{problem: p, copies: &f.copies, every: f.every, past: f.past, target: f.target}
+	if r.model, err = findModel(f.model, len(p.windows[0]), p.windows[0].Experts()); err != nil {
+		return nil, err
+	}
+	r.bytes = f.copies.bytes(r.model)
+	if cmd.Flags().Changed("max-moves") {
+		if r.maxMoves = f.maxMoves; f.maxMoves == 0 {
+			r.maxMoves = -1
+		}
+	}
+	r.ways = r.allWays()
+	return r, nil
+}
+
+// driftFields is the built-in replay: the published prefill unit's shape, any
+// expert anywhere.
+func driftFields() fields {
+	const windows = 24
+	m, t := placement.DeepSeekV3(), placement.PrefillUnit()
+	return fields{version: 1, loads: workload.Drift(m, windows, 1<<20, 1), replicas: m.Experts + 32, groups: 1, nodes: t.Nodes, gpus: t.GPUs, maxMoves: -1}
+}

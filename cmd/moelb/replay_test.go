@@ -1,0 +1,277 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// replayed is moelb replay's answer, read with no help of the command's own code.
+type replayed struct {
+	Windows  int     `json:"windows"`
+	Steps    float64 `json:"steps_per_window"`
+	Step     float64 `json:"step_seconds"`
+	Policies []struct {
+		Name     string   `json:"name"`
+		Error    string   `json:"error"`
+		Mean     float64  `json:"imbalance_mean"`
+		Max      float64  `json:"imbalance_max"`
+		Moves    int      `json:"moves"`
+		PerLayer float64  `json:"moves_per_plan_and_layer"`
+		Copy     *float64 `json:"copy_seconds_per_plan"`
+		Lost     *float64 `json:"lost"`
+		Plans    int      `json:"plans"`
+		Refusals int      `json:"not_worth_moving"`
+		Next     []struct {
+			Mean  float64  `json:"imbalance_mean"`
+			Max   float64  `json:"imbalance_max"`
+			Moves int      `json:"moves"`
+			Copy  *float64 `json:"copy_seconds"`
+			Lost  *float64 `json:"lost"`
+		} `json:"next_windows"`
+	} `json:"policies"`
+}
+
+// wandering are windows of loads without a random source.
+func wandering(windows, layers, experts int) [][][]float64 {
+	out := make([][][]float64, windows)
+	for w := range out {
+		out[w] = skewed(layers, experts)
+		for l := range out[w] {
+			for e := range out[w][l] {
+				out[w][l][e] = math.Round(out[w][l][e] * (1 + float64((e*5+l*3+w*w)%7)/5))
+			}
+		}
+	}
+	return out
+}
+
+// lines writes windows as JSON Lines.
+func lines(windows [][][]float64) string {
+	out := ""
+	for _, w := range windows {
+		out += `{"counts":` + rows(w) + "}\n"
+	}
+	return out
+}
+
+// fares is a placement's imbalance on a window: the mean over the layers and the
+// largest.
+func fares(at [][]int, loads [][]float64, gpus int) (mean, most float64) {
+	slots := len(at[0]) / gpus
+	for l, row := range at {
+		count := make([]float64, len(loads[l]))
+		for _, e := range row {
+			count[e]++
+		}
+		top, sum := 0.0, 0.0
+		for g := range gpus {
+			load := 0.0
+			for _, e := range row[g*slots : (g+1)*slots] {
+				load += loads[l][e] / count[e]
+			}
+			top, sum = max(top, load), sum+load
+		}
+		mean += top * float64(gpus) / sum / float64(len(at))
+		most = max(most, top*float64(gpus)/sum)
+	}
+	return mean, most
+}
+
+// TestReplay holds the replay to plans that are made one by one and scored by
+// arithmetic of their own.
+func TestReplay(t *testing.T) {
+	windows := wandering(6, 3, 16)
+	const gpus, slots = 4, 24
+	at := write(t, "loads.jsonl", lines(windows))
+	args := []string{"replay", "--loads", at, "--gpus", "4", "--nodes", "2", "--replicas", "24", "--locality", "none", "--target", "1.1", "--model", "deepseek-v3", "--windows", "3", "--json"}
+	r := decode[replayed](t, call(t, "", args...).want(t, exitDone).stdout)
+	if r.Windows != len(windows) || len(r.Policies) != 7 {
+		t.Fatalf("%d windows, %d policies", r.Windows, len(r.Policies))
+	}
+	shape := `{"version":1,"num_gpus":4,"num_nodes":2,"num_replicas":24`
+	plan := func(loads string, more string, flags ...string) scheduled {
+		return decode[scheduled](t, call(t, shape+`,"loads":`+loads+more+`}`, append([]string{"plan", "--model", "deepseek-v3"}, flags...)...).want(t, exitDone).stdout)
+	}
+	free := `,"locality":"none"`
+	for _, p := range r.Policies[:6] {
+		var now [][]int
+		for range windows[0] {
+			row := make([]int, slots)
+			for s := range row {
+				row[s] = s % 16
+			}
+			now = append(now, row)
+		}
+		mean, most, moves, plans := 0.0, 0.0, 0, 0
+		if len(p.Next) != len(windows)-1 {
+			t.Fatalf("%s: %d windows scored", p.Name, len(p.Next))
+		}
+		for i, next := range p.Next {
+			was, n := now, 0
+			var copying float64
+			switch loads := rows(windows[i]); {
+			case p.Name == "none" || p.Name == "once" && i > 0:
+			case p.Name == "published":
+				now = plan(loads, `,"policy":"deepseek"`).PhysicalToLogical
+			case p.Name == "joint":
+				now = plan(rows(windows[max(0, i-2):i+1]), free).PhysicalToLogical
+			case p.Name == "follow" && i > 0:
+				x := plan(loads, free+`,"target":1.1,"previous":{"physical_to_logical_map":`+rows(was)+`}`, "--schedule", "--restarts", "-1")
+				now, copying = x.PhysicalToLogical, *x.Schedule.Seconds
+				if math.Abs(copying-*next.Copy) > 1e-12 {
+					t.Errorf("%s, window %d: %v s of copying, reported %v", p.Name, i, copying, *next.Copy)
+				}
+			default:
+				now = plan(loads, free).PhysicalToLogical
+			}
+			if i > 0 {
+				for l, row := range now {
+					for g := range gpus {
+						have := map[int]int{}
+						for s := g * 6; s < g*6+6; s++ {
+							have[was[l][s]]++
+						}
+						for s := g * 6; s < g*6+6; s++ {
+							if have[row[s]]--; have[row[s]] < 0 {
+								n++
+							}
+						}
+					}
+				}
+			}
+			a, b := fares(now, windows[i+1], gpus)
+			if math.Abs(a-next.Mean) > 1e-9 || math.Abs(b-next.Max) > 1e-9 || n != next.Moves {
+				t.Errorf("%s, window %d: imbalance %v, worst %v, %d moves, reported %v %v %d", p.Name, i, a, b, n, next.Mean, next.Max, next.Moves)
+			}
+			mean, most, moves = mean+a/float64(len(p.Next)), max(most, b), moves+n
+			if i > 0 && p.Name != "none" && p.Name != "once" {
+				plans++
+			}
+		}
+		if math.Abs(mean-p.Mean) > 1e-9 || math.Abs(most-p.Max) > 1e-9 || moves != p.Moves || plans != p.Plans || math.Abs(p.PerLayer-float64(moves)/float64(max(1, plans)*3)) > 1e-9 || p.Refusals != 0 {
+			t.Errorf("%s: %v %v, %d moves, %d plans: reported %+v", p.Name, mean, most, moves, plans, p)
+		}
+		// Time lost: imbalance by the decode unit's sensitivity, and copying.
+		for i, next := range p.Next {
+			if least := *next.Copy / (r.Steps * r.Step); *next.Lost < least || (next.Moves > 0) != (least > 0) {
+				t.Errorf("%s, window %d: %v lost, %v of it to copying", p.Name, i, *next.Lost, least)
+			}
+		}
+	}
+	if again := decode[replayed](t, call(t, lines(windows), append([]string{"replay", "--loads", "-", "--workers", "3"}, args[3:]...)...).want(t, exitDone).stdout); fmt.Sprint(again.Policies[5].Next[3].Mean) != fmt.Sprint(r.Policies[5].Next[3].Mean) {
+		t.Error("the replay depends on where the windows come from, or on the workers")
+	}
+}
+
+// TestReplayWhicheverPays: where traffic alternates, it learns not to follow, and
+// loses no more time than the ways it chooses from.
+func TestReplayWhicheverPays(t *testing.T) {
+	two := wandering(2, 3, 16)
+	for l := range two[1] {
+		for e := range 8 {
+			two[1][l][e], two[1][l][15-e] = two[1][l][15-e], two[1][l][e]
+		}
+	}
+	windows := [][][]float64{}
+	for range 6 {
+		windows = append(windows, two...)
+	}
+	a := call(t, lines(windows), "replay", "--gpus", "4", "--replicas", "24", "--model", "deepseek-v3", "--horizon", "100", "--json").want(t, exitDone)
+	p := decode[replayed](t, a.stdout).Policies
+	joint, follow, ours := p[4], p[5], p[6]
+	if *ours.Lost > *joint.Lost || *ours.Lost >= *follow.Lost/2 || ours.Refusals < 8 || ours.Mean > 1.01*joint.Mean {
+		t.Errorf("lost %v and %d refusals; jointly %v, followed %v", *ours.Lost, ours.Refusals, *joint.Lost, *follow.Lost)
+	}
+}
+
+// TestReplayNotWorthMoving: in windows too short to pay, nothing moves.
+func TestReplayNotWorthMoving(t *testing.T) {
+	a := call(t, lines(wandering(5, 3, 16)), "replay", "--gpus", "4", "--replicas", "24", "--model", "deepseek-v3", "--horizon", "0.01", "--step-seconds", "0.001", "--json").want(t, exitDone)
+	p := decode[replayed](t, a.stdout).Policies[6]
+	if p.Name != "decide" || p.Moves != 0 || p.Refusals != p.Plans || p.Plans != 3 {
+		t.Errorf("%+v", p)
+	}
+}
+
+// TestReplayEvery: plans come every N windows.
+func TestReplayEvery(t *testing.T) {
+	a := call(t, lines(wandering(8, 2, 16)), "replay", "--gpus", "4", "--replicas", "24", "--every", "3", "--json").want(t, exitDone)
+	for _, p := range decode[replayed](t, a.stdout).Policies[2:6] {
+		for i, next := range p.Next {
+			if next.Moves > 0 && i%3 != 0 {
+				t.Errorf("%s moves before window %d", p.Name, i+1)
+			}
+		}
+		if p.Plans != 2 {
+			t.Errorf("%s: %d plans", p.Name, p.Plans)
+		}
+	}
+}
+
+// planningTimes are what changes from run to run: the table's last column.
+var planningTimes = regexp.MustCompile(`(?m) +(planning|-|[0-9.e+]+ (µs|ms|s))$|─+$`)
+
+func TestReplayTable(t *testing.T) {
+	a := call(t, lines(wandering(6, 3, 16)), "replay", "--gpus", "4", "--nodes", "2", "--replicas", "24", "--model", "deepseek-v3").want(t, exitDone)
+	golden(t, "replay.txt", planningTimes.ReplaceAllString(a.stdout, ""))
+	// A row that cannot be is said to be missing, and why.
+	a = call(t, lines(wandering(3, 2, 16)), "replay", "--gpus", "4", "--replicas", "26").want(t, exitDone)
+	for _, part := range []string{`No row "published policy": num_replicas: 26 replicas`, `No row "whichever pays": the size of an expert is unknown`} {
+		if !strings.Contains(a.stdout, part) {
+			t.Errorf("%q is missing in\n%s", part, a.stdout)
+		}
+	}
+	p := decode[replayed](t, call(t, lines(wandering(3, 2, 16)), "replay", "--gpus", "4", "--replicas", "26", "--json").want(t, exitDone).stdout).Policies
+	if p[2].Error == "" || p[6].Error == "" || p[3].Copy != nil || p[3].Lost != nil || p[0].Lost == nil {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestReplayPage(t *testing.T) {
+	at := filepath.Join(t.TempDir(), "replay.html")
+	call(t, lines(wandering(6, 3, 16)), "replay", "--gpus", "4", "--replicas", "24", "--html", at, "--model", "deepseek-v3").want(t, exitDone)
+	b, err := os.ReadFile(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"<!doctype html>", `"name":"follow"`, `"heat":[[`, "Time lost"} {
+		if !strings.Contains(string(b), part) {
+			t.Errorf("%q is missing", part)
+		}
+	}
+	if external := regexp.MustCompile(`(?i)(src|href)\s*=|url\(|@import|https?:`).FindString(string(b)); external != "" {
+		t.Errorf("the page wants %q", external)
+	}
+}
+
+func TestReplayHostile(t *testing.T) {
+	two := lines(wandering(2, 1, 8))
+	for _, c := range []struct{ name, in, want string }{
+		{"empty", "", "empty"},
+		{"one window", lines(wandering(1, 1, 8)), "1 window"},
+		{"other shapes", two + `{"counts":[[1,2]]}`, ""},
+		{"cut short", two[:len(two)-9], ""},
+		{"a negative count", two + `{"counts":[[1,2,3,4,5,6,7,-8]]}`, "-8"},
+		{"GPUs of unequal speed", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"gpu_speed":[1,2]}`, "gpu_speed"},
+		{"dispatch split", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"dispatch":"split"}`, "dispatch"},
+		{"a policy", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"policy":"deepseek"}`, "policy"},
+	} {
+		a := call(t, c.in, "replay", "--gpus", "2", "--replicas", "8").want(t, exitFailed)
+		if !strings.Contains(a.stderr, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, a.stderr, c.want)
+		}
+	}
+	call(t, two, "replay", "--gpus", "2", "--replicas", "4").want(t, exitFailed)
+	call(t, two, "replay").want(t, exitFailed)
+	call(t, "", "replay", "--loads", filepath.Join(t.TempDir(), "absent")).want(t, exitFailed)
+	for _, args := range [][]string{{"x"}, {"--every", "0"}, {"--windows", "0"}, {"--target", "0.9"}, {"--target", "NaN"}, {"--max-moves", "-1"}, {"--horizon", "-1"}, {"--phase", "x"}, {"--gpus", "0"}, {"--loads", "x", "--example"}, {"--model", "gpt"}, {"--locality", "here"}} {
+		call(t, two, append([]string{"replay"}, args...)...).want(t, exitUsage)
+	}
+	// A problem's previous placement has no say in a replay; all else has.
+	call(t, `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":6,"num_gpus":2,"previous":{"physical_to_logical_map":[[0,1,2,3,0,1]]},"target":1.1,"max_moves":0}`, "replay").want(t, exitDone)
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/placement"
+)
+
+// copyFlags say how fast copies travel and what balance is worth.
+type copyFlags struct {
+	nvlink, rdma       float64 // GB/s
+	perGPU, rdmaPerGPU int
+	layersAtOnce       int
+	expertBytes        int64
+	phase              string
+	stepSeconds        float64
+	horizon            float64
+	hidden, margin     float64
+}
+
+// phases are what a step is taken for, with how long a balanced one lasts in the
+// published deployment. Prefill: 16,384 tokens a GPU at 62,713 a second and node.
+// Decode: 88 requests a GPU at 14,800 tokens a second and node.
+var phases = []struct {
+	name        string
+	stepSeconds float64
+	sensitivity eplb.Sensitivity
+}{
+	{"decode", 88 * 8 / 14_800., eplb.DecodeSensitivity()},
+	{"prefill", 16_384 * 8 / 62_713., eplb.PrefillSensitivity()},
+}
+
+func phaseNames() []string {
+	out := make([]string, len(phases))
+	for i, p := range phases {
+		out[i] = p.name
+	}
+	return out
+}
+
+// add declares the flags; steps says what --horizon counts.
+func (f *copyFlags) add(cmd *cobra.Command, steps string) {
+	l, h800 := cmd.Flags(), placement.H800(1)
+	l.Float64Var(&f.nvlink, "nvlink", h800.NVLink/1e9, "usable NVLink of a GPU in GB/s and direction; the default is H800's")
+	l.Float64Var(&f.rdma, "rdma", h800.RDMA/1e9, "usable RDMA of a GPU in GB/s and direction; the default is H800's")
+	l.IntVar(&f.perGPU, "copies-per-gpu", 4, "experts that a GPU sends, and receives, in one round of a schedule")
+	l.IntVar(&f.rdmaPerGPU, "rdma-copies-per-gpu", 1, "how many of them over RDMA; 0 = all")
+	l.IntVar(&f.layersAtOnce, "layers-at-once", 8, "layers that are under way at once")
+	l.Int64Var(&f.expertBytes, "expert-bytes", 0, "bytes of an expert's weights in one layer; 0 = those of --model")
+	l.StringVar(&f.phase, "phase", "decode", "what imbalance costs a step, by the published deployment: decode or prefill")
+	l.Float64Var(&f.stepSeconds, "step-seconds", 0, "how long a balanced step takes; 0 = the published one of the phase, 0.0476 or 2.09")
+	l.Float64Var(&f.horizon, "horizon", 1000, steps)
+	l.Float64Var(&f.hidden, "hidden", 0, "the fraction of the copying that slows no step down, 0 to 1")
+	l.Float64Var(&f.margin, "margin", 0, "by which fraction the gain must exceed the cost")
+}
+
+// check refuses what makes no sense in any schedule.
+func (f *copyFlags) check() error {
+	for _, x := range []struct {
+		flag        string
+		value       float64
+		least, most float64
+	}{
+		{"nvlink", f.nvlink, 1e-3, 1e6}, {"rdma", f.rdma, 1e-3, 1e6}, {"step-seconds", f.stepSeconds, 0, 1e6},
+		{"horizon", f.horizon, 0, 1e12}, {"hidden", f.hidden, 0, 1}, {"margin", f.margin, 0, 1e6},
+		{"copies-per-gpu", float64(f.perGPU), 1, placement.MaxSlots}, {"rdma-copies-per-gpu", float64(f.rdmaPerGPU), 0, placement.MaxSlots},
+		{"layers-at-once", float64(f.layersAtOnce), 1, placement.MaxLayers}, {"expert-bytes", float64(f.expertBytes), 0, 1 << 36},
+	} {
+		if !(x.value >= x.least && x.value <= x.most) {
+			return usagef("--%s %v: between %v and %v are possible", x.flag, x.value, x.least, x.most)
+		}
+	}
+	if _, err := choice("--phase", f.phase, phaseNames()); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// stakes are what the phase makes of the flags.
+func (f *copyFlags) stakes() eplb.Stakes {
+	i, _ := choice("--phase", f.phase, phaseNames())
+	k := eplb.Stakes{StepSeconds: f.stepSeconds, Sensitivity: phases[i].sensitivity, Horizon: f.horizon, Hidden: f.hidden, Margin: f.margin}
+	if k.StepSeconds == 0 {
+		k.StepSeconds = phases[i].stepSeconds
+	}
+	return k
+}
+
+// bytes is the size of one expert in one layer, 0 = unknown.
+func (f *copyFlags) bytes(m *placement.Model) int64 {
+	if f.expertBytes == 0 && m != nil {
+		return m.ExpertBytes()
+	}
+	return f.expertBytes
+}
+
+// schedule orders the copies from one placement to another, the layers first
+// whose steps gain most. k holds the imbalance of each layer before and after;
+// without it layers go in order.
+func (f *copyFlags) schedule(from, to *placement.Placement, t placement.Topology, bytes int64, k *eplb.Stakes) (eplb.Schedule, error) {
+	t.NVLink, t.RDMA = f.nvlink*1e9, f.rdma*1e9
+	o := eplb.ScheduleOptions{ExpertBytes: bytes, PerGPU: f.perGPU, RDMAPerGPU: f.rdmaPerGPU, LayersAtOnce: f.layersAtOnce}
+	for l := range k.Before {
+		o.Worth = append(o.Worth, k.Sensitivity.Slowdown(k.Before[l])-k.Sensitivity.Slowdown(k.After[l]))
+	}
+	return eplb.NewSchedule(from, to, t, o)
+}
+
+// transition is how a plan is reached from the placement in force, and whether
+// it should be.
+type transition struct {
+	schedule eplb.Schedule
+	stakes   eplb.Stakes
+	decision *eplb.Decision // nil = the schedule has no price
+
+	copyMilliseconds [2]float64 // of one copy over NVLink and over RDMA
+}
+
+// transition schedules the moves of a plan and weighs them.
+func (s *solution) transition(f *copyFlags) (*transition, error) {
+	if s.previous == nil {
+		return nil, bad(placement.ErrShape, "schedule", -1, -1, "only with previous: there is nothing to move from")
+	}
+	if s.previous.GPUs != s.topology.GPUs {
+		return nil, bad(placement.ErrShape, "schedule", -1, -1, "previous has %d GPUs, the plan %d: moves are scheduled between as many (gpu_speed 0 = out of service)", s.previous.GPUs, s.topology.GPUs)
+	}
+	x := &transition{stakes: f.stakes()}
+	x.copyMilliseconds = [2]float64{float64(s.bytes) / f.nvlink / 1e6, float64(s.bytes) / f.rdma / 1e6}
+	x.stakes.After = s.each(imbalanceOf)
+	before, err := s.beforeImbalance()
+	if err != nil {
+		return nil, err
+	}
+	if x.stakes.Before = before; before == nil {
+		x.stakes.Before = x.stakes.After // experts are missing: they are brought back whatever it costs
+	}
+	if x.schedule, err = f.schedule(s.previous, &s.result.Placement, s.topology, s.bytes, &x.stakes); err != nil {
+		return nil, err
+	}
+	if x.schedule.Priced || len(x.schedule.Rounds) == 0 || f.hidden == 1 {
+		d, err := eplb.Decide(&x.schedule, x.stakes)
+		if err != nil {
+			return nil, err
+		}
+		x.decision = &d
+	}
+	return x, nil
+}
+
+// verdict says in few words whether the moves pay.
+func (x *transition) verdict() string {
+	switch d := x.decision; {
+	case d == nil:
+		return "worth unknown"
+	case !d.Move:
+		return "not worth moving"
+	case math.IsInf(d.BreakEven, 1):
+		return "needed"
+	default:
+		return fmt.Sprintf("paid back in %.3g steps", d.BreakEven)
+	}
+}
+
+// json writes the members "schedule" and "decision". Slots are those of
+// physical_to_logical_map; from -1 = from outside the unit, expert -1 = emptied.
+func (x *transition) json(e *encoder) {
+	s := &x.schedule
+	seconds := func(v float64) {
+		if s.Priced {
+			e.float(v)
+		} else {
+			e.raw("null")
+		}
+	}
+	e.field("schedule")
+	e.raw(`{"seconds":`)
+	seconds(s.Seconds)
+	e.field("seconds_bound")
+	seconds(s.SecondsBound)
+	e.field("rounds_bound")
+	e.int(int64(s.RoundsBound))
+	e.field("restore_rounds")
+	e.int(int64(s.Restore))
+	e.field("copies")
+	e.int(int64(s.Moves))
+	e.field("rounds")
+	layers(e, s.Rounds, func(r eplb.Round) {
+		e.raw(`{"seconds":`)
+		seconds(r.Seconds)
+		e.field("moves")
+		list(e, r.Moves, func(m placement.Move) {
+			e.raw(`{"layer":`)
+			e.int(int64(m.Layer))
+			e.field("expert")
+			e.int(int64(m.Expert))
+			e.field("from")
+			e.int(int64(m.From))
+			e.field("to")
+			e.int(int64(m.To))
+			e.raw("}")
+		})
+		e.raw("}")
+	})
+	e.raw("}")
+	e.field("decision")
+	if x.decision == nil {
+		e.raw("null")
+		return
+	}
+	d := x.decision
+	e.raw(`{"move":`)
+	if d.Move {
+		e.raw("true")
+	} else {
+		e.raw("false")
+	}
+	e.field("rounds")
+	e.int(int64(d.Rounds))
+	e.field("gain_seconds_per_step")
+	e.float(d.GainPerStep)
+	e.field("cost_seconds")
+	e.float(d.Cost)
+	e.field("break_even_steps")
+	if math.IsInf(d.BreakEven, 1) {
+		e.raw("null")
+	} else {
+		e.float(d.BreakEven)
+	}
+	e.field("horizon_steps")
+	e.float(x.stakes.Horizon)
+	e.field("reason")
+	e.quote(d.Reason)
+	e.field("text")
+	e.quote(d.String())
+	e.raw("}")
+}
