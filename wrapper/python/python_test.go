@@ -102,6 +102,11 @@ func TestNumpy(t *testing.T) { unittest(t, "test_numpy", "numpy") }
 
 func TestTorch(t *testing.T) { unittest(t, "test_torch", "torch") }
 
+// TestTypes checks the types that py.typed promises.
+func TestTypes(t *testing.T) {
+	run(t, interpreter(t, "mypy"), "-m", "mypy", "--strict", "--python-version", "3.9", "--no-site-packages", "--ignore-missing-imports", "--cache-dir", t.TempDir(), "moelb")
+}
+
 // TestInstall installs with pip and without a network, and uses what is there.
 func TestInstall(t *testing.T) {
 	python := interpreter(t, "pip")

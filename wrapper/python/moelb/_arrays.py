@@ -119,7 +119,7 @@ class _Numpy(Kind):
             raise TypeError(f"{field}: {value.dtype} is not a type of loads")
         char = "q" if value.dtype == numpy.int64 else value.dtype.char
         char = char if char in kinds else "d"
-        a = numpy.require(value, char, "CA")
+        a = numpy.require(value, char, ["C", "A"])
         return Numbers(a.ctypes.data, kinds[char], a.shape, a)
 
     def integers(self, field: str, value: Any) -> Numbers:
@@ -127,7 +127,7 @@ class _Numpy(Kind):
 
         if value.dtype.kind not in "iub":
             raise TypeError(f"{field}: {value.dtype} is not a type of whole numbers")
-        a = numpy.require(value, numpy.int64, "CA")
+        a = numpy.require(value, numpy.int64, ["C", "A"])
         return Numbers(a.ctypes.data, INT64, a.shape, a)
 
     def empty(self, *shape: int) -> Numbers:
