@@ -131,6 +131,12 @@ func (s *Splitter) shareCosts(y *splitLayer, counts []int64, mean float64) (boun
 		sum += s.reads.counts[e]
 	}
 	level := s.flowCosts(y, s.reads.counts, sum)
+	return s.unitBound(y, level, units), s.ReadCost * scale
+}
+
+// unitBound is the imbalance that no split of loads is below, where whole units
+// of them, so many in all, can be split to the given level at best.
+func (s *Splitter) unitBound(y *splitLayer, level float64, units float64) float64 {
 	slow := 1.0
 	for _, v := range y.net.speed {
 		if v > 0 {
@@ -138,7 +144,7 @@ func (s *Splitter) shareCosts(y *splitLayer, counts []int64, mean float64) (boun
 		}
 	}
 	// Whole units may raise the level by one unit of the slowest GPU.
-	return (level - 1/slow) * s.speeds / units * (1 - 1e-12), s.ReadCost * scale
+	return (level - 1/slow) * s.speeds / units * (1 - 1e-12)
 }
 
 // gather leaves the tokens of every expert to the GPUs that have at least least
