@@ -35,25 +35,24 @@ func (m *mover) mend() {
 			continue
 		}
 		best, top := -1, math.Inf(1)
+		resort, last := -1, math.Inf(1)
 		for s, f := range m.slot {
 			if f >= 0 && m.count[f] < 2 {
 				continue
 			}
-			g := int(m.gpu[s])
-			// What the fullest GPU concerned carries afterwards.
-			l := (m.load[g] + m.w[e]) / m.u.speed[g]
-			if f >= 0 {
-				l = (m.load[g] - m.size[f] + m.w[e]) / m.u.speed[g]
-				n := float64(m.count[f])
-				for _, q := range m.at[f] {
-					if q != int32(s) {
-						l = max(l, (m.load[m.gpu[q]]+m.w[f]/(n*(n-1)))/m.u.speed[m.gpu[q]])
-					}
+			// Copies without which an expert would be on one node come last.
+			if f >= 0 && m.twoNodes && !m.mayDrop(int32(s)) {
+				if l := m.fillLevel(s, int32(e)); best < 0 && l < last {
+					resort, last = s, l
 				}
+				continue
 			}
-			if l < top {
+			if l := m.fillLevel(s, int32(e)); l < top {
 				best, top = s, l
 			}
+		}
+		if best < 0 {
+			best = resort
 		}
 		if best < 0 {
 			continue // validate has seen to the room
@@ -74,12 +73,36 @@ func (m *mover) mend() {
 		g := int(m.gpu[free])
 		best, most := int32(-1), -1.0
 		for e := range m.w {
-			if !m.holds(g, int32(e)) && m.size[e] > most {
-				best, most = int32(e), m.size[e]
+			if m.holds(g, int32(e)) {
+				continue
+			}
+			x := m.size[e]
+			if m.twoNodes && !m.spread(int32(e), -1, -1) && m.spread(int32(e), -1, m.u.node[g]) {
+				x += 1e9 // on one node so far, and not on this
+			}
+			if x > most {
+				best, most = int32(e), x
 			}
 		}
 		m.fill(free, best)
 	}
+}
+
+// fillLevel is what the fullest GPU concerned carries when slot s holds e, by speed.
+func (m *mover) fillLevel(s int, e int32) float64 {
+	g, f := int(m.gpu[s]), m.slot[s]
+	more := m.w[e] / float64(m.count[e]+1)
+	if f < 0 {
+		return (m.load[g] + more) / m.u.speed[g]
+	}
+	l := (m.load[g] - m.size[f] + more) / m.u.speed[g]
+	n := float64(m.count[f])
+	for _, q := range m.at[f] {
+		if q != int32(s) {
+			l = max(l, (m.load[m.gpu[q]]+m.w[f]/(n*(n-1)))/m.u.speed[m.gpu[q]])
+		}
+	}
+	return l
 }
 
 // fill makes slot s hold e, whatever it held.

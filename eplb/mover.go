@@ -34,10 +34,12 @@ type mover struct {
 	has   []uint64
 	at    [][]int32 // slots of each expert's replicas
 
-	home    []int32 // node of each expert; nil = anywhere
-	off     int     // replicas that are not at home
-	mostOff int
+	home     []int32 // node of each expert; nil = anywhere
+	off      int     // replicas that are not at home
+	mostOff  int
+	twoNodes bool // every expert must be on two nodes
 
+	looks int    // what is left of the work on a plan with every expert on two nodes
 	top   change // the best considered
 	moves int
 	pair  pairMover
@@ -153,14 +155,14 @@ func (m *mover) step() (best change, ok bool) {
 		if n := m.count[e]; int(n) < len(u.gpu) {
 			for j, f := range m.slot {
 				g := int(m.gpu[j])
-				if (f >= 0 && m.count[f] < 2) || m.holds(g, e) || !m.may(g, e, f) {
+				if (f >= 0 && m.count[f] < 2) || m.holds(g, e) || !m.may(g, e, f) || (m.twoNodes && f >= 0 && !m.mayDrop(int32(j))) {
 					continue
 				}
 				m.consider(change{a: int32(j), b: -1, e: e, gain: m.gainOf(g, f, e), cost: m.cost(g, f, e)})
 			}
 		}
 		// This copy of e makes room for another expert.
-		if m.count[e] >= 2 {
+		if m.mayDrop(int32(i)) {
 			for x := range m.w {
 				f := int32(x)
 				if m.holds(h, f) || !m.may(h, f, e) {
@@ -201,7 +203,7 @@ func (m *mover) exchanges(h int) {
 				if d > room {
 					gain -= d - room
 				}
-				if gain <= 0 || !m.may(g, e, f) || !m.may(h, f, e) {
+				if gain <= 0 || !m.may(g, e, f) || !m.may(h, f, e) || !m.mayExchange(int32(i), int32(j)) {
 					continue
 				}
 				m.consider(change{a: int32(i), b: int32(j), gain: gain, cost: m.cost(h, e, f) + m.cost(g, f, e), fit: math.Abs(room - d)})

@@ -29,6 +29,7 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 	limited := o.MaxMoves != 0
 	inParallel(o.Workers, layers, func() func(l int) {
 		m := newMover(u, experts)
+		m.twoNodes = o.TwoNodes
 		f := newFresh(p, o, u)
 		return func(l int) {
 			f.setLayer(ctx, l, &r)
@@ -126,6 +127,10 @@ func (m *mover) ladder(ctx context.Context, f *fresh, p *Problem, o *Options, l 
 	m.reset()
 	m.setHomes(p, o, l)
 	m.mend()
+	if m.twoNodes && !m.spreadOut() {
+		f.make()
+		return []rung{m.adopt(f)}
+	}
 	first := rung{slices.Clone(m.slot), m.moves, m.level()}
 	m.settleKept(first.slot)
 	m.start = first.slot
@@ -173,7 +178,7 @@ func (m *mover) ladder(ctx context.Context, f *fresh, p *Problem, o *Options, l 
 		}
 	}
 	if away {
-		return append(ladder, g)
+		return []rung{g} // the placement in force is none to stop at
 	}
 	ladder = append(ladder, g)
 	// Only rungs that are better than those before them.
@@ -207,20 +212,17 @@ func (m *mover) reach(T float64, restarts int, stop func() bool) (best rung, ok 
 		if i > 0 && stop() {
 			break
 		}
-		m.rng = nil
-		if i > 0 {
-			m.rng = rand.New(rand.NewPCG(uint64(i), 0))
-		}
+		m.seed(i)
 		m.reset()
-		for !ok || m.moves < best.moves {
+		for steps := 0; !ok || m.moves < best.moves; steps++ {
 			c, more := m.step()
-			if !more {
+			if !more || (steps&15 == 15 && stop()) {
 				break
 			}
 			m.apply(c)
 		}
 		take()
-		if m.twoEach && m.home == nil {
+		if m.twoEach && m.home == nil && !m.twoNodes {
 			m.reset()
 			if m.pairMoves() {
 				take()
@@ -230,4 +232,12 @@ func (m *mover) reach(T float64, restarts int, stop func() bool) (best rung, ok 
 	m.rng = nil
 	m.settleKept(best.slot)
 	return best, ok
+}
+
+// seed makes the path to come random path i; 0 = the plain one.
+func (m *mover) seed(i int) {
+	m.rng = nil
+	if i > 0 {
+		m.rng = rand.New(rand.NewPCG(uint64(i), 0))
+	}
 }
