@@ -39,8 +39,9 @@ type mover struct {
 	mostOff  int
 	twoNodes bool // every expert must be on two nodes
 
-	looks int    // what is left of the work on a plan with every expert on two nodes
-	top   change // the best considered
+	looks int     // what is left of the work on a plan with every expert on two nodes
+	spare []int32 // slots that can do without what they hold
+	top   change  // the best considered
 	moves int
 	pair  pairMover
 	rng   *rand.Rand // nil = the plain path
@@ -146,6 +147,12 @@ func (m *mover) step() (best change, ok bool) {
 	}
 	m.top = change{a: -1}
 	m.exchanges(h)
+	m.spare = m.spare[:0]
+	for j, f := range m.slot {
+		if f < 0 || m.mayDrop(int32(j)) {
+			m.spare = append(m.spare, int32(j))
+		}
+	}
 	for i := u.first[h]; i < u.first[h+1]; i++ {
 		e := m.slot[i]
 		if e < 0 {
@@ -153,12 +160,12 @@ func (m *mover) step() (best change, ok bool) {
 		}
 		// One copy more of e elsewhere.
 		if n := m.count[e]; int(n) < len(u.gpu) {
-			for j, f := range m.slot {
-				g := int(m.gpu[j])
-				if (f >= 0 && m.count[f] < 2) || m.holds(g, e) || !m.may(g, e, f) || (m.twoNodes && f >= 0 && !m.mayDrop(int32(j))) {
+			for _, j := range m.spare {
+				g, f := int(m.gpu[j]), m.slot[j]
+				if m.holds(g, e) || !m.may(g, e, f) {
 					continue
 				}
-				m.consider(change{a: int32(j), b: -1, e: e, gain: m.gainOf(g, f, e), cost: m.cost(g, f, e)})
+				m.consider(change{a: j, b: -1, e: e, gain: m.gainOf(g, f, e), cost: m.cost(g, f, e)})
 			}
 		}
 		// This copy of e makes room for another expert.

@@ -272,7 +272,7 @@ const (
 	spreadPaths = 64
 	// spreadWork bounds the slots and pairs of slots that the steps of a layer
 	// look at, beyond the first path.
-	spreadWork = 1 << 22
+	spreadWork = 1 << 21
 )
 
 // improve evens out the placement of m towards the goal and keeps the best.
