@@ -17,7 +17,8 @@ func (m *mover) read(p *Problem, l int) {
 			if gpu >= p.Previous.GPUs || first[gpu]+i >= first[gpu+1] {
 				continue
 			}
-			if e := row[first[gpu]+i]; e >= 0 {
+			// The second of an expert on its GPU counts as an empty slot.
+			if e := row[first[gpu]+i]; e >= 0 && !m.held(g, int32(e)) {
 				m.prev[s] = int32(e)
 				m.had[g*m.words+e>>6] |= 1 << (e & 63)
 			}
@@ -59,32 +60,56 @@ func (m *mover) mend() {
 		}
 		m.fill(best, int32(e))
 	}
-	for {
-		// The emptiest GPU with a free slot takes the copy that helps most.
-		free := -1
-		for s, f := range m.slot {
-			if f < 0 && (free < 0 || m.load[m.gpu[s]]/m.u.speed[m.gpu[s]] < m.load[m.gpu[free]]/m.u.speed[m.gpu[free]]) {
-				free = s
+	m.fillEmpty()
+}
+
+// fillEmpty gives every empty slot a replica, the emptiest GPU's first: of an
+// expert that must come to another node, else of the expert whose replicas are
+// largest.
+func (m *mover) fillEmpty() {
+	u := m.u
+	empty := make([]int, len(u.gpu)) // slots of each GPU
+	left := 0
+	for s, f := range m.slot {
+		if f < 0 {
+			empty[m.gpu[s]]++
+			left++
+		}
+	}
+	if left == 0 {
+		return
+	}
+	var lone []int32 // on one node only
+	for e := range m.w {
+		if m.twoNodes && !m.spread(int32(e), -1, -1) {
+			lone = append(lone, int32(e))
+		}
+	}
+	for ; left > 0; left-- {
+		g := -1
+		for q, n := range empty {
+			if n > 0 && (g < 0 || m.load[q]/u.speed[q] < m.load[g]/u.speed[g]) {
+				g = q
 			}
 		}
-		if free < 0 {
-			return
-		}
-		g := int(m.gpu[free])
 		best, most := int32(-1), -1.0
-		for e := range m.w {
-			if m.holds(g, int32(e)) {
-				continue
-			}
-			x := m.size[e]
-			if m.twoNodes && !m.spread(int32(e), -1, -1) && m.spread(int32(e), -1, m.u.node[g]) {
-				x += 1e9 // on one node so far, and not on this
-			}
-			if x > most {
-				best, most = int32(e), x
+		for _, e := range lone {
+			if m.size[e] > most && m.spread(e, -1, u.node[g]) {
+				best, most = e, m.size[e]
 			}
 		}
-		m.fill(free, best)
+		if best >= 0 {
+			i := slices.Index(lone, best)
+			lone = slices.Delete(lone, i, i+1)
+		} else {
+			for e, x := range m.size {
+				if x > most && !m.holds(g, int32(e)) {
+					best, most = int32(e), x
+				}
+			}
+		}
+		m.fill(u.first[g]+slices.Index(m.slot[u.first[g]:u.first[g+1]], -1), best)
+		empty[g]--
 	}
 }
 

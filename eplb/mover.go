@@ -34,10 +34,11 @@ type mover struct {
 	has   []uint64
 	at    [][]int32 // slots of each expert's replicas
 
-	home     []int32 // node of each expert; nil = anywhere
-	off      int     // replicas that are not at home
-	mostOff  int
-	twoNodes bool // every expert must be on two nodes
+	home      []int32 // node of each expert; nil = anywhere
+	off       int     // replicas that are not at home
+	mostOff   int
+	nodeShare float64 // of nodeShares
+	twoNodes  bool    // every expert must be on two nodes
 
 	looks int     // what is left of the work on a plan with every expert on two nodes
 	spare []int32 // slots that can do without what they hold
@@ -210,7 +211,7 @@ func (m *mover) exchanges(h int) {
 				if d > room {
 					gain -= d - room
 				}
-				if gain <= 0 || !m.may(g, e, f) || !m.may(h, f, e) || !m.mayExchange(int32(i), int32(j)) {
+				if gain <= 0 || !m.mayExchange(int32(i), int32(j)) {
 					continue
 				}
 				m.consider(change{a: int32(i), b: int32(j), gain: gain, cost: m.cost(h, e, f) + m.cost(g, f, e), fit: math.Abs(room - d)})

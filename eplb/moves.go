@@ -145,6 +145,7 @@ func (m *mover) ladder(ctx context.Context, f *fresh, p *Problem, o *Options, l 
 		f.make()
 		aim = f.level * 1.01
 	}
+	aim = max(aim, f.bound) // less cannot be had
 	away := m.home != nil && m.off > m.mostOff
 	if (first.level <= aim || f.s.idle || stop()) && !away {
 		return ladder
@@ -171,7 +172,7 @@ func (m *mover) ladder(ctx context.Context, f *fresh, p *Problem, o *Options, l 
 		if t := max(aim, f.level*(1+1e-9)); t > aim && !away {
 			g, ok = m.reach(t, restarts, stop)
 		}
-		if !ok && (away || f.level < g.level) {
+		if !ok && (away || (f.level < g.level && !stop())) {
 			if x := m.adopt(f); away || x.level < g.level {
 				g = x
 			}
@@ -214,17 +215,26 @@ func (m *mover) reach(T float64, restarts int, stop func() bool) (best rung, ok 
 		}
 		m.seed(i)
 		m.reset()
-		for steps := 0; !ok || m.moves < best.moves; steps++ {
-			c, more := m.step()
-			if !more || (steps&15 == 15 && stop()) {
+		m.nodeShare = nodeShares[i%len(nodeShares)]
+		for round := range evenings {
+			if !m.evenNodes(stop) && round > 0 {
 				break
 			}
-			m.apply(c)
+			for !ok || m.moves < best.moves {
+				c, more := m.step()
+				if !more || stop() {
+					break
+				}
+				m.apply(c)
+			}
+			if m.home == nil || m.level() <= T {
+				break
+			}
 		}
 		take()
 		if m.twoEach && m.home == nil && !m.twoNodes {
 			m.reset()
-			if m.pairMoves() {
+			if m.pairMoves(stop) {
 				take()
 			}
 		}

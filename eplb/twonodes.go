@@ -78,13 +78,23 @@ func (m *mover) mayDrop(s int32) bool {
 	return m.count[e] > 1 && (!m.twoNodes || m.spread(e, s, -1))
 }
 
-// mayExchange says whether two slots can exchange their experts and either stays
-// on two nodes.
+// mayExchange says whether locality lets two slots exchange their experts and
+// whether either stays on two nodes if it must.
 func (m *mover) mayExchange(i, j int32) bool {
+	a, b := m.u.node[m.gpu[i]], m.u.node[m.gpu[j]]
+	if m.home != nil && a != b {
+		off := m.off + m.offBy(i, -1) + m.offBy(j, -1)
+		if m.home[m.slot[i]] != int32(b) {
+			off++
+		}
+		if m.home[m.slot[j]] != int32(a) {
+			off++
+		}
+		return off <= m.mostOff
+	}
 	if !m.twoNodes {
 		return true
 	}
-	a, b := m.u.node[m.gpu[i]], m.u.node[m.gpu[j]]
 	return a == b || (m.spread(m.slot[i], i, b) && m.spread(m.slot[j], j, a))
 }
 
@@ -99,6 +109,16 @@ func (m *mover) spreadOut() bool {
 		}
 	}
 	return true
+}
+
+// lone counts the experts that are on one node.
+func (m *mover) lone() (n int) {
+	for e := range m.w {
+		if !m.spread(int32(e), -1, -1) {
+			n++
+		}
+	}
+	return n
 }
 
 // reachOut brings e, which is on one node, to another: in place of a copy that
@@ -222,7 +242,7 @@ func (s *solver) searchTwoNodes(m *mover, tolerance float64, stop func() bool) (
 		}
 		s.swap(goal)
 		copy(m.start, s.slot)
-		if m.reset(); m.spreadOut() {
+		if m.reset(); int64(m.lone())*int64(s.u.slots) <= spreadOutWork && m.spreadOut() {
 			starts = append(starts, slices.Clone(m.slot))
 			try()
 		}
@@ -268,6 +288,8 @@ func planTwoNodes(ctx context.Context, p *Problem, o *Options, u *unit, r *Resul
 }
 
 const (
+	// spreadOutWork bounds the slots looked at to bring a packing to two nodes.
+	spreadOutWork = 1 << 27
 	// spreadPaths is how many random paths are tried at most.
 	spreadPaths = 64
 	// spreadWork bounds the slots and pairs of slots that the steps of a layer
@@ -281,9 +303,9 @@ func (m *mover) improve(s *solver, goal float64, stop func() bool) {
 	// A target that is nearer shows other steps.
 	for _, share := range [...]float64{0, .5, .25, .75} {
 		m.T = goal + float64(share*(l-goal))
-		for steps := 0; ; steps++ {
+		for {
 			c, ok := m.step()
-			if !ok || (steps&15 == 15 && stop()) {
+			if !ok || m.looks < -16*spreadWork || stop() {
 				break
 			}
 			m.apply(c)
