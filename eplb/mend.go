@@ -6,21 +6,30 @@ import (
 )
 
 // read takes layer l of the placement in force. Slots of GPUs out of service
-// are left out, and so are slots beyond those that the unit uses.
+// are left out; what is in slots beyond those that the unit uses comes to others.
 func (m *mover) read(p *Problem, l int) {
 	clear(m.had)
 	row := p.Previous.PhysicalToLogical[l]
 	first := p.Previous.FirstSlots()
 	for g, gpu := range m.u.gpu {
-		for i, s := 0, m.u.first[g]; s < m.u.first[g+1]; i, s = i+1, s+1 {
-			m.prev[s] = -1
-			if gpu >= p.Previous.GPUs || first[gpu]+i >= first[gpu+1] {
+		slot := m.prev[m.u.first[g]:m.u.first[g+1]]
+		for i := range slot {
+			slot[i] = -1
+		}
+		if gpu >= p.Previous.GPUs {
+			continue
+		}
+		// The second of an expert on its GPU counts as an empty slot.
+		old := row[first[gpu]:first[gpu+1]]
+		for i, e := range old {
+			if e < 0 || m.held(g, int32(e)) {
 				continue
 			}
-			// The second of an expert on its GPU counts as an empty slot.
-			if e := row[first[gpu]+i]; e >= 0 && !m.held(g, int32(e)) {
-				m.prev[s] = int32(e)
-				m.had[g*m.words+e>>6] |= 1 << (e & 63)
+			m.had[g*m.words+e>>6] |= 1 << (e & 63)
+			if i < len(slot) {
+				slot[i] = int32(e)
+			} else if k := slices.Index(slot, -1); k >= 0 {
+				slot[k] = int32(e) // a slot that the unit does not use
 			}
 		}
 	}
