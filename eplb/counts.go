@@ -2,7 +2,7 @@ package eplb
 
 import "slices"
 
-// adams gives every expert one replica and each further one, up to slots in
+// adams gives every expert s.least replicas and each further one, up to slots in
 // all, to the expert whose replicas carry most (the largest load/count), as
 // Adams' method of apportionment does; of equals to the lowest index, and of
 // experts without load to the one with fewest replicas. No expert gets more than most. frozen
@@ -13,9 +13,9 @@ func (s *solver) adams(slots, most int, frozen []bool) bool {
 	h := s.heap[:0]
 	for e := range s.w {
 		if frozen == nil || !frozen[e] {
-			s.count[e] = 1
-			if most > 1 {
-				h = append(h, heapItem{key: s.w[e], id: int32(e)})
+			s.count[e] = s.least
+			if most > int(s.least) {
+				h = append(h, heapItem{key: s.w[e] / float64(s.least), id: int32(e)})
 			}
 		}
 		left -= int(s.count[e])
@@ -39,7 +39,7 @@ func (s *solver) adams(slots, most int, frozen []bool) bool {
 	if left < len(h)/2 && len(h) == len(s.w) {
 		h = h[:0]
 		for _, e := range s.order[:left] {
-			h = append(h, heapItem{key: s.w[e], id: e})
+			h = append(h, heapItem{key: s.w[e] / float64(s.least), id: e})
 		}
 		// Equal loads at the cut are handled by order: it sorts by index too.
 	}
@@ -80,7 +80,7 @@ func (s *solver) capped(slots, most int, limit float64) bool {
 		if n > most {
 			return false
 		}
-		s.count[e] = int32(n)
+		s.count[e] = max(int32(n), s.least)
 		s.frozen[e] = true
 	}
 	return s.adams(slots, most, s.frozen)

@@ -111,7 +111,10 @@ type Options struct {
 	// OffNodeReplicas is how many replicas a layer may live outside their
 	// group's node; only with groups. 0 = none.
 	OffNodeReplicas int
-	Dispatch        Dispatch
+	// TwoNodes puts every expert on two nodes at least, so that any one node may
+	// fail; not with groups kept on nodes. It wants twice as many slots as experts.
+	TwoNodes bool
+	Dispatch Dispatch
 	// Tolerance ends a layer's search once its imbalance is within this
 	// fraction of its lower bound. 0 = 0.0002; negative = search on until
 	// nothing improves.
@@ -120,8 +123,9 @@ type Options struct {
 	// 0 = within 1% of the best plan that would take any number of moves.
 	Target float64
 	// MaxMoves, with Previous, bounds the moves over all layers; they are spent
-	// where they lessen the imbalance most. 0 = no bound, negative = none beyond
-	// what experts without a live replica need.
+	// where they lessen the imbalance most. 0 = no bound, negative = none. What
+	// experts without a live replica need is moved whatever the bound, and so is
+	// what groups and TwoNodes need.
 	MaxMoves int
 	// Restarts, with Previous, is how many random paths are tried beside the
 	// greedy one for fewer moves; 0 = 8, negative = none.

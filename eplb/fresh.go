@@ -15,6 +15,7 @@ type fresh struct {
 	l     int
 	s     *solver
 	local *locality // nil = groups need not stay together
+	two   *mover    // of plans with every expert on two nodes; nil = need not be
 	made  bool
 	r     Result // of local
 	slot  []int32
@@ -27,6 +28,10 @@ func newFresh(p *Problem, o *Options, u *unit) *fresh {
 	even.Dispatch = Even // moves make the even split even
 	f := &fresh{p: p, o: &even, s: newSolver(u, p.Loads.Experts()), slot: make([]int32, u.slots)}
 	f.s.thrift = max(1, len(p.Loads)/manyLayers)
+	if o.TwoNodes {
+		f.s.least = 2
+		f.two = newMover(u, p.Loads.Experts())
+	}
 	if o.Locality == ByGroup {
 		f.local = newLocality(p, &even)
 		f.r = newResult(p, o)
@@ -56,7 +61,12 @@ func (f *fresh) make() {
 	f.made = true
 	s := f.s
 	stop := func() bool { return f.ctx.Err() != nil }
-	f.bound = max(f.bound, s.search(f.o.Tolerance, stop))
+	if f.two != nil {
+		f.two.looks = spreadWork / s.thrift
+		f.bound = max(f.bound, s.searchTwoNodes(f.two, max(f.o.Tolerance, 0), stop))
+	} else {
+		f.bound = max(f.bound, s.search(f.o.Tolerance, stop))
+	}
 	copy(f.slot, s.best.slot)
 	f.level = s.best.level
 	if f.local == nil {
@@ -99,13 +109,14 @@ func (m *mover) adopt(f *fresh) rung {
 	}
 	// Blocks of GPUs that change places as a whole, and within.
 	block := n
-	if m.home != nil {
+	if m.home != nil || m.twoNodes {
 		block = 0
 		for block < n && u.node[block] == u.node[0] {
 			block++
 		}
 		for q := range n {
 			alike = alike && n%block == 0 && u.node[q] == u.node[q-q%block]
+			alike = alike && (q == 0 || q%block != 0 || u.node[q] != u.node[q-1])
 		}
 	}
 	if alike {

@@ -34,11 +34,15 @@ type mover struct {
 	has   []uint64
 	at    [][]int32 // slots of each expert's replicas
 
-	home    []int32 // node of each expert; nil = anywhere
-	off     int     // replicas that are not at home
-	mostOff int
+	home      []int32 // node of each expert; nil = anywhere
+	off       int     // replicas that are not at home
+	mostOff   int
+	nodeShare float64 // of nodeShares
+	twoNodes  bool    // every expert must be on two nodes
 
-	top   change // the best considered
+	looks int     // what is left of the work on a plan with every expert on two nodes
+	spare []int32 // slots that can do without what they hold
+	top   change  // the best considered
 	moves int
 	pair  pairMover
 	rng   *rand.Rand // nil = the plain path
@@ -144,6 +148,12 @@ func (m *mover) step() (best change, ok bool) {
 	}
 	m.top = change{a: -1}
 	m.exchanges(h)
+	m.spare = m.spare[:0]
+	for j, f := range m.slot {
+		if f < 0 || m.mayDrop(int32(j)) {
+			m.spare = append(m.spare, int32(j))
+		}
+	}
 	for i := u.first[h]; i < u.first[h+1]; i++ {
 		e := m.slot[i]
 		if e < 0 {
@@ -151,16 +161,16 @@ func (m *mover) step() (best change, ok bool) {
 		}
 		// One copy more of e elsewhere.
 		if n := m.count[e]; int(n) < len(u.gpu) {
-			for j, f := range m.slot {
-				g := int(m.gpu[j])
-				if (f >= 0 && m.count[f] < 2) || m.holds(g, e) || !m.may(g, e, f) {
+			for _, j := range m.spare {
+				g, f := int(m.gpu[j]), m.slot[j]
+				if m.holds(g, e) || !m.may(g, e, f) {
 					continue
 				}
-				m.consider(change{a: int32(j), b: -1, e: e, gain: m.gainOf(g, f, e), cost: m.cost(g, f, e)})
+				m.consider(change{a: j, b: -1, e: e, gain: m.gainOf(g, f, e), cost: m.cost(g, f, e)})
 			}
 		}
 		// This copy of e makes room for another expert.
-		if m.count[e] >= 2 {
+		if m.mayDrop(int32(i)) {
 			for x := range m.w {
 				f := int32(x)
 				if m.holds(h, f) || !m.may(h, f, e) {
@@ -201,7 +211,7 @@ func (m *mover) exchanges(h int) {
 				if d > room {
 					gain -= d - room
 				}
-				if gain <= 0 || !m.may(g, e, f) || !m.may(h, f, e) {
+				if gain <= 0 || !m.mayExchange(int32(i), int32(j)) {
 					continue
 				}
 				m.consider(change{a: int32(i), b: int32(j), gain: gain, cost: m.cost(h, e, f) + m.cost(g, f, e), fit: math.Abs(room - d)})

@@ -29,6 +29,7 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 	limited := o.MaxMoves != 0
 	inParallel(o.Workers, layers, func() func(l int) {
 		m := newMover(u, experts)
+		m.twoNodes = o.TwoNodes
 		f := newFresh(p, o, u)
 		return func(l int) {
 			f.setLayer(ctx, l, &r)
@@ -126,6 +127,10 @@ func (m *mover) ladder(ctx context.Context, f *fresh, p *Problem, o *Options, l 
 	m.reset()
 	m.setHomes(p, o, l)
 	m.mend()
+	if m.twoNodes && !m.spreadOut() {
+		f.make()
+		return []rung{m.adopt(f)}
+	}
 	first := rung{slices.Clone(m.slot), m.moves, m.level()}
 	m.settleKept(first.slot)
 	m.start = first.slot
@@ -140,6 +145,7 @@ func (m *mover) ladder(ctx context.Context, f *fresh, p *Problem, o *Options, l 
 		f.make()
 		aim = f.level * 1.01
 	}
+	aim = max(aim, f.bound) // less cannot be had
 	away := m.home != nil && m.off > m.mostOff
 	if (first.level <= aim || f.s.idle || stop()) && !away {
 		return ladder
@@ -166,14 +172,14 @@ func (m *mover) ladder(ctx context.Context, f *fresh, p *Problem, o *Options, l 
 		if t := max(aim, f.level*(1+1e-9)); t > aim && !away {
 			g, ok = m.reach(t, restarts, stop)
 		}
-		if !ok && (away || f.level < g.level) {
+		if !ok && (away || (f.level < g.level && !stop())) {
 			if x := m.adopt(f); away || x.level < g.level {
 				g = x
 			}
 		}
 	}
 	if away {
-		return append(ladder, g)
+		return []rung{g} // the placement in force is none to stop at
 	}
 	ladder = append(ladder, g)
 	// Only rungs that are better than those before them.
@@ -207,22 +213,28 @@ func (m *mover) reach(T float64, restarts int, stop func() bool) (best rung, ok 
 		if i > 0 && stop() {
 			break
 		}
-		m.rng = nil
-		if i > 0 {
-			m.rng = rand.New(rand.NewPCG(uint64(i), 0))
-		}
+		m.seed(i)
 		m.reset()
-		for !ok || m.moves < best.moves {
-			c, more := m.step()
-			if !more {
+		m.nodeShare = nodeShares[i%len(nodeShares)]
+		for round := range evenings {
+			if !m.evenNodes(stop) && round > 0 {
 				break
 			}
-			m.apply(c)
+			for !ok || m.moves < best.moves {
+				c, more := m.step()
+				if !more || stop() {
+					break
+				}
+				m.apply(c)
+			}
+			if m.home == nil || m.level() <= T {
+				break
+			}
 		}
 		take()
-		if m.twoEach && m.home == nil {
+		if m.twoEach && m.home == nil && !m.twoNodes {
 			m.reset()
-			if m.pairMoves() {
+			if m.pairMoves(stop) {
 				take()
 			}
 		}
@@ -230,4 +242,12 @@ func (m *mover) reach(T float64, restarts int, stop func() bool) (best rung, ok 
 	m.rng = nil
 	m.settleKept(best.slot)
 	return best, ok
+}
+
+// seed makes the path to come random path i; 0 = the plain one.
+func (m *mover) seed(i int) {
+	m.rng = nil
+	if i > 0 {
+		m.rng = rand.New(rand.NewPCG(uint64(i), 0))
+	}
 }

@@ -15,6 +15,10 @@ import (
 func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 	r := newResult(p, o)
 	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
+	if o.TwoNodes {
+		planTwoNodes(ctx, p, o, u, &r)
+		return r
+	}
 	inParallel(o.Workers, len(p.Loads), func() func(l int) {
 		s := newSolver(u, p.Loads.Experts())
 		s.thrift = max(1, len(p.Loads)/manyLayers)

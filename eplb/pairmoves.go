@@ -37,10 +37,10 @@ type held struct {
 }
 
 // pairMoves brings m to its target from the placement in force, which m is reset
-// to, and says whether it could.
-func (m *mover) pairMoves() bool {
+// to, and says whether it could before stop.
+func (m *mover) pairMoves(stop func() bool) bool {
 	p := &m.pair
-	if !m.shiftCopies() {
+	if !m.shiftCopies(stop) {
 		return false
 	}
 	p.intact = p.intact[:0]
@@ -55,7 +55,9 @@ func (m *mover) pairMoves() bool {
 	}
 	for range 2 {
 		for _, c := range p.swaps {
-			m.replaceCopy(c.n, c.to)
+			if !stop() {
+				m.replaceCopy(c.n, c.to)
+			}
 		}
 	}
 	if m.breakPairs() < 0 {
@@ -336,8 +338,8 @@ func (m *mover) fold(runs []run, aim, enough float64) folded {
 }
 
 // shiftCopies changes counts until their fold is within the target and says
-// whether it got there; p.swaps lists the changes.
-func (m *mover) shiftCopies() bool {
+// whether it got there before stop; p.swaps lists the changes.
+func (m *mover) shiftCopies(stop func() bool) bool {
 	p := &m.pair
 	p.swaps = p.swaps[:0]
 	m.listRuns()
@@ -346,6 +348,9 @@ func (m *mover) shiftCopies() bool {
 		bestE, bestF, best := int32(-1), int32(-1), now
 		rate := 0.0
 		for _, f := range p.runs {
+			if stop() {
+				return false
+			}
 			// Each copy of f that is left would exceed the target by this much.
 			left := float64(f.n - 1)
 			if x := m.w[f.id]/left - m.T; x > 0 && x*left >= best.excess {

@@ -39,6 +39,7 @@ type solver struct {
 	pairs          pairCounts
 	squeezed       int // slots looked at by squeeze in this packing
 	exact          exact
+	least          int32    // replicas that every expert has at least
 	thrift         int      // divides the work on small layers
 	looked         int      // slots and pairs of slots that swap looked at in this descent
 	draw           rand.PCG // of shake
@@ -57,7 +58,7 @@ func newSolver(u *unit, experts int) *solver {
 	gpus := len(u.gpu)
 	words := (experts + 63) / 64
 	return &solver{
-		u: u, words: words, thrift: 1,
+		u: u, words: words, thrift: 1, least: 1,
 		w: make([]float64, experts), order: make([]int32, experts),
 		count: make([]int32, experts), size: make([]float64, experts),
 		slot: make([]int32, u.slots), load: make([]float64, gpus), used: make([]int32, gpus), has: make([]uint64, gpus*words),

@@ -69,7 +69,9 @@ func validate(p *Problem, o *Options) error {
 		return errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups", experts, p.Groups)
 	case o.Locality == ByGroup && !divides:
 		return errorf(placement.ErrShape, "num_groups", "%d groups cannot be shared evenly by %d nodes: use locality none", p.Groups, p.Topology.Nodes)
-	case o.Locality == Auto && divides:
+	case o.Locality == ByGroup && o.TwoNodes:
+		return errorf(placement.ErrValue, "two_nodes", "groups stay on one node each: use locality none")
+	case o.Locality == Auto && divides && !o.TwoNodes:
 		o.Locality = ByGroup
 	case o.Locality == Auto:
 		o.Locality = Free
@@ -81,6 +83,9 @@ func validate(p *Problem, o *Options) error {
 		o.Tolerance = 2e-4
 	}
 	if err := validateRoom(p, experts, gpus); err != nil {
+		return err
+	}
+	if err := validateTwoNodes(p, o); err != nil {
 		return err
 	}
 	return validateLocality(p, o)
@@ -186,6 +191,8 @@ func validateDeepSeek(p *Problem, o *Options) error {
 		return errorf(placement.ErrValue, "dispatch", "policy deepseek splits evenly: use policy optimal")
 	case o.Locality != Auto:
 		return errorf(placement.ErrValue, "locality", "%v: policy deepseek keeps groups on nodes where num_nodes divides num_groups, and knows no choice: use policy optimal", o.Locality)
+	case o.TwoNodes:
+		return errorf(placement.ErrValue, "two_nodes", "policy deepseek knows no such thing: use policy optimal")
 	case o.OffNodeReplicas != 0:
 		return errorf(placement.ErrValue, "off_node_replicas", "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas)
 	case p.Replicas%gpus != 0:

@@ -22,6 +22,7 @@ type planFlags struct {
 	shape
 	policy, locality, dispatch string
 	offNode                    int
+	twoNodes                   bool
 	speed                      string
 	previous                   string
 	target                     float64
@@ -85,6 +86,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.StringVar(&f.policy, "policy", "optimal", "optimal, or deepseek: the published algorithm, array for array")
 	l.StringVar(&f.locality, "locality", "auto", "auto, groups (each group of experts on one node), or none")
 	l.IntVar(&f.offNode, "off-node-replicas", 0, "replicas a layer that may live outside their group's node")
+	l.BoolVar(&f.twoNodes, "two-nodes", false, "every expert on two nodes at least, so that a node may fail; wants twice as many slots as experts")
 	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, or split per batch")
 	l.StringVar(&f.speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
 	l.StringVar(&f.previous, "previous", "", "the placement in force, a file in any known format")
@@ -247,6 +249,7 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	}
 	p.source = source
 	p.options.Tolerance, p.options.Workers, p.options.Restarts = f.tolerance, f.workers, f.restarts
+	p.options.TwoNodes = f.twoNodes
 	return p, nil
 }
 

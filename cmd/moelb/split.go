@@ -12,6 +12,7 @@ import (
 
 func splitCommand(c *console) *cobra.Command {
 	var out string
+	var readCost float64
 	cmd := &cobra.Command{
 		Use:   "split [FILE | -]",
 		Short: "Split a batch's tokens among the replicas of a placement",
@@ -22,6 +23,7 @@ FILE is JSON: version, physical_to_logical_map [layers][slots], num_gpus, counts
 [layers][experts] (integers), and optionally gpu_speed and, where GPUs differ
 in slots, gpu_slots. The answer gives each slot its quota of tokens.`,
 		Example: `  moelb split batch.json
+  moelb split batch.json --read-cost inf
   echo '{"version":1,"num_gpus":2,"physical_to_logical_map":[[0,1,0,2]],"counts":[[10,4,3]]}' | moelb split`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,7 +43,7 @@ in slots, gpu_slots. The answer gives each slot its quota of tokens.`,
 				return err
 			}
 			start := time.Now()
-			quota, layers, err := splitBatch(p, t, counts)
+			quota, layers, err := splitBatch(p, t, counts, readCost)
 			seconds := time.Since(start).Seconds()
 			if err != nil {
 				return err
@@ -54,6 +56,7 @@ in slots, gpu_slots. The answer gives each slot its quota of tokens.`,
 			return err
 		},
 	}
+	cmd.Flags().Float64Var(&readCost, "read-cost", 0, "tokens' worth of reading an expert's weights, for small decode batches; inf = fewest activated experts a GPU")
 	cmd.Flags().StringVar(&out, "out", "", "write the answer to this file, in one stroke")
 	return cmd
 }
@@ -117,11 +120,12 @@ func readBatch(s *scanner) (*placement.Placement, placement.Topology, [][]int64,
 }
 
 // splitBatch splits every layer's counts.
-func splitBatch(p *placement.Placement, t placement.Topology, counts [][]int64) (quota [][]int64, layers []eplb.Layer, err error) {
+func splitBatch(p *placement.Placement, t placement.Topology, counts [][]int64, readCost float64) (quota [][]int64, layers []eplb.Layer, err error) {
 	s, err := eplb.NewSplitter(p, t)
 	if err != nil {
 		return nil, nil, err
 	}
+	s.ReadCost = readCost
 	slots := p.Slots()
 	cells := make([]int64, len(counts)*slots)
 	quota, layers = make([][]int64, len(counts)), make([]eplb.Layer, len(counts))

@@ -1,0 +1,51 @@
+package eplb
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// BenchmarkMoves plans layers whose load drifted, one after another, from the
+// placement in force. Limits: 18.6 and 29.6 moves a layer at 32 GPUs greedily,
+// 18 and 26 with restarts; 8 and 16, 2 and 7 at 144.
+func BenchmarkMoves(b *testing.B) {
+	const layers = 58
+	for _, c := range []struct {
+		gpus   int
+		skew   float64
+		target float64
+	}{{32, .8, 1.02}, {144, .8, 0}, {144, 1.2, 0}} {
+		for _, sigma := range []float64{.1, .3} {
+			for _, restarts := range []int{-1, moveRestarts} {
+				name := fmt.Sprintf("layers=%d/experts=256/slots=288/gpus=%d/skew=%v/drift=%v/restarts=%d", layers, c.gpus, c.skew, sigma, max(restarts, 0))
+				b.Run(name, func(b *testing.B) {
+					before, after := zipfDrift(layers, 256, c.skew, sigma, 5)
+					unit := placement.Topology{GPUs: c.gpus}
+					base, err := Plan(b.Context(), Problem{Loads: before, Replicas: 288, Topology: unit}, Options{})
+					if err != nil {
+						b.Fatal(err)
+					}
+					p := Problem{Loads: after, Replicas: 288, Topology: unit, Previous: &base.Placement}
+					moves, imbalance := 0, 0.0
+					b.ReportAllocs()
+					for b.Loop() {
+						r, err := Plan(b.Context(), p, Options{Target: c.target, Restarts: restarts, Workers: 1})
+						if err != nil {
+							b.Fatal(err)
+						}
+						moves, imbalance = 0, 0
+						for _, l := range r.Layers {
+							moves += l.Moves
+							imbalance += l.Imbalance
+						}
+					}
+					b.ReportMetric(float64(moves)/layers, "moves/layer")
+					b.ReportMetric(imbalance/layers, "max/mean")
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/layers/1e6, "ms/layer")
+				})
+			}
+		}
+	}
+}

@@ -1,0 +1,366 @@
+package eplb
+
+import (
+	"math"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// reads splits small batches, where a GPU's time goes into reading the weights
+// of its activated experts, those with tokens in the batch, rather than into
+// the tokens. A GPU costs reads times ReadCost plus tokens, over its speed.
+//
+// Fewest reads: that every activated expert picks one of its GPUs such that the
+// largest reads/speed is least is a split of one token each, which flow does
+// exactly. Tokens are then as even as that level allows.
+//
+// In between, a split of whole costs, as if reads could be shared, is a bound.
+//
+// Two splits are started from: that of the tokens, and one where experts keep
+// only the GPUs on which they cost much. From either it descends: from the
+// costliest GPU an expert's tokens go to another of its GPUs, all or so many that
+// the two come level, or all go there and another expert of that GPU goes on to
+// a third.
+type reads struct {
+	price  float64 // of a read
+	counts []int64 // what the flow splits
+	active []int64 // activated experts of each GPU
+	tokens []int64 // of each GPU
+	room   []int64 // most activated experts of each GPU
+	kept   []int64 // tokens of each arc in the better split so far
+}
+
+// descents bounds the steps of a descent; most take fewer.
+const descents = 24
+
+// keptShare is how many reads an expert must cost on a GPU to be kept there.
+const keptShare = 1.5
+
+// splitReads is Split where reads cost something.
+func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total int64) Layer {
+	r, f := &s.reads, &s.flow
+	f.use(&y.net)
+	active := int64(0)
+	for e, n := range counts {
+		r.counts[e] = min(n, 1)
+		active += r.counts[e]
+	}
+	if active == 0 {
+		clear(dst)
+		return Layer{Imbalance: 1, LowerBound: 1, Status: Proved}
+	}
+	level := s.flowCosts(y, r.counts, active)
+	fewest := math.IsInf(s.ReadCost, 1)
+	mean, bound, share := 0.0, 0.0, 0.0
+	if fewest {
+		r.price = 0
+		copy(r.room, f.room)
+		mean = float64(active) / s.speeds
+		bound = level / mean
+	} else {
+		r.price = s.ReadCost
+		for g := range r.room {
+			r.room[g] = maxTokens
+		}
+		mean = (float64(r.price*float64(active)) + float64(total)) / s.speeds
+		bound = max(1, level*r.price/mean*(1-1e-12))
+		var x float64
+		x, share = s.shareCosts(y, counts, mean)
+		bound = max(bound, x)
+	}
+	// The shares are put by while the flow splits tokens.
+	r.kept = append(r.kept[:0], f.quota...)
+	s.flowCosts(y, counts, total)
+	r.count(y, counts, f)
+	top, done := math.Inf(1), false
+	if r.allowed() {
+		if !fewest {
+			r.descend(f)
+		}
+		top = r.level(f.net)
+		done = fewest || top <= bound*mean*(1+provedTolerance) // no split of tokens is more even
+	}
+	if !done {
+		for a, q := range f.quota {
+			f.quota[a], r.kept[a] = r.kept[a], q
+		}
+		s.gather(y, counts, int64(keptShare*share))
+		r.descend(f)
+		if x := r.level(f.net); x < top {
+			top = x
+			copy(r.kept, f.quota)
+		}
+	} else {
+		copy(r.kept, f.quota)
+	}
+	for _, a := range y.alone {
+		dst[a.slot] = counts[a.expert]
+	}
+	for _, i := range y.spare {
+		dst[i] = 0
+	}
+	for a, i := range y.slot {
+		dst[i] = r.kept[a]
+	}
+	if fewest {
+		return Layer{Imbalance: bound, LowerBound: bound, Status: Proved}
+	}
+	return newLayer(max(top/mean, 1), bound, false)
+}
+
+// flowCosts splits counts and returns the least level.
+func (s *Splitter) flowCosts(y *splitLayer, counts []int64, total int64) float64 {
+	clear(s.flow.load)
+	for _, a := range y.alone {
+		s.flow.load[a.gpu] += counts[a.expert]
+	}
+	return s.flow.split(counts, total)
+}
+
+// shareCosts splits the whole cost of every expert, as if reads could be shared,
+// and returns what bound that is on a split's imbalance, and the units of a read.
+func (s *Splitter) shareCosts(y *splitLayer, counts []int64, mean float64) (bound, read float64) {
+	const units = 1 << 44 // what all costs add up to
+	scale := units / (mean * s.speeds)
+	sum := int64(0)
+	for e, n := range counts {
+		s.reads.counts[e] = 0
+		if n > 0 {
+			s.reads.counts[e] = int64((s.ReadCost + float64(n)) * scale)
+		}
+		sum += s.reads.counts[e]
+	}
+	level := s.flowCosts(y, s.reads.counts, sum)
+	return s.unitBound(y, level, units), s.ReadCost * scale
+}
+
+// unitBound is the imbalance that no split of loads is below, where whole units
+// of them, so many in all, can be split to the given level at best.
+func (s *Splitter) unitBound(y *splitLayer, level float64, units float64) float64 {
+	slow := 1.0
+	for _, v := range y.net.speed {
+		if v > 0 {
+			slow = min(slow, v)
+		}
+	}
+	// Whole units may raise the level by one unit of the slowest GPU.
+	return (level - 1/slow) * s.speeds / units * (1 - 1e-12)
+}
+
+// gather leaves the tokens of every expert to the GPUs that have at least least
+// of it in the flow's quota, or else to the one that has most, in proportion.
+func (s *Splitter) gather(y *splitLayer, counts []int64, least int64) {
+	f, n := &s.flow, &y.net
+	for i, e := range n.expert {
+		lo, hi := n.first[i], n.first[i+1]
+		best, sum := lo, int64(0)
+		for a := lo; a < hi; a++ {
+			if f.quota[a] > f.quota[best] {
+				best = a
+			}
+		}
+		for a := lo; a < hi; a++ {
+			if a != best && (least == 0 || f.quota[a] < least) {
+				f.quota[a] = 0
+			}
+			sum += f.quota[a]
+		}
+		left := counts[e]
+		for a := lo; a < hi; a++ {
+			if a != best && f.quota[a] > 0 {
+				q := int64(float64(counts[e]) * (float64(f.quota[a]) / float64(sum)))
+				f.quota[a] = q
+				left -= q
+			}
+		}
+		f.quota[best] = left
+	}
+	s.reads.count(y, counts, f)
+}
+
+// count counts reads and tokens of the GPUs under the flow's quota.
+func (r *reads) count(y *splitLayer, counts []int64, f *flow) {
+	clear(r.active)
+	clear(r.tokens)
+	for _, a := range y.alone {
+		r.tokens[a.gpu] += counts[a.expert]
+		r.active[a.gpu] += min(counts[a.expert], 1)
+	}
+	for a, q := range f.quota {
+		g := y.net.gpu[a]
+		r.tokens[g] += q
+		r.active[g] += min(q, 1)
+	}
+}
+
+// allowed says whether no GPU reads more than it may.
+func (r *reads) allowed() bool {
+	for g, n := range r.active {
+		if n > r.room[g] {
+			return false
+		}
+	}
+	return true
+}
+
+// level is the largest cost of a GPU.
+func (r *reads) level(n *net) float64 {
+	top := 0.0
+	for g := range r.tokens {
+		top = max(top, r.cost(n, int32(g)))
+	}
+	return top
+}
+
+// cost is what GPU g takes.
+func (r *reads) cost(n *net, g int32) float64 {
+	return r.costWith(n, g, 0, 0)
+}
+
+// costWith is what GPU g takes with so many more reads and tokens.
+func (r *reads) costWith(n *net, g int32, active, tokens int64) float64 {
+	c := float64(r.price*float64(r.active[g]+active)) + float64(r.tokens[g]+tokens)
+	if n.speed == nil || c == 0 {
+		return c
+	}
+	return c / n.speed[g]
+}
+
+// fits says whether GPU g may activate one expert more.
+func (r *reads) fits(g int32) bool { return r.active[g] < r.room[g] }
+
+// pass is tokens of an expert that go from one arc to another.
+type pass struct {
+	from, to int32
+	tokens   int64
+}
+
+// descend lowers the largest cost of a GPU until no step does.
+func (r *reads) descend(f *flow) {
+	n := f.net
+	for range descents {
+		h, top := int32(-1), 0.0
+		for g := range r.tokens {
+			if c := r.cost(n, int32(g)); c > top {
+				h, top = int32(g), c
+			}
+		}
+		if h < 0 {
+			return
+		}
+		one, two, ok := r.step(f, h, top*(1-1e-12))
+		if !ok {
+			return
+		}
+		r.do(f, one)
+		if two.tokens > 0 {
+			r.do(f, two)
+		}
+	}
+}
+
+// step finds the passes after which the GPUs concerned cost least, if that is
+// below top, what GPU h costs now.
+func (r *reads) step(f *flow, h int32, top float64) (one, two pass, ok bool) {
+	n := f.net
+	best := top
+	for _, a := range n.byGPU[n.start[h]:n.start[h+1]] {
+		q := f.quota[a]
+		if q == 0 {
+			continue
+		}
+		i := n.owner[a]
+		rest := r.costWith(n, h, -1, -q)
+		if rest >= best {
+			continue // less of q would help less
+		}
+		for b := n.first[i]; b < n.first[i+1]; b++ {
+			g := n.gpu[b]
+			if g == h {
+				continue
+			}
+			read := int64(1)
+			if f.quota[b] > 0 {
+				read = 0
+			}
+			if read == 0 || r.fits(g) {
+				if x := max(rest, r.costWith(n, g, read, q)); x < best {
+					best, one, two, ok = x, pass{a, b, q}, pass{}, true
+				}
+				if k := r.evenOut(n, h, g, read, q); k > 0 {
+					if x := max(r.costWith(n, h, 0, -k), r.costWith(n, g, read, k)); x < best {
+						best, one, two, ok = x, pass{a, b, k}, pass{}, true
+					}
+				}
+			}
+			// Another expert of g makes room.
+			for _, c := range n.byGPU[n.start[g]:n.start[g+1]] {
+				p := f.quota[c]
+				j := n.owner[c]
+				if p == 0 || j == i || r.costWith(n, g, read-1, q-p) >= best {
+					continue
+				}
+				for d := n.first[j]; d < n.first[j+1]; d++ {
+					k := n.gpu[d]
+					if k == g {
+						continue
+					}
+					more := int64(1)
+					if f.quota[d] > 0 {
+						more = 0
+					}
+					x := max(rest, r.costWith(n, g, read-1, q-p))
+					if k == h {
+						x = max(r.costWith(n, h, more-1, p-q), r.costWith(n, g, read-1, q-p))
+					} else if more == 1 && !r.fits(k) {
+						continue
+					} else {
+						x = max(x, r.costWith(n, k, more, p))
+					}
+					if x < best {
+						best, one, two, ok = x, pass{a, b, q}, pass{c, d, p}, true
+					}
+				}
+			}
+		}
+	}
+	return one, two, ok
+}
+
+// evenOut is how many of q tokens, not all, must go from GPU h to g, where they
+// cost so many reads more, for the two to come level; 0 = none.
+func (r *reads) evenOut(n *net, h, g int32, read, q int64) int64 {
+	x, y := 1.0, 1.0
+	if n.speed != nil {
+		x, y = 1/n.speed[h], 1/n.speed[g]
+	}
+	k := (r.cost(n, h) - r.costWith(n, g, read, 0)) / (x + y)
+	if !(k >= 1) {
+		return 0
+	}
+	return min(int64(k), q-1)
+}
+
+// do passes tokens.
+func (r *reads) do(f *flow, p pass) {
+	g, o := f.net.gpu[p.from], f.net.gpu[p.to]
+	if f.quota[p.to] == 0 {
+		r.active[o]++
+	}
+	f.quota[p.from] -= p.tokens
+	f.quota[p.to] += p.tokens
+	if f.quota[p.from] == 0 {
+		r.active[g]--
+	}
+	r.tokens[g] -= p.tokens
+	r.tokens[o] += p.tokens
+}
+
+// checkReadCost refuses a ReadCost that is no cost.
+func (s *Splitter) checkReadCost() error {
+	// A finite cost beyond the most tokens is as good as the fewest reads.
+	if s.ReadCost >= 0 && (s.ReadCost <= maxTokens || math.IsInf(s.ReadCost, 1)) {
+		return nil
+	}
+	return errorf(placement.ErrValue, "read_cost", "%v: between 0 and %d tokens, or +Inf for the fewest reads", s.ReadCost, int64(maxTokens))
+}

@@ -1,0 +1,423 @@
+package eplb
+
+import (
+	"math"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// StaticWeights computes ahead what share of an expert's tokens each of its
+// slots gets, for engines that cannot split every batch anew: the weights that
+// minimise the mean over windows of the largest load/speed of a GPU, divided by
+// total load / total speed. Every window is loads of p's layers and experts, in
+// units of its own; one without load in a layer counts as 1 there.
+//
+// The weights, [layers][slots], are ≥ 0 and add up to 1 for every expert; empty
+// slots, and further ones of an expert on its GPU, get 0. A layer's Imbalance is
+// the mean that the weights reach, LowerBound what none is below: 0.01% less, or
+// some 0.05% where a layer is large or loosely joined. t must have p's GPUs; its zero value stands for
+// equal speeds. Errors are *placement.Error: an invalid placement, a replica on
+// a GPU out of service, no windows, loads of another shape. Cost: some 10
+// microseconds a layer of 288 slots for one window, up to tens of milliseconds
+// for several.
+func StaticWeights(p *placement.Placement, t placement.Topology, windows []placement.Loads) ([][]float64, []Layer, error) {
+	s, err := NewSplitter(p, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(windows) == 0 {
+		return nil, nil, errorf(placement.ErrShape, "loads", "no windows")
+	}
+	for k, w := range windows {
+		if err := w.Validate(); err != nil {
+			return nil, nil, err
+		}
+		if len(w) != len(p.PhysicalToLogical) || w.Experts() != p.Experts {
+			return nil, nil, errorf(placement.ErrShape, "loads", "window %d is %dx%d, but the placement has %d layers of %d experts", k, len(w), w.Experts(), len(p.PhysicalToLogical), p.Experts)
+		}
+	}
+	cells := make([]float64, len(s.layers)*s.slots)
+	weights := make([][]float64, len(s.layers))
+	layers := make([]Layer, len(s.layers))
+	var x saddle
+	for l := range s.layers {
+		weights[l] = cells[l*s.slots : (l+1)*s.slots : (l+1)*s.slots]
+		layers[l] = s.weigh(weights[l], l, windows, &x)
+	}
+	return weights, layers, nil
+}
+
+// weigh finds the weights of one layer.
+func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads, x *saddle) Layer {
+	y := &s.layers[l]
+	for _, a := range y.alone {
+		dst[a.slot] = 1
+	}
+	x.set(s, y, l, windows)
+	bound := s.shareMean(y, x)
+	copy(x.best, x.x)
+	level := x.value(x.x)
+	if len(x.scale) > 0 {
+		level, bound = x.solve(level, bound)
+	}
+	for a, i := range y.slot {
+		dst[i] = x.best[a]
+	}
+	// Windows without load are as even as can be.
+	idle := float64(len(windows)-len(x.scale)) / float64(len(windows))
+	busy := 1 - idle
+	return newLayer(max(1, float64(level*busy)+idle), max(1, float64(bound*busy)+idle), false)
+}
+
+// shareMean starts from the best split of the windows' mean, where each counts
+// alike; for one window that is all. Its level is a bound: the mean of maxima is
+// no less than the maximum of the mean.
+func (s *Splitter) shareMean(y *splitLayer, x *saddle) (bound float64) {
+	const units = maxTokens / 4
+	counts := s.reads.counts
+	total := int64(0)
+	for e := range counts {
+		sum := 0.0
+		for k, v := range x.scale {
+			sum += float64(x.loads[k][e] * v)
+		}
+		counts[e] = int64(sum / float64(max(len(x.scale), 1)) / s.speeds * units)
+		total += counts[e]
+	}
+	f := &s.flow
+	f.use(&y.net)
+	bound = 1
+	if total > 0 {
+		level := s.flowCosts(y, counts, total)
+		bound = max(bound, s.unitBound(y, level, units))
+	}
+	for i, e := range y.net.expert {
+		lo, hi := y.net.first[i], y.net.first[i+1]
+		for a := lo; a < hi; a++ {
+			if counts[e] > 0 && total > 0 {
+				x.x[a] = float64(f.quota[a]) / float64(counts[e])
+			} else {
+				x.x[a] = 1 / float64(hi-lo)
+			}
+		}
+	}
+	return bound
+}
+
+// saddle minimises over the weights x, and maximises over prices y of the GPUs
+// in each window, the sum of prices times loads: the weights of an expert add up
+// to 1, and so do the prices of all windows' GPUs, as much in every window. At
+// the saddle x is optimal, and any y bounds it: every expert goes where it is
+// cheapest.
+//
+// It steps along both gradients in turn, each against the other's point ahead of
+// its last (primal-dual hybrid gradient), and starts again from the mean of its
+// path once that is nearer to the saddle by half, which makes it converge
+// geometrically. Source: Applegate et al., PDLP, arXiv 2106.04756.
+type saddle struct {
+	net   *net
+	loads [][]float64 // of each window with load
+	scale []float64   // what makes its mean load/speed 1
+	slow  []float64   // 1/speed of each GPU; 0 = out of service
+	base  []float64   // loads that no weight changes, [windows][GPUs], by speed
+
+	x, y         []float64
+	sumX, sumY   []float64 // over the path since the last start
+	meanX, meanY []float64
+	ahead        []float64
+	fromX, fromY []float64 // the last start
+	load         []float64 // [windows][GPUs]
+	price        []float64 // of each arc
+	best         []float64
+	free         []float64 // memory of project
+}
+
+// weightGap is how near to its bound a mean of imbalances is good enough.
+const weightGap = 1e-4
+
+// weightWork bounds the arcs looked at in the search for a layer's weights.
+const weightWork = 1 << 26
+
+// set takes the windows of a layer.
+func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Loads) {
+	n := &y.net
+	x.net = n
+	x.loads, x.scale = x.loads[:0], x.scale[:0]
+	for _, w := range windows {
+		sum := 0.0
+		for _, v := range w[l] {
+			sum += v
+		}
+		if sum > 0 {
+			x.loads = append(x.loads, w[l])
+			x.scale = append(x.scale, s.speeds/sum)
+		}
+	}
+	x.slow = resize(x.slow, n.gpus)
+	for g := range x.slow {
+		x.slow[g] = 1
+		if n.speed != nil {
+			if x.slow[g] = 0; n.speed[g] > 0 {
+				x.slow[g] = 1 / n.speed[g]
+			}
+		}
+	}
+	x.base = resize(x.base, len(x.scale)*n.gpus)
+	clear(x.base)
+	for k, v := range x.scale {
+		for _, a := range y.alone {
+			x.base[k*n.gpus+int(a.gpu)] += float64(float64(x.loads[k][a.expert]*v) * x.slow[a.gpu])
+		}
+	}
+	for _, v := range []*[]float64{&x.x, &x.sumX, &x.meanX, &x.ahead, &x.fromX, &x.price, &x.best} {
+		*v = resize(*v, len(n.gpu))
+	}
+	for _, v := range []*[]float64{&x.y, &x.sumY, &x.meanY, &x.fromY, &x.load} {
+		*v = resize(*v, len(x.scale)*n.gpus)
+	}
+}
+
+// addLoads adds what every window's replicated experts put on the GPUs, by
+// speed, under the given weights.
+func (x *saddle) addLoads(weight, load []float64) {
+	n := x.net
+	for k, v := range x.scale {
+		row := load[k*n.gpus : (k+1)*n.gpus]
+		for i, e := range n.expert {
+			c := x.loads[k][e] * v
+			for a := n.first[i]; a < n.first[i+1]; a++ {
+				g := n.gpu[a]
+				row[g] += float64(float64(c*weight[a]) * x.slow[g])
+			}
+		}
+	}
+}
+
+// value is the mean of the windows' levels under the given weights.
+func (x *saddle) value(weight []float64) float64 {
+	if len(x.scale) == 0 {
+		return 1
+	}
+	copy(x.load, x.base)
+	x.addLoads(weight, x.load)
+	sum := 0.0
+	for k := range x.scale {
+		top := 0.0
+		for _, v := range x.load[k*x.net.gpus : (k+1)*x.net.gpus] {
+			top = max(top, v)
+		}
+		sum += top
+	}
+	return sum / float64(len(x.scale))
+}
+
+// priceArcs sets the price of the whole of an expert at each of its arcs.
+func (x *saddle) priceArcs(y []float64) {
+	n := x.net
+	clear(x.price)
+	for k, v := range x.scale {
+		row := y[k*n.gpus : (k+1)*n.gpus]
+		for i, e := range n.expert {
+			c := x.loads[k][e] * v
+			for a := n.first[i]; a < n.first[i+1]; a++ {
+				g := n.gpu[a]
+				x.price[a] += float64(float64(c*row[g]) * x.slow[g])
+			}
+		}
+	}
+}
+
+// bound is the least sum of prices times loads that any weights have.
+func (x *saddle) bound(y []float64) float64 {
+	x.priceArcs(y)
+	sum := 0.0
+	for i, b := range x.base {
+		sum += float64(b * y[i])
+	}
+	n := x.net
+	for i := range n.expert {
+		least := math.Inf(1)
+		for a := n.first[i]; a < n.first[i+1]; a++ {
+			least = min(least, x.price[a])
+		}
+		sum += least
+	}
+	return sum * (1 - 1e-12)
+}
+
+// norm is about the largest singular value of the loads as a matrix.
+func (x *saddle) norm() float64 {
+	for a := range x.meanX {
+		x.meanX[a] = 1
+	}
+	norm := 0.0
+	for range 12 {
+		clear(x.load)
+		x.addLoads(x.meanX, x.load)
+		x.priceArcs(x.load)
+		sum := 0.0
+		for _, v := range x.price {
+			sum += float64(v * v)
+		}
+		if sum == 0 {
+			return 0
+		}
+		norm = math.Sqrt(sum)
+		for a, v := range x.price {
+			x.meanX[a] = v / norm
+		}
+	}
+	return math.Sqrt(norm)
+}
+
+// solve improves the weights x.x, which x.best holds too, of the given value; it
+// returns the best's value and a bound no less than the given one.
+func (x *saddle) solve(level, least float64) (float64, float64) {
+	n, windows := x.net, len(x.scale)
+	norm := x.norm()
+	if norm == 0 { // there is nothing to choose
+		return level, max(least, level*(1-1e-12))
+	}
+	if level <= least*(1+weightGap) {
+		return level, least
+	}
+	speeds, mass := 0.0, 1/float64(windows)
+	for _, v := range x.slow {
+		if v > 0 {
+			speeds += 1 / v
+		}
+	}
+	for i := range x.y {
+		x.y[i] = 0
+		if v := x.slow[i%n.gpus]; v > 0 {
+			x.y[i] = mass / v / speeds
+		}
+	}
+	// The step is shared between x and y as far as each has to go.
+	ratio := mass
+	step := .99 / norm
+	at := func(a, b []float64) (gap float64) {
+		v, d := x.value(a), x.bound(b)
+		if v < level {
+			level = v
+			copy(x.best, a)
+		}
+		least = max(least, d)
+		return v - d
+	}
+	start := at(x.x, x.y)
+	copy(x.fromX, x.x)
+	copy(x.fromY, x.y)
+	clear(x.sumX)
+	clear(x.sumY)
+	steps := 0
+	const check = 32
+	rounds := weightWork / (check * (windows*(len(n.gpu)+n.gpus) + 1))
+	for range min(max(rounds, 4), 4096) {
+		if level <= least*(1+weightGap) {
+			break
+		}
+		for range check {
+			x.advance(step/ratio, float64(step*ratio))
+		}
+		steps += check
+		for a, v := range x.sumX {
+			x.meanX[a] = v / float64(steps)
+		}
+		for i, v := range x.sumY {
+			x.meanY[i] = v / float64(steps)
+		}
+		last, mean := at(x.x, x.y), at(x.meanX, x.meanY)
+		if min(last, mean) > start/2 && steps < 1024 {
+			continue
+		}
+		if mean < last {
+			copy(x.x, x.meanX)
+			copy(x.y, x.meanY)
+		}
+		if dx, dy := distance(x.x, x.fromX), distance(x.y, x.fromY); dx > 1e-9 && dy > 1e-9 {
+			ratio = math.Sqrt(ratio * dy / dx)
+		}
+		start, steps = min(last, mean), 0
+		copy(x.fromX, x.x)
+		copy(x.fromY, x.y)
+		clear(x.sumX)
+		clear(x.sumY)
+	}
+	return level, least
+}
+
+// advance takes a step of x and one of y.
+func (x *saddle) advance(stepX, stepY float64) {
+	n := x.net
+	x.priceArcs(x.y)
+	copy(x.ahead, x.x)
+	for a, c := range x.price {
+		x.x[a] -= float64(stepX * c)
+	}
+	for i := range n.expert {
+		x.project(x.x[n.first[i]:n.first[i+1]], nil, 1)
+	}
+	for a, old := range x.ahead {
+		x.ahead[a] = float64(2*x.x[a]) - old
+		x.sumX[a] += x.x[a]
+	}
+	copy(x.load, x.base)
+	x.addLoads(x.ahead, x.load)
+	mass := 1 / float64(len(x.scale))
+	for k := range x.scale {
+		row := x.y[k*n.gpus : (k+1)*n.gpus]
+		for g := range row {
+			row[g] += float64(stepY * x.load[k*n.gpus+g])
+		}
+		x.project(row, x.slow, mass)
+	}
+	for i, v := range x.y {
+		x.sumY[i] += v
+	}
+}
+
+// project moves v to the nearest point whose entries are ≥ 0 and add up to sum;
+// entries where open is 0 become 0 (nil = all may be above).
+func (x *saddle) project(v, open []float64, sum float64) {
+	x.free = x.free[:0]
+	for i, a := range v {
+		if open == nil || open[i] > 0 {
+			x.free = append(x.free, a)
+		}
+	}
+	// Those that end at 0 are left out until none more does.
+	cut := math.Inf(-1)
+	for last := -1; len(x.free) != last; {
+		last = len(x.free)
+		total := -sum
+		for _, a := range x.free {
+			total += a
+		}
+		cut = total / float64(last)
+		k := 0
+		for _, a := range x.free {
+			if a > cut {
+				x.free[k] = a
+				k++
+			}
+		}
+		x.free = x.free[:max(k, 1)]
+	}
+	for i, a := range v {
+		v[i] = 0
+		if open == nil || open[i] > 0 {
+			v[i] = max(0, a-cut)
+		}
+	}
+}
+
+// distance is that of two points.
+func distance(a, b []float64) float64 {
+	sum := 0.0
+	for i, v := range a {
+		d := v - b[i]
+		sum += float64(d * d)
+	}
+	return math.Sqrt(sum)
+}
