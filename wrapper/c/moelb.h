@@ -87,6 +87,10 @@ typedef struct moelb_problem {
 	/* How many replicas a layer may live outside their group's node; 0 = none. */
 	int64_t off_node_replicas;
 
+	/* Not 0 = every expert on two nodes at least, so that any one node may fail; it
+	 * wants twice as many slots as experts. */
+	int64_t two_nodes;
+
 	/* [num_gpus] relative speeds, 0 = out of service; NULL = all equal. */
 	const double *gpu_speed;
 
@@ -99,9 +103,9 @@ typedef struct moelb_problem {
 
 	/* With previous: a layer's moves stop once its imbalance is within target (0 =
 	 * within 1% of the best plan); max_moves bounds the moves over all layers (0 =
-	 * no bound, negative = only those that experts without a live replica need);
-	 * restarts is how many random paths are tried for fewer (0 = 8, negative =
-	 * none). */
+	 * no bound, negative = none; what experts without a live replica, groups or
+	 * two_nodes need is moved whatever the bound); restarts is how many random paths
+	 * are tried for fewer (0 = 8, negative = none). */
 	double target;
 	int64_t max_moves;
 	int64_t restarts;

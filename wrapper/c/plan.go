@@ -84,6 +84,7 @@ func readProblem(c *C.moelb_problem) (p eplb.Problem, o eplb.Options, err error)
 		}
 	}
 	o.Policy, o.Locality, o.Dispatch = eplb.Policy(c.policy), eplb.Locality(c.locality), eplb.Dispatch(c.dispatch)
+	o.TwoNodes = c.two_nodes != 0
 	o.Target, o.Tolerance = float64(c.target), float64(c.tolerance)
 	windows, err := readLoads(c)
 	if err != nil {

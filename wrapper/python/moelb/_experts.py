@@ -52,6 +52,7 @@ def plan(
     policy: str = "optimal",
     locality: str = "auto",
     off_node_replicas: int = 0,
+    two_nodes: bool = False,
     dispatch: str = "even",
     gpu_speed: Sequence[float] | None = None,
     previous: Any = None,
@@ -83,6 +84,8 @@ def plan(
             where the nodes can share the groups evenly.
         off_node_replicas: how many replicas a layer may live outside their group's
             node.
+        two_nodes: every expert on two nodes at least, so that any one node may fail; it
+            wants twice as many slots as experts.
         dispatch: "even" where an expert's tokens are shared evenly by its replicas,
             "split" where they are split per batch (see Splitter).
         gpu_speed: [num_gpus] relative speeds; 0 = out of service.
@@ -91,8 +94,8 @@ def plan(
         previous_gpus: how many GPUs it is on, where that is not num_gpus.
         target: with previous: a layer is left once its imbalance is within it. None =
             within 1% of the best plan.
-        max_moves: with previous: the most moves in all layers together. None = any
-            number.
+        max_moves: with previous: the most moves in all layers together, but for those
+            without which an expert would have no replica. None = any number.
         windows: plan on the last so many windows of weight; 0 = all.
         tolerance: end a layer's search this near its bound, as a fraction. None =
             0.0002; negative = when nothing improves.
@@ -118,6 +121,7 @@ def plan(
         num_nodes=_whole("num_nodes", num_nodes, 1),
         num_gpus=gpus,
         off_node_replicas=_whole("off_node_replicas", off_node_replicas, 0),
+        two_nodes=bool(two_nodes),
         target=0 if target is None else _number("target", target),
         tolerance=0 if tolerance is None else _number("tolerance", tolerance),
         timeout_seconds=0 if timeout is None else _positive("timeout", timeout),

@@ -31,6 +31,7 @@ class Problem(Structure):
         ("num_nodes", c_int64),
         ("num_gpus", c_int64),
         ("off_node_replicas", c_int64),
+        ("two_nodes", c_int64),
         ("gpu_speed", c_void_p),
         ("previous", c_void_p),
         ("previous_slots", c_int64),

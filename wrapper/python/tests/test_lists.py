@@ -97,6 +97,13 @@ class Plan(unittest.TestCase):
         self.assertEqual(p.gpu_slots, [3, 2, 2])
         self.assertEqual(p, moelb.plan(SMALL, 7, num_gpus=3, workers=2, tolerance=-1))
 
+    def test_two_nodes(self):
+        p = moelb.plan(SMALL, 12, 1, 2, 4, locality="none", two_nodes=True)
+        for row in p.physical_to_logical_map:
+            self.assertEqual((set(row[:6]), set(row[6:])), (set(range(6)), set(range(6))))
+        with self.assertRaisesRegex(ValueError, "two_nodes: 6 experts"):
+            moelb.plan(SMALL, 8, 1, 2, 4, locality="none", two_nodes=True)
+
     def test_split_dispatch_and_locality(self):
         groups = [[8, 8, 1, 1, 1, 1, 1, 1]]
         kept = moelb.plan(groups, 8, 4, 2, 4, locality="groups")
