@@ -1,10 +1,6 @@
 package placement
 
-import (
-	"math"
-
-	"golang.org/x/exp/constraints"
-)
+import "math"
 
 // Loads is how many tokens were routed to each expert, [layers][experts],
 // finite and ≥ 0. Any unit serves: only ratios within a layer matter. A row of
@@ -21,8 +17,14 @@ func NewLoads(layers, experts int) Loads {
 	return l
 }
 
+// number is any integer or float. It stands here so that the library packages
+// build with the standard library alone, also where no module can be fetched.
+type number interface {
+	~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~uintptr | ~float32 | ~float64
+}
+
 // LoadsOf copies integer or float counts into Loads and validates them.
-func LoadsOf[T constraints.Integer | constraints.Float](rows [][]T) (Loads, error) {
+func LoadsOf[T number](rows [][]T) (Loads, error) {
 	if len(rows) == 0 {
 		return nil, Loads(nil).Validate()
 	}

@@ -142,3 +142,15 @@ func TestREADME(t *testing.T) {
 		}
 	}
 }
+
+// TestNoModules demands that the library is built from this module and the
+// standard library alone, so that it can be where no module can be fetched.
+func TestNoModules(t *testing.T) {
+	compiler(t)
+	for _, path := range strings.Fields(run(t, nil, "go", "list", "-deps", ".")) {
+		first, _, _ := strings.Cut(path, "/")
+		if strings.Contains(first, ".") && !strings.HasPrefix(path, "github.com/moelb/moelb/") {
+			t.Errorf("it depends on %s", path)
+		}
+	}
+}

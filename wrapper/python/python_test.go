@@ -107,9 +107,12 @@ func TestTypes(t *testing.T) {
 	run(t, interpreter(t, "mypy"), "-m", "mypy", "--strict", "--python-version", "3.9", "--no-site-packages", "--ignore-missing-imports", "--cache-dir", t.TempDir(), "moelb")
 }
 
-// TestInstall installs with pip and without a network, and uses what is there.
+// TestInstall installs with pip, without a network and without modules fetched
+// before, and uses what is there.
 func TestInstall(t *testing.T) {
 	python := interpreter(t, "pip")
+	t.Setenv("GOPROXY", "off")
+	t.Setenv("GOMODCACHE", t.TempDir())
 	dir := t.TempDir()
 	run(t, python, "-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", "--root-user-action=ignore", "--target", dir, ".")
 	for _, name := range []string{"moelb/py.typed", "moelb/__init__.py"} {
