@@ -138,10 +138,11 @@ func readLoads(c *C.moelb_problem) ([]placement.Loads, error) {
 	if layers > placement.MaxCells/experts {
 		return nil, bad(placement.ErrShape, "loads", "%d layers of %d experts: at most %d numbers are supported", layers, experts, placement.MaxCells)
 	}
-	windows, err := size("windows", max(c.windows, 1), 1, placement.MaxCells/(layers*experts))
+	windows, err := size("windows", c.windows, 0, placement.MaxCells/(layers*experts))
 	if err != nil {
 		return nil, err
 	}
+	windows = max(windows, 1)
 	var cells []float64
 	n := windows * layers * experts
 	switch c.loads_type {

@@ -171,6 +171,8 @@ static void refusals(void) {
 	REFUSED(MOELB_VALUE, "layers: 9223372036854775807");
 	p.layers = 4096, p.experts = 65536;
 	REFUSED(MOELB_SHAPE, "loads: 4096 layers of 65536 experts");
+	p.windows = -1;
+	REFUSED(MOELB_VALUE, "windows: -1");
 	p.windows = INT64_MAX;
 	REFUSED(MOELB_VALUE, "windows");
 	p.loads_type = 9;
