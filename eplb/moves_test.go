@@ -117,16 +117,11 @@ func TestMovesAgainstEnumeration(t *testing.T) {
 
 // drifted is Zipf-like loads and the same after a drift.
 func drifted(layers, experts int, sigma float64, seed uint64) (before, after placement.Loads) {
-	return zipfDrift(layers, experts, .8, sigma, seed)
-}
-
-// zipfDrift is drifted with a skew of choice.
-func zipfDrift(layers, experts int, skew, sigma float64, seed uint64) (before, after placement.Loads) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	before, after = placement.NewLoads(layers, experts), placement.NewLoads(layers, experts)
 	for l := range before {
 		for e, i := range rng.Perm(experts) {
-			x := math.Exp(.3*rng.NormFloat64()) / math.Pow(float64(i+1), skew)
+			x := math.Exp(.3*rng.NormFloat64()) / math.Pow(float64(i+1), .8)
 			before[l][e] = math.Round(1e6 * x)
 			after[l][e] = math.Round(1e6 * x * math.Exp(sigma*rng.NormFloat64()))
 		}

@@ -1,9 +1,13 @@
-package eplb
+package bench
 
 import (
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"testing"
 
+	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -18,20 +22,21 @@ func BenchmarkMoves(b *testing.B) {
 		target float64
 	}{{32, .8, 1.02}, {144, .8, 0}, {144, 1.2, 0}} {
 		for _, sigma := range []float64{.1, .3} {
-			for _, restarts := range []int{-1, moveRestarts} {
-				name := fmt.Sprintf("layers=%d/experts=256/slots=288/gpus=%d/skew=%v/drift=%v/restarts=%d", layers, c.gpus, c.skew, sigma, max(restarts, 0))
+			for _, restarts := range []int{-1, 0} {
+				name := fmt.Sprintf("layers=%d/experts=256/slots=288/gpus=%d/skew=%v/drift=%v/restarts=%d", layers, c.gpus, c.skew, sigma, map[int]int{-1: 0, 0: 8}[restarts])
 				b.Run(name, func(b *testing.B) {
-					before, after := zipfDrift(layers, 256, c.skew, sigma, 5)
+					before := workload.Zipf(layers, 256, c.skew, 1e6, 1)
+					after := afterDrift(before, sigma)
 					unit := placement.Topology{GPUs: c.gpus}
-					base, err := Plan(b.Context(), Problem{Loads: before, Replicas: 288, Topology: unit}, Options{})
+					base, err := eplb.Plan(b.Context(), eplb.Problem{Loads: before, Replicas: 288, Topology: unit}, eplb.Options{})
 					if err != nil {
 						b.Fatal(err)
 					}
-					p := Problem{Loads: after, Replicas: 288, Topology: unit, Previous: &base.Placement}
+					p := eplb.Problem{Loads: after, Replicas: 288, Topology: unit, Previous: &base.Placement}
 					moves, imbalance := 0, 0.0
 					b.ReportAllocs()
 					for b.Loop() {
-						r, err := Plan(b.Context(), p, Options{Target: c.target, Restarts: restarts, Workers: 1})
+						r, err := eplb.Plan(b.Context(), p, eplb.Options{Target: c.target, Restarts: restarts, Workers: 1})
 						if err != nil {
 							b.Fatal(err)
 						}
@@ -48,4 +53,16 @@ func BenchmarkMoves(b *testing.B) {
 			}
 		}
 	}
+}
+
+// afterDrift is loads after every expert's changed by a lognormal factor.
+func afterDrift(loads placement.Loads, sigma float64) placement.Loads {
+	rng := rand.New(rand.NewPCG(5, 0))
+	out := placement.NewLoads(len(loads), loads.Experts())
+	for l, row := range loads {
+		for e, x := range row {
+			out[l][e] = math.Round(x * math.Exp(sigma*rng.NormFloat64()))
+		}
+	}
+	return out
 }
