@@ -19,9 +19,9 @@ var DeepSeekV3H800 = Cost{KV: 2.6e-8, Request: 1.3e-4, Step: 0.02515}
 // Config describes a decode unit. The zero value of every field but Ranks is its
 // default.
 type Config struct {
-	Ranks       int // data-parallel ranks, 1 to MaxRanks
-	KVCapacity  int // tokens of KV cache a rank holds; 0 = no limit
-	MaxRequests int // requests a rank runs at once, each counted Width times; 0 = no limit
+	Ranks       int  // data-parallel ranks, 1 to MaxRanks
+	KVCapacity  int  // tokens of KV cache a rank holds; 0 = no limit
+	MaxRequests int  // requests a rank runs at once, each counted Width times; 0 = no limit
 	Cost        Cost // zero = DeepSeekV3H800
 
 	// Output is how many tokens a request is expected to generate that does not

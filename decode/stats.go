@@ -47,3 +47,14 @@ func (b *Balancer) StepSeconds() float64 {
 	c := b.cfg.Cost
 	return c.Step + float64(c.KV*float64(kv)) + float64(c.Request*float64(width))
 }
+
+// Running appends the names of all running requests to dst, rank by rank, in the
+// order in which each rank holds them.
+func (b *Balancer) Running(dst []ID) []ID {
+	for g := range b.ranks {
+		for _, i := range b.ranks[g].members {
+			dst = append(dst, b.requests[i].id(i))
+		}
+	}
+	return dst
+}
