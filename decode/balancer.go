@@ -31,7 +31,7 @@ type Config struct {
 	// Of Routers that share a unit, this is number Router, from 0: it tries the
 	// ranks of its own share first (rank % Routers == Router), so that routers
 	// which do not see each other's latest placements do not meet on one rank.
-	// 0 or 1 = the only one. See Report.
+	// 0 = the only one, whose ledger is complete. See Report.
 	Routers, Router int
 
 	// Link is the bandwidth over which a running request's KV cache moves, in

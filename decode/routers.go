@@ -48,7 +48,7 @@ func (b *Balancer) finished(q *request) (view bool) {
 	if k.finished <= k.seenFinished {
 		return false // the rank had let it go before it reported
 	}
-	if b.cfg.Routers > 1 {
+	if b.cfg.Routers > 0 {
 		if len(k.gone) == remembered {
 			k.gone = append(k.gone[:0], k.gone[remembered/2:]...)
 		}
@@ -58,15 +58,15 @@ func (b *Balancer) finished(q *request) (view bool) {
 }
 
 // Report takes in what a rank says about itself. A report older than one taken
-// in before is ignored. Only a balancer with Config.Routers above 1 takes reports:
-// the only router's ledger knows better. Errors: ErrValue, ErrUnknown, ErrState.
+// in before is ignored. A balancer with Config.Routers 0 takes none: the only
+// router's ledger knows better. Errors: ErrValue, ErrUnknown, ErrState.
 func (b *Balancer) Report(r Report) error {
 	if err := b.known(r.Rank); err != nil {
 		return err
 	}
 	k := &b.ranks[r.Rank]
 	switch {
-	case b.cfg.Routers <= 1:
+	case b.cfg.Routers == 0:
 		return errorf(ErrState, "report", -1, "there is one router, whose ledger is complete")
 	case r.Requests < 0 || r.Requests > MaxTokens:
 		return errorf(ErrValue, "requests", -1, "%d is not from 0 to %d", r.Requests, MaxTokens)

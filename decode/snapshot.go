@@ -213,7 +213,7 @@ func (d *snapshotReader) rank(b *Balancer, g int) int {
 		base += q.base
 		width += int64(q.width)
 	}
-	if b.cfg.Routers <= 1 && (base != b.base[g] || width != k.width) || k.state == dead && n > 0 {
+	if b.cfg.Routers == 0 && (base != b.base[g] || width != k.width) || k.state == dead && n > 0 {
 		d.bad = true
 	}
 	return n
