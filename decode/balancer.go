@@ -103,7 +103,9 @@ type Balancer struct {
 	active   int64     // active ranks, their
 	sumBase  int64     // bases
 	sumWidth int64     // and widths
-	learned  survival  // outputs of what finished
+	learned  tally     // outputs of what finished
+	prompts  tally     // KV use of what was added
+	long     int64     // of the long ones
 	batch    batchWork // scratch of Batch
 }
 
@@ -248,6 +250,8 @@ func (b *Balancer) put(g int, r Request) ID {
 	if !q.told {
 		q.output = b.expected(0)
 	}
+	b.prompts.add(int64(r.KV))
+	b.long = b.prompts.top(long)
 	b.join(i, g)
 	return q.id(i)
 }

@@ -51,7 +51,7 @@ func (b *Balancer) Batch(dst []Assignment, requests []Request) ([]Assignment, er
 			placed[i] = Assignment{b.put(g, r), g}
 		}
 	}
-	if len(requests) > 1 && len(requests) <= exchanged {
+	if len(requests) > 1 && len(requests) <= exchanged && !b.uneven(most) {
 		b.exchange(placed, most)
 	}
 	return dst, nil

@@ -128,15 +128,16 @@ func (l *levels) most(width, x int64) int32 {
 	return best
 }
 
-// ends returns the least and the largest base of a set that is not empty.
-func (l *levels) ends(width int64) (least, largest int64) {
+// least returns the least base of a set that is not empty.
+func (l *levels) least(width int64) int64 {
 	t := l.roots[width]
 	for l.left[t] >= 0 {
 		t = l.left[t]
 	}
-	return l.key[t], l.largest(width)
+	return l.key[t]
 }
 
+// largest returns the largest base of a set that is not empty.
 func (l *levels) largest(width int64) int64 {
 	t := l.roots[width]
 	for l.right[t] >= 0 {

@@ -32,9 +32,6 @@ func (b *Balancer) Rebalance(dst []Move, most int) ([]Move, error) {
 	return dst, nil
 }
 
-// balanced prices what lies beyond the mean.
-var balanced = rule{count: 1, paid: 1, bend: 0.5}
-
 // bestMove returns the move off the serving rank of most KV use that gains most.
 func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 	if b.active < 2 || b.sumWidth <= 0 {
@@ -61,7 +58,7 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 				continue
 			}
 			for w := set.next(0); w >= 0 && w+width <= l.requests; w = set.next(w + 1) {
-				least, _ := set.ends(w)
+				least := set.least(w)
 				at := least + w*b.clock
 				if at+kv >= most || at+kv > l.capacity {
 					continue

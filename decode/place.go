@@ -4,8 +4,9 @@ import "math"
 
 // rule is how a request is placed. A step costs what the rank of most KV use and
 // the rank of most requests cost, so filling a rank up to what the unit pays for
-// anyway is free. What it pays for is the water level: KV use a little above the
-// mean, and of the maximum's rise above the mean a share (not all: else the level
+// anyway is free. What it pays for is the water level: KV use above the mean by a
+// share of a long prompt, since the longest prompts need holes as deep as they
+// are, and of the maximum's rise above the mean a share (not all: else the level
 // would never sink again); and the request count that an even spread needs.
 //
 // Among the ranks that stay within both, the request joins the one of most KV use.
@@ -15,17 +16,26 @@ import "math"
 // the count, each in seconds, growing faster than the overflow, since a larger one
 // also lasts longer.
 type rule struct {
-	slack float64 // the level above the mean, as a share of it
+	spare float64 // the level above the mean, as a share of a long prompt
 	share float64 // of the maximum's rise above the mean
 	count float64 // what a request beyond the even count weighs
 	paid  float64 // the same where some rank runs as many already
 	bend  float64 // growth of the overflow's cost, a mean request
 }
 
+// The figures are fitted to generated and measured loads: see package bench.
 var (
-	immediate = rule{slack: 0.01, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
-	jointly   = rule{slack: 0.005, share: 0.25, count: 1, paid: 1, bend: 0.5}
+	immediate = rule{spare: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
+	jointly   = rule{spare: 0.06, share: 0.25, count: 1, paid: 1, bend: 0.5}
+	// evenly fills the emptiest ranks of an even count, for loads in which growth
+	// drives the ranks apart further than any prompt could fill.
+	evenly = rule{count: 4, paid: 1, bend: 0.5}
+	// balanced prices what lies beyond the mean.
+	balanced = rule{count: 1, paid: 1, bend: 0.5}
 )
+
+// long is of how many prompts the longest is a long one.
+const long = 200
 
 // level is the rule applied to the unit's state for one more request.
 type level struct {
@@ -67,7 +77,7 @@ func (b *Balancer) level(r *rule, most, kv, width int64) level {
 	sumWidth := b.sumWidth + width
 	mean := float64(sumKV) / float64(b.active)
 	l := level{
-		rule: r, kv: mean * (1 + r.slack), mean: max(1, float64(sumKV)/float64(max(1, sumWidth))),
+		rule: r, kv: mean + float64(r.spare*float64(b.long)), mean: max(1, float64(sumKV)/float64(max(1, sumWidth))),
 		even:   (sumWidth + b.active - 1) / b.active,
 		kvCost: b.cfg.Cost.KV, count: b.cfg.Cost.Request * r.count,
 		capacity: math.MaxInt64 / 4, requests: math.MaxInt64 / 4,
@@ -122,6 +132,9 @@ func (b *Balancer) place(r *rule, q Request) int {
 		return -1
 	}
 	most, widest := b.peak()
+	if r == &jointly && b.uneven(most) {
+		r = &evenly
+	}
 	l := b.level(r, most, int64(q.KV), int64(q.Width))
 	l.most = widest
 	c := choice{rank: -1}
@@ -148,7 +161,7 @@ func (b *Balancer) search(c *choice, set *levels, l *level, q Request) {
 		grown := w * b.clock
 		g := set.most(w, room-grown)
 		if g < 0 {
-			least, _ := set.ends(w)
+			least := set.least(w)
 			if least+grown+kv > l.capacity {
 				continue
 			}
@@ -176,4 +189,10 @@ func (b *Balancer) scan(l *level, q Request) choice {
 		}
 	}
 	return c
+}
+
+// uneven reports whether the ranks lie further apart than a long prompt fills.
+func (b *Balancer) uneven(most int64) bool {
+	mean := float64(b.sumBase+b.sumWidth*b.clock) / float64(b.active)
+	return float64(most)-mean > float64(b.long)
 }

@@ -40,8 +40,10 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	for _, i := range b.free {
 		e.ints(int64(i))
 	}
-	e.ints(b.learned.count[:]...)
-	e.ints(b.learned.sum[:]...)
+	for _, s := range [...]*tally{&b.learned, &b.prompts} {
+		e.ints(s.count[:]...)
+		e.ints(s.sum[:]...)
+	}
 	return binary.LittleEndian.AppendUint32(e.b, crc32.ChecksumIEEE(e.b[start:]))
 }
 
@@ -159,7 +161,17 @@ func (d *snapshotReader) balancer() *Balancer {
 	for _, i := range b.free {
 		b.requests[i].rank = -1
 	}
-	s := &b.learned
+	d.tally(&b.learned)
+	d.tally(&b.prompts)
+	if d.bad {
+		return nil
+	}
+	b.long = b.prompts.top(long)
+	b.size(c.Ranks)
+	return b
+}
+
+func (d *snapshotReader) tally(s *tally) {
 	for i := range s.count {
 		s.count[i] = d.int(0, memory)
 		s.all += s.count[i]
@@ -167,14 +179,11 @@ func (d *snapshotReader) balancer() *Balancer {
 	for i := range s.sum {
 		s.sum[i] = d.int(0, memory*MaxTokens)
 		s.total += s.sum[i]
-		d.bad = d.bad || s.sum[i] > 0 && (s.count[i] == 0 || outputBin(s.sum[i]/s.count[i]) != i) || s.sum[i] == 0 && s.count[i] > 0
+		if n := s.count[i]; n > 0 && (s.sum[i] < n || tallyBin(s.sum[i]/n) != i) || n == 0 && s.sum[i] > 0 {
+			d.bad = true
+		}
 	}
-	if d.bad || s.all >= memory {
-		d.bad = true
-		return nil
-	}
-	b.size(c.Ranks)
-	return b
+	d.bad = d.bad || s.all >= memory
 }
 
 // rank reads a rank and what it runs, and returns how many requests those are.

@@ -2,23 +2,23 @@ package decode
 
 import "math/bits"
 
-// survival learns how many tokens requests generate: a histogram with two bins an
-// octave of the latest few thousand outputs.
-type survival struct {
+// tally is a histogram of the latest few thousand counts of tokens, with two bins
+// an octave.
+type tally struct {
 	count [64]int64
-	sum   [64]int64 // of the outputs in the bin
+	sum   [64]int64 // of the counts in the bin
 	all   int64
-	total int64 // of all outputs
+	total int64 // of all counts
 }
 
 const (
 	enough   = 32   // outputs before which nothing is concluded
-	memory   = 8192 // outputs after which all count half
-	guessed  = 512  // tokens, while nothing is known
+	memory   = 8192 // counts after which all weigh half
+	guessed  = 512  // tokens of output, while nothing is known
 	leastOut = 1
 )
 
-func outputBin(tokens int64) int {
+func tallyBin(tokens int64) int {
 	o := bits.Len64(uint64(tokens)) - 1
 	half := 0
 	if o > 0 {
@@ -27,9 +27,9 @@ func outputBin(tokens int64) int {
 	return 2*o + half
 }
 
-func (s *survival) add(tokens int64) {
+func (s *tally) add(tokens int64) {
 	tokens = min(max(tokens, leastOut), MaxTokens)
-	i := outputBin(tokens)
+	i := tallyBin(tokens)
 	s.count[i]++
 	s.sum[i] += tokens
 	s.all++
@@ -48,6 +48,17 @@ func (s *survival) add(tokens int64) {
 	}
 }
 
+// top returns about the count that one in so many reaches; 0 = nothing is known.
+func (s *tally) top(one int64) int64 {
+	above := int64(0)
+	for i := len(s.count) - 1; i >= 0; i-- {
+		if above += s.count[i]; above*one > s.all {
+			return s.sum[i] / s.count[i]
+		}
+	}
+	return 0
+}
+
 // expected is how many tokens a request will still generate that has generated
 // so many, where nobody told.
 func (b *Balancer) expected(generated int64) int64 {
@@ -63,7 +74,7 @@ func (b *Balancer) expected(generated int64) int64 {
 		return s.total / s.all
 	}
 	n, sum := int64(0), int64(0)
-	for i := outputBin(generated) + 1; i < len(s.count); i++ {
+	for i := tallyBin(generated) + 1; i < len(s.count); i++ {
 		n += s.count[i]
 		sum += s.sum[i]
 	}
