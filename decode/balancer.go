@@ -370,8 +370,8 @@ func (b *Balancer) Grow(id ID, tokens int) error {
 	}
 	q := &b.requests[i]
 	kv := q.kv(b.clock)
-	if tokens > MaxTokens || int64(tokens) < -kv || kv+int64(tokens) > 2*MaxTokens {
-		return errorf(ErrValue, "tokens", -1, "%d more than the %d it holds is not from 0 to %d", tokens, kv, 2*MaxTokens)
+	if tokens > MaxTokens || int64(tokens) < -kv || kv+int64(tokens) > MaxTokens {
+		return errorf(ErrValue, "tokens", -1, "%d beyond the %d it holds: not from 0 to %d", tokens, kv, MaxTokens)
 	}
 	q.base += int64(tokens)
 	b.shift(int(q.rank), int64(tokens), 0)

@@ -17,8 +17,8 @@ type batchWork struct {
 
 // Joint placement trades holes below the level only as far as they are of use.
 const (
-	deepest   = 8    // mean requests: a deeper hole is worth no more
-	holeWorth = 0.05 // of a hole of one mean request, in the cost of one beyond the level
+	deepest   = 12   // mean requests: a deeper hole is worth no more
+	holeWorth = 0.03 // of a hole of one mean request, in the cost of one beyond the level
 	rounds    = 5    // of exchanges
 	exchanged = 512  // requests of a batch, beyond which none are exchanged
 )

@@ -26,7 +26,7 @@ type rule struct {
 // The figures are fitted to generated and measured loads: see package bench.
 var (
 	immediate = rule{spare: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
-	jointly   = rule{spare: 0.06, share: 0.25, count: 1, paid: 1, bend: 0.5}
+	jointly   = rule{spare: 0.07, share: 0.25, count: 1, paid: 1, bend: 0.2}
 	// evenly fills the emptiest ranks of an even count, for loads in which growth
 	// drives the ranks apart further than any prompt could fill.
 	evenly = rule{count: 4, paid: 1, bend: 0.5}
