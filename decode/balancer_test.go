@@ -228,9 +228,7 @@ func TestTreeAgreesWithScan(t *testing.T) {
 				continue
 			}
 			q, _ := c.b.check(c.request(), -1)
-			most, widest := c.b.peak()
-			l := c.b.level(r, most, int64(q.KV), int64(q.Width))
-			l.most = widest
+			l := c.b.now(r, q)
 			if got, want := c.b.place(r, q), c.b.scan(&l, q).rank; got != want {
 				t.Fatalf("query %d: %+v goes to %d, a scan finds %d", i, q, got, want)
 			}

@@ -131,12 +131,7 @@ func (b *Balancer) place(r *rule, q Request) int {
 	if b.active == 0 {
 		return -1
 	}
-	most, widest := b.peak()
-	if r == &jointly && b.uneven(most) {
-		r = &evenly
-	}
-	l := b.level(r, most, int64(q.KV), int64(q.Width))
-	l.most = widest
+	l := b.now(r, q)
 	c := choice{rank: -1}
 	b.search(&c, b.mine, &l, q)
 	if b.others != nil && (c.rank < 0 || c.cost > 0) {
@@ -146,6 +141,17 @@ func (b *Balancer) place(r *rule, q Request) int {
 		c = b.scan(&l, q)
 	}
 	return c.rank
+}
+
+// now is the level that a request meets.
+func (b *Balancer) now(r *rule, q Request) level {
+	most, widest := b.peak()
+	if r == &jointly && b.uneven(most) {
+		r = &evenly
+	}
+	l := b.level(r, most, int64(q.KV), int64(q.Width))
+	l.most = widest
+	return l
 }
 
 // search offers the best rank of every width in a set. Within a width, cost falls
