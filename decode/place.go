@@ -85,6 +85,9 @@ func (b *Balancer) level(r *rule, most, kv, width int64) level {
 	if rise := float64(most) - mean; rise > 0 {
 		l.kv += float64(r.share * rise)
 	}
+	if b.others != nil {
+		l.even++ // what other routers place meanwhile makes an exact count moot
+	}
 	if b.cfg.Cost.KV == 0 {
 		l.kv = 1 << 61
 	}

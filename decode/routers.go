@@ -11,9 +11,9 @@ type Report struct {
 	KV       int // tokens
 
 	// Of this router's requests: how many the rank had taken in, and how many of
-	// them it had let go, since it started. Both 0 = it does not count: then
-	// whatever this router placed or released in the last Age steps is taken as
-	// not seen.
+	// them it had let go, since it started. Both 0 = it does not count: then what
+	// this router placed after the last Age steps is taken as not seen, and what
+	// it released as seen.
 	Placed, Finished uint64
 
 	Age int // steps made since
@@ -32,7 +32,6 @@ type reported struct {
 type gone struct {
 	base     int64
 	width    int32
-	clock    int64 // when it left
 	placed   uint64
 	finished uint64
 }
@@ -52,7 +51,7 @@ func (b *Balancer) finished(q *request) (view bool) {
 		if len(k.gone) == remembered {
 			k.gone = append(k.gone[:0], k.gone[remembered/2:]...)
 		}
-		k.gone = append(k.gone, gone{q.base, q.width, b.clock, q.placed, k.finished})
+		k.gone = append(k.gone, gone{q.base, q.width, q.placed, k.finished})
 	}
 	return true
 }
@@ -88,19 +87,20 @@ func (b *Balancer) Report(r Report) error {
 	width := int64(r.Requests)
 	base := int64(r.KV) - width*then
 	for _, i := range k.members {
-		if q := &b.requests[i]; counted && q.placed > r.Placed || !counted && q.born >= then {
+		if q := &b.requests[i]; counted && q.placed > r.Placed || !counted && q.born > then {
 			base += q.base
 			width += int64(q.width)
 		}
 	}
 	rest := s.gone[:0]
 	for _, q := range s.gone {
-		if counted && q.finished > r.Finished && q.placed <= r.Placed || !counted && q.clock > then {
+		if !counted || q.finished <= r.Finished {
+			continue
+		}
+		rest = append(rest, q)
+		if q.placed <= r.Placed {
 			base -= q.base
 			width -= int64(q.width)
-		}
-		if !counted && q.clock > then || q.finished > r.Finished && counted {
-			rest = append(rest, q)
 		}
 	}
 	s.gone = rest

@@ -25,7 +25,7 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 		r := &k.reported
 		e.ints(int64(k.state), b.base[g], k.width, int64(r.placed), int64(r.finished), int64(r.seenPlaced), int64(r.seenFinished), int64(len(r.gone)))
 		for _, q := range r.gone {
-			e.ints(q.base, int64(q.width), q.clock, int64(q.placed), int64(q.finished))
+			e.ints(q.base, int64(q.width), int64(q.placed), int64(q.finished))
 		}
 		e.ints(int64(len(k.members)))
 		for _, i := range k.members {
@@ -198,7 +198,7 @@ func (d *snapshotReader) rank(b *Balancer, g int) int {
 	r.seenPlaced = uint64(d.int(0, int64(r.placed)))
 	r.seenFinished = uint64(d.int(0, int64(r.seenPlaced)))
 	for range d.length(remembered) {
-		r.gone = append(r.gone, gone{d.int(-mostBase, mostBase), int32(d.int(1, MaxWidth)), d.int(0, b.clock), uint64(d.int(0, int64(r.placed))), uint64(d.int(0, int64(r.finished)))})
+		r.gone = append(r.gone, gone{d.int(-mostBase, mostBase), int32(d.int(1, MaxWidth)), uint64(d.int(0, int64(r.placed))), uint64(d.int(0, int64(r.finished)))})
 	}
 	base, width := int64(0), int64(0)
 	n := d.length(len(b.requests))

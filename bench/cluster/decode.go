@@ -30,7 +30,8 @@ type Decode struct {
 	Joint bool
 	// Hints tells the scheduler each request's output.
 	Hints bool
-	// Delay is how many steps late finishes and growth are heard of.
+	// Delay is how many steps late finishes are heard of, and growth where there
+	// are no Reports.
 	Delay int
 	// Reports: at each step every rank reports the load it had Delay steps before
 	// to every scheduler; with Counted, how far it had come with each one's
@@ -145,7 +146,7 @@ func (r *decodeRun) run() (DecodeResult, error) {
 			}
 			r.kv[g] += r.n[g]
 		}
-		if s > r.Delay {
+		if s > r.Delay || r.Reports {
 			for _, x := range r.routers {
 				x.Step()
 			}
