@@ -29,7 +29,7 @@ const unitKV = 4989
 func decodeLoads(tb testing.TB) []decodeLoad {
 	loads := []decodeLoad{
 		{"chat", workload.ScaleInputs(workload.Chat(20000, 1), unitKV), 88, 1200, false},
-		{"reason", workload.Reason(20000, 1), 88, 6000, true},
+		{"reason", workload.Reason(20000, 1), 88, 4000, true},
 	}
 	dir, err := workload.DataDir()
 	if err != nil {
@@ -53,7 +53,7 @@ func decodeLoads(tb testing.TB) []decodeLoad {
 		decodeLoad{"mooncake-scaled", workload.ScaleInputs(mooncake, unitKV), 88, 1200, false},
 		decodeLoad{"azure", azure, 88, 1200, false},
 		decodeLoad{"mooncake-33", mooncake, 33, 1200, false},
-		decodeLoad{"r1", r1, 88, 8000, true})
+		decodeLoad{"r1", r1, 88, 6000, true})
 }
 
 func (l decodeLoad) unit() cluster.Decode {
@@ -101,5 +101,42 @@ func BenchmarkDecode(b *testing.B) {
 				run(p.Name, func() dec.Scheduler { return p.New(144, 550_000, 1) })
 			}
 		}
+	}
+}
+
+// BenchmarkDecodeAdd places one request on a full unit, with its share of what
+// else happens: one finishes, and as often as one in 220 has, all grow.
+func BenchmarkDecodeAdd(b *testing.B) {
+	for _, ranks := range []int{32, 144, 1024, 4096} {
+		b.Run(fmt.Sprintf("ranks=%d", ranks), func(b *testing.B) {
+			unit, err := dec.New(dec.Config{Ranks: ranks, KVCapacity: 550_000})
+			if err != nil {
+				b.Fatal(err)
+			}
+			lengths := workload.ScaleInputs(workload.Chat(1<<14, 2), unitKV)
+			ids := make([]dec.ID, ranks*88)
+			next, turns := 0, 0
+			turn := func() {
+				turns++
+				if ids[next] != 0 {
+					_ = unit.Done(ids[next])
+				}
+				id, _, err := unit.Add(dec.Request{KV: lengths[next%len(lengths)].Input})
+				if err != nil {
+					b.Fatal(err)
+				}
+				ids[next] = id
+				if next = (next + 40503) % len(ids); turns%(len(ids)/220) == 0 {
+					unit.Step()
+				}
+			}
+			for range 2 * len(ids) {
+				turn()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				turn()
+			}
+		})
 	}
 }

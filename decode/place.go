@@ -34,6 +34,13 @@ var (
 	balanced = rule{count: 1, paid: 1, bend: 0.5}
 )
 
+// afar is the cost, in requests, above which a router looks beyond its own share.
+const afar = 3
+
+// apart is the rise of the maximum, in long prompts, above which growth is what
+// drives the ranks apart.
+const apart = 0.5
+
 // long is of how many prompts the longest is a long one.
 const long = 200
 
@@ -137,7 +144,7 @@ func (b *Balancer) place(r *rule, q Request) int {
 	l := b.now(r, q)
 	c := choice{rank: -1}
 	b.search(&c, b.mine, &l, q)
-	if b.others != nil && (c.rank < 0 || c.cost > 0) {
+	if b.others != nil && (c.rank < 0 || c.cost > afar*b.cfg.Cost.Request) {
 		b.search(&c, b.others, &l, q)
 	}
 	if c.rank >= 0 && !b.fits(c.rank, q) {
@@ -200,8 +207,9 @@ func (b *Balancer) scan(l *level, q Request) choice {
 	return c
 }
 
-// uneven reports whether the ranks lie further apart than a long prompt fills.
+// uneven reports whether the fullest rank stands so far above the mean that long
+// prompts are not what put it there.
 func (b *Balancer) uneven(most int64) bool {
 	mean := float64(b.sumBase+b.sumWidth*b.clock) / float64(b.active)
-	return float64(most)-mean > float64(b.long)
+	return float64(most)-mean > apart*float64(b.long)
 }
