@@ -39,7 +39,7 @@ const afar = 3
 
 // apart is the rise of the maximum, in long prompts, above which growth is what
 // drives the ranks apart.
-const apart = 0.5
+const apart = 0.35
 
 // long is of how many prompts the longest is a long one.
 const long = 200
