@@ -45,13 +45,13 @@ type Lost struct {
 
 // Dead takes a rank out of service and appends what ran there to dst, in the
 // order in which it holds it. Errors: ErrUnknown.
-func (b *Balancer) Dead(dst []Lost, rank int) ([]Lost, error) {
-	if err := b.known(rank); err != nil {
+func (b *Balancer) Dead(dst []Lost, g int) ([]Lost, error) {
+	if err := b.known(g); err != nil {
 		return dst, err
 	}
-	k := &b.ranks[rank]
+	k := &b.ranks[g]
 	if k.state == serving {
-		b.leave(rank)
+		b.leave(g)
 	}
 	k.state = dead
 	for _, i := range k.members {
@@ -65,12 +65,10 @@ func (b *Balancer) Dead(dst []Lost, rank int) ([]Lost, error) {
 		q.rank = -1
 		b.free = append(b.free, i)
 	}
-	*k = rank0(dead, k.members[:0])
-	b.base[rank] = 0
+	*k = rank{state: dead, members: k.members[:0]}
+	b.base[g] = 0
 	return dst, nil
 }
-
-func rank0(state rankState, members []int32) rank { return rank{state: state, members: members} }
 
 // Resize changes the number of ranks. New ones are empty and serve; those taken
 // away must be empty. Errors: ErrValue; ErrState where one of them is not.
