@@ -1,0 +1,142 @@
+package bench
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/moelb/moelb/bench/baseline"
+	"github.com/moelb/moelb/bench/cluster"
+	"github.com/moelb/moelb/bench/workload"
+	dec "github.com/moelb/moelb/decode"
+)
+
+// decodeLoad is a load of the published decode unit: 144 ranks.
+type decodeLoad struct {
+	name     string
+	requests []workload.Request
+	batch    int // requests a rank
+	steps    int
+	long     bool // outputs of thousands of tokens
+}
+
+// unitKV is what a request of the published decode unit holds on average, tokens.
+const unitKV = 4989
+
+// decodeLoads are the generated loads and, where the data is at hand, the
+// measured ones.
+func decodeLoads(tb testing.TB) []decodeLoad {
+	loads := []decodeLoad{
+		{"chat", workload.ScaleInputs(workload.Chat(20000, 1), unitKV), 88, 1200, false},
+		{"reason", workload.Reason(20000, 1), 88, 4000, true},
+	}
+	dir, err := workload.DataDir()
+	if err != nil {
+		tb.Log(err)
+		return loads
+	}
+	read := func(name string) []workload.Request {
+		requests, _, err := workload.ReadTraceFile(filepath.Join(dir, name))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return slices.DeleteFunc(requests, func(q workload.Request) bool { return q.Output == 0 })
+	}
+	azure, mooncake := read("azure_llm_2023_conv.csv.gz"), read("mooncake_conversation_trace.jsonl.gz")
+	r1, err := workload.ServeGen(dir, 40000, 1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return append(loads,
+		decodeLoad{"azure-scaled", workload.ScaleInputs(azure, unitKV), 88, 1200, false},
+		decodeLoad{"mooncake-scaled", workload.ScaleInputs(mooncake, unitKV), 88, 1200, false},
+		decodeLoad{"azure", azure, 88, 1200, false},
+		decodeLoad{"mooncake-33", mooncake, 33, 1200, false},
+		decodeLoad{"r1", r1, 88, 6000, true})
+}
+
+func (l decodeLoad) unit() cluster.Decode {
+	return cluster.Decode{Ranks: 144, Batch: l.batch, Capacity: 550_000, Cost: dec.DeepSeekV3H800, Requests: l.requests, Steps: l.steps, Seed: 1}
+}
+
+func ours(tb testing.TB, cfg dec.Config) *dec.Balancer {
+	cfg.Ranks, cfg.KVCapacity = 144, 550_000
+	b, err := dec.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// BenchmarkDecode runs the unit on every load with every policy: waste in percent,
+// and max/mean of KV use and of requests over the ranks, beside the time of a
+// simulated step.
+func BenchmarkDecode(b *testing.B) {
+	for _, l := range decodeLoads(b) {
+		for _, m := range []struct {
+			name  string
+			load  float64
+			joint bool
+		}{{"closed", 0, false}, {"closed-joint", 0, true}, {"open", 0.87, false}, {"open-joint", 0.87, true}} {
+			run := func(name string, s func() dec.Scheduler) {
+				b.Run(fmt.Sprintf("load=%s/loop=%s/policy=%s", l.name, m.name, name), func(b *testing.B) {
+					var r cluster.DecodeResult
+					for b.Loop() {
+						u := l.unit()
+						u.Load, u.Joint = m.load, m.joint
+						var err error
+						if r, err = u.Run(s()); err != nil {
+							b.Fatal(err)
+						}
+					}
+					b.ReportMetric(100*r.Waste, "waste%")
+					b.ReportMetric(r.KV, "kv-max/mean")
+					b.ReportMetric(r.Requests, "req-max/mean")
+					b.ReportMetric(float64(r.Overruns), "overruns")
+				})
+			}
+			run("ours", func() dec.Scheduler { return ours(b, dec.Config{}) })
+			for _, p := range baseline.DecodePolicies() {
+				run(p.Name, func() dec.Scheduler { return p.New(144, 550_000, 1) })
+			}
+		}
+	}
+}
+
+// BenchmarkDecodeAdd places one request on a full unit, with its share of what
+// else happens: one finishes, and as often as one in 220 has, all grow.
+func BenchmarkDecodeAdd(b *testing.B) {
+	for _, ranks := range []int{32, 144, 1024, 4096} {
+		b.Run(fmt.Sprintf("ranks=%d", ranks), func(b *testing.B) {
+			unit, err := dec.New(dec.Config{Ranks: ranks, KVCapacity: 550_000})
+			if err != nil {
+				b.Fatal(err)
+			}
+			lengths := workload.ScaleInputs(workload.Chat(1<<14, 2), unitKV)
+			ids := make([]dec.ID, ranks*88)
+			next, turns := 0, 0
+			turn := func() {
+				turns++
+				if ids[next] != 0 {
+					_ = unit.Done(ids[next])
+				}
+				id, _, err := unit.Add(dec.Request{KV: lengths[next%len(lengths)].Input})
+				if err != nil {
+					b.Fatal(err)
+				}
+				ids[next] = id
+				if next = (next + 40503) % len(ids); turns%(len(ids)/220) == 0 {
+					unit.Step()
+				}
+			}
+			for range 2 * len(ids) {
+				turn()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				turn()
+			}
+		})
+	}
+}

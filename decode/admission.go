@@ -1,0 +1,85 @@
+package decode
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// life is what is expected of one request: its KV use, and for how many steps it
+// grows by its width.
+type life struct {
+	kv, width, steps int64
+}
+
+// fits reports whether rank g is expected to hold a request, and all that it runs,
+// to their ends within its KV capacity.
+func (b *Balancer) fits(g int, r Request) bool {
+	if b.cfg.KVCapacity == 0 {
+		return true
+	}
+	output := int64(r.Output)
+	if output == 0 {
+		output = b.expected(0)
+	}
+	k := &b.ranks[g]
+	room := int64(b.cfg.KVCapacity) - b.kv(g) - int64(r.KV) - output
+	if room < 0 && len(k.members) == 0 {
+		return false
+	}
+	if room-k.outputs >= b.spread(len(k.members)+1) {
+		return true // even if nothing ended before all were at their ends
+	}
+	more := life{int64(r.KV), int64(r.Width), steps(output, int64(r.Width))}
+	return b.expectedPeak(g, more, r.Output == 0) <= int64(b.cfg.KVCapacity)
+}
+
+func steps(tokens, width int64) int64 { return (tokens + width - 1) / width }
+
+// expectedPeak is the most KV use that rank g is expected to come to while what
+// it runs, and one request more (guess = its output is one), comes to its end.
+// O(n log n) for the n requests of the rank.
+func (b *Balancer) expectedPeak(g int, more life, guess bool) int64 {
+	k := &b.ranks[g]
+	lives := b.batch.lives[:0]
+	kv, width := b.kv(g), k.width
+	guesses := 0
+	if more.width > 0 {
+		lives = append(lives, more)
+		if guess {
+			guesses++
+		}
+	}
+	for _, i := range k.members {
+		q := &b.requests[i]
+		now := q.kv(b.clock)
+		generated := max(now-q.start, 0)
+		left := q.output - generated
+		if !q.told || left <= 0 {
+			left = b.expected(generated)
+			guesses++
+		}
+		lives = append(lives, life{now, int64(q.width), steps(left, int64(q.width))})
+		kv -= now
+		width -= int64(q.width)
+	}
+	b.batch.lives = lives
+	slices.SortFunc(lives, func(a, b life) int { return cmp.Compare(b.steps, a.steps) })
+	// What the ledger does not know, from reports of other routers' requests.
+	kv, width = max(kv, 0), max(width, 0)
+	kv += width * b.expected(0)
+	peak := kv
+	width = 0
+	for _, l := range lives {
+		kv += l.kv
+		width += l.width
+		peak = max(peak, kv+width*l.steps)
+	}
+	return peak + b.spread(guesses)
+}
+
+// spread is how much more than expected n requests may generate whose outputs are
+// guesses: twice the standard deviation, as if each ended at random.
+func (b *Balancer) spread(n int) int64 {
+	return int64(2 * math.Sqrt(float64(n)) * float64(b.expected(0)))
+}

@@ -1,0 +1,350 @@
+package decode
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func newBalancer(tb testing.TB, cfg Config) *Balancer {
+	tb.Helper()
+	b, err := New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// recompute checks every figure of the ledger against the requests themselves,
+// and the sets of ranks against their order.
+func recompute(tb testing.TB, b *Balancer) {
+	tb.Helper()
+	running := 0
+	sumBase, sumWidth, active := int64(0), int64(0), int64(0)
+	for g := range b.ranks {
+		k := &b.ranks[g]
+		kv, width, outputs := int64(0), int64(0), int64(0)
+		for at, i := range k.members {
+			q := &b.requests[i]
+			if int(q.rank) != g || int(q.at) != at {
+				tb.Fatalf("rank %d: member %d says it is %d of rank %d", g, at, q.at, q.rank)
+			}
+			kv += q.kv(b.clock)
+			width += int64(q.width)
+			outputs += q.output
+			running++
+		}
+		if b.cfg.Routers == 0 && (b.kv(g) != kv || k.width != width) || k.outputs != outputs {
+			tb.Fatalf("rank %d: ledger %d tokens, %d wide, %d to come; its requests %d, %d, %d", g, b.kv(g), k.width, k.outputs, kv, width, outputs)
+		}
+		if k.state == serving {
+			active++
+			sumBase += b.base[g]
+			sumWidth += k.width
+		}
+	}
+	if running+len(b.free) != len(b.requests) {
+		tb.Fatalf("%d running and %d free of %d", running, len(b.free), len(b.requests))
+	}
+	if active != b.active || sumBase != b.sumBase || sumWidth != b.sumWidth {
+		tb.Fatalf("sums %d %d %d, the ranks' are %d %d %d", b.active, b.sumBase, b.sumWidth, active, sumBase, sumWidth)
+	}
+	held := int64(0)
+	for _, set := range []*levels{b.mine, b.others} {
+		if set == nil {
+			continue
+		}
+		for w := set.next(0); w >= 0; w = set.next(w + 1) {
+			last := int32(-1)
+			var walk func(r int32)
+			walk = func(r int32) {
+				if r < 0 {
+					return
+				}
+				walk(set.left[r])
+				if b.ranks[r].width != w || b.ranks[r].state != serving || last >= 0 && !set.before(last, r) {
+					tb.Fatalf("width %d: rank %d of width %d after %d", w, r, b.ranks[r].width, last)
+				}
+				last = r
+				held++
+				walk(set.right[r])
+			}
+			walk(set.roots[w])
+		}
+	}
+	if held != active {
+		tb.Fatalf("%d ranks in the sets, %d serve", held, active)
+	}
+}
+
+// churn does random operations, and calls after with each one's number.
+type churn struct {
+	r   *rand.Rand
+	b   *Balancer
+	ids []ID
+}
+
+func (c *churn) request() Request {
+	q := Request{KV: c.r.IntN(8000)}
+	if c.r.IntN(16) == 0 {
+		q.KV *= 8
+	}
+	if c.r.IntN(3) == 0 {
+		q.Output = c.r.IntN(500)
+	}
+	if c.r.IntN(8) == 0 {
+		q.Width = 1 + c.r.IntN(3)
+	}
+	return q
+}
+
+// one does one operation and returns what came of it, as a list of figures.
+func (c *churn) one(tb testing.TB) (out []int) {
+	b := c.b
+	switch n := c.r.IntN(100); {
+	case n < 40 && len(c.ids) < 4000:
+		id, g, err := b.Add(c.request())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if g >= 0 {
+			c.ids = append(c.ids, id)
+		}
+		return []int{g}
+	case n < 45 && len(c.ids) < 4000:
+		batch := make([]Request, c.r.IntN(12))
+		for i := range batch {
+			batch[i] = c.request()
+		}
+		got, err := b.Batch(nil, batch)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for _, a := range got {
+			out = append(out, a.Rank)
+			if a.Rank >= 0 {
+				c.ids = append(c.ids, a.ID)
+			}
+		}
+	case n < 80 && len(c.ids) > 0:
+		c.end(tb, c.r.IntN(len(c.ids)))
+	case n < 84 && len(c.ids) > 0:
+		id := c.ids[c.r.IntN(len(c.ids))]
+		kv, err := b.KV(id)
+		if err == nil {
+			err = b.Grow(id, c.r.IntN(20)-min(kv, 3))
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+	case n < 90:
+		b.Step()
+	case n < 92:
+		moves, err := b.Rebalance(nil, c.r.IntN(3))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for _, m := range moves {
+			out = append(out, m.From, m.To, m.KV)
+		}
+	case n == 92:
+		if err := b.Drain(c.r.IntN(len(b.ranks))); err != nil && !errors.Is(err, ErrState) {
+			tb.Fatal(err)
+		}
+	case n < 97:
+		if err := b.Restore(c.r.IntN(len(b.ranks))); err != nil {
+			tb.Fatal(err)
+		}
+	case n == 97 && c.r.IntN(50) == 0:
+		lost, err := b.Dead(nil, c.r.IntN(len(b.ranks)))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for _, l := range lost {
+			out = append(out, l.Request.KV, l.Request.Output)
+			c.ids = slices.DeleteFunc(c.ids, func(id ID) bool { return id == l.ID })
+		}
+	case n == 98 && c.r.IntN(50) == 0:
+		if err := b.Resize(max(1, len(b.ranks)+c.r.IntN(5)-2)); err != nil && !errors.Is(err, ErrState) {
+			tb.Fatal(err)
+		}
+	}
+	return out
+}
+
+func (c *churn) end(tb testing.TB, i int) {
+	if err := c.b.Done(c.ids[i]); err != nil {
+		tb.Fatal(err)
+	}
+	c.ids[i] = c.ids[len(c.ids)-1]
+	c.ids = c.ids[:len(c.ids)-1]
+}
+
+// TestLedger: over a million random operations every figure is what the requests
+// add up to, and when all have gone it is zero exactly.
+func TestLedger(t *testing.T) {
+	n := 1_000_000
+	if testing.Short() {
+		n = 100_000
+	}
+	for _, cfg := range []Config{{Ranks: 12}, {Ranks: 9, KVCapacity: 1_200_000, MaxRequests: 150}} {
+		c := churn{r: rand.New(rand.NewPCG(1, 2)), b: newBalancer(t, cfg)}
+		for i := range n / 2 {
+			c.one(t)
+			if i%997 == 0 {
+				recompute(t, c.b)
+			}
+		}
+		for len(c.ids) > 0 {
+			c.end(t, len(c.ids)-1)
+		}
+		recompute(t, c.b)
+		for g := range c.b.ranks {
+			if c.b.kv(g) != 0 || c.b.base[g] != 0 || c.b.ranks[g].width != 0 || c.b.ranks[g].outputs != 0 {
+				t.Fatalf("rank %d is left with %d tokens and %d requests", g, c.b.kv(g), c.b.ranks[g].width)
+			}
+		}
+	}
+}
+
+// TestTreeAgreesWithScan: the sets find exactly the rank that looking at every
+// rank finds.
+func TestTreeAgreesWithScan(t *testing.T) {
+	queries := 80_000
+	if testing.Short() {
+		queries = 8_000
+	}
+	for _, cfg := range []Config{{Ranks: 40}, {Ranks: 17, MaxRequests: 60, Cost: Cost{Request: 1}}, {Ranks: 33, Cost: Cost{KV: 1}}} {
+		c := churn{r: rand.New(rand.NewPCG(3, 4)), b: newBalancer(t, cfg)}
+		for i := range queries {
+			c.one(t)
+			r := &immediate
+			if i%2 == 0 {
+				r = &jointly
+			}
+			if c.b.active == 0 {
+				continue
+			}
+			q, _ := c.b.check(c.request(), -1)
+			l := c.b.now(r, q)
+			if got, want := c.b.place(r, q), c.b.scan(&l, q).rank; got != want {
+				t.Fatalf("query %d: %+v goes to %d, a scan finds %d", i, q, got, want)
+			}
+		}
+	}
+}
+
+// TestRanksAreAlike: with the ranks numbered otherwise, and no ties, requests go
+// to the same ranks under their other number.
+func TestRanksAreAlike(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 200 {
+		n := 2 + r.IntN(20)
+		order := r.Perm(n)
+		a, b := newBalancer(t, Config{Ranks: n}), newBalancer(t, Config{Ranks: n})
+		for g := range n {
+			for range 1 + r.IntN(5) {
+				q, _ := a.check(Request{KV: r.IntN(1 << 20)}, -1)
+				a.put(g, q)
+				b.put(order[g], q)
+			}
+		}
+		for range 50 {
+			q := Request{KV: r.IntN(1 << 20)}
+			_, g, err := a.Add(q)
+			_, h, err2 := b.Add(q)
+			if err != nil || err2 != nil || order[g] != h {
+				t.Fatalf("%d ranks: rank %d, and %d where it is %d", n, g, h, order[g])
+			}
+		}
+	}
+}
+
+// TestErrorsChangeNothing: after each bad call the state is what it was, byte for
+// byte.
+func TestErrorsChangeNothing(t *testing.T) {
+	c := churn{r: rand.New(rand.NewPCG(7, 8)), b: newBalancer(t, Config{Ranks: 8, KVCapacity: 1 << 20})}
+	for range 2000 {
+		c.one(t)
+	}
+	b := c.b
+	id := c.ids[0]
+	gone := c.ids[1]
+	c.end(t, 1)
+	if err := b.Restore(0); err != nil {
+		t.Fatal(err)
+	}
+	before := b.AppendSnapshot(nil)
+	for _, bad := range []struct {
+		name string
+		kind error
+		call func() error
+	}{
+		{"KV below 0", ErrValue, func() error { _, _, err := b.Add(Request{KV: -1}); return err }},
+		{"KV too large", ErrValue, func() error { _, _, err := b.Add(Request{KV: MaxTokens + 1}); return err }},
+		{"output below 0", ErrValue, func() error { _, _, err := b.Add(Request{Output: -1}); return err }},
+		{"width too large", ErrValue, func() error { _, _, err := b.Add(Request{Width: MaxWidth + 1}); return err }},
+		{"a bad one in a batch", ErrValue, func() error { _, err := b.Batch(nil, []Request{{KV: 1}, {KV: -1}}); return err }},
+		{"done twice", ErrUnknown, func() error { return b.Done(gone) }},
+		{"no ID", ErrUnknown, func() error { return b.Done(0) }},
+		{"an ID of nobody", ErrUnknown, func() error { return b.Done(math.MaxUint64) }},
+		{"grow what is gone", ErrUnknown, func() error { return b.Grow(gone, 1) }},
+		{"shrink below 0", ErrValue, func() error { return b.Grow(id, -MaxTokens) }},
+		{"grow too far", ErrValue, func() error { return b.Grow(id, math.MaxInt) }},
+		{"negative moves", ErrValue, func() error { _, err := b.Rebalance(nil, -1); return err }},
+		{"drain beyond", ErrUnknown, func() error { return b.Drain(len(b.ranks)) }},
+		{"restore below 0", ErrUnknown, func() error { return b.Restore(-1) }},
+		{"a dead rank beyond", ErrUnknown, func() error { _, err := b.Dead(nil, 1<<30); return err }},
+		{"no ranks", ErrValue, func() error { return b.Resize(0) }},
+		{"too few ranks", ErrState, func() error { return b.Resize(1) }},
+		{"a report to the only router", ErrState, func() error { return b.Report(Report{}) }},
+	} {
+		err := bad.call()
+		var typed *Error
+		if !errors.As(err, &typed) || !errors.Is(err, bad.kind) || typed.Field == "" {
+			t.Errorf("%s: %v", bad.name, err)
+		}
+		if !slices.Equal(before, b.AppendSnapshot(nil)) {
+			t.Fatalf("%s: the state has changed", bad.name)
+		}
+	}
+	for _, cfg := range []Config{{}, {Ranks: -1}, {Ranks: MaxRanks + 1}, {Ranks: 1, KVCapacity: -1}, {Ranks: 1, Cost: Cost{KV: math.NaN()}}, {Ranks: 1, Cost: Cost{Step: 1}}, {Ranks: 1, Routers: 2, Router: 2}, {Ranks: 1, Link: math.Inf(1)}} {
+		if b, err := New(cfg); !errors.Is(err, ErrValue) || b != nil {
+			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+}
+
+// TestAllocates: the hot path allocates nothing.
+func TestAllocates(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 144, KVCapacity: 550_000})
+	r := rand.New(rand.NewPCG(9, 10))
+	var ids [144 * 80]ID
+	next := 0
+	turn := func() {
+		if ids[next] != 0 {
+			if err := b.Done(ids[next]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		id, _, err := b.Add(Request{KV: 1000 + r.IntN(8000)})
+		if err != nil || id == 0 {
+			t.Fatal(id, err)
+		}
+		if err := b.Grow(id, 3); err != nil {
+			t.Fatal(err)
+		}
+		ids[next] = id
+		if next = (next + 1) % len(ids); next%64 == 0 {
+			b.Step()
+		}
+	}
+	for range 4 * len(ids) {
+		turn()
+	}
+	if n := testing.AllocsPerRun(20_000, turn); n != 0 {
+		t.Errorf("%v allocations a request", n)
+	}
+}

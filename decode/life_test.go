@@ -1,0 +1,273 @@
+package decode
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+)
+
+// TestAdmission: where outputs are told, a rank never holds more than its
+// capacity until all have finished, and what is refused would have broken that
+// on every rank.
+func TestAdmission(t *testing.T) {
+	const capacity = 20_000
+	r := rand.New(rand.NewPCG(25, 26))
+	b := newBalancer(t, Config{Ranks: 6, KVCapacity: capacity})
+	type running struct {
+		id   ID
+		left int
+	}
+	var all []running
+	refused, placed := 0, 0
+	for step := range 4000 {
+		for range r.IntN(3) {
+			q := Request{KV: 1 + r.IntN(5000), Output: 1 + r.IntN(600)}
+			fitsSome := false
+			for g := range b.ranks {
+				fitsSome = fitsSome || b.expectedPeak(g, life{int64(q.KV), 1, int64(q.Output)}, false) <= capacity
+			}
+			id, g, err := b.Add(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if g < 0 == fitsSome {
+				t.Fatalf("step %d: rank %d, though it fits: %v", step, g, fitsSome)
+			}
+			if g < 0 {
+				refused++
+				continue
+			}
+			placed++
+			all = append(all, running{id, q.Output})
+		}
+		b.Step()
+		for i := 0; i < len(all); {
+			if all[i].left--; all[i].left > 0 {
+				i++
+				continue
+			}
+			if err := b.Done(all[i].id); err != nil {
+				t.Fatal(err)
+			}
+			all[i] = all[len(all)-1]
+			all = all[:len(all)-1]
+		}
+		for g := range b.ranks {
+			if kv := b.kv(g); kv > capacity {
+				t.Fatalf("step %d: rank %d holds %d tokens", step, g, kv)
+			}
+		}
+		for g, s := range b.Stats().Ranks {
+			if s.KV+s.Kept > capacity {
+				t.Fatalf("step %d: rank %d holds %d and keeps %d", step, g, s.KV, s.Kept)
+			}
+		}
+	}
+	if refused == 0 || placed < 1000 {
+		t.Errorf("%d placed, %d refused: the unit was never full", placed, refused)
+	}
+}
+
+// TestLimits: no rank takes more requests than MaxRequests, each counted Width
+// times, and none is refused while a rank has room.
+func TestLimits(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 3, MaxRequests: 5})
+	for i := range 7 {
+		if _, g, err := b.Add(Request{KV: 10, Width: 2}); err != nil || g < 0 != (i == 6) {
+			t.Fatalf("request %d: rank %d, %v", i, g, err)
+		}
+	}
+	for i := range 4 {
+		if _, g, err := b.Add(Request{KV: 10}); err != nil || g < 0 != (i == 3) {
+			t.Fatalf("request %d of width 1: rank %d, %v", i, g, err)
+		}
+	}
+	b.Step()
+	if s := b.Stats(); s.Ranks[0].Requests != 3 || s.Ranks[0].Width != 5 || s.Ranks[0].KV != 35 {
+		t.Errorf("%+v", s.Ranks[0])
+	}
+}
+
+func TestDrainRestoreDead(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 2})
+	first, g, _ := b.Add(Request{KV: 100, Output: 50})
+	if g != 0 {
+		t.Fatalf("rank %d", g)
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(b.Drain(1))
+	if _, g, _ := b.Add(Request{KV: 10}); g != 0 {
+		t.Errorf("rank %d, though 1 is drained", g)
+	}
+	must(b.Drain(0))
+	if _, g, _ := b.Add(Request{KV: 10}); g != -1 {
+		t.Errorf("rank %d, though all are drained", g)
+	}
+	b.Step()
+	lost, err := b.Dead(nil, 0)
+	if err != nil || len(lost) != 2 || lost[0] != (Lost{first, Request{KV: 101, Output: 49, Width: 1}}) {
+		t.Fatalf("%+v, %v", lost, err)
+	}
+	if err := b.Drain(0); err == nil {
+		t.Error("a dead rank was drained")
+	}
+	if err := b.Done(first); err == nil {
+		t.Error("what was lost still runs")
+	}
+	must(b.Restore(1))
+	if _, g, _ := b.Add(lost[0].Request); g != 1 {
+		t.Errorf("rank %d", g)
+	}
+	must(b.Restore(0))
+	if _, g, _ := b.Add(lost[1].Request); g != 0 {
+		t.Errorf("rank %d", g)
+	}
+	must(b.Resize(4))
+	if _, g, _ := b.Add(Request{KV: 10}); g != 2 && g != 3 {
+		t.Errorf("rank %d of the new ones", g)
+	}
+	recompute(t, b)
+}
+
+// TestRebalance: moves lower the largest KV use, and are applied.
+func TestRebalance(t *testing.T) {
+	r := rand.New(rand.NewPCG(27, 28))
+	b := newBalancer(t, Config{Ranks: 8})
+	for i := range 400 {
+		q, _ := b.check(Request{KV: 500 + r.IntN(5000)}, -1)
+		b.put(min(i%10, 7), q)
+	}
+	for range 200 {
+		kv, _ := b.peak()
+		moves, err := b.Rebalance(nil, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(moves) == 0 {
+			break
+		}
+		m := moves[0]
+		if g, err := b.Rank(m.ID); err != nil || g != m.To || m.From == m.To || m.Gain <= 0 || m.Seconds <= 0 {
+			t.Fatalf("%+v: rank %d, %v", m, g, err)
+		}
+		if now, _ := b.peak(); now > kv {
+			t.Fatalf("%+v: the most KV use rises from %d to %d", m, kv, now)
+		}
+	}
+	recompute(t, b)
+	if s := b.Stats(); s.Imbalance.KV > 1.05 {
+		t.Errorf("KV use is %.3f of the mean after all moves", s.Imbalance.KV)
+	}
+}
+
+// TestReports: what a report has not seen is added from the ledger.
+func TestReports(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, Routers: 2})
+	add := func(kv int) ID {
+		id, _, err := b.Add(Request{KV: kv})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	view := func(requests, kv int) {
+		t.Helper()
+		if s := b.Stats().Ranks[0]; s.Width != requests || s.KV != kv {
+			t.Errorf("%d requests of %d tokens, want %d of %d", s.Width, s.KV, requests, kv)
+		}
+	}
+	report := func(r Report) {
+		t.Helper()
+		if err := b.Report(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x, y := add(100), add(200)
+	view(2, 300)
+	b.Step()
+	view(2, 302)
+	// The rank had x and another router's 1000 tokens, a step ago.
+	report(Report{Requests: 2, KV: 1100, Placed: 1, Age: 1})
+	view(3, 1100+2+201)
+	// x finishes: the report still held it.
+	if err := b.Done(x); err != nil {
+		t.Fatal(err)
+	}
+	view(2, 1001+201)
+	// A report older than that one changes nothing.
+	report(Report{Requests: 9, KV: 9999})
+	report(Report{Requests: 2, KV: 1202, Placed: 2, Finished: 1})
+	view(2, 1202)
+	// The rank has let y go before the router hears of it.
+	report(Report{Requests: 1, KV: 1001, Placed: 2, Finished: 2})
+	view(1, 1001)
+	if err := b.Done(y); err != nil {
+		t.Fatal(err)
+	}
+	view(1, 1001)
+	for _, r := range []Report{{Rank: 1}, {KV: -1}, {Requests: -1}, {Age: -1}, {Placed: 3}, {Placed: 1, Finished: 2}} {
+		if err := b.Report(r); err == nil {
+			t.Errorf("%+v was accepted", r)
+		}
+	}
+}
+
+// TestSafe: many goroutines lose nothing.
+func TestSafe(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 16})
+	s := NewSafe(b)
+	var all sync.WaitGroup
+	kept := make([][]ID, 64)
+	for w := range kept {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(w), 29))
+			for i := range 200 {
+				id, g, err := s.Add(Request{KV: 1 + r.IntN(1000)})
+				if err != nil || g < 0 {
+					t.Error(g, err)
+					return
+				}
+				kept[w] = append(kept[w], id)
+				switch i % 4 {
+				case 0:
+					s.Step()
+				case 1:
+					if _, err := s.Batch(nil, []Request{}); err != nil {
+						t.Error(err)
+					}
+				case 2:
+					if err := s.Done(kept[w][0]); err != nil {
+						t.Error(err)
+					}
+					kept[w] = kept[w][1:]
+				case 3:
+					s.Do(func(b *Balancer) { _ = b.Stats() })
+				}
+			}
+		})
+	}
+	all.Wait()
+	recompute(t, b)
+	seen := map[ID]bool{}
+	for _, ids := range kept {
+		for _, id := range ids {
+			seen[id] = true
+			if err := s.Done(id); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if len(seen) != 64*150 {
+		t.Errorf("%d requests, want %d", len(seen), 64*150)
+	}
+	for g, r := range b.Stats().Ranks {
+		if r.KV != 0 || r.Requests != 0 {
+			t.Errorf("rank %d is left with %+v", g, r)
+		}
+	}
+}

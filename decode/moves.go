@@ -1,0 +1,97 @@
+package decode
+
+import "math"
+
+// Move brings a running request's KV cache to another rank.
+type Move struct {
+	ID       ID
+	From, To int
+	KV       int     // tokens to bring over
+	Seconds  float64 // that takes over Config.Link, while the request waits
+	Gain     float64 // seconds a step, of the cost of KV use and requests beyond the mean
+}
+
+// Rebalance moves up to most running requests off the ranks of most KV use, one
+// by one, each where that gains most, and appends the moves to dst; they are
+// already applied. A move must gain more over the request's expected life than
+// the unit loses while that one request waits. Placement alone keeps a unit even
+// where prompts are long and outputs short; moves are for long outputs, whose
+// growth no placement foresees, a few a second. Errors: ErrValue.
+func (b *Balancer) Rebalance(dst []Move, most int) ([]Move, error) {
+	if most < 0 {
+		return dst, errorf(ErrValue, "max_moves", -1, "%d is negative", most)
+	}
+	for range most {
+		m, i, ok := b.bestMove()
+		if !ok {
+			break
+		}
+		b.move(i, m.To)
+		dst = append(dst, m)
+	}
+	return dst, nil
+}
+
+// bestMove returns the move off the serving rank of most KV use that gains most.
+func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
+	if b.active < 2 || b.sumWidth <= 0 {
+		return best, 0, false
+	}
+	most, _ := b.peak()
+	l := b.level(&balanced, 0, 0, 0)
+	from := b.fullest(most)
+	k := &b.ranks[from]
+	n := float64(b.sumWidth)
+	value := 0.0
+	for _, i := range k.members {
+		q := &b.requests[i]
+		kv, width := q.kv(b.clock), int64(q.width)
+		left := q.output - (kv - q.start)
+		if !q.told || left <= 0 {
+			left = b.expected(max(kv-q.start, 0))
+		}
+		seconds := float64(kv) / b.cfg.Link
+		off := l.overKV(most) - l.overKV(most-kv) + l.overCount(k.width) - l.overCount(k.width-width)
+		r := Request{KV: int(kv), Output: int(min(left, MaxTokens)), Width: int(width)}
+		for _, set := range [...]*levels{b.mine, b.others} {
+			if set == nil {
+				continue
+			}
+			for w := set.next(0); w >= 0 && w+width <= l.requests; w = set.next(w + 1) {
+				least := set.least(w)
+				at := least + w*b.clock
+				if at+kv >= most || at+kv > l.capacity {
+					continue
+				}
+				gain := off + l.overKV(at) - l.overKV(at+kv) + l.overCount(w) - l.overCount(w+width)
+				net := float64(gain*float64(left)/float64(width)) - seconds/n
+				if net <= value || gain <= 1e-9 {
+					continue
+				}
+				to := int(set.most(w, least))
+				if to == from || !b.fits(to, r) {
+					continue
+				}
+				value, index, ok = net, i, true
+				best = Move{q.id(i), from, to, int(kv), seconds, gain}
+			}
+		}
+	}
+	return best, index, ok
+}
+
+// fullest returns the lowest serving rank that holds so many tokens.
+func (b *Balancer) fullest(kv int64) int {
+	rank := math.MaxInt
+	for _, set := range [...]*levels{b.mine, b.others} {
+		if set == nil {
+			continue
+		}
+		for w := set.next(0); w >= 0; w = set.next(w + 1) {
+			if g := set.most(w, kv-w*b.clock); g >= 0 && b.kv(int(g)) == kv {
+				rank = min(rank, int(g))
+			}
+		}
+	}
+	return rank
+}
