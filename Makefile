@@ -35,8 +35,8 @@ race:
 	$(GO) build ./...
 	$(GO) vet ./...
 	@if $(GO) test -run '^$$' ./placement >/dev/null 2>&1; then \
-		echo "$(GO) test ./placement/... ./eplb/... ./bench/workload (GOARCH=386)"; \
-		$(GO) test ./placement/... ./eplb/... ./bench/workload; \
+		echo "$(GO) test ./placement/... ./eplb/... ./prefill ./bench/workload (GOARCH=386)"; \
+		$(GO) test ./placement/... ./eplb/... ./prefill ./bench/workload; \
 	else echo "this machine does not run 386 programs: built and vetted only"; fi
 
 bench:
