@@ -1,0 +1,260 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/moelb/moelb/prefill"
+)
+
+// prefillRun is a unit at a step boundary.
+type prefillRun struct {
+	unit *Prefill
+	now  float64
+	next int // request that arrives next
+	left int // requests not served
+	busy bool
+	told bool // the scheduler hears what the cache gains and loses
+
+	rank []int32 // of each request; -1 = not started
+	pos  []int64 // tokens cached or computed; in a rank's queue, those cached when it came
+
+	// Of each rank in this step.
+	tokens, pairs []int64
+	prefix        []int64 // tokens of the prefixes that its chunks see
+	kv            []int64
+	ended         []int // requests that end with this step
+
+	// What is cached, and who holds which block: global has one map.
+	cached  []map[int64]bool
+	fifo    [][]int64
+	first   map[int64]int // the first request that arrived with a block
+	holders map[int64][]int32
+	waiting []bool
+	served  []bool
+
+	out                    PrefillResult
+	mostTokens, meanTokens float64
+	mostPairs, meanPairs   float64
+}
+
+func newPrefillRun(u *Prefill) *prefillRun {
+	n := len(u.Requests)
+	r := &prefillRun{
+		unit: u, left: n, rank: make([]int32, n), pos: make([]int64, n),
+		tokens: make([]int64, u.Ranks), pairs: make([]int64, u.Ranks), prefix: make([]int64, u.Ranks), kv: make([]int64, u.Ranks),
+		first: map[int64]int{}, holders: map[int64][]int32{}, waiting: make([]bool, n), served: make([]bool, n),
+	}
+	for i := range r.rank {
+		r.rank[i] = -1
+	}
+	r.out.TTFT = make([]float64, n)
+	caches := [...]int{NoCache: 0, GlobalCache: 1, LocalCache: u.Ranks}[u.Cache]
+	r.cached, r.fifo = make([]map[int64]bool, caches), make([][]int64, caches)
+	for g := range r.cached {
+		r.cached[g] = map[int64]bool{}
+	}
+	if caches > 0 {
+		for i := range u.Requests {
+			for _, x := range u.Requests[i].Blocks {
+				r.holders[x] = append(r.holders[x], int32(i))
+			}
+		}
+	}
+	return r
+}
+
+// arrivals returns the range of requests that have arrived; an idle unit waits for
+// the next.
+func (r *prefillRun) arrivals() (first, last int) {
+	trace := r.unit.Requests
+	first = r.next
+	if !r.busy && first < len(trace) {
+		r.now = max(r.now, trace[first].Arrival)
+	}
+	for r.next < len(trace) && trace[r.next].Arrival <= r.now {
+		r.next++
+	}
+	r.busy = false
+	return first, r.next
+}
+
+// hits is the prefix of a request that a cache holds.
+func (r *prefillRun) hits(i, cache int) int64 {
+	q := &r.unit.Requests[i]
+	k := 0
+	for k < len(q.Blocks) && r.cached[cache][q.Blocks[k]] {
+		k++
+	}
+	return hit(q, k)
+}
+
+// cachedOn is the prefix of a request that is cached for rank g.
+func (r *prefillRun) cachedOn(i, g int) int64 {
+	switch r.unit.Cache {
+	case GlobalCache:
+		return r.hits(i, 0)
+	case LocalCache:
+		return r.hits(i, g)
+	}
+	return 0
+}
+
+// request is a request as it arrives.
+func (r *prefillRun) request(i int) prefill.Request {
+	q := &r.unit.Requests[i]
+	out := prefill.Request{ID: int64(i), Tokens: int64(q.Input)}
+	r.waiting[i] = true
+	switch r.unit.Cache {
+	case NoCache:
+		return out
+	case GlobalCache:
+		out.Cached = r.hits(i, 0)
+	case LocalCache:
+		out.CachedAt = make([]int64, r.unit.Ranks)
+		for g := range out.CachedAt {
+			out.CachedAt[g] = r.hits(i, g)
+		}
+	}
+	for k, x := range q.Blocks {
+		holder, ok := r.first[x]
+		if !ok {
+			break
+		}
+		if !r.served[holder] {
+			out.Leader, out.Shared = int64(holder), hit(q, k+1)
+		} else {
+			out.Shared = 0
+		}
+	}
+	for _, x := range q.Blocks {
+		if _, ok := r.first[x]; !ok {
+			r.first[x] = i
+		}
+	}
+	return out
+}
+
+// remaining is what a request still computes on rank g.
+func (r *prefillRun) remaining(i, g int) int64 {
+	if r.rank[i] < 0 {
+		return int64(r.unit.Requests[i].Input) - r.cachedOn(i, g)
+	}
+	return int64(r.unit.Requests[i].Input) - r.pos[i]
+}
+
+// compute adds a chunk to the step.
+func (r *prefillRun) compute(i, g int, n int64, last bool) error {
+	input := int64(r.unit.Requests[i].Input)
+	if r.rank[i] < 0 {
+		r.rank[i], r.waiting[i] = int32(g), false
+		r.pos[i] = r.cachedOn(i, g)
+		r.kv[g] += input
+		r.out.PeakKV = max(r.out.PeakKV, r.kv[g])
+	}
+	if left := input - r.pos[i]; r.rank[i] != int32(g) || n < 0 || n > left || last != (n == left) {
+		return fmt.Errorf("request %d: a chunk of %d of %d tokens left, on rank %d after %d, last %v", i, n, left, g, r.rank[i], last)
+	}
+	r.tokens[g] += n
+	r.pairs[g] += prefill.WorkOf(n, r.pos[i]).Pairs
+	r.prefix[g] += r.pos[i]
+	r.pos[i] += n
+	r.out.Computed += n
+	r.busy = true
+	if last {
+		r.ended = append(r.ended, i)
+	}
+	return nil
+}
+
+// change is a change of what a waiting request finds cached; rank -1 = on all.
+type change struct {
+	request, rank int
+	cached        int64
+}
+
+// end ends the step and returns what it changes for requests that wait.
+func (r *prefillRun) end() (changes []change, err error) {
+	if !r.busy {
+		return nil, nil
+	}
+	c, ranks := &r.unit.Cost, float64(r.unit.Ranks)
+	var mostTokens, tokens int64
+	var mostPairs, pairs float64
+	for g := range r.tokens {
+		p := float64(r.pairs[g])
+		if c.Prefix > 0 {
+			p += c.Prefix / c.Pair * float64(r.prefix[g])
+		}
+		mostTokens, tokens = max(mostTokens, r.tokens[g]), tokens+r.tokens[g]
+		mostPairs, pairs = max(mostPairs, p), pairs+p
+		r.tokens[g], r.pairs[g], r.prefix[g] = 0, 0, 0
+	}
+	if mostTokens > r.unit.MaxTokens {
+		return nil, fmt.Errorf("a rank computes %d tokens in one step", mostTokens)
+	}
+	r.now += c.Step + c.Pair*mostPairs + c.Token*float64(mostTokens)
+	r.out.Steps++
+	r.mostTokens, r.meanTokens = r.mostTokens+float64(mostTokens), r.meanTokens+float64(tokens)/ranks
+	r.mostPairs, r.meanPairs = r.mostPairs+mostPairs, r.meanPairs+pairs/ranks
+	for _, i := range r.ended {
+		r.out.TTFT[i] = r.now - r.unit.Requests[i].Arrival
+		r.served[i] = true
+		r.kv[r.rank[i]] -= int64(r.unit.Requests[i].Input)
+		r.left--
+		if r.unit.Cache != NoCache {
+			changes = r.store(changes, i)
+		}
+	}
+	r.ended = r.ended[:0]
+	return changes, nil
+}
+
+// store caches a request's blocks and appends what that changes.
+func (r *prefillRun) store(changes []change, i int) []change {
+	cache, rank := 0, -1
+	if r.unit.Cache == LocalCache {
+		cache = int(r.rank[i])
+		rank = cache
+	}
+	has := r.cached[cache]
+	var touched []int32
+	for _, x := range r.unit.Requests[i].Blocks {
+		if !has[x] {
+			has[x] = true
+			if r.told {
+				touched = append(touched, r.holders[x]...)
+			}
+			r.fifo[cache] = append(r.fifo[cache], x)
+		}
+	}
+	for rank >= 0 && len(r.fifo[cache]) > localBlocks {
+		x := r.fifo[cache][0]
+		r.fifo[cache] = r.fifo[cache][1:]
+		delete(has, x)
+		if r.told {
+			touched = append(touched, r.holders[x]...)
+		}
+	}
+	slices.Sort(touched)
+	for _, h := range slices.Compact(touched) {
+		if r.waiting[h] {
+			changes = append(changes, change{int(h), rank, r.hits(int(h), cache)})
+		}
+	}
+	return changes
+}
+
+func (r *prefillRun) result() *PrefillResult {
+	r.out.Fraction = r.unit.Ideal() / r.now
+	r.out.Tokens, r.out.Pairs = r.mostTokens/r.meanTokens, r.mostPairs/r.meanPairs
+	return &r.out
+}
+
+// Quantile returns the q-quantile of some times, 0 <= q <= 1.
+func Quantile(times []float64, q float64) float64 {
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+var _ PrefillFormer = (*prefill.Balancer)(nil)

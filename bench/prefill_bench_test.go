@@ -1,0 +1,42 @@
+package bench
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/moelb/moelb/bench/baseline"
+	"github.com/moelb/moelb/bench/cluster"
+)
+
+// BenchmarkPrefill runs the unit on every load with every policy: throughput as a
+// fraction of ideal, the time to first token in seconds, how uneven tokens and
+// pairs are over the ranks, and the most tokens of unfinished prompts on a rank.
+// Policies that place on arrival see the ranks' state without delay, and, where
+// their home has one, as late as there.
+func BenchmarkPrefill(b *testing.B) {
+	for _, l := range prefillLoads(b) {
+		u := l.unit()
+		run := func(name string, simulate func() *cluster.PrefillResult) {
+			b.Run(fmt.Sprintf("%v/policy=%s", l, name), func(b *testing.B) {
+				var r *cluster.PrefillResult
+				for b.Loop() {
+					r = simulate()
+				}
+				b.ReportMetric(r.Fraction, "ideal")
+				b.ReportMetric(cluster.Quantile(r.TTFT, .5), "ttft-p50")
+				b.ReportMetric(cluster.Quantile(r.TTFT, .99), "ttft-p99")
+				b.ReportMetric(r.Tokens, "tokens-max/mean")
+				b.ReportMetric(r.Pairs, "pairs-max/mean")
+				b.ReportMetric(float64(r.PeakKV), "kv-peak")
+			})
+		}
+		run("ours", func() *cluster.PrefillResult { return form(b, &u) })
+		run("ours-on-arrival", func() *cluster.PrefillResult { return route(b, &u, onArrival{newPrefill(b, &u)}, 0) })
+		for _, p := range baseline.PrefillPolicies() {
+			run(p.Name, func() *cluster.PrefillResult { return route(b, &u, p.New(u.Ranks), 0) })
+			if p.Stale > 0 {
+				run(p.Name+"/stale=home", func() *cluster.PrefillResult { return route(b, &u, p.New(u.Ranks), p.Stale) })
+			}
+		}
+	}
+}

@@ -1,0 +1,416 @@
+package prefill
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func newUnit(tb testing.TB, cfg Config) *Balancer {
+	tb.Helper()
+	b, err := New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+func enqueue(tb testing.TB, b *Balancer, rs ...Request) {
+	tb.Helper()
+	for _, r := range rs {
+		if err := b.Enqueue(r); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// shadow follows what a unit does by its chunks alone, and checks them.
+type shadow struct {
+	tb    testing.TB
+	cfg   Config
+	left  map[int64]Request // Cached = computed so far
+	rank  map[int64]int
+	clock float64
+	steps int
+}
+
+func newShadow(tb testing.TB, cfg Config) *shadow {
+	return &shadow{tb: tb, cfg: cfg, left: map[int64]Request{}, rank: map[int64]int{}}
+}
+
+// add enqueues a request and follows it.
+func (s *shadow) add(b *Balancer, r Request) {
+	s.tb.Helper()
+	enqueue(s.tb, b, r)
+	s.left[r.ID] = r
+}
+
+// step runs a step, checks it and returns its chunks and its rank loads.
+func (s *shadow) step(b *Balancer) ([]Chunk, []Work) {
+	s.tb.Helper()
+	chunks := b.Step(nil)
+	load := make([]Work, s.cfg.Ranks)
+	for _, c := range chunks {
+		r, ok := s.left[c.ID]
+		if !ok {
+			s.tb.Fatalf("a chunk of %d, which is not there", c.ID)
+		}
+		if g, ok := s.rank[c.ID]; ok && g != c.Rank {
+			s.tb.Fatalf("request %d went from rank %d to %d", c.ID, g, c.Rank)
+		} else if !ok && r.CachedAt != nil {
+			r.Cached = r.CachedAt[c.Rank]
+		}
+		n := r.Tokens - r.Cached
+		if c.Tokens > n || c.Tokens == 0 && n > 0 || c.Last != (c.Tokens == n) || c.Half < 0 || c.Half > 1 {
+			s.tb.Fatalf("%+v with %d tokens left", c, n)
+		}
+		load[c.Rank] = load[c.Rank].plus(WorkOf(c.Tokens, r.Cached))
+		r.Cached += c.Tokens
+		s.left[c.ID], s.rank[c.ID] = r, c.Rank
+		if c.Last {
+			delete(s.left, c.ID)
+			delete(s.rank, c.ID)
+		}
+	}
+	var most Work
+	for g, w := range load {
+		if s.cfg.MaxTokens > 0 && w.Tokens > s.cfg.MaxTokens {
+			s.tb.Fatalf("rank %d got %d tokens", g, w.Tokens)
+		}
+		most = Work{max(most.Tokens, w.Tokens), max(most.Pairs, w.Pairs)}
+	}
+	s.clock += b.cost.Seconds(most)
+	s.steps++
+	return chunks, load
+}
+
+// TestStepDrains runs random queues dry, under every kind of configuration.
+func TestStepDrains(t *testing.T) {
+	n := 300
+	if testing.Short() {
+		n = 60
+	}
+	for seed := range n {
+		r := rand.New(rand.NewPCG(9, uint64(seed)))
+		cfg := Config{Ranks: 1 + r.IntN(9), MaxTokens: []int64{0, 1, 100, 4096, 16384}[r.IntN(5)]}
+		size := int64(20000)
+		if cfg.MaxTokens == 1 || cfg.MaxTokens == 100 {
+			size = 40 * cfg.MaxTokens
+		}
+		switch r.IntN(5) {
+		case 0:
+			cfg.Cost = Cost{Pair: 1e-8}
+		case 1:
+			cfg.Cost = Cost{Token: 1e-4, Step: .01}
+		case 2:
+			cfg.Cost = Cost{Pair: 1e-8, Token: 1e-4, Step: .02, Prefix: 2e-6}
+		}
+		if r.IntN(3) == 0 {
+			cfg.MaxKV = size + r.Int64N(size)
+		}
+		b := newUnit(t, cfg)
+		s := newShadow(t, cfg)
+		id := int64(0)
+		for round := range 30 {
+			if round < 20 {
+				for range r.IntN(3 * cfg.Ranks) {
+					q := Request{ID: id, Tokens: 1 + r.Int64N(1+r.Int64N(size))}
+					switch r.IntN(4) {
+					case 0:
+						q.Cached = r.Int64N(q.Tokens + 1)
+					case 1:
+						q.CachedAt = make([]int64, cfg.Ranks)
+						for g := range q.CachedAt {
+							q.CachedAt[g] = r.Int64N(q.Tokens + 1)
+						}
+					}
+					s.add(b, q)
+					id++
+				}
+			}
+			if g := r.IntN(cfg.Ranks); r.IntN(4) == 0 {
+				if err := b.Drain(g); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.step(b)
+			check(t, b)
+		}
+		for g := range cfg.Ranks {
+			if err := b.Restore(g); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for empty := 0; len(s.left) > 0; {
+			if chunks, _ := s.step(b); len(chunks) == 0 {
+				if empty++; empty > 0 {
+					t.Fatalf("seed %d: %+v: an empty step with %d requests left", seed, cfg, len(s.left))
+				}
+			}
+		}
+		check(t, b)
+		if b.total != (Work{}) || b.bound != (Work{}) || b.Queued() != 0 {
+			t.Fatalf("seed %d: %+v and %+v remain", seed, b.total, b.bound)
+		}
+	}
+}
+
+// TestPatienceBoundsWaiting floods a unit with short prompts, more than it can
+// do, and asks how much longer than first come, first served the others wait.
+func TestPatienceBoundsWaiting(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		kv   int64
+		odd  int64 // tokens of the prompt that the others would overtake
+	}{{"long", 0, 100_000}, {"long and little KV room", 110_000, 100_000}, {"middling", 0, 30_000}} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := Config{Ranks: 4, MaxTokens: 8192, MaxKV: c.kv, Patience: 5}
+			b := newUnit(t, cfg)
+			s := newShadow(t, cfg)
+			r := rand.New(rand.NewPCG(1, 9))
+			due := map[int64]float64{}
+			id := int64(0)
+			late := 0.0
+			for range 150 {
+				for tokens := int64(0); tokens < 4*9000; id++ {
+					n := 200 + r.Int64N(2500)
+					if id%150 == 10 {
+						n = c.odd
+						due[id] = s.clock + b.cost.of(b.total)/4 + cfg.Patience
+					}
+					tokens += min(n, 3000)
+					s.add(b, Request{ID: id, Tokens: n})
+				}
+				chunks, _ := s.step(b)
+				for _, x := range chunks {
+					if d, ok := due[x.ID]; ok {
+						late = max(late, s.clock-d)
+						delete(due, x.ID)
+					}
+				}
+			}
+			for _, d := range due {
+				late = max(late, s.clock-d)
+			}
+			// one overdue prompt starts in a step at least
+			t.Logf("at most %.1f s after its patience, of %.0f s in %d steps", late, s.clock, s.steps)
+			limit := 5 * s.clock / float64(s.steps)
+			if c.kv > 0 {
+				limit = .3 * s.clock
+			}
+			if late > limit {
+				t.Errorf("a prompt started %.1f s after its patience had ended", late)
+			}
+		})
+	}
+}
+
+// TestEveryStartedPromptAdvances: the oldest prompt of a rank gets a chunk in
+// every step, whatever comes.
+func TestEveryStartedPromptAdvances(t *testing.T) {
+	cfg := Config{Ranks: 2, MaxTokens: 2048}
+	b := newUnit(t, cfg)
+	s := newShadow(t, cfg)
+	s.add(b, Request{ID: -1, Tokens: 60_000})
+	s.add(b, Request{ID: -2, Tokens: 50_000})
+	for i := range 40 {
+		for j := range 6 {
+			s.add(b, Request{ID: int64(6*i + j), Tokens: 1500})
+		}
+		chunks, _ := s.step(b)
+		if _, ok := s.rank[-1]; !ok && i > 0 {
+			t.Fatalf("step %d: the first prompt has not started", i)
+		}
+		if !slices.ContainsFunc(chunks, func(c Chunk) bool { return c.ID == -1 }) && i > 0 {
+			t.Fatalf("step %d: the first prompt does not advance", i)
+		}
+	}
+}
+
+// TestSharersWait: a request that shares a prefix with one that is being computed
+// starts when that is done, with the prefix cached, and not before.
+func TestSharersWait(t *testing.T) {
+	for _, local := range []bool{false, true} {
+		cfg := Config{Ranks: 4, MaxTokens: 2048, Patience: 1000}
+		b := newUnit(t, cfg)
+		lead := Request{ID: 1, Tokens: 9000}
+		share := Request{ID: 2, Tokens: 10000, Leader: 1, Shared: 8704}
+		if local {
+			lead.CachedAt, share.CachedAt = make([]int64, 4), make([]int64, 4)
+		}
+		enqueue(t, b, lead, share, Request{ID: 3, Tokens: 100, Leader: 77, Shared: 50})
+		rank, shared, third := -1, int64(0), false
+		for range 100 {
+			ended := false
+			for _, c := range b.Step(nil) {
+				switch c.ID {
+				case 1:
+					rank, ended = c.Rank, c.Last
+				case 2:
+					if _, known := b.at(1); known {
+						t.Fatal("the sharer runs beside its leader")
+					}
+					if shared += c.Tokens; local && c.Rank != rank {
+						t.Fatalf("the sharer runs on rank %d, its prefix is on %d", c.Rank, rank)
+					}
+				case 3:
+					third = true
+				}
+			}
+			if ended && !third {
+				t.Fatal("an unknown leader was waited for")
+			}
+		}
+		if shared != 10000-8704 {
+			t.Errorf("local %v: the sharer computed %d tokens", local, shared)
+		}
+		// a leader that is cancelled is waited for no longer
+		enqueue(t, b, Request{ID: 1, Tokens: 9000}, Request{ID: 2, Tokens: 9500, Leader: 1, Shared: 8704})
+		if err := b.Done(1); err != nil {
+			t.Fatal(err)
+		}
+		if c := b.Step(nil); len(c) != 1 || c[0].ID != 2 {
+			t.Errorf("after the leader was cancelled: %+v", c)
+		}
+	}
+}
+
+func (b *Balancer) at(id int64) (*request, bool) {
+	if s := b.ids.find(id); s >= 0 {
+		return &b.requests[s], true
+	}
+	return nil, false
+}
+
+// TestKVLimit: the prompts that a rank has started never exceed its room, a
+// prompt that fits no rank is refused, and one that fits gets its turn.
+func TestKVLimit(t *testing.T) {
+	cfg := Config{Ranks: 3, MaxTokens: 1024, MaxKV: 10000}
+	b := newUnit(t, cfg)
+	if err := b.Enqueue(Request{ID: 1, Tokens: 10001}); err == nil {
+		t.Error("a prompt beyond a rank's room was taken")
+	}
+	s := newShadow(t, cfg)
+	r := rand.New(rand.NewPCG(3, 3))
+	for i := range 400 {
+		s.add(b, Request{ID: int64(i), Tokens: 1 + r.Int64N(10000)})
+	}
+	for len(s.left) > 0 {
+		s.step(b)
+		for g := range b.ranks {
+			if b.ranks[g].kv > cfg.MaxKV {
+				t.Fatalf("rank %d holds %d tokens", g, b.ranks[g].kv)
+			}
+		}
+		if s.steps > 5000 {
+			t.Fatal("it does not end")
+		}
+	}
+}
+
+// TestHalvesAreEven: a rank's micro-batches carry about the same attention.
+func TestHalvesAreEven(t *testing.T) {
+	cfg := Config{Ranks: 2, MaxTokens: 16384}
+	b := newUnit(t, cfg)
+	r := rand.New(rand.NewPCG(5, 5))
+	for i := range 200 {
+		enqueue(t, b, Request{ID: int64(i), Tokens: 500 + r.Int64N(1500)})
+	}
+	var pairs [2][2]int64
+	for _, c := range b.Step(nil) {
+		pairs[c.Rank][c.Half] += pairsOf(c.Tokens, 0)
+	}
+	for g, p := range pairs {
+		if d := p[0] - p[1]; max(d, -d)*20 > p[0]+p[1] {
+			t.Errorf("rank %d: halves of %d and %d pairs", g, p[0], p[1])
+		}
+	}
+}
+
+// TestNamesDoNotMatter: other ids give the same steps.
+func TestNamesDoNotMatter(t *testing.T) {
+	run := func(name func(int) int64, back func(int64) int) (out []Chunk) {
+		r := rand.New(rand.NewPCG(11, 4))
+		b := newUnit(t, Config{Ranks: 5, MaxTokens: 4096})
+		for i := range 300 {
+			q := Request{ID: name(i), Tokens: 1 + r.Int64N(1+r.Int64N(30000))}
+			q.Cached = r.Int64N(q.Tokens)
+			enqueue(t, b, q)
+			if i%7 == 0 {
+				out = b.Step(out)
+			}
+		}
+		for len(out) < 100000 && b.total.Tokens > 0 {
+			out = b.Step(out)
+		}
+		for i := range out {
+			out[i].ID = int64(back(out[i].ID))
+		}
+		return out
+	}
+	plain := run(func(i int) int64 { return int64(i) }, func(id int64) int { return int(id) })
+	other := run(func(i int) int64 { return 1<<40 - 7919*int64(i) }, func(id int64) int { return int((1<<40 - id) / 7919) })
+	if d := cmp.Diff(plain, other); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestOrderDoesNotMatter: in calm steps that are searched to the end, neither the
+// order in which requests come nor the order of the ranks changes what the ranks
+// get, and so how long the step takes.
+func TestOrderDoesNotMatter(t *testing.T) {
+	for seed := range 200 {
+		r := rand.New(rand.NewPCG(13, uint64(seed)))
+		ranks := 2 + r.IntN(3)
+		var rs []Request
+		for i := range 2 + r.IntN(6) {
+			q := Request{ID: int64(i), Tokens: 1 + r.Int64N(600), Cached: r.Int64N(8000)}
+			q.Tokens += q.Cached
+			rs = append(rs, q)
+		}
+		run := func(rs []Request, ranks int, down int) float64 {
+			cfg := Config{Ranks: ranks, MaxTokens: 16384}
+			b := newUnit(t, cfg)
+			if err := b.Drain(down); err != nil {
+				t.Fatal(err)
+			}
+			s := newShadow(t, cfg)
+			for _, q := range rs {
+				s.add(b, q)
+			}
+			_, load := s.step(b)
+			return exhaustive(b.cost, nil, load)
+		}
+		want := run(rs, ranks, 0)
+		r.Shuffle(len(rs), func(i, j int) { rs[i], rs[j] = rs[j], rs[i] })
+		if got := run(rs, ranks, 0); got != want {
+			t.Errorf("seed %d: %v s, in another order of requests %v s", seed, want, got)
+		}
+		if got := run(rs, ranks, ranks-1); got != want {
+			t.Errorf("seed %d: %v s, with another rank drained %v s", seed, want, got)
+		}
+	}
+}
+
+// TestStepAllocatesNothing in the steady state.
+func TestStepAllocatesNothing(t *testing.T) {
+	b := newUnit(t, Config{Ranks: 8, MaxTokens: 4096})
+	r := rand.New(rand.NewPCG(2, 2))
+	id := int64(0)
+	var dst []Chunk
+	turn := func() {
+		for range 12 {
+			enqueue(t, b, Request{ID: id, Tokens: 1 + r.Int64N(5000)})
+			id++
+		}
+		dst = b.Step(dst[:0])
+	}
+	for range 500 {
+		turn()
+	}
+	if n := testing.AllocsPerRun(200, turn); n > 0 {
+		t.Errorf("%v allocations a step", n)
+	}
+}
