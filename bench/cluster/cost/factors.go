@@ -80,10 +80,10 @@ var factors = []Factor{
 	{"small_a1", 24e-6, "s", kernels, "", "decode", func(f *Factors) *float64 { return &f.DecodeA1 }},
 	{"small_mlp", 8e-6, "s", kernels, "", "decode", func(f *Factors) *float64 { return &f.DecodeMLP }},
 	{"small_shared", 6e-6, "s", kernels, "", "decode", func(f *Factors) *float64 { return &f.DecodeS }},
-	{"host", 8.7e-3, "s", kernels + ", ambiguous there", "chosen knowing that it closes the gap to the online 14.8k", "decode", func(f *Factors) *float64 { return &f.Host }},
-	{"decode_experts", 1.30, "x", kernels, "the profile's grouped GEMMs, after the rows without it were seen", "decode", func(f *Factors) *float64 { return &f.DecodeExperts }},
-	{"decode_comm", 1.07, "x", kernels, "the profile's communication, after the rows without it were seen", "decode", func(f *Factors) *float64 { return &f.DecodeComm }},
-	{"prefill_share", 0.94, "x", "62,713 tokens a second and node of DeepSeek's prefill profile", "the same 62,713", "prefill", func(f *Factors) *float64 { return &f.PrefillShare }},
+	{"host", 8.7e-3, "s", kernels + ", ambiguous there", "the online 14.8k tokens/s a node (chosen knowing that it closes the gap)", "decode", func(f *Factors) *float64 { return &f.Host }},
+	{"decode_experts", 1.30, "x", kernels, "the decode profile (after the rows without it were seen)", "decode", func(f *Factors) *float64 { return &f.DecodeExperts }},
+	{"decode_comm", 1.07, "x", kernels, "the decode profile (after the rows without it were seen)", "decode", func(f *Factors) *float64 { return &f.DecodeComm }},
+	{"prefill_share", 0.94, "x", "62,713 tokens a second and node of DeepSeek's prefill profile", "the prefill profile's 62,713 tokens/s a node", "prefill", func(f *Factors) *float64 { return &f.PrefillShare }},
 }
 
 // Calibrated are all the factors; Tables are those that were measured or
