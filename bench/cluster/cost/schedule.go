@@ -22,13 +22,24 @@ type Prefill struct {
 func (p *Prefill) Layer() float64 {
 	d, k := p.Dispatch, p.Combine
 	t := max(2*d+2*k, 0)
+	longer := func(x float64) {
+		if x > t {
+			t = x
+		}
+	}
 	for r, a := range p.Attention {
 		s, m := p.Shared[r], p.Experts[r]
-		t = max(t, 2*a+2*s+2*m, // computing alone
-			a+2*m+s+d, a+m+s+2*d, 2*a+2*s+m+d, // M1 M0 S1 A1, M0 S1 A1, M0 S1 A1 S0 A0
-			m+d+2*k, 2*m+d+k, m+2*d+k, // M1, M1 M0, M0
-			a+2*d+k, 2*a+s+d+k, 2*a+s+m+k, // A1, A1 S0 A0, A1 S0 A0 M1
-			a+m+2*k, a+2*m+k, a+d+2*k) // A0 M1, A0 M1 M0, A0
+		longer(2 * (a + s + m))   // computing alone
+		longer(a + 2*m + s + d)   // M1 M0 S1 A1
+		longer(a + m + s + 2*d)   // M0 S1 A1
+		longer(2*a + 2*s + m + d) // M0 S1 A1 S0 A0
+		longer(2*m + d + k)       // M1 M0
+		longer(m + d + k + max(d, k))
+		longer(a + d + k + max(d, k))
+		longer(2*a + s + d + k) // A1 S0 A0
+		longer(2*a + s + m + k) // A1 S0 A0 M1
+		longer(a + m + 2*k)     // A0 M1
+		longer(a + 2*m + k)     // A0 M1 M0
 	}
 	a, m := most(p.Attention), most(p.Experts)
 	return max(t, a+m+d+k)

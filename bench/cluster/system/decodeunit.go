@@ -36,19 +36,27 @@ type decodeClock struct {
 	// m is each layer's and rank's experts, [layers x ranks], for about total
 	// requests; it is drawn anew as they change, and every freshSteps.
 	m              []float64
-	top, received  []float64 // by layer: the largest of m, and of tokens received
+	top            []float64 // by layer: the largest of m
+	received       []float64 // by layer: tokens of the busiest receiver
 	mean           float64   // of m
 	total          int64
 	version, fresh int
 	noise          rand.PCG
 	p, q           []float64
 	d0, d1, k0, k1 float64 // dispatch and combine: start, and a copy
-	head           float64
+	// The last exact step: its layers' time, and how often the busiest rank's p and
+	// q enter it.
+	half, lastP, lastQ float64
+	countP, countQ     float64
 	// sums of max and mean, for the report
 	maxKV, meanKV, maxN, meanN float64
 }
 
 const freshSteps = 64
+
+// exactSteps is how often all ranks of all layers are looked at; the steps
+// between follow the busiest ranks' stages, in the layers whose time they set.
+const exactSteps = 8
 
 func newDecodeClock(u *cost.Unit, e *experts, maxRequests int, seed uint64) *decodeClock {
 	n, layers := u.Ranks(), u.Model.Layers
@@ -80,7 +88,7 @@ func (c *decodeClock) draw(total int64) {
 		top, received := 0.0, 0.0
 		row, share := c.m[l*n:(l+1)*n], c.experts.share[l*n:(l+1)*n]
 		for g, x := range share {
-			rows := scatter(&c.noise, routed*x)
+			rows := scatter(&c.noise, float64(routed*x))
 			row[g] = c.rows.value(rows)
 			sum += row[g]
 			top, received = max(top, row[g]), max(received, rows)
@@ -99,6 +107,7 @@ func (c *decodeClock) seconds(kv, n []int64, total int64) (step, computed float6
 	}
 	c.fresh++
 	mostN, mostKV, sumKV, dense, work := int64(0), int64(0), int64(0), 0.0, 0.0
+	mostP, mostQ := 0.0, 0.0
 	layers := float64(c.unit.Model.Layers)
 	for g, x := range n {
 		core := c.coreStart + float64(c.coreKV*float64(kv[g]))
@@ -108,14 +117,29 @@ func (c *decodeClock) seconds(kv, n []int64, total int64) (step, computed float6
 		c.p[g], c.q[g] = c.before[x], core+c.projection[x]
 		dense = max(dense, core+c.dense[x])
 		work += c.p[g] + c.q[g]
+		mostP, mostQ = max(mostP, c.p[g]), max(mostQ, c.q[g])
 		mostN, mostKV, sumKV = max(mostN, x), max(mostKV, kv[g]), sumKV+kv[g]
 	}
 	ranks := len(n)
 	c.maxKV, c.meanKV = c.maxKV+float64(mostKV), c.meanKV+float64(sumKV)/float64(ranks)
 	c.maxN, c.meanN = c.maxN+float64(mostN), c.meanN+float64(total)/float64(ranks)
-	sent := float64(mostN) / 2 * float64(c.unit.Model.TopK)
-	p, q := c.p, c.q[:len(c.p)]
-	half := 0.0
+	if c.fresh%exactSteps == 1 {
+		c.layers(float64(mostN) / 2 * float64(c.unit.Model.TopK))
+		c.lastP, c.lastQ = mostP, mostQ
+	}
+	half := c.half + float64(c.countP*(mostP-c.lastP)) + float64(c.countQ*(mostQ-c.lastQ))
+	host := c.kernels.Head(float64(mostN)) + c.unit.Factors.Host
+	step = float64(2*half) + float64(2*float64(c.unit.Model.DenseLayers)*dense) + host
+	computed = 2*layers*(work+float64(float64(ranks)*c.mean)) + float64(ranks)*(2*float64(c.unit.Model.DenseLayers)*dense+host-c.unit.Factors.Host)
+	return step, computed
+}
+
+// layers adds up the half-layers of a step whose busiest rank sends so many
+// copies of tokens.
+func (c *decodeClock) layers(sent float64) {
+	ranks := len(c.p)
+	p, q := c.p, c.q[:ranks]
+	c.half, c.countP, c.countQ = 0, 0, 0
 	for l := range c.top {
 		copies := max(sent, c.received[l])
 		d, k := c.d0+float64(c.d1*copies), c.k0+float64(c.k1*copies)
@@ -134,10 +158,13 @@ func (c *decodeClock) seconds(kv, n []int64, total int64) (step, computed float6
 				before = a
 			}
 		}
-		half += max(all, d+after, k+before, d+c.top[l]+k)
+		t := max(all, d+after, k+before, d+c.top[l]+k)
+		c.half += t
+		if t == all || t == k+before {
+			c.countP++
+		}
+		if t == all || t == d+after {
+			c.countQ++
+		}
 	}
-	host := c.kernels.Head(float64(mostN)) + c.unit.Factors.Host
-	step = float64(2*half) + float64(2*float64(c.unit.Model.DenseLayers)*dense) + host
-	computed = 2*layers*(work+float64(float64(ranks)*c.mean)) + float64(ranks)*(2*float64(c.unit.Model.DenseLayers)*dense+host-c.unit.Factors.Host)
-	return step, computed
 }

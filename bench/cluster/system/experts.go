@@ -17,6 +17,10 @@ import (
 const (
 	topics      = 3
 	topicPeriod = 48
+	// history is how many windows were seen before a run starts, memory how much
+	// a window counts against the next one when loads are forecast.
+	history = 6
+	memory  = .8
 )
 
 // experts is the expert-parallel balancer of all units of a phase, which see the
@@ -28,6 +32,7 @@ type experts struct {
 	domains  []workload.Domain
 	topology placement.Topology
 	window   int
+	forecast placement.Loads // decayed sum of the windows so far
 	current  placement.Placement
 	// share is the share of a layer's tokens that each GPU's experts get,
 	// [layers x ranks]; it changes with version.
@@ -47,9 +52,13 @@ func newExperts(u *cost.Unit, policy ExpertPolicy, windows int, seed uint64) (*e
 	e := &experts{unit: u, policy: policy, window: -1, topology: placement.H800(u.Nodes)}
 	e.topology.GPUs = u.Ranks()
 	e.topology.NVLink, e.topology.RDMA = .8*u.GPU.NVLink, .9*u.GPU.RDMA
-	e.domains = workload.Domains(u.Model.Model, topics, windows+1, tokensAWindow, seed)
+	e.domains = workload.Domains(u.Model.Model, topics, windows+history, tokensAWindow, seed)
 	e.share = make([]float64, u.Model.Layers*u.Ranks())
 	e.current = placement.Trivial(u.Model.Layers, u.Model.Experts, u.SlotsEach()*u.Ranks(), u.Ranks())
+	e.forecast = placement.NewLoads(u.Model.Layers, u.Model.Experts)
+	for w := -history; w < -1; w++ {
+		e.learn(w)
+	}
 	_, err := e.advance(0)
 	return e, err
 }
@@ -59,12 +68,9 @@ func (e *experts) at(window int) placement.Loads {
 	m := e.unit.Model.Model
 	out := placement.NewLoads(m.Layers, m.Experts)
 	for d := range e.domains {
-		phase := (window + d*topicPeriod/topics) % topicPeriod
+		phase := (window + history + d*topicPeriod/topics) % topicPeriod
 		rise := math.Abs(float64(2*phase)/topicPeriod - 1) // 1 down to 0 and up again
-		w := e.domains[d].Windows[min(max(window, 0)+1, len(e.domains[d].Windows)-1)]
-		if window < 0 {
-			w = e.domains[d].Windows[0]
-		}
+		w := e.domains[d].Windows[window+history]
 		for l, row := range w {
 			for x, v := range row {
 				out[l][x] += float64((.25 + .75*rise) * v)
@@ -74,10 +80,20 @@ func (e *experts) at(window int) placement.Loads {
 	return out
 }
 
-// advance enters a window: it plans on what the window before showed, and
+// learn adds a window to the forecast.
+func (e *experts) learn(window int) {
+	for l, row := range e.at(window) {
+		for x, v := range row {
+			e.forecast[l][x] = float64(memory*e.forecast[l][x]) + v
+		}
+	}
+}
+
+// advance enters a window: it plans on what the windows before showed, and
 // returns the seconds that the units stop for the copying.
 func (e *experts) advance(step float64) (stall float64, err error) {
-	past := e.at(e.window)
+	e.learn(e.window)
+	past := e.forecast
 	e.window++
 	u := e.unit
 	if e.policy != ExpertsAlone {

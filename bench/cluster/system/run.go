@@ -13,6 +13,10 @@ const (
 	never  = math.MaxInt64
 )
 
+// kvFill is how much of a rank's KV policies fill: what is left is for requests
+// to grow.
+const kvFill = .95
+
 // flight is a request on its way.
 type flight struct {
 	arrival, first int64 // ns; first token
@@ -121,7 +125,7 @@ func (s *sim) apply(f Fleet) error {
 	for i := len(s.decode); i < f.Decode; i++ {
 		u := &decodeUnit{unitState: unitState{index: i, next: never}}
 		n := s.Decode.Ranks()
-		u.placer = s.Policy.Decode.New(DecodeConfig{Ranks: n, KVCapacity: s.Decode.KVRoom(), MaxRequests: s.MaxRequests, KV: s.kvCost[0], Request: s.kvCost[1]})
+		u.placer = s.Policy.Decode.New(DecodeConfig{Ranks: n, KVCapacity: int64(kvFill * float64(s.Decode.KVRoom())), MaxRequests: s.MaxRequests, KV: s.kvCost[0], Request: s.kvCost[1]})
 		u.clock = newDecodeClock(&s.Decode, s.experts[1], s.MaxRequests, s.Seed<<20+uint64(i))
 		u.kv, u.n, u.first, u.wheel = make([]int64, n), make([]int64, n), make([]int32, n), make([]int32, wheelSize)
 		for r := range u.first {
@@ -208,8 +212,8 @@ func (s *sim) fetch() (int64, error) {
 	if s.PrefillOnly {
 		s.pending.Output = 1
 	}
-	if q.Input < 1 || q.Output < 1 || q.Input > maxTokens || q.Output > maxTokens || int64(q.Input)+int64(q.Output) > s.Decode.KVRoom() {
-		return 0, fmt.Errorf("request at second %v: %d prompt and %d generated tokens: each must be at least 1, together at most %d", q.Arrival, q.Input, q.Output, s.Decode.KVRoom())
+	if q.Input < 1 || q.Output < 1 || q.Input > maxTokens || q.Output > maxTokens || int64(q.Input)+int64(q.Output) > int64(kvFill*float64(s.Decode.KVRoom())) {
+		return 0, fmt.Errorf("request at second %v: %d prompt and %d generated tokens: each must be at least 1, together at most %d", q.Arrival, q.Input, q.Output, int64(kvFill*float64(s.Decode.KVRoom())))
 	}
 	return int64(q.Arrival * second), nil
 }

@@ -86,7 +86,7 @@ func TestPeakHour(t *testing.T) {
 	c.Seconds, c.Warm = 3600, 300
 	c.MaxRequests = 128
 	began := time.Now()
-	r, err := Run(c, workload.Steady(2000, 1))
+	r, err := Run(c, workload.Steady(1700, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
