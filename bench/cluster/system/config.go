@@ -22,6 +22,10 @@ type Config struct {
 	MaxTokens int64
 	// MaxRequests is how many requests a decode rank holds.
 	MaxRequests int
+	// Concurrency is how many requests a decode unit holds for each of its ranks, on
+	// average; 0 = MaxRequests. What comes beyond waits: it trades tokens a second
+	// for the speed of each request.
+	Concurrency float64
 	// Hit is the share of prompt tokens that the store of prefixes holds, where
 	// the requests do not name their blocks; StoreBlocks its size in blocks of 512
 	// tokens where they do.
@@ -82,6 +86,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("max_tokens: %d is not between 256 and 2^20", c.MaxTokens)
 	case c.MaxRequests < 1 || c.MaxRequests > 1<<14:
 		return fmt.Errorf("max_requests: %d is not between 1 and 2^14", c.MaxRequests)
+	case !(c.Concurrency >= 0 && c.Concurrency <= 1<<14):
+		return fmt.Errorf("concurrency: %v is not between 0 and 2^14", c.Concurrency)
 	case !(c.Hit >= 0 && c.Hit < 1):
 		return fmt.Errorf("hit: %v is not a fraction below 1", c.Hit)
 	case c.StoreBlocks < 1:
@@ -128,7 +134,8 @@ type Result struct {
 	NodeSeconds                   float64 // of the whole run
 	PeakInFlight                  int64
 	End                           float64 // when the last request left
-	// How uneven the work was: the means over steps of max/mean.
+	// How uneven the work was: max/mean over the steps, long steps and full ones
+	// counting more.
 	PairsImbalance, TokensImbalance, KVImbalance, RequestsImbalance float64
 	PrefillExperts, DecodeExperts                                   float64
 	Moves                                                           int64

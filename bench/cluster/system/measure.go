@@ -6,6 +6,8 @@ import "slices"
 type usage struct {
 	prefill, decode float64 // GPU-seconds up
 	computed        [2]float64
+	// Sums over steps: most and mean pairs, tokens (prefill), KV, requests (decode).
+	uneven [8]float64
 }
 
 // marks are the times between which a run is measured.
@@ -18,10 +20,16 @@ func (s *sim) snapshot() usage {
 	for _, u := range s.prefill {
 		x.prefill += u.seconds(s.now) * float64(s.Prefill.Ranks())
 		x.computed[0] += u.computed
+		for i, y := range [4]float64{u.clock.maxPairs, u.clock.meanPairs, u.clock.maxTokens, u.clock.meanTokens} {
+			x.uneven[i] += y
+		}
 	}
 	for _, u := range s.decode {
 		x.decode += u.seconds(s.now) * float64(s.Decode.Ranks())
 		x.computed[1] += u.computed
+		for i, y := range [4]float64{u.clock.maxKV, u.clock.meanKV, u.clock.maxN, u.clock.meanN} {
+			x.uneven[4+i] += y
+		}
 	}
 	if len(s.taken) == 1 { // at the end of the measured time
 		s.heat = s.picture()
@@ -134,18 +142,17 @@ func (s *sim) result() (Result, error) {
 	r.PrefillIdle = 1 - ratio(b.computed[0]-a.computed[0], prefill)
 	r.DecodeIdle = 1 - ratio(b.computed[1]-a.computed[1], decode)
 	r.Idle = 1 - ratio(b.computed[0]-a.computed[0]+b.computed[1]-a.computed[1], prefill+decode)
-	var x [8]float64
 	for _, u := range s.prefill {
 		r.NodeSeconds += u.seconds(s.now) * float64(s.Prefill.Nodes)
 		r.PrefillSteps += u.steps
-		x[0], x[1] = x[0]+u.clock.maxPairs, x[1]+u.clock.meanPairs
-		x[2], x[3] = x[2]+u.clock.maxTokens, x[3]+u.clock.meanTokens
 	}
 	for _, u := range s.decode {
 		r.NodeSeconds += u.seconds(s.now) * float64(s.Decode.Nodes)
 		r.DecodeSteps += u.steps
-		x[4], x[5] = x[4]+u.clock.maxKV, x[5]+u.clock.meanKV
-		x[6], x[7] = x[6]+u.clock.maxN, x[7]+u.clock.meanN
+	}
+	x := b.uneven
+	for i := range x {
+		x[i] -= a.uneven[i]
 	}
 	r.PairsImbalance, r.TokensImbalance = ratio(x[0], x[1]), ratio(x[2], x[3])
 	r.KVImbalance, r.RequestsImbalance = ratio(x[4], x[5]), ratio(x[6], x[7])

@@ -315,9 +315,12 @@ func (s *sim) remove(u *decodeUnit, id int32) {
 // longest of them first, as far as they fit.
 func (s *sim) place(u *decodeUnit) {
 	free := int64(s.MaxRequests*len(u.n)) - u.total
+	if s.Concurrency > 0 {
+		free = min(free, int64(s.Concurrency*float64(len(u.n)))-u.total)
+	}
 	s.batch = s.batch[:0]
 	for _, id := range u.wait {
-		if int64(len(s.batch)) == free || s.flights[id].ready > s.now {
+		if int64(len(s.batch)) >= free || s.flights[id].ready > s.now {
 			break
 		}
 		s.batch = append(s.batch, id)
