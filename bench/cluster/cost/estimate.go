@@ -40,6 +40,10 @@ type Estimate struct {
 	Bound                       string  // what sets the pace of a layer
 	KVRoom                      int64   // tokens that fit a GPU
 	KVNeed                      int64
+	// The stages of the layer by rank: the busiest in attention, in tokens, in
+	// experts, and any other. One of the two is set.
+	Prefill *Prefill
+	Decode  *Decode
 }
 
 // hotRanks is the ranks that an estimate tells apart: the busiest in attention,
@@ -112,7 +116,7 @@ func (u *Unit) estimatePrefill(b Batch) (Estimate, error) {
 	a, c := k.PrefillAttention(even)
 	d, cmb := k.PrefillNetwork(n, n, 1, u.Nodes)
 	layer := p.Layer()
-	e := Estimate{LayerSeconds: layer / u.Factors.PrefillShare, KVRoom: u.KVRoom(), KVNeed: int64(2 * prompts * b.Prompt)}
+	e := Estimate{Prefill: &p, LayerSeconds: layer / u.Factors.PrefillShare, KVRoom: u.KVRoom(), KVNeed: int64(2 * prompts * b.Prompt)}
 	layers := 2 * k.Layers
 	e.Stages = []Stage{
 		{"attention", most(p.Attention), a, 2 * k.AllLayers()},
@@ -168,7 +172,7 @@ func (u *Unit) estimateDecode(b Batch) (Estimate, error) {
 	c := k.DecodeCore(DecodeRank{n, n * b.KV, b.Queries})
 	d, cmb := k.DecodeNetwork(t*float64(k.TopK), u.Ranks())
 	layers := 2 * k.Layers
-	e := Estimate{LayerSeconds: 2 * half, KVRoom: u.KVRoom(), KVNeed: int64(b.Requests * b.KV)}
+	e := Estimate{Decode: &s, LayerSeconds: 2 * half, KVRoom: u.KVRoom(), KVNeed: int64(b.Requests * b.KV)}
 	e.Stages = []Stage{
 		{"before_core", most(s.Before), k.DecodeBefore(t), layers},
 		{"core_attention", core, c, 2 * k.AllLayers()},
