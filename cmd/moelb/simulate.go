@@ -66,8 +66,8 @@ again at the rate that the load asks for.`,
 	l.StringVar(&f.scenario, "scenario", steadyScenario, "steady, day, servegen-day or deepseek-day")
 	l.StringVar(&f.data, "data", "", "the folder of ServeGen's files; \"\" = $MOELB_DATA")
 	l.Float64Var(&f.load, "load", .85, "requests that come, as a share of what the fleet serves with all balancers on")
-	l.Float64Var(&f.seconds, "seconds", 0, "simulated seconds; 0 = 600, for a day 2400")
-	l.IntVar(&f.fleet.Decode, "decode-units", 0, "decode units; 0 = 1, for a day 3")
+	l.Float64Var(&f.seconds, "seconds", 0, "simulated seconds; 0 = 600, for a day 1800")
+	l.IntVar(&f.fleet.Decode, "decode-units", 0, "decode units; 0 = 1, for a day 2")
 	l.IntVar(&f.fleet.Prefill, "prefill-units", 0, "prefill units; 0 = as many as keep up with decode")
 	l.StringVar(&f.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
 	l.Float64Var(&f.hit, "hit", .563, "share of prompt tokens in the store of prefixes, where the requests do not name their blocks")
@@ -140,7 +140,7 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console, gpu cost.GPU) (*si
 	if f.seconds == 0 {
 		config.Seconds = 600
 		if long {
-			config.Seconds = 2400
+			config.Seconds = 1800
 		}
 	}
 	if !(config.Seconds >= 10 && config.Seconds <= 86400) {
@@ -151,10 +151,13 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console, gpu cost.GPU) (*si
 		config.Warm = config.Seconds / 24
 	}
 	if f.fleet.Decode == 0 && long {
-		f.fleet.Decode = 3
+		f.fleet.Decode = 2
 	}
 	if f.fleet.Decode < 0 || f.fleet.Decode > 64 || f.fleet.Prefill < 0 || f.fleet.Prefill > 256 {
 		return nil, usagef("units: at most 64 for decode and 256 for prefill")
+	}
+	if !(f.load > 0 && f.load <= 10) {
+		return nil, usagef("--load %v: above 0 and at most 10 is needed", f.load)
 	}
 	t, err := f.traffic(&config)
 	if err != nil {
@@ -226,7 +229,7 @@ func (f *simulateFlags) traffic(config *system.Config) (system.Traffic, error) {
 				return system.Traffic{}, err
 			}
 		}
-		day, err := workload.ReadServeGen(dir)
+		day, err := workload.ReadServeGenDay(dir)
 		if err != nil {
 			return system.Traffic{}, err
 		}

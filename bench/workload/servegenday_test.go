@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestGaps compares the gaps' means and coefficients of variation with theory.
-func TestGaps(t *testing.T) {
+// TestServeGenGaps compares the gaps' means and coefficients of variation with theory.
+func TestServeGenGaps(t *testing.T) {
 	for _, c := range []struct {
 		dist      string
 		shape, cv float64
@@ -16,7 +16,7 @@ func TestGaps(t *testing.T) {
 		const n = 200_000
 		sum, squares := 0.0, 0.0
 		for range n {
-			x := gap(c.dist, c.shape, r)
+			x := serveGap(c.dist, c.shape, r)
 			sum, squares = sum+x, squares+x*x
 		}
 		mean := sum / n
@@ -27,12 +27,12 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-func TestServeGen(t *testing.T) {
+func TestServeGenDay(t *testing.T) {
 	dir, err := DataDir()
 	if err != nil {
 		t.Skip(err)
 	}
-	s, err := ReadServeGen(dir)
+	s, err := ReadServeGenDay(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,19 +18,19 @@ import (
 	"strconv"
 )
 
-// ServeGen is a day of DeepSeek-R1 in production, as ServeGen describes it: what
+// ServeGenDay is a day of DeepSeek-R1 in production, as ServeGen describes it: what
 // each client sends in windows of ten minutes, and how long its requests are in
 // windows of six hours.
-type ServeGen struct {
+type ServeGenDay struct {
 	clients []serveClient
 	rate    float64 // of all clients, the day's mean
 }
 
 const (
-	serveDay     = 86400
-	serveWindow  = 600
-	serveWindows = serveDay / serveWindow
-	serveSpans   = 4 // windows of lengths
+	serveDaySeconds = 86400
+	serveWindow     = 600
+	serveWindows    = serveDaySeconds / serveWindow
+	serveSpans      = 4 // windows of serveLengths
 )
 
 // serveClient is one client.
@@ -38,25 +38,25 @@ type serveClient struct {
 	rate          [serveWindows]float64 // requests a second
 	dist          [serveWindows]string  // of the time between requests
 	shape         [serveWindows]float64
-	input, output [serveSpans]lengths
+	input, output [serveSpans]serveLengths
 }
 
-// lengths is a distribution of token counts.
-type lengths struct {
+// serveLengths is a distribution of token counts.
+type serveLengths struct {
 	tokens []int
 	upTo   []float64 // shares, added up
 }
 
-func (d *lengths) draw(r *rand.Rand) int {
+func (d *serveLengths) draw(r *rand.Rand) int {
 	x := float64(r.Float64() * d.upTo[len(d.upTo)-1])
 	return d.tokens[min(sort.SearchFloat64s(d.upTo, x), len(d.tokens)-1)]
 }
 
-// ReadServeGen reads the two files of a folder: servegen_deepseek_r1_client_rates
+// ReadServeGenDay reads the two files of a folder: servegen_deepseek_r1_client_rates
 // .csv.gz and servegen_deepseek_r1_length_hists.jsonl.gz, from
 // github.com/alibaba/ServeGen. An error names the file and the line.
-func ReadServeGen(dir string) (*ServeGen, error) {
-	s := &ServeGen{}
+func ReadServeGenDay(dir string) (*ServeGenDay, error) {
+	s := &ServeGenDay{}
 	for _, f := range []struct {
 		name string
 		read func(io.Reader) error
@@ -90,7 +90,7 @@ func ReadServeGen(dir string) (*ServeGen, error) {
 	return s, nil
 }
 
-func (s *ServeGen) client(i int) (*serveClient, error) {
+func (s *ServeGenDay) client(i int) (*serveClient, error) {
 	const most = 1 << 12
 	if i < 0 || i >= most {
 		return nil, fmt.Errorf("client %d is not between 0 and %d", i, most-1)
@@ -102,7 +102,7 @@ func (s *ServeGen) client(i int) (*serveClient, error) {
 }
 
 // readRates reads client,t_s,rate_rps,cv,dist,p1,p2.
-func (s *ServeGen) readRates(r io.Reader) error {
+func (s *ServeGenDay) readRates(r io.Reader) error {
 	rows := csv.NewReader(r)
 	rows.FieldsPerRecord, rows.ReuseRecord = 7, true
 	for line := 1; ; line++ {
@@ -137,7 +137,7 @@ func (s *ServeGen) readRates(r io.Reader) error {
 	}
 }
 
-func (s *ServeGen) readLengths(r io.Reader) error {
+func (s *ServeGenDay) readLengths(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxTraceLine)
 	for line := 1; lines.Scan(); line++ {
@@ -152,11 +152,11 @@ func (s *ServeGen) readLengths(r io.Reader) error {
 		if err == nil {
 			c, err = s.client(x.Client)
 		}
-		if span := x.Second / (serveDay / serveSpans); err == nil && (x.Second < 0 || span >= serveSpans) {
+		if span := x.Second / (serveDaySeconds / serveSpans); err == nil && (x.Second < 0 || span >= serveSpans) {
 			err = fmt.Errorf("second %d is beyond the day", x.Second)
 		} else if err == nil {
-			if c.input[span], err = newLengths(x.Input); err == nil {
-				c.output[span], err = newLengths(x.Output)
+			if c.input[span], err = newServeLengths(x.Input); err == nil {
+				c.output[span], err = newServeLengths(x.Output)
 			}
 		}
 		if err != nil {
@@ -166,7 +166,7 @@ func (s *ServeGen) readLengths(r io.Reader) error {
 	return lines.Err()
 }
 
-func newLengths(shares map[string]float64) (lengths, error) {
+func newServeLengths(shares map[string]float64) (serveLengths, error) {
 	type part struct {
 		tokens int
 		share  float64
@@ -175,17 +175,17 @@ func newLengths(shares map[string]float64) (lengths, error) {
 	for text, share := range shares {
 		n, err := tokens(text)
 		if err != nil {
-			return lengths{}, err
+			return serveLengths{}, err
 		}
 		if !(share >= 0 && share < 1e9) {
-			return lengths{}, fmt.Errorf("share %v of %d tokens", share, n)
+			return serveLengths{}, fmt.Errorf("share %v of %d tokens", share, n)
 		}
 		parts = append(parts, part{max(n, 1), share})
 	}
 	slices.SortFunc(parts, func(a, b part) int {
 		return cmp.Or(cmp.Compare(a.tokens, b.tokens), cmp.Compare(a.share, b.share))
 	})
-	var d lengths
+	var d serveLengths
 	sum := 0.0
 	for _, p := range parts {
 		sum += p.share
@@ -195,7 +195,7 @@ func newLengths(shares map[string]float64) (lengths, error) {
 }
 
 // Profile is how many requests come in each hour, 1 = the day's mean.
-func (s *ServeGen) Profile() []float64 {
+func (s *ServeGenDay) Profile() []float64 {
 	out := make([]float64, 24)
 	for i := range s.clients {
 		for w, x := range s.clients[i].rate {
@@ -208,8 +208,8 @@ func (s *ServeGen) Profile() []float64 {
 // Requests generates the day within so many seconds, at so many requests a
 // second on average. Each client sends as ServeGen found it: times between its
 // requests are Gamma, Weibull or exponential, stretched to its rate at the time.
-func (s *ServeGen) Requests(perSecond, seconds float64, seed uint64) *ServeGenRequests {
-	g := &ServeGenRequests{day: s, speed: serveDay / seconds, scale: perSecond / s.rate * seconds / serveDay, next: make([]float64, len(s.clients)), r: make([]*rand.Rand, len(s.clients))}
+func (s *ServeGenDay) Requests(perSecond, seconds float64, seed uint64) *ServeGenDayRequests {
+	g := &ServeGenDayRequests{day: s, speed: serveDaySeconds / seconds, scale: perSecond / s.rate * seconds / serveDaySeconds, next: make([]float64, len(s.clients)), r: make([]*rand.Rand, len(s.clients))}
 	for i := range g.next {
 		g.r[i] = rand.New(rand.NewPCG(seed, uint64(i)))
 		// A random time of its stream, or all clients would start together.
@@ -218,18 +218,18 @@ func (s *ServeGen) Requests(perSecond, seconds float64, seed uint64) *ServeGenRe
 	return g
 }
 
-// ServeGenRequests is the requests of a day, in order.
-type ServeGenRequests struct {
-	day          *ServeGen
+// ServeGenDayRequests is the requests of a day, in order.
+type ServeGenDayRequests struct {
+	day          *ServeGenDay
 	speed, scale float64
 	next         []float64 // seconds of the day, by client
 	r            []*rand.Rand
 }
 
 // after is when a client's rate has added up to n more requests.
-func (g *ServeGenRequests) after(client int, t, n float64) float64 {
+func (g *ServeGenDayRequests) after(client int, t, n float64) float64 {
 	c := &g.day.clients[client]
-	for t < serveDay {
+	for t < serveDaySeconds {
 		w := min(int(t/serveWindow), serveWindows-1)
 		end := float64((w + 1) * serveWindow)
 		rate := c.rate[w] * g.scale
@@ -243,7 +243,7 @@ func (g *ServeGenRequests) after(client int, t, n float64) float64 {
 }
 
 // Next returns the next request of the day.
-func (g *ServeGenRequests) Next() (Request, bool) {
+func (g *ServeGenDayRequests) Next() (Request, bool) {
 	i := 0
 	for j, t := range g.next {
 		if t < g.next[i] {
@@ -258,12 +258,12 @@ func (g *ServeGenRequests) Next() (Request, bool) {
 	w := min(int(t/serveWindow), serveWindows-1)
 	span := w * serveSpans / serveWindows
 	q := Request{Arrival: t / g.speed, Input: c.input[span].draw(r), Output: c.output[span].draw(r)}
-	g.next[i] = g.after(i, t, gap(c.dist[w], c.shape[w], r))
+	g.next[i] = g.after(i, t, serveGap(c.dist[w], c.shape[w], r))
 	return q, true
 }
 
-// gap draws the time between two requests, of mean 1.
-func gap(dist string, shape float64, r *rand.Rand) float64 {
+// serveGap draws the time between two requests, of mean 1.
+func serveGap(dist string, shape float64, r *rand.Rand) float64 {
 	exponential := -log(1 - r.Float64())
 	switch dist {
 	case "Gamma":
