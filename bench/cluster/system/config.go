@@ -44,6 +44,16 @@ type Config struct {
 	Series int
 	// Progress is called now and then with the share that is done; nil = not.
 	Progress func(float64)
+
+	topics [2][]workload.Domain // of prefill and decode; nil = made for the run
+}
+
+// setTopics makes the experts' loads for runs of so many seconds.
+func (c *Config) setTopics(seconds float64) {
+	windows := int(seconds/windowSeconds) + 2
+	for i, u := range []*cost.Unit{&c.Prefill, &c.Decode} {
+		c.topics[i] = topicLoads(u, windows, c.Seed+uint64(i)<<16)
+	}
 }
 
 // Default is a published pair of units, three for prefill and one for decode,

@@ -46,13 +46,18 @@ type experts struct {
 	moveTime  float64 // seconds of copying, in all
 }
 
-// expertSeed keeps what prefill and decode see apart.
-func newExperts(u *cost.Unit, policy ExpertPolicy, windows int, seed uint64) (*experts, error) {
+// topicLoads is what each kind of text asks of the experts, in so many windows of
+// a run and those before it.
+func topicLoads(u *cost.Unit, windows int, seed uint64) []workload.Domain {
 	const tokensAWindow = 1 << 16
+	return workload.Domains(u.Model.Model, topics, windows+history, tokensAWindow, seed)
+}
+
+func newExperts(u *cost.Unit, policy ExpertPolicy, domains []workload.Domain) (*experts, error) {
 	e := &experts{unit: u, policy: policy, window: -1, topology: placement.H800(u.Nodes)}
 	e.topology.GPUs = u.Ranks()
 	e.topology.NVLink, e.topology.RDMA = .8*u.GPU.NVLink, .9*u.GPU.RDMA
-	e.domains = workload.Domains(u.Model.Model, topics, windows+history, tokensAWindow, seed)
+	e.domains = domains
 	e.share = make([]float64, u.Model.Layers*u.Ranks())
 	e.current = placement.Trivial(u.Model.Layers, u.Model.Experts, u.SlotsEach()*u.Ranks(), u.Ranks())
 	e.forecast = placement.NewLoads(u.Model.Layers, u.Model.Experts)

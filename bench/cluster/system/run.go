@@ -86,10 +86,12 @@ func newSim(c Config, source Source) (*sim, error) {
 		return nil, err
 	}
 	s := &sim{Config: c, source: source, store: newStore(c.StoreBlocks), from: int64(c.Warm * second), to: int64(c.Seconds * second), draw: c.Seed}
-	windows := int(c.Seconds/windowSeconds) + 2
 	var err error
+	if c.topics[0] == nil {
+		s.setTopics(c.Seconds)
+	}
 	for i, u := range []*cost.Unit{&s.Prefill, &s.Decode} {
-		if s.experts[i], err = newExperts(u, c.Policy.Experts, windows, c.Seed+uint64(i)<<16); err != nil {
+		if s.experts[i], err = newExperts(u, c.Policy.Experts, s.topics[i]); err != nil {
 			return nil, err
 		}
 	}

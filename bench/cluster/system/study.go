@@ -93,6 +93,11 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 	}
 	s := Study{Traffic: t.Name, Load: o.Load, PrefillNodes: c.Prefill.Nodes, DecodeNodes: c.Decode.Nodes}
 	known := map[string]capacity{}
+	c.Policy = o.Rows[0].Policy
+	if err := c.Validate(); err != nil {
+		return Study{}, err
+	}
+	c.setTopics(c.Seconds)
 	for i, row := range o.Rows {
 		c.Policy = row.Policy
 		step := func(part, parts int) func(float64) {
