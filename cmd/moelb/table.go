@@ -11,10 +11,11 @@ import (
 )
 
 // grid is a table in plain text: the first column is flush left unless it
-// holds numbers, the others are flush right.
+// holds numbers, the others are flush right unless all are words.
 type grid struct {
 	rows    [][]string
 	numbers bool // in the first column
+	left    bool // every column flush left
 }
 
 func (g *grid) add(cells ...string) { g.rows = append(g.rows, cells) }
@@ -35,6 +36,8 @@ func (g *grid) write(b *bytes.Buffer, indent string) {
 		for j, cell := range row {
 			pad := strings.Repeat(" ", width[j]-utf8.RuneCountInString(cell))
 			switch {
+			case j > 0 && g.left:
+				line += "  " + cell + pad
 			case j > 0:
 				line += "  " + pad + cell
 			case g.numbers:

@@ -1,0 +1,112 @@
+package cost
+
+import (
+	"math"
+	"testing"
+)
+
+func unit(gpu string, phase Phase, nodes int, f Factors) *Unit {
+	g, err := FindGPU(gpu)
+	if err != nil {
+		panic(err)
+	}
+	return &Unit{Model: DeepSeekV3(), GPU: g, Factors: f, Phase: phase, Nodes: nodes}
+}
+
+func even(b Batch) Batch {
+	for _, x := range []*float64{&b.Attention, &b.Senders, &b.Experts, &b.Queries} {
+		if *x == 0 {
+			*x = 1
+		}
+	}
+	return b
+}
+
+// TestPublished compares estimates with published rates. What a factor was
+// fitted to is said in the table of factors.
+func TestPublished(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		unit          *Unit
+		batch         Batch
+		want, within  float64
+		request, near float64
+	}{
+		{"online decode", unit("h800", DecodePhase, 18, Calibrated()), Batch{Requests: 88, KV: 4989}, 14800, .10, 21, .12},
+		{"LMSYS EP72", unit("h100", DecodePhase, 9, Calibrated()), Batch{Requests: 256, KV: 2050}, 22282, .10, 0, 0},
+		{"LMSYS EP72, two tokens", unit("h100", DecodePhase, 9, Calibrated()), Batch{Requests: 128, KV: 4000, Queries: 2, Acceptance: .6}, 17373, .10, 0, 0},
+		{"prefill profile, nothing fitted", unit("h800", PrefillPhase, 4, Tables()), Batch{Tokens: 16384, Prompt: 4096}, 62713, .10, 0, 0},
+		{"prefill profile, fitted", unit("h800", PrefillPhase, 4, Calibrated()), Batch{Tokens: 16384, Prompt: 4096}, 62713, .005, 0, 0},
+		{"LMSYS perfect balance", unit("h100", PrefillPhase, 4, Calibrated()), Batch{Tokens: 16384, Prompt: 4096}, 59337, .10, 0, 0},
+		{"LMSYS EP72, nothing fitted", unit("h100", DecodePhase, 9, Tables()), Batch{Requests: 256, KV: 2050}, 22282, .23, 0, 0},
+		{"online decode, nothing fitted", unit("h800", DecodePhase, 18, Tables()), Batch{Requests: 88, KV: 4989}, 14800, .18, 0, 0},
+	} {
+		e, err := c.unit.Estimate(even(c.batch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		off := e.TokensPerNode/c.want - 1
+		t.Logf("%-30s %7.0f tokens/s a node, published %5.0f: %+.1f%%; %.2f a request; step %.2f ms", c.name, e.TokensPerNode, c.want, 100*off, e.TokensPerRequest, 1e3*e.StepSeconds)
+		if math.Abs(off) > c.within {
+			t.Errorf("%s: %.0f tokens/s a node, want %.0f within %v", c.name, e.TokensPerNode, c.want, c.within)
+		}
+		if c.request > 0 && math.Abs(e.TokensPerRequest/c.request-1) > c.near {
+			t.Errorf("%s: %.2f tokens/s a request, want %.0f within %v", c.name, e.TokensPerRequest, c.request, c.near)
+		}
+		if testing.Verbose() {
+			for _, s := range e.Stages {
+				t.Logf("    %-16s %8.1f us x %d", s.Name, 1e6*s.Seconds, s.Count)
+			}
+		}
+	}
+}
+
+// TestSensitivity demands what imbalance costs, by sign and order.
+func TestSensitivity(t *testing.T) {
+	prefill := func(f Factors) *Unit { return unit("h800", PrefillPhase, 4, f) }
+	decode := func(f Factors) *Unit { return unit("h800", DecodePhase, 18, f) }
+	fours := Batch{Tokens: 16384, Prompt: 4096}
+	for _, c := range []struct {
+		name       string
+		unit       *Unit
+		batch      Batch
+		kv, tok, x [2]float64 // percent at 1.1 and 1.3
+	}{
+		{"prefill 4K", prefill(Tables()), fours, [2]float64{.8, 3.6}, [2]float64{6.5, 17.3}, [2]float64{2.7, 8.2}},
+		{"prefill 4K, 56.3%", prefill(Tables()), Batch{Tokens: 16384, Prompt: 4096, Hit: .563}, [2]float64{2.2, 6.2}, [2]float64{5.5, 14.9}, [2]float64{2.2, 6.3}},
+		{"prefill 32K, 56%", prefill(Tables()), Batch{Tokens: 16384, Prompt: 32768, Hit: .56}, [2]float64{6.5, 17.2}, [2]float64{2.2, 6.4}, [2]float64{.9, 2.5}},
+		{"decode 88", decode(Calibrated()), Batch{Requests: 88, KV: 4989}, [2]float64{2.4, 6.9}, [2]float64{1.5, 4.4}, [2]float64{1.8, 5.4}},
+		{"decode 88 MTP", decode(Calibrated()), Batch{Requests: 88, KV: 4989, Queries: 2}, [2]float64{3.3, 9.3}, [2]float64{2.1, 10.2}, [2]float64{2.7, 12.2}},
+		{"decode 256x2050", decode(Calibrated()), Batch{Requests: 256, KV: 2050}, [2]float64{.1, .2}, [2]float64{6.3, 16.8}, [2]float64{7.2, 18.9}},
+		{"decode 32x16K", decode(Calibrated()), Batch{Requests: 32, KV: 16384}, [2]float64{2.9, 8.3}, [2]float64{.1, .2}, [2]float64{0, 0}},
+	} {
+		base, err := c.unit.Estimate(even(c.batch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cost := func(set func(*Batch, float64), f float64) float64 {
+			b := even(c.batch)
+			set(&b, f)
+			e, err := c.unit.Estimate(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return 100 * (1 - e.TokensPerNode/base.TokensPerNode)
+		}
+		for _, k := range []struct {
+			what string
+			set  func(*Batch, float64)
+			want [2]float64
+		}{
+			{"attention", func(b *Batch, f float64) { b.Attention = f }, c.kv},
+			{"tokens", func(b *Batch, f float64) { b.Senders = f }, c.tok},
+			{"experts", func(b *Batch, f float64) { b.Experts = f }, c.x},
+		} {
+			a, b := cost(k.set, 1.1), cost(k.set, 1.3)
+			t.Logf("%-18s %-10s -%.1f%% (-%.1f%%), expected -%.1f (-%.1f)", c.name, k.what, a, b, k.want[0], k.want[1])
+			if math.Abs(a-k.want[0]) > 1+.3*k.want[0] || math.Abs(b-k.want[1]) > 1.5+.3*k.want[1] {
+				t.Errorf("%s, %s: -%.1f%% at 1.1 and -%.1f%% at 1.3", c.name, k.what, a, b)
+			}
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package system
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/bench/workload"
+)
+
+// windowSeconds is how long the experts' loads stay as they are, and how often
+// their placement is planned.
+const windowSeconds = 300
+
+// Config is a system and its traffic.
+type Config struct {
+	Prefill, Decode cost.Unit
+	Policy          Policy
+	// Plan is the fleet over time; the first step is at second 0.
+	Plan []PlanStep
+	// MaxTokens is how many new tokens a prefill rank takes in one step.
+	MaxTokens int64
+	// MaxRequests is how many requests a decode rank holds.
+	MaxRequests int
+	// Concurrency is how many requests a decode unit holds for each of its ranks, on
+	// average; 0 = MaxRequests. What comes beyond waits: it trades tokens a second
+	// for the speed of each request.
+	Concurrency float64
+	// Hit is the share of prompt tokens that the store of prefixes holds, where
+	// the requests do not name their blocks; StoreBlocks its size in blocks of 512
+	// tokens where they do.
+	Hit         float64
+	StoreBlocks int
+	// Seconds is how long requests come; what is under way then is served to its
+	// end. The first Warm seconds are not measured.
+	Seconds, Warm float64
+	Seed          uint64
+	// Only one phase: prompts leave when they are computed, or come computed.
+	PrefillOnly, DecodeOnly bool
+	// Backlog bounds how many requests wait for either phase; what comes then is
+	// held at the API server and enters when there is room. 0 = no bound.
+	Backlog int
+	// Series is how many points the time series has; 0 = none.
+	Series int
+	// Progress is called now and then with the share that is done; nil = not.
+	Progress func(float64)
+
+	topics [2][]workload.Domain // of prefill and decode; nil = made for the run
+}
+
+// setTopics makes the experts' loads for runs of so many seconds.
+func (c *Config) setTopics(seconds float64) {
+	windows := int(seconds/windowSeconds) + 2
+	for i, u := range []*cost.Unit{&c.Prefill, &c.Decode} {
+		c.topics[i] = topicLoads(u, windows, c.Seed+uint64(i)<<16)
+	}
+}
+
+// Default is a published pair of units, three for prefill and one for decode,
+// with the given policy.
+func Default(p Policy) Config {
+	gpu, err := cost.FindGPU("h800")
+	if err != nil {
+		panic(err) // a preset
+	}
+	unit := cost.Unit{Model: cost.DeepSeekV3(), GPU: gpu, Factors: cost.Calibrated()}
+	c := Config{Prefill: unit, Decode: unit, Policy: p, MaxTokens: 16384, MaxRequests: 128, Hit: .563, StoreBlocks: 1 << 20, Seconds: 600, Warm: 120, Seed: 1}
+	c.Prefill.Phase, c.Prefill.Nodes = cost.PrefillPhase, 4
+	c.Decode.Phase, c.Decode.Nodes = cost.DecodePhase, 18
+	c.Plan = []PlanStep{{0, Fleet{3, 1}}}
+	return c
+}
+
+// Limits on a run.
+const (
+	maxUnits   = 1 << 10
+	maxSeconds = 7 * 86400
+	maxTokens  = 1 << 24 // of one request
+)
+
+// Validate returns an error that names the field.
+func (c *Config) Validate() error {
+	for _, u := range []*cost.Unit{&c.Prefill, &c.Decode} {
+		if err := u.Validate(); err != nil {
+			return fmt.Errorf("%v unit: %w", u.Phase, err)
+		}
+	}
+	switch {
+	case c.Prefill.Phase != cost.PrefillPhase || c.Decode.Phase != cost.DecodePhase:
+		return fmt.Errorf("units: a prefill and a decode unit are needed")
+	case c.Policy.Prefill.New == nil || c.Policy.Decode.New == nil:
+		return fmt.Errorf("policy: missing")
+	case len(c.Plan) == 0 || c.Plan[0].Second != 0:
+		return fmt.Errorf("plan: no fleet at second 0")
+	case c.MaxTokens < 256 || c.MaxTokens > 1<<20:
+		return fmt.Errorf("max_tokens: %d is not between 256 and 2^20", c.MaxTokens)
+	case c.MaxRequests < 1 || c.MaxRequests > 1<<14:
+		return fmt.Errorf("max_requests: %d is not between 1 and 2^14", c.MaxRequests)
+	case !(c.Concurrency >= 0 && c.Concurrency <= 1<<14):
+		return fmt.Errorf("concurrency: %v is not between 0 and 2^14", c.Concurrency)
+	case !(c.Hit >= 0 && c.Hit < 1):
+		return fmt.Errorf("hit: %v is not a fraction below 1", c.Hit)
+	case c.StoreBlocks < 1:
+		return fmt.Errorf("store_blocks: %d is below 1", c.StoreBlocks)
+	case !(c.Seconds > 0 && c.Seconds <= maxSeconds):
+		return fmt.Errorf("seconds: %v is not between 0 and %d", c.Seconds, maxSeconds)
+	case !(c.Warm >= 0 && c.Warm < c.Seconds):
+		return fmt.Errorf("warm: %v is not below %v seconds", c.Warm, c.Seconds)
+	case c.PrefillOnly && c.DecodeOnly:
+		return fmt.Errorf("only one phase: which?")
+	}
+	last := math.Inf(-1)
+	for i, s := range c.Plan {
+		if s.Second <= last || s.Fleet.Prefill < 1 || s.Fleet.Decode < 1 || s.Fleet.Prefill > maxUnits || s.Fleet.Decode > maxUnits {
+			return fmt.Errorf("plan: step %d: %d prefill and %d decode units at second %v", i, s.Fleet.Prefill, s.Fleet.Decode, s.Second)
+		}
+		last = s.Second
+	}
+	return nil
+}
+
+// A Source yields requests in order of arrival.
+type Source interface {
+	Next() (workload.Request, bool)
+}
+
+// Result is what a run measured, from Warm on unless it says otherwise.
+type Result struct {
+	Policy          Policy
+	Seconds         float64 // measured
+	Requests        int64   // of the whole run
+	InputTokens     int64
+	HitTokens       int64
+	OutputTokens    int64
+	Evictions       int64
+	TokensPerSecond float64 // generated
+	InputPerSecond  float64 // prompt tokens whose prefill ended, cached ones counted
+	ServedPerSecond float64 // requests whose last phase ended
+	TTFT50, TTFT99  float64
+	TPOT50, TPOT99  float64
+	// Idle is the share of GPU time, over units while they are up, in which a GPU
+	// computes nothing: it waits for others, for the network, or for work.
+	Idle, PrefillIdle, DecodeIdle float64
+	NodeSeconds                   float64 // of the whole run
+	PeakInFlight                  int64
+	End                           float64 // when the last request left
+	// How uneven the work was: max/mean over the steps, long steps and full ones
+	// counting more.
+	PairsImbalance, TokensImbalance, KVImbalance, RequestsImbalance float64
+	PrefillExperts, DecodeExperts                                   float64
+	Moves                                                           int64
+	MoveSeconds                                                     float64
+	PrefillSteps, DecodeSteps                                       int64
+	PrefillStep, DecodeStep                                         float64 // mean seconds
+	Series                                                          []Point
+	Heat                                                            Heat
+}
+
+// Point is one of a time series.
+type Point struct {
+	Second                   float64
+	Output, Input            float64 // tokens a second
+	InFlight, Queued         float64 // requests
+	PrefillUnits, DecodeUnit float64 // up
+	KVImbalance              float64
+	TTFT                     float64 // mean of the requests whose first token fell here
+}
+
+// Heat is what the GPUs of the first units held at the end of the requests' time.
+type Heat struct {
+	Experts  [][]float64 // decode: load / mean by layer and GPU
+	Prefill  [][]float64 // the same of prefill
+	KV       []float64   // by GPU of decode unit 0, / mean
+	Requests []float64
+}

@@ -1,0 +1,238 @@
+package system
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+
+	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/placement"
+)
+
+// topics is how many kinds of text the traffic is mixed of, each with its own
+// hot experts; topicPeriod is how many windows a topic's share takes to rise and
+// fall.
+const (
+	topics      = 3
+	topicPeriod = 48
+	// history is how many windows were seen before a run starts, memory how much
+	// a window counts against the next one when loads are forecast.
+	history = 6
+	memory  = .8
+)
+
+// experts is the expert-parallel balancer of all units of a phase, which see the
+// same mix of text: what each GPU's experts get, window by window, under a
+// placement that was planned on the windows before.
+type experts struct {
+	unit     *cost.Unit
+	policy   ExpertPolicy
+	domains  []workload.Domain
+	topology placement.Topology
+	window   int
+	forecast placement.Loads // decayed sum of the windows so far
+	current  placement.Placement
+	// share is the share of a layer's tokens that each GPU's experts get,
+	// [layers x ranks]; it changes with version.
+	share   []float64
+	version int
+	heat    [][]float64 // of the last window: GPU load / mean, [layers][ranks]
+
+	imbalance float64 // sum over windows of the layers' mean
+	windows   int
+	moves     int64
+	moveTime  float64 // seconds of copying, in all
+}
+
+// topicLoads is what each kind of text asks of the experts, in so many windows of
+// a run and those before it.
+func topicLoads(u *cost.Unit, windows int, seed uint64) []workload.Domain {
+	const tokensAWindow = 1 << 16
+	return workload.Domains(u.Model.Model, topics, windows+history, tokensAWindow, seed)
+}
+
+func newExperts(u *cost.Unit, policy ExpertPolicy, domains []workload.Domain) (*experts, error) {
+	e := &experts{unit: u, policy: policy, window: -1, topology: placement.H800(u.Nodes)}
+	e.topology.GPUs = u.Ranks()
+	e.topology.NVLink, e.topology.RDMA = .8*u.GPU.NVLink, .9*u.GPU.RDMA
+	e.domains = domains
+	e.share = make([]float64, u.Model.Layers*u.Ranks())
+	e.current = placement.Trivial(u.Model.Layers, u.Model.Experts, u.SlotsEach()*u.Ranks(), u.Ranks())
+	e.forecast = placement.NewLoads(u.Model.Layers, u.Model.Experts)
+	for w := -history; w < -1; w++ {
+		e.learn(w)
+	}
+	_, err := e.advance(0)
+	return e, err
+}
+
+// at is the loads of a window: topics mixed by shares that rise and fall.
+func (e *experts) at(window int) placement.Loads {
+	m := e.unit.Model.Model
+	out := placement.NewLoads(m.Layers, m.Experts)
+	for d := range e.domains {
+		phase := (window + history + d*topicPeriod/topics) % topicPeriod
+		rise := math.Abs(float64(2*phase)/topicPeriod - 1) // 1 down to 0 and up again
+		w := e.domains[d].Windows[window+history]
+		for l, row := range w {
+			for x, v := range row {
+				out[l][x] += float64((.25 + .75*rise) * v)
+			}
+		}
+	}
+	return out
+}
+
+// learn adds a window to the forecast.
+func (e *experts) learn(window int) {
+	for l, row := range e.at(window) {
+		for x, v := range row {
+			e.forecast[l][x] = float64(memory*e.forecast[l][x]) + v
+		}
+	}
+}
+
+// advance enters a window: it plans on what the windows before showed, and
+// returns the seconds that the units stop for the copying.
+func (e *experts) advance(step float64) (stall float64, err error) {
+	e.learn(e.window)
+	past := e.forecast
+	e.window++
+	u := e.unit
+	if e.policy != ExpertsAlone {
+		p := eplb.Problem{Loads: past, Replicas: e.current.Slots(), Groups: 1, Topology: e.topology}
+		o := eplb.Options{Locality: eplb.Free}
+		if e.window > 0 {
+			p.Previous = &e.current
+		}
+		if u.Phase == cost.PrefillPhase && u.Model.Groups > 1 && u.Model.Groups%u.Nodes == 0 && u.GPU.Domain == u.GPU.Node {
+			// Groups stay on their node, so that a token goes to few nodes.
+			p.Groups = u.Model.Groups
+			o.Locality, o.OffNodeReplicas = eplb.ByGroup, 8
+		}
+		if e.policy == ExpertsDeepSeek {
+			o, p.Previous = eplb.Options{Policy: eplb.DeepSeek}, nil
+			p.Topology.Nodes = u.Nodes
+		}
+		r, err := eplb.Plan(context.Background(), p, o)
+		if err != nil {
+			return 0, err
+		}
+		if stall, err = e.move(&r.Placement, past, step); err != nil {
+			return 0, err
+		}
+	}
+	loads := e.at(e.window)
+	scores, err := e.current.ScoreLayers(loads, placement.Topology{GPUs: u.Ranks()})
+	if err != nil {
+		return 0, err
+	}
+	e.heat = e.heat[:0]
+	sum := 0.0
+	for l, s := range scores {
+		total := 0.0
+		for _, x := range s.GPULoads {
+			total += x
+		}
+		row := make([]float64, len(s.GPULoads))
+		for r, x := range s.GPULoads {
+			row[r] = x / total
+			e.share[l*u.Ranks()+r] = row[r]
+			row[r] *= float64(u.Ranks())
+		}
+		e.heat = append(e.heat, row)
+		sum += s.Imbalance
+	}
+	e.version++
+	e.imbalance += sum / float64(len(scores))
+	e.windows++
+	return stall, nil
+}
+
+// move changes the placement, all at once for the published algorithm, and as
+// far as the gain over a window pays for the copying otherwise. The first
+// placement is loaded before the units start, and costs nothing.
+func (e *experts) move(next *placement.Placement, past placement.Loads, step float64) (float64, error) {
+	if e.window == 0 {
+		e.current = *next
+		return 0, nil
+	}
+	s, err := eplb.NewSchedule(&e.current, next, e.topology, eplb.ScheduleOptions{ExpertBytes: e.unit.Model.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
+	if err != nil {
+		return 0, err
+	}
+	rounds := len(s.Rounds)
+	if e.policy == ExpertsOptimal && step > 0 {
+		before, err := e.current.ScoreLayers(past, placement.Topology{GPUs: e.unit.Ranks()})
+		if err != nil {
+			return 0, err
+		}
+		after, err := next.ScoreLayers(past, placement.Topology{GPUs: e.unit.Ranks()})
+		if err != nil {
+			return 0, err
+		}
+		k := eplb.Stakes{StepSeconds: step, Sensitivity: eplb.DecodeSensitivity(), Horizon: windowSeconds / step}
+		if e.unit.Phase == cost.PrefillPhase {
+			k.Sensitivity = eplb.PrefillSensitivity()
+		}
+		for l := range before {
+			k.Before, k.After = append(k.Before, before[l].Imbalance), append(k.After, after[l].Imbalance)
+		}
+		d, err := eplb.Decide(&s, k)
+		if err != nil {
+			return 0, err
+		}
+		if rounds = d.Rounds; !d.Move {
+			return 0, nil
+		}
+		s = s.Prefix(rounds)
+	}
+	if e.current, err = s.Apply(&e.current, rounds); err != nil {
+		return 0, err
+	}
+	seconds := 0.0
+	for _, r := range s.Rounds {
+		seconds += r.Seconds
+	}
+	e.moves += int64(s.Moves)
+	e.moveTime += seconds
+	return seconds, nil
+}
+
+// meanImbalance is the mean over windows and layers.
+func (e *experts) meanImbalance() float64 { return e.imbalance / float64(max(e.windows, 1)) }
+
+// scatter draws what a micro-batch's tokens differ from their mean: the sum of
+// four uniform numbers, near enough to normal.
+func scatter(r *rand.PCG, mean float64) float64 {
+	x := r.Uint64()
+	sum := float64(x&0xffff) + float64(x>>16&0xffff) + float64(x>>32&0xffff) + float64(x>>48)
+	z := (sum/65536 - 2) * 1.7320508075688772
+	return max(0, mean+float64(math.Sqrt(mean)*z))
+}
+
+// table is a function of rows, drawn as a polygon.
+type table struct {
+	step float64
+	at   []float64
+	f    func(float64) float64
+}
+
+func newTable(top float64, cells int, f func(float64) float64) *table {
+	t := &table{step: top / float64(cells), f: f, at: make([]float64, cells+1)}
+	for i := range t.at {
+		t.at[i] = f(float64(i) * t.step)
+	}
+	return t
+}
+
+func (t *table) value(x float64) float64 {
+	i := int(x / t.step)
+	if i >= len(t.at)-1 {
+		return t.f(x)
+	}
+	w := x/t.step - float64(i)
+	return t.at[i] + float64(w*(t.at[i+1]-t.at[i]))
+}

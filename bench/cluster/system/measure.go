@@ -1,0 +1,169 @@
+package system
+
+import "slices"
+
+// usage is what has been used up to a time.
+type usage struct {
+	prefill, decode float64 // GPU-seconds up
+	computed        [2]float64
+	// Sums over steps: most and mean pairs, tokens (prefill), KV, requests (decode).
+	uneven [8]float64
+}
+
+// marks are the times between which a run is measured.
+func (s *sim) marks() [2]int64 { return [2]int64{s.from, s.to} }
+
+// snapshot is the usage so far. What a running step will have computed counts
+// already: a step is short against the measured time.
+func (s *sim) snapshot() usage {
+	var x usage
+	for _, u := range s.prefill {
+		x.prefill += u.seconds(s.now) * float64(s.Prefill.Ranks())
+		x.computed[0] += u.computed
+		for i, y := range [4]float64{u.clock.maxPairs, u.clock.meanPairs, u.clock.maxTokens, u.clock.meanTokens} {
+			x.uneven[i] += y
+		}
+	}
+	for _, u := range s.decode {
+		x.decode += u.seconds(s.now) * float64(s.Decode.Ranks())
+		x.computed[1] += u.computed
+		for i, y := range [4]float64{u.clock.maxKV, u.clock.meanKV, u.clock.maxN, u.clock.meanN} {
+			x.uneven[4+i] += y
+		}
+	}
+	if len(s.taken) == 1 { // at the end of the measured time
+		s.heat = s.picture()
+	}
+	return x
+}
+
+// seconds is how long a unit has been up.
+func (u *unitState) seconds(now int64) float64 {
+	ns := u.alive
+	if u.up {
+		ns += now - u.since
+	}
+	return float64(ns) / second
+}
+
+func (s *sim) picture() Heat {
+	h := Heat{Prefill: s.experts[0].heat, Experts: s.experts[1].heat}
+	u := s.decode[0]
+	sum := 0.0
+	for _, kv := range u.kv {
+		sum += float64(kv)
+	}
+	for r, kv := range u.kv {
+		h.KV = append(h.KV, ratio(float64(kv)*float64(len(u.kv)), sum))
+		h.Requests = append(h.Requests, ratio(float64(u.n[r])*float64(len(u.kv)), float64(u.total)))
+	}
+	h.Prefill, h.Experts = clone(h.Prefill), clone(h.Experts)
+	return h
+}
+
+func clone(x [][]float64) [][]float64 {
+	out := slices.Clone(x)
+	for i := range out {
+		out[i] = slices.Clone(out[i])
+	}
+	return out
+}
+
+// seriesCell is what happened in one stretch of the time series.
+type seriesCell struct {
+	output, input, first, waited int64
+	inFlight, queued             int64
+	prefill, decode              int
+	maxKV, meanKV                float64
+}
+
+// cell is the stretch that now is in, nil = none.
+func (s *sim) cell() *seriesCell {
+	if len(s.series) == 0 || s.now >= s.to {
+		return nil
+	}
+	return &s.series[int(float64(s.now)/float64(s.to)*float64(len(s.series)))]
+}
+
+// observe notes the state of the system at the end of a decode step.
+func (c *seriesCell) observe(s *sim, u *decodeUnit) {
+	c.inFlight, c.queued = s.inFlight, s.queued
+	c.prefill, c.decode = 0, 0
+	for _, u := range s.prefill {
+		if u.up {
+			c.prefill++
+		}
+	}
+	for _, u := range s.decode {
+		if u.up {
+			c.decode++
+		}
+	}
+	top, sum := int64(0), int64(0)
+	for _, kv := range u.kv {
+		top, sum = max(top, kv), sum+kv
+	}
+	c.maxKV += float64(top)
+	c.meanKV += float64(sum) / float64(len(u.kv))
+}
+
+// ratio is a/b, 0 where there is nothing.
+func ratio(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
+
+// result checks that nothing was lost and sums the run up.
+func (s *sim) result() (Result, error) {
+	end := s.now
+	if err := s.turnTo(max(s.now, s.to)); err != nil {
+		return Result{}, err
+	}
+	if s.fault == forgeToken {
+		s.count.generated++
+	}
+	if err := s.conserved(); err != nil {
+		return Result{}, err
+	}
+	t := float64(s.to-s.from) / second
+	r := Result{
+		Policy: s.Policy, Seconds: t, End: float64(end) / second,
+		Requests: s.count.entered.requests, InputTokens: s.count.entered.input, HitTokens: s.count.cached, OutputTokens: s.count.generated,
+		Evictions: s.evictions, PeakInFlight: s.peak, Heat: s.heat,
+		TokensPerSecond: float64(s.measured.out) / t, InputPerSecond: float64(s.measured.in) / t, ServedPerSecond: float64(s.measured.served) / t,
+		TTFT50: s.ttft.quantile(.5), TTFT99: s.ttft.quantile(.99), TPOT50: s.tpot.quantile(.5), TPOT99: s.tpot.quantile(.99),
+		PrefillExperts: s.experts[0].meanImbalance(), DecodeExperts: s.experts[1].meanImbalance(),
+		Moves: s.experts[0].moves + s.experts[1].moves, MoveSeconds: s.experts[0].moveTime + s.experts[1].moveTime,
+	}
+	a, b := s.taken[0], s.taken[1]
+	prefill, decode := b.prefill-a.prefill, b.decode-a.decode
+	r.PrefillIdle = 1 - ratio(b.computed[0]-a.computed[0], prefill)
+	r.DecodeIdle = 1 - ratio(b.computed[1]-a.computed[1], decode)
+	r.Idle = 1 - ratio(b.computed[0]-a.computed[0]+b.computed[1]-a.computed[1], prefill+decode)
+	for _, u := range s.prefill {
+		r.NodeSeconds += u.seconds(s.now) * float64(s.Prefill.Nodes)
+		r.PrefillSteps += u.steps
+	}
+	for _, u := range s.decode {
+		r.NodeSeconds += u.seconds(s.now) * float64(s.Decode.Nodes)
+		r.DecodeSteps += u.steps
+	}
+	x := b.uneven
+	for i := range x {
+		x[i] -= a.uneven[i]
+	}
+	r.PairsImbalance, r.TokensImbalance = ratio(x[0], x[1]), ratio(x[2], x[3])
+	r.KVImbalance, r.RequestsImbalance = ratio(x[4], x[5]), ratio(x[6], x[7])
+	r.PrefillStep, r.DecodeStep = s.meanStep(0), s.meanStep(1)
+	width := float64(s.to) / second / float64(max(len(s.series), 1))
+	for i, c := range s.series {
+		r.Series = append(r.Series, Point{
+			Second: (float64(i) + .5) * width, Output: float64(c.output) / width, Input: float64(c.input) / width,
+			InFlight: float64(c.inFlight), Queued: float64(c.queued), PrefillUnits: float64(c.prefill), DecodeUnit: float64(c.decode),
+			KVImbalance: ratio(c.maxKV, c.meanKV), TTFT: ratio(float64(c.waited)/second, float64(c.first)),
+		})
+	}
+	return r, nil
+}

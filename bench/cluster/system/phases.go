@@ -1,0 +1,388 @@
+package system
+
+import (
+	"cmp"
+	"slices"
+)
+
+// arrive lets the pending request enter.
+func (s *sim) arrive() {
+	q := &s.pending
+	var id int32
+	if n := len(s.free); n > 0 {
+		id, s.free = s.free[n-1], s.free[:n-1]
+	} else {
+		id = int32(len(s.flights))
+		s.flights = append(s.flights, flight{})
+	}
+	s.flights[id] = flight{arrival: s.now, prompt: int32(q.Input), input: int32(q.Input), output: int32(q.Output), blocks: q.Blocks, rank: -1, next: -1, prev: -1, wheel: -1}
+	s.count.entered.requests++
+	s.count.entered.input += int64(q.Input)
+	s.count.entered.output += int64(q.Output)
+	s.inFlight++
+	s.queued++
+	s.peak = max(s.peak, s.inFlight)
+	if s.fault == dropRequest && s.count.entered.requests == 100 {
+		return
+	}
+	if s.DecodeOnly {
+		s.count.computed += int64(s.flights[id].input)
+		s.firstToken(id)
+		s.toDecode(id)
+		return
+	}
+	s.toPrefill(id)
+}
+
+// hit is how many tokens of a request's prompt the store holds; the last one is
+// always computed.
+func (s *sim) hit(f *flight) int32 {
+	const block = 512
+	n := 0
+	if f.blocks != nil {
+		n = min(s.store.match(f.blocks)*block, int(f.prompt)-1)
+	} else if s.Hit > 0 {
+		// Two of three requests go on from an earlier one, of which most is cached.
+		s.draw += 0x9e3779b97f4a7c15 // splitmix64
+		x := s.draw
+		x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+		x = (x ^ x>>27) * 0x94d049bb133111eb
+		x ^= x >> 31
+		goOn := max(.65, s.Hit)
+		if float64(x>>11)/(1<<53) < goOn {
+			n = min(int(float64(f.prompt)*s.Hit/goOn), int(f.prompt)-1)
+		}
+	}
+	return int32(max(n, 0))
+}
+
+// toPrefill hands a request to the prefill balancers: of units, then of ranks.
+func (s *sim) toPrefill(id int32) {
+	f := &s.flights[id]
+	f.cached = s.hit(f)
+	f.done = f.cached
+	best := -1
+	if s.Policy.Prefill.Even {
+		for i, u := range s.prefill {
+			if u.active && (best < 0 || u.waiting < s.prefill[best].waiting) {
+				best = i
+			}
+		}
+	} else {
+		for best < 0 || !s.prefill[best].active {
+			best = s.turn[0] % len(s.prefill)
+			s.turn[0]++
+		}
+	}
+	u := s.prefill[best]
+	f.prefill = int32(best)
+	n := int64(f.input - f.cached)
+	u.waiting += s.work(n, int64(f.cached))
+	u.queued++
+	s.count.cached += int64(f.cached)
+	u.former.Enqueue(int64(id), int64(f.input), int64(f.cached))
+	if u.next == never {
+		u.next = s.now
+	}
+}
+
+// work is the seconds of one rank that n new tokens after p take.
+func (s *sim) work(n, p int64) float64 {
+	return float64(s.cost[0]*float64(pairs(n, p))) + float64(s.cost[1]*float64(n))
+}
+
+// prefillEvent ends a unit's step and starts the next.
+func (s *sim) prefillEvent(u *prefillUnit) {
+	if u.stepping {
+		u.stepping = false
+		for _, c := range u.chunks {
+			id := int32(c.ID)
+			f := &s.flights[id]
+			u.waiting -= s.work(c.Tokens, int64(f.done))
+			f.done += int32(c.Tokens)
+			s.count.computed += c.Tokens
+			if s.fault == loseToken && s.count.computed > 1e6 {
+				s.fault = 0
+				s.count.computed--
+			}
+			if !c.Last {
+				continue
+			}
+			u.queued--
+			if f.blocks != nil {
+				s.store.add(f.blocks)
+			}
+			if s.now >= s.from && s.now < s.to {
+				s.measured.in += int64(f.input)
+			}
+			s.firstToken(id)
+			s.toDecode(id)
+		}
+	}
+	u.chunks = u.former.Step(u.chunks[:0])
+	if len(u.chunks) == 0 {
+		u.next = never
+		if u.queued == 0 {
+			u.waiting = 0 // what rounding left
+			s.activate(&u.unitState, u.active, true)
+		}
+		return
+	}
+	seconds, computed := u.clock.seconds(u.chunks, func(c Chunk) int64 { return int64(s.flights[c.ID].done) })
+	s.start(&u.unitState, seconds, computed)
+}
+
+// firstToken is what prefill ends with: the first token, or the next one after
+// an eviction.
+func (s *sim) firstToken(id int32) {
+	f := &s.flights[id]
+	f.made++
+	s.count.generated++
+	s.queued--
+	if s.now >= s.from && s.now < s.to {
+		s.measured.out++
+	}
+	if f.made > 1 {
+		return
+	}
+	f.first = s.now
+	if s.now >= s.from && s.now < s.to {
+		s.ttft.add(s.now - f.arrival)
+	}
+	if c := s.cell(); c != nil {
+		c.input += int64(f.input)
+		c.first++
+		c.waited += s.now - f.arrival
+	}
+}
+
+// toDecode hands a prefilled request to the decode balancer of units; its KV
+// travels over RDMA. One that has all its tokens leaves.
+func (s *sim) toDecode(id int32) {
+	f := &s.flights[id]
+	if f.made == f.output {
+		s.leave(id)
+		return
+	}
+	kv := int64(f.input) + 1
+	f.ready = s.now + int64(float64(kv*s.Decode.Model.KVBytes())/(.9*s.Decode.GPU.RDMA)*second)
+	if s.DecodeOnly {
+		f.ready = s.now
+	}
+	best := -1
+	if s.Policy.Decode.Even {
+		for i, u := range s.decode {
+			if u.active && (best < 0 || u.tokens < s.decode[best].tokens) {
+				best = i
+			}
+		}
+	} else {
+		for best < 0 || !s.decode[best].active {
+			best = s.turn[1] % len(s.decode)
+			s.turn[1]++
+		}
+	}
+	u := s.decode[best]
+	f.decode = int32(best)
+	u.tokens += kv
+	s.queued++
+	u.wait = append(u.wait, id)
+	if u.next == never {
+		u.next = f.ready
+	}
+}
+
+// kv is the tokens that a request keeps.
+func (f *flight) kv() int64 { return int64(f.prompt) + int64(f.made) }
+
+// decodeEvent ends a unit's step and starts the next.
+func (s *sim) decodeEvent(u *decodeUnit) {
+	if u.stepping {
+		s.endDecodeStep(u)
+	}
+	s.place(u)
+	if u.total == 0 {
+		u.next = never
+		if len(u.wait) > 0 {
+			u.next = max(s.now+1, s.flights[u.wait[0]].ready)
+		} else {
+			u.tokens = 0
+			s.activate(&u.unitState, u.active, true)
+		}
+		return
+	}
+	seconds, computed := u.clock.seconds(u.kv, u.n, u.total)
+	s.start(&u.unitState, seconds, computed)
+}
+
+// endDecodeStep gives every request of a unit a token and lets go of those that
+// have all of theirs.
+func (s *sim) endDecodeStep(u *decodeUnit) {
+	u.stepping = false
+	over := false
+	room := s.Decode.KVRoom()
+	for r, n := range u.n {
+		u.kv[r] += n
+		over = over || u.kv[r] > room
+	}
+	u.placer.Step()
+	u.tokens += u.total
+	s.count.generated += u.total
+	if s.now >= s.from && s.now < s.to {
+		s.measured.out += u.total
+	}
+	if c := s.cell(); c != nil {
+		c.output += u.total
+		c.observe(s, u)
+	}
+	// Those whose last token this was.
+	slot := u.steps % wheelSize
+	id := u.wheel[slot]
+	u.wheel[slot] = -1
+	for id >= 0 {
+		f := &s.flights[id]
+		next := f.wheel
+		if f.ends != u.steps {
+			f.wheel, u.wheel[slot] = u.wheel[slot], id
+		} else {
+			f.made = f.output
+			s.remove(u, id)
+			s.leave(id)
+		}
+		id = next
+	}
+	if over {
+		s.evict(u, room)
+	}
+}
+
+// evict sends requests whose KV no longer fits back to be prefilled again with
+// what they have generated, the latest to come first.
+func (s *sim) evict(u *decodeUnit, room int64) {
+	for r := range u.kv {
+		for u.kv[r] > room {
+			id := u.first[r]
+			f := &s.flights[id]
+			// Out of its slot of the wheel.
+			left := f.ends - u.steps
+			at := &u.wheel[f.ends%wheelSize]
+			for *at != id {
+				at = &s.flights[*at].wheel
+			}
+			*at = f.wheel
+			f.made = f.output - int32(left)
+			s.remove(u, id)
+			s.evictions++
+			s.count.again += f.kv()
+			f.input, f.blocks, f.wheel = f.prompt+f.made, nil, -1
+			s.queued++
+			if s.DecodeOnly {
+				s.count.computed += int64(f.input)
+				s.firstToken(id)
+				s.toDecode(id)
+				continue
+			}
+			s.toPrefill(id)
+		}
+	}
+}
+
+// remove takes a request off its rank, with the KV that it has there.
+func (s *sim) remove(u *decodeUnit, id int32) {
+	f := &s.flights[id]
+	kv, r := f.kv(), int(f.rank)
+	if s.fault == leakKV && s.count.left.requests == 100 {
+		s.fault = 0
+		kv--
+	}
+	u.kv[r] -= kv
+	u.n[r]--
+	u.total--
+	u.tokens -= kv
+	u.placer.Done(int64(id), r, kv)
+	if f.prev >= 0 {
+		s.flights[f.prev].next = f.next
+	} else {
+		u.first[r] = f.next
+	}
+	if f.next >= 0 {
+		s.flights[f.next].prev = f.prev
+	}
+	f.rank = -1
+}
+
+// place puts those that wait and whose KV has come on the unit's ranks, the
+// longest of them first, as far as they fit.
+func (s *sim) place(u *decodeUnit) {
+	free := int64(s.MaxRequests*len(u.n)) - u.total
+	if s.Concurrency > 0 {
+		free = min(free, int64(s.Concurrency*float64(len(u.n)))-u.total)
+	}
+	s.batch = s.batch[:0]
+	for _, id := range u.wait {
+		if int64(len(s.batch)) >= free || s.flights[id].ready > s.now {
+			break
+		}
+		s.batch = append(s.batch, id)
+	}
+	if len(s.batch) == 0 {
+		return
+	}
+	taken := len(s.batch)
+	if s.Policy.Decode.Even {
+		slices.SortStableFunc(s.batch, func(a, b int32) int { return cmp.Compare(s.flights[b].kv(), s.flights[a].kv()) })
+	}
+	const tries = 64 // in vain
+	failed := 0
+	for _, id := range s.batch {
+		f := &s.flights[id]
+		kv := f.kv()
+		r := -1
+		if failed < tries {
+			r = u.placer.Place(int64(id), kv)
+		}
+		if r < 0 {
+			failed++
+			continue
+		}
+		f.rank, f.prev, f.next = int32(r), -1, u.first[r]
+		if f.next >= 0 {
+			s.flights[f.next].prev = id
+		}
+		u.first[r] = id
+		u.kv[r] += kv
+		u.n[r]++
+		u.total++
+		s.queued--
+		f.ends = u.steps + int64(f.output-f.made)
+		slot := f.ends % wheelSize
+		f.wheel, u.wheel[slot] = u.wheel[slot], id
+	}
+	kept := u.wait[:0]
+	for _, id := range u.wait[:taken] {
+		if s.flights[id].rank < 0 {
+			kept = append(kept, id)
+		}
+	}
+	u.wait = append(kept, u.wait[taken:]...)
+}
+
+// leave lets a request go.
+func (s *sim) leave(id int32) {
+	f := &s.flights[id]
+	if s.fault == twice && s.count.left.requests == 100 {
+		s.count.left.requests++
+	}
+	s.count.left.requests++
+	s.count.left.input += int64(f.prompt)
+	s.count.left.output += int64(f.made)
+	s.inFlight--
+	if s.now >= s.from && s.now < s.to {
+		s.measured.served++
+		if f.output > 1 {
+			s.tpot.add((s.now - f.first) / int64(f.output-1))
+		}
+	}
+	f.blocks = nil
+	s.free = append(s.free, id)
+}

@@ -1,0 +1,102 @@
+package system
+
+import (
+	"math/rand/v2"
+
+	"github.com/moelb/moelb/bench/cluster/cost"
+)
+
+// prefillUnit is one unit that computes prompts, step by step.
+type prefillUnit struct {
+	unitState
+	former  Former
+	clock   *prefillClock
+	chunks  []Chunk // of the step that runs
+	waiting float64 // seconds of work not yet computed, on all ranks
+	queued  int64   // requests
+}
+
+// unitState is what prefill and decode units share.
+type unitState struct {
+	index    int
+	next     int64 // end of the step that runs, or when to look again; never = idle
+	stepping bool
+	active   bool    // takes new requests
+	up       bool    // holds its nodes: active or draining
+	since    int64   // when it came up
+	alive    int64   // ns up, before since
+	computed float64 // GPU-seconds of computing
+	busy     float64 // seconds in steps
+	stalled  float64 // seconds stopped for expert moves
+	stall    float64 // seconds to stop before the next step
+	steps    int64
+}
+
+// prefillClock says how long a prefill step takes.
+type prefillClock struct {
+	kernels cost.Kernels
+	unit    *cost.Unit
+	experts *experts
+	rows    *table
+	stage   cost.Prefill
+	rank    []cost.PrefillRank // of one micro-batch
+	dense   float64
+	noise   rand.PCG
+	// attention, tokens: sums of max/mean, for the report.
+	maxPairs, meanPairs, maxTokens, meanTokens float64
+}
+
+func newPrefillClock(u *cost.Unit, e *experts, maxTokens int64, seed uint64) *prefillClock {
+	n := u.Ranks()
+	c := &prefillClock{kernels: u.Kernels(), unit: u, experts: e, rank: make([]cost.PrefillRank, n)}
+	c.noise.Seed(seed, 1)
+	c.stage = cost.Prefill{Attention: make([]float64, n), Shared: make([]float64, n), Experts: make([]float64, n)}
+	slots := u.SlotsEach()
+	c.rows = newTable(float64(maxTokens)*4*float64(u.Model.TopK), 4096, func(x float64) float64 { return c.kernels.PrefillExperts(x, slots) })
+	return c
+}
+
+// seconds is how long a step of chunks takes, and how many GPU-seconds of it are
+// computing. depth is how many tokens come before each chunk.
+func (c *prefillClock) seconds(chunks []Chunk, depth func(Chunk) int64) (step, computed float64) {
+	clear(c.rank)
+	for _, x := range chunks {
+		p := depth(x)
+		r := &c.rank[x.Rank]
+		r.Tokens += float64(x.Tokens) / 2
+		r.Cached += float64(p) / 2
+		r.Pairs += float64(pairs(x.Tokens, p)) / 2
+	}
+	n := float64(len(c.rank))
+	sum, top, dense, work, topPairs, sumPairs := 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+	for g, r := range c.rank {
+		a, _ := c.kernels.PrefillAttention(r)
+		s := c.kernels.PrefillShared(r.Tokens)
+		c.stage.Attention[g], c.stage.Shared[g] = a, s
+		d := 2 * c.kernels.PrefillDense(a, r.Tokens)
+		dense = max(dense, d)
+		work += float64(2*float64(c.unit.Model.Layers)*(a+s)) + float64(c.unit.Model.DenseLayers)*d
+		sum, top = sum+r.Tokens, max(top, r.Tokens)
+		sumPairs, topPairs = sumPairs+r.Pairs, max(topPairs, r.Pairs)
+	}
+	c.maxTokens, c.meanTokens = c.maxTokens+top, c.meanTokens+sum/n
+	c.maxPairs, c.meanPairs = c.maxPairs+topPairs, c.meanPairs+sumPairs/n
+	routed := sum * float64(c.unit.Model.TopK)
+	meanRows := routed / n
+	// Received tokens enter both communication stages alike, by their excess.
+	for l := range c.unit.Model.Layers {
+		share := c.experts.share[l*len(c.rank) : (l+1)*len(c.rank)]
+		received := 0.0
+		for g, x := range share {
+			rows := scatter(&c.noise, routed*x)
+			received = max(received, rows)
+			m := c.rows.value(rows)
+			c.stage.Experts[g] = m
+			work += 2 * m
+		}
+		c.stage.Dispatch, c.stage.Combine = c.kernels.PrefillNetwork(top, sum/n, received/meanRows, c.unit.Nodes)
+		step += c.stage.Layer()
+	}
+	step += float64(c.unit.Model.DenseLayers) * dense
+	return step / c.unit.Factors.PrefillShare, work / c.unit.Factors.PrefillShare
+}

@@ -1,0 +1,304 @@
+package system
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/bench/workload"
+)
+
+const (
+	second = 1e9
+	never  = math.MaxInt64
+)
+
+// kvFill is how much of a rank's KV policies fill: what is left is for requests
+// to grow.
+const kvFill = .95
+
+// flight is a request on its way.
+type flight struct {
+	arrival, first int64 // ns; first token
+	ready          int64 // ns: when its KV has reached the decode unit
+	blocks         []int64
+	prompt         int32 // tokens as it came
+	output         int32 // tokens it will have generated
+	input          int32 // tokens to prefill: the prompt, and what was generated before an eviction
+	cached         int32
+	done           int32 // tokens computed or cached
+	made           int32 // tokens generated
+	rank           int32 // of its decode unit
+	prefill        int32 // its units
+	decode         int32
+	next, prev     int32 // on its rank, latest first
+	wheel          int32 // next of those that end in the same step
+	ends           int64 // the step of its unit in which it ends
+}
+
+// sim is a run.
+type sim struct {
+	Config
+	source  Source
+	now     int64
+	flights []flight
+	free    []int32
+	prefill []*prefillUnit
+	decode  []*decodeUnit
+	store   *store
+	experts [2]*experts
+	plan    int // the step in force
+	window  int64
+	turn    [2]int // round robin over units
+	pending workload.Request
+	draw    uint64     // of the requests' hits
+	cost    [2]float64 // seconds a pair and a new token
+	kvCost  [2]float64 // seconds a KV token and a request
+
+	from, to   int64 // measured time
+	inFlight   int64
+	queued     int64
+	peak       int64
+	ttft, tpot histogram
+	count      counts
+	measured   struct{ out, in, served int64 }
+	evictions  int64
+	series     []seriesCell
+	batch      []int32
+	heat       Heat
+	fault      fault
+	taken      []usage // at the marks that have passed
+	reported   int64
+}
+
+// Run simulates a system on the requests of a source. Its errors are a bad
+// Config, a bad request, and a *ConservationError where anything was lost.
+func Run(c Config, source Source) (Result, error) {
+	s, err := newSim(c, source)
+	if err != nil {
+		return Result{}, err
+	}
+	return s.run()
+}
+
+func newSim(c Config, source Source) (*sim, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s := &sim{Config: c, source: source, store: newStore(c.StoreBlocks), from: int64(c.Warm * second), to: int64(c.Seconds * second), draw: c.Seed}
+	var err error
+	if c.topics[0] == nil {
+		s.setTopics(c.Seconds)
+	}
+	for i, u := range []*cost.Unit{&s.Prefill, &s.Decode} {
+		if s.experts[i], err = newExperts(u, c.Policy.Experts, s.topics[i]); err != nil {
+			return nil, err
+		}
+	}
+	if c.Series > 0 {
+		s.series = make([]seriesCell, c.Series)
+	}
+	k := s.Prefill.Kernels()
+	n := float64(c.MaxTokens) / 2
+	base, _ := k.PrefillAttention(cost.PrefillRank{Tokens: n})
+	with, _ := k.PrefillAttention(cost.PrefillRank{Tokens: n, Pairs: 1e6})
+	layers := float64(s.Prefill.Model.AllLayers())
+	e, err := s.Prefill.Estimate(cost.Batch{Tokens: float64(c.MaxTokens), Prompt: 1024, Attention: 1, Senders: 1, Experts: 1})
+	if err != nil {
+		return nil, err
+	}
+	s.cost = [2]float64{(with - base) / 1e6 * layers, e.StepSeconds / float64(c.MaxTokens)}
+	s.kvCost = [2]float64{2.6e-8, 1.3e-4}
+	if err := s.apply(c.Plan[0].Fleet); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// apply makes the fleet in force: the first units of each phase are active,
+// others drain.
+func (s *sim) apply(f Fleet) error {
+	for i := len(s.prefill); i < f.Prefill; i++ {
+		u := &prefillUnit{unitState: unitState{index: i, next: never}}
+		u.former = s.Policy.Prefill.New(PrefillConfig{Ranks: s.Prefill.Ranks(), MaxTokens: s.MaxTokens, Pair: s.cost[0], Token: s.cost[1]})
+		u.clock = newPrefillClock(&s.Prefill, s.experts[0], s.MaxTokens, s.Seed<<20+uint64(i))
+		s.prefill = append(s.prefill, u)
+	}
+	for i := len(s.decode); i < f.Decode; i++ {
+		u := &decodeUnit{unitState: unitState{index: i, next: never}}
+		n := s.Decode.Ranks()
+		u.placer = s.Policy.Decode.New(DecodeConfig{Ranks: n, KVCapacity: int64(kvFill * float64(s.Decode.KVRoom())), MaxRequests: s.MaxRequests, KV: s.kvCost[0], Request: s.kvCost[1]})
+		u.clock = newDecodeClock(&s.Decode, s.experts[1], s.MaxRequests, s.Seed<<20+uint64(i))
+		u.kv, u.n, u.first, u.wheel = make([]int64, n), make([]int64, n), make([]int32, n), make([]int32, wheelSize)
+		for r := range u.first {
+			u.first[r] = -1
+		}
+		for w := range u.wheel {
+			u.wheel[w] = -1
+		}
+		s.decode = append(s.decode, u)
+	}
+	for i, u := range s.prefill {
+		s.activate(&u.unitState, i < f.Prefill, u.queued == 0)
+	}
+	for i, u := range s.decode {
+		s.activate(&u.unitState, i < f.Decode, u.total == 0 && len(u.wait) == 0)
+	}
+	return nil
+}
+
+// activate puts a unit into service or lets it drain; an empty one leaves.
+func (s *sim) activate(u *unitState, active, empty bool) {
+	u.active = active
+	switch {
+	case active && !u.up:
+		u.up, u.since = true, s.now
+	case !active && u.up && empty:
+		u.up = false
+		u.alive += s.now - u.since
+	}
+}
+
+func (s *sim) run() (Result, error) {
+	arrival, err := s.fetch()
+	if err != nil {
+		return Result{}, err
+	}
+	for {
+		next, unit, decode := int64(never), -1, false
+		for i, u := range s.prefill {
+			if u.next < next {
+				next, unit = u.next, i
+			}
+		}
+		for i, u := range s.decode {
+			if u.next < next {
+				next, unit, decode = u.next, i, true
+			}
+		}
+		held := s.Backlog > 0 && s.queued >= int64(s.Backlog) && next < never
+		switch {
+		case arrival <= next && arrival < never && !held:
+			if err := s.turnTo(max(arrival, s.now)); err != nil {
+				return Result{}, err
+			}
+			s.arrive()
+			if arrival, err = s.fetch(); err != nil {
+				return Result{}, err
+			}
+		case next == never:
+			return s.result()
+		default:
+			if err := s.turnTo(next); err != nil {
+				return Result{}, err
+			}
+			if decode {
+				s.decodeEvent(s.decode[unit])
+			} else {
+				s.prefillEvent(s.prefill[unit])
+			}
+		}
+		if s.now > s.to {
+			arrival = never // what the API server still holds does not enter
+		}
+	}
+}
+
+// fetch takes the next request from the source and returns when it comes.
+func (s *sim) fetch() (int64, error) {
+	q, more := s.source.Next()
+	if !more || q.Arrival > s.Seconds {
+		return never, nil
+	}
+	s.pending = q
+	if s.PrefillOnly {
+		s.pending.Output = 1
+	}
+	if q.Input < 1 || q.Output < 1 || q.Input > maxTokens || q.Output > maxTokens || int64(q.Input)+int64(q.Output) > int64(kvFill*float64(s.Decode.KVRoom())) {
+		return 0, fmt.Errorf("request at second %v: %d prompt and %d generated tokens: each must be at least 1, together at most %d", q.Arrival, q.Input, q.Output, int64(kvFill*float64(s.Decode.KVRoom())))
+	}
+	return int64(q.Arrival * second), nil
+}
+
+// turnTo moves the clock, past changes of the fleet and of the experts' loads.
+func (s *sim) turnTo(t int64) error {
+	for {
+		at, what := t+1, 0
+		if s.plan+1 < len(s.Plan) {
+			if x := int64(s.Plan[s.plan+1].Second * second); x < at {
+				at, what = x, 1
+			}
+		}
+		if x := (s.window + 1) * windowSeconds * second; x < at && x < s.to {
+			at, what = x, 2
+		}
+		if i := len(s.taken); i < 2 && s.marks()[i] < at {
+			at, what = s.marks()[i], 3
+		}
+		if what == 0 {
+			s.now = max(s.now, t)
+			if s.Progress != nil && s.now-s.reported > second {
+				s.reported = s.now
+				s.Progress(min(1, float64(s.now)/float64(s.to)))
+			}
+			return nil
+		}
+		s.now = max(s.now, at)
+		if what == 3 {
+			s.taken = append(s.taken, s.snapshot())
+			continue
+		}
+		if what == 1 {
+			s.plan++
+			if err := s.apply(s.Plan[s.plan].Fleet); err != nil {
+				return err
+			}
+			continue
+		}
+		s.window++
+		for i, e := range s.experts {
+			stall, err := e.advance(s.meanStep(i))
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				for _, u := range s.prefill {
+					u.stall += stall
+				}
+			} else {
+				for _, u := range s.decode {
+					u.stall += stall
+				}
+			}
+		}
+	}
+}
+
+// meanStep is the mean length of a phase's steps so far.
+func (s *sim) meanStep(phase int) float64 {
+	busy, steps := 0.0, int64(0)
+	if phase == 0 {
+		for _, u := range s.prefill {
+			busy, steps = busy+u.busy, steps+u.steps
+		}
+	} else {
+		for _, u := range s.decode {
+			busy, steps = busy+u.busy, steps+u.steps
+		}
+	}
+	if steps == 0 {
+		return 0
+	}
+	return busy / float64(steps)
+}
+
+// start schedules the end of a step.
+func (s *sim) start(u *unitState, seconds, computed float64) {
+	u.busy += seconds
+	u.steps++
+	u.computed += computed
+	u.stalled += u.stall
+	u.next = s.now + max(1, int64(math.Round((seconds+u.stall)*second)))
+	u.stall = 0
+	u.stepping = true
+}

@@ -1,0 +1,255 @@
+package system
+
+import (
+	"fmt"
+
+	"github.com/moelb/moelb/bench/workload"
+)
+
+// Traffic is a workload that can be asked for at any rate.
+type Traffic struct {
+	Name string
+	// New returns the requests at so many a second on average, the same each time.
+	New func(perSecond float64) Source
+	// Profile is how the rate goes over the run, 1 = the mean; nil = steady. New
+	// follows it.
+	Profile []float64
+}
+
+// Row is one policy of a study.
+type Row struct {
+	Label string // what is off
+	Result
+	// What one unit of each phase serves when more waits than it can: requests a
+	// second.
+	PrefillCapacity, DecodeCapacity float64
+	// NodesPerThousand is the nodes that serve 1,000 requests a second, both
+	// phases at their capacity; USDPerMillion what a million generated tokens cost
+	// on them.
+	NodesPerThousand, USDPerMillion float64
+}
+
+// Study is what policies are worth on one workload.
+type Study struct {
+	Traffic      string
+	Fleet        Fleet // at the start
+	Rate         float64
+	Load         float64
+	MeanInput    float64
+	MeanOutput   float64
+	HitRate      float64
+	PrefillNodes int
+	DecodeNodes  int
+	Rows         []Row
+}
+
+// StudyOptions say how a study is run.
+type StudyOptions struct {
+	// Load is how many requests come, as a share of what the fleet serves with all
+	// balancers on.
+	Load float64
+	// Fleet is the units; 0 = one for decode, and as many for prefill as keep up
+	// with it, at most 32.
+	Fleet    Fleet
+	Rows     []Choice
+	Prices   Prices
+	Progress func(done float64) // share of the study
+}
+
+// Choice is a policy with the words for it.
+type Choice struct {
+	Label string
+	Policy
+}
+
+// Choices are the policies that a study compares: all balancers on, each one off
+// in turn, all off, and what is published or usual.
+func Choices() []Choice {
+	p, d := PrefillPolicies(), DecodePolicies()
+	on, off, usual := Policy{p[0], d[0], ExpertsOptimal}, Policy{p[len(p)-1], d[len(d)-1], ExpertsAlone}, Policy{p[1], d[1], ExpertsDeepSeek}
+	return []Choice{
+		{"all on", on},
+		{"prefill off", Policy{off.Prefill, on.Decode, on.Experts}},
+		{"decode off", Policy{on.Prefill, off.Decode, on.Experts}},
+		{"experts off", Policy{on.Prefill, on.Decode, off.Experts}},
+		{"all off", off},
+		{"usual prefill", Policy{usual.Prefill, on.Decode, on.Experts}},
+		{"usual decode", Policy{on.Prefill, usual.Decode, on.Experts}},
+		{"published experts", Policy{on.Prefill, on.Decode, usual.Experts}},
+	}
+}
+
+// Compare runs every policy on the same requests. The first row sets the fleet
+// and the rate. c says all but policies, plan and traffic.
+func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
+	if len(o.Rows) == 0 {
+		o.Rows = Choices()
+	}
+	if err := o.Prices.Validate(); err != nil {
+		return Study{}, err
+	}
+	if !(o.Load > 0 && o.Load <= 10) {
+		return Study{}, fmt.Errorf("load: %v is not between 0 and 10", o.Load)
+	}
+	s := Study{Traffic: t.Name, Load: o.Load, PrefillNodes: c.Prefill.Nodes, DecodeNodes: c.Decode.Nodes}
+	known := map[string]capacity{}
+	c.Policy = o.Rows[0].Policy
+	if err := c.Validate(); err != nil {
+		return Study{}, err
+	}
+	c.setTopics(c.Seconds)
+	for i, row := range o.Rows {
+		c.Policy = row.Policy
+		step := func(part, parts int) func(float64) {
+			return func(x float64) {
+				if o.Progress != nil {
+					o.Progress((float64(i) + (float64(part)+x)/float64(parts)) / float64(len(o.Rows)))
+				}
+			}
+		}
+		a, err := saturate(c, t, cfgPrefill, known, step(0, 3))
+		if err != nil {
+			return Study{}, err
+		}
+		b, err := saturate(c, t, cfgDecode, known, step(1, 3))
+		if err != nil {
+			return Study{}, err
+		}
+		if i == 0 {
+			s.MeanInput, s.HitRate, s.MeanOutput = a.input, a.hit, b.output
+			s.Fleet = o.Fleet
+			if s.Fleet.Decode == 0 {
+				s.Fleet.Decode = 1
+			}
+			if s.Fleet.Prefill == 0 {
+				s.Fleet.Prefill = min(32, int(b.perSecond*float64(s.Fleet.Decode)/a.perSecond)+1)
+			}
+			s.Rate = o.Load * min(a.perSecond*float64(s.Fleet.Prefill), b.perSecond*float64(s.Fleet.Decode))
+		}
+		run := c
+		run.Plan = planFor(s.Fleet, t.Profile, c.Seconds)
+		run.Progress = step(2, 3)
+		r, err := Run(run, t.New(s.Rate))
+		if err != nil {
+			return Study{}, err
+		}
+		x := Row{Label: row.Label, Result: r, PrefillCapacity: a.perSecond, DecodeCapacity: b.perSecond}
+		x.NodesPerThousand = 1000 * (float64(c.Prefill.Nodes)/a.perSecond + float64(c.Decode.Nodes)/b.perSecond)
+		hour := float64(c.Prefill.GPU.Node) * o.Prices.GPUHour
+		x.USDPerMillion = x.NodesPerThousand / 1000 * hour / 3600 / s.MeanOutput * 1e6
+		s.Rows = append(s.Rows, x)
+	}
+	if o.Progress != nil {
+		o.Progress(1)
+	}
+	return s, nil
+}
+
+// planFor scales a fleet to the rate's profile: never more than fleet, never
+// fewer than one unit of each, and a little ahead of what is due.
+func planFor(f Fleet, profile []float64, seconds float64) []PlanStep {
+	if len(profile) == 0 {
+		return []PlanStep{{0, f}}
+	}
+	top := 0.0
+	for _, x := range profile {
+		top = max(top, x)
+	}
+	var out []PlanStep
+	for i, x := range profile {
+		next := profile[(i+1)%len(profile)]
+		share := max(x, next) / top
+		up := func(n int) int { return min(n, max(1, int(float64(n)*share+.999))) }
+		g := Fleet{up(f.Prefill), up(f.Decode)}
+		if len(out) == 0 || out[len(out)-1].Fleet != g {
+			out = append(out, PlanStep{seconds * float64(i) / float64(len(profile)), g})
+		}
+	}
+	return out
+}
+
+// capacity is what one unit of one phase serves.
+type capacity struct {
+	perSecond, input, output, hit float64
+}
+
+// publishedRequests is how many requests a decode GPU of the published system
+// holds on average; kvShare is how much of its KV room they may take.
+const (
+	publishedRequests = 88
+	kvShare           = .75
+)
+
+// concurrency is how many requests a rank shall hold: the published number, or
+// fewer where their KV is longer.
+func concurrency(c *Config, t Traffic) float64 {
+	source := t.New(1e4)
+	kv, tokens := 0.0, 0.0
+	for range 1 << 14 {
+		q, ok := source.Next()
+		if !ok {
+			break
+		}
+		kv += float64(q.Output) * (float64(q.Input) + float64(q.Output)/2)
+		tokens += float64(q.Output)
+	}
+	return max(1, min(publishedRequests, float64(c.MaxRequests), kvShare*float64(c.Decode.KVRoom())*tokens/max(kv, 1)))
+}
+
+// What saturate keeps waiting for a rank, and for how long it runs.
+const (
+	backlogPrompts   = 16
+	backlogRequests  = 2
+	saturatedSeconds = 420
+	saturatedWarm    = 240
+)
+
+type phaseOnly int
+
+const (
+	cfgPrefill phaseOnly = iota
+	cfgDecode
+)
+
+// saturate measures one unit of one phase while more requests wait than it
+// serves.
+func saturate(c Config, t Traffic, phase phaseOnly, known map[string]capacity, progress func(float64)) (capacity, error) {
+	key := fmt.Sprint(phase, c.Policy.Experts, c.Policy.Prefill.Name)
+	if phase == cfgDecode {
+		key = fmt.Sprint(phase, c.Policy.Experts, c.Policy.Decode.Name)
+	}
+	if x, ok := known[key]; ok {
+		return x, nil
+	}
+	c.Plan = []PlanStep{{0, Fleet{1, 1}}}
+	c.Series, c.Progress = 0, progress
+	c.Seconds, c.Warm = min(c.Seconds, saturatedSeconds), min(c.Warm*saturatedWarm/120, saturatedWarm, c.Seconds/2)
+	c.PrefillOnly, c.DecodeOnly = phase == cfgPrefill, phase == cfgDecode
+	c.Backlog = backlogPrompts * c.Prefill.Ranks()
+	if c.DecodeOnly {
+		c.Backlog, c.Concurrency = backlogRequests*c.Decode.Ranks(), concurrency(&c, t)
+	}
+	r, err := Run(c, &flood{source: t.New(1e4)})
+	if err != nil {
+		return capacity{}, err
+	}
+	x := capacity{input: float64(r.InputTokens) / float64(r.Requests), output: float64(r.OutputTokens) / float64(r.Requests), hit: float64(r.HitTokens) / float64(r.InputTokens)}
+	x.perSecond = r.InputPerSecond / x.input
+	if c.DecodeOnly {
+		x.perSecond = r.TokensPerSecond / x.output
+	}
+	if !(x.perSecond > 0) {
+		return capacity{}, fmt.Errorf("seconds: nothing is served within %v", c.Seconds)
+	}
+	known[key] = x
+	return x, nil
+}
+
+// flood is a source whose requests all come at once.
+type flood struct{ source Source }
+
+func (f *flood) Next() (workload.Request, bool) {
+	q, ok := f.source.Next()
+	q.Arrival = 0
+	return q, ok
+}

@@ -1,0 +1,33 @@
+package system
+
+import (
+	"testing"
+
+	"github.com/moelb/moelb/bench/workload"
+)
+
+// builtIn is the built-in traffic at any rate.
+func builtIn() Traffic {
+	return Traffic{Name: "built-in", New: func(rate float64) Source { return workload.Steady(rate, 1) }}
+}
+
+func TestCompare(t *testing.T) {
+	c := Default(Policy{})
+	c.Seconds, c.Warm = 120, 60
+	if testing.Short() {
+		c.Seconds, c.Warm = 40, 20
+	}
+	s, err := Compare(c, builtIn(), StudyOptions{Load: .85, Prices: PublishedPrices()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	on := s.Rows[0]
+	for _, r := range s.Rows[1:5] {
+		if r.USDPerMillion <= on.USDPerMillion {
+			t.Errorf("%s costs $%.3f a million tokens, all on $%.3f", r.Label, r.USDPerMillion, on.USDPerMillion)
+		}
+		if r.USDPerMillion > s.Rows[4].USDPerMillion {
+			t.Errorf("%s costs more than all off", r.Label)
+		}
+	}
+}

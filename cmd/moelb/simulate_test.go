@@ -1,0 +1,151 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestEstimate(t *testing.T) {
+	type estimate struct {
+		Step    float64 `json:"step_seconds"`
+		Node    float64 `json:"tokens_per_second_per_node"`
+		Request float64 `json:"tokens_per_second_per_request"`
+		Stages  map[string]struct {
+			Seconds float64
+			Times   int
+		}
+	}
+	ask := func(args ...string) estimate {
+		return decode[estimate](t, call(t, "", append([]string{"estimate", "--json"}, args...)...).want(t, exitDone).stdout)
+	}
+	online := []string{"--phase", "decode", "--gpu", "h800", "--nodes", "18", "--batch", "88", "--kv", "4989"}
+	e := ask(online...)
+	for _, c := range []struct {
+		name              string
+		got, want, within float64
+	}{
+		{"decode", e.Node, 14800, .10}, {"a request", e.Request, 21, .12},
+		{"EP72", ask("--phase", "decode", "--gpu", "h100", "--nodes", "9", "--batch", "256", "--kv", "2050").Node, 22282, .10},
+		{"prefill", ask("--phase", "prefill", "--tokens", "16384", "--prompt", "4096", "--hit", "0").Node, 62713, .10},
+		{"prefill, nothing fitted", ask("--phase", "prefill", "--factors", "tables").Node, 62713, .10},
+		{"step", e.Node * e.Step, 88 * 8, 1e-9},
+	} {
+		if math.Abs(c.got/c.want-1) > c.within {
+			t.Errorf("%s: %.1f, want %.1f within %v", c.name, c.got, c.want, c.within)
+		}
+	}
+	if len(e.Stages) < 8 {
+		t.Errorf("%d stages", len(e.Stages))
+	}
+	for _, c := range []struct {
+		flag      string
+		low, high float64
+	}{{"--imbalance-kv", .01, .05}, {"--imbalance-requests", .005, .04}, {"--imbalance-experts", .005, .05}, {"--imbalance-tokens", .005, .04}} {
+		if x := 1 - ask(append(online, c.flag, "1.1")...).Node/e.Node; x < c.low || x > c.high {
+			t.Errorf("%s 1.1 costs %.1f%%", c.flag, 100*x)
+		}
+	}
+	// What was fitted is said, and only of what was.
+	table := call(t, "", append([]string{"estimate"}, online...)...).want(t, exitDone).stdout
+	for _, name := range []string{"host", "decode_experts", "decode_comm"} {
+		if !regexp.MustCompile(`(?m)^  ` + name + ` .*FITTED`).MatchString(table) {
+			t.Errorf("the table does not say that %s was fitted", name)
+		}
+	}
+	if n := strings.Count(table, "FITTED"); n != 3 {
+		t.Errorf("%d factors are said to be fitted", n)
+	}
+	if free := call(t, "", "estimate", "--phase", "decode", "--factors", "tables").want(t, exitDone).stdout; strings.Contains(free, "FITTED") || !strings.Contains(free, "No factor was fitted") {
+		t.Errorf("fitted factors are used:\n%s", free)
+	}
+}
+
+func TestPublishedDay(t *testing.T) {
+	type day struct {
+		Mean    float64 `json:"nodes_mean"`
+		Peak    float64 `json:"nodes_peak"`
+		Cost    float64 `json:"cost_usd"`
+		Income  float64 `json:"income_usd"`
+		Margin  float64 `json:"margin_percent"`
+		Prefill float64 `json:"prefill_tokens_per_second_per_node"`
+		Decode  float64 `json:"decode_tokens_per_second_per_node"`
+		Request float64 `json:"output_tokens_per_second_per_request"`
+		Hours   []struct {
+			Hour   int
+			Nodes  float64
+			Cost   float64 `json:"cost_usd"`
+			Income float64 `json:"income_usd"`
+		}
+	}
+	d := decode[day](t, call(t, "", "simulate", "--scenario", "deepseek-day", "--json").want(t, exitDone).stdout)
+	cost, income, nodes := 0.0, 0.0, 0.0
+	for _, h := range d.Hours {
+		cost, income, nodes = cost+h.Cost, income+h.Income, nodes+h.Nodes/24
+	}
+	for _, c := range []struct {
+		name              string
+		got, want, within float64
+	}{
+		{"nodes", d.Mean, 226.75, 0}, {"peak", d.Peak, 278, 0}, {"cost", d.Cost, 87072, 0}, {"income", d.Income, 562027, 1e-3}, {"margin", d.Margin, 545, 2e-3},
+		{"prefill", d.Prefill, 73700, 5e-3}, {"decode", d.Decode, 14800, 5e-3}, {"hourly cost", cost, d.Cost, 1e-6}, {"hourly income", income, d.Income, 1e-6}, {"hourly nodes", nodes, d.Mean, 1e-6},
+	} {
+		if math.Abs(c.got/c.want-1) > c.within {
+			t.Errorf("%s: %v, want %v within %v", c.name, c.got, c.want, c.within)
+		}
+	}
+	dear := decode[day](t, call(t, "", "simulate", "--scenario", "deepseek-day", "--json", "--price-gpu-hour", "4").want(t, exitDone).stdout)
+	if dear.Cost != 2*d.Cost || dear.Income != d.Income {
+		t.Errorf("at twice the price the day costs %v", dear.Cost)
+	}
+}
+
+func TestSimulate(t *testing.T) {
+	trace := &strings.Builder{}
+	for i := range 400 {
+		fmt.Fprintf(trace, `{"timestamp": %d, "input_length": %d, "output_length": %d, "hash_ids": [%d, %d, %d]}`+"\n", 20*i, 1100+i%300, 20+i%50, i%7, 100+i%40, 1000+i)
+	}
+	file := write(t, "trace.jsonl", trace.String())
+	html := filepath.Join(t.TempDir(), "page.html")
+	args := []string{"simulate", "--trace", file, "--seconds", "20", "--html", html}
+	a := call(t, "", append(args, "--json")...).want(t, exitDone)
+	if b := call(t, "", append(args, "--json")...).want(t, exitDone); a.stdout != b.stdout {
+		t.Error("a second run differs")
+	}
+	out := decode[struct {
+		Hit      float64
+		Policies []struct {
+			Label, Prefill, Decode, Experts string
+			Tokens                          float64 `json:"tokens_per_second"`
+			TTFT50                          float64 `json:"ttft_p50"`
+			TTFT99                          float64 `json:"ttft_p99"`
+			TPOT50                          float64 `json:"tpot_p50"`
+			TPOT99                          float64 `json:"tpot_p99"`
+			Idle                            float64
+			USD                             float64 `json:"usd_per_million_tokens"`
+		}
+	}](t, a.stdout)
+	if len(out.Policies) != 8 || out.Hit <= 0 {
+		t.Fatalf("%d policies, %v of the prompts' tokens cached", len(out.Policies), out.Hit)
+	}
+	for _, p := range out.Policies {
+		if p.Prefill == "" || p.Decode == "" || p.Experts == "" || !(p.Tokens > 0 && p.TTFT50 > 0 && p.TTFT99 >= p.TTFT50 && p.TPOT50 > 0 && p.TPOT99 >= p.TPOT50 && p.Idle > 0 && p.Idle < 1 && p.USD > 0) {
+			t.Errorf("%+v", p)
+		}
+	}
+	page, err := os.ReadFile(html)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outside := regexp.MustCompile(`(?i)(src|href)\s*=|https?://|@import`).Find(page); outside != nil {
+		t.Errorf("the page needs more than itself: %s", outside)
+	}
+	missing := call(t, "", "simulate", "--trace", filepath.Join(t.TempDir(), "none")).want(t, exitFailed)
+	if !strings.Contains(missing.stderr, "none") {
+		t.Error(missing.stderr)
+	}
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/moelb/moelb/bench/cluster/system"
+)
+
+// headline says in one line what was simulated.
+func (s *simulated) headline() string {
+	return fmt.Sprintf("%s, %.0f a second at the peak, on %s and %s of %s", s.Traffic, s.Rate, plural(s.Fleet.Prefill, "prefill unit"), plural(s.Fleet.Decode, "decode unit"), s.config.Decode.GPU.Name)
+}
+
+// table is a study for people.
+func (s *simulated) table() []byte {
+	b := &bytes.Buffer{}
+	fmt.Fprintf(b, "%s\nmean prompt %.0f tokens, %.1f%% of them cached; %.0f generated; load %.2f of what the fleet serves with all balancers on\n\n", s.headline(), s.MeanInput, 100*s.HitRate, s.MeanOutput, s.Load)
+	g := grid{}
+	g.add("", "prefill", "decode", "experts", "tokens/s", "TTFT p50", "p99", "TPOT p50", "p99", "idle", "evicted")
+	for _, r := range s.Rows {
+		g.add(r.Label, r.Policy.Prefill.Name, r.Policy.Decode.Name, r.Policy.Experts.String(), fmt.Sprintf("%.0f", r.TokensPerSecond), duration(r.TTFT50), duration(r.TTFT99), milli(r.TPOT50), milli(r.TPOT99), fmt.Sprintf("%.1f%%", 100*r.Idle), fmt.Sprint(r.Evictions))
+	}
+	g.write(b, "  ")
+	b.WriteString("\nWhat it takes when units are full:\n\n")
+	on := s.Rows[0]
+	h := grid{}
+	h.add("", "requests/s a prefill unit", "a decode unit", "nodes for 1000/s", "$ a million tokens", "more than all on")
+	for _, r := range s.Rows {
+		h.add(r.Label, fmt.Sprintf("%.1f", r.PrefillCapacity), fmt.Sprintf("%.1f", r.DecodeCapacity), fmt.Sprintf("%.1f", r.NodesPerThousand), fmt.Sprintf("%.3f", r.USDPerMillion), fmt.Sprintf("%+.1f%%", 100*(r.USDPerMillion/on.USDPerMillion-1)))
+	}
+	h.write(b, "  ")
+	b.WriteString("\nHow uneven the work was, max/mean:\n\n")
+	u := grid{}
+	u.add("", "pairs", "new tokens", "experts (prefill)", "KV", "requests", "experts (decode)", "expert moves")
+	for _, r := range s.Rows {
+		u.add(r.Label, f3(r.PairsImbalance), f3(r.TokensImbalance), f3(r.PrefillExperts), f3(r.KVImbalance), f3(r.RequestsImbalance), f3(r.DecodeExperts), fmt.Sprintf("%d in %s", r.Moves, duration(r.MoveSeconds)))
+	}
+	u.write(b, "  ")
+	b.WriteString("\nEvery request entered and left once, as many tokens were prefilled and generated as asked, and no KV was left: checked at the end of each run.\n")
+	return b.Bytes()
+}
+
+func f3(x float64) string { return fmt.Sprintf("%.3f", x) }
+
+func milli(seconds float64) string { return fmt.Sprintf("%.1f ms", 1e3*seconds) }
+
+// json is the contract's answer to moelb simulate.
+func (s *simulated) json() []byte {
+	o := &encoder{}
+	number := func(name string, x float64) { o.field(name); o.float(x) }
+	text := func(name, x string) { o.field(name); o.quote(x) }
+	count := func(name string, n int64) { o.field(name); o.int(n) }
+	o.raw(`{"version":1`)
+	text("workload", s.Traffic)
+	text("gpu", s.config.Decode.GPU.Name)
+	count("prefill_units", int64(s.Fleet.Prefill))
+	count("decode_units", int64(s.Fleet.Decode))
+	number("requests_per_second", s.Rate)
+	number("load", s.Load)
+	number("mean_input", s.MeanInput)
+	number("mean_output", s.MeanOutput)
+	number("hit", s.HitRate)
+	o.field("policies")
+	list(o, s.Rows, func(r system.Row) {
+		o.raw("\n" + `{"label":`)
+		o.quote(r.Label)
+		text("prefill", r.Policy.Prefill.Name)
+		text("decode", r.Policy.Decode.Name)
+		text("experts", r.Policy.Experts.String())
+		number("tokens_per_second", r.TokensPerSecond)
+		number("input_tokens_per_second", r.InputPerSecond)
+		number("ttft_p50", r.TTFT50)
+		number("ttft_p99", r.TTFT99)
+		number("tpot_p50", r.TPOT50)
+		number("tpot_p99", r.TPOT99)
+		number("idle", r.Idle)
+		number("prefill_idle", r.PrefillIdle)
+		number("decode_idle", r.DecodeIdle)
+		count("requests", r.Requests)
+		count("input_tokens", r.InputTokens)
+		count("output_tokens", r.OutputTokens)
+		count("evictions", r.Evictions)
+		count("peak_in_flight", r.PeakInFlight)
+		number("node_seconds", r.NodeSeconds)
+		number("prefill_unit_requests_per_second", r.PrefillCapacity)
+		number("decode_unit_requests_per_second", r.DecodeCapacity)
+		number("nodes_per_1000_requests_per_second", r.NodesPerThousand)
+		number("usd_per_million_tokens", r.USDPerMillion)
+		o.field("imbalance")
+		o.raw(`{"pairs":`)
+		o.float(r.PairsImbalance)
+		number("tokens", r.TokensImbalance)
+		number("kv", r.KVImbalance)
+		number("requests", r.RequestsImbalance)
+		number("prefill_experts", r.PrefillExperts)
+		number("decode_experts", r.DecodeExperts)
+		o.raw("}")
+		count("expert_moves", r.Moves)
+		number("expert_move_seconds", r.MoveSeconds)
+		o.raw("}")
+	})
+	o.raw("}\n")
+	return o.b
+}
