@@ -12,11 +12,11 @@ func builtIn() Traffic {
 }
 
 func TestCompare(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: a study takes seconds, and much longer under the race detector")
+	}
 	c := Default(Policy{})
 	c.Seconds, c.Warm = 120, 60
-	if testing.Short() {
-		c.Seconds, c.Warm = 40, 20
-	}
 	s, err := Compare(c, builtIn(), StudyOptions{Load: .85, Prices: PublishedPrices()})
 	if err != nil {
 		t.Fatal(err)
