@@ -72,7 +72,7 @@ func gpuNames() string {
 
 func (f *estimateFlags) run(cmd *cobra.Command) error {
 	u := cost.Unit{Model: cost.DeepSeekV3(), Nodes: f.nodes, Slots: f.slots}
-	foreign := []string{}
+	var foreign []string
 	switch f.phase {
 	case "decode":
 		u.Phase = cost.DecodePhase

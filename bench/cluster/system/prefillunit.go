@@ -40,7 +40,6 @@ type prefillClock struct {
 	rows    *table
 	stage   cost.Prefill
 	rank    []cost.PrefillRank // of one micro-batch
-	dense   float64
 	noise   rand.PCG
 	// attention, tokens: sums of max/mean, for the report.
 	maxPairs, meanPairs, maxTokens, meanTokens float64
