@@ -105,6 +105,9 @@ func TestPublishedDay(t *testing.T) {
 }
 
 func TestSimulate(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: simulations take seconds, and minutes under the race detector")
+	}
 	trace := &strings.Builder{}
 	for i := range 400 {
 		fmt.Fprintf(trace, `{"timestamp": %d, "input_length": %d, "output_length": %d, "hash_ids": [%d, %d, %d]}`+"\n", 20*i, 1100+i%300, 20+i%50, i%7, 100+i%40, 1000+i)
