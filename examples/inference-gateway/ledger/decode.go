@@ -1,0 +1,140 @@
+package ledger
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/moelb/moelb/decode"
+)
+
+// Decode is the ledger of a decode unit.
+type Decode struct {
+	cfg  Config
+	step time.Duration
+
+	mu    sync.Mutex
+	b     *decode.Balancer
+	seats seats
+	book  book
+	now   time.Time // the latest step's
+}
+
+// NewDecode returns the ledger of an empty unit of no endpoints, which makes a
+// step every so often (0 = 50 ms). unit.Ranks is not read. Errors: a bad
+// configuration.
+func NewDecode(unit decode.Config, step time.Duration, cfg Config) (*Decode, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if step == 0 {
+		step = 50 * time.Millisecond
+	}
+	if step < time.Microsecond {
+		return nil, fmt.Errorf("step_time: %v is less than a microsecond", step)
+	}
+	unit.Ranks = 1
+	b, err := decode.New(unit)
+	if err != nil {
+		return nil, err
+	}
+	return &Decode{cfg: cfg, step: step, b: b, seats: newSeats(b, cfg.Present), book: newBook(), now: cfg.Now()}, nil
+}
+
+// Pick places a request on one of the candidates and returns which; -1 = none of
+// them has room. The request, known by its key from here on, holds its place until
+// Done. One that holds a place already gives it up first. Errors: a bad request, or
+// more endpoints than a balancer can have.
+func (d *Decode) Pick(key any, r decode.Request, candidates []Candidate) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.advance()
+	d.release(key, 0)
+	for h := d.book.overdue(now, d.cfg.MaxAge); h != nil; h = d.book.overdue(now, d.cfg.MaxAge) {
+		d.release(h.key, 0)
+	}
+	if err := d.seats.call(candidates, now); err != nil {
+		return -1, err
+	}
+	d.report(candidates, now)
+	id, g, err := d.b.Add(r)
+	if err != nil || g < 0 {
+		return -1, err
+	}
+	d.book.add(&held{key: key, rank: g, id: uint64(id), kv: r.KV, since: now})
+	d.seats.seat[g].held++
+	return d.seats.seat[g].at, nil
+}
+
+// report passes on what the candidates have said of themselves since the last
+// pick. What was placed less than a step before is taken as not seen by them.
+func (d *Decode) report(candidates []Candidate, now time.Time) {
+	for i := range candidates {
+		l := &candidates[i].Load
+		if l.At.IsZero() {
+			continue
+		}
+		g := d.seats.rank[candidates[i].Name]
+		if t := &d.seats.seat[g]; l.At.After(t.told) {
+			t.told = l.At
+			age := min(max(now.Sub(l.At), 0)/d.step+1, 1<<20)
+			// What makes no sense is no reason to refuse a request.
+			_ = d.b.Report(decode.Report{Rank: g, Requests: l.Requests, KV: l.KV, Age: int(age)})
+		}
+	}
+}
+
+// Sent says that a request that was picked is on its way.
+func (d *Decode) Sent(key any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.book.send(key, d.cfg.Now())
+}
+
+// Done takes a request off that has ended, having generated so many tokens (0 =
+// as many as steps were made). One that holds nothing is ignored.
+func (d *Decode) Done(key any, output int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.advance()
+	d.release(key, output)
+}
+
+func (d *Decode) release(key any, output int) {
+	h := d.book.take(key)
+	if h == nil {
+		return
+	}
+	id := decode.ID(h.id)
+	if kv, err := d.b.KV(id); err == nil && output > 0 {
+		// The balancer learns outputs from what ends.
+		_ = d.b.Grow(id, min(h.kv+output, decode.MaxTokens)-kv)
+	}
+	_ = d.b.Done(id)
+	d.seats.leave(h.rank)
+}
+
+// advance makes the steps that are due.
+func (d *Decode) advance() time.Time {
+	now := d.cfg.Now()
+	n := now.Sub(d.now) / d.step
+	if n <= 0 {
+		return now
+	}
+	d.now = d.now.Add(n * d.step)
+	if len(d.book.at) > 0 {
+		for ; n > 0; n-- {
+			d.b.Step()
+		}
+	}
+	return now
+}
+
+// Stats returns how many requests are held and the state of the balancer, whose
+// ranks that were no candidates of the latest pick are not Serving.
+func (d *Decode) Stats() (requests int, unit decode.Stats) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.advance()
+	return len(d.book.at), d.b.Stats()
+}

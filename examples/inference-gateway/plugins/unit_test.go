@@ -1,0 +1,234 @@
+package plugins
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/datalayer"
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/plugin"
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/requestcontrol"
+	fwk "sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/scheduling"
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/plugins/scheduling/profile"
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/scheduling"
+
+	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/decode"
+)
+
+// quiet is a context whose logger says nothing.
+func quiet() context.Context { return log.IntoContext(context.Background(), logr.Discard()) }
+
+// clock is a time that tests set.
+type clock struct{ at time.Time }
+
+func newClock() *clock                { return &clock{time.Unix(1e9, 0)} }
+func (c *clock) now() time.Time       { return c.at }
+func (c *clock) pass(d time.Duration) { c.at = c.at.Add(d) }
+
+// handle is that of an endpoint picker in which these endpoints exist.
+func handle(present func() []types.NamespacedName) plugin.Handle {
+	return plugin.NewEppHandle(quiet(), present)
+}
+
+func rankName(g int) types.NamespacedName {
+	return types.NamespacedName{Namespace: "serving", Name: fmt.Sprintf("decode-rank-%03d", g)}
+}
+
+// endpoints makes n ranks that have these metrics.
+func endpoints(n int, metrics func(g int) *datalayer.Metrics) []fwk.Endpoint {
+	all := make([]fwk.Endpoint, n)
+	for g := range all {
+		name := rankName(g)
+		all[g] = fwk.NewEndpoint(&datalayer.EndpointMetadata{
+			NamespacedName: name, PodName: name.Name, Address: "10.0.0.1", Port: strconv.Itoa(8000 + g),
+		}, metrics(g), nil)
+	}
+	return all
+}
+
+func noMetrics(int) *datalayer.Metrics { return datalayer.NewMetrics() }
+
+// scheduler is the endpoint picker's own, with one profile of a picker and filters.
+func scheduler(tb testing.TB, plugins ...plugin.Plugin) *scheduling.Scheduler {
+	tb.Helper()
+	p := scheduling.NewSchedulerProfile()
+	if err := p.AddPlugins(plugins...); err != nil {
+		tb.Fatal(err)
+	}
+	return scheduling.NewSchedulerWithConfig(scheduling.NewSchedulerConfig(
+		profile.NewSingleProfileHandler(), map[string]fwk.SchedulerProfile{"decode": p}))
+}
+
+// router places requests on the ranks of a unit.
+type router interface {
+	place(r *running, all []fwk.Endpoint) (rank int)
+	done(*running)
+	step()
+}
+
+// running is one request of the simulation.
+type running struct {
+	router  router
+	rank    int
+	kv      int // when it ends
+	prompt  int
+	request *fwk.LLMRequest
+	id      decode.ID
+}
+
+// session is the library's own, without an endpoint picker around it.
+type session struct{ *decode.Balancer }
+
+func (s session) place(r *running, _ []fwk.Endpoint) int {
+	id, g, err := s.Add(decode.Request{KV: r.prompt})
+	if err != nil {
+		panic(err)
+	}
+	r.id = id
+	return g
+}
+
+func (s session) done(r *running) {
+	if err := s.Done(r.id); err != nil {
+		panic(err)
+	}
+}
+
+func (s session) step() { s.Step() }
+
+// picker is a decode picker under the endpoint picker's scheduler.
+type picker struct {
+	*DecodePicker
+	s  *scheduling.Scheduler
+	of map[string]int
+}
+
+const stepTime = 48 * time.Millisecond
+
+func newPicker(tb testing.TB, c *clock, ranks int, parameters string) *picker {
+	tb.Helper()
+	p, err := newDecodePickerAt("decode", []byte(parameters), handle(func() []types.NamespacedName { return nil }), c.now)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	of := map[string]int{}
+	for g := range ranks {
+		of[rankName(g).Name] = g
+	}
+	return &picker{p, scheduler(tb, p), of}
+}
+
+func (p *picker) place(r *running, all []fwk.Endpoint) int {
+	r.request = &fwk.LLMRequest{RequestSizeBytes: 4 * r.prompt}
+	result, err := p.s.Schedule(quiet(), r.request, all)
+	if err != nil {
+		panic(err)
+	}
+	p.PreRequest(quiet(), r.request, result)
+	return p.of[result.ProfileResults[result.PrimaryProfileName].TargetEndpoints[0].GetMetadata().NamespacedName.Name]
+}
+
+func (p *picker) done(r *running) {
+	p.ResponseBody(quiet(), r.request, &requestcontrol.Response{EndOfStream: true}, nil)
+}
+
+func (*picker) step() {} // its clock does
+
+// outcome is how a unit fared: max/mean over its ranks, mean over the steps after
+// the first quarter of the requests and twice what the unit holds.
+type outcome struct {
+	kv, requests float64
+	ranks        []int // of each request, in order
+}
+
+const (
+	ranks    = 144
+	batch    = 88
+	capacity = 550_000
+)
+
+// run has routers serve a closed loop of so many requests, each arriving at one of
+// them at random. With stale ≥ 0 the endpoints' metrics are those of so many steps
+// ago.
+func run(c *clock, total, stale int, routers ...router) outcome {
+	load := workload.ScaleInputs(workload.Chat(20_000, 1), 4989)
+	rng := rand.New(rand.NewPCG(7, 7))
+	var out outcome
+	kv, count := make([]int, ranks), make([]int, ranks)
+	ends := map[int][]*running{}
+	all := endpoints(ranks, noMetrics)
+	var past [][2][]int
+	counted, first := 0, true
+	due := ranks * batch
+	for step := 0; len(out.ranks) < total; step++ {
+		if stale >= 0 {
+			past = append(past, [2][]int{append([]int(nil), count...), append([]int(nil), kv...)})
+			seen := past[max(0, len(past)-1-stale)]
+			at := c.at.Add(-time.Duration(min(stale, len(past)-1)) * stepTime)
+			all = endpoints(ranks, func(g int) *datalayer.Metrics {
+				return &datalayer.Metrics{
+					RunningRequestsSize: seen[0][g], KVCacheUsagePercent: float64(seen[1][g]) / capacity,
+					CacheBlockSize: 50, CacheNumBlocks: capacity / 50, UpdateTime: at,
+				}
+			})
+		}
+		for range due {
+			q := load[rng.IntN(len(load))]
+			output := max(q.Output, 1)
+			if first {
+				output = 1 + rng.IntN(output) // somewhere in its life
+			}
+			r := &running{router: routers[rng.IntN(len(routers))], prompt: max(q.Input, 1), kv: max(q.Input, 1) + output}
+			r.rank = r.router.place(r, all)
+			out.ranks = append(out.ranks, r.rank)
+			kv[r.rank] += r.prompt
+			count[r.rank]++
+			ends[step+output] = append(ends[step+output], r)
+		}
+		first = false
+		for g := range kv {
+			kv[g] += count[g]
+		}
+		for _, r := range routers {
+			r.step()
+		}
+		c.pass(stepTime)
+		ended := ends[step+1]
+		delete(ends, step+1)
+		due = len(ended)
+		for _, r := range ended {
+			r.router.done(r)
+			kv[r.rank] -= r.kv
+			count[r.rank]--
+		}
+		if len(out.ranks) > max(total/4, 2*ranks*batch) {
+			out.kv += imbalance(kv)
+			out.requests += imbalance(count)
+			counted++
+		}
+	}
+	out.kv /= float64(counted)
+	out.requests /= float64(counted)
+	for _, ended := range ends {
+		for _, r := range ended {
+			r.router.done(r)
+		}
+	}
+	return out
+}
+
+func imbalance(loads []int) float64 {
+	most, sum := 0, 0
+	for _, n := range loads {
+		most = max(most, n)
+		sum += n
+	}
+	return float64(most) * float64(len(loads)) / float64(sum)
+}
