@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 type Decode struct {
 	cfg  Config
 	step time.Duration
+	told bool // candidates tell their loads
 
 	mu    sync.Mutex
 	b     *decode.Balancer
@@ -31,14 +33,14 @@ func NewDecode(unit decode.Config, step time.Duration, cfg Config) (*Decode, err
 		step = 50 * time.Millisecond
 	}
 	if step < time.Microsecond {
-		return nil, fmt.Errorf("step_time: %v is less than a microsecond", step)
+		return nil, fmt.Errorf("stepTime: %v is less than a microsecond", step)
 	}
 	unit.Ranks = 1
 	b, err := decode.New(unit)
 	if err != nil {
 		return nil, err
 	}
-	return &Decode{cfg: cfg, step: step, b: b, seats: newSeats(b, cfg.Present), book: newBook(), now: cfg.Now()}, nil
+	return &Decode{cfg: cfg, step: step, told: unit.Routers > 1, b: b, seats: newSeats(b, cfg.Present), book: newBook(), now: cfg.Now()}, nil
 }
 
 // Pick places a request on one of the candidates and returns which; -1 = none of
@@ -56,7 +58,9 @@ func (d *Decode) Pick(key any, r decode.Request, candidates []Candidate) (int, e
 	if err := d.seats.call(candidates, now); err != nil {
 		return -1, err
 	}
-	d.report(candidates, now)
+	if d.told {
+		d.report(candidates, now)
+	}
 	id, g, err := d.b.Add(r)
 	if err != nil || g < 0 {
 		return -1, err
@@ -67,22 +71,36 @@ func (d *Decode) Pick(key any, r decode.Request, candidates []Candidate) (int, e
 }
 
 // report passes on what the candidates have said of themselves since the last
-// pick. What was placed less than a step before is taken as not seen by them.
+// pick. What was placed less than a step before is taken as not seen by them, what
+// was released since then as still in it.
 func (d *Decode) report(candidates []Candidate, now time.Time) {
 	for i := range candidates {
-		l := &candidates[i].Load
-		if l.At.IsZero() {
+		l := candidates[i].Load
+		g := d.seats.rank[candidates[i].Name]
+		t := &d.seats.seat[g]
+		if !l.At.After(t.told) {
 			continue
 		}
-		g := d.seats.rank[candidates[i].Name]
-		if t := &d.seats.seat[g]; l.At.After(t.told) {
-			t.told = l.At
-			age := min(max(now.Sub(l.At), 0)/d.step+1, 1<<20)
-			// What makes no sense is no reason to refuse a request.
-			_ = d.b.Report(decode.Report{Rank: g, Requests: l.Requests, KV: l.KV, Age: int(age)})
+		t.told = l.At
+		t.left = slices.DeleteFunc(t.left, func(r released) bool { return !r.at.After(l.At) })
+		for _, r := range t.left {
+			l.Requests--
+			l.KV -= r.kv
 		}
+		age := min(max(now.Sub(l.At), 0)/d.step+1, 1<<20)
+		// What makes no sense is no reason to refuse a request.
+		_ = d.b.Report(decode.Report{Rank: g, Requests: max(l.Requests, 0), KV: max(l.KV, 0), Age: int(age)})
 	}
 }
+
+// released is a request that has left a rank since the rank last said what it has.
+type released struct {
+	at time.Time
+	kv int
+}
+
+// mostLeft bounds what is remembered for a rank that says nothing.
+const mostLeft = 1024
 
 // Sent says that a request that was picked is on its way.
 func (d *Decode) Sent(key any) {
@@ -106,11 +124,18 @@ func (d *Decode) release(key any, output int) {
 		return
 	}
 	id := decode.ID(h.id)
-	if kv, err := d.b.KV(id); err == nil && output > 0 {
-		// The balancer learns outputs from what ends.
-		_ = d.b.Grow(id, min(h.kv+output, decode.MaxTokens)-kv)
+	kv, err := d.b.KV(id)
+	if more := h.kv + min(output, decode.MaxTokens-h.kv) - kv; err == nil && output > 0 && d.b.Grow(id, more) == nil {
+		kv += more // the balancer learns outputs from what ends
 	}
 	_ = d.b.Done(id)
+	if d.told {
+		t := &d.seats.seat[h.rank]
+		if len(t.left) == mostLeft {
+			t.left = append(t.left[:0], t.left[mostLeft/2:]...)
+		}
+		t.left = append(t.left, released{d.cfg.Now(), kv})
+	}
 	d.seats.leave(h.rank)
 }
 
@@ -137,4 +162,9 @@ func (d *Decode) Stats() (requests int, unit decode.Stats) {
 	defer d.mu.Unlock()
 	d.advance()
 	return len(d.book.at), d.b.Stats()
+}
+
+type departure struct {
+	at time.Time
+	kv int
 }

@@ -30,11 +30,10 @@ type Load struct {
 	At       time.Time // when it said so; zero = it has said nothing
 }
 
-// Config is what both ledgers need. Zero values of MaxAge and Now are their
-// defaults.
+// Config is what both ledgers need. Zero values are the documented defaults.
 type Config struct {
-	// Present lists the endpoints that exist. Known ones that are not among them
-	// give up their ranks.
+	// Present lists the endpoints that exist: those that are not among them give up
+	// their ranks. nil = all that ever were.
 	Present func() []Name
 	// MaxAge is how long a request may be held after it was sent; 0 = an hour.
 	MaxAge time.Duration
@@ -46,7 +45,7 @@ func (c *Config) check() error {
 		c.MaxAge = time.Hour
 	}
 	if c.MaxAge < 0 {
-		return fmt.Errorf("max_age: %v is negative", c.MaxAge)
+		return fmt.Errorf("maxAge: %v is negative", c.MaxAge)
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -19,7 +19,7 @@ type ranked interface {
 // the candidates' ranks are in service.
 type seats struct {
 	unit    ranked
-	present func() []Name // the endpoints that exist
+	present func() []Name // the endpoints that exist; nil = all
 	rank    map[Name]int
 	seat    []seat
 	turn    uint64 // picks made
@@ -29,12 +29,13 @@ type seats struct {
 type seat struct {
 	name  Name
 	taken bool
-	gone  bool   // its endpoint no longer exists
-	open  bool   // its rank is in service
-	held  int    // requests on it
-	turn  uint64 // the latest pick that it was a candidate of
-	at    int    // its place among the candidates then
-	told  time.Time
+	gone  bool       // its endpoint no longer exists
+	open  bool       // its rank is in service
+	held  int        // requests on it
+	turn  uint64     // the latest pick that it was a candidate of
+	at    int        // its place among the candidates then
+	told  time.Time  // decode: when its endpoint last said what it has
+	left  []released // since then
 }
 
 // lookEvery is how often it is asked which endpoints exist, while some of those
@@ -83,7 +84,7 @@ func (s *seats) call(candidates []Candidate, now time.Time) error {
 		}
 		t.open = called
 	}
-	if absent && now.Sub(s.looked) >= lookEvery {
+	if absent && s.present != nil && now.Sub(s.looked) >= lookEvery {
 		s.looked = now
 		s.look()
 	}

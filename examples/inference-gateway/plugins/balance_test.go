@@ -1,12 +1,16 @@
 package plugins
 
 import (
+	"flag"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/moelb/moelb/decode"
 )
+
+var full = flag.Bool("full", false, "measure pickers side by side at length")
 
 // left returns what a picker's ledger holds, in its own requests and, with those
 // that metrics tell of, in tokens.
@@ -48,38 +52,63 @@ func TestBalance(t *testing.T) {
 	}
 }
 
-// TestTwoPickers has two pickers serve one pool, each half of the requests, and
-// neither knowing the other's ledger.
-func TestTwoPickers(t *testing.T) {
-	const total = 40_000
-	const alone = `{"kvCapacity": 550000, "stepTime": "48ms"}`
-	shared := func(n int) string {
-		return fmt.Sprintf(`{"kvCapacity": 550000, "stepTime": "48ms", "routers": 2, "router": %d}`, n)
+// TestPickersSideBySide has several pickers serve one pool, each its part of the
+// requests and none knowing another's ledger: either as if it were alone, or knowing
+// of the others, by what the endpoints' metrics say.
+func TestPickersSideBySide(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	total := 34_000
+	if *full {
+		total = 100_000
 	}
 	t.Logf("%d requests, %d ranks, max/mean over the ranks, mean over the steps", total, ranks)
-	for _, v := range []struct {
-		name       string
-		stale      int
-		parameters []string
-	}{
-		{"one picker", -1, []string{alone}},
-		{"two, each as if alone", -1, []string{alone, alone}},
-		{"two routers, no metrics", -1, []string{shared(0), shared(1)}},
-		{"two routers, metrics of now", 0, []string{shared(0), shared(1)}},
-		{"two routers, metrics 48 ms old", 1, []string{shared(0), shared(1)}},
-		{"two routers, metrics 96 ms old", 2, []string{shared(0), shared(1)}},
-		{"two routers, metrics 480 ms old", 10, []string{shared(0), shared(1)}},
-	} {
+	type variant struct {
+		name         string
+		pickers      int
+		routers      bool
+		stale        int     // steps of 48 ms; -1 = no metrics
+		kv, requests float64 // at most
+		full         bool    // only then
+	}
+	all := []variant{
+		{"one picker", 1, false, -1, 1.05, 1.03, false},
+		{"two, each as if alone", 2, false, -1, 1.07, 1.04, false},
+		{"two routers, metrics of now", 2, true, 0, 1.08, 1.04, false},
+		{"two routers, metrics 48 ms old", 2, true, 1, 1.1, 1.04, true},
+		{"two routers, metrics 96 ms old", 2, true, 2, 1.11, 1.04, false},
+		{"two routers, metrics 480 ms old", 2, true, 10, 1.14, 1.05, true},
+		{"four, each as if alone", 4, false, -1, 1.11, 1.06, false},
+		{"four routers, metrics of now", 4, true, 0, 1.1, 1.05, false},
+		{"four routers, metrics 48 ms old", 4, true, 1, 1.14, 1.05, true},
+		{"four routers, metrics 96 ms old", 4, true, 2, 1.16, 1.05, true},
+	}
+	variants := slices.DeleteFunc(all, func(v variant) bool { return v.full && !*full })
+	outcomes := make([]outcome, len(variants))
+	routers := make([][]router, len(variants))
+	var wg sync.WaitGroup
+	for i, v := range variants {
 		c := newClock()
-		var routers []router
-		for _, parameters := range v.parameters {
-			routers = append(routers, newPicker(t, c, ranks, parameters))
+		for n := range v.pickers {
+			parameters := `{"kvCapacity": 550000, "stepTime": "48ms"}`
+			if v.routers {
+				parameters = fmt.Sprintf(`{"kvCapacity": 550000, "stepTime": "48ms", "routers": %d, "router": %d}`, v.pickers, n)
+			}
+			routers[i] = append(routers[i], newPicker(t, c, ranks, parameters))
 		}
-		o := run(c, total, v.stale, routers...)
+		wg.Go(func() { outcomes[i] = run(c, total, v.stale, routers[i]...) })
+	}
+	wg.Wait()
+	for i, v := range variants {
+		o := outcomes[i]
 		t.Logf("%-32s KV %.4f, requests %.4f", v.name, o.kv, o.requests)
-		for _, r := range routers {
-			if requests, tokens := r.(*picker).left(); requests != 0 || v.stale < 0 && tokens != 0 {
-				t.Errorf("a ledger ends with %d requests and %d tokens", requests, tokens)
+		if o.kv > v.kv || o.requests > v.requests {
+			t.Errorf("%s: KV %.4f and requests %.4f, at most %v and %v wanted", v.name, o.kv, o.requests, v.kv, v.requests)
+		}
+		for _, r := range routers[i] {
+			if requests, tokens := r.(*picker).left(); requests != 0 || !v.routers && tokens != 0 {
+				t.Errorf("%s: a ledger ends with %d requests and %d tokens", v.name, requests, tokens)
 			}
 		}
 	}

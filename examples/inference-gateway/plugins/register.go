@@ -22,12 +22,16 @@ import (
 const (
 	DecodePickerType  = "moelb-decode-picker"
 	PrefillPickerType = "moelb-prefill-picker"
+	PairHandlerType   = "moelb-prefill-decode-handler"
+	LabelFilterType   = "moelb-label-filter"
 )
 
 // Register makes the plugins known to the endpoint picker's configuration.
 func Register() {
 	plugin.Register(DecodePickerType, newDecodePicker)
 	plugin.Register(PrefillPickerType, newPrefillPicker)
+	plugin.Register(PairHandlerType, newPairHandler)
+	plugin.Register(LabelFilterType, newLabelFilter)
 }
 
 // Parameters are those that both pickers take.

@@ -141,8 +141,8 @@ func (p *picker) done(r *running) {
 
 func (*picker) step() {} // its clock does
 
-// outcome is how a unit fared: max/mean over its ranks, mean over the steps after
-// the first quarter of the requests and twice what the unit holds.
+// outcome is how a unit fared: max/mean over its ranks, mean over the steps once
+// a quarter of the requests have come, and half as many again as fill the unit.
 type outcome struct {
 	kv, requests float64
 	ranks        []int // of each request, in order
@@ -152,6 +152,7 @@ const (
 	ranks    = 144
 	batch    = 88
 	capacity = 550_000
+	fill     = 96 // steps until the unit is full
 )
 
 // run has routers serve a closed loop of so many requests, each arriving at one of
@@ -165,8 +166,7 @@ func run(c *clock, total, stale int, routers ...router) outcome {
 	ends := map[int][]*running{}
 	all := endpoints(ranks, noMetrics)
 	var past [][2][]int
-	counted, first := 0, true
-	due := ranks * batch
+	counted, due := 0, 0
 	for step := 0; len(out.ranks) < total; step++ {
 		if stale >= 0 {
 			past = append(past, [2][]int{append([]int(nil), count...), append([]int(nil), kv...)})
@@ -179,10 +179,13 @@ func run(c *clock, total, stale int, routers ...router) outcome {
 				}
 			})
 		}
+		if step < fill {
+			due += ranks * batch / fill
+		}
 		for range due {
 			q := load[rng.IntN(len(load))]
 			output := max(q.Output, 1)
-			if first {
+			if step < fill {
 				output = 1 + rng.IntN(output) // somewhere in its life
 			}
 			r := &running{router: routers[rng.IntN(len(routers))], prompt: max(q.Input, 1), kv: max(q.Input, 1) + output}
@@ -192,7 +195,6 @@ func run(c *clock, total, stale int, routers ...router) outcome {
 			count[r.rank]++
 			ends[step+output] = append(ends[step+output], r)
 		}
-		first = false
 		for g := range kv {
 			kv[g] += count[g]
 		}
@@ -208,7 +210,7 @@ func run(c *clock, total, stale int, routers ...router) outcome {
 			kv[r.rank] -= r.kv
 			count[r.rank]--
 		}
-		if len(out.ranks) > max(total/4, 2*ranks*batch) {
+		if len(out.ranks) > max(total/4, ranks*batch*3/2) {
 			out.kv += imbalance(kv)
 			out.requests += imbalance(count)
 			counted++
