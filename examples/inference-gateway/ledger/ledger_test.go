@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -159,6 +160,25 @@ func TestEven(t *testing.T) {
 	})
 }
 
+// TestGrows: a unit that grows holds what it held, and those that are no candidates
+// stay out of service.
+func TestGrows(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, p picker) {
+		p.pick(t, 0, named("a", "b", "c"))
+		p.pick(t, 1, named("b"))
+		p.pick(t, 2, named("b"))
+		p.pick(t, 3, named("b", "d", "e"))
+		p.pick(t, 4, named("b", "d", "e"))
+		if _, ranks := p.loads(); !slices.Equal(ranks, []int{1, 2, 0, 1, 1}) {
+			t.Errorf("requests %v, want 1 2 0 1 1", ranks)
+		}
+		for key := range 5 {
+			p.done(key)
+		}
+		empty(t, p)
+	})
+}
+
 // TestVanished: the rank of an endpoint that no longer exists is used again once
 // what ran on it has ended, and not before. One that is only no candidate keeps its.
 func TestVanished(t *testing.T) {
@@ -176,31 +196,34 @@ func TestVanished(t *testing.T) {
 	}
 	each(t, cfg, func(t *testing.T, p picker) {
 		exist = []string{"a", "b", "c"}
-		p.pick(t, 1, named("a", "b", "c"))
-		p.pick(t, 2, named("a", "b", "c"))
-		p.pick(t, 3, named("a", "b", "c"))
+		for key := range 3 {
+			p.pick(t, key, named("a", "b", "c"))
+			p.Sent(key)
+		}
 		exist = []string{"a", "b", "d"} // c is gone, and runs a request
 		count := func() int { _, ranks := p.loads(); return len(ranks) }
 		for key := 4; key < 10; key++ {
 			now = now.Add(2 * time.Second)
 			p.pick(t, key, named("a", "d")) // b is there, but no candidate
 		}
-		if n := count(); n != 4 {
-			t.Errorf("%d ranks while c's request runs, not 4", n)
+		exist = append(exist, "e")
+		p.pick(t, 10, named("a", "b", "d", "e"))
+		if n := count(); n != 5 {
+			t.Errorf("%d ranks while c's request runs, not 5", n)
 		}
-		for key := range 10 {
+		for key := range 11 {
 			p.done(key)
 		}
 		empty(t, p)
-		exist = append(exist, "e")
-		p.pick(t, 11, named("a", "b", "d", "e"))
-		if n := count(); n != 4 {
+		exist = append(exist, "f")
+		p.pick(t, 11, named("a", "b", "d", "e", "f"))
+		if n := count(); n != 5 {
 			t.Errorf("%d ranks: that of c was not used again", n)
 		}
 		exist = append(exist, "c")
-		p.pick(t, 12, named("a", "b", "c", "d", "e"))
-		if n := count(); n != 5 {
-			t.Errorf("%d ranks with c back, not 5", n)
+		p.pick(t, 12, named("a", "b", "c", "d", "e", "f"))
+		if n := count(); n != 6 {
+			t.Errorf("%d ranks with c back, not 6", n)
 		}
 		p.done(11)
 		p.done(12)
@@ -236,6 +259,7 @@ func TestOverdue(t *testing.T) {
 	each(t, cfg, func(t *testing.T, p picker) {
 		p.pick(t, "given up", named("a", "b"))
 		p.pick(t, "hangs", named("a", "b"))
+		now = now.Add(time.Second)
 		p.Sent("hangs")
 		after := func(d time.Duration, want int) {
 			t.Helper()
@@ -246,9 +270,9 @@ func TestOverdue(t *testing.T) {
 				t.Errorf("%d held after %v more, not %d", held, d, want)
 			}
 		}
-		after(9*time.Second, 2)
+		after(8*time.Second, 2)
 		after(2*time.Second, 1)
-		after(48*time.Second, 1)
+		after(49500*time.Millisecond, 1)
 		after(2*time.Second, 0)
 		empty(t, p)
 		p.done("hangs")
@@ -270,6 +294,46 @@ func TestPickedAgain(t *testing.T) {
 		p.done("one")
 		empty(t, p)
 	})
+}
+
+// TestLoads: what an endpoint says of itself counts with what was placed since, and
+// without what has been released since; said twice, it is taken once.
+func TestLoads(t *testing.T) {
+	now := time.Unix(0, 0)
+	d, err := NewDecode(decode.Config{Routers: 2}, time.Hour, Config{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(when string, requests, kv int) {
+		t.Helper()
+		if _, unit := d.Stats(); unit.Ranks[0].Width != requests || unit.Ranks[0].KV != kv {
+			t.Errorf("%s: %d requests of %d tokens, not %d of %d", when, unit.Ranks[0].Width, unit.Ranks[0].KV, requests, kv)
+		}
+	}
+	pick := func(key any, said Load) {
+		t.Helper()
+		a := named("a")
+		a[0].Load = said
+		if _, err := d.Pick(key, decode.Request{KV: 1000}, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pick("early", Load{})
+	want("alone", 1, 1000)
+	now = now.Add(time.Second)
+	then := now // with another's two
+	now = now.Add(time.Second)
+	d.Done("early", 0)
+	want("its own left", 0, 0)
+	said := Load{Requests: 3, KV: 3000, At: then}
+	pick("late", said)
+	want("the others' two and the late one", 3, 3002) // the two a step older, in doubt
+	d.Done("late", 0)
+	pick("later", said)
+	want("said again", 3, 3002)
+	now = now.Add(time.Second)
+	pick("last", Load{Requests: -1, KV: -1, At: now})
+	want("nonsense", 2, 2000)
 }
 
 // TestFull: where no candidate has room the request is refused and holds nothing.

@@ -366,3 +366,18 @@ func TestPrefillDecode(t *testing.T) {
 		t.Errorf("without a prefill rank: answered with %d, error %v", s.refused(), err)
 	}
 }
+
+// TestPairWithout: a configuration that lacks one of the two profiles refuses.
+func TestPairWithout(t *testing.T) {
+	yaml, _, _ := strings.Cut(file(t, "prefill-decode.yaml"), "- name: decode\n  plugins:")
+	p := &pool{}
+	p.add("a", "prefill", 8000)
+	server, _, err := load(t, yaml, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := ask(10)
+	if err := server.Process(s); err != nil || s.refused() != 429 {
+		t.Errorf("answered with %d, error %v", s.refused(), err)
+	}
+}
