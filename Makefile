@@ -3,10 +3,13 @@ FUZZTIME ?= 20s
 BENCHTIME ?= 200ms
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: check lint fmt vet staticcheck tidy test race 386 wrapper modules bench fuzz
+# Modules of their own, for their dependencies, and what of each is tested for
+# races: not what would compile all of Kubernetes' libraries a second time.
+MODULES = wrapper/prometheus examples/inference-gateway
+RACE_wrapper/prometheus = ./...
+RACE_examples/inference-gateway = ./ledger
 
-# Modules of their own, for their dependencies.
-MODULES = wrapper/prometheus
+.PHONY: check lint fmt vet staticcheck tidy test race 386 wrapper modules bench fuzz $(MODULES:%=module/%)
 
 # Everything that must hold before a change is merged.
 check: lint test race 386 wrapper modules
@@ -48,9 +51,14 @@ wrapper:
 	$(GO) test -count=1 -v ./wrapper/c -args -full
 	$(GO) test -count=1 -v ./wrapper/python ./examples/...
 
-modules:
-	@set -e; for m in $(MODULES); do echo "$$m"; (cd $$m; \
-		$(GO) mod tidy -diff; $(GO) vet ./...; $(GO) run $(STATICCHECK) ./...; $(GO) test -race ./...); done
+modules: $(MODULES:%=module/%)
+
+$(MODULES:%=module/%): module/%:
+	cd $* && $(GO) mod tidy -diff
+	cd $* && $(GO) vet ./...
+	cd $* && $(GO) run $(STATICCHECK) ./...
+	cd $* && $(GO) test ./...
+	cd $* && $(GO) test -race $(RACE_$*)
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bench

@@ -216,6 +216,17 @@ func file(t *testing.T, name string) string {
 	return string(b)
 }
 
+// TestREADME: the configuration that the README shows is the one that is tested.
+func TestREADME(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), "```yaml\n"+file(t, "decode.yaml")+"```\n") {
+		t.Error("config/decode.yaml is not what the README shows")
+	}
+}
+
 // TestStreams sends requests through the endpoint picker as a proxy does, with the
 // example configuration: each holds its place for as long as its stream lasts,
 // however that ends.

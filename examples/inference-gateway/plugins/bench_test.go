@@ -1,0 +1,49 @@
+package plugins
+
+import (
+	"testing"
+
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/plugin"
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/requestcontrol"
+	fwk "sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/scheduling"
+	upstream "sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/plugins/scheduling/picker"
+)
+
+// BenchmarkSchedule is what the endpoint picker's scheduler takes for a request,
+// from the profile to its release, with our pickers and with its own that knows no
+// loads.
+func BenchmarkSchedule(b *testing.B) {
+	h := handle(nil)
+	decoder, err := newDecodePicker("decode", []byte(`{"kvCapacity": 550000}`), h)
+	if err != nil {
+		b.Fatal(err)
+	}
+	prefiller, err := newPrefillPicker("prefill", nil, h)
+	if err != nil {
+		b.Fatal(err)
+	}
+	all := endpoints(ranks, noMetrics)
+	for _, p := range []plugin.Plugin{upstream.NewMaxScorePicker(1), decoder, prefiller} {
+		b.Run("picker="+p.TypedName().Type, func(b *testing.B) {
+			s := scheduler(b, p)
+			ctx := quiet()
+			running := make([]*fwk.LLMRequest, 1000)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				r := &fwk.LLMRequest{RequestSizeBytes: 4 * (500 + i*7919%9500)}
+				result, err := s.Schedule(ctx, r, all)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if hook, ok := p.(requestcontrol.PreRequest); ok {
+					hook.PreRequest(ctx, r, result)
+				}
+				old := &running[i%len(running)]
+				if hook, ok := p.(requestcontrol.ResponseBody); ok && *old != nil {
+					hook.ResponseBody(ctx, *old, &requestcontrol.Response{EndOfStream: true}, nil)
+				}
+				*old = r
+			}
+		})
+	}
+}
