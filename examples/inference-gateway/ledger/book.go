@@ -66,8 +66,8 @@ func (b *book) all(yield func(*held) bool) {
 	}
 }
 
-// unsentAge is how long a request may take from its pick until it is sent. The
-// two are milliseconds apart, so what takes longer was given up between them.
+// unsentAge is how long a request may take from its pick until it is sent. Nothing
+// waits between the two, so what takes longer was given up.
 const unsentAge = 10 * time.Second
 
 // overdue returns a request that has been held for too long; nil = none.

@@ -16,11 +16,16 @@ type Decode struct {
 	told bool // candidates tell their loads
 
 	mu    sync.Mutex
-	b     *decode.Balancer
+	b     decodeUnit
 	seats seats
 	book  book
 	now   time.Time // the latest step's
 }
+
+// decodeUnit is a decode balancer whose ranks change hands.
+type decodeUnit struct{ *decode.Balancer }
+
+func (u decodeUnit) clear(g int) { _, _ = u.Dead(nil, g) } // until Restore
 
 // NewDecode returns the ledger of an empty unit of no endpoints, which makes a
 // step every so often (0 = 50 ms). unit.Ranks is not read. Errors: a bad
@@ -40,7 +45,8 @@ func NewDecode(unit decode.Config, step time.Duration, cfg Config) (*Decode, err
 	if err != nil {
 		return nil, err
 	}
-	return &Decode{cfg: cfg, step: step, told: unit.Routers > 1, b: b, seats: newSeats(b, cfg.Present), book: newBook(), now: cfg.Now()}, nil
+	u := decodeUnit{b}
+	return &Decode{cfg: cfg, step: step, told: unit.Routers > 1, b: u, seats: newSeats(u, cfg.Present), book: newBook(), now: cfg.Now()}, nil
 }
 
 // Pick places a request on one of the candidates and returns which; -1 = none of
@@ -162,9 +168,4 @@ func (d *Decode) Stats() (requests int, unit decode.Stats) {
 	defer d.mu.Unlock()
 	d.advance()
 	return len(d.book.at), d.b.Stats()
-}
-
-type departure struct {
-	at time.Time
-	kv int
 }

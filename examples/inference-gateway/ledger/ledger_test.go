@@ -336,6 +336,34 @@ func TestLoads(t *testing.T) {
 	want("nonsense", 2, 2000)
 }
 
+// TestNewOwner: what an endpoint said of itself does not count for the next one on
+// its rank.
+func TestNewOwner(t *testing.T) {
+	now := time.Unix(0, 0)
+	d, err := NewDecode(decode.Config{Routers: 2}, time.Hour, Config{Now: func() time.Time { return now }, Present: func() []Name { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := named("a")
+	a[0].Load = Load{Requests: 9, KV: 9000, At: now}
+	for i, c := range [][]Candidate{a, named("b"), named("c")} {
+		if _, err := d.Pick(i, decode.Request{KV: 1000}, c); err != nil {
+			t.Fatal(err)
+		}
+		d.Done(i, 0)
+		now = now.Add(2 * time.Second)
+	}
+	_, unit := d.Stats()
+	for g, k := range unit.Ranks {
+		if k.KV != 0 || k.Width != 0 {
+			t.Errorf("rank %d has %d tokens of %d requests of an endpoint that is gone", g, k.KV, k.Width)
+		}
+	}
+	if len(unit.Ranks) != 2 || !unit.Ranks[0].Serving || unit.Ranks[1].Serving {
+		t.Errorf("ranks %+v, want c on the first", unit.Ranks)
+	}
+}
+
 // TestFull: where no candidate has room the request is refused and holds nothing.
 func TestFull(t *testing.T) {
 	d, err := NewDecode(decode.Config{MaxRequests: 1}, 0, Config{})

@@ -63,6 +63,8 @@ func (u *growing) Resize(ranks int) error {
 	return nil
 }
 
+func (*growing) clear(int) {} // nothing was told
+
 // NewPrefill returns the ledger of an empty unit of no endpoints. unit.Ranks is not
 // read. Errors: a bad configuration.
 func NewPrefill(unit prefill.Config, cfg Config) (*Prefill, error) {

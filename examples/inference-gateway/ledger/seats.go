@@ -11,6 +11,7 @@ type ranked interface {
 	Drain(rank int) error
 	Restore(rank int) error
 	Resize(ranks int) error
+	clear(rank int) // forgets what an empty rank out of service was told of others' requests
 }
 
 // seats gives endpoints ranks of a balancer. An endpoint that was not known takes
@@ -150,6 +151,7 @@ func (s *seats) leave(g int) {
 func (s *seats) vacate(g int) {
 	if t := &s.seat[g]; t.gone && t.held == 0 {
 		delete(s.rank, t.name)
-		*t = seat{open: t.open, turn: t.turn}
+		s.unit.clear(g)
+		*t = seat{turn: t.turn}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/common/observability/logging"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/plugin"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/scheduling"
 
@@ -43,8 +44,12 @@ func (n *noter) request(ctx context.Context, cycle *scheduling.CycleState) *sche
 
 // picked makes the outcome of a pick: nil refuses the request.
 func (n *noter) picked(ctx context.Context, r *scheduling.LLMRequest, endpoints []*scheduling.ScoredEndpoint, i int, err error) *scheduling.ProfileRunResult {
-	if err != nil || i < 0 {
-		log.FromContext(ctx).Info("No endpoint has room for the request", "plugin", n.name, "request", r.RequestId, "error", err)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "The request cannot be placed", "plugin", n.name, "request", r.RequestId)
+		return nil
+	}
+	if i < 0 {
+		log.FromContext(ctx).V(logging.DEFAULT).Info("No endpoint has room for the request", "plugin", n.name, "request", r.RequestId)
 		return nil
 	}
 	return &scheduling.ProfileRunResult{TargetEndpoints: []scheduling.Endpoint{endpoints[i]}}
