@@ -3,11 +3,12 @@ FUZZTIME ?= 20s
 BENCHTIME ?= 200ms
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-# Modules of their own, for their dependencies, and what of each is tested for
-# races: not what would compile all of Kubernetes' libraries a second time.
+# Modules of their own, for their dependencies, and what of each is checked by
+# staticcheck and tested for races: not what takes in all of Kubernetes' libraries
+# once more each time. make module/examples/inference-gateway DEEP=./... does.
 MODULES = wrapper/prometheus examples/inference-gateway
-RACE_wrapper/prometheus = ./...
-RACE_examples/inference-gateway = ./ledger
+DEEP_wrapper/prometheus = ./...
+DEEP_examples/inference-gateway = ./ledger
 
 .PHONY: check lint fmt vet staticcheck tidy test race 386 wrapper modules bench fuzz $(MODULES:%=module/%)
 
@@ -56,9 +57,9 @@ modules: $(MODULES:%=module/%)
 $(MODULES:%=module/%): module/%:
 	cd $* && $(GO) mod tidy -diff
 	cd $* && $(GO) vet ./...
-	cd $* && $(GO) run $(STATICCHECK) ./...
 	cd $* && $(GO) test ./...
-	cd $* && $(GO) test -race $(RACE_$*)
+	cd $* && $(GO) run $(STATICCHECK) $(or $(DEEP),$(DEEP_$*))
+	cd $* && $(GO) test -race $(or $(DEEP),$(DEEP_$*))
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bench
