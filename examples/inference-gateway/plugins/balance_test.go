@@ -75,6 +75,7 @@ func TestPickersSideBySide(t *testing.T) {
 	all := []variant{
 		{"one picker", 1, false, -1, 1.05, 1.03, true},
 		{"two, each as if alone", 2, false, -1, 1.07, 1.04, false},
+		{"two routers, no metrics", 2, true, -1, 1.08, 1.12, true},
 		{"two routers, metrics of now", 2, true, 0, 1.08, 1.04, false},
 		{"two routers, metrics 48 ms old", 2, true, 1, 1.1, 1.04, true},
 		{"two routers, metrics 96 ms old", 2, true, 2, 1.11, 1.04, false},
