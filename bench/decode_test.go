@@ -16,8 +16,10 @@ func decodeRun(t *testing.T, u cluster.Decode, s ...dec.Scheduler) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s) == 1 && r.Overruns > 0 || r.Refused > 0 {
-		t.Errorf("%d overruns of KV capacity, %d refused", r.Overruns, r.Refused)
+	// Several routers fill the empty unit blindly: with them the first quarter is
+	// not counted.
+	if r.Overruns > 0 || len(s) == 1 && r.Peak > u.Capacity || r.Refused > 0 {
+		t.Errorf("%d overruns of KV capacity, up to %d tokens, %d refused", r.Overruns, r.Peak, r.Refused)
 	}
 	return 100 * r.Waste
 }
@@ -40,12 +42,12 @@ func TestDecodeWaste(t *testing.T) {
 		change     func(u *cluster.Decode)
 		mean, long float64 // most waste, percent
 	}{
-		{"immediate, closed loop", func(*cluster.Decode) {}, 1.2, 2.2},
+		{"immediate, closed loop", func(*cluster.Decode) {}, 1.2, 2.0},
 		{"immediate, open loop at 87%", func(u *cluster.Decode) { u.Load = 0.87 }, 1.6, 2.5},
-		{"joint, closed loop", func(u *cluster.Decode) { u.Joint = true }, 0.9, 2.1},
+		{"joint, closed loop", func(u *cluster.Decode) { u.Joint = true }, 0.9, 2.0},
 		{"joint, open loop at 87%", func(u *cluster.Decode) { u.Load, u.Joint = 0.87, true }, 1.2, 2.3},
 		{"finishes and growth heard of 100 ms late", func(u *cluster.Decode) { u.Delay = 2 }, 1.4, 2.4},
-		{"five moves a second", func(u *cluster.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.2, 0.95},
+		{"five moves a second", func(u *cluster.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.2, 0.9},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			sum, n := 0.0, 0.0
@@ -80,8 +82,8 @@ func TestDecodeReports(t *testing.T) {
 		mean    float64
 	}{
 		{"one router, uncounted reports 50 ms late", 1, false, 1, 1.3},
-		{"four routers, 50 ms", 4, true, 1, 2.5},
-		{"four routers, 100 ms", 4, true, 2, 2.7},
+		{"four routers, 50 ms", 4, true, 1, 2.3},
+		{"four routers, 100 ms", 4, true, 2, 2.5},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			sum, n := 0.0, 0.0
