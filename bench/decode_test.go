@@ -7,6 +7,7 @@ import (
 	"github.com/moelb/moelb/bench/baseline"
 	"github.com/moelb/moelb/bench/cluster"
 	dec "github.com/moelb/moelb/decode"
+	"github.com/moelb/moelb/decode/decodetest"
 )
 
 // decodeRun runs a unit and returns the waste in percent.
@@ -164,11 +165,12 @@ func TestDecodeTight(t *testing.T) {
 	t.Logf("most KV on a rank %d of %d, %d refused", r.Peak, u.Capacity, r.Refused)
 }
 
-// TestDecodePoliciesPlace: every policy keeps its ledger, and places every
+// TestDecodePoliciesPlace: every policy keeps its promises and its ledger, and places every
 // request on a rank that exists.
 func TestDecodePoliciesPlace(t *testing.T) {
 	l := decodeLoads(t)[0]
 	for _, p := range baseline.DecodePolicies() {
+		decodetest.Scheduler(t, 12, func() dec.Scheduler { return p.New(12, 550_000, 1) })
 		for _, joint := range []bool{false, true} {
 			u := l.unit()
 			u.Ranks, u.Batch, u.Steps, u.Joint = 12, 20, 400, joint

@@ -77,8 +77,11 @@ type held struct {
 
 var _ decode.Batcher = (*Ledger)(nil)
 
-// Add places one request.
+// Add places one request. Errors: decode.ErrValue.
 func (l *Ledger) Add(r decode.Request) (decode.ID, int, error) {
+	if r.KV < 0 {
+		return 0, -1, fmt.Errorf("%w: kv %d", decode.ErrValue, r.KV)
+	}
 	g := l.policy.one(l, r)
 	return l.put(g, r), g, nil
 }
@@ -101,8 +104,13 @@ func (l *Ledger) put(g int, r decode.Request) decode.ID {
 	return decode.ID(i + 1)
 }
 
-// Batch places several requests.
+// Batch places several requests. Errors: decode.ErrValue.
 func (l *Ledger) Batch(dst []decode.Assignment, requests []decode.Request) ([]decode.Assignment, error) {
+	for i, r := range requests {
+		if r.KV < 0 {
+			return dst, fmt.Errorf("%w: request %d: kv %d", decode.ErrValue, i, r.KV)
+		}
+	}
 	first := len(dst)
 	dst = append(dst, make([]decode.Assignment, len(requests))...)
 	if l.policy.batch == nil {
