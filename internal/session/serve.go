@@ -39,7 +39,7 @@ func read(line []byte, r *bufio.Reader) ([]byte, error) {
 		part, err := r.ReadSlice('\n')
 		if !long {
 			line = append(line, part...)
-			long = len(line) > maxLine+1 // its end is no part of it
+			long = len(line) > MaxLine+1 // its end is no part of it
 		}
 		switch {
 		case err == bufio.ErrBufferFull:

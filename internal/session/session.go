@@ -55,10 +55,10 @@ type line struct {
 // maxRanks is what the balancers accept at most; each checks for itself.
 const maxRanks = max(prefill.MaxRanks, decode.MaxRanks)
 
-// maxLine bounds one line of a session.
-const maxLine = 1 << 26
+// MaxLine bounds one line of a session, in bytes.
+const MaxLine = 1 << 26
 
-var errLongLine = fmt.Errorf("the line is longer than %d MiB", maxLine>>20)
+var errLongLine = fmt.Errorf("the line is longer than %d MiB", MaxLine>>20)
 
 func newSession(u unit, l *line) *Session {
 	return &Session{unit: u, line: l, ops: u.operations()}
@@ -68,7 +68,7 @@ func newSession(u unit, l *line) *Session {
 // On an error nothing has changed, and dst is returned as it was. It keeps neither
 // line nor dst.
 func (s *Session) Do(dst, line []byte) ([]byte, error) {
-	if len(line) > maxLine {
+	if len(line) > MaxLine {
 		return dst, errLongLine
 	}
 	s.out.B = dst

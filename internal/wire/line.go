@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 
@@ -24,17 +23,18 @@ func (s *Scanner) Name(field string) (string, error) {
 	if s.Peek() != '"' {
 		return "", s.Wanted("a string", field, -1, -1)
 	}
-	rest := s.buf[s.pos:s.end]
+	rest, escaped := s.buf[s.pos:s.end], false
 	for i := 1; i < len(rest) && i <= longest; i++ {
 		switch c := rest[i]; {
 		case c < ' ':
 			return "", Bad(placement.ErrValue, field, -1, -1, "a string holds a control character")
 		case c == '\\':
+			escaped = true
 			i++
 		case c == '"':
 			s.pos += i + 1
-			if text := rest[1:i]; bytes.IndexByte(text, '\\') < 0 {
-				return string(text), nil
+			if !escaped {
+				return string(rest[1:i]), nil
 			}
 			var text string
 			if json.Unmarshal(rest[:i+1], &text) != nil {
@@ -52,12 +52,13 @@ func (s *Scanner) Blob(field string) (string, error) {
 		return "", s.Wanted("a string", field, -1, -1)
 	}
 	rest := s.buf[s.pos+1 : s.end]
-	n := bytes.IndexByte(rest, '"')
-	if n < 0 {
-		return "", Bad(placement.ErrShape, field, -1, -1, "a string without end")
+	for i, c := range rest {
+		if c == '"' {
+			s.pos += i + 2
+			return string(rest[:i]), nil
+		}
 	}
-	s.pos += n + 2
-	return string(rest[:n]), nil
+	return "", Bad(placement.ErrShape, field, -1, -1, "a string without end")
 }
 
 // Each reads a list and calls item for each of its values, at most most.
