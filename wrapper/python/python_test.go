@@ -68,7 +68,7 @@ func track(t *testing.T, roots ...string) {
 // run runs Python with the package on its path and returns what it printed.
 func run(t *testing.T, python string, args ...string) (stdout, stderr string) {
 	t.Helper()
-	track(t, ".", "../c", "../../eplb", "../../placement")
+	track(t, ".", "../c", "../../eplb", "../../placement", "../../prefill", "../../decode", "../../internal")
 	dir, err := cache()
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +97,8 @@ func unittest(t *testing.T, name string, modules ...string) {
 }
 
 func TestLists(t *testing.T) { unittest(t, "test_lists") }
+
+func TestSessions(t *testing.T) { unittest(t, "test_sessions") }
 
 func TestNumpy(t *testing.T) { unittest(t, "test_numpy", "numpy") }
 
