@@ -47,6 +47,7 @@ race:
 wrapper:
 	$(GO) test -count=1 -v ./wrapper/c -args -full
 	$(GO) test -count=1 -v ./wrapper/python ./examples/...
+	$(GO) test -count=1 -v -run README ./bench
 
 modules:
 	@set -e; for m in $(MODULES); do echo "$$m"; (cd $$m; \

@@ -140,28 +140,6 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-// TestREADME builds and runs every C program in the README and demands that it
-// prints the text block that follows it.
-func TestREADME(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```c\n(.*?)```\\s*```text\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if n := strings.Count(string(readme), "```c\n"); n == 0 || n != len(blocks) {
-		t.Fatalf("%d C programs, of which %d with the text they print after them", n, len(blocks))
-	}
-	for _, b := range blocks {
-		source := filepath.Join(t.TempDir(), "main.c")
-		if err := os.WriteFile(source, []byte(b[1]), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if out := run(t, nil, build(t, source)); out != b[2] {
-			t.Errorf("the README says\n%sbut the program prints\n%s", b[2], out)
-		}
-	}
-}
-
 // TestNoModules demands that the library is built from this module and the
 // standard library alone, so that it can be where no module can be fetched.
 func TestNoModules(t *testing.T) {

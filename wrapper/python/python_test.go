@@ -131,22 +131,3 @@ print(moelb.rebalance_experts([[90, 40, 30, 20, 10, 10]], 8, 1, 1, 4)[2])`, dir)
 		t.Errorf("printed %q, want %q", out, want)
 	}
 }
-
-// TestREADME runs every Python program in the README and demands that it prints
-// the text block that follows it.
-func TestREADME(t *testing.T) {
-	python := interpreter(t)
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```python\n(.*?)```\\s*```text\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if n := strings.Count(string(readme), "```python\n"); n == 0 || n != len(blocks) {
-		t.Fatalf("%d Python programs, of which %d with the text they print after them", n, len(blocks))
-	}
-	for _, b := range blocks {
-		if out, _ := run(t, python, "-c", b[1]); out != b[2] {
-			t.Errorf("the README says\n%sbut the program prints\n%s", b[2], out)
-		}
-	}
-}
