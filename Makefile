@@ -38,8 +38,8 @@ race:
 	$(GO) build ./...
 	$(GO) vet ./...
 	@if $(GO) test -run '^$$' ./placement >/dev/null 2>&1; then \
-		echo "$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./bench/workload (GOARCH=386)"; \
-		$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./bench/workload; \
+		echo "$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload (GOARCH=386)"; \
+		$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload; \
 	else echo "this machine does not run 386 programs: built and vetted only"; fi
 
 # What other languages call: needs gcc, valgrind, Python, numpy and torch, and
