@@ -49,7 +49,7 @@ type loop struct {
 func run(w io.Writer) error {
 	unit := placement.PrefillUnit() // 4 nodes of 8 GPUs; here the decode unit's too
 	model := placement.DeepSeekV3()
-	model.Layers = 8 // of 58: enough to see
+	model.Layers = 4 // of 58: enough to see
 	l := &loop{requests: workload.Chat(windows*rounds*arrivals, 1), ends: map[int][]decode.ID{}}
 	var err error
 	if l.prompts, err = prefill.New(prefill.Config{Ranks: unit.GPUs, MaxTokens: 4096}); err != nil {
