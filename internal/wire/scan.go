@@ -128,6 +128,16 @@ func (s *Scanner) word() []byte {
 // name that a caller knows has any.
 func (s *Scanner) quoted() (string, bool) {
 	s.pos++ // the quotation mark, seen by the caller
+	for i, c := range s.buf[s.pos:s.end] {
+		if c == '"' && i <= longest { // nearly always: all of it is at hand, and as it stands
+			text := string(s.buf[s.pos : s.pos+i])
+			s.pos += i + 1
+			return text, true
+		}
+		if c < ' ' || c == '\\' || i > longest {
+			break
+		}
+	}
 	s.tok = s.tok[:0]
 	for len(s.tok) <= longest {
 		c := s.byteAt()
@@ -180,7 +190,8 @@ func (s *Scanner) Object(field string, value func(key string) error) error {
 	if !s.Take('{') {
 		return s.Wanted("an object", field, -1, -1)
 	}
-	var seen []string
+	var few [8]string
+	seen := few[:0]
 	for first := true; !s.Take('}'); first = false {
 		if !first && !s.Take(',') {
 			return s.Wanted(`"," or "}"`, field, -1, -1)
