@@ -42,8 +42,8 @@ race:
 	$(GO) build ./...
 	$(GO) vet ./...
 	@if $(GO) test -run '^$$' ./placement >/dev/null 2>&1; then \
-		echo "$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./bench/workload (GOARCH=386)"; \
-		$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./bench/workload; \
+		echo "$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload (GOARCH=386)"; \
+		$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload; \
 	else echo "this machine does not run 386 programs: built and vetted only"; fi
 
 # What other languages call: needs gcc, valgrind, Python, numpy and torch, and
@@ -51,6 +51,7 @@ race:
 wrapper:
 	$(GO) test -count=1 -v ./wrapper/c -args -full
 	$(GO) test -count=1 -v ./wrapper/python ./examples/...
+	$(GO) test -count=1 -v -run README ./bench
 
 modules: $(MODULES:%=module/%)
 

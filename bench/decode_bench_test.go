@@ -84,7 +84,7 @@ func BenchmarkDecode(b *testing.B) {
 					var r cluster.DecodeResult
 					for b.Loop() {
 						u := l.unit()
-						u.Load, u.Joint = m.load, m.joint
+						u.Load, u.Joint, u.Hints = m.load, m.joint, name == "br-h"
 						var err error
 						if r, err = u.Run(s()); err != nil {
 							b.Fatal(err)

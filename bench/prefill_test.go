@@ -12,6 +12,7 @@ import (
 	"github.com/moelb/moelb/bench/cluster"
 	"github.com/moelb/moelb/bench/workload"
 	pre "github.com/moelb/moelb/prefill"
+	"github.com/moelb/moelb/prefill/prefilltest"
 )
 
 // prefillLoad is a load of the published prefill unit, 32 ranks: a trace, what is
@@ -167,8 +168,7 @@ func TestPrefillCost(t *testing.T) {
 	}
 }
 
-// TestPrefillPoliciesConform: every policy places each request on a rank that
-// exists and refuses to take off what it does not know.
+// TestPrefillPoliciesConform: every policy keeps the promises of an Assigner.
 func TestPrefillPoliciesConform(t *testing.T) {
 	policies := append(baseline.PrefillPolicies(), baseline.Prefill{Name: "ours", New: func(ranks int) baseline.PrefillPolicy {
 		b, err := pre.New(pre.Config{Ranks: ranks})
@@ -178,19 +178,6 @@ func TestPrefillPoliciesConform(t *testing.T) {
 		return onArrival{b}
 	}})
 	for _, p := range policies {
-		var a pre.Assigner = p.New(5)
-		for id := range int64(40) {
-			if g, err := a.Assign(pre.Request{ID: id, Tokens: 100 + id, Cached: id}); err != nil || g < 0 || g >= 5 {
-				t.Errorf("%s: rank %d, %v", p.Name, g, err)
-			}
-		}
-		for id := range int64(40) {
-			if err := a.Done(id); err != nil {
-				t.Errorf("%s: %v", p.Name, err)
-			}
-			if a.Done(id) == nil {
-				t.Errorf("%s: took request %d off twice", p.Name, id)
-			}
-		}
+		prefilltest.Assigner(t, 5, func() pre.Assigner { return p.New(5) })
 	}
 }

@@ -2,50 +2,305 @@ package bench
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/placement"
 )
 
-// TestREADME builds and runs every Go program in the README, demands that it
-// prints the text block that follows it, and that its main is the body of an
-// Example, which godoc shows.
+// TestREADME runs every fenced block of the README: programs in Go, Python and C,
+// which must print the text block that follows them, and the commands of console
+// blocks, which must print what stands below them, but for times. A block that is
+// none of these is an error.
 func TestREADME(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+	r := readREADME(t)
+	for i, b := range r.blocks {
+		var try func(*testing.T, fenced)
+		switch b.language {
+		case "go":
+			try = r.goProgram
+		case "python":
+			try = r.pythonProgram
+		case "c":
+			try = r.cProgram
+		case "console":
+			try = r.console
+		case "text":
+			if i == 0 || r.blocks[i-1].prints == "" {
+				t.Errorf("line %d: a text block that follows no program", b.line)
+			}
+			continue
+		default:
+			t.Errorf("line %d: a block of %q, which no test runs", b.line, b.language)
+			continue
+		}
+		t.Run(fmt.Sprintf("%s in line %d", b.language, b.line), func(t *testing.T) {
+			t.Parallel()
+			try(t, b)
+		})
+	}
+}
+
+// fenced is a fenced block.
+type fenced struct {
+	line           int
+	language, text string
+	prints         string // the text block that follows a program
+}
+
+// readme is the README and what its blocks need.
+type readme struct {
+	root, dir string // of the module; of what is built
+	blocks    []fenced
+	command   func() (string, error) // builds the command
+	library   func() (string, error) // builds the library for C as the README says
+	inputs    func() (string, error) // makes a folder with the files that the commands name
+}
+
+func readREADME(t *testing.T) *readme {
+	t.Helper()
+	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
+	content, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Reading them tells the Go tool that the test depends on them.
+	for _, folder := range []string{"../cmd", "../internal", "../wrapper/c", "../wrapper/python/moelb"} {
+		err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				_, err = os.ReadFile(path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &readme{root: root, dir: t.TempDir()}
+	for _, m := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$").FindAllSubmatchIndex(content, -1) {
+		b := fenced{line: bytes.Count(content[:m[0]], []byte("\n")) + 1, language: string(content[m[2]:m[3]]), text: string(content[m[4]:m[5]])}
+		if n := len(r.blocks); n > 0 && b.language == "text" && r.blocks[n-1].language != "console" {
+			r.blocks[n-1].prints = b.text
+		}
+		r.blocks = append(r.blocks, b)
+	}
+	if n := bytes.Count(content, []byte("\n```")); n != 2*len(r.blocks) {
+		t.Fatalf("%d fences, but %d blocks", n, len(r.blocks))
+	}
+	r.command = sync.OnceValues(func() (string, error) {
+		path := filepath.Join(r.dir, "moelb")
+		return path, r.run(r.root, nil, "go", "build", "-o", path, "./cmd/moelb").err
+	})
+	r.library = sync.OnceValues(func() (string, error) {
+		const name = "libmoelb.so"
+		path := filepath.Join(r.dir, name)
+		line := r.line("go build ")
+		if !strings.Contains(line, " -o "+name+" ") {
+			return "", fmt.Errorf("%q does not build %s", line, name)
+		}
+		return path, r.run(r.root, nil, "sh", "-c", strings.Replace(line, name, "'"+path+"'", 1)).err
+	})
+	r.inputs = sync.OnceValues(func() (string, error) {
+		moelb, err := r.command()
+		if err != nil {
+			return "", err
+		}
+		stats, err := json.Marshal(map[string]any{"logical_count": workload.Experts(placement.DeepSeekV3(), 1)})
+		if err != nil {
+			return "", err
+		}
+		dir := filepath.Join(r.dir, "inputs")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "stats.json"), stats, 0o600); err != nil {
+			return "", err
+		}
+		return dir, r.run(dir, nil, moelb, "plan", "stats.json", "--gpus", "32", "--replicas", "288", "--out", "plan.json").err
+	})
+	return r
+}
+
+// ran is what a program printed.
+type ran struct {
+	out string
+	err error // with what it printed on standard error
+}
+
+func (r *readme) run(dir string, env []string, name string, args ...string) ran {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	var messages bytes.Buffer
+	cmd.Stderr = &messages
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, messages.String())
+	}
+	return ran{string(out), err}
+}
+
+// check demands that a program succeeds and prints what its text block says.
+func (b *fenced) check(t *testing.T, r ran) {
+	t.Helper()
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	if b.prints == "" || r.out != b.prints {
+		t.Errorf("the README says\n%sbut the program prints\n%s", b.prints, r.out)
+	}
+}
+
+// line returns the one command of the console blocks that starts so.
+func (r *readme) line(start string) string {
+	for _, b := range r.blocks {
+		for line := range strings.Lines(b.text) {
+			if command, ok := strings.CutPrefix(line, "$ "); ok && b.language == "console" && strings.HasPrefix(command, start) {
+				return strings.TrimSpace(command)
+			}
+		}
+	}
+	return ""
+}
+
+// tool skips where a program is not installed.
+func tool(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("%s is not installed", name)
+	}
+}
+
+// link skips where the library for C cannot be built, and else puts it and the
+// header's folder where the README has them.
+func (r *readme) link(t *testing.T, dir string) {
+	t.Helper()
+	tool(t, "gcc")
+	if out, err := exec.Command("go", "env", "CGO_ENABLED").Output(); err != nil || strings.TrimSpace(string(out)) != "1" {
+		t.Skip("cgo, which gcc is used through, is switched off")
+	}
+	library, err := r.library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{library: "libmoelb.so", filepath.Join(r.root, "wrapper"): "wrapper"} {
+		if err := os.Symlink(from, filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func short(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("what other tools build and run is left out of the short tests")
+	}
+}
+
+// goProgram also demands that the body of main is that of an Example, which godoc
+// shows.
+func (r *readme) goProgram(t *testing.T, b fenced) {
+	file := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, r.run(r.root, nil, "go", "run", file)) // so that imports of this module are its files here
 	examples, err := os.ReadFile("../eplb/example_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```\\s*```text\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if n := strings.Count(string(readme), "```go\n"); n == 0 || n != len(blocks) {
-		t.Fatalf("%d Go programs, of which %d with the text they print after them", n, len(blocks))
+	_, body, found := strings.Cut(b.text, "func main() {\n")
+	if body = strings.TrimSuffix(body, "}\n"); !found || !strings.Contains(string(examples), body) {
+		t.Errorf("no Example has the body of\n%s", b.text)
 	}
-	for _, b := range blocks {
-		program, want := b[1], b[2]
-		file := filepath.Join(t.TempDir(), "main.go")
-		if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		run := exec.CommandContext(t.Context(), "go", "run", file)
-		run.Dir = ".." // so that imports of this module are its files here
-		var messages bytes.Buffer
-		run.Stderr = &messages
-		got, err := run.Output()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, messages.String())
-		}
-		if string(got) != want {
-			t.Errorf("the README says\n%sbut the program prints\n%s", want, got)
-		}
-		_, body, found := strings.Cut(program, "func main() {\n")
-		if body = strings.TrimSuffix(body, "}\n"); !found || !strings.Contains(string(examples), body) {
-			t.Errorf("no Example has the body of\n%s", program)
+}
+
+func (r *readme) pythonProgram(t *testing.T, b fenced) {
+	short(t)
+	tool(t, "python3")
+	dir := t.TempDir()
+	r.link(t, dir)
+	b.check(t, r.run(dir, []string{"PYTHONPATH=" + filepath.Join(r.root, "wrapper/python"), "PYTHONDONTWRITEBYTECODE=1",
+		"MOELB_LIBRARY=" + filepath.Join(dir, "libmoelb.so")}, "python3", "-c", b.text))
+}
+
+func (r *readme) cProgram(t *testing.T, b fenced) {
+	short(t)
+	dir := t.TempDir()
+	r.link(t, dir)
+	if err := os.WriteFile(filepath.Join(dir, "program.c"), []byte(b.text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.run(dir, nil, "sh", "-c", r.line("gcc ")+" -Wall -Wextra -Werror").err; err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, r.run(dir, nil, "./a.out"))
+}
+
+// console runs the commands of a block, each in a folder of its own.
+func (r *readme) console(t *testing.T, b fenced) {
+	short(t)
+	tool(t, "sh")
+	commands := strings.Split("\n"+b.text, "\n$ ")
+	if commands[0] != "" || len(commands) == 1 {
+		t.Fatalf("no command is first in\n%s", b.text)
+	}
+	for _, c := range commands[1:] {
+		line, want, _ := strings.Cut(c, "\n")
+		args, isOurs := strings.CutPrefix(line, "go run ./cmd/moelb ")
+		switch {
+		case isOurs:
+			r.ours(t, args, want)
+		case strings.HasPrefix(line, "go test "):
+			// This is one of them.
+		case line == r.line("go build "), line == r.line("gcc "):
+			// So are the programs in C built.
+		default:
+			t.Errorf("no test runs %q", line)
 		}
 	}
+}
+
+// ours runs the command and demands that it prints what a terminal shows.
+func (r *readme) ours(t *testing.T, args, want string) {
+	t.Helper()
+	moelb, err := r.command()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := r.inputs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(inputs)); err != nil {
+		t.Fatal(err)
+	}
+	if want != "" && strings.HasPrefix(args, "plan") {
+		args += " --table"
+	}
+	got := r.run(dir, nil, "sh", "-c", "'"+moelb+"' "+args+" </dev/null")
+	if got.err != nil {
+		t.Error(got.err)
+		return
+	}
+	if want != "" && withoutTimes(got.out) != withoutTimes(want) {
+		t.Errorf("the README says\n%sbut moelb %s prints\n%s", want, args, got.out)
+	}
+}
+
+// withoutTimes replaces what a clock measured, and the space around it.
+func withoutTimes(text string) string {
+	text = regexp.MustCompile(` *\d[\d.]* (ns|µs|ms|s)\b`).ReplaceAllString(text, " #")
+	return regexp.MustCompile(` +|─+`).ReplaceAllString(strings.TrimSpace(text), " ")
 }

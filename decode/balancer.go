@@ -232,7 +232,7 @@ func (b *Balancer) Add(r Request) (ID, int, error) {
 	if err != nil {
 		return 0, -1, err
 	}
-	g := b.place(&immediate, r)
+	g := b.place(b.alone(), r)
 	if g < 0 {
 		return 0, -1, nil
 	}

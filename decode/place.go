@@ -26,7 +26,10 @@ type rule struct {
 // The figures are fitted to generated and measured loads: see package bench.
 var (
 	immediate = rule{spare: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
-	jointly   = rule{spare: 0.07, share: 0.25, count: 1, paid: 1, bend: 0.2}
+	// shared leaves more room: a router sees what the others do some steps late,
+	// and has its own ranks alone to choose from.
+	shared  = rule{spare: 0.2, share: 0.4, count: 0.5, paid: 0.3, bend: 0.5}
+	jointly = rule{spare: 0.07, share: 0.25, count: 1, paid: 1, bend: 0.2}
 	// evenly fills the emptiest ranks of an even count, for loads in which growth
 	// drives the ranks apart further than any prompt could fill.
 	evenly = rule{count: 4, paid: 1, bend: 0.5}
@@ -134,6 +137,14 @@ func (c *choice) offer(rank int, cost float64, kv int64) {
 	if c.rank < 0 || cost < c.cost || cost == c.cost && (kv > c.kv || kv == c.kv && rank < c.rank) {
 		*c = choice{rank, cost, kv}
 	}
+}
+
+// alone is the rule for a request that is placed on arrival.
+func (b *Balancer) alone() *rule {
+	if b.others != nil {
+		return &shared
+	}
+	return &immediate
 }
 
 // place returns the rank for a request; -1 = none has room for it to finish.

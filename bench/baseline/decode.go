@@ -27,15 +27,17 @@ func DecodePolicies() []DecodePolicy {
 		{"trtllm-cache-aware", trtllmCacheAware, nil},
 		{"sbs-iqr", sbsIQR, sbsIQRBatch},
 		{"br-0", br0, nil},
+		{"br-h", brH, nil},
+		{"bf-io", bfIO, bfIOBatch},
 	}
 }
 
 // DecodePolicy is a policy that places decode requests.
 type DecodePolicy struct {
 	Name string
-	one  func(l *Ledger, tokens int64) int
+	one  func(l *Ledger, r decode.Request) int
 	// batch places several; nil = one by one, in their order.
-	batch func(l *Ledger, tokens []int64, place func(i, rank int))
+	batch func(l *Ledger, requests []decode.Request, place func(i, rank int))
 }
 
 // New returns the policy on an empty unit whose ranks hold so many tokens of KV
@@ -63,23 +65,29 @@ type Ledger struct {
 	clock    int64
 	requests []held
 	free     []int
+	ahead    ahead
 }
 
 type held struct {
 	rank int
 	base int64 // tokens - clock
+	end  int64 // clock at which it is predicted to end; 0 = never
 	wait bool
 }
 
 var _ decode.Batcher = (*Ledger)(nil)
 
-// Add places one request.
+// Add places one request. Errors: decode.ErrValue.
 func (l *Ledger) Add(r decode.Request) (decode.ID, int, error) {
-	g := l.policy.one(l, int64(r.KV))
-	return l.put(g, int64(r.KV)), g, nil
+	if r.KV < 0 {
+		return 0, -1, fmt.Errorf("%w: kv %d", decode.ErrValue, r.KV)
+	}
+	g := l.policy.one(l, r)
+	return l.put(g, r), g, nil
 }
 
-func (l *Ledger) put(g int, tokens int64) decode.ID {
+func (l *Ledger) put(g int, r decode.Request) decode.ID {
+	tokens := int64(r.KV)
 	l.waiting[g]++
 	l.tokens[g] += tokens
 	i := len(l.requests)
@@ -88,12 +96,21 @@ func (l *Ledger) put(g int, tokens int64) decode.ID {
 	} else {
 		l.requests = append(l.requests, held{})
 	}
-	l.requests[i] = held{g, tokens - l.clock, true}
+	l.requests[i] = held{rank: g, base: tokens - l.clock, wait: true}
+	if r.Output > 0 {
+		l.requests[i].end = l.clock + int64(r.Output)
+	}
+	l.ahead.add(l, i, 1)
 	return decode.ID(i + 1)
 }
 
-// Batch places several requests.
+// Batch places several requests. Errors: decode.ErrValue.
 func (l *Ledger) Batch(dst []decode.Assignment, requests []decode.Request) ([]decode.Assignment, error) {
+	for i, r := range requests {
+		if r.KV < 0 {
+			return dst, fmt.Errorf("%w: request %d: kv %d", decode.ErrValue, i, r.KV)
+		}
+	}
 	first := len(dst)
 	dst = append(dst, make([]decode.Assignment, len(requests))...)
 	if l.policy.batch == nil {
@@ -103,12 +120,8 @@ func (l *Ledger) Batch(dst []decode.Assignment, requests []decode.Request) ([]de
 		}
 		return dst, nil
 	}
-	tokens := make([]int64, len(requests))
-	for i, r := range requests {
-		tokens[i] = int64(r.KV)
-	}
-	l.policy.batch(l, tokens, func(i, g int) {
-		dst[first+i] = decode.Assignment{ID: l.put(g, tokens[i]), Rank: g}
+	l.policy.batch(l, requests, func(i, g int) {
+		dst[first+i] = decode.Assignment{ID: l.put(g, requests[i]), Rank: g}
 	})
 	return dst, nil
 }
@@ -119,6 +132,7 @@ func (l *Ledger) Done(id decode.ID) error {
 	if i < 0 || i >= len(l.requests) || l.requests[i].rank < 0 {
 		return fmt.Errorf("id: %d is not running", id)
 	}
+	l.ahead.add(l, i, -1)
 	q := &l.requests[i]
 	l.tokens[q.rank] -= q.base + l.clock
 	if q.wait {
@@ -169,14 +183,14 @@ func (l *Ledger) least(key func(g int) (float64, float64)) int {
 	return best
 }
 
-func roundRobin(l *Ledger, _ int64) int {
+func roundRobin(l *Ledger, _ decode.Request) int {
 	l.next = (l.next + 1) % len(l.running)
 	return l.next
 }
 
-func randomRank(l *Ledger, _ int64) int { return l.rng.IntN(len(l.running)) }
+func randomRank(l *Ledger, _ decode.Request) int { return l.rng.IntN(len(l.running)) }
 
-func powerOfTwo(l *Ledger, _ int64) int {
+func powerOfTwo(l *Ledger, _ decode.Request) int {
 	n := len(l.running)
 	a := l.rng.IntN(n)
 	if n == 1 {
@@ -189,12 +203,12 @@ func powerOfTwo(l *Ledger, _ int64) int {
 	return a
 }
 
-func leastRequests(l *Ledger, _ int64) int {
+func leastRequests(l *Ledger, _ decode.Request) int {
 	return l.least(func(g int) (float64, float64) { return float64(l.all(g)), 0 })
 }
 
 // leastKV sees running requests alone; the last tie wins.
-func leastKV(l *Ledger, _ int64) int {
+func leastKV(l *Ledger, _ decode.Request) int {
 	best := 0
 	for g := range l.kv {
 		if l.kv[g] <= l.kv[best] {
@@ -204,15 +218,15 @@ func leastKV(l *Ledger, _ int64) int {
 	return best
 }
 
-func leastTokens(l *Ledger, _ int64) int {
+func leastTokens(l *Ledger, _ decode.Request) int {
 	return l.least(func(g int) (float64, float64) { return float64(l.tokens[g]), float64(l.all(g)) })
 }
 
-func vllmOld(l *Ledger, _ int64) int {
+func vllmOld(l *Ledger, _ decode.Request) int {
 	return l.least(func(g int) (float64, float64) { return float64(4*l.waiting[g] + l.running[g]), 0 })
 }
 
-func vllmNew(l *Ledger, _ int64) int {
+func vllmNew(l *Ledger, _ decode.Request) int {
 	n := len(l.running)
 	best, score := -1, 0.0
 	for i := range n {
@@ -226,7 +240,7 @@ func vllmNew(l *Ledger, _ int64) int {
 	return best
 }
 
-func gieDefault(l *Ledger, _ int64) int {
+func gieDefault(l *Ledger, _ decode.Request) int {
 	least, most := slices.Min(l.waiting), slices.Max(l.waiting)
 	best, score, ties := -1, 0.0, 0
 	for g := range l.running {
@@ -248,24 +262,24 @@ func gieDefault(l *Ledger, _ int64) int {
 }
 
 // longestFirst returns the indices of a batch by falling length.
-func longestFirst(tokens []int64) []int {
-	order := make([]int, len(tokens))
+func longestFirst(requests []decode.Request) []int {
+	order := make([]int, len(requests))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(tokens[j], tokens[i]) })
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(requests[j].KV, requests[i].KV) })
 	return order
 }
 
 // trtllmADP fills ranks by least tokens up to an even count.
-func trtllmADP(l *Ledger, tokens []int64, place func(i, rank int)) {
-	sum, most := len(tokens), 0
+func trtllmADP(l *Ledger, requests []decode.Request, place func(i, rank int)) {
+	sum, most := len(requests), 0
 	for g := range l.running {
 		sum += l.all(g)
 		most = max(most, l.all(g))
 	}
 	even := max((sum+len(l.running)-1)/len(l.running), most)
-	for _, i := range longestFirst(tokens) {
+	for _, i := range longestFirst(requests) {
 		place(i, l.least(func(g int) (float64, float64) {
 			if l.all(g) >= even {
 				return math.Inf(1), float64(l.all(g))
@@ -277,7 +291,7 @@ func trtllmADP(l *Ledger, tokens []int64, place func(i, rank int)) {
 
 // trtllmCacheAware, where nothing is cached: least tokens up to twice the even
 // count.
-func trtllmCacheAware(l *Ledger, _ int64) int {
+func trtllmCacheAware(l *Ledger, _ decode.Request) int {
 	sum := 1
 	for g := range l.running {
 		sum += l.all(g)
@@ -293,7 +307,7 @@ func trtllmCacheAware(l *Ledger, _ int64) int {
 
 // sbsIQR is least requests, ties by KV use, but for ranks whose KV use is an
 // outlier.
-func sbsIQR(l *Ledger, _ int64) int {
+func sbsIQR(l *Ledger, _ decode.Request) int {
 	bound := math.Inf(1)
 	if n := len(l.tokens); n >= 4 {
 		sorted := slices.Sorted(slices.Values(l.tokens))
@@ -308,16 +322,17 @@ func sbsIQR(l *Ledger, _ int64) int {
 	})
 }
 
-func sbsIQRBatch(l *Ledger, tokens []int64, place func(i, rank int)) {
-	for _, i := range longestFirst(tokens) {
-		place(i, sbsIQR(l, tokens[i]))
+func sbsIQRBatch(l *Ledger, requests []decode.Request, place func(i, rank int)) {
+	for _, i := range longestFirst(requests) {
+		place(i, sbsIQR(l, requests[i]))
 	}
 }
 
 // br0 is BalanceRoute without horizon: the request's tokens count for a rank, and
 // what of them lies above the maximum counts against it as often as there are
 // ranks; ties go to the rank of most free slots.
-func br0(l *Ledger, tokens int64) int {
+func br0(l *Ledger, r decode.Request) int {
+	tokens := int64(r.KV)
 	most := slices.Max(l.tokens)
 	n := float64(len(l.tokens))
 	return l.least(func(g int) (float64, float64) {

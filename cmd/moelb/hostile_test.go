@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moelb/moelb/internal/wire"
 )
 
 // TestHostile: bad input is refused with exit 1 and one line that says what and
@@ -213,7 +215,7 @@ func FuzzProblem(f *testing.F) {
 	f.Add(`{"version":1,"loads":[[4,3,2,1]],"num_replicas":6,"num_gpus":3,"previous":{"num_gpus":2,"physical_to_logical_map":[[0,1,2,3]]},"target":1.5,"max_moves":0}`)
 	f.Add(`{"logical_count":[[4,3,2,1]]}`)
 	f.Fuzz(func(t *testing.T, in string) {
-		p, err := readProblem(newScanner(strings.NewReader(in)))
+		p, err := readProblem(wire.NewScanner(strings.NewReader(in)))
 		if err != nil || len(p.loads) == 0 {
 			return
 		}

@@ -12,12 +12,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/moelb/moelb/internal/wire"
 )
 
 func main() {
@@ -64,10 +65,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case err == nil:
 		return exitDone
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "moelb: %s (see moelb --help)\n", oneLine(err))
+		fmt.Fprintf(stderr, "moelb: %s (see moelb --help)\n", wire.OneLine(err))
 		return exitUsage
 	}
-	fmt.Fprintf(stderr, "moelb: %s\n", oneLine(err))
+	fmt.Fprintf(stderr, "moelb: %s\n", wire.OneLine(err))
 	return exitFailed
 }
 
@@ -134,22 +135,6 @@ func version() string {
 		return "moelb " + info.Main.Version
 	}
 	return "moelb (devel)"
-}
-
-// oneLine makes an error fit for one line of a terminal: no control characters,
-// no endless values.
-func oneLine(err error) string {
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, err.Error())
-	const most = 400
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + " …"
-	}
-	return strings.TrimSpace(text)
 }
 
 // terminal reports whether a stream of the console is a person's screen.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -25,74 +26,74 @@ var (
 	widthKind = kind{what: "an integer ≥ 0", most: placement.MaxSlots, whole: true, columns: placement.MaxGPUs, column: "GPUs"}
 )
 
-// list reads a list of numbers onto cells; the opening bracket is taken.
-func (s *scanner) list(k *kind, field string, layer int, cells []float64) ([]float64, error) {
-	for i := 0; !s.take(']'); i++ {
-		if i > 0 && !s.take(',') {
-			return nil, s.wanted(`"," or "]"`, field, layer, i)
+// readRow reads a list of numbers onto cells; the opening bracket is taken.
+func readRow(s *wire.Scanner, k *kind, field string, layer int, cells []float64) ([]float64, error) {
+	for i := 0; !s.Take(']'); i++ {
+		if i > 0 && !s.Take(',') {
+			return nil, s.Wanted(`"," or "]"`, field, layer, i)
 		}
 		if i == k.columns {
-			return nil, bad(placement.ErrShape, field, layer, -1, "more than %d %s are not supported", k.columns, k.column)
+			return nil, wire.Bad(placement.ErrShape, field, layer, -1, "more than %d %s are not supported", k.columns, k.column)
 		}
-		x, err := s.number(k.what, field, layer, i)
+		x, err := s.Number(k.what, field, layer, i)
 		switch {
 		case err != nil:
 			return nil, err
 		case k.whole && x != math.Trunc(x):
-			return nil, bad(placement.ErrValue, field, layer, i, "%v is not an integer: %s is needed", x, k.what)
+			return nil, wire.Bad(placement.ErrValue, field, layer, i, "%v is not an integer: %s is needed", x, k.what)
 		case x < k.least:
-			return nil, bad(placement.ErrValue, field, layer, i, "%s is negative: %s is needed", plain(x), k.what)
+			return nil, wire.Bad(placement.ErrValue, field, layer, i, "%s is negative: %s is needed", wire.Plain(x), k.what)
 		case k.most > 0 && x > k.most:
-			return nil, bad(placement.ErrValue, field, layer, i, "%s: at most %s is supported", plain(x), plain(k.most))
+			return nil, wire.Bad(placement.ErrValue, field, layer, i, "%s: at most %s is supported", wire.Plain(x), wire.Plain(k.most))
 		}
 		cells = append(cells, x)
 	}
 	return cells, nil
 }
 
-// vector reads a list of numbers.
-func (s *scanner) vector(k *kind, field string) ([]float64, error) {
-	if !s.take('[') {
-		return nil, s.wanted("a list", field, -1, -1)
+// readVector reads a list of numbers.
+func readVector(s *wire.Scanner, k *kind, field string) ([]float64, error) {
+	if !s.Take('[') {
+		return nil, s.Wanted("a list", field, -1, -1)
 	}
-	return s.list(k, field, -1, []float64{})
+	return readRow(s, k, field, -1, []float64{})
 }
 
-// matrix reads [layers][columns]; the outer bracket is taken and, where inRow is
+// readMatrix reads [layers][columns]; the outer bracket is taken and, where inRow is
 // set, that of the first layer too. room is how many cells are still allowed.
-func (s *scanner) matrix(k *kind, field string, inRow bool, room int) ([][]float64, error) {
+func readMatrix(s *wire.Scanner, k *kind, field string, inRow bool, room int) ([][]float64, error) {
 	var cells []float64
 	layers, width := 0, 0
-	for ; inRow || !s.take(']'); layers++ {
-		if layers > 0 && !s.take(',') {
-			return nil, s.wanted(`"," or "]"`, field, layers, -1)
+	for ; inRow || !s.Take(']'); layers++ {
+		if layers > 0 && !s.Take(',') {
+			return nil, s.Wanted(`"," or "]"`, field, layers, -1)
 		}
 		if layers == placement.MaxLayers {
-			return nil, bad(placement.ErrShape, field, -1, -1, "more than %d layers are not supported", placement.MaxLayers)
+			return nil, wire.Bad(placement.ErrShape, field, -1, -1, "more than %d layers are not supported", placement.MaxLayers)
 		}
-		if !inRow && !s.take('[') {
-			return nil, s.wanted(fmt.Sprintf("a list of %s", k.column), field, layers, -1)
+		if !inRow && !s.Take('[') {
+			return nil, s.Wanted(fmt.Sprintf("a list of %s", k.column), field, layers, -1)
 		}
 		inRow = false
 		had := len(cells)
 		var err error
-		if cells, err = s.list(k, field, layers, cells); err != nil {
+		if cells, err = readRow(s, k, field, layers, cells); err != nil {
 			return nil, err
 		}
 		switch n := len(cells) - had; {
 		case n == 0:
-			return nil, bad(placement.ErrShape, field, layers, -1, "no %s", k.column)
+			return nil, wire.Bad(placement.ErrShape, field, layers, -1, "no %s", k.column)
 		case layers == 0:
 			width = n
 		case n != width:
-			return nil, bad(placement.ErrShape, field, layers, -1, "%d %s, but layer 0 has %d", n, k.column, width)
+			return nil, wire.Bad(placement.ErrShape, field, layers, -1, "%d %s, but layer 0 has %d", n, k.column, width)
 		}
 		if len(cells) > room {
-			return nil, bad(placement.ErrShape, field, layers, -1, "more than %d numbers are not supported", placement.MaxCells)
+			return nil, wire.Bad(placement.ErrShape, field, layers, -1, "more than %d numbers are not supported", placement.MaxCells)
 		}
 	}
 	if layers == 0 {
-		return nil, bad(placement.ErrShape, field, -1, -1, "no layers")
+		return nil, wire.Bad(placement.ErrShape, field, -1, -1, "no layers")
 	}
 	rows := make([][]float64, layers)
 	for l := range rows {
@@ -101,47 +102,47 @@ func (s *scanner) matrix(k *kind, field string, inRow bool, room int) ([][]float
 	return rows, nil
 }
 
-// table reads a matrix with its opening bracket.
-func (s *scanner) table(k *kind, field string) ([][]float64, error) {
-	if !s.take('[') {
-		return nil, s.wanted("a list of layers", field, -1, -1)
+// readTable reads a matrix with its opening bracket.
+func readTable(s *wire.Scanner, k *kind, field string) ([][]float64, error) {
+	if !s.Take('[') {
+		return nil, s.Wanted("a list of layers", field, -1, -1)
 	}
-	return s.matrix(k, field, false, placement.MaxCells)
+	return readMatrix(s, k, field, false, placement.MaxCells)
 }
 
-// windows reads [layers][experts] or [windows][layers][experts].
-func (s *scanner) windows(field string) ([]placement.Loads, error) {
-	if !s.take('[') {
-		return nil, s.wanted("a list of layers", field, -1, -1)
+// readWindows reads [layers][experts] or [windows][layers][experts].
+func readWindows(s *wire.Scanner, field string) ([]placement.Loads, error) {
+	if !s.Take('[') {
+		return nil, s.Wanted("a list of layers", field, -1, -1)
 	}
-	if s.peek() == ']' {
-		return nil, bad(placement.ErrShape, field, -1, -1, "no layers")
+	if s.Peek() == ']' {
+		return nil, wire.Bad(placement.ErrShape, field, -1, -1, "no layers")
 	}
-	if !s.take('[') {
-		return nil, s.wanted("a list of experts", field, 0, -1)
+	if !s.Take('[') {
+		return nil, s.Wanted("a list of experts", field, 0, -1)
 	}
-	if s.peek() != '[' {
-		rows, err := s.matrix(&loadKind, field, true, placement.MaxCells)
+	if s.Peek() != '[' {
+		rows, err := readMatrix(s, &loadKind, field, true, placement.MaxCells)
 		return []placement.Loads{rows}, err
 	}
 	var out []placement.Loads
 	room := placement.MaxCells
 	for w := 0; ; w++ {
 		at := fmt.Sprintf("%s, window %d", field, w)
-		rows, err := s.matrix(&loadKind, at, false, room)
+		rows, err := readMatrix(s, &loadKind, at, false, room)
 		if err != nil {
 			return nil, err
 		}
 		if w > 0 && (len(rows) != len(out[0]) || len(rows[0]) != out[0].Experts()) {
-			return nil, bad(placement.ErrShape, at, -1, -1, "%d layers of %d experts, but window 0 has %d of %d", len(rows), len(rows[0]), len(out[0]), out[0].Experts())
+			return nil, wire.Bad(placement.ErrShape, at, -1, -1, "%d layers of %d experts, but window 0 has %d of %d", len(rows), len(rows[0]), len(out[0]), out[0].Experts())
 		}
 		room -= len(rows) * len(rows[0])
 		out = append(out, rows)
-		if s.take(']') {
+		if s.Take(']') {
 			return out, nil
 		}
-		if !s.take(',') || !s.take('[') {
-			return nil, s.wanted(`"," and a list of layers, or "]"`, at, -1, -1)
+		if !s.Take(',') || !s.Take('[') {
+			return nil, s.Wanted(`"," and a list of layers, or "]"`, at, -1, -1)
 		}
 	}
 }

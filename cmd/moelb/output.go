@@ -1,69 +1,31 @@
 package main
 
 import (
-	"math"
 	"strconv"
 
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
-// encoder appends JSON. Plans are tables of small numbers: written by hand they
-// cost less than the planning.
-type encoder struct{ b []byte }
-
-func (e *encoder) raw(s string) { e.b = append(e.b, s...) }
-
-// field starts a member of an object; every object's first member is written raw.
-func (e *encoder) field(name string) {
-	e.raw(`,"`)
-	e.raw(name)
-	e.raw(`":`)
+func ints1[T int | int64](e *wire.Encoder, row []T) {
+	wire.List(e, row, func(n T) { e.Int(int64(n)) })
 }
 
-func (e *encoder) int(n int64) { e.b = strconv.AppendInt(e.b, n, 10) }
-
-// float writes the shortest number that reads back as x, like encoding/json.
-func (e *encoder) float(x float64) {
-	format := byte('f')
-	if a := math.Abs(x); a != 0 && (a < 1e-6 || a >= 1e21) {
-		format = 'e'
-	}
-	e.b = strconv.AppendFloat(e.b, x, format, -1, 64)
-}
-
-// quote writes a string of this command's own words.
-func (e *encoder) quote(s string) { e.b = strconv.AppendQuote(e.b, s) }
-
-func list[T any](e *encoder, items []T, item func(T)) {
-	e.raw("[")
-	for i, x := range items {
-		if i > 0 {
-			e.raw(",")
-		}
-		item(x)
-	}
-	e.raw("]")
-}
-
-func ints1[T int | int64](e *encoder, row []T) {
-	list(e, row, func(n T) { e.int(int64(n)) })
-}
-
-func (e *encoder) floats(row []float64) { list(e, row, e.float) }
+func floats(e *wire.Encoder, row []float64) { wire.List(e, row, e.Float) }
 
 // layers writes one layer a line, so that a person or diff can find one.
-func layers[T any](e *encoder, items []T, item func(T)) {
-	e.raw("[\n")
+func layers[T any](e *wire.Encoder, items []T, item func(T)) {
+	e.Raw("[\n")
 	for i, x := range items {
 		if i > 0 {
-			e.raw(",\n")
+			e.Raw(",\n")
 		}
 		item(x)
 	}
-	e.raw("\n]")
+	e.Raw("\n]")
 }
 
-func ints2[T int | int64](e *encoder, rows [][]T) {
+func ints2[T int | int64](e *wire.Encoder, rows [][]T) {
 	layers(e, rows, func(row []T) { ints1(e, row) })
 }
 
@@ -78,101 +40,101 @@ func (s *solution) json() ([]byte, error) {
 		}
 	}
 	if cells := int64(len(counts)) * int64(p.Experts) * int64(width); cells > placement.MaxCells {
-		return nil, bad(placement.ErrShape, "logical_to_physical_map", -1, -1, "%d layers of %d experts with up to %d replicas: at most %d numbers are written (--format has narrower ones)", len(counts), p.Experts, width, placement.MaxCells)
+		return nil, wire.Bad(placement.ErrShape, "logical_to_physical_map", -1, -1, "%d layers of %d experts with up to %d replicas: at most %d numbers are written (--format has narrower ones)", len(counts), p.Experts, width, placement.MaxCells)
 	}
 	before, err := s.beforeImbalance()
 	if err != nil {
 		return nil, err
 	}
-	e := &encoder{b: make([]byte, 0, 64*len(counts)+len(counts)*(4*p.Slots()+3*p.Experts*(width+1)))}
-	e.raw(`{"version":1,"policy":"`)
-	e.raw(s.options.Policy.String())
-	e.raw(`"`)
-	e.field("num_gpus")
-	e.int(int64(p.GPUs))
-	e.field("num_experts")
-	e.int(int64(p.Experts))
+	e := &wire.Encoder{B: make([]byte, 0, 64*len(counts)+len(counts)*(4*p.Slots()+3*p.Experts*(width+1)))}
+	e.Raw(`{"version":1,"policy":"`)
+	e.Raw(s.options.Policy.String())
+	e.Raw(`"`)
+	e.Field("num_gpus")
+	e.Int(int64(p.GPUs))
+	e.Field("num_experts")
+	e.Int(int64(p.Experts))
 	if p.GPUSlots != nil {
-		e.field("gpu_slots")
+		e.Field("gpu_slots")
 		ints1(e, p.GPUSlots)
 	}
-	e.field("physical_to_logical_map")
+	e.Field("physical_to_logical_map")
 	ints2(e, p.PhysicalToLogical)
-	e.field("logical_to_physical_map")
-	layers(e, p.LogicalToPhysical(), func(experts [][]int) { list(e, experts, func(slots []int) { ints1(e, slots) }) })
-	e.field("logical_count")
+	e.Field("logical_to_physical_map")
+	layers(e, p.LogicalToPhysical(), func(experts [][]int) { wire.List(e, experts, func(slots []int) { ints1(e, slots) }) })
+	e.Field("logical_count")
 	ints2(e, counts)
-	e.field("report")
+	e.Field("report")
 	s.report(e, before)
 	if s.change != nil {
 		s.change.json(e)
 	}
-	e.raw("}\n")
-	return e.b, nil
+	e.Raw("}\n")
+	return e.B, nil
 }
 
 // report writes what is said about the plan.
-func (s *solution) report(e *encoder, before []float64) {
+func (s *solution) report(e *wire.Encoder, before []float64) {
 	mean, most := meanMax(s.each(imbalanceOf), s.loads, 1)
 	bound, _ := meanMax(s.each(boundOf), s.loads, 1)
 	moves := s.moves()
-	e.raw(`{"imbalance_mean":`)
-	e.float(mean)
-	e.field("imbalance_max")
-	e.float(most)
-	e.field("lower_bound_mean")
-	e.float(bound)
-	e.field("moves")
-	e.int(int64(moves))
-	e.field("moved_bytes")
+	e.Raw(`{"imbalance_mean":`)
+	e.Float(mean)
+	e.Field("imbalance_max")
+	e.Float(most)
+	e.Field("lower_bound_mean")
+	e.Float(bound)
+	e.Field("moves")
+	e.Int(int64(moves))
+	e.Field("moved_bytes")
 	if n, known := s.movedBytes(moves); known {
-		e.int(n)
+		e.Int(n)
 	} else {
-		e.raw("null")
+		e.Raw("null")
 	}
-	e.field("seconds")
-	e.float(s.seconds)
+	e.Field("seconds")
+	e.Float(s.seconds)
 	if before != nil {
 		mean, most := meanMax(before, s.loads, 1)
-		e.field("before")
-		e.raw(`{"imbalance_mean":`)
-		e.float(mean)
-		e.field("imbalance_max")
-		e.float(most)
-		e.raw("}")
+		e.Field("before")
+		e.Raw(`{"imbalance_mean":`)
+		e.Float(mean)
+		e.Field("imbalance_max")
+		e.Float(most)
+		e.Raw("}")
 	}
-	e.field("layers")
-	e.raw("[")
+	e.Field("layers")
+	e.Raw("[")
 	for l, layer := range s.result.Layers {
 		if l > 0 {
-			e.raw(",")
+			e.Raw(",")
 		}
-		e.raw("\n" + `{"imbalance":`)
-		e.float(layer.Imbalance)
-		e.field("lower_bound")
-		e.float(layer.LowerBound)
-		e.field("moves")
-		e.int(int64(layer.Moves))
-		e.field("status")
-		e.raw(strconv.Quote(layer.Status.String()))
-		e.raw("}")
+		e.Raw("\n" + `{"imbalance":`)
+		e.Float(layer.Imbalance)
+		e.Field("lower_bound")
+		e.Float(layer.LowerBound)
+		e.Field("moves")
+		e.Int(int64(layer.Moves))
+		e.Field("status")
+		e.Raw(strconv.Quote(layer.Status.String()))
+		e.Raw("}")
 	}
-	e.raw("\n]")
+	e.Raw("\n]")
 	if k := s.result.Locality; k != nil {
 		free, _ := meanMax(k.FreeImbalance, s.loads, 1)
 		share, _ := meanMax(k.OffNodeShare, s.loads, 0)
-		e.field("locality")
-		e.raw(`{"home":`)
+		e.Field("locality")
+		e.Raw(`{"home":`)
 		ints2(e, k.Home)
-		e.field("free_imbalance_mean")
-		e.float(free)
-		e.field("off_node_replicas")
+		e.Field("free_imbalance_mean")
+		e.Float(free)
+		e.Field("off_node_replicas")
 		ints1(e, k.OffNodeReplicas)
-		e.field("off_node_share")
-		e.floats(k.OffNodeShare)
-		e.field("off_node_share_mean")
-		e.float(share)
-		e.raw("}")
+		e.Field("off_node_share")
+		floats(e, k.OffNodeShare)
+		e.Field("off_node_share_mean")
+		e.Float(share)
+		e.Raw("}")
 	}
-	e.raw("}")
+	e.Raw("}")
 }

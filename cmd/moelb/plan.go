@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/placement/formats"
 )
@@ -263,7 +264,7 @@ func (in *input) fields(statsExpected bool) (f fields, source string, err error)
 		case first == 0:
 			return f, "", fmt.Errorf("%s: %w", in.name(), errEmpty)
 		case first == '{' && !slices.Contains(statsFields, name) && (!statsExpected || slices.Contains(problemFields, name)):
-			f, err = readProblem(newScanner(in.r))
+			f, err = readProblem(wire.NewScanner(in.r))
 			return f, in.name(), err
 		}
 	}
@@ -343,7 +344,7 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 			missing     bool
 		}{{"num_gpus", "gpus", given.gpus == 0}, {"num_replicas", "replicas", given.replicas == 0 && !f.anyReplicas}} {
 			if x.missing {
-				return bad(placement.ErrShape, x.field, -1, -1, "missing: %s holds statistics, so --%s is needed", in.name(), x.flag)
+				return wire.Bad(placement.ErrShape, x.field, -1, -1, "missing: %s holds statistics, so --%s is needed", in.name(), x.flag)
 			}
 		}
 	}

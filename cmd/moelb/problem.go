@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -42,83 +43,83 @@ var (
 )
 
 // readProblem reads the JSON problem of the contract.
-func readProblem(s *scanner) (fields, error) {
+func readProblem(s *wire.Scanner) (fields, error) {
 	f := fields{maxMoves: -1}
-	if end, err := s.ended(); end && err == nil {
+	if end, err := s.Ended(); end && err == nil {
 		return f, errEmpty
 	}
 	const field = "problem"
-	err := s.object(field, func(key string) (err error) {
+	err := s.Object(field, func(key string) (err error) {
 		switch key {
 		case "version":
 			f.version, err = readVersion(s)
 		case "loads":
-			f.loads, err = s.windows(key)
+			f.loads, err = readWindows(s, key)
 		case "num_replicas":
-			f.replicas, err = s.integer(key, 1, placement.MaxSlots)
+			f.replicas, err = s.Integer(key, 1, placement.MaxSlots)
 		case "num_groups":
-			f.groups, err = s.integer(key, 1, placement.MaxExperts)
+			f.groups, err = s.Integer(key, 1, placement.MaxExperts)
 		case "num_nodes":
-			f.nodes, err = s.integer(key, 1, placement.MaxGPUs)
+			f.nodes, err = s.Integer(key, 1, placement.MaxGPUs)
 		case "num_gpus":
-			f.gpus, err = s.integer(key, 1, placement.MaxGPUs)
+			f.gpus, err = s.Integer(key, 1, placement.MaxGPUs)
 		case "off_node_replicas":
-			f.offNode, err = s.integer(key, 0, placement.MaxSlots)
+			f.offNode, err = s.Integer(key, 0, placement.MaxSlots)
 		case "policy":
-			f.policy, err = s.string(key)
+			f.policy, err = s.Text(key)
 		case "locality":
-			f.locality, err = s.string(key)
+			f.locality, err = s.Text(key)
 		case "dispatch":
-			f.dispatch, err = s.string(key)
+			f.dispatch, err = s.Text(key)
 		case "gpu_speed":
-			f.speed, err = s.vector(&speedKind, key)
+			f.speed, err = readVector(s, &speedKind, key)
 		case "previous":
 			f.hasPrevious = true
 			f.previous, f.previousGPUs, err = readPrevious(s)
 		case "target":
 			f.hasTarget = true
-			f.target, err = s.number("a number ≥ 1", key, -1, -1)
+			f.target, err = s.Number("a number ≥ 1", key, -1, -1)
 		case "max_moves":
 			f.hasMax = true
-			f.maxMoves, err = s.integer(key, 0, math.MaxInt32)
+			f.maxMoves, err = s.Integer(key, 0, math.MaxInt32)
 		default:
-			return bad(placement.ErrValue, key, -1, -1, "unknown field")
+			return wire.Bad(placement.ErrValue, key, -1, -1, "unknown field")
 		}
 		return err
 	})
 	if err == nil {
-		err = s.finish(field)
+		err = s.Finish(field)
 	}
 	if err == nil && f.version == 0 {
-		err = bad(placement.ErrShape, "version", -1, -1, "missing: this is version 1")
+		err = wire.Bad(placement.ErrShape, "version", -1, -1, "missing: this is version 1")
 	}
 	return f, err
 }
 
-func readVersion(s *scanner) (int, error) {
-	v, err := s.number("an integer", "version", -1, -1)
+func readVersion(s *wire.Scanner) (int, error) {
+	v, err := s.Number("an integer", "version", -1, -1)
 	if err == nil && v != 1 {
-		err = bad(placement.ErrValue, "version", -1, -1, "%s: this is version 1", plain(v))
+		err = wire.Bad(placement.ErrValue, "version", -1, -1, "%s: this is version 1", wire.Plain(v))
 	}
 	return int(v), err
 }
 
 // readPrevious reads the placement in force; gpus 0 = it does not say.
-func readPrevious(s *scanner) (rows [][]float64, gpus int, err error) {
+func readPrevious(s *wire.Scanner) (rows [][]float64, gpus int, err error) {
 	const field = "previous"
-	err = s.object(field, func(key string) (err error) {
+	err = s.Object(field, func(key string) (err error) {
 		switch key {
 		case "physical_to_logical_map":
-			rows, err = s.table(&slotKind, "previous.physical_to_logical_map")
+			rows, err = readTable(s, &slotKind, "previous.physical_to_logical_map")
 		case "num_gpus":
-			gpus, err = s.integer("previous.num_gpus", 1, placement.MaxGPUs)
+			gpus, err = s.Integer("previous.num_gpus", 1, placement.MaxGPUs)
 		default:
-			return bad(placement.ErrValue, field, -1, -1, "%q is an unknown field", key)
+			return wire.Bad(placement.ErrValue, field, -1, -1, "%q is an unknown field", key)
 		}
 		return err
 	})
 	if err == nil && rows == nil {
-		err = bad(placement.ErrShape, field, -1, -1, "physical_to_logical_map is missing")
+		err = wire.Bad(placement.ErrShape, field, -1, -1, "physical_to_logical_map is missing")
 	}
 	return rows, gpus, err
 }
@@ -130,7 +131,7 @@ func choice(field, name string, names []string) (int, error) {
 			return i, nil
 		}
 	}
-	return 0, bad(placement.ErrValue, field, -1, -1, "%q is unknown: one of %q is needed", name, names)
+	return 0, wire.Bad(placement.ErrValue, field, -1, -1, "%q is unknown: one of %q is needed", name, names)
 }
 
 // build checks what the fields say together, and what eplb leaves to its caller.
@@ -140,7 +141,7 @@ func (f *fields) build() (*problem, error) {
 		missing bool
 	}{{"loads", f.loads == nil}, {"num_replicas", f.replicas == 0}, {"num_gpus", f.gpus == 0}} {
 		if m.missing {
-			return nil, bad(placement.ErrShape, m.field, -1, -1, "missing")
+			return nil, wire.Bad(placement.ErrShape, m.field, -1, -1, "missing")
 		}
 	}
 	p := &problem{windows: f.loads, replicas: f.replicas, groups: max(f.groups, 1)}
@@ -185,15 +186,15 @@ func (p *problem) checkPolicy() error {
 	if o.Policy == eplb.DeepSeek {
 		switch {
 		case o.Locality != eplb.Auto:
-			return bad(placement.ErrValue, "locality", -1, -1, "%q: policy deepseek has a rule of its own: use policy optimal", o.Locality)
+			return wire.Bad(placement.ErrValue, "locality", -1, -1, "%q: policy deepseek has a rule of its own: use policy optimal", o.Locality)
 		case o.OffNodeReplicas > 0:
-			return bad(placement.ErrValue, "off_node_replicas", -1, -1, "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas)
+			return wire.Bad(placement.ErrValue, "off_node_replicas", -1, -1, "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas)
 		}
 		return nil
 	}
 	experts := p.windows[0].Experts()
 	if o.OffNodeReplicas > 0 && (o.Locality == eplb.Free || o.Locality == eplb.Auto && (experts%p.groups != 0 || p.groups%p.topology.Nodes != 0)) {
-		return bad(placement.ErrValue, "off_node_replicas", -1, -1, "%d: no groups are kept on nodes here (%d experts, %d groups, %d nodes, locality %v)", o.OffNodeReplicas, experts, p.groups, p.topology.Nodes, o.Locality)
+		return wire.Bad(placement.ErrValue, "off_node_replicas", -1, -1, "%d: no groups are kept on nodes here (%d experts, %d groups, %d nodes, locality %v)", o.OffNodeReplicas, experts, p.groups, p.topology.Nodes, o.Locality)
 	}
 	return nil
 }
@@ -203,17 +204,17 @@ func (p *problem) checkPrevious(f *fields) error {
 	if !f.hasPrevious {
 		switch {
 		case f.hasTarget:
-			return bad(placement.ErrShape, "target", -1, -1, "%v: only with previous", f.target)
+			return wire.Bad(placement.ErrShape, "target", -1, -1, "%v: only with previous", f.target)
 		case f.hasMax:
-			return bad(placement.ErrShape, "max_moves", -1, -1, "%d: only with previous", f.maxMoves)
+			return wire.Bad(placement.ErrShape, "max_moves", -1, -1, "%d: only with previous", f.maxMoves)
 		}
 		return nil
 	}
 	if p.options.Policy == eplb.DeepSeek {
-		return bad(placement.ErrValue, "previous", -1, -1, "policy deepseek plans anew: use policy optimal")
+		return wire.Bad(placement.ErrValue, "previous", -1, -1, "policy deepseek plans anew: use policy optimal")
 	}
 	if f.hasTarget && !(f.target >= 1) {
-		return bad(placement.ErrValue, "target", -1, -1, "%v: an imbalance is at least 1", f.target)
+		return wire.Bad(placement.ErrValue, "target", -1, -1, "%v: an imbalance is at least 1", f.target)
 	}
 	layers, experts := len(p.windows[0]), p.windows[0].Experts()
 	previous := f.previousPlacement
@@ -229,11 +230,11 @@ func (p *problem) checkPrevious(f *fields) error {
 	const field = "previous.physical_to_logical_map"
 	switch {
 	case len(previous.PhysicalToLogical) != layers:
-		return bad(placement.ErrShape, field, -1, -1, "%d layers, but loads has %d", len(previous.PhysicalToLogical), layers)
+		return wire.Bad(placement.ErrShape, field, -1, -1, "%d layers, but loads has %d", len(previous.PhysicalToLogical), layers)
 	case previous.GPUs == f.gpus && previous.Slots() != f.replicas:
-		return bad(placement.ErrShape, field, 0, -1, "%d slots, but num_replicas is %d", previous.Slots(), f.replicas)
+		return wire.Bad(placement.ErrShape, field, 0, -1, "%d slots, but num_replicas is %d", previous.Slots(), f.replicas)
 	case previous.Experts != experts:
-		return bad(placement.ErrShape, "previous", -1, -1, "%d experts, but loads has %d", previous.Experts, experts)
+		return wire.Bad(placement.ErrShape, "previous", -1, -1, "%d experts, but loads has %d", previous.Experts, experts)
 	}
 	if err := previous.Validate(); err != nil {
 		return fmt.Errorf("previous.%w", err)

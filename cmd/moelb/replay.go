@@ -7,6 +7,7 @@ import (
 
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -134,13 +135,13 @@ func (f *replayFlags) prepare(cmd *cobra.Command, c *console) (*replay, error) {
 	}
 	switch {
 	case len(p.windows) < 2:
-		return nil, bad(placement.ErrShape, "loads", -1, -1, "%s: a replay plans on one and scores on the next", plural(len(p.windows), "window"))
+		return nil, wire.Bad(placement.ErrShape, "loads", -1, -1, "%s: a replay plans on one and scores on the next", plural(len(p.windows), "window"))
 	case p.topology.Speed != nil:
-		return nil, bad(placement.ErrValue, "gpu_speed", -1, -1, "a replay is on GPUs of equal speed")
+		return nil, wire.Bad(placement.ErrValue, "gpu_speed", -1, -1, "a replay is on GPUs of equal speed")
 	case p.options.Dispatch != eplb.Even:
-		return nil, bad(placement.ErrValue, "dispatch", -1, -1, "%q: a replay splits evenly", p.options.Dispatch)
+		return nil, wire.Bad(placement.ErrValue, "dispatch", -1, -1, "%q: a replay splits evenly", p.options.Dispatch)
 	case p.options.Policy != eplb.Optimal:
-		return nil, bad(placement.ErrValue, "policy", -1, -1, "%q: a replay compares the policies", p.options.Policy)
+		return nil, wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: a replay compares the policies", p.options.Policy)
 	}
 	r := &replay{problem: p, copies: &f.copies, every: f.every, past: f.past, target: f.target}
 	if r.model, err = findModel(f.model, len(p.windows[0]), p.windows[0].Experts()); err != nil {

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+
+	"github.com/moelb/moelb/internal/wire"
 )
 
 // headline says in one line what is replayed.
@@ -79,76 +81,76 @@ func (r *replay) remarks() []string {
 // json is the replay in full.
 func (r *replay) json() []byte {
 	k := r.copies.stakes()
-	e := &encoder{}
-	e.raw(`{"version":1,"windows":`)
-	e.int(int64(len(r.windows)))
-	e.field("layers")
-	e.int(int64(len(r.windows[0])))
-	e.field("phase")
-	e.quote(r.copies.phase)
-	e.field("step_seconds")
-	e.float(k.StepSeconds)
-	e.field("steps_per_window")
-	e.float(k.Horizon)
-	e.field("policies")
+	e := &wire.Encoder{}
+	e.Raw(`{"version":1,"windows":`)
+	e.Int(int64(len(r.windows)))
+	e.Field("layers")
+	e.Int(int64(len(r.windows[0])))
+	e.Field("phase")
+	e.Quote(r.copies.phase)
+	e.Field("step_seconds")
+	e.Float(k.StepSeconds)
+	e.Field("steps_per_window")
+	e.Float(k.Horizon)
+	e.Field("policies")
 	priced := r.bytes > 0
 	seconds := func(x float64) {
 		if priced {
-			e.float(x)
+			e.Float(x)
 		} else {
-			e.raw("null")
+			e.Raw("null")
 		}
 	}
 	layers(e, r.ways, func(w way) {
-		e.raw(`{"name":"` + w.name + `"`)
+		e.Raw(`{"name":"` + w.name + `"`)
 		if w.refused != nil {
-			e.field("error")
-			e.quote(oneLine(w.refused))
-			e.raw("}")
+			e.Field("error")
+			e.Quote(wire.OneLine(w.refused))
+			e.Raw("}")
 			return
 		}
 		s := w.summary(len(r.windows[0]))
 		lost := func(x float64) {
 			if priced || s.changes == 0 || k.Hidden == 1 {
-				e.float(x)
+				e.Float(x)
 			} else {
-				e.raw("null")
+				e.Raw("null")
 			}
 		}
-		e.field("imbalance_mean")
-		e.float(s.mean)
-		e.field("imbalance_max")
-		e.float(s.most)
-		e.field("moves")
-		e.int(int64(s.moves))
-		e.field("moves_per_plan_and_layer")
-		e.float(s.perLayer)
-		e.field("copy_seconds_per_plan")
+		e.Field("imbalance_mean")
+		e.Float(s.mean)
+		e.Field("imbalance_max")
+		e.Float(s.most)
+		e.Field("moves")
+		e.Int(int64(s.moves))
+		e.Field("moves_per_plan_and_layer")
+		e.Float(s.perLayer)
+		e.Field("copy_seconds_per_plan")
 		seconds(s.copySeconds)
-		e.field("lost")
+		e.Field("lost")
 		lost(s.slow + s.stall)
-		e.field("plan_seconds")
-		e.float(s.planSeconds)
-		e.field("plans")
-		e.int(int64(s.changes))
-		e.field("not_worth_moving")
-		e.int(int64(s.refusals))
-		e.field("next_windows")
+		e.Field("plan_seconds")
+		e.Float(s.planSeconds)
+		e.Field("plans")
+		e.Int(int64(s.changes))
+		e.Field("not_worth_moving")
+		e.Int(int64(s.refusals))
+		e.Field("next_windows")
 		layers(e, w.steps, func(s step) {
-			e.raw(`{"imbalance_mean":`)
-			e.float(s.mean)
-			e.field("imbalance_max")
-			e.float(s.most)
-			e.field("moves")
-			e.int(int64(s.moves))
-			e.field("copy_seconds")
+			e.Raw(`{"imbalance_mean":`)
+			e.Float(s.mean)
+			e.Field("imbalance_max")
+			e.Float(s.most)
+			e.Field("moves")
+			e.Int(int64(s.moves))
+			e.Field("copy_seconds")
 			seconds(s.copySeconds)
-			e.field("lost")
+			e.Field("lost")
 			lost(s.slow + s.stall)
-			e.raw("}")
+			e.Raw("}")
 		})
-		e.raw("}")
+		e.Raw("}")
 	})
-	e.raw("}\n")
-	return e.b
+	e.Raw("}\n")
+	return e.B
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -123,10 +124,10 @@ type transition struct {
 // transition schedules the moves of a plan and weighs them.
 func (s *solution) transition(f *copyFlags) (*transition, error) {
 	if s.previous == nil {
-		return nil, bad(placement.ErrShape, "schedule", -1, -1, "only with previous: there is nothing to move from")
+		return nil, wire.Bad(placement.ErrShape, "schedule", -1, -1, "only with previous: there is nothing to move from")
 	}
 	if s.previous.GPUs != s.topology.GPUs {
-		return nil, bad(placement.ErrShape, "schedule", -1, -1, "previous has %d GPUs, the plan %d: moves are scheduled between as many (gpu_speed 0 = out of service)", s.previous.GPUs, s.topology.GPUs)
+		return nil, wire.Bad(placement.ErrShape, "schedule", -1, -1, "previous has %d GPUs, the plan %d: moves are scheduled between as many (gpu_speed 0 = out of service)", s.previous.GPUs, s.topology.GPUs)
 	}
 	x := &transition{stakes: f.stakes()}
 	x.copyMilliseconds = [2]float64{float64(s.bytes) / f.nvlink / 1e6, float64(s.bytes) / f.rdma / 1e6}
@@ -167,74 +168,74 @@ func (x *transition) verdict() string {
 
 // json writes the members "schedule" and "decision". Slots are those of
 // physical_to_logical_map; from -1 = from outside the unit, expert -1 = emptied.
-func (x *transition) json(e *encoder) {
+func (x *transition) json(e *wire.Encoder) {
 	s := &x.schedule
 	seconds := func(v float64) {
 		if s.Priced {
-			e.float(v)
+			e.Float(v)
 		} else {
-			e.raw("null")
+			e.Raw("null")
 		}
 	}
-	e.field("schedule")
-	e.raw(`{"seconds":`)
+	e.Field("schedule")
+	e.Raw(`{"seconds":`)
 	seconds(s.Seconds)
-	e.field("seconds_bound")
+	e.Field("seconds_bound")
 	seconds(s.SecondsBound)
-	e.field("rounds_bound")
-	e.int(int64(s.RoundsBound))
-	e.field("restore_rounds")
-	e.int(int64(s.Restore))
-	e.field("copies")
-	e.int(int64(s.Moves))
-	e.field("rounds")
+	e.Field("rounds_bound")
+	e.Int(int64(s.RoundsBound))
+	e.Field("restore_rounds")
+	e.Int(int64(s.Restore))
+	e.Field("copies")
+	e.Int(int64(s.Moves))
+	e.Field("rounds")
 	layers(e, s.Rounds, func(r eplb.Round) {
-		e.raw(`{"seconds":`)
+		e.Raw(`{"seconds":`)
 		seconds(r.Seconds)
-		e.field("moves")
-		list(e, r.Moves, func(m placement.Move) {
-			e.raw(`{"layer":`)
-			e.int(int64(m.Layer))
-			e.field("expert")
-			e.int(int64(m.Expert))
-			e.field("from")
-			e.int(int64(m.From))
-			e.field("to")
-			e.int(int64(m.To))
-			e.raw("}")
+		e.Field("moves")
+		wire.List(e, r.Moves, func(m placement.Move) {
+			e.Raw(`{"layer":`)
+			e.Int(int64(m.Layer))
+			e.Field("expert")
+			e.Int(int64(m.Expert))
+			e.Field("from")
+			e.Int(int64(m.From))
+			e.Field("to")
+			e.Int(int64(m.To))
+			e.Raw("}")
 		})
-		e.raw("}")
+		e.Raw("}")
 	})
-	e.raw("}")
-	e.field("decision")
+	e.Raw("}")
+	e.Field("decision")
 	if x.decision == nil {
-		e.raw("null")
+		e.Raw("null")
 		return
 	}
 	d := x.decision
-	e.raw(`{"move":`)
+	e.Raw(`{"move":`)
 	if d.Move {
-		e.raw("true")
+		e.Raw("true")
 	} else {
-		e.raw("false")
+		e.Raw("false")
 	}
-	e.field("rounds")
-	e.int(int64(d.Rounds))
-	e.field("gain_seconds_per_step")
-	e.float(d.GainPerStep)
-	e.field("cost_seconds")
-	e.float(d.Cost)
-	e.field("break_even_steps")
+	e.Field("rounds")
+	e.Int(int64(d.Rounds))
+	e.Field("gain_seconds_per_step")
+	e.Float(d.GainPerStep)
+	e.Field("cost_seconds")
+	e.Float(d.Cost)
+	e.Field("break_even_steps")
 	if math.IsInf(d.BreakEven, 1) {
-		e.raw("null")
+		e.Raw("null")
 	} else {
-		e.float(d.BreakEven)
+		e.Float(d.BreakEven)
 	}
-	e.field("horizon_steps")
-	e.float(x.stakes.Horizon)
-	e.field("reason")
-	e.quote(d.Reason)
-	e.field("text")
-	e.quote(d.String())
-	e.raw("}")
+	e.Field("horizon_steps")
+	e.Float(x.stakes.Horizon)
+	e.Field("reason")
+	e.Quote(d.Reason)
+	e.Field("text")
+	e.Quote(d.String())
+	e.Raw("}")
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/placement/formats"
 )
@@ -74,7 +75,7 @@ func (c *console) loads(path string) (placement.Loads, error) {
 		return nil, err
 	}
 	if f.loads == nil {
-		return nil, bad(placement.ErrShape, "loads", -1, -1, "missing")
+		return nil, wire.Bad(placement.ErrShape, "loads", -1, -1, "missing")
 	}
 	p := problem{windows: f.loads}
 	return p.sum()
@@ -159,31 +160,31 @@ func (s *scored) json() []byte {
 	mean, most := meanMax(imbalance, s.loads, 1)
 	bal, _ := meanMax(balancedness, s.loads, 1)
 	low, _ := meanMax(s.bound, s.loads, 1)
-	e := &encoder{}
-	e.raw(`{"version":1,"imbalance_mean":`)
-	e.float(mean)
-	e.field("imbalance_max")
-	e.float(most)
-	e.field("balancedness_mean")
-	e.float(bal)
-	e.field("lower_bound_mean")
-	e.float(low)
-	e.field("duplicates")
-	e.int(int64(s.at.Duplicates()))
-	e.field("layers")
-	e.raw("[")
+	e := &wire.Encoder{}
+	e.Raw(`{"version":1,"imbalance_mean":`)
+	e.Float(mean)
+	e.Field("imbalance_max")
+	e.Float(most)
+	e.Field("balancedness_mean")
+	e.Float(bal)
+	e.Field("lower_bound_mean")
+	e.Float(low)
+	e.Field("duplicates")
+	e.Int(int64(s.at.Duplicates()))
+	e.Field("layers")
+	e.Raw("[")
 	for l := range s.layers {
 		if l > 0 {
-			e.raw(",")
+			e.Raw(",")
 		}
-		e.raw("\n" + `{"imbalance":`)
-		e.float(imbalance[l])
-		e.field("balancedness")
-		e.float(balancedness[l])
-		e.field("lower_bound")
-		e.float(s.bound[l])
-		e.raw("}")
+		e.Raw("\n" + `{"imbalance":`)
+		e.Float(imbalance[l])
+		e.Field("balancedness")
+		e.Float(balancedness[l])
+		e.Field("lower_bound")
+		e.Float(s.bound[l])
+		e.Raw("}")
 	}
-	e.raw("\n]}\n")
-	return e.b
+	e.Raw("\n]}\n")
+	return e.B
 }

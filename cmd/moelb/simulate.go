@@ -11,6 +11,7 @@ import (
 	"github.com/moelb/moelb/bench/cluster/cost"
 	"github.com/moelb/moelb/bench/cluster/system"
 	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/internal/wire"
 )
 
 // simulateFlags are moelb simulate's flags as given.
@@ -285,9 +286,9 @@ func dayTable(d *system.Day) []byte {
 }
 
 func dayJSON(d *system.Day) []byte {
-	o := &encoder{}
-	number := func(name string, x float64) { o.field(name); o.float(x) }
-	o.raw(`{"version":1,"scenario":"deepseek-day"`)
+	o := &wire.Encoder{}
+	number := func(name string, x float64) { o.Field(name); o.Float(x) }
+	o.Raw(`{"version":1,"scenario":"deepseek-day"`)
 	number("nodes_mean", exactly(d.NodesMean))
 	number("nodes_peak", d.NodesPeak)
 	number("cost_usd", cents(d.CostUSD))
@@ -296,20 +297,20 @@ func dayJSON(d *system.Day) []byte {
 	number("prefill_tokens_per_second_per_node", d.PrefillPerNode)
 	number("decode_tokens_per_second_per_node", d.DecodePerNode)
 	number("output_tokens_per_second_per_request", d.PerRequest)
-	o.field("hours")
-	list(o, d.Hours, func(h system.Hour) {
-		o.raw("\n" + `{"hour":`)
-		o.int(int64(h.Hour))
+	o.Field("hours")
+	wire.List(o, d.Hours, func(h system.Hour) {
+		o.Raw("\n" + `{"hour":`)
+		o.Int(int64(h.Hour))
 		number("nodes", exactly(h.Nodes))
 		number("cost_usd", cents(h.CostUSD))
 		number("income_usd", cents(h.IncomeUSD))
 		number("decode_tokens_per_second_per_node", h.PerNode)
 		number("requests_per_gpu", h.Requests)
 		number("output_tokens_per_second_per_request", h.PerRequest)
-		o.raw("}")
+		o.Raw("}")
 	})
-	o.raw("}\n")
-	return o.b
+	o.Raw("}\n")
+	return o.B
 }
 
 // cents rounds dollars, exactly what is counted in minutes.

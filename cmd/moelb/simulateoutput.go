@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/moelb/moelb/bench/cluster/system"
+	"github.com/moelb/moelb/internal/wire"
 )
 
 // headline says in one line what was simulated.
@@ -47,11 +48,11 @@ func milli(seconds float64) string { return fmt.Sprintf("%.1f ms", 1e3*seconds) 
 
 // json is the contract's answer to moelb simulate.
 func (s *simulated) json() []byte {
-	o := &encoder{}
-	number := func(name string, x float64) { o.field(name); o.float(x) }
-	text := func(name, x string) { o.field(name); o.quote(x) }
-	count := func(name string, n int64) { o.field(name); o.int(n) }
-	o.raw(`{"version":1`)
+	o := &wire.Encoder{}
+	number := func(name string, x float64) { o.Field(name); o.Float(x) }
+	text := func(name, x string) { o.Field(name); o.Quote(x) }
+	count := func(name string, n int64) { o.Field(name); o.Int(n) }
+	o.Raw(`{"version":1`)
 	text("workload", s.Traffic)
 	text("gpu", s.config.Decode.GPU.Name)
 	count("prefill_units", int64(s.Fleet.Prefill))
@@ -61,10 +62,10 @@ func (s *simulated) json() []byte {
 	number("mean_input", s.MeanInput)
 	number("mean_output", s.MeanOutput)
 	number("hit", s.HitRate)
-	o.field("policies")
-	list(o, s.Rows, func(r system.Row) {
-		o.raw("\n" + `{"label":`)
-		o.quote(r.Label)
+	o.Field("policies")
+	wire.List(o, s.Rows, func(r system.Row) {
+		o.Raw("\n" + `{"label":`)
+		o.Quote(r.Label)
 		text("prefill", r.Policy.Prefill.Name)
 		text("decode", r.Policy.Decode.Name)
 		text("experts", r.Policy.Experts.String())
@@ -87,19 +88,19 @@ func (s *simulated) json() []byte {
 		number("decode_unit_requests_per_second", r.DecodeCapacity)
 		number("nodes_per_1000_requests_per_second", r.NodesPerThousand)
 		number("usd_per_million_tokens", r.USDPerMillion)
-		o.field("imbalance")
-		o.raw(`{"pairs":`)
-		o.float(r.PairsImbalance)
+		o.Field("imbalance")
+		o.Raw(`{"pairs":`)
+		o.Float(r.PairsImbalance)
 		number("tokens", r.TokensImbalance)
 		number("kv", r.KVImbalance)
 		number("requests", r.RequestsImbalance)
 		number("prefill_experts", r.PrefillExperts)
 		number("decode_experts", r.DecodeExperts)
-		o.raw("}")
+		o.Raw("}")
 		count("expert_moves", r.Moves)
 		number("expert_move_seconds", r.MoveSeconds)
-		o.raw("}")
+		o.Raw("}")
 	})
-	o.raw("}\n")
-	return o.b
+	o.Raw("}\n")
+	return o.B
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -74,7 +75,7 @@ func (f *sizeFlags) run(cmd *cobra.Command, c *console, args []string) error {
 		return err
 	}
 	if p.options.Policy != eplb.Optimal {
-		return bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.options.Policy)
+		return wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.options.Policy)
 	}
 	ctx, release := searching(cmd.Context(), f.timeout)
 	defer release()
@@ -241,39 +242,39 @@ func (t *sizes) verdict() string {
 }
 
 func (t *sizes) json() []byte {
-	e := &encoder{}
+	e := &wire.Encoder{}
 	knee := t.rows[t.knee()]
-	e.raw(`{"version":1,"knee":{"redundant":`)
-	e.int(int64(knee.redundant))
-	e.field("num_replicas")
-	e.int(int64(knee.replicas))
-	e.field("worth")
-	e.float(t.worth)
-	e.field("text")
-	e.quote(t.verdict())
-	e.raw("}")
-	e.field("sizes")
+	e.Raw(`{"version":1,"knee":{"redundant":`)
+	e.Int(int64(knee.redundant))
+	e.Field("num_replicas")
+	e.Int(int64(knee.replicas))
+	e.Field("worth")
+	e.Float(t.worth)
+	e.Field("text")
+	e.Quote(t.verdict())
+	e.Raw("}")
+	e.Field("sizes")
 	layers(e, t.rows, func(x sized) {
-		e.raw(`{"redundant":`)
-		e.int(int64(x.redundant))
-		e.field("num_replicas")
-		e.int(int64(x.replicas))
-		e.field("slots_per_gpu")
-		e.int(int64(x.each))
-		e.field("imbalance_mean")
-		e.float(x.mean)
-		e.field("imbalance_max")
-		e.float(x.worst)
-		e.field("lower_bound_mean")
-		e.float(x.bound)
-		e.field("expert_bytes_per_gpu")
+		e.Raw(`{"redundant":`)
+		e.Int(int64(x.redundant))
+		e.Field("num_replicas")
+		e.Int(int64(x.replicas))
+		e.Field("slots_per_gpu")
+		e.Int(int64(x.each))
+		e.Field("imbalance_mean")
+		e.Float(x.mean)
+		e.Field("imbalance_max")
+		e.Float(x.worst)
+		e.Field("lower_bound_mean")
+		e.Float(x.bound)
+		e.Field("expert_bytes_per_gpu")
 		if x.bytes == 0 {
-			e.raw("null")
+			e.Raw("null")
 		} else {
-			e.int(x.bytes)
+			e.Int(x.bytes)
 		}
-		e.raw("}")
+		e.Raw("}")
 	})
-	e.raw("}\n")
-	return e.b
+	e.Raw("}\n")
+	return e.B
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -38,7 +39,7 @@ in slots, gpu_slots. The answer gives each slot its quota of tokens.`,
 			if in.r == nil {
 				return fmt.Errorf("%s: is a folder", in.name())
 			}
-			p, t, counts, err := readBatch(newScanner(in.r))
+			p, t, counts, err := readBatch(wire.NewScanner(in.r))
 			if err != nil {
 				return err
 			}
@@ -62,36 +63,36 @@ in slots, gpu_slots. The answer gives each slot its quota of tokens.`,
 }
 
 // readBatch reads the contract's input of moelb split.
-func readBatch(s *scanner) (*placement.Placement, placement.Topology, [][]int64, error) {
+func readBatch(s *wire.Scanner) (*placement.Placement, placement.Topology, [][]int64, error) {
 	var t placement.Topology
 	var slots, counts [][]float64
 	var widths []float64
 	version := 0
-	if end, err := s.ended(); end && err == nil {
+	if end, err := s.Ended(); end && err == nil {
 		return nil, t, nil, errEmpty
 	}
 	const field = "batch"
-	err := s.object(field, func(key string) (err error) {
+	err := s.Object(field, func(key string) (err error) {
 		switch key {
 		case "version":
 			version, err = readVersion(s)
 		case "physical_to_logical_map":
-			slots, err = s.table(&slotKind, key)
+			slots, err = readTable(s, &slotKind, key)
 		case "num_gpus":
-			t.GPUs, err = s.integer(key, 1, placement.MaxGPUs)
+			t.GPUs, err = s.Integer(key, 1, placement.MaxGPUs)
 		case "gpu_speed":
-			t.Speed, err = s.vector(&speedKind, key)
+			t.Speed, err = readVector(s, &speedKind, key)
 		case "gpu_slots":
-			widths, err = s.vector(&widthKind, key)
+			widths, err = readVector(s, &widthKind, key)
 		case "counts":
-			counts, err = s.table(&countKind, key)
+			counts, err = readTable(s, &countKind, key)
 		default:
-			return bad(placement.ErrValue, key, -1, -1, "unknown field")
+			return wire.Bad(placement.ErrValue, key, -1, -1, "unknown field")
 		}
 		return err
 	})
 	if err == nil {
-		err = s.finish(field)
+		err = s.Finish(field)
 	}
 	if err != nil {
 		return nil, t, nil, err
@@ -101,13 +102,13 @@ func readBatch(s *scanner) (*placement.Placement, placement.Topology, [][]int64,
 		missing bool
 	}{{"version", version == 0}, {"physical_to_logical_map", slots == nil}, {"num_gpus", t.GPUs == 0}, {"counts", counts == nil}} {
 		if m.missing {
-			return nil, t, nil, bad(placement.ErrShape, m.field, -1, -1, "missing")
+			return nil, t, nil, wire.Bad(placement.ErrShape, m.field, -1, -1, "missing")
 		}
 	}
 	p := &placement.Placement{Experts: len(counts[0]), GPUs: t.GPUs, PhysicalToLogical: ints[int](slots)}
 	switch {
 	case len(counts) != len(slots):
-		return nil, t, nil, bad(placement.ErrShape, "counts", -1, -1, "%d layers, but physical_to_logical_map has %d", len(counts), len(slots))
+		return nil, t, nil, wire.Bad(placement.ErrShape, "counts", -1, -1, "%d layers, but physical_to_logical_map has %d", len(counts), len(slots))
 	case widths != nil:
 		p.GPUSlots = ints[int]([][]float64{widths})[0]
 	case p.Slots()%t.GPUs != 0:
@@ -150,21 +151,21 @@ func splitJSON(quota [][]int64, layers []eplb.Layer, counts [][]int64, seconds f
 	for l, x := range layers {
 		imbalance[l], bound[l] = x.Imbalance, x.LowerBound
 	}
-	e := &encoder{}
-	e.raw(`{"version":1`)
-	e.field("quota")
+	e := &wire.Encoder{}
+	e.Raw(`{"version":1`)
+	e.Field("quota")
 	ints2(e, quota)
 	mean, most := meanMax(imbalance, loads, 1)
 	low, _ := meanMax(bound, loads, 1)
-	e.field("report")
-	e.raw(`{"imbalance_mean":`)
-	e.float(mean)
-	e.field("imbalance_max")
-	e.float(most)
-	e.field("lower_bound_mean")
-	e.float(low)
-	e.field("seconds")
-	e.float(seconds)
-	e.raw("}}\n")
-	return e.b
+	e.Field("report")
+	e.Raw(`{"imbalance_mean":`)
+	e.Float(mean)
+	e.Field("imbalance_max")
+	e.Float(most)
+	e.Field("lower_bound_mean")
+	e.Float(low)
+	e.Field("seconds")
+	e.Float(seconds)
+	e.Raw("}}\n")
+	return e.B
 }

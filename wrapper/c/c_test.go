@@ -6,11 +6,23 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-var full = flag.Bool("full", false, "1,000 plans and 100,000 splits under valgrind, not a tenth of it")
+var full = flag.Bool("full", false, "1,000 plans, 100,000 splits and 100,000 lines of sessions under valgrind, not a tenth of it")
+
+// programs are those in C that check the library, with their arguments, a tenth
+// of them, and what they print after the full ones.
+var programs = []struct {
+	source      string
+	args, tenth []string
+	prints      string
+}{
+	{"testdata/stress.c", []string{"1000", "100000", "8"}, []string{"100", "10000", "8"}, "1000 plans and 100000 splits by 8 threads: ok\n"},
+	{"testdata/sessions.c", []string{"100000", "8"}, []string{"10000", "8"}, "100000 lines by 8 threads: ok\n"},
+}
 
 // compiler returns gcc, or skips.
 func compiler(t *testing.T) string {
@@ -65,17 +77,26 @@ func valgrind(t *testing.T) string {
 	return path
 }
 
-func amounts() []string {
-	if *full {
-		return []string{"1000", "100000", "8"}
+func TestCPrograms(t *testing.T) {
+	for _, p := range programs {
+		if got := run(t, nil, build(t, p.source), p.args...); got != p.prints {
+			t.Errorf("%s printed %q, want %q", p.source, got, p.prints)
+		}
 	}
-	return []string{"100", "10000", "8"}
 }
 
-func TestCProgram(t *testing.T) {
-	program := build(t, "testdata/stress.c")
-	if got, want := run(t, nil, program, "1000", "100000", "8"), "1000 plans and 100000 splits by 8 threads: ok\n"; got != want {
-		t.Errorf("the program printed %q, want %q", got, want)
+// underValgrind runs each program and hands over what valgrind says.
+func underValgrind(t *testing.T, goFlags, flags []string, says func(source, out string)) {
+	t.Helper()
+	tool := valgrind(t)
+	for _, p := range programs {
+		args := append(slices.Clone(flags), build(t, p.source, goFlags...))
+		if *full {
+			args = append(args, p.args...)
+		} else {
+			args = append(args, p.tenth...)
+		}
+		says(p.source, run(t, []string{"GODEBUG=asyncpreemptoff=1"}, tool, args...))
 	}
 }
 
@@ -83,28 +104,26 @@ func TestCProgram(t *testing.T) {
 // Go tells valgrind of its heap and its stacks; only its preemption by signals,
 // which saves registers beyond the stack that valgrind knows of, is switched off.
 func TestNoInvalidAccess(t *testing.T) {
-	tool := valgrind(t)
-	program := build(t, "testdata/stress.c", "-tags", "valgrind")
-	out := run(t, []string{"GODEBUG=asyncpreemptoff=1"}, tool, append([]string{"--error-exitcode=9", "--leak-check=no", program}, amounts()...)...)
-	if !strings.Contains(out, "ERROR SUMMARY: 0 errors from 0 contexts") {
-		t.Error(out)
-	}
+	underValgrind(t, []string{"-tags", "valgrind"}, []string{"--error-exitcode=9", "--leak-check=no"}, func(source, out string) {
+		if !strings.Contains(out, "ERROR SUMMARY: 0 errors from 0 contexts") {
+			t.Error(source, out)
+		}
+	})
 }
 
 // TestNoLeak demands that nothing the library took from C is left. Without the
 // tag valgrind does not see what Go's collector owns, and takes the switching of
 // Go's stacks for errors, which are not looked at here.
 func TestNoLeak(t *testing.T) {
-	tool := valgrind(t)
-	program := build(t, "testdata/stress.c")
-	out := run(t, []string{"GODEBUG=asyncpreemptoff=1"}, tool, append([]string{"--undef-value-errors=no", "--leak-check=full", "--show-leak-kinds=all",
-		"--suppressions=testdata/go.supp", program}, amounts()...)...)
-	for _, kind := range []string{"definitely lost", "indirectly lost", "possibly lost", "still reachable"} {
-		if !regexp.MustCompile(kind + `: +0 bytes in 0 blocks`).MatchString(out) {
-			t.Errorf("%s: not 0 bytes\n%s", kind, out[strings.Index(out, "HEAP SUMMARY"):])
-			return
+	flags := []string{"--undef-value-errors=no", "--leak-check=full", "--show-leak-kinds=all", "--suppressions=testdata/go.supp"}
+	underValgrind(t, nil, flags, func(source, out string) {
+		for _, kind := range []string{"definitely lost", "indirectly lost", "possibly lost", "still reachable"} {
+			if !regexp.MustCompile(kind + `: +0 bytes in 0 blocks`).MatchString(out) {
+				t.Errorf("%s: %s: not 0 bytes\n%s", source, kind, out[strings.Index(out, "HEAP SUMMARY"):])
+				return
+			}
 		}
-	}
+	})
 }
 
 // TestHeader compiles the header by itself as strictly as C allows,
@@ -118,28 +137,6 @@ func TestHeader(t *testing.T) {
 	run(t, nil, gcc, "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I", ".", source)
 	if gpp, err := exec.LookPath("g++"); err == nil {
 		run(t, nil, gpp, "-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I", ".", source)
-	}
-}
-
-// TestREADME builds and runs every C program in the README and demands that it
-// prints the text block that follows it.
-func TestREADME(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```c\n(.*?)```\\s*```text\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if n := strings.Count(string(readme), "```c\n"); n == 0 || n != len(blocks) {
-		t.Fatalf("%d C programs, of which %d with the text they print after them", n, len(blocks))
-	}
-	for _, b := range blocks {
-		source := filepath.Join(t.TempDir(), "main.c")
-		if err := os.WriteFile(source, []byte(b[1]), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if out := run(t, nil, build(t, source)); out != b[2] {
-			t.Errorf("the README says\n%sbut the program prints\n%s", b[2], out)
-		}
 	}
 }
 

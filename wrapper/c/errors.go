@@ -15,7 +15,10 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-var errHandle = errors.New("handle")
+var (
+	errHandle = errors.New("handle")
+	errRoom   = errors.New("reply")
+)
 
 // guard runs the body of an exported function: what it returns, or panics with,
 // becomes a code and a message.
@@ -38,6 +41,8 @@ func guard(message *C.char, size C.size_t, body func() error) (code C.int) {
 		return C.MOELB_FIT
 	case errors.Is(err, errHandle):
 		return C.MOELB_HANDLE
+	case errors.Is(err, errRoom):
+		return C.MOELB_ROOM
 	}
 	return C.MOELB_VALUE
 }

@@ -1,12 +1,17 @@
 package main
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// lastHandle is shared by all kinds of handles: none is mistaken for another.
+var lastHandle atomic.Uint64
 
 // handles are the values that C holds by number. A number is never used twice,
 // so that one that was released is not mistaken for another.
 type handles[T any] struct {
 	mu   sync.Mutex
-	last uint64
 	open map[uint64]T
 }
 
@@ -16,9 +21,9 @@ func (h *handles[T]) add(v T) uint64 {
 	if h.open == nil {
 		h.open = map[uint64]T{}
 	}
-	h.last++
-	h.open[h.last] = v
-	return h.last
+	handle := lastHandle.Add(1)
+	h.open[handle] = v
+	return handle
 }
 
 func (h *handles[T]) get(handle uint64) (T, bool) {

@@ -1,5 +1,6 @@
 /*
- * moelb: balanced placement of Mixture-of-Experts experts, for C.
+ * moelb: balanced placement of Mixture-of-Experts experts, and of prefill and
+ * decode requests, for C.
  *
  * Build the library from the module's root, then link against it:
  *
@@ -21,7 +22,8 @@
  * Errors. Functions return MOELB_OK or one of the codes below, and write one line
  * that names the field, the layer, the index and the value to message, cut to
  * message_size bytes with its NUL; message may be NULL. Nothing else is written
- * then. Success leaves message as it is.
+ * then, and no state has changed, but for MOELB_ROOM. Success leaves message as it
+ * is.
  *
  * Threads. Any function may be called from any number of threads at once. Calls
  * on one handle wait for each other: open one a thread where that matters. The
@@ -37,11 +39,12 @@
 /* What a function returns. */
 enum {
 	MOELB_OK = 0,
-	MOELB_SHAPE = 1,   /* a length or a size is not what the other fields ask for */
-	MOELB_VALUE = 2,   /* a value is outside its range */
-	MOELB_FIT = 3,     /* well-formed, but the experts do not fit the slots */
-	MOELB_HANDLE = 4,  /* no such handle is open */
-	MOELB_INTERNAL = 5 /* a fault of the library; please report it */
+	MOELB_SHAPE = 1,    /* a length or a size is not what the other fields ask for */
+	MOELB_VALUE = 2,    /* a value is outside its range */
+	MOELB_FIT = 3,      /* well-formed, but the experts do not fit the slots */
+	MOELB_HANDLE = 4,   /* no such handle is open */
+	MOELB_INTERNAL = 5, /* a fault of the library; please report it */
+	MOELB_ROOM = 6      /* done, but the reply is longer than the room for it: see moelb_session_line */
 };
 
 /* Type of the numbers in moelb_problem.loads. */
@@ -143,7 +146,11 @@ typedef struct moelb_placement {
 	const double *gpu_speed;            /* [num_gpus], 0 = out of service; NULL = all equal */
 } moelb_placement;
 
-/* A handle; 0 is never one. */
+/* What a session balances: prompts over the ranks of a prefill unit, or running
+ * requests over those of a decode unit. */
+enum { MOELB_PREFILL = 0, MOELB_DECODE = 1 };
+
+/* A handle; 0 is never one, and none of one kind is one of another. */
 typedef uint64_t moelb_handle;
 
 #ifndef MOELB_NO_PROTOTYPES
@@ -174,6 +181,32 @@ int moelb_split(moelb_handle splitter, int64_t first_layer, int64_t layers, cons
 	char *message, size_t message_size);
 
 int moelb_splitter_close(moelb_handle splitter, char *message, size_t message_size);
+
+/* Opens a session, which decides which rank takes which request: kind is
+ * MOELB_PREFILL or MOELB_DECODE. It speaks the lines of `moelb prefill` and `moelb
+ * decode` (moelb prefill --help), the first of which is {"op":"config",...}. It is
+ * released with moelb_session_close. */
+int moelb_session_open(int32_t kind, moelb_handle *session, char *message, size_t message_size);
+
+/* Carries out one line, one JSON object of line_size bytes, and writes its reply,
+ * one line of JSON and a NUL, to reply. A line that fails has changed nothing, and
+ * its error is the message; the code is MOELB_SHAPE or MOELB_VALUE.
+ *
+ * A line is carried out once, whatever room there is for its reply: the session
+ * keeps the reply until its next line. Where reply_size bytes do not hold it,
+ * nothing is written to reply and the code is MOELB_ROOM; moelb_session_reply
+ * writes it where there is room. Unless NULL, reply_length is set to the length of
+ * the reply without its NUL in both cases. reply may be NULL, which is no error:
+ * for a reply that is not wanted, or to ask for its length first. Threads that
+ * share a session agree on who sends a line and fetches its reply. */
+int moelb_session_line(moelb_handle session, const char *line, size_t line_size, char *reply, size_t reply_size, size_t *reply_length,
+	char *message, size_t message_size);
+
+/* Writes the reply to the session's last line again; it is empty where that failed
+ * or there was none. */
+int moelb_session_reply(moelb_handle session, char *reply, size_t reply_size, size_t *reply_length, char *message, size_t message_size);
+
+int moelb_session_close(moelb_handle session, char *message, size_t message_size);
 
 #ifdef __cplusplus
 }

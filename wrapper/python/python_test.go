@@ -68,7 +68,7 @@ func track(t *testing.T, roots ...string) {
 // run runs Python with the package on its path and returns what it printed.
 func run(t *testing.T, python string, args ...string) (stdout, stderr string) {
 	t.Helper()
-	track(t, ".", "../c", "../../eplb", "../../placement")
+	track(t, ".", "../c", "../../eplb", "../../placement", "../../prefill", "../../decode", "../../internal")
 	dir, err := cache()
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +97,8 @@ func unittest(t *testing.T, name string, modules ...string) {
 }
 
 func TestLists(t *testing.T) { unittest(t, "test_lists") }
+
+func TestSessions(t *testing.T) { unittest(t, "test_sessions") }
 
 func TestNumpy(t *testing.T) { unittest(t, "test_numpy", "numpy") }
 
@@ -127,24 +129,5 @@ print(moelb.__file__.startswith(sys.argv[1]), str(moelb._library.find()).startsw
 print(moelb.rebalance_experts([[90, 40, 30, 20, 10, 10]], 8, 1, 1, 4)[2])`, dir)
 	if want := "True True\n[[3, 1, 1, 1, 1, 1]]\n"; out != want {
 		t.Errorf("printed %q, want %q", out, want)
-	}
-}
-
-// TestREADME runs every Python program in the README and demands that it prints
-// the text block that follows it.
-func TestREADME(t *testing.T) {
-	python := interpreter(t)
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```python\n(.*?)```\\s*```text\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if n := strings.Count(string(readme), "```python\n"); n == 0 || n != len(blocks) {
-		t.Fatalf("%d Python programs, of which %d with the text they print after them", n, len(blocks))
-	}
-	for _, b := range blocks {
-		if out, _ := run(t, python, "-c", b[1]); out != b[2] {
-			t.Errorf("the README says\n%sbut the program prints\n%s", b[2], out)
-		}
 	}
 }

@@ -1,11 +1,12 @@
-"""Balanced placement of Mixture-of-Experts experts, for Python engines.
+"""Balanced placement of Mixture-of-Experts experts and requests, for Python engines.
 
     from moelb import rebalance_experts   # instead of: from eplb import rebalance_experts
 
 gives DeepSeek's published function, array for array and several hundred times
 faster. ``plan`` finds better placements, proves how good they are and moves few
 replicas; ``EplbPolicy`` is the same in the shape of vLLM's policies; ``Splitter``
-shares a batch's tokens among replicas.
+shares a batch's tokens among replicas. ``PrefillSession`` and ``DecodeSession`` say
+which rank takes which request.
 
 Arrays may be torch tensors, numpy arrays or nested lists; answers come in the
 kind of the first argument, integers as int64, tensors on the CPU. Tensors and
@@ -24,8 +25,9 @@ load instead.
 
 from ._experts import EplbPolicy, Plan, plan, rebalance_experts
 from ._library import find as _find
+from ._sessions import Chunk, DecodeSession, Lost, Move, PrefillSession
 from ._split import Splitter
 
-__all__ = ["EplbPolicy", "Plan", "Splitter", "plan", "rebalance_experts"]
+__all__ = ["Chunk", "DecodeSession", "EplbPolicy", "Lost", "Move", "Plan", "PrefillSession", "Splitter", "plan", "rebalance_experts"]
 
 _find()  # so that what is missing is said here, not at the first call

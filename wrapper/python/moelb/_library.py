@@ -11,7 +11,7 @@ from typing import Any
 
 from . import _build
 
-OK, SHAPE, VALUE, FIT, HANDLE, INTERNAL = range(6)
+OK, SHAPE, VALUE, FIT, HANDLE, INTERNAL, ROOM = range(7)
 FLOAT64, FLOAT32, INT64, INT32 = range(4)
 
 
@@ -80,6 +80,10 @@ _FUNCTIONS = {
     "moelb_splitter_open": (POINTER(Placement), POINTER(c_uint64)),
     "moelb_split": (c_uint64, c_int64, c_int64, c_void_p, c_void_p, c_void_p),
     "moelb_splitter_close": (c_uint64,),
+    "moelb_session_open": (c_int32, POINTER(c_uint64)),
+    "moelb_session_line": (c_uint64, c_char_p, c_size_t, c_char_p, c_size_t, POINTER(c_size_t)),
+    "moelb_session_reply": (c_uint64, c_char_p, c_size_t, POINTER(c_size_t)),
+    "moelb_session_close": (c_uint64,),
 }
 
 _lock = threading.Lock()
@@ -138,19 +142,29 @@ def _load() -> ctypes.CDLL:
         return _loaded
 
 
-def call(name: str, *arguments: Any) -> None:
-    """Calls a function and turns its code into an exception with its message."""
+def call(name: str, *arguments: Any) -> int:
+    """Calls a function and turns its code into an exception with its message, but for
+    OK and ROOM, which it returns."""
     if _forked:
         raise RuntimeError("this process was forked from one that had called moelb: start workers before the first call, or with spawn")
     message = ctypes.create_string_buffer(1024)
     code = getattr(_loaded or _load(), name)(*arguments, message, len(message))
-    if code != OK:
+    if code not in (OK, ROOM):
         text = message.value.decode("utf-8", "replace")
         raise RuntimeError(text) if code == INTERNAL else ValueError(text)
+    return int(code)
+
+
+def close(name: str, handle: int) -> None:
+    """Releases a handle with the function of that name."""
+    try:
+        call(name, handle)
+    except RuntimeError:
+        pass  # in a forked process: the handle is not this one's
 
 
 def new(kind: type[Structure], **fields: Any) -> Any:
     return kind(size=ctypes.sizeof(kind), **fields)
 
 
-__all__ = ["FLOAT32", "FLOAT64", "INT32", "INT64", "Placement", "Problem", "Result", "byref", "call", "find", "new"]
+__all__ = ["FLOAT32", "FLOAT64", "INT32", "INT64", "ROOM", "Placement", "Problem", "Result", "byref", "call", "close", "find", "new"]

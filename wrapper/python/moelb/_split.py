@@ -9,14 +9,7 @@ from typing import Any, Sequence
 
 from . import _arrays
 from ._experts import _whole
-from ._library import Placement, byref, call, new
-
-
-def _close(handle: int) -> None:
-    try:
-        call("moelb_splitter_close", handle)
-    except RuntimeError:
-        pass  # in a forked process: the handle is not this one's
+from ._library import Placement, byref, call, close, new
 
 
 class Splitter:
@@ -53,7 +46,7 @@ class Splitter:
         handle = c_uint64()
         call("moelb_splitter_open", byref(p), byref(handle))
         self._handle = handle.value
-        self._finish = weakref.finalize(self, _close, self._handle)
+        self._finish = weakref.finalize(self, close, "moelb_splitter_close", self._handle)
 
     def split(self, counts: Any, first_layer: int = 0) -> tuple[Any, list[float]]:
         """Splits a batch.
