@@ -75,15 +75,15 @@ func TestPickersSideBySide(t *testing.T) {
 	all := []variant{
 		{"one picker", 1, false, -1, 1.05, 1.03, true},
 		{"two, each as if alone", 2, false, -1, 1.07, 1.04, false},
-		{"two routers, no metrics", 2, true, -1, 1.08, 1.12, true},
-		{"two routers, metrics of now", 2, true, 0, 1.08, 1.04, false},
-		{"two routers, metrics 48 ms old", 2, true, 1, 1.1, 1.04, true},
-		{"two routers, metrics 96 ms old", 2, true, 2, 1.11, 1.04, false},
-		{"two routers, metrics 480 ms old", 2, true, 10, 1.14, 1.05, true},
+		{"two routers, no metrics", 2, true, -1, 1.15, 1.1, true},
+		{"two routers, metrics of now", 2, true, 0, 1.07, 1.03, false},
+		{"two routers, metrics 48 ms old", 2, true, 1, 1.07, 1.03, true},
+		{"two routers, metrics 96 ms old", 2, true, 2, 1.075, 1.03, false},
+		{"two routers, metrics 480 ms old", 2, true, 10, 1.08, 1.04, true},
 		{"four, each as if alone", 4, false, -1, 1.11, 1.06, true},
-		{"four routers, metrics of now", 4, true, 0, 1.1, 1.05, false},
-		{"four routers, metrics 48 ms old", 4, true, 1, 1.14, 1.05, true},
-		{"four routers, metrics 96 ms old", 4, true, 2, 1.16, 1.05, true},
+		{"four routers, metrics of now", 4, true, 0, 1.08, 1.04, false},
+		{"four routers, metrics 48 ms old", 4, true, 1, 1.09, 1.04, true},
+		{"four routers, metrics 96 ms old", 4, true, 2, 1.1, 1.04, true},
 	}
 	variants := slices.DeleteFunc(all, func(v variant) bool { return v.full && !*full })
 	outcomes := make([]outcome, len(variants))
