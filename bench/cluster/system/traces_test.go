@@ -18,7 +18,7 @@ func TestTraces(t *testing.T) {
 	}
 	type trace struct {
 		name string
-		source
+		from func() Source
 	}
 	read := func(requests []workload.Request, format string, err error) trace {
 		t.Helper()
@@ -31,9 +31,11 @@ func TestTraces(t *testing.T) {
 				kept = append(kept, q)
 			}
 		}
-		r := &Replay{Requests: kept}
-		r.Speed = 60 / r.Rate()
-		return trace{format, r}
+		return trace{format, func() Source {
+			r := &Replay{Requests: kept}
+			r.Speed = 60 / r.Rate()
+			return r
+		}}
 	}
 	lines := func(head, line string) string {
 		b := &strings.Builder{}
@@ -62,13 +64,15 @@ func TestTraces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		traces = append(traces, trace{"servegen", day.Requests(60, 20, 1)})
+		traces = append(traces, trace{"servegen", func() Source { return day.Requests(60, 20, 1) }})
 	}
+	base := small(Policy{}, 20)
+	base.setTopics(base.Seconds)
 	for _, p := range []Policy{ours(), none()} {
 		for _, x := range traces {
-			c := small(p, 20)
-			c.topics = known
-			r, err := Run(c, x.source)
+			c := base
+			c.Policy = p
+			r, err := Run(c, x.from())
 			if err != nil {
 				t.Errorf("%s, %v: %v", x.name, p, err)
 				continue
