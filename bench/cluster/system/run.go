@@ -96,9 +96,17 @@ func newSim(c Config, source Source) (*sim, error) {
 		s.setTopics(c.Seconds)
 	}
 	for i, u := range []*cost.Unit{&s.Prefill, &s.Decode} {
-		if s.experts[i], err = newExperts(u, c.Policy.Experts, s.topics[i]); err != nil {
-			return nil, err
+		policy := c.Policy.Experts
+		if i == 0 && c.DecodeOnly || i == 1 && c.PrefillOnly {
+			policy = ExpertsAlone // never asked
 		}
+		first := &s.starts[i][policy]
+		if *first == nil {
+			if *first, err = newExperts(u, policy, s.topics[i]); err != nil {
+				return nil, err
+			}
+		}
+		s.experts[i] = (*first).clone(u)
 	}
 	if c.Series > 0 {
 		s.series = make([]seriesCell, c.Series)
