@@ -346,6 +346,10 @@ func (s *sim) place(u *decodeUnit) {
 		if u.total == 0 {
 			s.placeSome(u, rest[:1], true)
 		}
+		if u.total == 0 {
+			s.check(errors.New("decode policy: a request that fits is refused by an empty unit"))
+			break
+		}
 		rest = rest[n:]
 	}
 	kept := u.wait[:0]

@@ -101,8 +101,8 @@ func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk)
 	return step / c.unit.Factors.PrefillShare, work / c.unit.Factors.PrefillShare
 }
 
-// prefillCost is the unit's cost as a balancer wants it: a line through the step
-// times of even batches of a full step's and of an eighth of its tokens, and what
+// prefillCost is the unit's cost as a balancer wants it: a line through the times
+// of even steps of all the tokens that one takes and of an eighth of them, and what
 // pairs and the prefixes of chunks add.
 func prefillCost(u *cost.Unit, maxTokens int64) (prefill.Cost, error) {
 	const prompt = 256 // hardly any pairs
@@ -119,11 +119,11 @@ func prefillCost(u *cost.Unit, maxTokens int64) (prefill.Cost, error) {
 	layers := float64(u.Model.AllLayers()) / u.Factors.PrefillShare
 	attention := func(cached, pairs float64) float64 {
 		a, _ := k.PrefillAttention(cost.PrefillRank{Tokens: tokens[1], Cached: cached, Pairs: pairs})
-		return layers * a
+		return float64(layers * a)
 	}
 	const many = 1e8
 	c := prefill.Cost{Pair: (attention(0, many) - attention(0, 0)) / many, Prefix: (attention(tokens[1], 0) - attention(0, 0)) / tokens[1]}
-	c.Token = (seconds[1]-seconds[0])/(tokens[1]-tokens[0]) - c.Pair*prompt/2
-	c.Step = max(0, seconds[0]-float64((c.Token+c.Pair*prompt/2)*tokens[0]))
+	c.Token = (seconds[1]-seconds[0])/(tokens[1]-tokens[0]) - float64(c.Pair*prompt/2)
+	c.Step = max(0, seconds[0]-float64((c.Token+float64(c.Pair*prompt/2))*tokens[0]))
 	return c, nil
 }
