@@ -51,6 +51,7 @@ type former struct {
 
 	started, all Work // unfinished: of prompts on ranks, and with the queue's
 
+	local  bool    // some of what is ready has prefixes in the ranks' caches
 	full   bool    // much is ready
 	tokens int64   // what a rank takes in this step, at most
 	pairs  int64   // the same; a rank that only runs what it must may have more

@@ -61,7 +61,7 @@ func (b *Balancer) isDense(q *request) bool {
 func (b *Balancer) survey() {
 	f := &b.former
 	f.pieces, f.ready = f.pieces[:0], f.ready[:0]
-	f.started = Work{}
+	f.started, f.local = Work{}, false
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		f.load[g] = load{kv: k.kv, pieces: f.load[g].pieces[:0]}
@@ -74,8 +74,9 @@ func (b *Balancer) survey() {
 	f.all = f.started
 	for _, s := range b.queue {
 		f.all = f.all.plus(b.requests[s].work())
-		if !b.waits(&b.requests[s]) {
+		if q := &b.requests[s]; !b.waits(q) {
 			f.ready = append(f.ready, s)
+			f.local = f.local || q.local
 		}
 	}
 }
@@ -100,6 +101,11 @@ func (b *Balancer) target() {
 	enough, tokens := min(hard, fullTokens), share(fullShare)
 	if b.waitLong(Work{hard, whole(float64(density * float64(hard)))}) {
 		enough, tokens = hard, hard
+	}
+	if f.local {
+		// A full step lets prompts wait for the rank that caches their prefix, which
+		// pays only where much is ready.
+		enough = hard
 	}
 	f.full = each >= enough
 	if f.full {
