@@ -134,6 +134,7 @@ type request struct {
 	tokens   int64
 	pos      int64 // tokens cached or computed; while queued, those cached where most are
 	seq      int64
+	came     float64 // clock when it came
 	due      float64 // clock at which its patience ends
 	urgent   int64   // how it ranks before its age, in this step
 	shared   int64
@@ -275,6 +276,7 @@ func (b *Balancer) Enqueue(r Request) error {
 		q.cachedAt = append(q.cachedAt[:0], r.CachedAt...)
 		q.local = true
 	}
+	q.came = b.clock
 	q.due = b.clock + before + b.cfg.Patience
 	q.place = int32(len(b.queue))
 	b.queue = append(b.queue, s)

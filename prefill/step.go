@@ -51,7 +51,8 @@ type former struct {
 
 	started, all Work // unfinished: of prompts on ranks, and with the queue's
 
-	full   bool    // more is ready than a step holds
+	local  bool    // some of what is ready has prefixes in the ranks' caches
+	full   bool    // much is ready
 	tokens int64   // what a rank takes in this step, at most
 	pairs  int64   // the same; a rank that only runs what it must may have more
 	dense  float64 // pairs a token above which a prompt is dense
@@ -62,11 +63,13 @@ type former struct {
 // and how long a chunk. It appends the chunks to dst, by rank, and enters them
 // into the ledgers as computed; an empty step means that nothing is ready.
 //
-// A started request stays on its rank. No rank gets more than MaxTokens. While
-// more is ready than a step holds, all ranks aim at the same tokens and the same
-// pairs, in the proportion of all unfinished work: long prompts advance by chunks
-// that leave room in pairs for the short ones that fill the tokens. Otherwise
-// prompts are placed whole where the step allows it, so that its time is least.
+// A started request stays on its rank. No rank gets more than MaxTokens, and while
+// nobody has waited for long a step takes only a share of what is ready: whoever
+// comes next then waits for a short step. A step's pairs are to its tokens about as
+// in all that is to be done, so that long prompts advance by chunks beside the
+// short ones that fill the tokens. While much is ready, all ranks aim at the same
+// of both; while little is, prompts are placed whole where the step allows it, so
+// that its time is least.
 //
 // No request starves: the oldest request started on a rank advances in every
 // step, and a queued one whose patience has ended (Config.Patience) starts before

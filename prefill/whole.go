@@ -35,7 +35,8 @@ func (b *Balancer) rankOf(q *request) int {
 }
 
 // place puts the ready requests on the ranks, in order of rankOf and then the
-// largest first, each where the step grows least: whole if the step's tokens and pairs allow it, cut otherwise.
+// largest first, each where the step grows least: whole if the step's tokens and pairs allow it,
+// cut otherwise. One that was passed over before takes a chunk even beyond the pairs.
 func (b *Balancer) place() {
 	f := &b.former
 	f.order = f.order[:0]
@@ -72,7 +73,7 @@ func (b *Balancer) place() {
 			}
 			n := b.within(pos, f.pairs-l.pairs, min(need, left))
 			if enough := min(leastChunk, need, left); n < enough {
-				if len(l.pieces) > 0 {
+				if len(l.pieces) > 0 && !q.passed {
 					continue
 				}
 				n = enough

@@ -132,7 +132,7 @@ func TestSimulate(t *testing.T) {
 			USD                             float64 `json:"usd_per_million_tokens"`
 		}
 	}](t, a.stdout)
-	if len(out.Policies) != 8 || out.Hit <= 0 {
+	if len(out.Policies) != 10 || out.Hit <= 0 {
 		t.Fatalf("%d policies, %v of the prompts' tokens cached", len(out.Policies), out.Hit)
 	}
 	for _, p := range out.Policies {

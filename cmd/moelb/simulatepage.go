@@ -2,19 +2,12 @@ package main
 
 import (
 	"bytes"
-	_ "embed"
 	"fmt"
-	"html/template"
 	"math"
 
 	"github.com/moelb/moelb/bench/cluster/cost"
 	"github.com/moelb/moelb/bench/cluster/system"
 )
-
-//go:embed simulate.html
-var simulateText string
-
-var simulateTemplate = template.Must(template.New("simulate").Parse(simulateText))
 
 // simulatePage is what the page draws. It stands in the page as JSON.
 type simulatePage struct {
@@ -116,7 +109,7 @@ func (f *simulateFlags) page(s *simulated) ([]byte, error) {
 		fmt.Sprintf("Prices: $%g a GPU and hour", f.prices.GPUHour),
 	}
 	var b bytes.Buffer
-	err := simulateTemplate.Execute(&b, d)
+	err := pages.ExecuteTemplate(&b, "pagesimulate.html", d)
 	return b.Bytes(), err
 }
 

@@ -46,6 +46,7 @@ type Config struct {
 	Progress func(float64)
 
 	topics [2][]workload.Domain // of prefill and decode; nil = made for the run
+	starts *[2][3]*experts      // as they are at the start, by policy; runs on the same topics share them
 }
 
 // setTopics makes the experts' loads for runs of so many seconds.
@@ -54,6 +55,7 @@ func (c *Config) setTopics(seconds float64) {
 	for i, u := range []*cost.Unit{&c.Prefill, &c.Decode} {
 		c.topics[i] = topicLoads(u, windows, c.Seed+uint64(i)<<16)
 	}
+	c.starts = &[2][3]*experts{}
 }
 
 // Default is a published pair of units, three for prefill and one for decode,

@@ -4,12 +4,13 @@ import (
 	"math/rand/v2"
 
 	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/decode"
 )
 
 // decodeUnit is one unit that generates tokens, one a request and step.
 type decodeUnit struct {
 	unitState
-	placer Placer
+	placer decode.Batcher
 	clock  *decodeClock
 	kv     []int64 // by rank
 	n      []int64
@@ -18,6 +19,7 @@ type decodeUnit struct {
 	tokens int64   // of KV, with those that wait
 	wheel  []int32 // requests by the step in which they end, modulo its length
 	wait   []int32 // transferred or on their way, in order
+	again  int64   // the step before which a full unit is not asked
 }
 
 // wheelSize is how many steps ahead a request's end is told apart; later ones
@@ -167,4 +169,13 @@ func (c *decodeClock) layers(sent float64) {
 			c.countQ++
 		}
 	}
+}
+
+// decodeCost is the unit's cost as a balancer wants it: a line in requests through
+// an empty rank and a full one, and what KV adds.
+func (c *decodeClock) decodeCost() decode.Cost {
+	times := 2 * float64(c.unit.Model.AllLayers())
+	most := len(c.before) - 1
+	slope := (c.before[most] + c.projection[most] - c.before[0] - c.projection[0]) / float64(most)
+	return decode.Cost{KV: times * c.coreKV, Request: times * slope}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/moelb/moelb/bench/cluster/cost"
 	"github.com/moelb/moelb/bench/workload"
@@ -66,6 +67,13 @@ func newExperts(u *cost.Unit, policy ExpertPolicy, domains []workload.Domain) (*
 	}
 	_, err := e.advance(0)
 	return e, err
+}
+
+// clone is the same state for another run's unit.
+func (e *experts) clone(u *cost.Unit) *experts {
+	c := *e
+	c.unit, c.forecast, c.heat, c.share = u, clone(e.forecast), clone(e.heat), slices.Clone(e.share)
+	return &c
 }
 
 // at is the loads of a window: topics mixed by shares that rise and fall.

@@ -1,8 +1,10 @@
 package system
 
 import (
-	"cmp"
-	"slices"
+	"errors"
+
+	"github.com/moelb/moelb/decode"
+	"github.com/moelb/moelb/prefill"
 )
 
 // arrive lets the pending request enter.
@@ -80,7 +82,7 @@ func (s *sim) toPrefill(id int32) {
 	u.waiting += s.work(n, int64(f.cached))
 	u.queued++
 	s.count.cached += int64(f.cached)
-	u.former.Enqueue(int64(id), int64(f.input), int64(f.cached))
+	s.check(u.former.Enqueue(prefill.Request{ID: int64(id), Tokens: int64(f.input), Cached: int64(f.cached)}))
 	if u.next == never {
 		u.next = s.now
 	}
@@ -88,13 +90,21 @@ func (s *sim) toPrefill(id int32) {
 
 // work is the seconds of one rank that n new tokens after p take.
 func (s *sim) work(n, p int64) float64 {
-	return float64(s.cost[0]*float64(pairs(n, p))) + float64(s.cost[1]*float64(n))
+	return float64(s.cost.Pair*float64(prefill.WorkOf(n, p).Pairs)) + float64(s.cost.Token*float64(n))
 }
 
-// prefillEvent ends a unit's step and starts the next.
+// check keeps a policy's first error.
+func (s *sim) check(err error) {
+	if s.failed == nil {
+		s.failed = err
+	}
+}
+
+// prefillEvent ends a unit's step, or starts the next: between the two enter
+// those that the API server held, who find room where prompts have left.
 func (s *sim) prefillEvent(u *prefillUnit) {
 	if u.stepping {
-		u.stepping = false
+		u.stepping, u.next = false, s.now
 		for _, c := range u.chunks {
 			id := int32(c.ID)
 			f := &s.flights[id]
@@ -118,6 +128,7 @@ func (s *sim) prefillEvent(u *prefillUnit) {
 			s.firstToken(id)
 			s.toDecode(id)
 		}
+		return
 	}
 	u.chunks = u.former.Step(u.chunks[:0])
 	if len(u.chunks) == 0 {
@@ -128,7 +139,7 @@ func (s *sim) prefillEvent(u *prefillUnit) {
 		}
 		return
 	}
-	seconds, computed := u.clock.seconds(u.chunks, func(c Chunk) int64 { return int64(s.flights[c.ID].done) })
+	seconds, computed := u.clock.seconds(u.chunks, func(c prefill.Chunk) int64 { return int64(s.flights[c.ID].done) })
 	s.start(&u.unitState, seconds, computed)
 }
 
@@ -299,7 +310,7 @@ func (s *sim) remove(u *decodeUnit, id int32) {
 	u.n[r]--
 	u.total--
 	u.tokens -= kv
-	u.placer.Done(int64(id), r, kv)
+	s.check(u.placer.Done(f.running))
 	if f.prev >= 0 {
 		s.flights[f.prev].next = f.next
 	} else {
@@ -311,8 +322,8 @@ func (s *sim) remove(u *decodeUnit, id int32) {
 	f.rank = -1
 }
 
-// place puts those that wait and whose KV has come on the unit's ranks, the
-// longest of them first, as far as they fit.
+// place puts those that wait and whose KV has come on the unit's ranks, in order,
+// as far as they fit.
 func (s *sim) place(u *decodeUnit) {
 	free := int64(s.MaxRequests*len(u.n)) - u.total
 	if s.Concurrency > 0 {
@@ -329,22 +340,69 @@ func (s *sim) place(u *decodeUnit) {
 		return
 	}
 	taken := len(s.batch)
-	if s.Policy.Decode.Even {
-		slices.SortStableFunc(s.batch, func(a, b int32) int { return cmp.Compare(s.flights[b].kv(), s.flights[a].kv()) })
+	for rest := s.batch; len(rest) > 0 && (u.again <= u.steps || u.total == 0); {
+		n := min(len(rest), placedAtOnce)
+		s.placeSome(u, rest[:n], false)
+		if u.total == 0 {
+			s.placeSome(u, rest[:1], true)
+		}
+		if u.total == 0 {
+			s.check(errors.New("decode policy: a request that fits is refused by an empty unit"))
+			break
+		}
+		rest = rest[n:]
 	}
-	const tries = 64 // in vain
-	failed := 0
-	for _, id := range s.batch {
+	kept := u.wait[:0]
+	for _, id := range u.wait[:taken] {
+		if s.flights[id].rank < 0 {
+			kept = append(kept, id)
+		}
+	}
+	u.wait = append(kept, u.wait[taken:]...)
+}
+
+// placedAtOnce is how many requests are placed jointly; once some of them find no
+// room, nothing is asked of the unit for fullSteps steps.
+const (
+	placedAtOnce = 64
+	fullSteps    = 8
+)
+
+// placeSome asks where requests run, and puts them there. The policy does not know
+// how much they will generate, unless it is told: one that expects too much would
+// leave a very long prompt waiting before an empty unit.
+func (s *sim) placeSome(u *decodeUnit, ids []int32, told bool) {
+	s.requests = s.requests[:0]
+	for _, id := range ids {
 		f := &s.flights[id]
-		kv := f.kv()
-		r := -1
-		if failed < tries {
-			r = u.placer.Place(int64(id), kv)
+		q := decode.Request{KV: int(f.kv())}
+		if told {
+			q.Output = int(f.output - f.made)
+		}
+		s.requests = append(s.requests, q)
+	}
+	var err error
+	if s.placed, err = u.placer.Batch(s.placed[:0], s.requests); err != nil {
+		s.check(err)
+		return
+	}
+	if len(s.placed) != len(ids) {
+		s.check(errors.New("decode policy: requests are missing"))
+		return
+	}
+	for i, id := range ids {
+		f := &s.flights[id]
+		r, kv := s.placed[i].Rank, f.kv()
+		if r >= 0 && (u.kv[r]+kv > s.kvCapacity() || u.n[r] >= int64(s.MaxRequests)) {
+			// Policies that do not see to it themselves.
+			s.check(u.placer.Done(s.placed[i].ID))
+			r = -1
 		}
 		if r < 0 {
-			failed++
+			u.again = u.steps + fullSteps
 			continue
 		}
+		f.running = s.placed[i].ID
 		f.rank, f.prev, f.next = int32(r), -1, u.first[r]
 		if f.next >= 0 {
 			s.flights[f.next].prev = id
@@ -358,13 +416,6 @@ func (s *sim) place(u *decodeUnit) {
 		slot := f.ends % wheelSize
 		f.wheel, u.wheel[slot] = u.wheel[slot], id
 	}
-	kept := u.wait[:0]
-	for _, id := range u.wait[:taken] {
-		if s.flights[id].rank < 0 {
-			kept = append(kept, id)
-		}
-	}
-	u.wait = append(kept, u.wait[taken:]...)
 }
 
 // leave lets a request go.

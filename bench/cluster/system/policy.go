@@ -1,62 +1,23 @@
 package system
 
-import "fmt"
+import (
+	"fmt"
 
-// A Former decides which prompts of one prefill unit run in its next step and
-// where. It is what the simulator asks of a prefill balancer.
-type Former interface {
-	// Enqueue hands over a prompt of tokens, of which the first cached need no
-	// work.
-	Enqueue(id, tokens, cached int64)
-	// Step appends the next step's chunks to dst. A prompt stays on the rank that
-	// its first chunk ran on; with its last chunk it is forgotten.
-	Step(dst []Chunk) []Chunk
-}
-
-// Chunk is what a rank computes of a prompt in one step.
-type Chunk struct {
-	ID     int64
-	Rank   int
-	Tokens int64
-	Last   bool
-}
-
-// A Placer decides on which rank of one decode unit a request runs. It is what
-// the simulator asks of a decode balancer.
-type Placer interface {
-	// Place returns the rank of a request with kv tokens of KV, or -1 where it
-	// fits nowhere now. It is then asked again later.
-	Place(id, kv int64) int
-	// Step says that every request grew by one token.
-	Step()
-	// Done says that a request has left its rank, with kv tokens.
-	Done(id int64, rank int, kv int64)
-}
-
-// PrefillConfig and DecodeConfig are what a balancer knows of its unit.
-type PrefillConfig struct {
-	Ranks     int
-	MaxTokens int64   // new tokens a rank and step
-	Pair      float64 // seconds a query-key pair
-	Token     float64 // seconds a new token
-}
-type DecodeConfig struct {
-	Ranks       int
-	KVCapacity  int64   // tokens a rank
-	MaxRequests int     // a rank
-	KV, Request float64 // seconds a KV token, and a request, of the busiest rank
-}
+	"github.com/moelb/moelb/bench/baseline"
+	"github.com/moelb/moelb/decode"
+	"github.com/moelb/moelb/prefill"
+)
 
 // PrefillPolicy and DecodePolicy are balancers by name. Even units also get
 // requests by how much work they have; others by turns.
 type PrefillPolicy struct {
 	Name string
-	New  func(PrefillConfig) Former
+	New  func(prefill.Config) (prefill.Former, error)
 	Even bool
 }
 type DecodePolicy struct {
 	Name string
-	New  func(DecodeConfig) Placer
+	New  func(decode.Config) (decode.Batcher, error)
 	Even bool
 }
 
@@ -88,21 +49,30 @@ func (p Policy) String() string {
 	return fmt.Sprintf("%s / %s / %s", p.Prefill.Name, p.Decode.Name, p.Experts)
 }
 
-// PrefillPolicies lists the balancers of prompts, ours first, none last.
+// PrefillPolicies lists the balancers of prompts: ours first, what engines run,
+// none last.
 func PrefillPolicies() []PrefillPolicy {
-	return []PrefillPolicy{
-		{"even", func(c PrefillConfig) Former { return newEvenFormer(c) }, true},
-		{"least-tokens", func(c PrefillConfig) Former { return newQueueFormer(c, true) }, true},
-		{"round-robin", func(c PrefillConfig) Former { return newQueueFormer(c, false) }, false},
+	out := []PrefillPolicy{{"moelb", func(c prefill.Config) (prefill.Former, error) { return prefill.New(c) }, true}}
+	for _, name := range []string{"sglang-total-tokens", "trtllm-adp", "round-robin"} {
+		for _, p := range baseline.PrefillPolicies() {
+			if p.Name == name {
+				out = append(out, PrefillPolicy{name, func(c prefill.Config) (prefill.Former, error) { return newRouted(p.New(c.Ranks), c), nil }, name != "round-robin"})
+			}
+		}
 	}
+	return out
 }
 
-// DecodePolicies lists the balancers of requests that stay, ours first, none
-// last.
+// DecodePolicies lists the balancers of requests that stay: ours first, what
+// engines run, none last.
 func DecodePolicies() []DecodePolicy {
-	return []DecodePolicy{
-		{"water-level", func(c DecodeConfig) Placer { return &waterLevel{ledger: newLedger(c)} }, true},
-		{"least-requests", func(c DecodeConfig) Placer { return &leastRequests{ledger: newLedger(c)} }, true},
-		{"round-robin", func(c DecodeConfig) Placer { return &roundRobin{ledger: newLedger(c)} }, false},
+	out := []DecodePolicy{{"moelb", func(c decode.Config) (decode.Batcher, error) { return decode.New(c) }, true}}
+	for _, name := range []string{"least-tokens", "vllm-new", "round-robin"} {
+		for _, p := range baseline.DecodePolicies() {
+			if p.Name == name {
+				out = append(out, DecodePolicy{name, func(c decode.Config) (decode.Batcher, error) { return p.New(c.Ranks, c.KVCapacity, 1), nil }, name != "round-robin"})
+			}
+		}
 	}
+	return out
 }

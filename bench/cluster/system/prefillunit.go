@@ -4,16 +4,17 @@ import (
 	"math/rand/v2"
 
 	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/prefill"
 )
 
 // prefillUnit is one unit that computes prompts, step by step.
 type prefillUnit struct {
 	unitState
-	former  Former
+	former  prefill.Former
 	clock   *prefillClock
-	chunks  []Chunk // of the step that runs
-	waiting float64 // seconds of work not yet computed, on all ranks
-	queued  int64   // requests
+	chunks  []prefill.Chunk // of the step that runs
+	waiting float64         // seconds of work not yet computed, on all ranks
+	queued  int64           // requests
 }
 
 // unitState is what prefill and decode units share.
@@ -57,14 +58,14 @@ func newPrefillClock(u *cost.Unit, e *experts, maxTokens int64, seed uint64) *pr
 
 // seconds is how long a step of chunks takes, and how many GPU-seconds of it are
 // computing. depth is how many tokens come before each chunk.
-func (c *prefillClock) seconds(chunks []Chunk, depth func(Chunk) int64) (step, computed float64) {
+func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk) int64) (step, computed float64) {
 	clear(c.rank)
 	for _, x := range chunks {
 		p := depth(x)
 		r := &c.rank[x.Rank]
 		r.Tokens += float64(x.Tokens) / 2
 		r.Cached += float64(p) / 2
-		r.Pairs += float64(pairs(x.Tokens, p)) / 2
+		r.Pairs += float64(prefill.WorkOf(x.Tokens, p).Pairs) / 2
 	}
 	n := float64(len(c.rank))
 	sum, top, dense, work, topPairs, sumPairs := 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -98,4 +99,31 @@ func (c *prefillClock) seconds(chunks []Chunk, depth func(Chunk) int64) (step, c
 	}
 	step += float64(c.unit.Model.DenseLayers) * dense
 	return step / c.unit.Factors.PrefillShare, work / c.unit.Factors.PrefillShare
+}
+
+// prefillCost is the unit's cost as a balancer wants it: a line through the times
+// of even steps of all the tokens that one takes and of an eighth of them, and what
+// pairs and the prefixes of chunks add.
+func prefillCost(u *cost.Unit, maxTokens int64) (prefill.Cost, error) {
+	const prompt = 256 // hardly any pairs
+	tokens := [2]float64{float64(maxTokens) / 8, float64(maxTokens)}
+	var seconds [2]float64
+	for i, n := range tokens {
+		e, err := u.Estimate(cost.Batch{Tokens: n, Prompt: prompt, Attention: 1, Senders: 1, Experts: 1})
+		if err != nil {
+			return prefill.Cost{}, err
+		}
+		seconds[i] = e.StepSeconds
+	}
+	k := u.Kernels()
+	layers := float64(u.Model.AllLayers()) / u.Factors.PrefillShare
+	attention := func(cached, pairs float64) float64 {
+		a, _ := k.PrefillAttention(cost.PrefillRank{Tokens: tokens[1], Cached: cached, Pairs: pairs})
+		return float64(layers * a)
+	}
+	const many = 1e8
+	c := prefill.Cost{Pair: (attention(0, many) - attention(0, 0)) / many, Prefix: (attention(tokens[1], 0) - attention(0, 0)) / tokens[1]}
+	c.Token = (seconds[1]-seconds[0])/(tokens[1]-tokens[0]) - float64(c.Pair*prompt/2)
+	c.Step = max(0, seconds[0]-float64((c.Token+float64(c.Pair*prompt/2))*tokens[0]))
+	return c, nil
 }

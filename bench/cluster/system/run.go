@@ -6,6 +6,8 @@ import (
 
 	"github.com/moelb/moelb/bench/cluster/cost"
 	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/decode"
+	"github.com/moelb/moelb/prefill"
 )
 
 const (
@@ -34,6 +36,7 @@ type flight struct {
 	next, prev     int32 // on its rank, latest first
 	wheel          int32 // next of those that end in the same step
 	ends           int64 // the step of its unit in which it ends
+	running        decode.ID
 }
 
 // sim is a run.
@@ -51,9 +54,8 @@ type sim struct {
 	window  int64
 	turn    [2]int // round robin over units
 	pending workload.Request
-	draw    uint64     // of the requests' hits
-	cost    [2]float64 // seconds a pair and a new token
-	kvCost  [2]float64 // seconds a KV token and a request
+	draw    uint64 // of the requests' hits
+	cost    prefill.Cost
 
 	from, to   int64 // measured time
 	inFlight   int64
@@ -65,8 +67,11 @@ type sim struct {
 	evictions  int64
 	series     []seriesCell
 	batch      []int32
+	requests   []decode.Request // of batch
+	placed     []decode.Assignment
 	heat       Heat
 	fault      fault
+	failed     error   // of a policy
 	taken      []usage // at the marks that have passed
 	reported   int64
 }
@@ -91,44 +96,53 @@ func newSim(c Config, source Source) (*sim, error) {
 		s.setTopics(c.Seconds)
 	}
 	for i, u := range []*cost.Unit{&s.Prefill, &s.Decode} {
-		if s.experts[i], err = newExperts(u, c.Policy.Experts, s.topics[i]); err != nil {
-			return nil, err
+		policy := c.Policy.Experts
+		if i == 0 && c.DecodeOnly || i == 1 && c.PrefillOnly {
+			policy = ExpertsAlone // never asked
 		}
+		first := &s.starts[i][policy]
+		if *first == nil {
+			if *first, err = newExperts(u, policy, s.topics[i]); err != nil {
+				return nil, err
+			}
+		}
+		s.experts[i] = (*first).clone(u)
 	}
 	if c.Series > 0 {
 		s.series = make([]seriesCell, c.Series)
 	}
-	k := s.Prefill.Kernels()
-	n := float64(c.MaxTokens) / 2
-	base, _ := k.PrefillAttention(cost.PrefillRank{Tokens: n})
-	with, _ := k.PrefillAttention(cost.PrefillRank{Tokens: n, Pairs: 1e6})
-	layers := float64(s.Prefill.Model.AllLayers())
-	e, err := s.Prefill.Estimate(cost.Batch{Tokens: float64(c.MaxTokens), Prompt: 1024, Attention: 1, Senders: 1, Experts: 1})
-	if err != nil {
+	if s.cost, err = prefillCost(&s.Prefill, c.MaxTokens); err != nil {
 		return nil, err
 	}
-	s.cost = [2]float64{(with - base) / 1e6 * layers, e.StepSeconds / float64(c.MaxTokens)}
-	s.kvCost = [2]float64{2.6e-8, 1.3e-4}
 	if err := s.apply(c.Plan[0].Fleet); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
+// kvCapacity is the KV tokens of a rank that requests may take when they come.
+func (s *sim) kvCapacity() int64 { return int64(kvFill * float64(s.Decode.KVRoom())) }
+
 // apply makes the fleet in force: the first units of each phase are active,
 // others drain.
 func (s *sim) apply(f Fleet) error {
 	for i := len(s.prefill); i < f.Prefill; i++ {
 		u := &prefillUnit{unitState: unitState{index: i, next: never}}
-		u.former = s.Policy.Prefill.New(PrefillConfig{Ranks: s.Prefill.Ranks(), MaxTokens: s.MaxTokens, Pair: s.cost[0], Token: s.cost[1]})
+		var err error
+		if u.former, err = s.Policy.Prefill.New(prefill.Config{Ranks: s.Prefill.Ranks(), MaxTokens: s.MaxTokens, Cost: s.cost}); err != nil {
+			return err
+		}
 		u.clock = newPrefillClock(&s.Prefill, s.experts[0], s.MaxTokens, s.Seed<<20+uint64(i))
 		s.prefill = append(s.prefill, u)
 	}
 	for i := len(s.decode); i < f.Decode; i++ {
 		u := &decodeUnit{unitState: unitState{index: i, next: never}}
 		n := s.Decode.Ranks()
-		u.placer = s.Policy.Decode.New(DecodeConfig{Ranks: n, KVCapacity: int64(kvFill * float64(s.Decode.KVRoom())), MaxRequests: s.MaxRequests, KV: s.kvCost[0], Request: s.kvCost[1]})
 		u.clock = newDecodeClock(&s.Decode, s.experts[1], s.MaxRequests, s.Seed<<20+uint64(i))
+		var err error
+		if u.placer, err = s.Policy.Decode.New(decode.Config{Ranks: n, KVCapacity: int(s.kvCapacity()), MaxRequests: s.MaxRequests, Cost: u.clock.decodeCost()}); err != nil {
+			return err
+		}
 		u.kv, u.n, u.first, u.wheel = make([]int64, n), make([]int64, n), make([]int32, n), make([]int32, wheelSize)
 		for r := range u.first {
 			u.first[r] = -1
@@ -165,7 +179,7 @@ func (s *sim) run() (Result, error) {
 		return Result{}, err
 	}
 	for {
-		next, unit, decode := int64(never), -1, false
+		next, unit, ofDecode := int64(never), -1, false
 		for i, u := range s.prefill {
 			if u.next < next {
 				next, unit = u.next, i
@@ -173,7 +187,7 @@ func (s *sim) run() (Result, error) {
 		}
 		for i, u := range s.decode {
 			if u.next < next {
-				next, unit, decode = u.next, i, true
+				next, unit, ofDecode = u.next, i, true
 			}
 		}
 		held := s.Backlog > 0 && s.queued >= int64(s.Backlog) && next < never
@@ -192,11 +206,14 @@ func (s *sim) run() (Result, error) {
 			if err := s.turnTo(next); err != nil {
 				return Result{}, err
 			}
-			if decode {
+			if ofDecode {
 				s.decodeEvent(s.decode[unit])
 			} else {
 				s.prefillEvent(s.prefill[unit])
 			}
+		}
+		if s.failed != nil {
+			return Result{}, s.failed
 		}
 		if s.now > s.to {
 			arrival = never // what the API server still holds does not enter
@@ -214,8 +231,8 @@ func (s *sim) fetch() (int64, error) {
 	if s.PrefillOnly {
 		s.pending.Output = 1
 	}
-	if q.Input < 1 || q.Output < 1 || q.Input > maxTokens || q.Output > maxTokens || int64(q.Input)+int64(q.Output) > int64(kvFill*float64(s.Decode.KVRoom())) {
-		return 0, fmt.Errorf("request at second %v: %d prompt and %d generated tokens: each must be at least 1, together at most %d", q.Arrival, q.Input, q.Output, int64(kvFill*float64(s.Decode.KVRoom())))
+	if q.Input < 1 || q.Output < 1 || q.Input > maxTokens || q.Output > maxTokens || int64(q.Input)+int64(q.Output) > s.kvCapacity() {
+		return 0, fmt.Errorf("request at second %v: %d prompt and %d generated tokens: each must be at least 1, together at most %d", q.Arrival, q.Input, q.Output, s.kvCapacity())
 	}
 	return int64(q.Arrival * second), nil
 }

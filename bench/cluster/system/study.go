@@ -63,20 +63,24 @@ type Choice struct {
 }
 
 // Choices are the policies that a study compares: all balancers on, each one off
-// in turn, all off, and what is published or usual.
+// in turn, all off, and what engines run or was published in the place of each.
 func Choices() []Choice {
 	p, d := PrefillPolicies(), DecodePolicies()
-	on, off, usual := Policy{p[0], d[0], ExpertsOptimal}, Policy{p[len(p)-1], d[len(d)-1], ExpertsAlone}, Policy{p[1], d[1], ExpertsDeepSeek}
-	return []Choice{
+	on, off := Policy{p[0], d[0], ExpertsOptimal}, Policy{p[len(p)-1], d[len(d)-1], ExpertsAlone}
+	out := []Choice{
 		{"all on", on},
 		{"prefill off", Policy{off.Prefill, on.Decode, on.Experts}},
 		{"decode off", Policy{on.Prefill, off.Decode, on.Experts}},
 		{"experts off", Policy{on.Prefill, on.Decode, off.Experts}},
 		{"all off", off},
-		{"usual prefill", Policy{usual.Prefill, on.Decode, on.Experts}},
-		{"usual decode", Policy{on.Prefill, usual.Decode, on.Experts}},
-		{"published experts", Policy{on.Prefill, on.Decode, usual.Experts}},
 	}
+	for _, x := range p[1 : len(p)-1] {
+		out = append(out, Choice{"prefill by " + x.Name, Policy{x, on.Decode, on.Experts}})
+	}
+	for _, x := range d[1 : len(d)-1] {
+		out = append(out, Choice{"decode by " + x.Name, Policy{on.Prefill, x, on.Experts}})
+	}
+	return append(out, Choice{"published experts", Policy{on.Prefill, on.Decode, ExpertsDeepSeek}})
 }
 
 // Compare runs every policy on the same requests. The first row sets the fleet
@@ -127,6 +131,7 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 			s.Rate = o.Load * min(a.perSecond*float64(s.Fleet.Prefill), b.perSecond*float64(s.Fleet.Decode))
 		}
 		run := c
+		run.Concurrency = concurrency(&c, t)
 		run.Plan = planFor(s.Fleet, t.Profile, c.Seconds)
 		run.Progress = step(2, 3)
 		r, err := Run(run, t.New(s.Rate))

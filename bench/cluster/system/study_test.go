@@ -1,6 +1,7 @@
 package system
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/moelb/moelb/bench/workload"
@@ -22,6 +23,11 @@ func TestCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	on := s.Rows[0]
+	for _, r := range s.Rows[5:] {
+		if by := r.USDPerMillion / on.USDPerMillion; strings.HasPrefix(r.Label, "prefill by") && by < 1.1 || by < .99 {
+			t.Errorf("%s: $%.3f a million tokens, all on $%.3f", r.Label, r.USDPerMillion, on.USDPerMillion)
+		}
+	}
 	for _, r := range s.Rows[1:5] {
 		if r.USDPerMillion <= on.USDPerMillion {
 			t.Errorf("%s costs $%.3f a million tokens, all on $%.3f", r.Label, r.USDPerMillion, on.USDPerMillion)

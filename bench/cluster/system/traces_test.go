@@ -1,0 +1,85 @@
+package system
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moelb/moelb/bench/workload"
+)
+
+// TestTraces runs a little of every kind of trace that workload reads: generated
+// ones always, recorded ones where the data is at hand. Each run checks that
+// nothing is lost.
+func TestTraces(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: a run takes a second, and much longer under the race detector")
+	}
+	type trace struct {
+		name string
+		from func() Source
+	}
+	read := func(requests []workload.Request, format string, err error) trace {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := requests[:0]
+		for _, q := range requests {
+			if q.Input > 0 && q.Output > 0 {
+				kept = append(kept, q)
+			}
+		}
+		return trace{format, func() Source {
+			r := &Replay{Requests: kept}
+			r.Speed = 60 / r.Rate()
+			return r
+		}}
+	}
+	lines := func(head, line string) string {
+		b := &strings.Builder{}
+		b.WriteString(head)
+		for i := range 300 {
+			fmt.Fprintf(b, line+"\n", i, 100+i*37%4000, 1+i*11%900)
+		}
+		return b.String()
+	}
+	var traces []trace
+	for _, text := range []string{
+		lines("", `{"timestamp": %d, "input_length": %d, "output_length": %d, "hash_ids": [1, 2]}`),
+		lines("TIMESTAMP,ContextTokens,GeneratedTokens\n", "2023-11-16 18:17:03.%03d,%d,%d"),
+		lines("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n", "%d,GPT-4,%d,%d,0,API log"),
+		lines("arrived_at,num_prefill_tokens,num_decode_tokens\n", "%d,%d,%d"),
+	} {
+		traces = append(traces, read(workload.ReadTrace(strings.NewReader(text))))
+	}
+	if dir, err := workload.DataDir(); err != nil {
+		t.Log(err)
+	} else {
+		for _, name := range []string{"mooncake_conversation_trace.jsonl.gz", "azure_llm_2023_conv.csv.gz"} {
+			traces = append(traces, read(workload.ReadTraceFile(filepath.Join(dir, name))))
+		}
+		day, err := workload.ReadServeGenDay(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		traces = append(traces, trace{"servegen", func() Source { return day.Requests(60, 20, 1) }})
+	}
+	base := small(Policy{}, 20)
+	base.setTopics(base.Seconds)
+	for _, p := range []Policy{ours(), none()} {
+		for _, x := range traces {
+			c := base
+			c.Policy = p
+			r, err := Run(c, x.from())
+			if err != nil {
+				t.Errorf("%s, %v: %v", x.name, p, err)
+				continue
+			}
+			if r.Requests < 300 || r.TokensPerSecond <= 0 {
+				t.Errorf("%s, %v: %d requests, %v tokens/s", x.name, p, r.Requests, r.TokensPerSecond)
+			}
+		}
+	}
+}
