@@ -38,3 +38,32 @@ func Example() {
 	// step 3, rank 0: 1940 tokens of request 0, last false
 	// step 4, rank 0: 916 tokens of request 0, last true
 }
+
+// An engine that forms its own steps asks for a rank and says when it is done.
+func ExampleBalancer_Assign() {
+	b, err := prefill.New(prefill.Config{Ranks: 3})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for id, r := range []prefill.Request{
+		{Tokens: 8000},
+		{Tokens: 3000},
+		{Tokens: 8000, CachedAt: []int64{7680, 0, 0}}, // worth the busiest rank
+		{Tokens: 8000, CachedAt: []int64{512, 0, 0}},  // not worth it
+	} {
+		r.ID = int64(id)
+		rank, err := b.Assign(r)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("request %d on rank %d\n", id, rank)
+	}
+	if err := b.Done(0); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// request 0 on rank 0
+	// request 1 on rank 1
+	// request 2 on rank 0
+	// request 3 on rank 2
+}
