@@ -13,7 +13,8 @@ type life struct {
 }
 
 // fits reports whether rank g is expected to hold a request, and all that it runs,
-// to their ends within its KV capacity.
+// to their ends within its KV capacity. An idle rank takes whatever it has room for
+// now: nowhere will there be more, and the output is a guess.
 func (b *Balancer) fits(g int, r Request) bool {
 	if b.cfg.KVCapacity == 0 {
 		return true
@@ -23,6 +24,9 @@ func (b *Balancer) fits(g int, r Request) bool {
 		output = b.expected(0)
 	}
 	k := &b.ranks[g]
+	if k.width == 0 && r.Output == 0 {
+		return b.kv(g)+int64(r.KV)+leastOut <= int64(b.cfg.KVCapacity)
+	}
 	room := int64(b.cfg.KVCapacity) - b.kv(g) - int64(r.KV) - output
 	if room < 0 && len(k.members) == 0 {
 		return false
@@ -33,6 +37,27 @@ func (b *Balancer) fits(g int, r Request) bool {
 	more := life{int64(r.KV), int64(r.Width), steps(output, int64(r.Width))}
 	return b.expectedPeak(g, more, r.Output == 0) <= int64(b.cfg.KVCapacity)
 }
+
+// refusal is the least request that no rank was expected to hold, as of a clock
+// and while no rank has got more room. What needs as much is refused without a look
+// at every rank: a full unit is asked often.
+type refusal struct {
+	Request
+	clock int64
+	known bool
+}
+
+// hopeless reports whether a request asks for as much as one that was refused.
+func (b *Balancer) hopeless(r Request) bool {
+	n := &b.refused
+	return n.known && n.clock == b.clock && r.KV >= n.KV && r.Output >= n.Output && (r.Output == 0) == (n.Output == 0) && r.Width == n.Width
+}
+
+// refuse notes that no rank is expected to hold a request.
+func (b *Balancer) refuse(r Request) { b.refused = refusal{r, b.clock, true} }
+
+// room says that some rank may have got more.
+func (b *Balancer) room() { b.refused.known = false }
 
 func steps(tokens, width int64) int64 { return (tokens + width - 1) / width }
 

@@ -107,6 +107,7 @@ type Balancer struct {
 	prompts  tally     // KV use of what was added
 	long     int64     // of the long ones
 	batch    batchWork // scratch of Batch
+	refused  refusal
 }
 
 // request is one running request. Its KV use is base + width * clock.
@@ -162,6 +163,7 @@ func (b *Balancer) size(n int) {
 		b.others = newLevels(base)
 	}
 	b.active, b.sumBase, b.sumWidth = 0, 0, 0
+	b.room()
 	for g := range ranks {
 		if ranks[g].state == serving {
 			b.enter(g)
@@ -270,6 +272,7 @@ func (b *Balancer) join(i int32, g int) {
 // part takes a request off its rank; view = the rank still holds it as far as the
 // balancer knows.
 func (b *Balancer) part(i int32, view bool) {
+	b.room()
 	q := &b.requests[i]
 	k := &b.ranks[q.rank]
 	last := len(k.members) - 1
@@ -374,6 +377,7 @@ func (b *Balancer) Grow(id ID, tokens int) error {
 		return errorf(ErrValue, "tokens", -1, "%d beyond the %d it holds: not from 0 to %d", tokens, kv, MaxTokens)
 	}
 	q.base += int64(tokens)
+	b.room()
 	b.shift(int(q.rank), int64(tokens), 0)
 	return nil
 }

@@ -216,8 +216,12 @@ func TestTreeAgreesWithScan(t *testing.T) {
 	if testing.Short() {
 		queries = 8_000
 	}
-	for _, cfg := range []Config{{Ranks: 40}, {Ranks: 17, MaxRequests: 60, Cost: Cost{Request: 1}}, {Ranks: 33, Cost: Cost{KV: 1}}} {
+	for _, cfg := range []Config{{Ranks: 40}, {Ranks: 17, MaxRequests: 60, Cost: Cost{Request: 1}}, {Ranks: 33, Cost: Cost{KV: 1}}, {Ranks: 9, KVCapacity: 400_000}} {
 		c := churn{r: rand.New(rand.NewPCG(3, 4)), b: newBalancer(t, cfg)}
+		refused, queries := 0, queries
+		if cfg.KVCapacity > 0 {
+			queries /= 4 // each looks at every rank
+		}
 		for i := range queries {
 			c.one(t)
 			r := &immediate
@@ -229,9 +233,16 @@ func TestTreeAgreesWithScan(t *testing.T) {
 			}
 			q, _ := c.b.check(c.request(), -1)
 			l := c.b.now(r, q)
-			if got, want := c.b.place(r, q), c.b.scan(&l, q).rank; got != want {
+			got, want := c.b.place(r, q), c.b.scan(&l, q).rank
+			if got != want {
 				t.Fatalf("query %d: %+v goes to %d, a scan finds %d", i, q, got, want)
 			}
+			if got < 0 {
+				refused++
+			}
+		}
+		if cfg.KVCapacity > 0 && (refused < queries/10 || refused > queries*9/10) {
+			t.Errorf("%d of %d are refused: hardly a test", refused, queries)
 		}
 	}
 }

@@ -32,6 +32,7 @@ func (b *Balancer) Restore(rank int) error {
 	if k := &b.ranks[rank]; k.state != serving {
 		k.state = serving
 		b.enter(rank)
+		b.room()
 	}
 	return nil
 }

@@ -68,6 +68,65 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
+// TestIdleRank: an idle rank takes a prompt that it holds, whatever outputs are
+// expected, and refuses one whose output is told and too long.
+func TestIdleRank(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 2, KVCapacity: 10_000, Output: 3000})
+	for _, x := range []struct {
+		q    Request
+		rank int
+	}{
+		{Request{KV: 10_000}, -1},
+		{Request{KV: 8000, Output: 2001}, -1},
+		{Request{KV: 9999}, 0},
+		{Request{KV: 8000}, 1},
+		{Request{KV: 1}, -1},
+	} {
+		if _, g, err := b.Add(x.q); g != x.rank || err != nil {
+			t.Errorf("%+v goes to rank %d (%v), want %d", x.q, g, err, x.rank)
+		}
+	}
+}
+
+// TestRefusedUntilThereIsRoom: what is refused is refused again, and taken once
+// there is room for it, whatever made it: on another rank than the one that looks
+// best, which holds little but will hold much.
+func TestRefusedUntilThereIsRoom(t *testing.T) {
+	more := Request{KV: 2000, Output: 5000}
+	for name, change := range map[string]func(b *Balancer, full ID) error{
+		"done":    func(b *Balancer, full ID) error { return b.Done(full) },
+		"shrunk":  func(b *Balancer, full ID) error { return b.Grow(full, -7000) },
+		"restore": func(b *Balancer, _ ID) error { return b.Restore(2) },
+		"resize":  func(b *Balancer, _ ID) error { return b.Resize(4) },
+		"report": func(b *Balancer, _ ID) error {
+			return b.Report(Report{Rank: 0, Requests: 1, KV: 1500, Placed: 1})
+		},
+	} {
+		b := newBalancer(t, Config{Ranks: 3, KVCapacity: 10_000, Routers: 1, Cost: Cost{KV: 1}})
+		if err := b.Drain(2); err != nil {
+			t.Fatal(err)
+		}
+		full, g, err := b.Add(Request{KV: 8500, Output: 10})
+		if g != 0 || err != nil {
+			t.Fatalf("rank %d (%v)", g, err)
+		}
+		if _, g, err := b.Add(Request{KV: 500, Output: 9000}); g != 1 || err != nil {
+			t.Fatalf("rank %d (%v)", g, err)
+		}
+		for range 2 {
+			if _, g, err := b.Add(more); g >= 0 || err != nil {
+				t.Fatalf("%s: rank %d (%v) before there is room", name, g, err)
+			}
+		}
+		if err := change(b, full); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if _, g, err := b.Add(more); g < 0 || err != nil {
+			t.Errorf("%s: refused (%v) though there is room", name, err)
+		}
+	}
+}
+
 // TestLimits: no rank takes more requests than MaxRequests, each counted Width
 // times, and none is refused while a rank has room.
 func TestLimits(t *testing.T) {

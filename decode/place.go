@@ -159,7 +159,12 @@ func (b *Balancer) place(r *rule, q Request) int {
 		b.search(&c, b.others, &l, q)
 	}
 	if c.rank >= 0 && !b.fits(c.rank, q) {
-		c = b.scan(&l, q)
+		if b.hopeless(q) {
+			return -1
+		}
+		if c = b.scan(&l, q); c.rank < 0 {
+			b.refuse(q)
+		}
 	}
 	return c.rank
 }

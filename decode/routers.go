@@ -111,6 +111,7 @@ func (b *Balancer) Report(r Report) error {
 		base += width * b.clock
 		width = 0
 	}
+	b.room()
 	b.shift(r.Rank, base-b.base[r.Rank], width-k.width)
 	return nil
 }

@@ -9,6 +9,9 @@ type tally struct {
 	sum   [64]int64 // of the counts in the bin
 	all   int64
 	total int64 // of all counts
+
+	above  [64]int64 // mean of the counts in higher bins; 0 = there are none
+	summed bool      // above is up to date
 }
 
 const (
@@ -30,6 +33,7 @@ func tallyBin(tokens int64) int {
 func (s *tally) add(tokens int64) {
 	tokens = min(max(tokens, leastOut), MaxTokens)
 	i := tallyBin(tokens)
+	s.summed = false
 	s.count[i]++
 	s.sum[i] += tokens
 	s.all++
@@ -73,13 +77,26 @@ func (b *Balancer) expected(generated int64) int64 {
 	case generated == 0:
 		return s.total / s.all
 	}
+	if !s.summed {
+		s.sumUp()
+	}
+	mean := s.above[tallyBin(generated)]
+	if mean == 0 {
+		return generated // longer than any before: as long again
+	}
+	return max(mean-generated, leastOut)
+}
+
+// sumUp brings above up to date.
+func (s *tally) sumUp() {
 	n, sum := int64(0), int64(0)
-	for i := tallyBin(generated) + 1; i < len(s.count); i++ {
+	for i := len(s.count) - 1; i >= 0; i-- {
+		s.above[i] = 0
+		if n > 0 {
+			s.above[i] = sum / n
+		}
 		n += s.count[i]
 		sum += s.sum[i]
 	}
-	if n == 0 {
-		return generated // longer than any before: as long again
-	}
-	return max(sum/n-generated, leastOut)
+	s.summed = true
 }
