@@ -19,7 +19,6 @@ type decodeUnit struct {
 	tokens int64   // of KV, with those that wait
 	wheel  []int32 // requests by the step in which they end, modulo its length
 	wait   []int32 // transferred or on their way, in order
-	again  int64   // the step before which a full unit is not asked
 }
 
 // wheelSize is how many steps ahead a request's end is told apart; later ones

@@ -340,12 +340,10 @@ func (s *sim) place(u *decodeUnit) {
 		return
 	}
 	taken := len(s.batch)
-	for rest := s.batch; len(rest) > 0 && (u.again <= u.steps || u.total == 0); {
+	full := false
+	for rest := s.batch; len(rest) > 0 && !full; {
 		n := min(len(rest), placedAtOnce)
-		s.placeSome(u, rest[:n], false)
-		if u.total == 0 {
-			s.placeSome(u, rest[:1], true)
-		}
+		full = s.placeSome(u, rest[:n])
 		if u.total == 0 {
 			s.check(errors.New("decode policy: a request that fits is refused by an empty unit"))
 			break
@@ -362,33 +360,25 @@ func (s *sim) place(u *decodeUnit) {
 }
 
 // placedAtOnce is how many requests are placed jointly; once some of them find no
-// room, nothing is asked of the unit for fullSteps steps.
-const (
-	placedAtOnce = 64
-	fullSteps    = 8
-)
+// room, the others wait for the next step.
+const placedAtOnce = 64
 
-// placeSome asks where requests run, and puts them there. The policy does not know
-// how much they will generate, unless it is told: one that expects too much would
-// leave a very long prompt waiting before an empty unit.
-func (s *sim) placeSome(u *decodeUnit, ids []int32, told bool) {
+// placeSome asks where requests run, puts them there, and reports whether some
+// found no room. The policy does not know how much they will generate.
+func (s *sim) placeSome(u *decodeUnit, ids []int32) (full bool) {
 	s.requests = s.requests[:0]
 	for _, id := range ids {
 		f := &s.flights[id]
-		q := decode.Request{KV: int(f.kv())}
-		if told {
-			q.Output = int(f.output - f.made)
-		}
-		s.requests = append(s.requests, q)
+		s.requests = append(s.requests, decode.Request{KV: int(f.kv())})
 	}
 	var err error
 	if s.placed, err = u.placer.Batch(s.placed[:0], s.requests); err != nil {
 		s.check(err)
-		return
+		return true
 	}
 	if len(s.placed) != len(ids) {
 		s.check(errors.New("decode policy: requests are missing"))
-		return
+		return true
 	}
 	for i, id := range ids {
 		f := &s.flights[id]
@@ -399,7 +389,7 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32, told bool) {
 			r = -1
 		}
 		if r < 0 {
-			u.again = u.steps + fullSteps
+			full = true
 			continue
 		}
 		f.running = s.placed[i].ID
@@ -416,6 +406,7 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32, told bool) {
 		slot := f.ends % wheelSize
 		f.wheel, u.wheel[slot] = u.wheel[slot], id
 	}
+	return full
 }
 
 // leave lets a request go.
