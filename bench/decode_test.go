@@ -30,7 +30,7 @@ func shortened(t *testing.T) []decodeLoad {
 	loads := decodeLoads(t)
 	if testing.Short() {
 		loads = loads[:1]
-		loads[0].steps = 600
+		loads[0].steps = 240
 	}
 	return loads
 }

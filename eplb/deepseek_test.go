@@ -209,7 +209,11 @@ func checkAgainstDumb(t *testing.T, p Problem) {
 }
 
 func TestDeepSeekAgainstDumb(t *testing.T) {
-	for seed := range uint64(4000) {
+	seeds := uint64(4000)
+	if testing.Short() {
+		seeds = 500
+	}
+	for seed := range seeds {
 		p := drawDeepSeek(rand.New(rand.NewPCG(seed, 1)), uint8(seed))
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { checkAgainstDumb(t, p) })
 		if t.Failed() {

@@ -131,7 +131,11 @@ func TestOracleAgainstEnumeration(t *testing.T) {
 	const seed = 2
 	r := rand.New(rand.NewPCG(seed, 0))
 	better, n := 0, 0
-	for i := range 400 {
+	tries := 400
+	if testing.Short() {
+		tries = 100
+	}
+	for i := range tries {
 		p, kind := drawTiny(r, i)
 		experts := p.Loads.Experts()
 		if p.Replicas > 7 || math.Pow(float64(experts), float64(p.Replicas)) > 1<<17 {

@@ -15,7 +15,11 @@ func TestScheduleRandomPlans(t *testing.T) {
 	const seed = 1
 	rng := rand.New(rand.NewPCG(seed, 0))
 	rounds, bound := 0, 0
-	for i := range 10_000 {
+	plans := 10_000
+	if testing.Short() {
+		plans = 2000
+	}
+	for i := range plans {
 		big := 4
 		if i%10 == 0 {
 			big = 9

@@ -189,7 +189,11 @@ func TestSplitPlansTiny(t *testing.T) {
 	const seed = 12
 	shapes := [][3]int{{3, 2, 2}, {4, 3, 2}, {5, 3, 2}, {4, 3, 3}, {5, 2, 3}, {5, 4, 2}, {6, 3, 3}, {6, 4, 2}, {7, 4, 2}, {8, 3, 3}}
 	optimal, tried, worst, gap := 0, 0, 0.0, 0.0
-	for n := range 2000 {
+	most := 2000
+	if testing.Short() {
+		most = 300
+	}
+	for n := range most {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		shape := shapes[n%len(shapes)]
 		experts, gpus, each := shape[0], shape[1], shape[2]

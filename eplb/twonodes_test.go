@@ -117,8 +117,11 @@ func popcount(s uint) (n int) {
 
 func TestTwoNodesAgainstEnumeration(t *testing.T) {
 	const seed = 1
-	tried, best, worst, price := 0, 0, 1.0, 0.0
-	for n := 0; tried < 400; n++ {
+	tried, best, worst, price, most := 0, 0, 1.0, 0.0, 400
+	if testing.Short() {
+		most = 100
+	}
+	for n := 0; tried < most; n++ {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		top := placement.Topology{GPUs: 2 + rng.IntN(3)}
 		top.Nodes = top.GPUs
@@ -167,7 +170,11 @@ func TestTwoNodesAgainstEnumeration(t *testing.T) {
 func TestANodeMayFail(t *testing.T) {
 	loads, drift := drifted(2, 256, .1, 4)
 	unit := placement.PrefillUnit()
-	for _, replicas := range []int{512, 576, 768} {
+	sizes := []int{512, 576, 768}
+	if testing.Short() {
+		sizes = sizes[1:2]
+	}
+	for _, replicas := range sizes {
 		p := Problem{Loads: loads, Replicas: replicas, Topology: unit}
 		base := mustPlan(t, p, Options{TwoNodes: true})
 		checkTwoNodes(t, p, &base.Placement)
@@ -226,7 +233,11 @@ func TestANodeMayFail(t *testing.T) {
 // Plans on any unit, from scratch and from any placement in force, have every
 // expert on two nodes; without a budget they are as even as those from scratch.
 func TestTwoNodesOnAnyUnit(t *testing.T) {
-	const seed, n = 3, 400
+	const seed = 3
+	n := 400
+	if testing.Short() {
+		n = 60
+	}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	tried := 0
 	for i := range n {

@@ -85,18 +85,21 @@ func TestCPrograms(t *testing.T) {
 	}
 }
 
-// underValgrind runs each program and hands over what valgrind says.
-func underValgrind(t *testing.T, goFlags, flags []string, says func(source, out string)) {
-	t.Helper()
+// underValgrind runs each program and hands over what valgrind says. Programs run
+// beside each other: valgrind uses one core.
+func underValgrind(t *testing.T, goFlags, flags []string, says func(t *testing.T, out string)) {
 	tool := valgrind(t)
 	for _, p := range programs {
-		args := append(slices.Clone(flags), build(t, p.source, goFlags...))
-		if *full {
-			args = append(args, p.args...)
-		} else {
-			args = append(args, p.tenth...)
-		}
-		says(p.source, run(t, []string{"GODEBUG=asyncpreemptoff=1"}, tool, args...))
+		t.Run(strings.TrimSuffix(filepath.Base(p.source), ".c"), func(t *testing.T) {
+			t.Parallel()
+			args := append(slices.Clone(flags), build(t, p.source, goFlags...))
+			if *full {
+				args = append(args, p.args...)
+			} else {
+				args = append(args, p.tenth...)
+			}
+			says(t, run(t, []string{"GODEBUG=asyncpreemptoff=1"}, tool, args...))
+		})
 	}
 }
 
@@ -104,9 +107,10 @@ func underValgrind(t *testing.T, goFlags, flags []string, says func(source, out 
 // Go tells valgrind of its heap and its stacks; only its preemption by signals,
 // which saves registers beyond the stack that valgrind knows of, is switched off.
 func TestNoInvalidAccess(t *testing.T) {
-	underValgrind(t, []string{"-tags", "valgrind"}, []string{"--error-exitcode=9", "--leak-check=no"}, func(source, out string) {
+	t.Parallel()
+	underValgrind(t, []string{"-tags", "valgrind"}, []string{"--error-exitcode=9", "--leak-check=no"}, func(t *testing.T, out string) {
 		if !strings.Contains(out, "ERROR SUMMARY: 0 errors from 0 contexts") {
-			t.Error(source, out)
+			t.Error(out)
 		}
 	})
 }
@@ -115,11 +119,12 @@ func TestNoInvalidAccess(t *testing.T) {
 // tag valgrind does not see what Go's collector owns, and takes the switching of
 // Go's stacks for errors, which are not looked at here.
 func TestNoLeak(t *testing.T) {
+	t.Parallel()
 	flags := []string{"--undef-value-errors=no", "--leak-check=full", "--show-leak-kinds=all", "--suppressions=testdata/go.supp"}
-	underValgrind(t, nil, flags, func(source, out string) {
+	underValgrind(t, nil, flags, func(t *testing.T, out string) {
 		for _, kind := range []string{"definitely lost", "indirectly lost", "possibly lost", "still reachable"} {
 			if !regexp.MustCompile(kind + `: +0 bytes in 0 blocks`).MatchString(out) {
-				t.Errorf("%s: %s: not 0 bytes\n%s", source, kind, out[strings.Index(out, "HEAP SUMMARY"):])
+				t.Errorf("%s: not 0 bytes\n%s", kind, out[strings.Index(out, "HEAP SUMMARY"):])
 				return
 			}
 		}

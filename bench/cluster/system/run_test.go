@@ -33,6 +33,9 @@ var alike = cmp.Comparer(func(a, b Policy) bool { return a.String() == b.String(
 
 // TestBalanced demands that balancing pays in each way it should.
 func TestBalanced(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates for seconds, on one goroutine")
+	}
 	run := func(p Policy) Result {
 		r, err := Run(small(p, 60), workload.Steady(150, 1))
 		if err != nil {
@@ -58,6 +61,9 @@ func TestBalanced(t *testing.T) {
 }
 
 func TestSameAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates for seconds, on one goroutine")
+	}
 	c := small(ours(), 30)
 	a, err := Run(c, workload.Steady(150, 1))
 	if err != nil {
@@ -94,6 +100,9 @@ func TestConservation(t *testing.T) {
 // KV, so that requests are evicted: nothing may be lost, and what leaves must
 // have drained.
 func TestPlan(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates for seconds, on one goroutine")
+	}
 	c := small(ours(), 90)
 	c.Plan = []PlanStep{{0, Fleet{2, 2}}, {20, Fleet{3, 1}}, {40, Fleet{1, 2}}, {60, Fleet{2, 1}}}
 	c.Decode.Nodes, c.Decode.Slots = 4, 9
