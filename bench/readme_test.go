@@ -207,22 +207,12 @@ func short(t *testing.T) {
 	}
 }
 
-// goProgram also demands that the body of main is that of an Example, which godoc
-// shows.
 func (r *readme) goProgram(t *testing.T, b fenced) {
 	file := filepath.Join(t.TempDir(), "main.go")
 	if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b.check(t, r.run(r.root, nil, "go", "run", file)) // so that imports of this module are its files here
-	examples, err := os.ReadFile("../eplb/example_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, body, found := strings.Cut(b.text, "func main() {\n")
-	if body = strings.TrimSuffix(body, "}\n"); !found || !strings.Contains(string(examples), body) {
-		t.Errorf("no Example has the body of\n%s", b.text)
-	}
 }
 
 func (r *readme) pythonProgram(t *testing.T, b fenced) {
