@@ -221,6 +221,9 @@ func TestTreeAgreesWithScan(t *testing.T) {
 		refused, queries := 0, queries
 		if cfg.KVCapacity > 0 {
 			queries /= 4 // each looks at every rank
+			for range 4000 { // until it is full
+				c.one(t)
+			}
 		}
 		for i := range queries {
 			c.one(t)
