@@ -220,7 +220,7 @@ func TestTreeAgreesWithScan(t *testing.T) {
 		c := churn{r: rand.New(rand.NewPCG(3, 4)), b: newBalancer(t, cfg)}
 		refused, queries := 0, queries
 		if cfg.KVCapacity > 0 {
-			queries /= 4 // each looks at every rank
+			queries /= 4     // each looks at every rank
 			for range 4000 { // until it is full
 				c.one(t)
 			}
