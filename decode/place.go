@@ -172,8 +172,11 @@ func (b *Balancer) place(r *rule, q Request) int {
 // now is the level that a request meets.
 func (b *Balancer) now(r *rule, q Request) level {
 	most, widest := b.peak()
-	if r == &jointly && b.uneven(most) {
+	switch {
+	case r == &jointly && b.uneven(most):
 		r = &evenly
+	case r == &immediate && b.growing():
+		r = &balanced
 	}
 	l := b.level(r, most, int64(q.KV), int64(q.Width))
 	l.most = widest
@@ -221,6 +224,14 @@ func (b *Balancer) scan(l *level, q Request) choice {
 		}
 	}
 	return c
+}
+
+// growing reports whether what requests generate comes to half of their prompts:
+// then growth, and not prompts, makes the maximum, and holes kept for long prompts
+// are not worth what they cost.
+func (b *Balancer) growing() bool {
+	out, in := &b.learned, &b.prompts
+	return out.all >= enough && 2*float64(out.total)*float64(in.all) > float64(in.total)*float64(out.all)
 }
 
 // uneven reports whether the fullest rank stands so far above the mean that long
