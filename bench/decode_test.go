@@ -43,8 +43,8 @@ func TestDecodeWaste(t *testing.T) {
 		change     func(u *cluster.Decode)
 		mean, long float64 // most waste, percent
 	}{
-		{"immediate, closed loop", func(*cluster.Decode) {}, 1.2, 2.0},
-		{"immediate, open loop at 87%", func(u *cluster.Decode) { u.Load = 0.87 }, 1.6, 2.3},
+		{"immediate, closed loop", func(*cluster.Decode) {}, 1.2, 1.85},
+		{"immediate, open loop at 87%", func(u *cluster.Decode) { u.Load = 0.87 }, 1.6, 2.25},
 		{"joint, closed loop", func(u *cluster.Decode) { u.Joint = true }, 0.9, 2.0},
 		{"joint, open loop at 87%", func(u *cluster.Decode) { u.Load, u.Joint = 0.87, true }, 1.2, 2.2},
 		{"finishes and growth heard of 100 ms late", func(u *cluster.Decode) { u.Delay = 2 }, 1.4, 2.4},

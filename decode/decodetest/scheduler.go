@@ -6,22 +6,17 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"testing"
 
 	"github.com/moelb/moelb/decode"
 )
-
-// Reporter takes what is found; a *testing.T is one.
-type Reporter interface {
-	Helper()
-	Errorf(format string, args ...any)
-}
 
 // Scheduler runs a few thousand random calls, from the seed that its reports
 // name, on two schedulers of an empty unit with so many ranks, which must give the
 // same answers: ranks that exist, names that no running request has, one answer for
 // each request of a batch behind what dst held, and an error, with nothing changed,
 // for a request that is not running or holds a negative number of tokens.
-func Scheduler(t Reporter, ranks int, create func() decode.Scheduler) {
+func Scheduler(t testing.TB, ranks int, create func() decode.Scheduler) {
 	t.Helper()
 	for seed := range uint64(3) {
 		if err := (&check{ranks: ranks, s: create(), twin: create()}).run(rand.New(rand.NewPCG(seed, 1))); err != nil {

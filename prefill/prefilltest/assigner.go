@@ -6,15 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"testing"
 
 	"github.com/moelb/moelb/prefill"
 )
-
-// Reporter takes what is found; a *testing.T is one.
-type Reporter interface {
-	Helper()
-	Errorf(format string, args ...any)
-}
 
 // prompt returns a random prompt, some of it cached.
 func prompt(r *rand.Rand, id int64) prefill.Request {
@@ -26,7 +21,7 @@ func prompt(r *rand.Rand, id int64) prefill.Request {
 // on two assigners of an empty unit with so many ranks, which must give the same
 // answers: ranks that exist, and an error, with nothing changed, for taking off
 // what is not there.
-func Assigner(t Reporter, ranks int, create func() prefill.Assigner) {
+func Assigner(t testing.TB, ranks int, create func() prefill.Assigner) {
 	t.Helper()
 	for seed := range uint64(3) {
 		if err := assigner(rand.New(rand.NewPCG(seed, 1)), ranks, create(), create()); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"testing"
 
 	"github.com/moelb/moelb/prefill"
 )
@@ -14,7 +15,7 @@ import (
 // computed once and whole, on one rank, its last chunk says so, no rank takes more
 // than it may, work is done at every step while any waits, and an error comes,
 // with nothing changed, for a prompt that is known already or not at all.
-func Former(t Reporter, ranks int, maxTokens int64, create func() prefill.Former) {
+func Former(t testing.TB, ranks int, maxTokens int64, create func() prefill.Former) {
 	t.Helper()
 	for seed := range uint64(3) {
 		f := former{ranks: ranks, most: maxTokens, f: create(), twin: create(), left: map[int64]int64{}, on: map[int64]int{}}

@@ -24,7 +24,10 @@ func TestBalancer(t *testing.T) {
 }
 
 // recorder keeps what is reported.
-type recorder struct{ said []string }
+type recorder struct {
+	testing.TB
+	said []string
+}
 
 func (r *recorder) Helper() {}
 func (r *recorder) Errorf(format string, args ...any) {
