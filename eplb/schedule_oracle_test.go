@@ -95,7 +95,7 @@ func TestScheduleAgainstAllSchedules(t *testing.T) {
 						q.PhysicalToLogical[0] = append(q.PhysicalToLogical[0], e)
 					}
 				}
-				if q.Validate() == nil {
+				if q.CheckComplete() == nil {
 					return q, sets
 				}
 			}

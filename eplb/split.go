@@ -37,10 +37,13 @@ type splitLayer struct {
 type alone struct{ expert, gpu, slot int32 }
 
 // NewSplitter prepares p for splitting. t must have p's GPUs; its zero value
-// stands for equal speeds. Errors are *placement.Error: an invalid placement, a
-// replica on a GPU out of service. p is not kept. Cost: a pass over the slots.
+// stands for equal speeds. Errors are *placement.Error: an invalid or incomplete
+// placement, a replica on a GPU out of service. p is not kept. Cost: a pass over the slots.
 func NewSplitter(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	if err := p.CheckComplete(); err != nil {
 		return nil, err
 	}
 	if t.GPUs == 0 && t.Speed == nil {

@@ -8,18 +8,24 @@ import (
 // Score is how even one layer of a placement is under given loads. Each
 // expert's load is split evenly over its replicas.
 type Score struct {
-	// GPULoads is the load of each GPU, [GPUs], not divided by its speed.
+	// GPULoads is the load of each GPU, [GPUs], not divided by its speed; 0 out of
+	// service.
 	GPULoads []float64
 	// Imbalance is the largest load/speed of a GPU in service, divided by total
-	// load / total speed: ≥ 1 but for rounding, and 1 for a layer without load.
+	// load / total speed: ≥ 1 but for rounding, and 1 for a layer without load. It
+	// is +Inf where experts are Missing.
 	Imbalance float64
-	// Balancedness is 1/Imbalance: ≤ 1.
+	// Balancedness is 1/Imbalance: ≤ 1, and 0 where experts are Missing.
 	Balancedness float64
+	// Missing lists the experts without a replica on a GPU in service; nil = none.
+	// Their load is in no GPU's.
+	Missing []int
 }
 
-// ScoreLayers measures every layer of p under loads of the same shape. t must
-// have p's GPUs; its zero value stands for equal speeds. A replica on a GPU
-// out of service is an *Error. Cost: one pass over slots and experts.
+// ScoreLayers measures every layer of p, complete or not, under loads of the
+// same shape. t must have p's GPUs; its zero value stands for equal speeds. What
+// is on GPUs out of service counts for nothing. Cost: one pass over slots and
+// experts.
 func (p *Placement) ScoreLayers(loads Loads, t Topology) ([]Score, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
@@ -42,32 +48,31 @@ func (p *Placement) ScoreLayers(loads Loads, t Topology) ([]Score, error) {
 		return nil, errorf(ErrShape, "loads", 0, -1, "%d experts, but the placement has %d", loads.Experts(), p.Experts)
 	}
 	first := p.FirstSlots()
-	for l, row := range p.PhysicalToLogical {
-		for g := range p.GPUs {
-			if t.SpeedOf(g) > 0 {
-				continue
-			}
-			for s := first[g]; s < first[g+1]; s++ {
-				if row[s] >= 0 {
-					return nil, errorf(ErrFit, "physical_to_logical_map", l, s, "expert %d on GPU %d, which is out of service", row[s], g)
-				}
-			}
-		}
-	}
-	count := p.LogicalCount()
 	cells := make([]float64, len(loads)*p.GPUs)
+	count := make([]int, p.Experts)
 	out := make([]Score, len(loads))
 	for l, row := range p.PhysicalToLogical {
 		gpu := cells[l*p.GPUs : (l+1)*p.GPUs : (l+1)*p.GPUs]
+		clear(count)
 		for g := range p.GPUs {
 			for _, e := range row[first[g]:first[g+1]] {
-				if e >= 0 {
-					gpu[g] += loads[l][e] / float64(count[l][e])
+				if e >= 0 && t.SpeedOf(g) > 0 {
+					count[e]++
+				}
+			}
+		}
+		for g := range p.GPUs {
+			for _, e := range row[first[g]:first[g+1]] {
+				if e >= 0 && t.SpeedOf(g) > 0 {
+					gpu[g] += loads[l][e] / float64(count[e])
 				}
 			}
 		}
 		x := Imbalance(gpu, t.Speed)
 		out[l] = Score{GPULoads: gpu, Imbalance: x, Balancedness: 1 / x}
+		if slices.Contains(count, 0) {
+			out[l] = Score{GPULoads: gpu, Imbalance: math.Inf(1), Missing: p.Missing(l, t.Speed)}
+		}
 	}
 	return out, nil
 }

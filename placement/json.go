@@ -22,7 +22,8 @@ type wire struct {
 }
 
 // MarshalJSON writes version, num_experts, num_gpus, gpu_slots where they
-// differ, and the three maps. An invalid placement is an error.
+// differ, and the three maps; an incomplete placement has logical_count 0 where an
+// expert has no replica. An invalid placement is an error.
 func (p Placement) MarshalJSON() ([]byte, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err

@@ -149,7 +149,6 @@ func TestScoreLayersErrors(t *testing.T) {
 		{"other GPUs", p, good, Topology{GPUs: 3}, ErrShape, "the placement has 2, the topology 3"},
 		{"other layers", p, good[:1], Topology{}, ErrShape, "1 layers, but the placement has 2"},
 		{"other experts", p, Loads{{1, 2, 3}, {1, 2, 3}}, Topology{}, ErrShape, "3 experts, but the placement has 2"},
-		{"replica on a dead GPU", p, good, Topology{GPUs: 2, Speed: []float64{1, 0}}, ErrFit, "layer 0, index 2: expert 0 on GPU 1, which is out of service"},
 	} {
 		_, err := c.p.ScoreLayers(c.loads, c.t)
 		wantError(t, c.name, err, c.kind, c.want)

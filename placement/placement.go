@@ -5,6 +5,10 @@ import "slices"
 // Placement says which expert sits in which slot of every layer. Slots are
 // numbered through the GPUs in order, so a layer's row lists GPU 0's experts
 // first. It is a plain value: fill the fields, then Validate.
+//
+// It may be incomplete: slots may be empty, and an expert may have no replica,
+// as after a GPU died. Such a placement is planned from, scored, written and read
+// like any other; it cannot be served: see Missing and CheckComplete.
 type Placement struct {
 	Experts int // experts a layer
 	GPUs    int
@@ -55,9 +59,10 @@ func EvenSlots(slots, gpus int) []int {
 	return n
 }
 
-// Validate returns an *Error unless the shapes agree, every slot holds an
-// expert or -1, and every expert has a replica in every layer. An expert twice
-// on one GPU is a waste, not an error: see Duplicates.
+// Validate returns an *Error unless the shapes agree and every slot holds an
+// expert or -1. An expert without a replica is an incomplete placement, see
+// CheckComplete; one twice on a GPU is a waste, see Duplicates: neither is an
+// error here.
 func (p *Placement) Validate() error {
 	const field = "physical_to_logical_map"
 	slots := p.Slots()
@@ -108,14 +113,48 @@ func (p *Placement) Validate() error {
 				count[e]++
 			}
 		}
-		if e := slices.Index(count, 0); e >= 0 {
-			return errorf(ErrFit, field, l, -1, "expert %d has no replica", e)
-		}
 		if p.ReplicaRank == nil {
 			continue
 		}
 		if err := checkRanks(l, row, p.ReplicaRank[l], count, seen); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// Missing returns the experts of a layer that have no replica on a GPU in
+// service, in order; nil = none. speed is Topology.Speed: nil = all are in
+// service.
+func (p *Placement) Missing(layer int, speed []float64) []int {
+	has := make([]bool, p.Experts)
+	first := p.FirstSlots()
+	row := p.PhysicalToLogical[layer]
+	for g := range p.GPUs {
+		if speed != nil && speed[g] == 0 {
+			continue
+		}
+		for _, e := range row[first[g]:first[g+1]] {
+			if e >= 0 {
+				has[e] = true
+			}
+		}
+	}
+	var out []int
+	for e, ok := range has {
+		if !ok {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// CheckComplete returns an *Error that names the first expert without a replica.
+// What serves tokens, and what engines load, must be complete. p must be valid.
+func (p *Placement) CheckComplete() error {
+	for l := range p.PhysicalToLogical {
+		if m := p.Missing(l, nil); m != nil {
+			return errorf(ErrFit, "physical_to_logical_map", l, -1, "expert %d has no replica", m[0])
 		}
 	}
 	return nil

@@ -179,13 +179,64 @@ func TestValidate(t *testing.T) {
 		{"ragged", Placement{Experts: 1, GPUs: 1, PhysicalToLogical: [][]int{{0}, {0, 0}}}, ErrShape, "layer 1: 2 slots, but layer 0 has 1"},
 		{"expert too large", Placement{Experts: 1, GPUs: 1, PhysicalToLogical: [][]int{{0, 1}}}, ErrValue, "layer 0, index 1: expert 1"},
 		{"expert -2", Placement{Experts: 1, GPUs: 1, PhysicalToLogical: [][]int{{0, -2}}}, ErrValue, "layer 0, index 1: expert -2"},
-		{"expert missing", Placement{Experts: 3, GPUs: 1, PhysicalToLogical: [][]int{{0, 1, 2}, {0, 2, 2}}}, ErrFit, "layer 1: expert 1 has no replica"},
 		{"ranks of other layers", Placement{Experts: 1, GPUs: 1, PhysicalToLogical: [][]int{{0}}, ReplicaRank: [][]int{{0}, {0}}}, ErrShape, "replica_rank: 2 layers"},
 		{"ranks of other slots", Placement{Experts: 1, GPUs: 1, PhysicalToLogical: [][]int{{0}}, ReplicaRank: [][]int{{}}}, ErrShape, "replica_rank: layer 0: 0 slots"},
 		{"rank twice", Placement{Experts: 1, GPUs: 1, PhysicalToLogical: [][]int{{0, 0}}, ReplicaRank: [][]int{{1, 1}}}, ErrValue, "replica_rank: layer 0, index 1: rank 1"},
 		{"rank too large", Placement{Experts: 2, GPUs: 1, PhysicalToLogical: [][]int{{0, 1}}, ReplicaRank: [][]int{{0, 1}}}, ErrValue, "replica_rank: layer 0, index 1: rank 1"},
 	} {
 		wantError(t, c.name, c.p.Validate(), c.kind, c.want)
+	}
+}
+
+// A placement with empty slots and lost experts is a placement like any other.
+func TestIncomplete(t *testing.T) {
+	p := Placement{Experts: 4, GPUs: 2, PhysicalToLogical: [][]int{{0, 1, 2, 3}, {0, -1, 2, 0}, {-1, -1, -1, -1}}}
+	if err := p.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(p.Missing(0, nil), p.Missing(1, nil), p.Missing(2, nil)); got != "[] [1 3] [0 1 2 3]" {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(p.Missing(0, []float64{0, 1}), p.Missing(1, []float64{1, 0})); got != "[0 1] [1 2 3]" {
+		t.Error("with a GPU out of service:", got)
+	}
+	wantError(t, "incomplete", p.CheckComplete(), ErrFit, "layer 1: expert 1 has no replica")
+	whole := Placement{Experts: 2, GPUs: 1, PhysicalToLogical: [][]int{{1, 0}}}
+	if err := whole.CheckComplete(); err != nil {
+		t.Error(err)
+	}
+	scores, err := p.ScoreLayers(Loads{{1, 2, 3, 4}, {6, 2, 2, 8}, {1, 1, 1, 1}}, Topology{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := scores[0]; s.Missing != nil || s.Imbalance != 1.4 {
+		t.Error(s)
+	}
+	if s := scores[1]; fmt.Sprint(s.Missing) != "[1 3]" || !math.IsInf(s.Imbalance, 1) || s.Balancedness != 0 || fmt.Sprint(s.GPULoads) != "[3 5]" {
+		t.Error(s)
+	}
+	if s := scores[2]; len(s.Missing) != 4 || !math.IsInf(s.Imbalance, 1) {
+		t.Error(s)
+	}
+	for l := range scores { // what is on a dead GPU is not there
+		scores, err := p.ScoreLayers(NewLoads(3, 4), Topology{GPUs: 2, Speed: []float64{1, 0}})
+		if err != nil || fmt.Sprint(scores[l].Missing) != fmt.Sprint(p.Missing(l, []float64{1, 0})) || !math.IsInf(scores[l].Imbalance, 1) {
+			t.Error(l, scores[l], err)
+		}
+	}
+	if n, err := p.CountMoves(&p); err != nil || fmt.Sprint(n) != "[0 0 0]" {
+		t.Error(n, err)
+	}
+	text, err := p.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var q Placement
+	if err := q.UnmarshalJSON(text); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(p, q); d != "" {
+		t.Error(d)
 	}
 }
 

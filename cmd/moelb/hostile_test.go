@@ -166,7 +166,6 @@ func TestHostile(t *testing.T) {
 		{"previous below -1", previous("[[0,1,2,3,-2,0]]", ""), "previous.physical_to_logical_map: layer 0, index 4: -2"},
 		{"previous fractional", previous("[[0,1,2,3,0.5,0]]", ""), "previous.physical_to_logical_map: layer 0, index 4: 0.5"},
 		{"previous huge", previous("[[0,1,2,3,1e300,0]]", ""), "previous.physical_to_logical_map: layer 0, index 4"},
-		{"previous without an expert", previous("[[0,1,2,0,1,2]]", ""), "previous.physical_to_logical_map: layer 0: expert 3 has no replica"},
 		{"previous on no GPUs", with("previous", `{"num_gpus":0,"physical_to_logical_map":[[0,1,2,3]]}`), "previous.num_gpus: 0"},
 		{"previous on as many GPUs but fewer slots", with("previous", `{"num_gpus":2,"physical_to_logical_map":[[0,1,2,3]]}`), "4 slots, but num_replicas is 6"},
 		{"previous on too many GPUs", with("previous", `{"num_gpus":1000000,"physical_to_logical_map":[[0,1,2,3]]}`), "previous.num_gpus: 1000000"},

@@ -94,7 +94,7 @@ func (s *solution) compared() *placement.Placement {
 			}
 		}
 	}
-	if b.Validate() != nil {
+	if b.CheckComplete() != nil {
 		return nil // an expert has lost its last replica
 	}
 	return &b

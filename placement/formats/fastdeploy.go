@@ -33,7 +33,7 @@ func (f *fastDeployFields) placement(gpus int) (placement.Placement, error) {
 	if err := gpusOf(gpus, FastDeploy); err != nil {
 		return p, err
 	}
-	if err := p.Validate(); err != nil {
+	if err := complete(&p); err != nil {
 		return p, renamedMap(err, "ep_rank_to_expert_id_list")
 	}
 	if f.count != nil {

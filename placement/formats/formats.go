@@ -109,7 +109,8 @@ func ReadPlacement(path string, gpus int) (placement.Placement, error) {
 // the input; the result is valid. gpus is needed where the format does not say
 // it (SGLang, TensorRT-LLM, FastDeploy, and Moelb without num_gpus and
 // gpu_slots); 0 = the file must say. Where both say it they must agree. The
-// number of experts is the largest id + 1 where the file does not say it.
+// number of experts is the largest id + 1 where the file does not say it. Only a
+// Moelb file that says how many experts there are may lack some of them.
 func DecodePlacement(r io.Reader, gpus int) (placement.Placement, error) {
 	return guard(func() (placement.Placement, error) { return decodePlacement(r, gpus, &standard) })
 }
@@ -121,12 +122,23 @@ type EncodeOptions struct {
 }
 
 // EncodePlacement writes p in format f. It writes nothing where p is not valid
-// or cannot be expressed in f: in all but Moelb and Omni, slots must be shared
-// evenly and none be empty; VLLMAscend and Omni cannot hold an expert twice on
-// one GPU.
+// or cannot be expressed in f: in all but Moelb every expert must have a replica;
+// in all but Moelb and Omni, slots must be shared evenly and none be empty;
+// VLLMAscend and Omni cannot hold an expert twice on one GPU.
+//
+// A GPU that holds nothing in any layer is out of service. SGLang's file keeps
+// its rank and has expert 0 in its slots, as SGLang's own elastic planner writes
+// it: its dispatch passes ranks over that are not active. VLLMAscend's file lists
+// the other devices alone, numbered anew, as after a scale-down. In the other
+// formats its empty slots are an error.
 func EncodePlacement(w io.Writer, f Format, p *placement.Placement, o EncodeOptions) error {
 	if err := p.Validate(); err != nil {
 		return err
+	}
+	if f != Moelb {
+		if err := p.CheckComplete(); err != nil {
+			return err
+		}
 	}
 	if o.FirstLayer < 0 || o.FirstLayer > placement.MaxLayers {
 		return errorf(placement.ErrValue, "first_layer", -1, -1, "%d: between 0 and %d are possible", o.FirstLayer, placement.MaxLayers)
@@ -171,6 +183,18 @@ func even(p *placement.Placement, f Format) error {
 		}
 	}
 	return nil
+}
+
+// idle says of each GPU whether it holds nothing in any layer.
+func idle(p *placement.Placement) []bool {
+	first := p.FirstSlots()
+	out := make([]bool, p.GPUs)
+	for g := range out {
+		out[g] = !slices.ContainsFunc(p.PhysicalToLogical, func(row []int) bool {
+			return slices.ContainsFunc(row[first[g]:first[g+1]], func(e int) bool { return e >= 0 })
+		})
+	}
+	return out
 }
 
 // once demands that no expert is twice on a GPU.

@@ -144,7 +144,7 @@ func TestCannotExpress(t *testing.T) {
 		{"uneven", uneven, []Format{SGLang, VLLMAscend, TensorRTLLM, FastDeploy}, "gpu_slots: index 1: 1 slots, but GPU 0 has 2"},
 		{"hole", hole, []Format{SGLang, VLLMAscend, TensorRTLLM, FastDeploy}, "layer 0, index 3: the slot is empty"},
 		{"twice", twice, []Format{VLLMAscend, Omni}, "layer 0, index 3: expert 1 is on GPU 1 twice"},
-		{"lacking", lacking, Formats(), "layer 0: expert 2 has no replica"},
+		{"lacking", lacking, Formats()[1:], "layer 0: expert 2 has no replica"},
 		{"unknown format", example(), []Format{"vllm"}, "moelb, sglang, vllm-ascend, tensorrt-llm, omni, fastdeploy"},
 	} {
 		for _, f := range c.formats {
@@ -416,4 +416,42 @@ func TestFiles(t *testing.T) {
 	wantError(t, "folder of something else", err, "this one holds neither")
 	_, err = ReadPlacement(dir, 1)
 	wantError(t, "folder", err, dir)
+}
+
+// A rank that is out of service holds nothing: each engine has its own way to
+// say so.
+func TestDeadRanks(t *testing.T) {
+	p := placement.Placement{Experts: 3, GPUs: 3, PhysicalToLogical: [][]int{{0, 1, -1, -1, 2, 0}, {2, 1, -1, -1, 1, 0}}}
+	if got := encoded(t, SGLang, &p, EncodeOptions{}); strings.Join(strings.Fields(string(got)), "") != `{"physical_to_logical_map":[[0,1,0,0,2,0],[2,1,0,0,1,0]]}` {
+		t.Errorf("sglang: %s", got)
+	}
+	alive := placement.Placement{Experts: 3, GPUs: 2, PhysicalToLogical: [][]int{{0, 1, 2, 0}, {2, 1, 1, 0}}}
+	if got, want := encoded(t, VLLMAscend, &p, EncodeOptions{}), encoded(t, VLLMAscend, &alive, EncodeOptions{}); string(got) != string(want) {
+		t.Errorf("vllm-ascend: %s", got)
+	}
+	if d := cmp.Diff([][]int{{0, 1, -1, -1, 2, 0}, {2, 1, -1, -1, 1, 0}}, p.PhysicalToLogical); d != "" {
+		t.Errorf("writing changed the placement:\n%s", d)
+	}
+	for _, f := range []Format{TensorRTLLM, FastDeploy} {
+		wantError(t, string(f), EncodePlacement(&bytes.Buffer{}, f, &p, EncodeOptions{}), "the slot is empty")
+	}
+	hole := placement.Placement{Experts: 3, GPUs: 3, PhysicalToLogical: [][]int{{0, 1, -1, -1, 2, 0}, {2, 1, -1, 0, 1, 0}}}
+	for _, f := range []Format{SGLang, VLLMAscend} { // a rank that serves one layer serves
+		wantError(t, string(f), EncodePlacement(&bytes.Buffer{}, f, &hole, EncodeOptions{}), "the slot is empty")
+	}
+}
+
+// Only a file that says how many experts there are may lack some.
+func TestIncompleteFiles(t *testing.T) {
+	for _, text := range []string{
+		`{"version":1,"num_experts":4,"num_gpus":2,"physical_to_logical_map":[[0,1,-1,2]]}`,
+		`{"version":1,"num_gpus":2,"physical_to_logical_map":[[0,1,-1,2]],"logical_count":[[1,1,1,0]]}`,
+	} {
+		p, err := DecodePlacement(strings.NewReader(text), 0)
+		if err != nil || fmt.Sprint(p.Missing(0, nil)) != "[3]" {
+			t.Errorf("%s: %v, %v", text, p, err)
+		}
+	}
+	_, err := DecodePlacement(strings.NewReader(`{"version":1,"num_gpus":2,"physical_to_logical_map":[[0,1,1,3]]}`), 0)
+	wantError(t, "no number", err, "layer 0: expert 2 has no replica")
 }

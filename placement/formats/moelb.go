@@ -59,6 +59,11 @@ func (f *moelbFields) placement(gpus int, unknown []string) (placement.Placement
 	if err := p.Validate(); err != nil {
 		return p, err
 	}
+	if f.experts == 0 && f.count == nil {
+		if err := p.CheckComplete(); err != nil {
+			return p, err
+		}
+	}
 	if f.count != nil {
 		if err := p.CheckLogicalCount(f.count); err != nil {
 			return p, err

@@ -13,12 +13,25 @@ import (
 // which SGLang itself does not know.
 func (f *moelbFields) sglang(gpus int) (placement.Placement, error) {
 	p := placement.Placement{Experts: expertsOf(f.maps), GPUs: gpus, PhysicalToLogical: f.maps}
-	return p, gpusOf(gpus, SGLang)
+	if err := gpusOf(gpus, SGLang); err != nil {
+		return p, err
+	}
+	return p, complete(&p)
 }
 
 // encodeSGLang writes the one key that SGLang takes: with another beside it,
-// SGLang fails.
+// SGLang fails. Ranks that hold nothing get expert 0 in every slot.
 func encodeSGLang(p *placement.Placement) ([]byte, error) {
+	q := p.Clone()
+	first := q.FirstSlots()
+	for g, out := range idle(p) {
+		for _, row := range q.PhysicalToLogical {
+			if out {
+				clear(row[first[g]:first[g+1]])
+			}
+		}
+	}
+	p = &q
 	if err := even(p, SGLang); err != nil {
 		return nil, err
 	}
@@ -152,7 +165,7 @@ func decodeLayout(root *pickleDict, a *archive) (placement.Placement, error) {
 		p.PhysicalToLogical = append(p.PhysicalToLogical, row)
 	}
 	p.Experts = expertsOf(p.PhysicalToLogical)
-	if err := p.Validate(); err != nil {
+	if err := complete(&p); err != nil {
 		return p, renamedMap(err, field)
 	}
 	return p, nil

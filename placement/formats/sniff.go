@@ -286,6 +286,15 @@ func decodePlacementObject(s *scanner, gpus int) (placement.Placement, error) {
 	return placement.Placement{}, errors.New("not a known placement format: the object has none of " + strings.Join(mainKeys, ", "))
 }
 
+// complete demands a valid placement of every expert: engines' files say nowhere
+// how many there are, and hold them all.
+func complete(p *placement.Placement) error {
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	return p.CheckComplete()
+}
+
 // gpusOf demands the number of GPUs where the file does not say it.
 func gpusOf(gpus int, f Format) error {
 	if gpus == 0 {

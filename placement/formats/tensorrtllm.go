@@ -105,7 +105,7 @@ func decodeTensorRTLLM(b *bufio.Reader, gpus int, lim *limits) (placement.Placem
 	if err := gpusOf(gpus, TensorRTLLM); err != nil {
 		return p, err
 	}
-	if err := p.Validate(); err != nil {
+	if err := complete(&p); err != nil {
 		var e *placement.Error
 		if errors.As(err, &e) && e.Layer >= 0 && e.Layer < len(f.layers) {
 			e.Layer = f.layers[e.Layer].layer

@@ -2,6 +2,7 @@ package formats
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/moelb/moelb/placement"
@@ -141,7 +142,7 @@ func fromDevices(layers [][][]int, experts int, field string, fill bool) (placem
 	if p.Experts == 0 {
 		p.Experts = expertsOf(p.PhysicalToLogical)
 	}
-	if err := p.Validate(); err != nil {
+	if err := complete(&p); err != nil {
 		return p, renamedMap(err, field)
 	}
 	return p, nil
@@ -149,7 +150,9 @@ func fromDevices(layers [][][]int, experts int, field string, fill bool) (placem
 
 // encodeVLLMAscend writes expert_map.json. vllm-ascend makes one tensor of all
 // devices' lists and rejects an expert twice on a device, hence the demands.
+// Devices without experts are left out.
 func encodeVLLMAscend(p *placement.Placement) ([]byte, error) {
+	p = withoutIdle(p)
 	if err := even(p, VLLMAscend); err != nil {
 		return nil, err
 	}
@@ -175,4 +178,25 @@ func encodeVLLMAscend(p *placement.Placement) ([]byte, error) {
 		b = append(b, "\n  ]}"...)
 	}
 	return append(b, "\n]}\n"...), nil
+}
+
+// withoutIdle is p without the GPUs that hold nothing.
+func withoutIdle(p *placement.Placement) *placement.Placement {
+	out := idle(p)
+	if !slices.Contains(out, true) {
+		return p
+	}
+	q := placement.Placement{Experts: p.Experts, GPUSlots: []int{}, PhysicalToLogical: make([][]int, len(p.PhysicalToLogical))}
+	first := p.FirstSlots()
+	for g := range p.GPUs {
+		if out[g] {
+			continue
+		}
+		q.GPUs++
+		q.GPUSlots = append(q.GPUSlots, first[g+1]-first[g])
+		for l, row := range p.PhysicalToLogical {
+			q.PhysicalToLogical[l] = append(q.PhysicalToLogical[l], row[first[g]:first[g+1]]...)
+		}
+	}
+	return &q
 }
