@@ -9,6 +9,7 @@ import (
 
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/schedule"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -102,10 +103,10 @@ func BenchmarkSchedule(b *testing.B) {
 			for _, per := range []struct{ gpu, rdma int }{{1, 1}, {4, 4}, {4, 3}, {4, 1}} {
 				b.Run(fmt.Sprintf("change=%s/gpus=%s/pergpu=%d/rdma=%d", c.name, u.name, per.gpu, per.rdma), func(b *testing.B) {
 					b.ReportAllocs()
-					var s eplb.Schedule
+					var s schedule.Schedule
 					for b.Loop() {
 						var err error
-						s, err = eplb.NewSchedule(&prev, &c.next, c.t, eplb.ScheduleOptions{ExpertBytes: m.ExpertBytes(), PerGPU: per.gpu, RDMAPerGPU: per.rdma})
+						s, err = schedule.New(&prev, &c.next, c.t, schedule.Options{ExpertBytes: m.ExpertBytes(), PerGPU: per.gpu, RDMAPerGPU: per.rdma})
 						if err != nil {
 							b.Fatal(err)
 						}

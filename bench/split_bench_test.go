@@ -7,6 +7,7 @@ import (
 
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/split"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -23,7 +24,7 @@ func BenchmarkSplit(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					s, err := eplb.NewSplitter(&r.Placement, placement.Topology{})
+					s, err := split.New(&r.Placement, placement.Topology{})
 					if err != nil {
 						b.Fatal(err)
 					}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/split"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -82,7 +83,7 @@ func BenchmarkStaticWeights(b *testing.B) {
 			var layers []eplb.Layer
 			b.ReportAllocs()
 			for b.Loop() {
-				if weights, layers, err = eplb.StaticWeights(&r.Placement, h.topology, h.past); err != nil {
+				if weights, layers, err = split.StaticWeights(&r.Placement, h.topology, h.past); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -108,7 +109,7 @@ func BenchmarkStaticWeights(b *testing.B) {
 // dispatches is the mean imbalance over windows and layers under an even split,
 // under weights, and under the best split of each window.
 func dispatches(tb testing.TB, p *placement.Placement, t placement.Topology, weights [][]float64, windows []placement.Loads) (even, static, best float64) {
-	s, err := eplb.NewSplitter(p, t)
+	s, err := split.New(p, t)
 	if err != nil {
 		tb.Fatal(err)
 	}

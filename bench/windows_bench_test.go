@@ -6,6 +6,7 @@ import (
 
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/track"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -14,7 +15,7 @@ import (
 // max/mean: over the windows planned and over the four that follow each.
 func BenchmarkWindows(b *testing.B) {
 	for _, d := range drifts(b) {
-		for _, f := range []eplb.Forecast{{Past: span}, {Past: span, Joint: true}} {
+		for _, f := range []track.Forecast{{Past: span}, {Past: span, Joint: true}} {
 			b.Run(fmt.Sprintf("loads=%s/gpus=8/joint=%v", d.name, f.Joint), func(b *testing.B) {
 				b.ReportAllocs()
 				problems, next := d.problems(b, f)
@@ -73,16 +74,16 @@ func BenchmarkForecasts(b *testing.B) {
 	for _, d := range drifts(b) {
 		for _, f := range []struct {
 			name string
-			eplb.Forecast
+			track.Forecast
 		}{
-			{"last", eplb.Forecast{}},
-			{"sum4", eplb.Forecast{Past: 4}},
-			{"sum8", eplb.Forecast{Past: 8}},
-			{"decayed1", eplb.Forecast{Past: 16, HalfLife: 1}},
-			{"decayed4", eplb.Forecast{Past: 16, HalfLife: 4}},
-			{"joint2", eplb.Forecast{Past: 2, Joint: true}},
-			{"joint4", eplb.Forecast{Past: 4, Joint: true}},
-			{"joint8", eplb.Forecast{Past: 8, Joint: true}},
+			{"last", track.Forecast{}},
+			{"sum4", track.Forecast{Past: 4}},
+			{"sum8", track.Forecast{Past: 8}},
+			{"decayed1", track.Forecast{Past: 16, HalfLife: 1}},
+			{"decayed4", track.Forecast{Past: 16, HalfLife: 4}},
+			{"joint2", track.Forecast{Past: 2, Joint: true}},
+			{"joint4", track.Forecast{Past: 4, Joint: true}},
+			{"joint8", track.Forecast{Past: 8, Joint: true}},
 		} {
 			b.Run(fmt.Sprintf("loads=%s/gpus=8/forecast=%s", d.name, f.name), func(b *testing.B) {
 				p := eplb.Problem{Replicas: small.replicas, Topology: small.topology}
@@ -90,7 +91,7 @@ func BenchmarkForecasts(b *testing.B) {
 				for b.Loop() {
 					mean, n = 0, 0
 					for _, windows := range d.seqs {
-						scores, err := eplb.Backtest(b.Context(), p, eplb.Options{}, f.Forecast, windows)
+						scores, err := track.Backtest(b.Context(), p, eplb.Options{}, f.Forecast, windows)
 						if err != nil {
 							b.Fatal(err)
 						}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/track"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -41,7 +42,7 @@ func drifts(tb testing.TB) []drift {
 
 // problems is the planning problems of every span windows of d, forecast by f,
 // and the windows that follow each.
-func (d drift) problems(tb testing.TB, f eplb.Forecast) (problems []eplb.Problem, next [][]placement.Loads) {
+func (d drift) problems(tb testing.TB, f track.Forecast) (problems []eplb.Problem, next [][]placement.Loads) {
 	tb.Helper()
 	for _, windows := range d.seqs {
 		for i := span; i+span <= len(windows); i += span {
@@ -67,7 +68,7 @@ func over(tb testing.TB, p *placement.Placement, windows []placement.Loads) floa
 
 // forecast plans the problems of d and returns the mean imbalance over the
 // windows that the plans were made from, as they say, and over those that follow.
-func (d drift) forecast(tb testing.TB, f eplb.Forecast) (past, next float64) {
+func (d drift) forecast(tb testing.TB, f track.Forecast) (past, next float64) {
 	tb.Helper()
 	problems, after := d.problems(tb, f)
 	for i, p := range problems {
@@ -95,8 +96,8 @@ func TestNextWindows(t *testing.T) {
 	all := drifts(t)
 	for _, d := range all {
 		t.Run(d.name, func(t *testing.T) {
-			past, next := d.forecast(t, eplb.Forecast{Past: span, Joint: true})
-			_, sum := d.forecast(t, eplb.Forecast{Past: span})
+			past, next := d.forecast(t, track.Forecast{Past: span, Joint: true})
+			_, sum := d.forecast(t, track.Forecast{Past: span})
 			t.Logf("next windows %.4f (%.4f where it was made), %.4f planned on the sum", next, past, sum)
 			if w := want[d.name]; next > w.next || next > sum-w.gain {
 				t.Errorf("next windows %.4f, planned on the sum %.4f; want %.3f and a gain of %.2f", next, sum, w.next, w.gain)
@@ -111,9 +112,9 @@ func TestNextWindows(t *testing.T) {
 // TestBacktest holds the library's own scoring of forecasts against this one.
 func TestBacktest(t *testing.T) {
 	windows := workload.Domains(placement.DeepSeekV2Lite(), 1, 5, 512, 3)[0].Windows
-	for _, f := range []eplb.Forecast{{}, {Past: 3}, {Past: 9, HalfLife: 1.5}, {Past: 2, Joint: true}} {
+	for _, f := range []track.Forecast{{}, {Past: 3}, {Past: 9, HalfLife: 1.5}, {Past: 2, Joint: true}} {
 		p := eplb.Problem{Replicas: small.replicas, Topology: small.topology}
-		got, err := eplb.Backtest(t.Context(), p, eplb.Options{}, f, windows)
+		got, err := track.Backtest(t.Context(), p, eplb.Options{}, f, windows)
 		if err != nil {
 			t.Fatal(err)
 		}

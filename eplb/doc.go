@@ -8,13 +8,11 @@
 // replica counts and placement together; Policy DeepSeek is the published
 // algorithm, array for array.
 //
-// A Splitter shares the tokens of every batch among the replicas of a placement
-// so that the largest load of a GPU is least for that very batch; Dispatch Split
-// plans placements for it.
-//
-// For a system that runs, a Tracker adds up what experts get, window by window,
-// and Problem.Windows plans over several windows at once; Backtest tells which
-// Forecast would have kept the next window most even.
+// Its neighbours: eplb/split shares the tokens of every batch among the replicas
+// of a placement so that the largest load of a GPU is least for that very batch,
+// and Dispatch Split plans placements for it; eplb/track adds up what experts
+// get, window by window, and Problem.Windows plans over several windows at once;
+// eplb/schedule orders the copies that a change of placement takes.
 //
 // The package has no clock, no I/O and no global state, and the same input
 // gives the same result on every platform and with any number of Workers.
@@ -33,14 +31,11 @@ package eplb
 //	locality homes innode    groups on their nodes: homes, each node by itself, the bound
 //	  offnode construct spread transfer offbound exacthome
 //	                         replicas off their nodes: copies, evening out, single slots, the bound, small layers
-//	split flow               a batch's tokens over the replicas, exactly
-//	  splitplan cluster refine component
-//	                         plans made for it: trees, clusters, small layers, bounds
+//	splitplan cluster refine component
+//	                         plans made for a split of every batch: trees, clusters, small layers, bounds
 //	windows jointswap jointcounts
 //	                         plans over several windows
-//	tracker forecast         what experts got, and what of it tells the future
 //	moves mover pairmoves    few moves from the placement in force: rungs, steps, two slots a GPU
 //	  mend fresh assign movehomes
 //	                         GPUs that died or came, the plan from scratch, renaming GPUs, groups
-//	schedule…                rounds of copies: layer by layer, matchings, chains, local copies, prices, bounds
-//	decide                   whether a schedule pays
+//	internal/flow            a batch's tokens over the replicas, exactly

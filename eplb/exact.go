@@ -1,8 +1,6 @@
 package eplb
 
-import (
-	"slices"
-)
+import "github.com/moelb/moelb/eplb/internal/memory"
 
 const (
 	// exactSlots is the most slots of a layer that is searched exhaustively.
@@ -57,13 +55,13 @@ func (s *solver) improveExactly(bound float64, stop func() bool) float64 {
 		return bound
 	}
 	x := &s.exact
-	x.load = resize(x.load, gpus)
-	x.room = resize(x.room, gpus)
-	x.count = resize(x.count, experts)
-	x.prefer = resize(x.prefer, experts)
-	x.set = resize(x.set, experts*gpus)
-	x.order = resize(x.order, experts*gpus)
-	x.sums = resize(x.sums, experts+1)
+	x.load = memory.Resize(x.load, gpus)
+	x.room = memory.Resize(x.room, gpus)
+	x.count = memory.Resize(x.count, experts)
+	x.prefer = memory.Resize(x.prefer, experts)
+	x.set = memory.Resize(x.set, experts*gpus)
+	x.order = memory.Resize(x.order, experts*gpus)
+	x.sums = memory.Resize(x.sums, experts+1)
 	clear(x.load)
 	clear(x.set)
 	for g := range x.room {
@@ -82,8 +80,6 @@ func (s *solver) improveExactly(bound float64, stop func() bool) float64 {
 	}
 	return bound
 }
-
-func resize[T any](x []T, n int) []T { return slices.Grow(x[:0], n)[:n] }
 
 // branch places the experts from rank i on in the slots that are left.
 func (s *solver) branch(i, slots int) {

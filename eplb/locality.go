@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -113,7 +114,7 @@ func validateLocality(p *Problem, o *Options) error {
 	if missing <= o.OffNodeReplicas {
 		return nil
 	}
-	return errorf(placement.ErrFit, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, room[worst], worst, missing)
+	return refuse.Errorf(placement.ErrFit, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, room[worst], worst, missing)
 }
 
 // newLocalityPrice is a price without its figures.

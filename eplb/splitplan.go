@@ -3,13 +3,16 @@ package eplb
 import (
 	"math"
 	"math/rand/v2"
+
+	"github.com/moelb/moelb/eplb/internal/flow"
+	"github.com/moelb/moelb/eplb/internal/memory"
 )
 
 // splitPlanner is what planning for a split of every batch needs beside the
 // solver. Its memory is used again for every layer.
 type splitPlanner struct {
-	net    net
-	flow   flow
+	net    flow.Net
+	flow   flow.Flow
 	counts []int64 // of the given loads
 	total  int64
 	at     []int32 // first arc, then next arc, of each expert; -1 = one replica
@@ -66,15 +69,15 @@ func (s *solver) setSplit() *splitPlanner {
 	}
 	p := s.splitter
 	gpus, experts := len(u.gpu), len(s.w)
-	p.net.gpus = gpus
-	p.net.speed = nil
+	p.net.GPUs = gpus
+	p.net.Speed = nil
 	if !u.equal {
-		p.net.speed = u.speed
+		p.net.Speed = u.speed
 	}
-	p.counts = resize(p.counts, experts)
-	p.at = resize(p.at, experts)
-	p.root = resize(p.root, gpus)
-	scale := 1.0 * (maxTokens / 4) // a total well below maxTokens
+	p.counts = memory.Resize(p.counts, experts)
+	p.at = memory.Resize(p.at, experts)
+	p.root = memory.Resize(p.root, gpus)
+	scale := 1.0 * (flow.MaxTokens / 4) // a total well below flow.MaxTokens
 	for n := gpus; n > 1; n = (n + 1) / 2 {
 		scale /= 2
 	}
@@ -120,28 +123,28 @@ func (p *splitPlanner) setNoise(s *solver) {
 // link makes the net of a placement.
 func (p *splitPlanner) link(s *solver, slot, count []int32) {
 	n := &p.net
-	n.expert, n.first = n.expert[:0], append(n.first[:0], 0)
+	n.Expert, n.First = n.Expert[:0], append(n.First[:0], 0)
 	arcs := int32(0)
 	for e, c := range count {
 		p.at[e] = -1
 		if c > 1 {
 			p.at[e] = arcs
 			arcs += c
-			n.expert = append(n.expert, int32(e))
-			n.first = append(n.first, arcs)
+			n.Expert = append(n.Expert, int32(e))
+			n.First = append(n.First, arcs)
 		}
 	}
-	n.gpu = resize(n.gpu, int(arcs))
+	n.GPU = memory.Resize(n.GPU, int(arcs))
 	for g := range s.u.gpu {
 		for _, e := range slot[s.u.first[g]:s.u.first[g+1]] {
 			if p.at[e] >= 0 {
-				n.gpu[p.at[e]] = int32(g)
+				n.GPU[p.at[e]] = int32(g)
 				p.at[e]++
 			}
 		}
 	}
-	n.link()
-	p.flow.use(n)
+	n.Link()
+	p.flow.Use(n)
 }
 
 // least is the least level of a split of counts, in units of the mean load, on
@@ -154,10 +157,10 @@ func (p *splitPlanner) least(s *solver, slot, count []int32, counts []int64, tot
 				sum += counts[e]
 			}
 		}
-		p.flow.load[g] = sum
+		p.flow.Load[g] = sum
 	}
 	// Speeds are scaled to a mean of 1.
-	return p.flow.split(counts, total) * float64(len(s.u.gpu)) / float64(total)
+	return p.flow.Split(counts, total) * float64(len(s.u.gpu)) / float64(total)
 }
 
 // given is the level of the best split of the given loads.

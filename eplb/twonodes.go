@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -32,7 +33,7 @@ func validateTwoNodes(p *Problem, o *Options) error {
 		}
 	}
 	if nodes < 2 {
-		return errorf(placement.ErrFit, "two_nodes", "%d node in service: at least 2 are needed", nodes)
+		return refuse.Errorf(placement.ErrFit, "two_nodes", "%d node in service: at least 2 are needed", nodes)
 	}
 	sum := 0
 	for _, n := range room {
@@ -52,7 +53,7 @@ func validateTwoNodes(p *Problem, o *Options) error {
 	for !fits() {
 		each++
 	}
-	return errorf(placement.ErrFit, "two_nodes", "%d experts on two nodes each do not fit the %d slots in service: %d slots a GPU (num_replicas %d) would do", experts, sum, each, int64(each)*int64(p.Topology.GPUs))
+	return refuse.Errorf(placement.ErrFit, "two_nodes", "%d experts on two nodes each do not fit the %d slots in service: %d slots a GPU (num_replicas %d) would do", experts, sum, each, int64(each)*int64(p.Topology.GPUs))
 }
 
 // spread says whether e is on two nodes without slot s (-1 = none leaves) and

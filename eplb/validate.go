@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
-
-func errorf(kind error, field string, format string, args ...any) error {
-	return &placement.Error{Field: field, Layer: -1, Index: -1, Kind: kind, Detail: fmt.Sprintf(format, args...)}
-}
 
 // validate checks p and o and fills in their defaults.
 func validate(p *Problem, o *Options) error {
@@ -35,27 +32,27 @@ func validate(p *Problem, o *Options) error {
 	experts, gpus := p.Loads.Experts(), p.Topology.GPUs
 	switch {
 	case p.Replicas < 1:
-		return errorf(placement.ErrValue, "num_replicas", "%d: at least 1 is needed", p.Replicas)
+		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d: at least 1 is needed", p.Replicas)
 	case p.Replicas > placement.MaxSlots:
-		return errorf(placement.ErrValue, "num_replicas", "%d: at most %d are supported", p.Replicas, placement.MaxSlots)
+		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d: at most %d are supported", p.Replicas, placement.MaxSlots)
 	case len(p.Loads)*p.Replicas > placement.MaxCells:
-		return errorf(placement.ErrValue, "num_replicas", "%d replicas in %d layers: at most %d slots in all are supported", p.Replicas, len(p.Loads), placement.MaxCells)
+		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d replicas in %d layers: at most %d slots in all are supported", p.Replicas, len(p.Loads), placement.MaxCells)
 	case p.Replicas < experts:
-		return errorf(placement.ErrFit, "num_replicas", "%d replicas for %d experts: every expert needs one", p.Replicas, experts)
+		return refuse.Errorf(placement.ErrFit, "num_replicas", "%d replicas for %d experts: every expert needs one", p.Replicas, experts)
 	case p.Groups < 0:
-		return errorf(placement.ErrValue, "num_groups", "%d is negative", p.Groups)
+		return refuse.Errorf(placement.ErrValue, "num_groups", "%d is negative", p.Groups)
 	case o.OffNodeReplicas < 0:
-		return errorf(placement.ErrValue, "off_node_replicas", "%d is negative", o.OffNodeReplicas)
+		return refuse.Errorf(placement.ErrValue, "off_node_replicas", "%d is negative", o.OffNodeReplicas)
 	case math.IsNaN(o.Tolerance):
-		return errorf(placement.ErrValue, "tolerance", "%v is not a number", o.Tolerance)
+		return refuse.Errorf(placement.ErrValue, "tolerance", "%v is not a number", o.Tolerance)
 	case o.Workers < 0:
-		return errorf(placement.ErrValue, "workers", "%d is negative", o.Workers)
+		return refuse.Errorf(placement.ErrValue, "workers", "%d is negative", o.Workers)
 	case o.Policy != Optimal && o.Policy != DeepSeek:
-		return errorf(placement.ErrValue, "policy", "%v is not a policy", o.Policy)
+		return refuse.Errorf(placement.ErrValue, "policy", "%v is not a policy", o.Policy)
 	case o.Locality < Auto || o.Locality > Free:
-		return errorf(placement.ErrValue, "locality", "%v is not a locality", o.Locality)
+		return refuse.Errorf(placement.ErrValue, "locality", "%v is not a locality", o.Locality)
 	case o.Dispatch < Even || o.Dispatch > Split:
-		return errorf(placement.ErrValue, "dispatch", "%v is not a dispatch", o.Dispatch)
+		return refuse.Errorf(placement.ErrValue, "dispatch", "%v is not a dispatch", o.Dispatch)
 	}
 	if err := validatePrevious(p, o); err != nil {
 		return err
@@ -66,11 +63,11 @@ func validate(p *Problem, o *Options) error {
 	divides := experts%p.Groups == 0 && p.Groups%p.Topology.Nodes == 0
 	switch {
 	case o.Locality == ByGroup && experts%p.Groups != 0:
-		return errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups", experts, p.Groups)
+		return refuse.Errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups", experts, p.Groups)
 	case o.Locality == ByGroup && !divides:
-		return errorf(placement.ErrShape, "num_groups", "%d groups cannot be shared evenly by %d nodes: use locality none", p.Groups, p.Topology.Nodes)
+		return refuse.Errorf(placement.ErrShape, "num_groups", "%d groups cannot be shared evenly by %d nodes: use locality none", p.Groups, p.Topology.Nodes)
 	case o.Locality == ByGroup && o.TwoNodes:
-		return errorf(placement.ErrValue, "two_nodes", "groups stay on one node each: use locality none")
+		return refuse.Errorf(placement.ErrValue, "two_nodes", "groups stay on one node each: use locality none")
 	case o.Locality == Auto && divides && !o.TwoNodes:
 		o.Locality = ByGroup
 	case o.Locality == Auto:
@@ -99,10 +96,10 @@ const maxWindowGPUs = 1 << 22
 // window there is: it is then planned like any other loads.
 func validateWindows(p *Problem, o *Options) error {
 	if p.Loads != nil {
-		return errorf(placement.ErrShape, "loads", "both loads and windows are given")
+		return refuse.Errorf(placement.ErrShape, "loads", "both loads and windows are given")
 	}
 	if len(p.Windows) == 0 {
-		return errorf(placement.ErrShape, "loads", "no windows")
+		return refuse.Errorf(placement.ErrShape, "loads", "no windows")
 	}
 	for i, w := range p.Windows {
 		if err := w.Validate(); err != nil {
@@ -113,14 +110,14 @@ func validateWindows(p *Problem, o *Options) error {
 			return err
 		}
 		if len(w) != len(p.Windows[0]) || w.Experts() != p.Windows[0].Experts() {
-			return errorf(placement.ErrShape, "loads", "window %d: %d layers of %d experts, but window 0 has %d of %d", i, len(w), w.Experts(), len(p.Windows[0]), p.Windows[0].Experts())
+			return refuse.Errorf(placement.ErrShape, "loads", "window %d: %d layers of %d experts, but window 0 has %d of %d", i, len(w), w.Experts(), len(p.Windows[0]), p.Windows[0].Experts())
 		}
 	}
 	if n := len(p.Windows[0]) * p.Windows[0].Experts(); len(p.Windows) > placement.MaxCells/n {
-		return errorf(placement.ErrShape, "loads", "%d windows of %d numbers: at most %d numbers are supported", len(p.Windows), n, placement.MaxCells)
+		return refuse.Errorf(placement.ErrShape, "loads", "%d windows of %d numbers: at most %d numbers are supported", len(p.Windows), n, placement.MaxCells)
 	}
 	if gpus := min(p.Topology.GPUs, placement.MaxGPUs); gpus > 0 && len(p.Windows) > maxWindowGPUs/gpus {
-		return errorf(placement.ErrShape, "loads", "%d windows on %d GPUs: at most %d are supported", len(p.Windows), gpus, maxWindowGPUs/gpus)
+		return refuse.Errorf(placement.ErrShape, "loads", "%d windows on %d GPUs: at most %d are supported", len(p.Windows), gpus, maxWindowGPUs/gpus)
 	}
 	if len(p.Windows) == 1 {
 		p.Loads, p.Windows = p.Windows[0], nil
@@ -135,19 +132,19 @@ func validatePrevious(p *Problem, o *Options) error {
 	v := p.Previous
 	switch {
 	case math.IsNaN(o.Target) || math.IsInf(o.Target, 0) || (o.Target != 0 && o.Target < 1):
-		return errorf(placement.ErrValue, "target", "%v: an imbalance is at least 1", o.Target)
+		return refuse.Errorf(placement.ErrValue, "target", "%v: an imbalance is at least 1", o.Target)
 	case v == nil && o.Target != 0:
-		return errorf(placement.ErrShape, "target", "%v, but without previous there is nothing to move from", o.Target)
+		return refuse.Errorf(placement.ErrShape, "target", "%v, but without previous there is nothing to move from", o.Target)
 	case v == nil && o.MaxMoves != 0:
-		return errorf(placement.ErrShape, "max_moves", "%d, but without previous there is nothing to move from", o.MaxMoves)
+		return refuse.Errorf(placement.ErrShape, "max_moves", "%d, but without previous there is nothing to move from", o.MaxMoves)
 	case v == nil:
 		return nil
 	case o.Policy == DeepSeek:
-		return errorf(placement.ErrValue, "previous", "policy deepseek plans from scratch: use policy optimal")
+		return refuse.Errorf(placement.ErrValue, "previous", "policy deepseek plans from scratch: use policy optimal")
 	case len(v.PhysicalToLogical) != len(p.Loads):
-		return errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), len(p.Loads))
+		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), len(p.Loads))
 	case v.GPUs == p.Topology.GPUs && v.Slots() != p.Replicas:
-		return errorf(placement.ErrShape, "previous", "%d slots a layer, but num_replicas is %d", v.Slots(), p.Replicas)
+		return refuse.Errorf(placement.ErrShape, "previous", "%d slots a layer, but num_replicas is %d", v.Slots(), p.Replicas)
 	}
 	if err := v.Validate(); err != nil {
 		var bad *placement.Error
@@ -157,7 +154,7 @@ func validatePrevious(p *Problem, o *Options) error {
 		return err
 	}
 	if v.Experts != p.Loads.Experts() {
-		return errorf(placement.ErrShape, "previous", "%d experts, but loads have %d", v.Experts, p.Loads.Experts())
+		return refuse.Errorf(placement.ErrShape, "previous", "%d experts, but loads have %d", v.Experts, p.Loads.Experts())
 	}
 	return nil
 }
@@ -173,7 +170,7 @@ func validateRoom(p *Problem, experts, gpus int) error {
 	if room < experts {
 		alive := p.Topology.InService()
 		each := int64((experts + alive - 1) / alive) // times gpus may exceed 32 bits
-		return errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU (num_replicas %d) would do", experts, room, alive, each, each*int64(gpus))
+		return refuse.Errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU (num_replicas %d) would do", experts, room, alive, each, each*int64(gpus))
 	}
 	return nil
 }
@@ -186,19 +183,19 @@ func validateDeepSeek(p *Problem, o *Options) error {
 	gpus := p.Topology.GPUs
 	switch {
 	case p.Topology.Speed != nil:
-		return errorf(placement.ErrValue, "gpu_speed", "policy deepseek knows no speeds: use policy optimal")
+		return refuse.Errorf(placement.ErrValue, "gpu_speed", "policy deepseek knows no speeds: use policy optimal")
 	case o.Dispatch != Even:
-		return errorf(placement.ErrValue, "dispatch", "policy deepseek splits evenly: use policy optimal")
+		return refuse.Errorf(placement.ErrValue, "dispatch", "policy deepseek splits evenly: use policy optimal")
 	case o.Locality != Auto:
-		return errorf(placement.ErrValue, "locality", "%v: policy deepseek keeps groups on nodes where num_nodes divides num_groups, and knows no choice: use policy optimal", o.Locality)
+		return refuse.Errorf(placement.ErrValue, "locality", "%v: policy deepseek keeps groups on nodes where num_nodes divides num_groups, and knows no choice: use policy optimal", o.Locality)
 	case o.TwoNodes:
-		return errorf(placement.ErrValue, "two_nodes", "policy deepseek knows no such thing: use policy optimal")
+		return refuse.Errorf(placement.ErrValue, "two_nodes", "policy deepseek knows no such thing: use policy optimal")
 	case o.OffNodeReplicas != 0:
-		return errorf(placement.ErrValue, "off_node_replicas", "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas)
+		return refuse.Errorf(placement.ErrValue, "off_node_replicas", "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas)
 	case p.Replicas%gpus != 0:
-		return errorf(placement.ErrShape, "num_replicas", "%d replicas cannot be shared evenly by %d GPUs, which policy deepseek wants: use policy optimal", p.Replicas, gpus)
+		return refuse.Errorf(placement.ErrShape, "num_replicas", "%d replicas cannot be shared evenly by %d GPUs, which policy deepseek wants: use policy optimal", p.Replicas, gpus)
 	case p.Groups%p.Topology.Nodes == 0 && p.Loads.Experts()%p.Groups != 0:
-		return errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups, which policy deepseek wants", p.Loads.Experts(), p.Groups)
+		return refuse.Errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups, which policy deepseek wants", p.Loads.Experts(), p.Groups)
 	}
 	return nil
 }

@@ -349,3 +349,19 @@ func scoreWindows(p *Problem, o *Options, r *Result) {
 		}
 	}
 }
+
+// meanImbalance is, for each layer of a plan, the mean over windows of its
+// imbalance.
+func meanImbalance(plan *placement.Placement, windows []placement.Loads, t placement.Topology) ([]float64, error) {
+	mean := make([]float64, len(plan.PhysicalToLogical))
+	for _, w := range windows {
+		scores, err := plan.ScoreLayers(w, t)
+		if err != nil {
+			return nil, err
+		}
+		for l, s := range scores {
+			mean[l] += s.Imbalance / float64(len(windows))
+		}
+	}
+	return mean, nil
+}

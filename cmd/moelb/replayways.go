@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/schedule"
+	"github.com/moelb/moelb/eplb/track"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -116,7 +118,7 @@ func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i in
 	// which gains most, or none.
 	var best *placement.Placement
 	bestNet := 0.0
-	var taken eplb.Schedule
+	var taken schedule.Schedule
 	for _, joint := range []bool{false, true} {
 		next, err := r.plan(ctx, w.policy, joint, !joint, at, i, s)
 		if err != nil {
@@ -130,16 +132,16 @@ func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i in
 		if k.After, err = r.pastImbalance(next, i); err != nil {
 			return nil, err
 		}
-		schedule, err := r.copies.schedule(at, next, r.topology, r.bytes, &k)
+		rounds, err := r.copies.schedule(at, next, r.topology, r.bytes, &k)
 		if err != nil {
 			return nil, err
 		}
-		d, err := eplb.Decide(&schedule, k)
+		d, err := schedule.Decide(&rounds, k)
 		if err != nil {
 			return nil, err
 		}
 		if net := float64(d.GainPerStep*k.Horizon) - d.Cost; d.Move && net > bestNet {
-			taken = schedule.Prefix(d.Rounds)
+			taken = rounds.Prefix(d.Rounds)
 			to, err := taken.Apply(at, d.Rounds)
 			if err != nil {
 				return nil, err
@@ -163,9 +165,9 @@ func (r *replay) plan(ctx context.Context, policy eplb.Policy, joint, follows bo
 		o.Locality = eplb.Auto
 	}
 	p := eplb.Problem{Replicas: r.replicas, Groups: r.groups, Topology: r.topology}
-	f := eplb.Forecast{Past: r.every}
+	f := track.Forecast{Past: r.every}
 	if joint {
-		f = eplb.Forecast{Past: r.past, Joint: true}
+		f = track.Forecast{Past: r.past, Joint: true}
 	}
 	if err := f.Set(&p, r.windows[:i+1]); err != nil {
 		return nil, err
@@ -198,13 +200,13 @@ func (r *replay) pastImbalance(at *placement.Placement, i int) ([]float64, error
 
 // move counts the moves from one placement to the next and prices their
 // schedule; nil = it is still to be made.
-func (r *replay) move(at, next *placement.Placement, s *step, schedule *eplb.Schedule) (*placement.Placement, error) {
-	if schedule == nil {
-		made, err := r.copies.schedule(at, next, r.topology, r.bytes, &eplb.Stakes{})
+func (r *replay) move(at, next *placement.Placement, s *step, rounds *schedule.Schedule) (*placement.Placement, error) {
+	if rounds == nil {
+		made, err := r.copies.schedule(at, next, r.topology, r.bytes, &schedule.Stakes{})
 		if err != nil {
 			return nil, err
 		}
-		schedule = &made
+		rounds = &made
 	}
 	moves, err := at.CountMoves(next)
 	if err != nil {
@@ -213,7 +215,7 @@ func (r *replay) move(at, next *placement.Placement, s *step, schedule *eplb.Sch
 	for _, n := range moves {
 		s.moves += n
 	}
-	s.copySeconds = schedule.Seconds
+	s.copySeconds = rounds.Seconds
 	return next, nil
 }
 

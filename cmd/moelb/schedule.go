@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/schedule"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
@@ -29,10 +29,10 @@ type copyFlags struct {
 var phases = []struct {
 	name        string
 	stepSeconds float64
-	sensitivity eplb.Sensitivity
+	sensitivity schedule.Sensitivity
 }{
-	{"decode", 88 * 8 / 14_800., eplb.DecodeSensitivity()},
-	{"prefill", 16_384 * 8 / 62_713., eplb.PrefillSensitivity()},
+	{"decode", 88 * 8 / 14_800., schedule.DecodeSensitivity()},
+	{"prefill", 16_384 * 8 / 62_713., schedule.PrefillSensitivity()},
 }
 
 func phaseNames() []string {
@@ -82,9 +82,9 @@ func (f *copyFlags) check() error {
 }
 
 // stakes are what the phase makes of the flags.
-func (f *copyFlags) stakes() eplb.Stakes {
+func (f *copyFlags) stakes() schedule.Stakes {
 	i, _ := choice("--phase", f.phase, phaseNames())
-	k := eplb.Stakes{StepSeconds: f.stepSeconds, Sensitivity: phases[i].sensitivity, Horizon: f.horizon, Hidden: f.hidden, Margin: f.margin}
+	k := schedule.Stakes{StepSeconds: f.stepSeconds, Sensitivity: phases[i].sensitivity, Horizon: f.horizon, Hidden: f.hidden, Margin: f.margin}
 	if k.StepSeconds == 0 {
 		k.StepSeconds = phases[i].stepSeconds
 	}
@@ -102,21 +102,21 @@ func (f *copyFlags) bytes(m *placement.Model) int64 {
 // schedule orders the copies from one placement to another, the layers first
 // whose steps gain most. k holds the imbalance of each layer before and after;
 // without it layers go in order.
-func (f *copyFlags) schedule(from, to *placement.Placement, t placement.Topology, bytes int64, k *eplb.Stakes) (eplb.Schedule, error) {
+func (f *copyFlags) schedule(from, to *placement.Placement, t placement.Topology, bytes int64, k *schedule.Stakes) (schedule.Schedule, error) {
 	t.NVLink, t.RDMA = f.nvlink*1e9, f.rdma*1e9
-	o := eplb.ScheduleOptions{ExpertBytes: bytes, PerGPU: f.perGPU, RDMAPerGPU: f.rdmaPerGPU, LayersAtOnce: f.layersAtOnce}
+	o := schedule.Options{ExpertBytes: bytes, PerGPU: f.perGPU, RDMAPerGPU: f.rdmaPerGPU, LayersAtOnce: f.layersAtOnce}
 	for l := range k.Before {
 		o.Worth = append(o.Worth, k.Sensitivity.Slowdown(k.Before[l])-k.Sensitivity.Slowdown(k.After[l]))
 	}
-	return eplb.NewSchedule(from, to, t, o)
+	return schedule.New(from, to, t, o)
 }
 
 // transition is how a plan is reached from the placement in force, and whether
 // it should be.
 type transition struct {
-	schedule eplb.Schedule
-	stakes   eplb.Stakes
-	decision *eplb.Decision // nil = the schedule has no price
+	schedule schedule.Schedule
+	stakes   schedule.Stakes
+	decision *schedule.Decision // nil = the schedule has no price
 
 	copyMilliseconds [2]float64 // of one copy over NVLink and over RDMA
 }
@@ -143,7 +143,7 @@ func (s *solution) transition(f *copyFlags) (*transition, error) {
 		return nil, err
 	}
 	if x.schedule.Priced || len(x.schedule.Rounds) == 0 || f.hidden == 1 {
-		d, err := eplb.Decide(&x.schedule, x.stakes)
+		d, err := schedule.Decide(&x.schedule, x.stakes)
 		if err != nil {
 			return nil, err
 		}
@@ -189,7 +189,7 @@ func (x *transition) json(e *wire.Encoder) {
 	e.Field("copies")
 	e.Int(int64(s.Moves))
 	e.Field("rounds")
-	layers(e, s.Rounds, func(r eplb.Round) {
+	layers(e, s.Rounds, func(r schedule.Round) {
 		e.Raw(`{"seconds":`)
 		seconds(r.Seconds)
 		e.Field("moves")

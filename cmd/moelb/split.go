@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/split"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
@@ -122,7 +123,7 @@ func readBatch(s *wire.Scanner) (*placement.Placement, placement.Topology, [][]i
 
 // splitBatch splits every layer's counts.
 func splitBatch(p *placement.Placement, t placement.Topology, counts [][]int64, readCost float64) (quota [][]int64, layers []eplb.Layer, err error) {
-	s, err := eplb.NewSplitter(p, t)
+	s, err := split.New(p, t)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/track"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/prefill"
 )
@@ -143,12 +144,12 @@ type experts struct {
 	name      string
 	unit      placement.Topology
 	placement placement.Placement
-	tracker   *eplb.Tracker
+	tracker   *track.Tracker
 }
 
 func newExperts(name string, model placement.Model, unit placement.Topology) (*experts, error) {
 	const slots = 288 // a layer: 256 experts and 32 redundant ones
-	tracker, err := eplb.NewTracker(model.Layers, model.Experts, eplb.TrackerOptions{Streams: 1, Windows: 1})
+	tracker, err := track.New(model.Layers, model.Experts, track.Options{Streams: 1, Windows: 1})
 	return &experts{name, unit, placement.Trivial(model.Layers, model.Experts, slots, unit.GPUs), tracker}, err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/schedule"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -27,7 +28,7 @@ const failed = 5
 func run(w io.Writer) error {
 	model := placement.DeepSeekV3()
 	unit := placement.PrefillUnit()
-	loads := workload.Experts(model, 1) // of a real unit: eplb.Tracker
+	loads := workload.Experts(model, 1) // of a real unit: track.Tracker
 	problem := eplb.Problem{Loads: loads, Replicas: 288, Topology: unit}
 
 	before, err := eplb.Plan(context.Background(), problem, eplb.Options{})
@@ -51,7 +52,7 @@ func run(w io.Writer) error {
 		return err
 	}
 	report(w, fmt.Sprintf("GPU %d fails", failed), after)
-	if err := schedule(w, &before.Placement, &after.Placement, problem.Topology, model); err != nil {
+	if err := copies(w, &before.Placement, &after.Placement, problem.Topology, model); err != nil {
 		return err
 	}
 
@@ -75,7 +76,7 @@ func run(w io.Writer) error {
 		return err
 	}
 	report(w, fmt.Sprintf("GPU %d is back", failed), back)
-	return schedule(w, &after.Placement, &back.Placement, problem.Topology, model)
+	return copies(w, &after.Placement, &back.Placement, problem.Topology, model)
 }
 
 func report(w io.Writer, what string, r eplb.Result) {
@@ -86,9 +87,9 @@ func report(w io.Writer, what string, r eplb.Result) {
 	fmt.Fprintf(w, "%-14s imbalance %.4f over the GPUs in service, %d moves\n", what+":", imbalance(r), sum(moves))
 }
 
-// schedule says in which order the weights are copied.
-func schedule(w io.Writer, from, to *placement.Placement, unit placement.Topology, model placement.Model) error {
-	s, err := eplb.NewSchedule(from, to, unit, eplb.ScheduleOptions{ExpertBytes: model.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
+// copies says in which order the weights are copied.
+func copies(w io.Writer, from, to *placement.Placement, unit placement.Topology, model placement.Model) error {
+	s, err := schedule.New(from, to, unit, schedule.Options{ExpertBytes: model.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
 	if err != nil {
 		return err
 	}

@@ -11,14 +11,14 @@ import (
 	"sync"
 	"unsafe"
 
-	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/split"
 	"github.com/moelb/moelb/placement"
 )
 
-// splitter is an eplb.Splitter that threads share.
+// splitter is an split.Splitter that threads share.
 type splitter struct {
 	mu                     sync.Mutex
-	s                      *eplb.Splitter
+	s                      *split.Splitter
 	layers, experts, slots int
 	quota                  []int64   // [layers][slots], so that a batch that fails writes nothing
 	imbalance              []float64 // [layers]
@@ -42,7 +42,7 @@ func moelb_splitter_open(p *C.moelb_placement, handle *C.moelb_handle, message *
 		if err != nil {
 			return err
 		}
-		s, err := eplb.NewSplitter(&q, t)
+		s, err := split.New(&q, t)
 		if err != nil {
 			return err
 		}

@@ -152,7 +152,7 @@ func (m *Metrics) set(b Balancer, measure string, imbalance float64) {
 	m.balancedness.WithLabelValues(string(b), measure).Set(1 / imbalance)
 }
 
-// Decision counts a decision: for experts whether to move now (eplb.Decide), else
+// Decision counts a decision: for experts whether to move now (schedule.Decide), else
 // where a request goes. refused: it was not worth moving, or fits nowhere.
 func (m *Metrics) Decision(b Balancer, refused bool) {
 	m.decisions.WithLabelValues(string(b)).Inc()

@@ -9,6 +9,7 @@ import (
 	"github.com/moelb/moelb/bench/cluster/cost"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/schedule"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -167,7 +168,7 @@ func (e *experts) move(next *placement.Placement, past placement.Loads, step flo
 		e.current = *next
 		return 0, nil
 	}
-	s, err := eplb.NewSchedule(&e.current, next, e.topology, eplb.ScheduleOptions{ExpertBytes: e.unit.Model.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
+	s, err := schedule.New(&e.current, next, e.topology, schedule.Options{ExpertBytes: e.unit.Model.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
 	if err != nil {
 		return 0, err
 	}
@@ -181,14 +182,14 @@ func (e *experts) move(next *placement.Placement, past placement.Loads, step flo
 		if err != nil {
 			return 0, err
 		}
-		k := eplb.Stakes{StepSeconds: step, Sensitivity: eplb.DecodeSensitivity(), Horizon: windowSeconds / step}
+		k := schedule.Stakes{StepSeconds: step, Sensitivity: schedule.DecodeSensitivity(), Horizon: windowSeconds / step}
 		if e.unit.Phase == cost.PrefillPhase {
-			k.Sensitivity = eplb.PrefillSensitivity()
+			k.Sensitivity = schedule.PrefillSensitivity()
 		}
 		for l := range before {
 			k.Before, k.After = append(k.Before, before[l].Imbalance), append(k.After, after[l].Imbalance)
 		}
-		d, err := eplb.Decide(&s, k)
+		d, err := schedule.Decide(&s, k)
 		if err != nil {
 			return 0, err
 		}

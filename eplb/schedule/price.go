@@ -1,4 +1,4 @@
-package eplb
+package schedule
 
 import "github.com/moelb/moelb/placement"
 

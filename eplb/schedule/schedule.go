@@ -1,16 +1,17 @@
-package eplb
+package schedule
 
 import (
 	"cmp"
 	"math"
 	"slices"
 
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
-// ScheduleOptions say how fast a schedule may go; the zero value is the
+// Options say how fast a schedule may go; the zero value is the
 // documented default.
-type ScheduleOptions struct {
+type Options struct {
 	// ExpertBytes is the size of one expert's weights in one layer
 	// (placement.Model.ExpertBytes). 0 = unknown: no seconds are predicted.
 	ExpertBytes int64
@@ -75,7 +76,7 @@ type Schedule struct {
 	expertBytes int64
 }
 
-// NewSchedule orders the copies that lead from prev, the placement in force, to
+// New orders the copies that lead from prev, the placement in force, to
 // next: same layers, experts, GPUs and slots of each GPU, next with nothing on
 // the GPUs that t puts out of service. Slots with the same expert in both are
 // left alone.
@@ -92,7 +93,7 @@ type Schedule struct {
 //
 // Bad input is a *placement.Error. Cost: each round, a pass over the slots of at
 // most LayersAtOnce layers and PerGPU matchings of their senders and receivers.
-func NewSchedule(prev, next *placement.Placement, t placement.Topology, o ScheduleOptions) (Schedule, error) {
+func New(prev, next *placement.Placement, t placement.Topology, o Options) (Schedule, error) {
 	if err := validateSchedule(prev, next, &t, &o); err != nil {
 		return Schedule{}, err
 	}
@@ -165,10 +166,10 @@ func (s *Schedule) Apply(p *placement.Placement, rounds int) (placement.Placemen
 		moves := s.Rounds[i].Moves
 		for _, m := range moves {
 			if m.Layer < 0 || m.Layer >= len(q.PhysicalToLogical) || m.To < 0 || m.To >= slots || m.From < -1 || m.From >= slots || m.Expert < -1 || m.Expert >= q.Experts {
-				return placement.Placement{}, errorf(placement.ErrShape, "schedule", "round %d: move %+v does not fit the placement", i, m)
+				return placement.Placement{}, refuse.Errorf(placement.ErrShape, "schedule", "round %d: move %+v does not fit the placement", i, m)
 			}
 			if m.From >= 0 && q.PhysicalToLogical[m.Layer][m.From] != m.Expert {
-				return placement.Placement{}, errorf(placement.ErrValue, "schedule", "round %d: layer %d, slot %d holds expert %d, not %d: the schedule starts from another placement",
+				return placement.Placement{}, refuse.Errorf(placement.ErrValue, "schedule", "round %d: layer %d, slot %d holds expert %d, not %d: the schedule starts from another placement",
 					i, m.Layer, m.From, q.PhysicalToLogical[m.Layer][m.From], m.Expert)
 			}
 		}
@@ -216,7 +217,7 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 	return out
 }
 
-// gpu is the GPU of a slot, -1 = out of service. In a schedule that NewSchedule
+// gpu is the GPU of a slot, -1 = out of service. In a schedule that New
 // did not make, every slot counts as a GPU of its own.
 func (s *Schedule) gpu(slot int) int {
 	if slot < len(s.gpuOf) {
@@ -243,7 +244,7 @@ func (s *scheduler) layerOrder(worth []float64) []int {
 	return order
 }
 
-func validateSchedule(prev, next *placement.Placement, t *placement.Topology, o *ScheduleOptions) error {
+func validateSchedule(prev, next *placement.Placement, t *placement.Topology, o *Options) error {
 	if err := prev.Validate(); err != nil {
 		return err
 	}
@@ -256,24 +257,24 @@ func validateSchedule(prev, next *placement.Placement, t *placement.Topology, o 
 	layers := len(prev.PhysicalToLogical)
 	switch {
 	case len(next.PhysicalToLogical) != layers || next.Experts != prev.Experts || next.GPUs != prev.GPUs:
-		return errorf(placement.ErrShape, "previous", "%d layers, %d experts, %d GPUs, but the next placement has %d, %d, %d",
+		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, %d experts, %d GPUs, but the next placement has %d, %d, %d",
 			layers, prev.Experts, prev.GPUs, len(next.PhysicalToLogical), next.Experts, next.GPUs)
 	case !slices.Equal(prev.FirstSlots(), next.FirstSlots()):
-		return errorf(placement.ErrShape, "previous", "its GPUs have other numbers of slots than those of the next placement")
+		return refuse.Errorf(placement.ErrShape, "previous", "its GPUs have other numbers of slots than those of the next placement")
 	case t.GPUs != prev.GPUs:
-		return errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", prev.GPUs, t.GPUs)
+		return refuse.Errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", prev.GPUs, t.GPUs)
 	case layers*prev.Slots() > placement.MaxCells:
-		return errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots in all are supported", layers, prev.Slots(), placement.MaxCells)
+		return refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots in all are supported", layers, prev.Slots(), placement.MaxCells)
 	case o.ExpertBytes < 0 || o.ExpertBytes > maxExpertBytes:
-		return errorf(placement.ErrValue, "expert_bytes", "%d: between 0 and %d are supported", o.ExpertBytes, int64(maxExpertBytes))
+		return refuse.Errorf(placement.ErrValue, "expert_bytes", "%d: between 0 and %d are supported", o.ExpertBytes, int64(maxExpertBytes))
 	case o.PerGPU < 0:
-		return errorf(placement.ErrValue, "per_gpu", "%d is negative", o.PerGPU)
+		return refuse.Errorf(placement.ErrValue, "per_gpu", "%d is negative", o.PerGPU)
 	case o.RDMAPerGPU < 0:
-		return errorf(placement.ErrValue, "rdma_per_gpu", "%d is negative", o.RDMAPerGPU)
+		return refuse.Errorf(placement.ErrValue, "rdma_per_gpu", "%d is negative", o.RDMAPerGPU)
 	case o.LayersAtOnce < 0:
-		return errorf(placement.ErrValue, "layers_at_once", "%d is negative", o.LayersAtOnce)
+		return refuse.Errorf(placement.ErrValue, "layers_at_once", "%d is negative", o.LayersAtOnce)
 	case o.Worth != nil && len(o.Worth) != layers:
-		return errorf(placement.ErrShape, "worth", "%d entries for %d layers", len(o.Worth), layers)
+		return refuse.Errorf(placement.ErrShape, "worth", "%d entries for %d layers", len(o.Worth), layers)
 	}
 	for l, w := range o.Worth {
 		if math.IsNaN(w) || math.IsInf(w, 0) {

@@ -1,4 +1,4 @@
-package eplb
+package schedule
 
 import "github.com/moelb/moelb/placement"
 
@@ -14,7 +14,7 @@ type scheduleBound struct {
 // most (1+PerGPU)-fold a round; and a round is shared by at most LayersAtOnce
 // layers. Seconds: what a GPU receives over both its links at once, and what can
 // only go over RDMA: an expert that enters a node where nobody holds it.
-func (s *scheduler) bound(order []int, t *placement.Topology, o *ScheduleOptions) scheduleBound {
+func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) scheduleBound {
 	recv, send := make([]int, s.gpus), make([]int, s.gpus)
 	farIn, farOut := make([]int, s.gpus), make([]int, s.gpus)
 	nodes := t.NodeCount()

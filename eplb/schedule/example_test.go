@@ -1,22 +1,22 @@
-package eplb_test
+package schedule_test
 
 import (
 	"fmt"
 	"log"
 
-	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/schedule"
 	"github.com/moelb/moelb/placement"
 )
 
 // Two GPUs exchange experts 1 and 2, and a third takes a copy of expert 1, which
 // needs a second round: it can be sent but once in the first.
-func ExampleNewSchedule() {
+func ExampleNew() {
 	prev := placement.Placement{Experts: 4, GPUs: 3, PhysicalToLogical: [][]int{{0, 1, 2, 3, 0, 3}}}
 	next := placement.Placement{Experts: 4, GPUs: 3, PhysicalToLogical: [][]int{{0, 2, 1, 3, 1, 3}}}
 	unit := placement.Topology{GPUs: 3, NVLink: 160e9, RDMA: 45e9}
 	model := placement.DeepSeekV3()
 
-	s, err := eplb.NewSchedule(&prev, &next, unit, eplb.ScheduleOptions{ExpertBytes: model.ExpertBytes()})
+	s, err := schedule.New(&prev, &next, unit, schedule.Options{ExpertBytes: model.ExpertBytes()})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -42,14 +42,14 @@ func ExampleDecide() {
 	next := placement.Placement{Experts: 4, GPUs: 2, PhysicalToLogical: [][]int{{0, 2, 1, 3}}}
 	unit := placement.Topology{GPUs: 2, Nodes: 2, RDMA: 45e9}
 	model := placement.DeepSeekV3()
-	s, err := eplb.NewSchedule(&prev, &next, unit, eplb.ScheduleOptions{ExpertBytes: model.ExpertBytes()})
+	s, err := schedule.New(&prev, &next, unit, schedule.Options{ExpertBytes: model.ExpertBytes()})
 	if err != nil {
 		log.Fatal(err)
 	}
 	for _, horizon := range []float64{5, 1000} {
-		d, err := eplb.Decide(&s, eplb.Stakes{
+		d, err := schedule.Decide(&s, schedule.Stakes{
 			StepSeconds: .05,
-			Sensitivity: eplb.DecodeSensitivity(),
+			Sensitivity: schedule.DecodeSensitivity(),
 			Before:      []float64{1.02},
 			After:       []float64{1.01},
 			Horizon:     horizon,

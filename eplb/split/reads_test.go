@@ -1,4 +1,4 @@
-package eplb
+package split
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/internal/flow"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -98,7 +100,7 @@ func TestReadsAgainstEnumeration(t *testing.T) {
 		gpus := 1 + rng.IntN(4)
 		top := placement.Topology{GPUs: gpus, Speed: randomSpeeds(rng, gpus)}
 		p := randomPlacement(rng, 1+rng.IntN(5), gpus, 4, top.Speed)
-		s, err := NewSplitter(&p, top)
+		s, err := New(&p, top)
 		if err != nil {
 			continue
 		}
@@ -129,7 +131,7 @@ func TestReadsAgainstEnumeration(t *testing.T) {
 		}
 		where := fmt.Sprintf("seed %d/%d: read cost %v, %+v, speeds %v, counts %v, quota %v", seed, n, s.ReadCost, p, top.Speed, counts, quota)
 		if total == 0 {
-			if got.Imbalance != 1 || got.Status != Proved {
+			if got.Imbalance != 1 || got.Status != eplb.Proved {
 				t.Fatalf("%s: %+v", where, got)
 			}
 			continue
@@ -140,7 +142,7 @@ func TestReadsAgainstEnumeration(t *testing.T) {
 		if got.LowerBound > want/mean*(1+1e-9) || level < want*(1-1e-9) {
 			t.Fatalf("%s: bound %v, least %v, got %v", where, got.LowerBound, want/mean, got.Imbalance)
 		}
-		if math.IsInf(s.ReadCost, 1) && (level > want*(1+1e-12) || got.Status != Proved) {
+		if math.IsInf(s.ReadCost, 1) && (level > want*(1+1e-12) || got.Status != eplb.Proved) {
 			t.Fatalf("%s: %v reads/speed, the fewest are %v", where, level, want)
 		}
 		if level <= want*(1+1e-9) {
@@ -156,8 +158,11 @@ func TestReadsAgainstEnumeration(t *testing.T) {
 
 func TestReadsAllocateNothing(t *testing.T) {
 	loads := zipfLoads(.8, 1, 256, 1)
-	r := mustPlan(t, Problem{Loads: loads, Replicas: 288, Topology: placement.DecodeUnit()}, Options{})
-	s, err := NewSplitter(&r.Placement, placement.Topology{})
+	r, err := eplb.Plan(t.Context(), eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.DecodeUnit()}, eplb.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(&r.Placement, placement.Topology{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +177,7 @@ func TestReadsAllocateNothing(t *testing.T) {
 
 func TestReadsRefuse(t *testing.T) {
 	p := placement.Trivial(1, 4, 6, 3)
-	s, err := NewSplitter(&p, placement.Topology{})
+	s, err := New(&p, placement.Topology{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +188,7 @@ func TestReadsRefuse(t *testing.T) {
 		}
 	}
 	// The largest counts and costs add up.
-	for _, s.ReadCost = range []float64{1e-300, 1, maxTokens, math.Inf(1)} {
+	for _, s.ReadCost = range []float64{1e-300, 1, flow.MaxTokens, math.Inf(1)} {
 		for _, n := range []int64{1, 1 << 51} {
 			dst := make([]int64, 6)
 			got, err := s.Split(dst, 0, []int64{n, 0, 0, n})
@@ -204,11 +209,11 @@ func BenchmarkReads(b *testing.B) {
 				b.Run(fmt.Sprintf("experts=256/slots=288/gpus=%d/tokens=%d/read=%v", gpus, batch*gpus, price), func(b *testing.B) {
 					loads := zipfLoads(.8, 58, 256, 1)
 					unit := placement.Topology{GPUs: gpus}
-					r, err := Plan(b.Context(), Problem{Loads: loads, Replicas: 288, Topology: unit}, Options{})
+					r, err := eplb.Plan(b.Context(), eplb.Problem{Loads: loads, Replicas: 288, Topology: unit}, eplb.Options{})
 					if err != nil {
 						b.Fatal(err)
 					}
-					s, err := NewSplitter(&r.Placement, unit)
+					s, err := New(&r.Placement, unit)
 					if err != nil {
 						b.Fatal(err)
 					}

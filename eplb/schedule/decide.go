@@ -1,9 +1,10 @@
-package eplb
+package schedule
 
 import (
 	"fmt"
 	"math"
 
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -197,11 +198,11 @@ func validateStakes(s *Schedule, k *Stakes) error {
 		{"sensitivity", k.Sensitivity.At110, k.Sensitivity.At130}, {"sensitivity", k.Sensitivity.At130, .99},
 	} {
 		if !(f.v >= 0 && f.v <= f.max) {
-			return errorf(placement.ErrValue, f.name, "%v: between 0 and %v is possible", f.v, f.max)
+			return refuse.Errorf(placement.ErrValue, f.name, "%v: between 0 and %v is possible", f.v, f.max)
 		}
 	}
 	if len(k.Before) != len(k.After) {
-		return errorf(placement.ErrShape, "after", "%d layers, but before has %d", len(k.After), len(k.Before))
+		return refuse.Errorf(placement.ErrShape, "after", "%d layers, but before has %d", len(k.After), len(k.Before))
 	}
 	for l := range k.Before {
 		for _, x := range []float64{k.Before[l], k.After[l]} {
@@ -213,12 +214,12 @@ func validateStakes(s *Schedule, k *Stakes) error {
 	for i, r := range s.Rounds {
 		for _, m := range r.Moves {
 			if m.Layer < 0 || m.Layer >= len(k.Before) {
-				return errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", len(k.Before), i, m.Layer)
+				return refuse.Errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", len(k.Before), i, m.Layer)
 			}
 		}
 	}
 	if !s.Priced && k.Hidden < 1 && len(s.Rounds) > 0 {
-		return errorf(placement.ErrValue, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths")
+		return refuse.Errorf(placement.ErrValue, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths")
 	}
 	return nil
 }

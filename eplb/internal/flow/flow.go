@@ -1,8 +1,12 @@
-package eplb
+package flow
 
-import "math"
+import (
+	"math"
 
-// flow splits the tokens of replicated experts over the GPUs that hold them so
+	"github.com/moelb/moelb/eplb/internal/memory"
+)
+
+// Flow splits the tokens of replicated experts over the GPUs that hold them so
 // that the largest load/speed of a GPU is least. Tokens are whole, and the
 // answer is exact: it comes with a set of GPUs whose experts, held nowhere
 // else, force its level.
@@ -14,11 +18,11 @@ import "math"
 // bound allows pass tokens on, along chains of shared experts, to GPUs below it.
 // Where no chain is left, the GPUs that the walk reached are a proof that the
 // level must rise. Not safe for concurrent use.
-type flow struct {
-	net   *net
-	quota []int64 // of each arc
-	load  []int64 // of each GPU
-	room  []int64 // what each GPU may carry at the level proved so far
+type Flow struct {
+	Net   *Net
+	Quota []int64 // of each arc
+	Load  []int64 // of each GPU
+	Room  []int64 // what each GPU may carry at the level proved so far
 	sum   []int64 // tokens in each tree
 
 	queue   []int32 // GPUs in the order of the walk
@@ -29,19 +33,19 @@ type flow struct {
 	walk    uint32
 }
 
-// net is what a placement of one layer allows: each expert on more than one GPU
+// Net is what a placement of one layer allows: each expert on more than one GPU
 // has an arc to each. The other experts are loads that cannot be moved.
-type net struct {
-	gpus  int
-	speed []float64 // nil = all equal; 0 = out of service
+type Net struct {
+	GPUs  int
+	Speed []float64 // nil = all equal; 0 = out of service
 
-	expert []int32 // the replicated experts
-	first  []int32 // expert i has the arcs [first[i], first[i+1])
-	gpu    []int32 // of each arc
-	owner  []int32 // of each arc: its place in expert
+	Expert []int32 // the replicated experts
+	First  []int32 // expert i has the arcs [First[i], First[i+1])
+	GPU    []int32 // of each arc
+	Owner  []int32 // of each arc: its place in Expert
 
-	start []int32 // GPU g has the arcs byGPU[start[g]:start[g+1]]
-	byGPU []int32
+	Start []int32 // GPU g has the arcs ByGPU[Start[g]:Start[g+1]]
+	ByGPU []int32
 
 	// Trees that span the GPUs which chains of shared experts join: every GPU
 	// but a root has an arc by which it hangs from an expert, and that expert
@@ -54,42 +58,42 @@ type net struct {
 	seen   []bool // experts, when the trees are grown
 }
 
-// link fills in the arcs by GPU.
-func (n *net) link() {
-	n.start = resize(n.start, n.gpus+1)
-	clear(n.start)
-	n.byGPU = resize(n.byGPU, len(n.gpu))
-	n.owner = resize(n.owner, len(n.gpu))
-	for _, g := range n.gpu {
-		n.start[g+1]++
+// Link fills in the arcs by GPU.
+func (n *Net) Link() {
+	n.Start = memory.Resize(n.Start, n.GPUs+1)
+	clear(n.Start)
+	n.ByGPU = memory.Resize(n.ByGPU, len(n.GPU))
+	n.Owner = memory.Resize(n.Owner, len(n.GPU))
+	for _, g := range n.GPU {
+		n.Start[g+1]++
 	}
-	for g := range n.gpus {
-		n.start[g+1] += n.start[g]
+	for g := range n.GPUs {
+		n.Start[g+1] += n.Start[g]
 	}
-	for i := range n.expert {
-		for a := n.first[i]; a < n.first[i+1]; a++ {
-			n.owner[a] = int32(i)
-			g := n.gpu[a]
-			n.byGPU[n.start[g]] = a
-			n.start[g]++
+	for i := range n.Expert {
+		for a := n.First[i]; a < n.First[i+1]; a++ {
+			n.Owner[a] = int32(i)
+			g := n.GPU[a]
+			n.ByGPU[n.Start[g]] = a
+			n.Start[g]++
 		}
 	}
-	copy(n.start[1:], n.start[:n.gpus])
-	n.start[0] = 0
+	copy(n.Start[1:], n.Start[:n.GPUs])
+	n.Start[0] = 0
 	n.grow()
 }
 
 // grow finds the trees.
-func (n *net) grow() {
+func (n *Net) grow() {
 	n.hang, n.parent, n.size = n.hang[:0], n.parent[:0], n.size[:0]
-	n.queue = resize(n.queue, n.gpus)
-	n.tree = resize(n.tree, n.gpus)
+	n.queue = memory.Resize(n.queue, n.GPUs)
+	n.tree = memory.Resize(n.tree, n.GPUs)
 	for g := range n.tree {
 		n.tree[g] = -1
 	}
-	n.seen = resize(n.seen, len(n.expert))
+	n.seen = memory.Resize(n.seen, len(n.Expert))
 	clear(n.seen)
-	for root := range n.gpus {
+	for root := range n.GPUs {
 		if n.tree[root] >= 0 {
 			continue
 		}
@@ -97,19 +101,19 @@ func (n *net) grow() {
 		n.queue[0], n.tree[root] = int32(root), t
 		for k, end := 0, 1; k < end; k++ {
 			g := n.queue[k]
-			if n.speed == nil {
+			if n.Speed == nil {
 				size++
 			} else {
-				size += n.speed[g]
+				size += n.Speed[g]
 			}
-			for _, a := range n.byGPU[n.start[g]:n.start[g+1]] {
-				i := n.owner[a]
+			for _, a := range n.ByGPU[n.Start[g]:n.Start[g+1]] {
+				i := n.Owner[a]
 				if n.seen[i] {
 					continue
 				}
 				n.seen[i] = true
-				for b := n.first[i]; b < n.first[i+1]; b++ {
-					if o := n.gpu[b]; n.tree[o] < 0 {
+				for b := n.First[i]; b < n.First[i+1]; b++ {
+					if o := n.GPU[b]; n.tree[o] < 0 {
 						n.tree[o] = t
 						n.hang, n.parent = append(n.hang, b), append(n.parent, a)
 						n.queue[end] = o
@@ -122,19 +126,19 @@ func (n *net) grow() {
 	}
 }
 
-// use readies f for n.
-func (f *flow) use(n *net) {
-	f.net = n
-	f.quota = resize(f.quota, len(n.gpu))
-	f.load = resize(f.load, n.gpus)
-	f.room = resize(f.room, n.gpus)
-	f.sum = resize(f.sum, n.gpus)
-	f.queue = resize(f.queue, n.gpus)
-	f.from = resize(f.from, n.gpus)
-	f.to = resize(f.to, n.gpus)
-	if len(f.reached) < n.gpus || len(f.passed) < len(n.expert) {
-		f.reached = make([]uint32, n.gpus)
-		f.passed = make([]uint32, max(len(n.expert), cap(f.passed)))
+// Use readies f for n.
+func (f *Flow) Use(n *Net) {
+	f.Net = n
+	f.Quota = memory.Resize(f.Quota, len(n.GPU))
+	f.Load = memory.Resize(f.Load, n.GPUs)
+	f.Room = memory.Resize(f.Room, n.GPUs)
+	f.sum = memory.Resize(f.sum, n.GPUs)
+	f.queue = memory.Resize(f.queue, n.GPUs)
+	f.from = memory.Resize(f.from, n.GPUs)
+	f.to = memory.Resize(f.to, n.GPUs)
+	if len(f.reached) < n.GPUs || len(f.passed) < len(n.Expert) {
+		f.reached = make([]uint32, n.GPUs)
+		f.passed = make([]uint32, max(len(n.Expert), cap(f.passed)))
 		f.walk = 0
 	}
 }
@@ -143,18 +147,18 @@ func (f *flow) use(n *net) {
 // and chains.
 const pours = 2
 
-// split sets quota and load for counts, the tokens of every expert of the
-// layer, of which total is the sum. load must hold what cannot be moved. It
+// Split sets Quota and Load for counts, the tokens of every expert of the
+// layer, of which total is the sum. Load must hold what cannot be moved. It
 // returns the least level, the largest load/speed. Cost: a few microseconds for
 // 32 GPUs and 288 slots.
-func (f *flow) split(counts []int64, total int64) float64 {
-	n := f.net
-	clear(f.quota)
+func (f *Flow) Split(counts []int64, total int64) float64 {
+	n := f.Net
+	clear(f.Quota)
 	for pass := range pours {
-		for i, e := range n.expert {
+		for i, e := range n.Expert {
 			if pass&1 == 1 {
-				i = len(n.expert) - 1 - i
-				e = n.expert[i]
+				i = len(n.Expert) - 1 - i
+				e = n.Expert[i]
 			}
 			f.pour(i, counts[e])
 		}
@@ -168,8 +172,8 @@ func (f *flow) split(counts []int64, total int64) float64 {
 	for {
 		// The GPU farthest above its room.
 		h, over := -1, int64(0)
-		for g, l := range f.load {
-			if x := l - f.room[g]; x > over {
+		for g, l := range f.Load {
+			if x := l - f.Room[g]; x > over {
 				h, over = g, x
 			}
 		}
@@ -182,7 +186,7 @@ func (f *flow) split(counts []int64, total int64) float64 {
 				set := f.queue[:seen]
 				sum := int64(0)
 				for _, g := range set {
-					sum += f.load[g]
+					sum += f.Load[g]
 				}
 				level = f.raise(level, set, sum)
 				break
@@ -194,30 +198,30 @@ func (f *flow) split(counts []int64, total int64) float64 {
 
 // pour shares n tokens of expert i over its GPUs so that they stand equally
 // high, as far as their other loads allow.
-func (f *flow) pour(i int, n int64) {
-	net := f.net
-	lo, hi := net.first[i], net.first[i+1]
-	if net.speed != nil {
+func (f *Flow) pour(i int, n int64) {
+	net := f.Net
+	lo, hi := net.First[i], net.First[i+1]
+	if net.Speed != nil {
 		f.pourBySpeed(lo, hi, n)
 		return
 	}
 	if hi-lo == 2 {
-		a, b := &f.load[net.gpu[lo]], &f.load[net.gpu[lo+1]]
-		x, y := *a-f.quota[lo], *b-f.quota[lo+1]
+		a, b := &f.Load[net.GPU[lo]], &f.Load[net.GPU[lo+1]]
+		x, y := *a-f.Quota[lo], *b-f.Quota[lo+1]
 		q := min(max((n+y-x)>>1, 0), n)
-		f.quota[lo], f.quota[lo+1] = q, n-q
+		f.Quota[lo], f.Quota[lo+1] = q, n-q
 		*a, *b = x+q, y+n-q
 		return
 	}
 	for a := lo; a < hi; a++ {
-		f.load[net.gpu[a]] -= f.quota[a]
+		f.Load[net.GPU[a]] -= f.Quota[a]
 	}
 	// The level over all GPUs falls as those above it are left out.
-	level, last := int64(maxTokens), int64(0)
+	level, last := int64(MaxTokens), int64(0)
 	for {
 		sum, k := n, int64(0)
-		for _, g := range net.gpu[lo:hi] {
-			if l := f.load[g]; l <= level {
+		for _, g := range net.GPU[lo:hi] {
+			if l := f.Load[g]; l <= level {
 				sum += l
 				k++
 			}
@@ -230,31 +234,31 @@ func (f *flow) pour(i int, n int64) {
 	}
 	left := n
 	for a := lo; a < hi; a++ {
-		q := max(level-f.load[net.gpu[a]], 0)
-		f.quota[a] = q
+		q := max(level-f.Load[net.GPU[a]], 0)
+		f.Quota[a] = q
 		left -= q
 	}
 	for a := lo; left > 0; a++ {
-		if f.load[net.gpu[a]] <= level {
-			f.quota[a]++
+		if f.Load[net.GPU[a]] <= level {
+			f.Quota[a]++
 			left--
 		}
 	}
 	for a := lo; a < hi; a++ {
-		f.load[net.gpu[a]] += f.quota[a]
+		f.Load[net.GPU[a]] += f.Quota[a]
 	}
 }
 
 // settle brings the GPUs of each tree to its mean, the outer ones first, as far
 // as the experts that they hang from have tokens.
-func (f *flow) settle() {
-	n := f.net
+func (f *Flow) settle() {
+	n := f.Net
 	sum := f.sum[:len(n.size)]
 	clear(sum)
 	for g, t := range n.tree {
-		sum[t] += f.load[g]
+		sum[t] += f.Load[g]
 	}
-	if n.speed == nil {
+	if n.Speed == nil {
 		for t, size := range n.size {
 			k := int64(size)
 			sum[t] = (sum[t] + k - 1) / k
@@ -262,32 +266,32 @@ func (f *flow) settle() {
 	}
 	for k := len(n.hang) - 1; k >= 0; k-- {
 		a, b := n.parent[k], n.hang[k]
-		g, o := n.gpu[a], n.gpu[b]
+		g, o := n.GPU[a], n.GPU[b]
 		want := sum[n.tree[o]]
-		if n.speed != nil {
-			want = int64(float64(want) / n.size[n.tree[o]] * n.speed[o])
+		if n.Speed != nil {
+			want = int64(float64(want) / n.size[n.tree[o]] * n.Speed[o])
 		}
-		d := min(max(want-f.load[o], -f.quota[b]), f.quota[a])
-		f.quota[a] -= d
-		f.quota[b] += d
-		f.load[g] -= d
-		f.load[o] += d
+		d := min(max(want-f.Load[o], -f.Quota[b]), f.Quota[a])
+		f.Quota[a] -= d
+		f.Quota[b] += d
+		f.Load[g] -= d
+		f.Load[o] += d
 	}
 }
 
 // pourBySpeed is pour for GPUs of unequal speed.
-func (f *flow) pourBySpeed(lo, hi int32, n int64) {
-	net := f.net
+func (f *Flow) pourBySpeed(lo, hi int32, n int64) {
+	net := f.Net
 	for a := lo; a < hi; a++ {
-		f.load[net.gpu[a]] -= f.quota[a]
+		f.Load[net.GPU[a]] -= f.Quota[a]
 	}
 	level, last := math.Inf(1), int(hi-lo)+1
 	for {
 		sum, speed, k := float64(n), 0.0, 0
-		for _, g := range net.gpu[lo:hi] {
-			if l := float64(f.load[g]); l/net.speed[g] <= level {
+		for _, g := range net.GPU[lo:hi] {
+			if l := float64(f.Load[g]); l/net.Speed[g] <= level {
 				sum += l
-				speed += net.speed[g]
+				speed += net.Speed[g]
 				k++
 			}
 		}
@@ -299,35 +303,35 @@ func (f *flow) pourBySpeed(lo, hi int32, n int64) {
 	}
 	left := n
 	for a := lo; a < hi; a++ {
-		g := net.gpu[a]
-		q := min(max(int64(level*net.speed[g])-f.load[g], 0), left)
-		f.quota[a] = q
+		g := net.GPU[a]
+		q := min(max(int64(level*net.Speed[g])-f.Load[g], 0), left)
+		f.Quota[a] = q
 		left -= q
 	}
 	for ; left > 0; left-- {
 		best, least := lo, math.Inf(1)
 		for a := lo; a < hi; a++ {
-			g := net.gpu[a]
-			if l := float64(f.load[g]+f.quota[a]+1) / net.speed[g]; l < least {
+			g := net.GPU[a]
+			if l := float64(f.Load[g]+f.Quota[a]+1) / net.Speed[g]; l < least {
 				best, least = a, l
 			}
 		}
-		f.quota[best]++
+		f.Quota[best]++
 	}
 	for a := lo; a < hi; a++ {
-		f.load[net.gpu[a]] += f.quota[a]
+		f.Load[net.GPU[a]] += f.Quota[a]
 	}
 }
 
 // raise lifts the level, and with it the room of every GPU, until the GPUs of
 // set have room for sum tokens between them. It returns the new level.
-func (f *flow) raise(level float64, set []int32, sum int64) float64 {
-	speed := f.net.speed
+func (f *Flow) raise(level float64, set []int32, sum int64) float64 {
+	speed := f.Net.Speed
 	if speed == nil {
 		k := int64(len(set))
 		room := max((sum+k-1)/k, int64(level))
-		for g := range f.room {
-			f.room[g] = room
+		for g := range f.Room {
+			f.Room[g] = room
 		}
 		return float64(room)
 	}
@@ -339,35 +343,35 @@ func (f *flow) raise(level float64, set []int32, sum int64) float64 {
 	level = max(level, float64(sum)/v*(1-float64(float64(len(set))*1e-15)))
 	left := sum
 	for _, g := range set {
-		f.room[g] = roomAt(level, speed[g])
-		left -= f.room[g]
+		f.Room[g] = roomAt(level, speed[g])
+		left -= f.Room[g]
 	}
 	for left > 0 {
 		best, least := int32(-1), math.Inf(1)
 		for _, g := range set {
 			if speed[g] > 0 {
-				if l := float64(f.room[g]+1) / speed[g]; l < least {
+				if l := float64(f.Room[g]+1) / speed[g]; l < least {
 					best, least = g, l
 				}
 			}
 		}
 		level = least
-		f.room[best]++
+		f.Room[best]++
 		left--
 	}
-	for g := range f.room {
-		f.room[g] = roomAt(level, speed[g])
+	for g := range f.Room {
+		f.Room[g] = roomAt(level, speed[g])
 	}
 	return level
 }
 
-// maxTokens bounds the tokens of a layer: every count below is exact in float64.
-const maxTokens = 1 << 52
+// MaxTokens bounds the tokens of a layer: every count below is exact in float64.
+const MaxTokens = 1 << 52
 
 // roomAt is the most tokens that a GPU of the given speed may carry at a level.
 func roomAt(level, speed float64) int64 {
-	if !(level*speed < maxTokens) {
-		return maxTokens
+	if !(level*speed < MaxTokens) {
+		return MaxTokens
 	}
 	if speed == 0 {
 		return 0
@@ -385,8 +389,8 @@ func roomAt(level, speed float64) int64 {
 // chain walks from GPU h, by experts that have tokens where the walk has come,
 // to the nearest GPU with room, and returns it. It returns -1 if there is none:
 // queue[:seen] are then GPUs whose experts are held nowhere else.
-func (f *flow) chain(h int32) (end int32, seen int) {
-	net := f.net
+func (f *Flow) chain(h int32) (end int32, seen int) {
+	net := f.Net
 	if f.walk++; f.walk == 0 {
 		clear(f.reached)
 		clear(f.passed)
@@ -396,19 +400,19 @@ func (f *flow) chain(h int32) (end int32, seen int) {
 	seen = 1
 	for k := 0; k < seen; k++ {
 		g := f.queue[k]
-		for _, a := range net.byGPU[net.start[g]:net.start[g+1]] {
-			i := net.owner[a]
-			if f.quota[a] == 0 || f.passed[i] == f.walk {
+		for _, a := range net.ByGPU[net.Start[g]:net.Start[g+1]] {
+			i := net.Owner[a]
+			if f.Quota[a] == 0 || f.passed[i] == f.walk {
 				continue
 			}
 			f.passed[i] = f.walk
-			for b := net.first[i]; b < net.first[i+1]; b++ {
-				o := net.gpu[b]
+			for b := net.First[i]; b < net.First[i+1]; b++ {
+				o := net.GPU[b]
 				if f.reached[o] == f.walk {
 					continue
 				}
 				f.reached[o], f.from[o], f.to[o] = f.walk, a, b
-				if f.load[o] < f.room[o] {
+				if f.Load[o] < f.Room[o] {
 					return o, seen
 				}
 				f.queue[seen] = o
@@ -420,16 +424,16 @@ func (f *flow) chain(h int32) (end int32, seen int) {
 }
 
 // push passes up to most tokens along the chain from h to end and returns how many.
-func (f *flow) push(h, end int32, most int64) int64 {
-	n := min(most, f.room[end]-f.load[end])
-	for g := end; f.from[g] >= 0; g = f.net.gpu[f.from[g]] {
-		n = min(n, f.quota[f.from[g]])
+func (f *Flow) push(h, end int32, most int64) int64 {
+	n := min(most, f.Room[end]-f.Load[end])
+	for g := end; f.from[g] >= 0; g = f.Net.GPU[f.from[g]] {
+		n = min(n, f.Quota[f.from[g]])
 	}
-	for g := end; f.from[g] >= 0; g = f.net.gpu[f.from[g]] {
-		f.quota[f.from[g]] -= n
-		f.quota[f.to[g]] += n
+	for g := end; f.from[g] >= 0; g = f.Net.GPU[f.from[g]] {
+		f.Quota[f.from[g]] -= n
+		f.Quota[f.to[g]] += n
 	}
-	f.load[h] -= n
-	f.load[end] += n
+	f.Load[h] -= n
+	f.Load[end] += n
 	return n
 }

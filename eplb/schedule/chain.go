@@ -1,4 +1,4 @@
-package eplb
+package schedule
 
 // chainSearch looks for copies that make room for each other. A GPU without a
 // safe spare slot can receive only if it sends away an expert of which it has

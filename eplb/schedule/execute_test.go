@@ -1,4 +1,4 @@
-package eplb
+package schedule
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 
 // execute runs a schedule by its contract alone: it knows nothing of how rounds
 // are made. It returns the first breach.
-func execute(s *Schedule, prev, next *placement.Placement, t placement.Topology, o ScheduleOptions) error {
+func execute(s *Schedule, prev, next *placement.Placement, t placement.Topology, o Options) error {
 	perGPU, atOnce := max(1, o.PerGPU), o.LayersAtOnce
 	if atOnce == 0 {
 		atOnce = 8
@@ -162,7 +162,7 @@ func execute(s *Schedule, prev, next *placement.Placement, t placement.Topology,
 
 // randomPlan draws two placements of some unit, of one of several kinds, and
 // how to get from one to the other.
-func randomPlan(rng *rand.Rand, big int) (prev, next placement.Placement, t placement.Topology, o ScheduleOptions) {
+func randomPlan(rng *rand.Rand, big int) (prev, next placement.Placement, t placement.Topology, o Options) {
 	nodes := 1 + rng.IntN(3)
 	t = placement.Topology{GPUs: nodes * (1 + rng.IntN(big)), Nodes: nodes, NVLink: 160e9, RDMA: 45e9}
 	if t.GPUs == 1 {
@@ -251,7 +251,7 @@ func randomPlan(rng *rand.Rand, big int) (prev, next placement.Placement, t plac
 		prev.PhysicalToLogical = append(prev.PhysicalToLogical, a)
 		next.PhysicalToLogical = append(next.PhysicalToLogical, b)
 	}
-	o = ScheduleOptions{ExpertBytes: 44_040_192, PerGPU: rng.IntN(4), RDMAPerGPU: rng.IntN(3), LayersAtOnce: rng.IntN(4)}
+	o = Options{ExpertBytes: 44_040_192, PerGPU: rng.IntN(4), RDMAPerGPU: rng.IntN(3), LayersAtOnce: rng.IntN(4)}
 	if rng.IntN(2) == 0 {
 		for range layers {
 			o.Worth = append(o.Worth, float64(rng.IntN(5)))

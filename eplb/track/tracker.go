@@ -1,9 +1,10 @@
-package eplb
+package track
 
 import (
 	"fmt"
 	"math"
 
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -14,9 +15,9 @@ const (
 	Decode
 )
 
-// TrackerOptions choose what a Tracker keeps; the zero value is the sums of
+// Options choose what a Tracker keeps; the zero value is the sums of
 // Prefill and Decode, and no windows.
-type TrackerOptions struct {
+type Options struct {
 	// Streams is how many streams are kept apart; 0 = 2.
 	Streams int
 	// Windows is how many of the last closed windows are kept.
@@ -37,7 +38,7 @@ type TrackerOptions struct {
 // It is not safe for concurrent use. Add and Roll allocate nothing.
 type Tracker struct {
 	layers, experts int
-	o               TrackerOptions
+	o               Options
 	growth          float64 // of the weight of samples, from one to the next
 	streams         []stream
 }
@@ -62,23 +63,23 @@ const rescaleAbove = 0x1p200
 const leastHalfLife = 0.01
 
 func errHalfLife(x float64) error {
-	return errorf(placement.ErrValue, "half_life", "%v: 0, or a finite number ≥ %v, is needed", x, leastHalfLife)
+	return refuse.Errorf(placement.ErrValue, "half_life", "%v: 0, or a finite number ≥ %v, is needed", x, leastHalfLife)
 }
 
-// NewTracker returns a Tracker of samples of the given shape. Its errors are
+// New returns a Tracker of samples of the given shape. Its errors are
 // *placement.Error.
-func NewTracker(layers, experts int, o TrackerOptions) (*Tracker, error) {
+func New(layers, experts int, o Options) (*Tracker, error) {
 	switch {
 	case layers < 1 || layers > placement.MaxLayers:
-		return nil, errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
+		return nil, refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
 	case experts < 1 || experts > placement.MaxExperts:
-		return nil, errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
+		return nil, refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
 	case o.Streams < 0:
-		return nil, errorf(placement.ErrValue, "streams", "%d is negative", o.Streams)
+		return nil, refuse.Errorf(placement.ErrValue, "streams", "%d is negative", o.Streams)
 	case o.Windows < 0:
-		return nil, errorf(placement.ErrValue, "windows", "%d is negative", o.Windows)
+		return nil, refuse.Errorf(placement.ErrValue, "windows", "%d is negative", o.Windows)
 	case o.SamplesPerWindow < 0:
-		return nil, errorf(placement.ErrValue, "samples_per_window", "%d is negative", o.SamplesPerWindow)
+		return nil, refuse.Errorf(placement.ErrValue, "samples_per_window", "%d is negative", o.SamplesPerWindow)
 	case o.HalfLife != 0 && !(o.HalfLife >= leastHalfLife && o.HalfLife <= math.MaxFloat64):
 		return nil, errHalfLife(o.HalfLife)
 	}
@@ -87,7 +88,7 @@ func NewTracker(layers, experts int, o TrackerOptions) (*Tracker, error) {
 	}
 	cells := layers * experts
 	if room := placement.MaxCells / cells; o.Streams > room || o.Windows > room/o.Streams {
-		return nil, errorf(placement.ErrShape, "windows", "%d of %d streams, %d counts each: at most %d counts are supported", o.Windows, o.Streams, cells, placement.MaxCells)
+		return nil, refuse.Errorf(placement.ErrShape, "windows", "%d of %d streams, %d counts each: at most %d counts are supported", o.Windows, o.Streams, cells, placement.MaxCells)
 	}
 	t := &Tracker{layers: layers, experts: experts, o: o, growth: 1, streams: make([]stream, o.Streams)}
 	if o.HalfLife > 0 {
@@ -118,7 +119,7 @@ func (t *Tracker) Add(stream int, counts [][]int64) error {
 		return err
 	}
 	if len(counts) != t.layers {
-		return errorf(placement.ErrShape, "counts", "%d layers, but %d are tracked", len(counts), t.layers)
+		return refuse.Errorf(placement.ErrShape, "counts", "%d layers, but %d are tracked", len(counts), t.layers)
 	}
 	for l, row := range counts {
 		if len(row) != t.experts {
@@ -220,7 +221,7 @@ func (t *Tracker) Sum(stream int, dst placement.Loads) error {
 
 // Windows writes the latest closed windows of a stream into dst, oldest first,
 // each [layers][experts], and returns how many there were: at most len(dst).
-// dst[:n] serves as Problem.Windows.
+// dst[:n] serves as eplb.Problem.Windows.
 func (t *Tracker) Windows(stream int, dst []placement.Loads) (n int, err error) {
 	s, err := t.stream(stream)
 	if err != nil {
@@ -248,7 +249,7 @@ func (t *Tracker) Decayed(stream int, dst placement.Loads) error {
 		return err
 	}
 	if s.decayed == nil {
-		return errorf(placement.ErrValue, "half_life", "no decayed sum is kept")
+		return refuse.Errorf(placement.ErrValue, "half_life", "no decayed sum is kept")
 	}
 	// unit is already that of the next sample.
 	latest := s.unit / t.growth
@@ -262,7 +263,7 @@ func (t *Tracker) Decayed(stream int, dst placement.Loads) error {
 
 func (t *Tracker) stream(i int) (*stream, error) {
 	if i < 0 || i >= len(t.streams) {
-		return nil, errorf(placement.ErrValue, "stream", "%d: there are %d", i, len(t.streams))
+		return nil, refuse.Errorf(placement.ErrValue, "stream", "%d: there are %d", i, len(t.streams))
 	}
 	return &t.streams[i], nil
 }
@@ -278,7 +279,7 @@ func (t *Tracker) into(i int, dst placement.Loads) (*stream, error) {
 		ok = ok && len(row) == t.experts
 	}
 	if !ok {
-		return nil, errorf(placement.ErrShape, "dst", "not the %d layers of %d experts that are tracked", t.layers, t.experts)
+		return nil, refuse.Errorf(placement.ErrShape, "dst", "not the %d layers of %d experts that are tracked", t.layers, t.experts)
 	}
 	return s, nil
 }

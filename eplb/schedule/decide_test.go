@@ -1,4 +1,4 @@
-package eplb
+package schedule
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package eplb
+package track
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -26,7 +27,7 @@ func TestForecastSet(t *testing.T) {
 		{Forecast{Past: 2, Joint: true}, nil, past()[1:]},
 		{Forecast{Joint: true}, nil, past()[2:]},
 	} {
-		p := Problem{Loads: placement.Loads{{1}}, Windows: past()[:1], Replicas: 7}
+		p := eplb.Problem{Loads: placement.Loads{{1}}, Windows: past()[:1], Replicas: 7}
 		given := past()
 		if err := c.f.Set(&p, given); err != nil {
 			t.Fatal(err)
@@ -55,7 +56,7 @@ func TestForecastRefused(t *testing.T) {
 		{Forecast{Past: 2}, []placement.Loads{w, {{1, 2, 3}}}, placement.ErrShape, "loads: a window of 1x3 beside one of 1x2"},
 		{Forecast{Past: 2}, []placement.Loads{{}, {{1, 2, 3}}}, placement.ErrShape, "loads: a window of 1x3 beside one of 0x0"},
 	} {
-		p := Problem{Replicas: 2, Topology: placement.Topology{GPUs: 2}}
+		p := eplb.Problem{Replicas: 2, Topology: placement.Topology{GPUs: 2}}
 		if err := c.f.Set(&p, c.past); err == nil || err.Error() != c.want || !errors.Is(err, c.kind) {
 			t.Errorf("%+v: %v, want %q", c.f, err, c.want)
 		}
@@ -63,19 +64,19 @@ func TestForecastRefused(t *testing.T) {
 }
 
 func TestBacktestRefused(t *testing.T) {
-	p := Problem{Replicas: 2, Topology: placement.Topology{GPUs: 2}}
+	p := eplb.Problem{Replicas: 2, Topology: placement.Topology{GPUs: 2}}
 	w := placement.Loads{{1, 2}}
-	scores, err := Backtest(t.Context(), p, Options{}, Forecast{}, []placement.Loads{w, w, {{1}}})
+	scores, err := Backtest(t.Context(), p, eplb.Options{}, Forecast{}, []placement.Loads{w, w, {{1}}})
 	if !errors.Is(err, placement.ErrShape) || len(scores) != 1 {
 		t.Errorf("%v, %v: the third window has another shape", scores, err)
 	}
 	p.Replicas = 1
-	if scores, err := Backtest(t.Context(), p, Options{}, Forecast{}, []placement.Loads{w, w}); !errors.Is(err, placement.ErrFit) || scores != nil {
+	if scores, err := Backtest(t.Context(), p, eplb.Options{}, Forecast{}, []placement.Loads{w, w}); !errors.Is(err, placement.ErrFit) || scores != nil {
 		t.Errorf("%v, %v: too few replicas", scores, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if scores, err := Backtest(ctx, p, Options{}, Forecast{}, []placement.Loads{w, w}); err != nil || scores != nil {
+	if scores, err := Backtest(ctx, p, eplb.Options{}, Forecast{}, []placement.Loads{w, w}); err != nil || scores != nil {
 		t.Errorf("%v, %v: ended before it began", scores, err)
 	}
 }

@@ -1,9 +1,11 @@
-package eplb
+package track
 
 import (
 	"context"
 	"math"
 
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -13,7 +15,7 @@ type Forecast struct {
 	// Past is how many of the last windows count; 0 = 1. Where there are fewer,
 	// all do.
 	Past int
-	// Joint plans over these windows, as Problem.Windows; else over their sum.
+	// Joint plans over these windows, as eplb.Problem.Windows; else over their sum.
 	Joint bool
 	// HalfLife is the age, in windows, at which a window counts half as much in
 	// the sum; 0 = all count alike. Not with Joint.
@@ -22,16 +24,16 @@ type Forecast struct {
 
 // Set makes p the problem of planning for the window after past, which is
 // oldest first and not empty. It may keep what past holds, and changes none of it.
-func (f Forecast) Set(p *Problem, past []placement.Loads) error {
+func (f Forecast) Set(p *eplb.Problem, past []placement.Loads) error {
 	switch {
 	case f.Past < 0:
-		return errorf(placement.ErrValue, "past", "%d is negative", f.Past)
+		return refuse.Errorf(placement.ErrValue, "past", "%d is negative", f.Past)
 	case f.HalfLife != 0 && !(f.HalfLife >= leastHalfLife && f.HalfLife <= math.MaxFloat64):
 		return errHalfLife(f.HalfLife)
 	case f.HalfLife > 0 && f.Joint:
-		return errorf(placement.ErrValue, "half_life", "windows planned jointly all count alike")
+		return refuse.Errorf(placement.ErrValue, "half_life", "windows planned jointly all count alike")
 	case len(past) == 0:
-		return errorf(placement.ErrShape, "loads", "no windows")
+		return refuse.Errorf(placement.ErrShape, "loads", "no windows")
 	}
 	past = past[max(0, len(past)-max(f.Past, 1)):]
 	p.Loads, p.Windows = nil, nil
@@ -67,41 +69,25 @@ func (f Forecast) Set(p *Problem, past []placement.Loads) error {
 // on that window, tokens split evenly. p's own loads are not used. It returns
 // the mean imbalance over the layers for every window but the first,
 // [len(windows)-1], or as many as were scored before ctx ended.
-func Backtest(ctx context.Context, p Problem, o Options, f Forecast, windows []placement.Loads) ([]float64, error) {
+func Backtest(ctx context.Context, p eplb.Problem, o eplb.Options, f Forecast, windows []placement.Loads) ([]float64, error) {
 	var out []float64
 	for i := 1; i < len(windows) && ctx.Err() == nil; i++ {
 		if err := f.Set(&p, windows[:i]); err != nil {
 			return out, err
 		}
-		plan, err := Plan(ctx, p, o)
+		plan, err := eplb.Plan(ctx, p, o)
 		if err != nil {
 			return out, err
 		}
-		mean, err := meanImbalance(&plan.Placement, windows[i:i+1], p.Topology)
+		scores, err := plan.Placement.ScoreLayers(windows[i], p.Topology)
 		if err != nil {
 			return out, err
 		}
 		sum := 0.0
-		for _, x := range mean {
-			sum += x
+		for _, x := range scores {
+			sum += x.Imbalance
 		}
-		out = append(out, sum/float64(len(mean)))
+		out = append(out, sum/float64(len(scores)))
 	}
 	return out, nil
-}
-
-// meanImbalance is, for each layer of a plan, the mean over windows of its
-// imbalance.
-func meanImbalance(plan *placement.Placement, windows []placement.Loads, t placement.Topology) ([]float64, error) {
-	mean := make([]float64, len(plan.PhysicalToLogical))
-	for _, w := range windows {
-		scores, err := plan.ScoreLayers(w, t)
-		if err != nil {
-			return nil, err
-		}
-		for l, s := range scores {
-			mean[l] += s.Imbalance / float64(len(windows))
-		}
-	}
-	return mean, nil
 }

@@ -1,4 +1,4 @@
-package eplb
+package schedule
 
 import (
 	"errors"
@@ -25,7 +25,7 @@ func TestScheduleRandomPlans(t *testing.T) {
 			big = 9
 		}
 		prev, next, topology, o := randomPlan(rng, big)
-		s, err := NewSchedule(&prev, &next, topology, o)
+		s, err := New(&prev, &next, topology, o)
 		if err == nil {
 			err = execute(&s, &prev, &next, topology, o)
 		}
@@ -52,8 +52,8 @@ func TestSchedulePermutations(t *testing.T) {
 			row[i], row[j] = row[j], row[i]
 		})
 		topology := placement.Topology{GPUs: gpus, NVLink: 160e9, RDMA: 45e9}
-		o := ScheduleOptions{ExpertBytes: 1e7}
-		s, err := NewSchedule(&prev, &next, topology, o)
+		o := Options{ExpertBytes: 1e7}
+		s, err := New(&prev, &next, topology, o)
 		if err == nil {
 			err = execute(&s, &prev, &next, topology, o)
 		}
@@ -109,8 +109,8 @@ func TestScheduleByHand(t *testing.T) {
 		{"a slot that is emptied", unit, one(4, 0, 0, 1, 2), one(4, 0, -1, 1, 2),
 			[][]placement.Move{{mv(-1, -1, 1)}}, 0, 0},
 	} {
-		o := ScheduleOptions{ExpertBytes: 1e9}
-		s, err := NewSchedule(&x.prev, &x.next, x.t, o)
+		o := Options{ExpertBytes: 1e9}
+		s, err := New(&x.prev, &x.next, x.t, o)
 		if err == nil {
 			err = execute(&s, &x.prev, &x.next, x.t, o)
 		}
@@ -131,7 +131,7 @@ func TestChainsAlwaysEnd(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for i := range 3000 {
 		prev, next, topology, _ := randomPlan(rng, 6)
-		s := newScheduler(&prev, &next, &topology, &ScheduleOptions{PerGPU: 1, RDMAPerGPU: 1})
+		s := newScheduler(&prev, &next, &topology, &Options{PerGPU: 1, RDMAPerGPU: 1})
 		for l := range prev.PhysicalToLogical {
 			for s.left[l] > 0 {
 				s.startRound()
@@ -157,7 +157,7 @@ func TestScheduleWorth(t *testing.T) {
 	next.PhysicalToLogical[0] = []int{1, 0, 2, 3}
 	next.PhysicalToLogical[1] = []int{1, 2, 3, 0}
 	next.PhysicalToLogical[2] = []int{0, 1, 3, 2}
-	s, err := NewSchedule(&prev, &next, placement.Topology{GPUs: 4}, ScheduleOptions{LayersAtOnce: 1, Worth: []float64{2, 5, 3}})
+	s, err := New(&prev, &next, placement.Topology{GPUs: 4}, Options{LayersAtOnce: 1, Worth: []float64{2, 5, 3}})
 	if err != nil || len(s.Rounds) != 3 {
 		t.Fatal(s, err)
 	}
@@ -170,7 +170,7 @@ func TestScheduleWorth(t *testing.T) {
 		t.Errorf("seconds without bandwidths: %+v", s)
 	}
 	// Two layers share a round where they use different GPUs.
-	s, err = NewSchedule(&prev, &next, placement.Topology{GPUs: 4}, ScheduleOptions{})
+	s, err = New(&prev, &next, placement.Topology{GPUs: 4}, Options{})
 	if err != nil || len(s.Rounds) != 2 || s.RoundsBound != 2 {
 		t.Errorf("%+v, %v: want 2 rounds", s, err)
 	}
@@ -216,11 +216,11 @@ func TestScheduleRenamed(t *testing.T) {
 			}
 		}
 		p2, n2 := rename(prev), rename(next)
-		a, err := NewSchedule(&prev, &next, topology, o)
+		a, err := New(&prev, &next, topology, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := NewSchedule(&p2, &n2, t2, o)
+		b, err := New(&p2, &n2, t2, o)
 		if err == nil {
 			err = execute(&b, &p2, &n2, t2, o)
 		}
@@ -244,7 +244,7 @@ func TestScheduleApplyAndPrefix(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for i := range 500 {
 		prev, next, topology, o := randomPlan(rng, 4)
-		s, err := NewSchedule(&prev, &next, topology, o)
+		s, err := New(&prev, &next, topology, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -294,44 +294,44 @@ func TestScheduleApplyAndPrefix(t *testing.T) {
 
 func TestScheduleBadInput(t *testing.T) {
 	for _, x := range []struct {
-		spoil func(prev, next *placement.Placement, t *placement.Topology, o *ScheduleOptions)
+		spoil func(prev, next *placement.Placement, t *placement.Topology, o *Options)
 		kind  error
 		want  string
 	}{
-		{func(p, n *placement.Placement, _ *placement.Topology, _ *ScheduleOptions) { p.GPUs = 0 }, placement.ErrValue, "num_gpus: 0: between 1 and 65536 are supported"},
-		{func(p, n *placement.Placement, _ *placement.Topology, _ *ScheduleOptions) {
+		{func(p, n *placement.Placement, _ *placement.Topology, _ *Options) { p.GPUs = 0 }, placement.ErrValue, "num_gpus: 0: between 1 and 65536 are supported"},
+		{func(p, n *placement.Placement, _ *placement.Topology, _ *Options) {
 			n.PhysicalToLogical = n.PhysicalToLogical[:1]
 		}, placement.ErrShape, "previous: 2 layers, 4 experts, 4 GPUs, but the next placement has 1, 4, 4"},
-		{func(p, n *placement.Placement, _ *placement.Topology, _ *ScheduleOptions) {
+		{func(p, n *placement.Placement, _ *placement.Topology, _ *Options) {
 			n.GPUSlots = []int{2, 0, 1, 1}
 		}, placement.ErrShape,
 			"previous: its GPUs have other numbers of slots than those of the next placement"},
-		{func(_, _ *placement.Placement, t *placement.Topology, _ *ScheduleOptions) { t.GPUs = 8 }, placement.ErrShape, "num_gpus: the placement has 4, the topology 8"},
-		{func(_, _ *placement.Placement, t *placement.Topology, _ *ScheduleOptions) {
+		{func(_, _ *placement.Placement, t *placement.Topology, _ *Options) { t.GPUs = 8 }, placement.ErrShape, "num_gpus: the placement has 4, the topology 8"},
+		{func(_, _ *placement.Placement, t *placement.Topology, _ *Options) {
 			t.Speed = []float64{1, 1, 0, 1}
 		}, placement.ErrFit,
 			"physical_to_logical_map: layer 0, index 2: the next placement has an expert on a GPU that is out of service"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.PerGPU = -1 }, placement.ErrValue, "per_gpu: -1 is negative"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.RDMAPerGPU = -1 }, placement.ErrValue, "rdma_per_gpu: -1 is negative"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.LayersAtOnce = -2 }, placement.ErrValue, "layers_at_once: -2 is negative"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.ExpertBytes = -1 }, placement.ErrValue, "expert_bytes: -1: between 0 and 68719476736 are supported"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) { o.Worth = []float64{1} }, placement.ErrShape, "worth: 1 entries for 2 layers"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *ScheduleOptions) {
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.PerGPU = -1 }, placement.ErrValue, "per_gpu: -1 is negative"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.RDMAPerGPU = -1 }, placement.ErrValue, "rdma_per_gpu: -1 is negative"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.LayersAtOnce = -2 }, placement.ErrValue, "layers_at_once: -2 is negative"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.ExpertBytes = -1 }, placement.ErrValue, "expert_bytes: -1: between 0 and 68719476736 are supported"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.Worth = []float64{1} }, placement.ErrShape, "worth: 1 entries for 2 layers"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) {
 			o.Worth = []float64{1, math.NaN()}
 		}, placement.ErrValue, "worth: layer 1: not a finite number"},
 	} {
 		prev := placement.Trivial(2, 4, 4, 4)
-		next, topology, o := prev.Clone(), placement.Topology{GPUs: 4}, ScheduleOptions{}
+		next, topology, o := prev.Clone(), placement.Topology{GPUs: 4}, Options{}
 		x.spoil(&prev, &next, &topology, &o)
-		if _, err := NewSchedule(&prev, &next, topology, o); !errors.Is(err, x.kind) || err.Error() != x.want {
+		if _, err := New(&prev, &next, topology, o); !errors.Is(err, x.kind) || err.Error() != x.want {
 			t.Errorf("got %v, want %s", err, x.want)
 		}
 	}
-	huge := ScheduleOptions{PerGPU: math.MaxInt, RDMAPerGPU: math.MaxInt, LayersAtOnce: math.MaxInt, ExpertBytes: maxExpertBytes}
+	huge := Options{PerGPU: math.MaxInt, RDMAPerGPU: math.MaxInt, LayersAtOnce: math.MaxInt, ExpertBytes: maxExpertBytes}
 	prev := placement.Trivial(1, 4, 4, 4)
 	next := prev.Clone()
 	next.PhysicalToLogical[0] = []int{1, 2, 3, 0}
-	if s, err := NewSchedule(&prev, &next, placement.Topology{GPUs: 4}, huge); err != nil || len(s.Rounds) != 1 {
+	if s, err := New(&prev, &next, placement.Topology{GPUs: 4}, huge); err != nil || len(s.Rounds) != 1 {
 		t.Error(s, err)
 	}
 }
@@ -341,7 +341,7 @@ func FuzzSchedule(f *testing.F) {
 	f.Add(uint64(1), uint8(3))
 	f.Fuzz(func(t *testing.T, seed uint64, big uint8) {
 		prev, next, topology, o := randomPlan(rand.New(rand.NewPCG(seed, 1)), 1+int(big)%12)
-		s, err := NewSchedule(&prev, &next, topology, o)
+		s, err := New(&prev, &next, topology, o)
 		if err == nil {
 			err = execute(&s, &prev, &next, topology, o)
 		}

@@ -1,4 +1,4 @@
-package eplb
+package split
 
 import (
 	"math"
@@ -6,8 +6,31 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/placement"
 )
+
+// randomLoads draws n loads of one of several kinds, ties among them.
+func randomLoads(rng *rand.Rand, n int) []float64 {
+	w := make([]float64, n)
+	kind := rng.IntN(5)
+	for e := range w {
+		switch kind {
+		case 0:
+			w[e] = float64(rng.IntN(6))
+		case 1:
+			w[e] = rng.Float64()
+		case 2:
+			w[e] = math.Round(100 / math.Pow(float64(e+1), 1.2))
+		case 3:
+			w[e] = math.Exp(2 * rng.NormFloat64())
+		case 4:
+			w[e] = float64(1 + 20*rng.IntN(2)*rng.IntN(3))
+		}
+	}
+	rng.Shuffle(n, func(i, j int) { w[i], w[j] = w[j], w[i] })
+	return w
+}
 
 // weighted is the mean over windows of a layer's imbalance under given weights.
 func weighted(t testing.TB, p *placement.Placement, top *placement.Topology, layer int, weights []float64, windows []placement.Loads) float64 {
@@ -126,13 +149,13 @@ func TestStaticWeightsRefuse(t *testing.T) {
 // Weights for one window are the best split of it.
 func TestStaticWeightsOfOneWindow(t *testing.T) {
 	loads := zipfLoads(1.2, 4, 256, 3)
-	r := mustPlan(t, Problem{Loads: loads, Replicas: 288, Topology: placement.PrefillUnit()}, Options{})
+	r := mustPlan(t, eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.PrefillUnit()}, eplb.Options{})
 	weights, layers, err := StaticWeights(&r.Placement, placement.Topology{}, []placement.Loads{loads})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for l, x := range layers {
-		if x.Status != Proved {
+		if x.Status != eplb.Proved {
 			t.Errorf("layer %d: %+v", l, x)
 		}
 		if got := weighted(t, &r.Placement, &placement.Topology{}, l, weights[l], []placement.Loads{loads}); math.Abs(got-x.Imbalance) > 1e-9 {

@@ -1,8 +1,12 @@
-package eplb
+package split
 
 import (
 	"math"
 
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/internal/flow"
+	"github.com/moelb/moelb/eplb/internal/memory"
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -20,25 +24,25 @@ import (
 // a GPU out of service, no windows, loads of another shape. Cost: some 10
 // microseconds a layer of 288 slots for one window, up to tens of milliseconds
 // for several.
-func StaticWeights(p *placement.Placement, t placement.Topology, windows []placement.Loads) ([][]float64, []Layer, error) {
-	s, err := NewSplitter(p, t)
+func StaticWeights(p *placement.Placement, t placement.Topology, windows []placement.Loads) ([][]float64, []eplb.Layer, error) {
+	s, err := New(p, t)
 	if err != nil {
 		return nil, nil, err
 	}
 	if len(windows) == 0 {
-		return nil, nil, errorf(placement.ErrShape, "loads", "no windows")
+		return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "no windows")
 	}
 	for k, w := range windows {
 		if err := w.Validate(); err != nil {
 			return nil, nil, err
 		}
 		if len(w) != len(p.PhysicalToLogical) || w.Experts() != p.Experts {
-			return nil, nil, errorf(placement.ErrShape, "loads", "window %d is %dx%d, but the placement has %d layers of %d experts", k, len(w), w.Experts(), len(p.PhysicalToLogical), p.Experts)
+			return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "window %d is %dx%d, but the placement has %d layers of %d experts", k, len(w), w.Experts(), len(p.PhysicalToLogical), p.Experts)
 		}
 	}
 	cells := make([]float64, len(s.layers)*s.slots)
 	weights := make([][]float64, len(s.layers))
-	layers := make([]Layer, len(s.layers))
+	layers := make([]eplb.Layer, len(s.layers))
 	var x saddle
 	for l := range s.layers {
 		weights[l] = cells[l*s.slots : (l+1)*s.slots : (l+1)*s.slots]
@@ -48,7 +52,7 @@ func StaticWeights(p *placement.Placement, t placement.Topology, windows []place
 }
 
 // weigh finds the weights of one layer.
-func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads, x *saddle) Layer {
+func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads, x *saddle) eplb.Layer {
 	y := &s.layers[l]
 	for _, a := range y.alone {
 		dst[a.slot] = 1
@@ -66,14 +70,14 @@ func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads, x *sad
 	// Windows without load are as even as can be.
 	idle := float64(len(windows)-len(x.scale)) / float64(len(windows))
 	busy := 1 - idle
-	return newLayer(max(1, float64(level*busy)+idle), max(1, float64(bound*busy)+idle), false)
+	return report(max(1, float64(level*busy)+idle), max(1, float64(bound*busy)+idle))
 }
 
 // shareMean starts from the best split of the windows' mean, where each counts
 // alike; for one window that is all. Its level is a bound: the mean of maxima is
 // no less than the maximum of the mean.
 func (s *Splitter) shareMean(y *splitLayer, x *saddle) (bound float64) {
-	const units = maxTokens / 4
+	const units = flow.MaxTokens / 4
 	counts := s.reads.counts
 	total := int64(0)
 	for e := range counts {
@@ -85,17 +89,17 @@ func (s *Splitter) shareMean(y *splitLayer, x *saddle) (bound float64) {
 		total += counts[e]
 	}
 	f := &s.flow
-	f.use(&y.net)
+	f.Use(&y.net)
 	bound = 1
 	if total > 0 {
 		level := s.flowCosts(y, counts, total)
 		bound = max(bound, s.unitBound(y, level, units))
 	}
-	for i, e := range y.net.expert {
-		lo, hi := y.net.first[i], y.net.first[i+1]
+	for i, e := range y.net.Expert {
+		lo, hi := y.net.First[i], y.net.First[i+1]
 		for a := lo; a < hi; a++ {
 			if counts[e] > 0 && total > 0 {
-				x.x[a] = float64(f.quota[a]) / float64(counts[e])
+				x.x[a] = float64(f.Quota[a]) / float64(counts[e])
 			} else {
 				x.x[a] = 1 / float64(hi-lo)
 			}
@@ -115,7 +119,7 @@ func (s *Splitter) shareMean(y *splitLayer, x *saddle) (bound float64) {
 // path once that is nearer to the saddle by half, which makes it converge
 // geometrically. Source: Applegate et al., PDLP, arXiv 2106.04756.
 type saddle struct {
-	net   *net
+	net   *flow.Net
 	loads [][]float64 // of each window with load
 	scale []float64   // what makes its mean load/speed 1
 	slow  []float64   // 1/speed of each GPU; 0 = out of service
@@ -153,27 +157,27 @@ func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Load
 			x.scale = append(x.scale, s.speeds/sum)
 		}
 	}
-	x.slow = resize(x.slow, n.gpus)
+	x.slow = memory.Resize(x.slow, n.GPUs)
 	for g := range x.slow {
 		x.slow[g] = 1
-		if n.speed != nil {
-			if x.slow[g] = 0; n.speed[g] > 0 {
-				x.slow[g] = 1 / n.speed[g]
+		if n.Speed != nil {
+			if x.slow[g] = 0; n.Speed[g] > 0 {
+				x.slow[g] = 1 / n.Speed[g]
 			}
 		}
 	}
-	x.base = resize(x.base, len(x.scale)*n.gpus)
+	x.base = memory.Resize(x.base, len(x.scale)*n.GPUs)
 	clear(x.base)
 	for k, v := range x.scale {
 		for _, a := range y.alone {
-			x.base[k*n.gpus+int(a.gpu)] += float64(float64(x.loads[k][a.expert]*v) * x.slow[a.gpu])
+			x.base[k*n.GPUs+int(a.gpu)] += float64(float64(x.loads[k][a.expert]*v) * x.slow[a.gpu])
 		}
 	}
 	for _, v := range []*[]float64{&x.x, &x.sumX, &x.meanX, &x.ahead, &x.fromX, &x.price, &x.best} {
-		*v = resize(*v, len(n.gpu))
+		*v = memory.Resize(*v, len(n.GPU))
 	}
 	for _, v := range []*[]float64{&x.y, &x.sumY, &x.meanY, &x.fromY, &x.load} {
-		*v = resize(*v, len(x.scale)*n.gpus)
+		*v = memory.Resize(*v, len(x.scale)*n.GPUs)
 	}
 }
 
@@ -182,11 +186,11 @@ func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Load
 func (x *saddle) addLoads(weight, load []float64) {
 	n := x.net
 	for k, v := range x.scale {
-		row := load[k*n.gpus : (k+1)*n.gpus]
-		for i, e := range n.expert {
+		row := load[k*n.GPUs : (k+1)*n.GPUs]
+		for i, e := range n.Expert {
 			c := x.loads[k][e] * v
-			for a := n.first[i]; a < n.first[i+1]; a++ {
-				g := n.gpu[a]
+			for a := n.First[i]; a < n.First[i+1]; a++ {
+				g := n.GPU[a]
 				row[g] += float64(float64(c*weight[a]) * x.slow[g])
 			}
 		}
@@ -203,7 +207,7 @@ func (x *saddle) value(weight []float64) float64 {
 	sum := 0.0
 	for k := range x.scale {
 		top := 0.0
-		for _, v := range x.load[k*x.net.gpus : (k+1)*x.net.gpus] {
+		for _, v := range x.load[k*x.net.GPUs : (k+1)*x.net.GPUs] {
 			top = max(top, v)
 		}
 		sum += top
@@ -216,11 +220,11 @@ func (x *saddle) priceArcs(y []float64) {
 	n := x.net
 	clear(x.price)
 	for k, v := range x.scale {
-		row := y[k*n.gpus : (k+1)*n.gpus]
-		for i, e := range n.expert {
+		row := y[k*n.GPUs : (k+1)*n.GPUs]
+		for i, e := range n.Expert {
 			c := x.loads[k][e] * v
-			for a := n.first[i]; a < n.first[i+1]; a++ {
-				g := n.gpu[a]
+			for a := n.First[i]; a < n.First[i+1]; a++ {
+				g := n.GPU[a]
 				x.price[a] += float64(float64(c*row[g]) * x.slow[g])
 			}
 		}
@@ -235,9 +239,9 @@ func (x *saddle) bound(y []float64) float64 {
 		sum += float64(b * y[i])
 	}
 	n := x.net
-	for i := range n.expert {
+	for i := range n.Expert {
 		least := math.Inf(1)
-		for a := n.first[i]; a < n.first[i+1]; a++ {
+		for a := n.First[i]; a < n.First[i+1]; a++ {
 			least = min(least, x.price[a])
 		}
 		sum += least
@@ -289,7 +293,7 @@ func (x *saddle) solve(level, least float64) (float64, float64) {
 	}
 	for i := range x.y {
 		x.y[i] = 0
-		if v := x.slow[i%n.gpus]; v > 0 {
+		if v := x.slow[i%n.GPUs]; v > 0 {
 			x.y[i] = mass / v / speeds
 		}
 	}
@@ -312,7 +316,7 @@ func (x *saddle) solve(level, least float64) (float64, float64) {
 	clear(x.sumY)
 	steps := 0
 	const check = 32
-	rounds := weightWork / (check * (windows*(len(n.gpu)+n.gpus) + 1))
+	rounds := weightWork / (check * (windows*(len(n.GPU)+n.GPUs) + 1))
 	for range min(max(rounds, 4), 4096) {
 		if level <= least*(1+weightGap) {
 			break
@@ -355,8 +359,8 @@ func (x *saddle) advance(stepX, stepY float64) {
 	for a, c := range x.price {
 		x.x[a] -= float64(stepX * c)
 	}
-	for i := range n.expert {
-		x.project(x.x[n.first[i]:n.first[i+1]], nil, 1)
+	for i := range n.Expert {
+		x.project(x.x[n.First[i]:n.First[i+1]], nil, 1)
 	}
 	for a, old := range x.ahead {
 		x.ahead[a] = float64(2*x.x[a]) - old
@@ -366,9 +370,9 @@ func (x *saddle) advance(stepX, stepY float64) {
 	x.addLoads(x.ahead, x.load)
 	mass := 1 / float64(len(x.scale))
 	for k := range x.scale {
-		row := x.y[k*n.gpus : (k+1)*n.gpus]
+		row := x.y[k*n.GPUs : (k+1)*n.GPUs]
 		for g := range row {
-			row[g] += float64(stepY * x.load[k*n.gpus+g])
+			row[g] += float64(stepY * x.load[k*n.GPUs+g])
 		}
 		x.project(row, x.slow, mass)
 	}

@@ -1,4 +1,4 @@
-package eplb
+package schedule
 
 import (
 	"slices"
@@ -81,7 +81,7 @@ func (b *buckets) fill(keys []int32) {
 	b.first[len(b.first)-1] = total
 }
 
-func newScheduler(prev, next *placement.Placement, t *placement.Topology, o *ScheduleOptions) *scheduler {
+func newScheduler(prev, next *placement.Placement, t *placement.Topology, o *Options) *scheduler {
 	layers, slots, gpus, experts := len(prev.PhysicalToLogical), prev.Slots(), prev.GPUs, prev.Experts
 	s := &scheduler{
 		gpus: gpus, experts: experts, slots: slots, perGPU: int32(o.PerGPU), rdmaPerGPU: int32(o.RDMAPerGPU),

@@ -1,4 +1,4 @@
-package eplb
+package schedule
 
 import (
 	"math/bits"
@@ -102,7 +102,7 @@ func TestScheduleAgainstAllSchedules(t *testing.T) {
 		}
 		prev, have := draw()
 		next, want := draw()
-		s, err := NewSchedule(&prev, &next, placement.Topology{GPUs: gpus}, ScheduleOptions{})
+		s, err := New(&prev, &next, placement.Topology{GPUs: gpus}, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

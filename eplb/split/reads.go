@@ -1,8 +1,11 @@
-package eplb
+package split
 
 import (
 	"math"
 
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/internal/flow"
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -37,9 +40,9 @@ const descents = 24
 const keptShare = 1.5
 
 // splitReads is Split where reads cost something.
-func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total int64) Layer {
+func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total int64) eplb.Layer {
 	r, f := &s.reads, &s.flow
-	f.use(&y.net)
+	f.Use(&y.net)
 	active := int64(0)
 	for e, n := range counts {
 		r.counts[e] = min(n, 1)
@@ -47,20 +50,20 @@ func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total 
 	}
 	if active == 0 {
 		clear(dst)
-		return Layer{Imbalance: 1, LowerBound: 1, Status: Proved}
+		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}
 	}
 	level := s.flowCosts(y, r.counts, active)
 	fewest := math.IsInf(s.ReadCost, 1)
 	mean, bound, share := 0.0, 0.0, 0.0
 	if fewest {
 		r.price = 0
-		copy(r.room, f.room)
+		copy(r.room, f.Room)
 		mean = float64(active) / s.speeds
 		bound = level / mean
 	} else {
 		r.price = s.ReadCost
 		for g := range r.room {
-			r.room[g] = maxTokens
+			r.room[g] = flow.MaxTokens
 		}
 		mean = (float64(r.price*float64(active)) + float64(total)) / s.speeds
 		bound = max(1, level*r.price/mean*(1-1e-12))
@@ -69,7 +72,7 @@ func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total 
 		bound = max(bound, x)
 	}
 	// The shares are put by while the flow splits tokens.
-	r.kept = append(r.kept[:0], f.quota...)
+	r.kept = append(r.kept[:0], f.Quota...)
 	s.flowCosts(y, counts, total)
 	r.count(y, counts, f)
 	top, done := math.Inf(1), false
@@ -77,21 +80,21 @@ func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total 
 		if !fewest {
 			r.descend(f)
 		}
-		top = r.level(f.net)
+		top = r.level(f.Net)
 		done = fewest || top <= bound*mean*(1+provedTolerance) // no split of tokens is more even
 	}
 	if !done {
-		for a, q := range f.quota {
-			f.quota[a], r.kept[a] = r.kept[a], q
+		for a, q := range f.Quota {
+			f.Quota[a], r.kept[a] = r.kept[a], q
 		}
 		s.gather(y, counts, int64(keptShare*share))
 		r.descend(f)
-		if x := r.level(f.net); x < top {
+		if x := r.level(f.Net); x < top {
 			top = x
-			copy(r.kept, f.quota)
+			copy(r.kept, f.Quota)
 		}
 	} else {
-		copy(r.kept, f.quota)
+		copy(r.kept, f.Quota)
 	}
 	for _, a := range y.alone {
 		dst[a.slot] = counts[a.expert]
@@ -103,18 +106,18 @@ func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total 
 		dst[i] = r.kept[a]
 	}
 	if fewest {
-		return Layer{Imbalance: bound, LowerBound: bound, Status: Proved}
+		return eplb.Layer{Imbalance: bound, LowerBound: bound, Status: eplb.Proved}
 	}
-	return newLayer(max(top/mean, 1), bound, false)
+	return report(max(top/mean, 1), bound)
 }
 
 // flowCosts splits counts and returns the least level.
 func (s *Splitter) flowCosts(y *splitLayer, counts []int64, total int64) float64 {
-	clear(s.flow.load)
+	clear(s.flow.Load)
 	for _, a := range y.alone {
-		s.flow.load[a.gpu] += counts[a.expert]
+		s.flow.Load[a.gpu] += counts[a.expert]
 	}
-	return s.flow.split(counts, total)
+	return s.flow.Split(counts, total)
 }
 
 // shareCosts splits the whole cost of every expert, as if reads could be shared,
@@ -138,7 +141,7 @@ func (s *Splitter) shareCosts(y *splitLayer, counts []int64, mean float64) (boun
 // of them, so many in all, can be split to the given level at best.
 func (s *Splitter) unitBound(y *splitLayer, level float64, units float64) float64 {
 	slow := 1.0
-	for _, v := range y.net.speed {
+	for _, v := range y.net.Speed {
 		if v > 0 {
 			slow = min(slow, v)
 		}
@@ -151,43 +154,43 @@ func (s *Splitter) unitBound(y *splitLayer, level float64, units float64) float6
 // of it in the flow's quota, or else to the one that has most, in proportion.
 func (s *Splitter) gather(y *splitLayer, counts []int64, least int64) {
 	f, n := &s.flow, &y.net
-	for i, e := range n.expert {
-		lo, hi := n.first[i], n.first[i+1]
+	for i, e := range n.Expert {
+		lo, hi := n.First[i], n.First[i+1]
 		best, sum := lo, int64(0)
 		for a := lo; a < hi; a++ {
-			if f.quota[a] > f.quota[best] {
+			if f.Quota[a] > f.Quota[best] {
 				best = a
 			}
 		}
 		for a := lo; a < hi; a++ {
-			if a != best && (least == 0 || f.quota[a] < least) {
-				f.quota[a] = 0
+			if a != best && (least == 0 || f.Quota[a] < least) {
+				f.Quota[a] = 0
 			}
-			sum += f.quota[a]
+			sum += f.Quota[a]
 		}
 		left := counts[e]
 		for a := lo; a < hi; a++ {
-			if a != best && f.quota[a] > 0 {
-				q := int64(float64(counts[e]) * (float64(f.quota[a]) / float64(sum)))
-				f.quota[a] = q
+			if a != best && f.Quota[a] > 0 {
+				q := int64(float64(counts[e]) * (float64(f.Quota[a]) / float64(sum)))
+				f.Quota[a] = q
 				left -= q
 			}
 		}
-		f.quota[best] = left
+		f.Quota[best] = left
 	}
 	s.reads.count(y, counts, f)
 }
 
 // count counts reads and tokens of the GPUs under the flow's quota.
-func (r *reads) count(y *splitLayer, counts []int64, f *flow) {
+func (r *reads) count(y *splitLayer, counts []int64, f *flow.Flow) {
 	clear(r.active)
 	clear(r.tokens)
 	for _, a := range y.alone {
 		r.tokens[a.gpu] += counts[a.expert]
 		r.active[a.gpu] += min(counts[a.expert], 1)
 	}
-	for a, q := range f.quota {
-		g := y.net.gpu[a]
+	for a, q := range f.Quota {
+		g := y.net.GPU[a]
 		r.tokens[g] += q
 		r.active[g] += min(q, 1)
 	}
@@ -204,7 +207,7 @@ func (r *reads) allowed() bool {
 }
 
 // level is the largest cost of a GPU.
-func (r *reads) level(n *net) float64 {
+func (r *reads) level(n *flow.Net) float64 {
 	top := 0.0
 	for g := range r.tokens {
 		top = max(top, r.cost(n, int32(g)))
@@ -213,17 +216,17 @@ func (r *reads) level(n *net) float64 {
 }
 
 // cost is what GPU g takes.
-func (r *reads) cost(n *net, g int32) float64 {
+func (r *reads) cost(n *flow.Net, g int32) float64 {
 	return r.costWith(n, g, 0, 0)
 }
 
 // costWith is what GPU g takes with so many more reads and tokens.
-func (r *reads) costWith(n *net, g int32, active, tokens int64) float64 {
+func (r *reads) costWith(n *flow.Net, g int32, active, tokens int64) float64 {
 	c := float64(r.price*float64(r.active[g]+active)) + float64(r.tokens[g]+tokens)
-	if n.speed == nil || c == 0 {
+	if n.Speed == nil || c == 0 {
 		return c
 	}
-	return c / n.speed[g]
+	return c / n.Speed[g]
 }
 
 // fits says whether GPU g may activate one expert more.
@@ -236,8 +239,8 @@ type pass struct {
 }
 
 // descend lowers the largest cost of a GPU until no step does.
-func (r *reads) descend(f *flow) {
-	n := f.net
+func (r *reads) descend(f *flow.Flow) {
+	n := f.Net
 	for range descents {
 		h, top := int32(-1), 0.0
 		for g := range r.tokens {
@@ -261,26 +264,26 @@ func (r *reads) descend(f *flow) {
 
 // step finds the passes after which the GPUs concerned cost least, if that is
 // below top, what GPU h costs now.
-func (r *reads) step(f *flow, h int32, top float64) (one, two pass, ok bool) {
-	n := f.net
+func (r *reads) step(f *flow.Flow, h int32, top float64) (one, two pass, ok bool) {
+	n := f.Net
 	best := top
-	for _, a := range n.byGPU[n.start[h]:n.start[h+1]] {
-		q := f.quota[a]
+	for _, a := range n.ByGPU[n.Start[h]:n.Start[h+1]] {
+		q := f.Quota[a]
 		if q == 0 {
 			continue
 		}
-		i := n.owner[a]
+		i := n.Owner[a]
 		rest := r.costWith(n, h, -1, -q)
 		if rest >= best {
 			continue // less of q would help less
 		}
-		for b := n.first[i]; b < n.first[i+1]; b++ {
-			g := n.gpu[b]
+		for b := n.First[i]; b < n.First[i+1]; b++ {
+			g := n.GPU[b]
 			if g == h {
 				continue
 			}
 			read := int64(1)
-			if f.quota[b] > 0 {
+			if f.Quota[b] > 0 {
 				read = 0
 			}
 			if read == 0 || r.fits(g) {
@@ -294,19 +297,19 @@ func (r *reads) step(f *flow, h int32, top float64) (one, two pass, ok bool) {
 				}
 			}
 			// Another expert of g makes room.
-			for _, c := range n.byGPU[n.start[g]:n.start[g+1]] {
-				p := f.quota[c]
-				j := n.owner[c]
+			for _, c := range n.ByGPU[n.Start[g]:n.Start[g+1]] {
+				p := f.Quota[c]
+				j := n.Owner[c]
 				if p == 0 || j == i || r.costWith(n, g, read-1, q-p) >= best {
 					continue
 				}
-				for d := n.first[j]; d < n.first[j+1]; d++ {
-					k := n.gpu[d]
+				for d := n.First[j]; d < n.First[j+1]; d++ {
+					k := n.GPU[d]
 					if k == g {
 						continue
 					}
 					more := int64(1)
-					if f.quota[d] > 0 {
+					if f.Quota[d] > 0 {
 						more = 0
 					}
 					x := max(rest, r.costWith(n, g, read-1, q-p))
@@ -329,10 +332,10 @@ func (r *reads) step(f *flow, h int32, top float64) (one, two pass, ok bool) {
 
 // evenOut is how many of q tokens, not all, must go from GPU h to g, where they
 // cost so many reads more, for the two to come level; 0 = none.
-func (r *reads) evenOut(n *net, h, g int32, read, q int64) int64 {
+func (r *reads) evenOut(n *flow.Net, h, g int32, read, q int64) int64 {
 	x, y := 1.0, 1.0
-	if n.speed != nil {
-		x, y = 1/n.speed[h], 1/n.speed[g]
+	if n.Speed != nil {
+		x, y = 1/n.Speed[h], 1/n.Speed[g]
 	}
 	k := (r.cost(n, h) - r.costWith(n, g, read, 0)) / (x + y)
 	if !(k >= 1) {
@@ -342,14 +345,14 @@ func (r *reads) evenOut(n *net, h, g int32, read, q int64) int64 {
 }
 
 // do passes tokens.
-func (r *reads) do(f *flow, p pass) {
-	g, o := f.net.gpu[p.from], f.net.gpu[p.to]
-	if f.quota[p.to] == 0 {
+func (r *reads) do(f *flow.Flow, p pass) {
+	g, o := f.Net.GPU[p.from], f.Net.GPU[p.to]
+	if f.Quota[p.to] == 0 {
 		r.active[o]++
 	}
-	f.quota[p.from] -= p.tokens
-	f.quota[p.to] += p.tokens
-	if f.quota[p.from] == 0 {
+	f.Quota[p.from] -= p.tokens
+	f.Quota[p.to] += p.tokens
+	if f.Quota[p.from] == 0 {
 		r.active[g]--
 	}
 	r.tokens[g] -= p.tokens
@@ -359,8 +362,8 @@ func (r *reads) do(f *flow, p pass) {
 // checkReadCost refuses a ReadCost that is no cost.
 func (s *Splitter) checkReadCost() error {
 	// A finite cost beyond the most tokens is as good as the fewest reads.
-	if s.ReadCost >= 0 && (s.ReadCost <= maxTokens || math.IsInf(s.ReadCost, 1)) {
+	if s.ReadCost >= 0 && (s.ReadCost <= flow.MaxTokens || math.IsInf(s.ReadCost, 1)) {
 		return nil
 	}
-	return errorf(placement.ErrValue, "read_cost", "%v: between 0 and %d tokens, or +Inf for the fewest reads", s.ReadCost, int64(maxTokens))
+	return refuse.Errorf(placement.ErrValue, "read_cost", "%v: between 0 and %d tokens, or +Inf for the fewest reads", s.ReadCost, int64(flow.MaxTokens))
 }

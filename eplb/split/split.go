@@ -1,8 +1,11 @@
-package eplb
+package split
 
 import (
 	"fmt"
 
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/internal/flow"
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -21,13 +24,13 @@ type Splitter struct {
 	experts, slots int
 	speeds         float64 // of all GPUs together
 	layers         []splitLayer
-	flow           flow
+	flow           flow.Flow
 	reads          reads
 }
 
 // splitLayer is one layer of the placement.
 type splitLayer struct {
-	net net
+	net flow.Net
 	// The experts that are on one GPU only: number, GPU and slot.
 	alone []alone
 	slot  []int32 // of each arc
@@ -36,10 +39,10 @@ type splitLayer struct {
 
 type alone struct{ expert, gpu, slot int32 }
 
-// NewSplitter prepares p for splitting. t must have p's GPUs; its zero value
-// stands for equal speeds. Errors are *placement.Error: an invalid or incomplete
-// placement, a replica on a GPU out of service. p is not kept. Cost: a pass over the slots.
-func NewSplitter(p *placement.Placement, t placement.Topology) (*Splitter, error) {
+// New prepares p for splitting. t must have p's GPUs; its zero value stands for
+// equal speeds. Errors are *placement.Error: an invalid or incomplete placement,
+// a replica on a GPU out of service. p is not kept. Cost: a pass over the slots.
+func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
@@ -53,7 +56,7 @@ func NewSplitter(p *placement.Placement, t placement.Topology) (*Splitter, error
 		return nil, err
 	}
 	if t.GPUs != p.GPUs {
-		return nil, errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", p.GPUs, t.GPUs)
+		return nil, refuse.Errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", p.GPUs, t.GPUs)
 	}
 	s := &Splitter{experts: p.Experts, slots: p.Slots(), layers: make([]splitLayer, len(p.PhysicalToLogical))}
 	var speed []float64
@@ -72,7 +75,7 @@ func NewSplitter(p *placement.Placement, t placement.Topology) (*Splitter, error
 	at := make([]int32, p.Experts)   // its next arc
 	for l, row := range p.PhysicalToLogical {
 		y := &s.layers[l]
-		y.net.gpus, y.net.speed = p.GPUs, speed
+		y.net.GPUs, y.net.Speed = p.GPUs, speed
 		clear(gpus)
 		clear(last)
 		for g := range p.GPUs {
@@ -91,17 +94,17 @@ func NewSplitter(p *placement.Placement, t placement.Topology) (*Splitter, error
 				}
 			}
 		}
-		y.net.first = append(y.net.first, 0)
+		y.net.First = append(y.net.First, 0)
 		arcs := int32(0)
 		for e, n := range gpus {
 			if n > 1 {
 				at[e] = arcs
 				arcs += n
-				y.net.expert = append(y.net.expert, int32(e))
-				y.net.first = append(y.net.first, arcs)
+				y.net.Expert = append(y.net.Expert, int32(e))
+				y.net.First = append(y.net.First, arcs)
 			}
 		}
-		y.net.gpu, y.slot = make([]int32, arcs), make([]int32, arcs)
+		y.net.GPU, y.slot = make([]int32, arcs), make([]int32, arcs)
 		clear(last)
 		for g := range p.GPUs {
 			for i := first[g]; i < first[g+1]; i++ {
@@ -112,7 +115,7 @@ func NewSplitter(p *placement.Placement, t placement.Topology) (*Splitter, error
 				case gpus[e] == 1:
 					y.alone = append(y.alone, alone{int32(e), int32(g), int32(i)})
 				default:
-					y.net.gpu[at[e]], y.slot[at[e]] = int32(g), int32(i)
+					y.net.GPU[at[e]], y.slot[at[e]] = int32(g), int32(i)
 					at[e]++
 				}
 				if e >= 0 {
@@ -120,8 +123,8 @@ func NewSplitter(p *placement.Placement, t placement.Topology) (*Splitter, error
 				}
 			}
 		}
-		y.net.link()
-		s.flow.use(&y.net) // makes room for the largest
+		y.net.Link()
+		s.flow.Use(&y.net) // makes room for the largest
 	}
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
 	return s, nil
@@ -145,34 +148,34 @@ func NewSplitter(p *placement.Placement, t placement.Topology) (*Splitter, error
 // than 2^52 tokens, a ReadCost that is no cost; dst is then unchanged. Cost: 1 to 3
 // microseconds for 32 GPUs and 288 slots, up to 10 with a ReadCost; no
 // allocation.
-func (s *Splitter) Split(dst []int64, layer int, counts []int64) (Layer, error) {
+func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, error) {
 	total, err := s.check(dst, layer, counts)
 	if err != nil {
-		return Layer{}, err
+		return eplb.Layer{}, err
 	}
 	y, f := &s.layers[layer], &s.flow
 	if s.ReadCost != 0 {
 		return s.splitReads(dst, y, counts, total), nil
 	}
-	f.use(&y.net)
-	clear(f.load)
+	f.Use(&y.net)
+	clear(f.Load)
 	for _, a := range y.alone {
 		n := counts[a.expert]
-		f.load[a.gpu] += n
+		f.Load[a.gpu] += n
 		dst[a.slot] = n
 	}
 	for _, i := range y.spare {
 		dst[i] = 0
 	}
-	level := f.split(counts, total)
+	level := f.Split(counts, total)
 	for a, i := range y.slot {
-		dst[i] = f.quota[a]
+		dst[i] = f.Quota[a]
 	}
 	if total == 0 {
-		return Layer{Imbalance: 1, LowerBound: 1, Status: Proved}, nil
+		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}, nil
 	}
 	x := level * s.speeds / float64(total)
-	return Layer{Imbalance: x, LowerBound: x, Status: Proved}, nil
+	return eplb.Layer{Imbalance: x, LowerBound: x, Status: eplb.Proved}, nil
 }
 
 // check returns the sum of counts.
@@ -182,7 +185,7 @@ func (s *Splitter) check(dst []int64, layer int, counts []int64) (total int64, e
 	}
 	switch {
 	case layer < 0 || layer >= len(s.layers):
-		return 0, errorf(placement.ErrShape, "layer", "%d: the placement has %d", layer, len(s.layers))
+		return 0, refuse.Errorf(placement.ErrShape, "layer", "%d: the placement has %d", layer, len(s.layers))
 	case len(counts) != s.experts:
 		return 0, &placement.Error{Field: "counts", Layer: layer, Index: -1, Kind: placement.ErrShape,
 			Detail: fmt.Sprintf("%d experts, but the placement has %d", len(counts), s.experts)}
@@ -194,10 +197,23 @@ func (s *Splitter) check(dst []int64, layer int, counts []int64) (total int64, e
 		if n < 0 {
 			return 0, &placement.Error{Field: "counts", Layer: layer, Index: e, Kind: placement.ErrValue, Detail: fmt.Sprintf("%d is negative", n)}
 		}
-		if total += min(n, maxTokens+1); total > maxTokens {
+		if total += min(n, flow.MaxTokens+1); total > flow.MaxTokens {
 			return 0, &placement.Error{Field: "counts", Layer: layer, Index: e, Kind: placement.ErrValue,
-				Detail: fmt.Sprintf("%d: a layer's tokens add up to more than %d", n, int64(maxTokens))}
+				Detail: fmt.Sprintf("%d: a layer's tokens add up to more than %d", n, int64(flow.MaxTokens))}
 		}
 	}
 	return total, nil
+}
+
+// provedTolerance is how near a level must come to its bound to be called
+// equal: what rounding leaves.
+const provedTolerance = 1e-9
+
+// report is what a layer's split is told to be.
+func report(level, bound float64) eplb.Layer {
+	out := eplb.Layer{Imbalance: level, LowerBound: min(bound, level)}
+	if level <= bound*(1+provedTolerance) {
+		out.Status = eplb.Proved
+	}
+	return out
 }

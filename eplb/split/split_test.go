@@ -1,4 +1,4 @@
-package eplb
+package split
 
 import (
 	"context"
@@ -7,8 +7,36 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/placement"
 )
+
+// zipfLoads are loads by Zipf's law with noise, each layer shuffled.
+func zipfLoads(s float64, layers, experts int, seed uint64) placement.Loads {
+	r := rand.New(rand.NewPCG(seed, 0))
+	w := placement.NewLoads(layers, experts)
+	for _, row := range w {
+		sum := 0.0
+		for e := range row {
+			row[e] = math.Exp(0.3*r.NormFloat64()) / math.Pow(float64(e+1), s)
+			sum += row[e]
+		}
+		for e := range row {
+			row[e] = max(1, math.Round(row[e]*(1e6/sum)))
+		}
+		r.Shuffle(experts, func(i, j int) { row[i], row[j] = row[j], row[i] })
+	}
+	return w
+}
+
+func mustPlan(t *testing.T, p eplb.Problem, o eplb.Options) eplb.Result {
+	t.Helper()
+	r, err := eplb.Plan(t.Context(), p, o)
+	if err != nil {
+		t.Fatalf("%v: %v", p, err)
+	}
+	return r
+}
 
 // noisy draws a batch of n tokens from loads.
 func noisy(rng *rand.Rand, loads []float64, n int) []int64 {
@@ -152,7 +180,7 @@ func TestSplitIsLeast(t *testing.T) {
 		gpus := 1 + rng.IntN(5)
 		top := placement.Topology{GPUs: gpus, Speed: randomSpeeds(rng, gpus)}
 		p := randomPlacement(rng, 1+rng.IntN(7), gpus, 5, top.Speed)
-		s, err := NewSplitter(&p, top)
+		s, err := New(&p, top)
 		if err != nil {
 			continue // an expert without a replica, no GPU in service
 		}
@@ -181,7 +209,7 @@ func TestSplitIsLeast(t *testing.T) {
 			if total > 0 {
 				want = level * speeds / float64(total)
 			}
-			if math.Abs(got.Imbalance-want) > 1e-12*want || got.LowerBound != got.Imbalance || got.Status != Proved {
+			if math.Abs(got.Imbalance-want) > 1e-12*want || got.LowerBound != got.Imbalance || got.Status != eplb.Proved {
 				t.Fatalf("seed %d/%d: %+v, want %v", seed, n, got, want)
 			}
 		}
@@ -252,7 +280,7 @@ func TestSplitLarge(t *testing.T) {
 		}
 		top := placement.Topology{GPUs: gpus, Speed: speed}
 		p := randomPlacement(rng, 1+rng.IntN(60), gpus, 8, nil)
-		s, err := NewSplitter(&p, top)
+		s, err := New(&p, top)
 		if err != nil {
 			continue
 		}
@@ -291,7 +319,7 @@ func TestSplitMetamorphic(t *testing.T) {
 	for n := range 500 {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		p := randomPlacement(rng, 1+rng.IntN(20), 1+rng.IntN(10), 6, nil)
-		s, err := NewSplitter(&p, placement.Topology{})
+		s, err := New(&p, placement.Topology{})
 		if err != nil {
 			continue
 		}
@@ -302,7 +330,7 @@ func TestSplitMetamorphic(t *testing.T) {
 				q.PhysicalToLogical[0][i] = perm[e]
 			}
 		}
-		r, err := NewSplitter(&q, placement.Topology{})
+		r, err := New(&q, placement.Topology{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +352,7 @@ func TestSplitMetamorphic(t *testing.T) {
 
 func TestSplitRefuses(t *testing.T) {
 	p := placement.Trivial(2, 4, 6, 3)
-	s, err := NewSplitter(&p, placement.Topology{})
+	s, err := New(&p, placement.Topology{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,11 +377,11 @@ func TestSplitRefuses(t *testing.T) {
 			t.Errorf("error %v, want %s", err, c.want)
 		}
 	}
-	if _, err := NewSplitter(&p, placement.Topology{GPUs: 3, Speed: []float64{1, 0, 1}}); err == nil ||
+	if _, err := New(&p, placement.Topology{GPUs: 3, Speed: []float64{1, 0, 1}}); err == nil ||
 		err.Error() != "physical_to_logical_map: layer 0, index 2: expert 2 on GPU 1, which is out of service" {
 		t.Error(err)
 	}
-	if _, err := NewSplitter(&p, placement.Topology{GPUs: 2}); err == nil {
+	if _, err := New(&p, placement.Topology{GPUs: 2}); err == nil {
 		t.Error("another number of GPUs passed")
 	}
 	if got, err := s.Split(make([]int64, 6), 0, []int64{1 << 52, 0, 0, 0}); err != nil || math.Abs(got.Imbalance-1.5) > 1e-9 {
@@ -363,11 +391,11 @@ func TestSplitRefuses(t *testing.T) {
 
 func TestSplitAllocatesNothing(t *testing.T) {
 	loads := zipfLoads(.8, 2, 256, 1)
-	r, err := Plan(context.Background(), Problem{Loads: loads, Replicas: 288, Topology: placement.PrefillUnit()}, Options{Locality: Free})
+	r, err := eplb.Plan(context.Background(), eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.PrefillUnit()}, eplb.Options{Locality: eplb.Free})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSplitter(&r.Placement, placement.Topology{})
+	s, err := New(&r.Placement, placement.Topology{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,5 +403,42 @@ func TestSplitAllocatesNothing(t *testing.T) {
 	dst := make([]int64, 288)
 	if n := testing.AllocsPerRun(100, func() { s.Split(dst, 0, counts) }); n != 0 {
 		t.Errorf("%v allocations a batch", n)
+	}
+}
+
+// Batches drawn anew, of 1,024 tokens a GPU, are even on a plan for the split.
+func TestSplitPlansUnderNoise(t *testing.T) {
+	for _, c := range []struct{ skew, most float64 }{{.8, 1.002}, {1.2, 1.002}} {
+		loads := zipfLoads(c.skew, 12, 256, 6)
+		r, err := eplb.Plan(context.Background(), eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.Topology{GPUs: 32}}, eplb.Options{Dispatch: eplb.Split})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(&r.Placement, placement.Topology{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		scores, err := r.Placement.ScoreLayers(loads, placement.Topology{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(13, 0))
+		dst, mean := make([]int64, 288), 0.0
+		for l := range loads {
+			for range 4 {
+				y, err := s.Split(dst, l, noisy(rng, loads[l], 32*1024))
+				if err != nil {
+					t.Fatal(err)
+				}
+				mean += y.Imbalance / float64(4*len(loads))
+			}
+			if scores[l].Imbalance > 1.004 {
+				t.Errorf("skew %v, layer %d: %v under an even split", c.skew, l, scores[l].Imbalance)
+			}
+		}
+		t.Logf("skew %v: %.5f", c.skew, mean)
+		if mean > c.most {
+			t.Errorf("skew %v: batches stand at %v, want at most %v", c.skew, mean, c.most)
+		}
 	}
 }

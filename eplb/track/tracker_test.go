@@ -1,4 +1,4 @@
-package eplb
+package track
 
 import (
 	"errors"
@@ -31,7 +31,7 @@ func TestTrackerAgainstRecomputation(t *testing.T) {
 	const layers, experts, kept, every = 2, 5, 3, 7
 	const halfLife = 2.5
 	r := rand.New(rand.NewPCG(11, 0))
-	tr, err := NewTracker(layers, experts, TrackerOptions{Streams: 3, Windows: kept, SamplesPerWindow: every, HalfLife: halfLife})
+	tr, err := New(layers, experts, Options{Streams: 3, Windows: kept, SamplesPerWindow: every, HalfLife: halfLife})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestTrackerAgainstRecomputation(t *testing.T) {
 }
 
 func TestTrackerAllocatesNothing(t *testing.T) {
-	tr, err := NewTracker(4, 16, TrackerOptions{Windows: 2, SamplesPerWindow: 3, HalfLife: 0.05})
+	tr, err := New(4, 16, Options{Windows: 2, SamplesPerWindow: 3, HalfLife: 0.05})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,25 +159,25 @@ func TestTrackerAllocatesNothing(t *testing.T) {
 func TestTrackerRefuses(t *testing.T) {
 	for _, c := range []struct {
 		layers, experts int
-		o               TrackerOptions
+		o               Options
 		want            string
 	}{
-		{0, 4, TrackerOptions{}, "layers: 0: between 1 and 4096 are supported"},
-		{1, -1, TrackerOptions{}, "experts: -1: between 1 and 65536 are supported"},
-		{1, 4, TrackerOptions{Streams: -1}, "streams: -1 is negative"},
-		{1, 4, TrackerOptions{Windows: -1}, "windows: -1 is negative"},
-		{1, 4, TrackerOptions{SamplesPerWindow: -1}, "samples_per_window: -1 is negative"},
-		{1, 4, TrackerOptions{HalfLife: -1}, "half_life: -1: 0, or a finite number ≥ 0.01, is needed"},
-		{1, 4, TrackerOptions{HalfLife: 1e-3}, "half_life: 0.001: 0, or a finite number ≥ 0.01, is needed"},
-		{1, 4, TrackerOptions{HalfLife: math.NaN()}, "half_life: NaN: 0, or a finite number ≥ 0.01, is needed"},
-		{1, 4, TrackerOptions{HalfLife: math.Inf(1)}, "half_life: +Inf: 0, or a finite number ≥ 0.01, is needed"},
-		{64, 256, TrackerOptions{Windows: math.MaxInt32}, "windows: 2147483647 of 2 streams, 16384 counts each: at most 67108864 counts are supported"},
+		{0, 4, Options{}, "layers: 0: between 1 and 4096 are supported"},
+		{1, -1, Options{}, "experts: -1: between 1 and 65536 are supported"},
+		{1, 4, Options{Streams: -1}, "streams: -1 is negative"},
+		{1, 4, Options{Windows: -1}, "windows: -1 is negative"},
+		{1, 4, Options{SamplesPerWindow: -1}, "samples_per_window: -1 is negative"},
+		{1, 4, Options{HalfLife: -1}, "half_life: -1: 0, or a finite number ≥ 0.01, is needed"},
+		{1, 4, Options{HalfLife: 1e-3}, "half_life: 0.001: 0, or a finite number ≥ 0.01, is needed"},
+		{1, 4, Options{HalfLife: math.NaN()}, "half_life: NaN: 0, or a finite number ≥ 0.01, is needed"},
+		{1, 4, Options{HalfLife: math.Inf(1)}, "half_life: +Inf: 0, or a finite number ≥ 0.01, is needed"},
+		{64, 256, Options{Windows: math.MaxInt32}, "windows: 2147483647 of 2 streams, 16384 counts each: at most 67108864 counts are supported"},
 	} {
-		if _, err := NewTracker(c.layers, c.experts, c.o); err == nil || err.Error() != c.want {
+		if _, err := New(c.layers, c.experts, c.o); err == nil || err.Error() != c.want {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}
-	tr, err := NewTracker(2, 2, TrackerOptions{})
+	tr, err := New(2, 2, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestExp2(t *testing.T) {
 }
 
 func BenchmarkTrackerAdd(b *testing.B) {
-	tr, err := NewTracker(58, 256, TrackerOptions{Windows: 4, SamplesPerWindow: 1000, HalfLife: 1000})
+	tr, err := New(58, 256, Options{Windows: 4, SamplesPerWindow: 1000, HalfLife: 1000})
 	if err != nil {
 		b.Fatal(err)
 	}
