@@ -29,11 +29,13 @@ staticcheck:
 tidy:
 	$(GO) mod tidy -diff
 
+# MOELB_LONG=1 adds what go test ./... leaves out for its length: whole traces, many
+# seeds, what other tools build and run. -timeout is for a machine under load.
 test:
-	$(GO) test ./...
+	MOELB_LONG=1 $(GO) test -timeout 30m ./...
 
 race:
-	$(GO) test -race -short ./...
+	$(GO) test -race -short -timeout 30m ./...
 
 # The same answers with 32-bit integers: run where the machine can, else build.
 386: export GOARCH = 386
@@ -42,16 +44,15 @@ race:
 	$(GO) build ./...
 	$(GO) vet ./...
 	@if $(GO) test -run '^$$' ./placement >/dev/null 2>&1; then \
-		echo "$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload (GOARCH=386)"; \
-		$(GO) test -short ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload; \
+		echo "$(GO) test -short -timeout 30m ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload (GOARCH=386)"; \
+		$(GO) test -short -timeout 30m ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload; \
 	else echo "this machine does not run 386 programs: built and vetted only"; fi
 
 # What other languages call: needs gcc, valgrind, Python, numpy and torch, and
 # skips what is missing.
 wrapper:
-	$(GO) test -count=1 -v ./wrapper/c -args -full
-	$(GO) test -count=1 -v ./wrapper/python ./examples/...
-	$(GO) test -count=1 -v -run README ./bench
+	MOELB_LONG=1 $(GO) test -count=1 -v -timeout 30m ./wrapper/c ./wrapper/python ./examples/python-dropin
+	MOELB_LONG=1 $(GO) test -count=1 -v -timeout 30m -run README ./bench
 
 modules: $(MODULES:%=module/%)
 

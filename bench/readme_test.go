@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -216,7 +217,7 @@ func (r *readme) goProgram(t *testing.T, b fenced) {
 }
 
 func (r *readme) pythonProgram(t *testing.T, b fenced) {
-	short(t)
+	long.Only(t)
 	tool(t, "python3")
 	dir := t.TempDir()
 	r.link(t, dir)
@@ -225,7 +226,7 @@ func (r *readme) pythonProgram(t *testing.T, b fenced) {
 }
 
 func (r *readme) cProgram(t *testing.T, b fenced) {
-	short(t)
+	long.Only(t)
 	dir := t.TempDir()
 	r.link(t, dir)
 	if err := os.WriteFile(filepath.Join(dir, "program.c"), []byte(b.text), 0o600); err != nil {

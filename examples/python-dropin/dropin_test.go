@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/moelb/moelb/internal/long"
 )
 
 const want = `never balanced   : imbalance 1.756 on the next window, 0 moves
@@ -14,9 +16,7 @@ EplbPolicy       : imbalance 1.096 on the next window, 214 moves
 `
 
 func TestProgram(t *testing.T) {
-	if testing.Short() {
-		t.Skip("python is a process of its own: not with -short")
-	}
+	long.Only(t)
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Skip("python3 is not installed")

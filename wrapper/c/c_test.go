@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,27 +8,25 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/moelb/moelb/internal/long"
 )
 
-var full = flag.Bool("full", false, "1,000 plans, 100,000 splits and 100,000 lines of sessions under valgrind, not a tenth of it")
-
-// programs are those in C that check the library, with their arguments, a tenth
-// of them, and what they print after the full ones.
+// programs are those in C that check the library, with their arguments and what
+// they print.
 var programs = []struct {
-	source      string
-	args, tenth []string
-	prints      string
+	source string
+	args   []string
+	prints string
 }{
-	{"testdata/stress.c", []string{"1000", "100000", "8"}, []string{"100", "10000", "8"}, "1000 plans and 100000 splits by 8 threads: ok\n"},
-	{"testdata/sessions.c", []string{"100000", "8"}, []string{"10000", "8"}, "100000 lines by 8 threads: ok\n"},
+	{"testdata/stress.c", []string{"1000", "100000", "8"}, "1000 plans and 100000 splits by 8 threads: ok\n"},
+	{"testdata/sessions.c", []string{"100000", "8"}, "100000 lines by 8 threads: ok\n"},
 }
 
 // compiler returns gcc, or skips.
 func compiler(t *testing.T) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("what gcc builds is a process of its own: not with -short")
-	}
+	long.Only(t)
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
 		t.Skip("gcc is not installed, without which there is no cgo and no C program")
@@ -93,11 +90,7 @@ func underValgrind(t *testing.T, goFlags, flags []string, says func(t *testing.T
 		t.Run(strings.TrimSuffix(filepath.Base(p.source), ".c"), func(t *testing.T) {
 			t.Parallel()
 			args := append(slices.Clone(flags), build(t, p.source, goFlags...))
-			if *full {
-				args = append(args, p.args...)
-			} else {
-				args = append(args, p.tenth...)
-			}
+			args = append(args, p.args...)
 			says(t, run(t, []string{"GODEBUG=asyncpreemptoff=1"}, tool, args...))
 		})
 	}

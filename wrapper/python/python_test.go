@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/moelb/moelb/internal/long"
 )
 
 // cache is where the library is built, once for all tests.
@@ -26,9 +28,7 @@ func TestMain(m *testing.M) {
 // path, else the system's. MOELB_PYTHON names another.
 func interpreter(t *testing.T, modules ...string) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("python is a process of its own: not with -short")
-	}
+	long.Only(t)
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("gcc is not installed, which the library for python is built with")
 	}

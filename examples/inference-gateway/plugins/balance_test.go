@@ -1,16 +1,14 @@
 package plugins
 
 import (
-	"flag"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
 
 	"github.com/moelb/moelb/decode"
+	"github.com/moelb/moelb/internal/long"
 )
-
-var full = flag.Bool("full", false, "measure pickers side by side at length")
 
 // left returns what a picker's ledger holds, in its own requests and, with those
 // that metrics tell of, in tokens.
@@ -60,7 +58,7 @@ func TestPickersSideBySide(t *testing.T) {
 		t.Skip("takes ten seconds")
 	}
 	total := 34_000
-	if *full {
+	if long.Tests() {
 		total = 100_000
 	}
 	t.Logf("%d requests, %d ranks, max/mean over the ranks, mean over the steps", total, ranks)
@@ -85,7 +83,7 @@ func TestPickersSideBySide(t *testing.T) {
 		{"four routers, metrics 48 ms old", 4, true, 1, 1.09, 1.04, true},
 		{"four routers, metrics 96 ms old", 4, true, 2, 1.1, 1.04, true},
 	}
-	variants := slices.DeleteFunc(all, func(v variant) bool { return v.full && !*full })
+	variants := slices.DeleteFunc(all, func(v variant) bool { return v.full && !long.Tests() })
 	outcomes := make([]outcome, len(variants))
 	routers := make([][]router, len(variants))
 	var wg sync.WaitGroup
