@@ -95,8 +95,12 @@ type Problem struct {
 	Replicas int
 	// Groups of equally many consecutive experts; 0 = 1, no groups.
 	Groups int
-	// Topology is the GPUs, their nodes and their speeds.
+	// Topology is the GPUs, their nodes, fault domains and speeds.
 	Topology placement.Topology
+	// Everywhere lists experts, distinct, that have a replica on every GPU in
+	// service: a shared expert that is fused with the routed ones, or the hottest
+	// few. Groups are then not kept on nodes.
+	Everywhere []int
 	// Previous is the placement in force; nil = none. The plan then moves as
 	// few replicas as its target and its budget ask, and slots that keep their
 	// expert keep their index. It has p's layers and experts; GPUs that it lacks
@@ -114,7 +118,9 @@ type Options struct {
 	// TwoNodes puts every expert on two nodes at least, so that any one node may
 	// fail; not with groups kept on nodes. It wants twice as many slots as experts.
 	TwoNodes bool
-	Dispatch Dispatch
+	// TwoDomains is the same for the fault domains of the topology.
+	TwoDomains bool
+	Dispatch   Dispatch
 	// Tolerance ends a layer's search once its imbalance is within this
 	// fraction of its lower bound. 0 = 0.0002; negative = search on until
 	// nothing improves.
@@ -125,7 +131,7 @@ type Options struct {
 	// MaxMoves, with Previous, bounds the moves over all layers; they are spent
 	// where they lessen the imbalance most. 0 = no bound, negative = none. What
 	// experts without a live replica need is moved whatever the bound, and so is
-	// what groups and TwoNodes need.
+	// what groups, TwoNodes, TwoDomains and Everywhere need.
 	MaxMoves int
 	// Restarts, with Previous, is how many random paths are tried beside the
 	// greedy one for fewer moves; 0 = 8, negative = none.
@@ -176,6 +182,9 @@ type Result struct {
 // ErrValue or ErrFit. If ctx ends, every layer still has a valid plan, the best
 // found so far, with Status Stopped; that is not an error.
 func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
+	if len(p.Everywhere) > 0 {
+		return planEverywhere(ctx, p, o)
+	}
 	if err := validate(&p, &o); err != nil {
 		return Result{}, err
 	}

@@ -22,13 +22,19 @@ func validate(p *Problem, o *Options) error {
 	if p.Groups == 0 {
 		p.Groups = 1
 	}
-	if o.Policy == DeepSeek && p.Groups > 0 && p.Topology.Nodes > 0 && p.Groups%p.Topology.Nodes != 0 {
+	if n := p.Topology.NodeCount(); o.Policy == DeepSeek && p.Groups > 0 && n > 0 && p.Groups%n != 0 && p.Topology.NodeGPUs == nil {
 		p.Groups, p.Topology.Nodes = 1, 1 // that policy then ignores both
 	}
 	if err := p.Topology.Validate(); err != nil {
 		return err
 	}
 	p.Topology.Nodes = p.Topology.NodeCount()
+	if p.Topology.EvenNodes() {
+		p.Topology.NodeGPUs = nil
+	}
+	if err := validateDomains(p, o); err != nil {
+		return err
+	}
 	experts, gpus := p.Loads.Experts(), p.Topology.GPUs
 	switch {
 	case p.Replicas < 1:
@@ -188,6 +194,8 @@ func validateDeepSeek(p *Problem, o *Options) error {
 		return refuse.Errorf(placement.ErrValue, "dispatch", "policy deepseek splits evenly: use policy optimal")
 	case o.Locality != Auto:
 		return refuse.Errorf(placement.ErrValue, "locality", "%v: policy deepseek keeps groups on nodes where num_nodes divides num_groups, and knows no choice: use policy optimal", o.Locality)
+	case !p.Topology.EvenNodes():
+		return refuse.Errorf(placement.ErrValue, "gpus_per_node", "policy deepseek wants as many GPUs on every node: use policy optimal")
 	case o.TwoNodes:
 		return refuse.Errorf(placement.ErrValue, "two_nodes", "policy deepseek knows no such thing: use policy optimal")
 	case o.OffNodeReplicas != 0:

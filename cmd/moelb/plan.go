@@ -23,7 +23,7 @@ type planFlags struct {
 	shape
 	policy, locality, dispatch string
 	offNode                    int
-	twoNodes                   bool
+	unit                       unitFlags
 	speed                      string
 	previous                   string
 	target                     float64
@@ -87,7 +87,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.StringVar(&f.policy, "policy", "optimal", "optimal, or deepseek: the published algorithm, array for array")
 	l.StringVar(&f.locality, "locality", "auto", "auto, groups (each group of experts on one node), or none")
 	l.IntVar(&f.offNode, "off-node-replicas", 0, "replicas a layer that may live outside their group's node")
-	l.BoolVar(&f.twoNodes, "two-nodes", false, "every expert on two nodes at least, so that a node may fail; wants twice as many slots as experts")
+	f.unit.add(cmd)
 	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, or split per batch")
 	l.StringVar(&f.speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
 	l.StringVar(&f.previous, "previous", "", "the placement in force, a file in any known format")
@@ -199,7 +199,7 @@ func (f *planFlags) check(args []string) (err error) {
 
 // The names that tell a problem from an engine's statistics by its first field.
 var (
-	problemFields = []string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves"}
+	problemFields = append([]string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves"}, unitNames...)
 	statsFields   = []string{"logical_count", "rank", "average_utilization_rate_over_window", "physical_to_logical_map", // SGLang
 		"load_history",                                                                                                       // ADRS
 		"tokens_per_expert_stats_list", "ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list", // FastDeploy
@@ -250,7 +250,6 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	}
 	p.source = source
 	p.options.Tolerance, p.options.Workers, p.options.Restarts = f.tolerance, f.workers, f.restarts
-	p.options.TwoNodes = f.twoNodes
 	return p, nil
 }
 
@@ -321,6 +320,9 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 		if set(x.flag) {
 			*x.to = x.from
 		}
+	}
+	if err := f.unit.override(cmd, &given.unit); err != nil {
+		return err
 	}
 	if !f.replays {
 		given.hasMax = given.hasMax || set("max-moves")

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/internal/wire"
@@ -17,6 +18,7 @@ type problem struct {
 	replicas int
 	groups   int
 	topology placement.Topology
+	must     []int // experts that are everywhere
 	options  eplb.Options
 	previous *placement.Placement // nil = none
 }
@@ -33,6 +35,7 @@ type fields struct {
 	previousPlacement              *placement.Placement
 	target                         float64
 	hasPrevious, hasTarget, hasMax bool
+	unit                           unitFields
 }
 
 // names of a field's values on the wire, in the order of eplb's constants.
@@ -83,7 +86,10 @@ func readProblem(s *wire.Scanner) (fields, error) {
 			f.hasMax = true
 			f.maxMoves, err = s.Integer(key, 0, math.MaxInt32)
 		default:
-			return wire.Bad(placement.ErrValue, key, -1, -1, "unknown field")
+			if !slices.Contains(unitNames, key) {
+				return wire.Bad(placement.ErrValue, key, -1, -1, "unknown field")
+			}
+			err = f.unit.read(s, key)
 		}
 		return err
 	})
@@ -144,9 +150,9 @@ func (f *fields) build() (*problem, error) {
 			return nil, wire.Bad(placement.ErrShape, m.field, -1, -1, "missing")
 		}
 	}
-	p := &problem{windows: f.loads, replicas: f.replicas, groups: max(f.groups, 1)}
-	p.topology = placement.Topology{GPUs: f.gpus, Nodes: max(f.nodes, 1), Speed: f.speed}
+	p := &problem{windows: f.loads, replicas: f.replicas, groups: max(f.groups, 1), must: f.unit.everywhere}
 	p.options.OffNodeReplicas = f.offNode
+	p.options.TwoNodes, p.options.TwoDomains = f.unit.twoNodes, f.unit.twoDomains
 	policy, err := choice("policy", f.policy, policies)
 	if err != nil {
 		return nil, err
@@ -168,7 +174,7 @@ func (f *fields) build() (*problem, error) {
 			return nil, err
 		}
 	}
-	if err := p.topology.Validate(); err != nil {
+	if p.topology, err = f.unit.topology(f.gpus, f.nodes, f.speed); err != nil {
 		return nil, err
 	}
 	if err := p.checkPolicy(); err != nil {
@@ -193,8 +199,8 @@ func (p *problem) checkPolicy() error {
 		return nil
 	}
 	experts := p.windows[0].Experts()
-	if o.OffNodeReplicas > 0 && (o.Locality == eplb.Free || o.Locality == eplb.Auto && (experts%p.groups != 0 || p.groups%p.topology.Nodes != 0)) {
-		return wire.Bad(placement.ErrValue, "off_node_replicas", -1, -1, "%d: no groups are kept on nodes here (%d experts, %d groups, %d nodes, locality %v)", o.OffNodeReplicas, experts, p.groups, p.topology.Nodes, o.Locality)
+	if o.OffNodeReplicas > 0 && (o.Locality == eplb.Free || o.Locality == eplb.Auto && (experts%p.groups != 0 || p.groups%p.topology.NodeCount() != 0)) {
+		return wire.Bad(placement.ErrValue, "off_node_replicas", -1, -1, "%d: no groups are kept on nodes here (%d experts, %d groups, %d nodes, locality %v)", o.OffNodeReplicas, experts, p.groups, p.topology.NodeCount(), o.Locality)
 	}
 	return nil
 }

@@ -1,0 +1,55 @@
+package eplb
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/placement"
+)
+
+// Experts on two fault domains are experts on two nodes of a topology whose
+// nodes are those domains: nothing else in a plan that spreads experts depends on
+// nodes.
+
+// validateDomains turns TwoDomains into TwoNodes. Both together are what the
+// coarser of the two asks, where one lies within the other.
+func validateDomains(p *Problem, o *Options) error {
+	if !o.TwoDomains {
+		return nil
+	}
+	t := &p.Topology
+	switch {
+	case o.Policy == DeepSeek:
+		return refuse.Errorf(placement.ErrValue, "two_domains", "policy deepseek knows no such thing: use policy optimal")
+	case o.Locality == ByGroup && t.Nodes > 1:
+		return refuse.Errorf(placement.ErrValue, "two_domains", "groups stay on one node each: use locality none")
+	case o.TwoNodes && within(t, t.Domain, t.Node): // two nodes are two domains
+		return nil
+	case o.TwoNodes && !within(t, t.Node, t.Domain):
+		return refuse.Errorf(placement.ErrValue, "two_domains", "beside two_nodes, where domains cross nodes: one of them is supported")
+	}
+	if t.DomainGPUs != nil {
+		t.NodeGPUs, t.Nodes = t.DomainGPUs, len(t.DomainGPUs)
+	}
+	o.TwoNodes = true
+	if err := validateTwoNodes(p, o); err != nil {
+		var bad *placement.Error
+		if errors.As(err, &bad) && bad.Field == "two_nodes" {
+			bad.Field, bad.Detail = "two_domains", strings.ReplaceAll(bad.Detail, "node", "domain")
+		}
+		return err
+	}
+	return nil
+}
+
+// within says whether all GPUs of a block of the first kind are in one of the
+// second.
+func within(t *placement.Topology, a, b func(gpu int) int) bool {
+	for g := range t.GPUs - 1 {
+		if a(g) == a(g+1) && b(g) != b(g+1) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,229 @@
+package eplb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// constrained is what a plan with constraints must keep, whatever else it is for.
+func constrained(p *Problem, o *Options, r *Result) error {
+	at := &r.Placement
+	if err := at.Validate(); err != nil {
+		return err
+	}
+	if err := at.CheckComplete(); err != nil {
+		return err
+	}
+	if at.Duplicates() > 0 {
+		return errors.New("an expert twice on a GPU")
+	}
+	t := &p.Topology
+	first := at.FirstSlots()
+	for l, row := range at.PhysicalToLogical {
+		nodes, domains := make([]map[int]bool, at.Experts), make([]map[int]bool, at.Experts)
+		for g := range t.GPUs {
+			held := row[first[g]:first[g+1]]
+			for _, e := range held {
+				if e < 0 {
+					continue
+				}
+				if t.SpeedOf(g) == 0 {
+					return fmt.Errorf("layer %d: expert %d on GPU %d, which is out of service", l, e, g)
+				}
+				if nodes[e] == nil {
+					nodes[e], domains[e] = map[int]bool{}, map[int]bool{}
+				}
+				nodes[e][t.Node(g)], domains[e][t.Domain(g)] = true, true
+			}
+			for _, e := range p.Everywhere {
+				if t.SpeedOf(g) > 0 && !slices.Contains(held, e) {
+					return fmt.Errorf("layer %d: expert %d is not on GPU %d", l, e, g)
+				}
+			}
+		}
+		for e := range nodes {
+			if o.TwoNodes && len(nodes[e]) < 2 || o.TwoDomains && len(domains[e]) < 2 {
+				return fmt.Errorf("layer %d: expert %d on %d nodes, in %d domains", l, e, len(nodes[e]), len(domains[e]))
+			}
+		}
+	}
+	return nil
+}
+
+// Nodes of any sizes, domains apart from nodes, experts everywhere, dead GPUs, a
+// placement in force that is incomplete, budgets and windows go together.
+func TestConstraintsCombine(t *testing.T) {
+	seed := uint64(11)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	cases := 120
+	if testing.Short() {
+		cases = 40
+	}
+	for n := range cases {
+		p := Problem{Topology: placement.Topology{NodeGPUs: []int{}}}
+		for range 2 + rng.IntN(3) {
+			k := 1 + rng.IntN(4)
+			p.Topology.NodeGPUs = append(p.Topology.NodeGPUs, k)
+			p.Topology.GPUs += k
+		}
+		gpus := p.Topology.GPUs
+		if rng.IntN(2) == 0 {
+			half := 1 + rng.IntN(gpus-1)
+			p.Topology.DomainGPUs = []int{half, gpus - half}
+		}
+		experts := 4 + rng.IntN(20)
+		o := Options{Locality: Free, Workers: 1}
+		if rng.IntN(3) > 0 {
+			p.Everywhere = rng.Perm(experts)[:1+rng.IntN(3)]
+		}
+		switch rng.IntN(3) {
+		case 0:
+			o.TwoNodes = true
+		case 1:
+			o.TwoDomains = true
+		}
+		each := len(p.Everywhere) + (3*experts+gpus-1)/gpus + 2
+		p.Replicas = gpus*each - rng.IntN(2)
+		if rng.IntN(2) == 0 && gpus > 4 {
+			p.Topology.Speed = slices.Repeat([]float64{1}, gpus)
+			p.Topology.Speed[rng.IntN(gpus)] = 0
+			if rng.IntN(2) == 0 {
+				p.Topology.Speed[rng.IntN(gpus)] = .5
+			}
+		}
+		window := func() placement.Loads {
+			l := placement.NewLoads(2, experts)
+			for i := range l {
+				for e := range l[i] {
+					l[i][e] = float64(1 + rng.IntN(100))
+				}
+			}
+			return l
+		}
+		if rng.IntN(3) == 0 {
+			p.Windows = []placement.Loads{window(), window(), window()}
+		} else {
+			p.Loads = window()
+		}
+		if rng.IntN(2) == 0 {
+			before := placement.Trivial(2, experts, p.Replicas, gpus)
+			for _, row := range before.PhysicalToLogical {
+				for range rng.IntN(8) {
+					row[rng.IntN(len(row))] = -1
+				}
+			}
+			p.Previous = &before
+			if rng.IntN(2) == 0 {
+				o.MaxMoves = 1 + rng.IntN(20)
+			}
+		}
+		given := p
+		r, err := Plan(context.Background(), p, o)
+		if err != nil {
+			var bad *placement.Error
+			if !errors.As(err, &bad) || bad.Kind != placement.ErrFit {
+				t.Fatalf("seed %d, case %d: %v", seed, n, err)
+			}
+			continue // one domain holds too little
+		}
+		if err := constrained(&given, &o, &r); err != nil {
+			t.Fatalf("seed %d, case %d: %v\n%+v %+v", seed, n, err, given, o)
+		}
+		if p.Previous != nil && p.Topology.Speed == nil {
+			moves, err := p.Previous.CountMoves(&r.Placement)
+			for l, m := range moves {
+				if err != nil || m != r.Layers[l].Moves {
+					t.Fatalf("seed %d, case %d, layer %d: %d moves reported, %d counted (%v)", seed, n, l, r.Layers[l].Moves, m, err)
+				}
+			}
+		}
+		if p.Windows == nil {
+			scores, err := r.Placement.ScoreLayers(p.Loads, p.Topology)
+			for l, s := range scores {
+				if x := r.Layers[l]; err != nil || math.Abs(s.Imbalance-x.Imbalance) > 1e-9 || x.LowerBound > x.Imbalance {
+					t.Fatalf("seed %d, case %d, layer %d: %+v, scored %v (%v)", seed, n, l, x, s.Imbalance, err)
+				}
+			}
+		}
+	}
+}
+
+// Against all placements of tiny units: those everywhere cost nothing beyond
+// what their slots do.
+func TestEverywhereAgainstAll(t *testing.T) {
+	const seed = 12
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for n := range 30 {
+		loads := placement.NewLoads(1, 4)
+		for e := range loads[0] {
+			loads[0][e] = float64(1 + rng.IntN(9))
+		}
+		p := Problem{Loads: loads, Replicas: 6, Topology: placement.Topology{GPUs: 2}, Everywhere: []int{rng.IntN(4)}}
+		r, err := Plan(context.Background(), p, Options{Tolerance: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		best := math.Inf(1)
+		at := placement.Placement{Experts: 4, GPUs: 2, PhysicalToLogical: [][]int{make([]int, 6)}}
+		row := at.PhysicalToLogical[0]
+		var fill func(s int)
+		fill = func(s int) {
+			if s < len(row) {
+				for e := range 4 {
+					if i := s - s%3; !slices.Contains(row[i:s], e) {
+						row[s] = e
+						fill(s + 1)
+					}
+				}
+				return
+			}
+			if slices.Contains(row[:3], p.Everywhere[0]) && slices.Contains(row[3:], p.Everywhere[0]) && at.CheckComplete() == nil {
+				scores, _ := at.ScoreLayers(loads, placement.Topology{})
+				best = min(best, scores[0].Imbalance)
+			}
+		}
+		fill(0)
+		if x := r.Layers[0]; math.Abs(x.Imbalance-best) > 1e-9 || x.LowerBound > best+1e-9 {
+			t.Fatalf("seed %d, case %d: %+v, the best is %v for %v", seed, n, x, best, loads)
+		}
+	}
+}
+
+func TestConstraintErrors(t *testing.T) {
+	good := func() (Problem, Options) {
+		return Problem{Loads: placement.Loads{{1, 2, 3, 4}}, Replicas: 12, Topology: placement.Topology{GPUs: 4, Nodes: 2}}, Options{Locality: Free}
+	}
+	for _, c := range []struct {
+		name  string
+		spoil func(p *Problem, o *Options)
+		want  string
+	}{
+		{"out of range", func(p *Problem, o *Options) { p.Everywhere = []int{0, 4} }, "everywhere: index 1: expert 4: there are 4"},
+		{"negative", func(p *Problem, o *Options) { p.Everywhere = []int{-1} }, "everywhere: index 0: expert -1"},
+		{"twice", func(p *Problem, o *Options) { p.Everywhere = []int{1, 1} }, "everywhere: index 1: expert 1 stands twice"},
+		{"no room", func(p *Problem, o *Options) { p.Everywhere, p.Replicas = []int{0, 1}, 8 }, "everywhere: 2 experts on every GPU leave 0 slots in service for the other 2"},
+		{"fewer slots than everywhere", func(p *Problem, o *Options) { p.Everywhere, p.Replicas = []int{0, 1}, 7 }, "everywhere: 2 experts on GPU 3, which has 1 slots"},
+		{"groups", func(p *Problem, o *Options) { p.Everywhere, p.Groups, o.Locality = []int{0}, 2, ByGroup }, "everywhere: groups stay on one node each"},
+		{"deepseek", func(p *Problem, o *Options) { p.Everywhere, o.Policy = []int{0}, DeepSeek }, "everywhere: policy deepseek"},
+		{"one domain", func(p *Problem, o *Options) { o.TwoDomains, p.Topology.DomainGPUs = true, []int{4} }, "two_domains: 1 domain in service"},
+		{"domains that cross", func(p *Problem, o *Options) {
+			o.TwoDomains, o.TwoNodes, p.Topology.GPUs, p.Topology.Nodes, p.Topology.DomainGPUs = true, true, 6, 2, []int{2, 2, 2}
+		}, "two_domains: beside two_nodes"},
+		{"domains with groups", func(p *Problem, o *Options) { o.TwoDomains, p.Groups, o.Locality = true, 2, ByGroup }, "two_domains: groups"},
+	} {
+		p, o := good()
+		c.spoil(&p, &o)
+		_, err := Plan(context.Background(), p, o)
+		if got := fmt.Sprint(err); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %v, want %s", c.name, err, c.want)
+		}
+	}
+}
