@@ -8,6 +8,7 @@ import (
 	"github.com/moelb/moelb/bench/cluster"
 	dec "github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/decode/decodetest"
+	"github.com/moelb/moelb/internal/long"
 )
 
 // decodeRun runs a unit and returns the waste in percent.
@@ -28,7 +29,7 @@ func decodeRun(t *testing.T, u cluster.Decode, s ...dec.Scheduler) float64 {
 // shortened are the loads, the long ones only where there is time.
 func shortened(t *testing.T) []decodeLoad {
 	loads := decodeLoads(t)
-	if testing.Short() {
+	if !long.Tests() {
 		loads = loads[:1]
 		loads[0].steps = 240
 	}
@@ -104,7 +105,7 @@ func TestDecodeReports(t *testing.T) {
 				n++
 			}
 			t.Logf("mean %.2f%% (wanted %.2f%%)", sum/n, m.mean)
-			if !testing.Short() && sum/n > m.mean {
+			if long.Tests() && sum/n > m.mean {
 				t.Errorf("mean %.2f%% waste, %.2f%% wanted", sum/n, m.mean)
 			}
 		})

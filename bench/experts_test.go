@@ -7,6 +7,7 @@ import (
 	"github.com/moelb/moelb/bench/baseline"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -158,7 +159,7 @@ func TestNoPolicyBeatsOptimal(t *testing.T) {
 			ls = measured(t)
 		}
 		for _, l := range ls {
-			if testing.Short() {
+			if !long.Tests() {
 				l.rows = l.rows[:8]
 			}
 			others := deepseek(flat(u), l)

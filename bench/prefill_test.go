@@ -11,6 +11,7 @@ import (
 	"github.com/moelb/moelb/bench/baseline"
 	"github.com/moelb/moelb/bench/cluster"
 	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/internal/long"
 	pre "github.com/moelb/moelb/prefill"
 	"github.com/moelb/moelb/prefill/prefilltest"
 )
@@ -123,7 +124,7 @@ func (onArrival) Observe(int, baseline.RankState) {}
 // of those that place on arrival, which see each rank's state without delay.
 func TestPrefill(t *testing.T) {
 	for _, l := range prefillLoads(t) {
-		if testing.Short() && l.name != "chat" && l.name != "talks" {
+		if !long.Tests() && l.name != "chat" && l.name != "talks" {
 			continue
 		}
 		t.Run(l.String(), func(t *testing.T) {

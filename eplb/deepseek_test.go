@@ -13,6 +13,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -210,7 +211,7 @@ func checkAgainstDumb(t *testing.T, p Problem) {
 
 func TestDeepSeekAgainstDumb(t *testing.T) {
 	seeds := uint64(4000)
-	if testing.Short() {
+	if !long.Tests() {
 		seeds = 500
 	}
 	for seed := range seeds {

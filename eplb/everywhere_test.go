@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -64,7 +65,7 @@ func TestConstraintsCombine(t *testing.T) {
 	seed := uint64(11)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	cases := 120
-	if testing.Short() {
+	if !long.Tests() {
 		cases = 40
 	}
 	for n := range cases {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -353,7 +354,7 @@ func TestMovesOnAnyUnit(t *testing.T) {
 	t.Parallel()
 	const seed = 6
 	n := 1500
-	if testing.Short() {
+	if !long.Tests() {
 		n = 200
 	}
 	rng := rand.New(rand.NewPCG(seed, 0))

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -16,7 +17,7 @@ import (
 func TestOffNodeRandom(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(25)
-	if testing.Short() {
+	if !long.Tests() {
 		seeds = 5
 	}
 	for seed := range seeds {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -132,7 +133,7 @@ func TestOracleAgainstEnumeration(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	better, n := 0, 0
 	tries := 400
-	if testing.Short() {
+	if !long.Tests() {
 		tries = 100
 	}
 	for i := range tries {
@@ -192,7 +193,7 @@ func TestRandomAgainstGreedy(t *testing.T) {
 	t.Parallel()
 	const seed = 3
 	n := 10000
-	if testing.Short() {
+	if !long.Tests() {
 		n = 1000
 	}
 	r := rand.New(rand.NewPCG(seed, 0))

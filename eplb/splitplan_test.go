@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -86,7 +87,7 @@ func TestSplitPlans(t *testing.T) {
 	t.Parallel()
 	const seed = 11
 	tried, better, most := 0, 0, 10000
-	if testing.Short() {
+	if !long.Tests() {
 		most = 1000
 	}
 	for n := 0; tried < most; n++ {
@@ -201,7 +202,7 @@ func TestSplitPlansTiny(t *testing.T) {
 	shapes := [][3]int{{3, 2, 2}, {4, 3, 2}, {5, 3, 2}, {4, 3, 3}, {5, 2, 3}, {5, 4, 2}, {6, 3, 3}, {6, 4, 2}, {7, 4, 2}, {8, 3, 3}}
 	optimal, tried, worst, gap := 0, 0, 0.0, 0.0
 	most := 2000
-	if testing.Short() {
+	if !long.Tests() {
 		most = 300
 	}
 	for n := range most {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -118,7 +119,7 @@ func popcount(s uint) (n int) {
 func TestTwoNodesAgainstEnumeration(t *testing.T) {
 	const seed = 1
 	tried, best, worst, price, most := 0, 0, 1.0, 0.0, 400
-	if testing.Short() {
+	if !long.Tests() {
 		most = 100
 	}
 	for n := 0; tried < most; n++ {
@@ -171,7 +172,7 @@ func TestANodeMayFail(t *testing.T) {
 	loads, drift := drifted(2, 256, .1, 4)
 	unit := placement.PrefillUnit()
 	sizes := []int{512, 576, 768}
-	if testing.Short() {
+	if !long.Tests() {
 		sizes = sizes[1:2]
 	}
 	for _, replicas := range sizes {
@@ -235,7 +236,7 @@ func TestANodeMayFail(t *testing.T) {
 func TestTwoNodesOnAnyUnit(t *testing.T) {
 	const seed = 3
 	n := 400
-	if testing.Short() {
+	if !long.Tests() {
 		n = 60
 	}
 	rng := rand.New(rand.NewPCG(seed, 0))

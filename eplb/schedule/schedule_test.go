@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -16,7 +17,7 @@ func TestScheduleRandomPlans(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	rounds, bound := 0, 0
 	plans := 10_000
-	if testing.Short() {
+	if !long.Tests() {
 		plans = 2000
 	}
 	for i := range plans {

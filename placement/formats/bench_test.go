@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/moelb/moelb/placement"
@@ -70,5 +71,21 @@ func BenchmarkPlacement(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkRefused reads what is refused near its start: its time does not grow
+// with the input.
+func BenchmarkRefused(b *testing.B) {
+	for _, n := range []int{1 << 16, 1 << 20} {
+		for name, text := range map[string]string{"objects": strings.Repeat(`{"a":`, n), "arrays": strings.Repeat("[", n), "digits": "[[" + strings.Repeat("1", n)} {
+			b.Run(fmt.Sprintf("%s=%d", name, n), func(b *testing.B) {
+				for b.Loop() {
+					if _, err := DecodeStats(strings.NewReader(text)); err == nil {
+						b.Fatal("it was accepted")
+					}
+				}
+			})
+		}
 	}
 }

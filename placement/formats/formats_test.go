@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moelb/moelb/placement"
@@ -285,12 +284,8 @@ func TestStatsHostile(t *testing.T) {
 		{"gzip cut", string(gzipped([]byte("[[1]]"))[:12]), "unexpected EOF"},
 		{"gzip of another checksum", flip(gzipped([]byte("[[1]]")), -8), "checksum"},
 	} {
-		start := time.Now()
 		_, err := DecodeStats(strings.NewReader(c.in))
 		wantError(t, c.name, err, c.want)
-		if d := time.Since(start); d > 10*time.Second { // a second at most, where nothing else runs and no race detector
-			t.Errorf("%s: %v", c.name, d)
-		}
 	}
 }
 

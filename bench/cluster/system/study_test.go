@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/internal/long"
 )
 
 // builtIn is the built-in traffic at any rate.
@@ -13,9 +14,7 @@ func builtIn() Traffic {
 }
 
 func TestCompare(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short: a study takes seconds, and much longer under the race detector")
-	}
+	long.Only(t)
 	c := Default(Policy{})
 	c.Seconds, c.Warm = 120, 60
 	s, err := Compare(c, builtIn(), StudyOptions{Load: .85, Prices: PublishedPrices()})
