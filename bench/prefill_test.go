@@ -115,7 +115,7 @@ func route(tb testing.TB, u *cluster.Prefill, p baseline.PrefillPolicy, stale fl
 	return r
 }
 
-// onArrival is Assign as a policy: its own ledger, no reports.
+// onArrival is Add as a policy: its own ledger, no reports.
 type onArrival struct{ *pre.Balancer }
 
 func (onArrival) Observe(int, baseline.RankState) {}

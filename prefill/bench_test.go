@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// BenchmarkAssign places requests on a unit that holds 16 to 48 a rank; op=turn
+// BenchmarkAdd places requests on a unit that holds 16 to 48 a rank; op=turn
 // takes an old one off for each. cached=local gives each rank's cached prefix.
-func BenchmarkAssign(b *testing.B) {
+func BenchmarkAdd(b *testing.B) {
 	for _, ranks := range []int{32, 144, 1024} {
 		for _, local := range []bool{false, true} {
 			cached := "even"
@@ -22,17 +22,17 @@ func BenchmarkAssign(b *testing.B) {
 					u.turn(b)
 				}
 			})
-			b.Run(fmt.Sprintf("op=assign/ranks=%d/cached=%s", ranks, cached), func(b *testing.B) {
+			b.Run(fmt.Sprintf("op=add/ranks=%d/cached=%s", ranks, cached), func(b *testing.B) {
 				u := steady(b, ranks, local)
 				b.ReportAllocs()
 				for b.Loop() {
 					q := u.requests[u.next&1023]
 					q.ID = u.next
 					u.next++
-					if _, err := u.bal.Assign(q); err != nil {
+					if _, err := u.bal.Add(q); err != nil {
 						b.Fatal(err)
 					}
-					if u.next-u.oldest > 3*u.kept {
+					if u.next-u.oldest > ID(3*u.kept) {
 						b.StopTimer()
 						u.clear(b)
 						b.StartTimer()
@@ -47,9 +47,9 @@ func BenchmarkAssign(b *testing.B) {
 type steadyUnit struct {
 	bal      *Balancer
 	requests []Request
-	next     int64
+	next     ID
 	kept     int64
-	oldest   int64
+	oldest   ID
 }
 
 func steady(tb testing.TB, ranks int, local bool) *steadyUnit {
@@ -83,10 +83,10 @@ func (u *steadyUnit) turn(tb testing.TB) {
 	q := u.requests[u.next&1023]
 	q.ID = u.next
 	u.next++
-	if _, err := u.bal.Assign(q); err != nil {
+	if _, err := u.bal.Add(q); err != nil {
 		tb.Fatal(err)
 	}
-	if u.next-u.oldest > u.kept {
+	if u.next-u.oldest > ID(u.kept) {
 		u.done(tb)
 	}
 }
@@ -101,7 +101,7 @@ func (u *steadyUnit) done(tb testing.TB) {
 
 // clear takes off all but as many as the unit began with.
 func (u *steadyUnit) clear(tb testing.TB) {
-	for u.next-u.oldest > u.kept {
+	for u.next-u.oldest > ID(u.kept) {
 		u.done(tb)
 	}
 }

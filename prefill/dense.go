@@ -71,7 +71,7 @@ func (b *Balancer) startDense() {
 	f := &b.former
 	least := int64(math.MaxInt64)
 	for g := range f.load {
-		if !b.ranks[g].drained {
+		if b.ranks[g].open {
 			least = min(least, f.load[g].stock)
 		}
 	}
@@ -98,7 +98,8 @@ func (b *Balancer) startDense() {
 	for i, s := range f.order {
 		q := &b.requests[s]
 		best, bestN := -1, int64(0)
-		for g := range f.load {
+		for j := range f.load {
+			g := b.turned(j)
 			l := &f.load[g]
 			if l.tokens >= f.tokens || !b.takes(g, q) || best >= 0 && l.stock >= f.load[best].stock {
 				continue

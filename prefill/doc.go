@@ -8,7 +8,7 @@
 // tokens differ several times over in pairs.
 //
 // A Balancer takes requests in one of two ways. Enqueue and Step form each step of
-// all ranks jointly, cutting prompts into chunks; that evens out both loads. Assign
+// all ranks jointly, cutting prompts into chunks; that evens out both loads. Add
 // places a request on arrival, for engines that form their own steps; Report then
 // keeps several routers, and late news, from herding onto one rank. Prefixes may be
 // cached for all ranks or on each apart.

@@ -13,7 +13,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	for id, tokens := range []int64{9000, 1500, 1200, 900, 700} {
-		if err := b.Enqueue(prefill.Request{ID: int64(id), Tokens: tokens}); err != nil {
+		if err := b.Enqueue(prefill.Request{ID: prefill.ID(id), Tokens: tokens}); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -40,7 +40,7 @@ func Example() {
 }
 
 // An engine that forms its own steps asks for a rank and says when it is done.
-func ExampleBalancer_Assign() {
+func ExampleBalancer_Add() {
 	b, err := prefill.New(prefill.Config{Ranks: 3})
 	if err != nil {
 		log.Fatal(err)
@@ -51,8 +51,8 @@ func ExampleBalancer_Assign() {
 		{Tokens: 8000, CachedAt: []int64{7680, 0, 0}}, // worth the busiest rank
 		{Tokens: 8000, CachedAt: []int64{512, 0, 0}},  // not worth it
 	} {
-		r.ID = int64(id)
-		rank, err := b.Assign(r)
+		r.ID = prefill.ID(id)
+		rank, err := b.Add(r)
 		if err != nil {
 			log.Fatal(err)
 		}

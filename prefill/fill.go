@@ -8,7 +8,7 @@ func (b *Balancer) fill() {
 	f := &b.former
 	room := int64(0)
 	for g := range f.load {
-		if !b.ranks[g].drained {
+		if b.ranks[g].open {
 			room += max(0, f.tokens-f.load[g].tokens)
 		}
 	}
@@ -23,7 +23,8 @@ func (b *Balancer) fill() {
 		}
 		q := &b.requests[s]
 		best, bestN, bestScore := -1, int64(0), 0.0
-		for g := range f.load {
+		for i := range f.load {
+			g := b.turned(i)
 			if f.load[g].tokens >= f.tokens || !b.takes(g, q) || b.keepsAway(q, g) {
 				continue
 			}

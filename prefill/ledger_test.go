@@ -26,7 +26,7 @@ func check(tb testing.TB, b *Balancer) {
 			continue
 		}
 		known++
-		if b.ids.find(q.id) != int32(s) {
+		if b.ids.Find(uint64(q.id)) != int32(s) {
 			tb.Fatalf("request %d is not found", q.id)
 		}
 		w := WorkOf(q.tokens-q.pos, q.pos)
@@ -41,12 +41,10 @@ func check(tb testing.TB, b *Balancer) {
 		k := &ranks[q.rank]
 		k.work = k.work.plus(w)
 		k.requests++
-		if q.state == started {
-			k.kv += q.tokens
-		}
+		k.kv += q.tokens
 	}
-	if known != b.ids.n || waiting != b.Queued() || total != b.total || bound != b.bound {
-		tb.Fatalf("%d requests, %d queued, %+v in all; the ledger has %d, %d, %+v", known, waiting, total, b.ids.n, b.Queued(), b.total)
+	if known != b.ids.Len() || waiting != b.Queued() || total != b.total || bound != b.bound {
+		tb.Fatalf("%d requests, %d queued, %+v in all; the ledger has %d, %d, %+v", known, waiting, total, b.ids.Len(), b.Queued(), b.total)
 	}
 	var seen Work
 	for g := range ranks {
@@ -54,7 +52,7 @@ func check(tb testing.TB, b *Balancer) {
 		if ranks[g] != (rank{k.work, k.kv, k.requests}) {
 			tb.Fatalf("rank %d: %+v, the ledger has %+v, %d, %d", g, ranks[g], k.work, k.kv, k.requests)
 		}
-		if !k.drained {
+		if k.open {
 			seen = seen.plus(b.seenOf(g))
 		}
 	}
@@ -71,10 +69,10 @@ func TestLedgerUnderRandomOperations(t *testing.T) {
 		n = 50_000
 	}
 	r := rand.New(rand.NewPCG(21, 1))
-	b := newUnit(t, Config{Ranks: 7, MaxTokens: 3000, MaxKV: 40_000, Patience: 3})
-	var ids []int64
+	b := newUnit(t, Config{Ranks: 7, MaxTokens: 3000, MaxKV: []int64{40_000}, Patience: 3})
+	var ids []ID
 	var dst []Chunk
-	next := int64(0)
+	next := ID(0)
 	for i := range n {
 		switch k := r.IntN(100); {
 		case k < 30 && len(ids) < 400 || len(ids) == 0:
@@ -98,11 +96,11 @@ func TestLedgerUnderRandomOperations(t *testing.T) {
 		case k < 45 && len(ids) < 400:
 			q := Request{ID: next, Tokens: 1 + r.Int64N(20_000)}
 			q.Cached = r.Int64N(q.Tokens + 1)
-			if _, err := b.Assign(q); err == nil {
+			if g, err := b.Add(q); err != nil {
+				t.Fatal(err)
+			} else if g >= 0 {
 				ids = append(ids, next)
 				next++
-			} else if !errors.Is(err, ErrFull) || b.live > 0 {
-				t.Fatal(err)
 			}
 		case k < 70:
 			j := r.IntN(len(ids))
@@ -120,7 +118,7 @@ func TestLedgerUnderRandomOperations(t *testing.T) {
 			_ = b.SetCached(ids0(ids, r), r.IntN(9)-1, r.Int64N(25_000))
 		case k < 88:
 			g := r.IntN(7)
-			_ = b.Report(g, Report{Version: b.Version(g) - min(b.Version(g), r.Uint64N(50)), Work: Work{r.Int64N(1e6), r.Int64N(1e9)}})
+			_ = b.Report(Report{Rank: g, Version: b.Version(g) - min(b.Version(g), r.Uint64N(50)), Work: Work{r.Int64N(1e6), r.Int64N(1e9)}})
 		case k < 90:
 			_ = b.Enqueue(Request{ID: ids0(ids, r), Tokens: r.Int64N(100) - 50, Cached: r.Int64N(100) - 50})
 			ids = dropUnknown(b, ids)
@@ -144,23 +142,23 @@ func TestLedgerUnderRandomOperations(t *testing.T) {
 			t.Errorf("rank %d keeps %+v", g, k.work)
 		}
 	}
-	if b.total != (Work{}) || b.bound != (Work{}) || b.ids.n != 0 || b.Queued() != 0 {
-		t.Errorf("%+v and %d requests remain", b.total, b.ids.n)
+	if b.total != (Work{}) || b.bound != (Work{}) || b.ids.Len() != 0 || b.Queued() != 0 {
+		t.Errorf("%+v and %d requests remain", b.total, b.ids.Len())
 	}
 }
 
-func ids0(ids []int64, r *rand.Rand) int64 {
+func ids0(ids []ID, r *rand.Rand) ID {
 	if len(ids) == 0 {
-		return -1
+		return 1 << 63
 	}
 	return ids[r.IntN(len(ids))]
 }
 
 // dropUnknown forgets the ids that the balancer does not know.
-func dropUnknown(b *Balancer, ids []int64) []int64 {
+func dropUnknown(b *Balancer, ids []ID) []ID {
 	k := 0
 	for _, id := range ids {
-		if b.ids.find(id) >= 0 {
+		if b.ids.Find(uint64(id)) >= 0 {
 			ids[k] = id
 			k++
 		}
@@ -173,14 +171,14 @@ func image(b *Balancer) any {
 	type rank struct {
 		Work, Others Work
 		Requests     int
-		Drained      bool
+		State        RankState
 		Version      uint64
 		KV           int64
 	}
 	var ranks []rank
 	for g := range b.ranks {
 		k := &b.ranks[g]
-		ranks = append(ranks, rank{k.work, k.others, k.requests, k.drained, k.version, k.kv})
+		ranks = append(ranks, rank{k.work, k.others, k.requests, k.state, k.version, k.kv})
 	}
 	return struct {
 		Total, Bound Work
@@ -188,13 +186,13 @@ func image(b *Balancer) any {
 		Seq          int64
 		Clock        float64
 		Ranks        []rank
-	}{b.total, b.bound, b.ids.n, b.Queued(), b.seq, b.clock, ranks}
+	}{b.total, b.bound, b.ids.Len(), b.Queued(), b.seq, b.clock, ranks}
 }
 
 func TestBadInput(t *testing.T) {
-	b := newUnit(t, Config{Ranks: 2, MaxTokens: 4096, MaxKV: 1 << 40})
+	b := newUnit(t, Config{Ranks: 2, MaxTokens: 4096, MaxKV: []int64{1 << 40}})
 	enqueue(t, b, Request{ID: 1, Tokens: 100})
-	if _, err := b.Assign(Request{ID: 2, Tokens: 100}); err != nil {
+	if _, err := b.Add(Request{ID: 2, Tokens: 100}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Done(2); err != nil {
@@ -204,26 +202,26 @@ func TestBadInput(t *testing.T) {
 		call func() error
 		kind error
 	}{
-		"unknown id":         {func() error { return b.Done(9) }, ErrUnknown},
-		"done twice":         {func() error { return b.Done(2) }, ErrUnknown},
-		"add twice":          {func() error { return b.Enqueue(Request{ID: 1, Tokens: 5}) }, ErrKnown},
-		"assign twice":       {func() error { _, err := b.Assign(Request{ID: 1, Tokens: 5}); return err }, ErrKnown},
-		"no tokens":          {func() error { return b.Enqueue(Request{ID: 3}) }, ErrValue},
-		"negative tokens":    {func() error { return b.Enqueue(Request{ID: 3, Tokens: -4}) }, ErrValue},
-		"endless":            {func() error { return b.Enqueue(Request{ID: 3, Tokens: MaxPrompt + 1}) }, ErrValue},
-		"cached above":       {func() error { return b.Enqueue(Request{ID: 3, Tokens: 4, Cached: 5}) }, ErrValue},
-		"cached negative":    {func() error { _, err := b.Assign(Request{ID: 3, Tokens: 4, Cached: -1}); return err }, ErrValue},
-		"cached on a rank":   {func() error { return b.Enqueue(Request{ID: 3, Tokens: 4, CachedAt: []int64{0, 5}}) }, ErrValue},
-		"cached for three":   {func() error { return b.Enqueue(Request{ID: 3, Tokens: 4, CachedAt: []int64{0, 1, 2}}) }, ErrValue},
-		"shared above":       {func() error { return b.Enqueue(Request{ID: 3, Tokens: 4, Leader: 1, Shared: 5}) }, ErrValue},
-		"rank below":         {func() error { return b.Drain(-1) }, ErrValue},
-		"rank beyond":        {func() error { return b.Restore(2) }, ErrValue},
-		"set cached above":   {func() error { return b.SetCached(1, -1, 101) }, ErrValue},
-		"set cached there":   {func() error { return b.SetCached(1, 0, 10) }, ErrValue},
-		"set cached unknown": {func() error { return b.SetCached(4, -1, 1) }, ErrUnknown},
-		"report ahead":       {func() error { return b.Report(0, Report{Version: 99}) }, ErrValue},
-		"report of no rank":  {func() error { return b.Report(7, Report{}) }, ErrValue},
-		"report below zero":  {func() error { return b.Report(0, Report{Work: Work{-1, 0}}) }, ErrValue},
+		"unknown id":          {func() error { return b.Done(9) }, ErrUnknown},
+		"done twice":          {func() error { return b.Done(2) }, ErrUnknown},
+		"add twice":           {func() error { return b.Enqueue(Request{ID: 1, Tokens: 5}) }, ErrKnown},
+		"assign twice":        {func() error { _, err := b.Add(Request{ID: 1, Tokens: 5}); return err }, ErrKnown},
+		"no tokens":           {func() error { return b.Enqueue(Request{ID: 3}) }, ErrValue},
+		"negative tokens":     {func() error { return b.Enqueue(Request{ID: 3, Tokens: -4}) }, ErrValue},
+		"endless":             {func() error { return b.Enqueue(Request{ID: 3, Tokens: MaxPrompt + 1}) }, ErrValue},
+		"cached above":        {func() error { return b.Enqueue(Request{ID: 3, Tokens: 4, Cached: 5}) }, ErrValue},
+		"cached negative":     {func() error { _, err := b.Add(Request{ID: 3, Tokens: 4, Cached: -1}); return err }, ErrValue},
+		"cached on a rank":    {func() error { return b.Enqueue(Request{ID: 3, Tokens: 4, CachedAt: []int64{0, 5}}) }, ErrValue},
+		"cached for three":    {func() error { return b.Enqueue(Request{ID: 3, Tokens: 4, CachedAt: []int64{0, 1, 2}}) }, ErrValue},
+		"shared above":        {func() error { return b.Enqueue(Request{ID: 3, Tokens: 4, Leader: 1, Shared: 5}) }, ErrValue},
+		"rank below":          {func() error { return b.Drain(-1) }, ErrValue},
+		"rank beyond":         {func() error { return b.Restore(2) }, ErrValue},
+		"set cached above":    {func() error { return b.SetCached(1, -1, 101) }, ErrValue},
+		"set cached there":    {func() error { return b.SetCached(1, 0, 10) }, ErrValue},
+		"set cached unknown":  {func() error { return b.SetCached(4, -1, 1) }, ErrUnknown},
+		"report of no orders": {func() error { return b.Report(Report{Version: 1 << 62}) }, ErrValue},
+		"report of no rank":   {func() error { return b.Report(Report{Rank: 7}) }, ErrValue},
+		"report below zero":   {func() error { return b.Report(Report{Work: Work{-1, 0}}) }, ErrValue},
 	} {
 		before := image(b)
 		if err := c.call(); !errors.Is(err, c.kind) {
@@ -239,7 +237,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	before := image(b)
-	if _, err := b.Assign(Request{ID: 3, Tokens: 5}); !errors.Is(err, ErrFull) {
+	if g, err := b.Add(Request{ID: 3, Tokens: 5}); g != Full || err != nil {
 		t.Errorf("all ranks drained: %v", err)
 	}
 	if d := cmp.Diff(before, image(b)); d != "" {
@@ -253,12 +251,12 @@ func TestBadInput(t *testing.T) {
 // TestOverflow fills the ledger until it can count no more, and empties it.
 func TestOverflow(t *testing.T) {
 	b := newUnit(t, Config{Ranks: 2})
-	n := int64(0)
+	n := ID(0)
 	for ; n < 1000; n++ {
 		before := image(b)
 		err := b.Enqueue(Request{ID: n, Tokens: MaxPrompt, Cached: MaxPrompt / 2})
 		if err != nil {
-			if !errors.Is(err, ErrOverflow) {
+			if !errors.Is(err, ErrState) {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(before, image(b)); d != "" {
@@ -285,7 +283,7 @@ func TestOverflow(t *testing.T) {
 func TestBadConfig(t *testing.T) {
 	for name, c := range map[string]Config{
 		"no ranks": {}, "too many ranks": {Ranks: MaxRanks + 1}, "negative budget": {Ranks: 1, MaxTokens: -1},
-		"negative KV": {Ranks: 1, MaxKV: -1}, "no cost": {Ranks: 1, Cost: Cost{Step: 1}}, "negative cost": {Ranks: 1, Cost: Cost{Pair: -1, Token: 1}},
+		"negative KV": {Ranks: 1, MaxKV: []int64{-1}}, "no cost": {Ranks: 1, Cost: Cost{Step: 1}}, "negative cost": {Ranks: 1, Cost: Cost{Pair: -1, Token: 1}},
 		"endless cost": {Ranks: 1, Cost: Cost{Pair: math.Inf(1)}}, "no number": {Ranks: 1, Cost: Cost{Pair: math.NaN()}},
 		"no patience": {Ranks: 1, Patience: math.NaN()}, "no such router": {Ranks: 1, Routers: 2, Router: 2},
 	} {
@@ -328,30 +326,6 @@ func TestWork(t *testing.T) {
 					t.Errorf("longest(%d, pairs of %d %+d): %d", p, n, d, got)
 				}
 			}
-		}
-	}
-}
-
-// TestIDTable compares the table with a map.
-func TestIDTable(t *testing.T) {
-	r := rand.New(rand.NewPCG(4, 4))
-	var table idTable
-	want := map[int64]int32{}
-	for range 100_000 {
-		key := r.Int64N(300) * (1 << 33)
-		if s, ok := want[key]; ok != (table.find(key) >= 0) || ok && table.find(key) != s {
-			t.Fatalf("key %d: %d, not %d", key, table.find(key), s)
-		}
-		if _, ok := want[key]; ok {
-			table.remove(key)
-			delete(want, key)
-		} else if len(want) < 200 {
-			s := r.Int32N(1000)
-			table.add(key, s)
-			want[key] = s
-		}
-		if table.n != len(want) {
-			t.Fatalf("%d keys, not %d", table.n, len(want))
 		}
 	}
 }

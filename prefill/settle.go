@@ -77,14 +77,14 @@ func (b *Balancer) move(p *piece, g int32) {
 func (b *Balancer) fits(g int, p, less *piece) bool {
 	f := &b.former
 	l := &f.load[g]
-	tokens, pairs, kv := l.tokens+p.n, l.pairs+b.pairsOf(p.n, p.pos), l.kv+b.requests[p.slot].tokens
+	q := &b.requests[p.slot]
+	tokens, pairs, kv := l.tokens+p.n, l.pairs+b.pairsOf(p.n, p.pos), l.kv+q.tokens
 	if less != nil {
 		tokens -= less.n
 		pairs -= b.pairsOf(less.n, less.pos)
 		kv -= b.requests[less.slot].tokens
 	}
-	return !b.ranks[g].drained && !l.closed && tokens <= f.tokens && (pairs <= f.pairs || pairs <= l.pairs) &&
-		(b.cfg.MaxKV == 0 || kv <= b.cfg.MaxKV)
+	return b.able(g, q) && !l.closed && tokens <= f.tokens && (pairs <= f.pairs || pairs <= l.pairs) && kv <= b.ranks[g].room()
 }
 
 // branch searches all placements of the free pieces, within a bound on their
@@ -157,10 +157,13 @@ func (b *Balancer) search(k int, most Work) {
 // seenBefore reports whether an earlier rank has the same as g.
 func (b *Balancer) seenBefore(g int) bool {
 	f := &b.former
+	if f.pinned {
+		return false
+	}
 	l := &f.load[g]
 	for h := range g {
 		k := &f.load[h]
-		if k.tokens == l.tokens && k.pairs == l.pairs && k.kv == l.kv && k.closed == l.closed && b.ranks[h].drained == b.ranks[g].drained {
+		if k.tokens == l.tokens && k.pairs == l.pairs && k.kv == l.kv && k.closed == l.closed && b.ranks[h].open == b.ranks[g].open && b.ranks[h].maxKV == b.ranks[g].maxKV {
 			return true
 		}
 	}

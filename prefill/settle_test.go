@@ -41,7 +41,7 @@ func TestStepAgainstExhaustive(t *testing.T) {
 		s := newShadow(t, cfg)
 		var works []Work
 		for i := range 2 + r.IntN(6) {
-			q := Request{ID: int64(i), Tokens: 1 + r.Int64N(550)}
+			q := Request{ID: ID(i), Tokens: 1 + r.Int64N(550)}
 			if r.IntN(2) == 0 {
 				q.Cached = r.Int64N(20000)
 				q.Tokens += q.Cached
@@ -79,7 +79,7 @@ func TestMorePromptsThanTheSearchTakes(t *testing.T) {
 		s := newShadow(t, cfg)
 		var sum Work
 		for i := range 5 * cfg.Ranks {
-			q := Request{ID: int64(i), Tokens: 100 + r.Int64N(500)}
+			q := Request{ID: ID(i), Tokens: 100 + r.Int64N(500)}
 			sum = sum.plus(WorkOf(q.Tokens, 0))
 			s.add(b, q)
 		}

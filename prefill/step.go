@@ -4,7 +4,7 @@ import "slices"
 
 // Chunk is what a rank computes of a request in one step.
 type Chunk struct {
-	ID     int64
+	ID     ID
 	Rank   int
 	Tokens int64
 	// Last: the prefill ends with this chunk, and Step has forgotten the request.
@@ -51,6 +51,7 @@ type former struct {
 
 	started, all Work // unfinished: of prompts on ranks, and with the queue's
 
+	pinned bool    // some of what is ready may not run everywhere
 	local  bool    // some of what is ready has prefixes in the ranks' caches
 	full   bool    // much is ready
 	tokens int64   // what a rank takes in this step, at most
@@ -93,10 +94,11 @@ func (b *Balancer) Step(dst []Chunk) []Chunk {
 	} else {
 		b.carryAll()
 		b.overdue()
-		b.place()
+		b.placeWhole()
 		b.settle()
 	}
-	b.grow()
+	b.unstick()
+	b.lengthen()
 	b.halve()
 	return b.commit(dst)
 }
@@ -143,12 +145,12 @@ func (b *Balancer) put(s int32, g int, n, pos int64, fresh bool) {
 // takes reports whether a queued request may start on a rank.
 func (b *Balancer) takes(g int, q *request) bool {
 	l := &b.former.load[g]
-	return !b.ranks[g].drained && !l.closed && (b.cfg.MaxKV == 0 || l.kv+q.tokens <= b.cfg.MaxKV)
+	return b.able(g, q) && !l.closed && q.tokens <= b.ranks[g].room()-l.kv
 }
 
 // overdue starts the oldest request of the queue if its patience has ended: on
 // the rank with the least stock that has a token to spare. If none has KV room for
-// it, the rank with the least KV takes nothing else until it has.
+// it, the rank that will have it soonest takes nothing else until then.
 func (b *Balancer) overdue() {
 	f := &b.former
 	if len(f.ready) == 0 {
@@ -159,14 +161,17 @@ func (b *Balancer) overdue() {
 	if q.due > b.clock {
 		return
 	}
-	best, emptiest := -1, -1
-	for g := range f.load {
-		l := &f.load[g]
-		if b.ranks[g].drained {
+	best, soonest := -1, -1
+	least := int64(0)
+	for i := range f.load {
+		g := b.turned(i)
+		l, k := &f.load[g], &b.ranks[g]
+		if !b.able(g, q) {
 			continue
 		}
-		if emptiest < 0 || l.kv < f.load[emptiest].kv {
-			emptiest = g
+		// what must go first; what was added goes when its caller says so
+		if over := l.kv + q.tokens - k.room(); over > 0 && over <= k.startedKV && (soonest < 0 || over < least) {
+			soonest, least = g, over
 		}
 		if l.tokens < f.tokens && b.takes(g, q) && (best < 0 || l.stock < f.load[best].stock) {
 			best = g
@@ -178,14 +183,36 @@ func (b *Balancer) overdue() {
 		pos := q.at(best)
 		most := min(q.tokens-pos, f.tokens-l.tokens)
 		b.put(s, best, max(b.cut(best, most, pos), min(leastChunk, most)), pos, true)
-	case emptiest >= 0 && b.cfg.MaxKV > 0:
-		f.load[emptiest].closed = f.load[emptiest].kv+q.tokens > b.cfg.MaxKV
+	case soonest >= 0:
+		f.load[soonest].closed = true
 	}
 }
 
-// grow lengthens chunks into what costs nothing: tokens up to the most tokens of
+// unstick starts the oldest request that can start at all where the step would be
+// empty: nothing waits for what only a step can bring about.
+func (b *Balancer) unstick() {
+	f := &b.former
+	if len(f.pieces) > 0 {
+		return
+	}
+	for _, s := range b.queue {
+		if s < 0 {
+			continue
+		}
+		q := &b.requests[s]
+		for i := range f.load {
+			if g := b.turned(i); b.takes(g, q) {
+				pos := q.at(g)
+				b.put(s, g, min(q.tokens-pos, f.tokens, leastChunk), pos, true)
+				return
+			}
+		}
+	}
+}
+
+// lengthen grows chunks into what costs nothing: tokens up to the most tokens of
 // a rank, pairs up to the most pairs.
-func (b *Balancer) grow() {
+func (b *Balancer) lengthen() {
 	f := &b.former
 	most := f.most()
 	for i := range f.pieces {
@@ -286,48 +313,10 @@ func (b *Balancer) commit(dst []Chunk) []Chunk {
 	return dst
 }
 
-// start moves a request from the queue to a rank.
-func (b *Balancer) start(s int32, g int) {
-	q := &b.requests[s]
-	k := &b.ranks[g]
-	b.unfollow(s)
-	b.queue[q.place] = -1
-	b.holes++
-	b.total = b.total.less(q.work())
-	q.pos = q.at(g)
-	w := q.work()
-	b.total = b.total.plus(w)
-	q.rank, q.state = int32(g), started
-	k.started = append(k.started, s)
-	k.kv += q.tokens
-	k.requests++
-	k.work = k.work.plus(w)
-}
-
 // finish forgets a request whose last chunk is in the step, and lets those go on
 // that waited for its prefix.
 func (b *Balancer) finish(s int32) {
-	q := &b.requests[s]
-	for q.follower >= 0 {
-		w := q.follower
-		r := &b.requests[w]
-		b.unfollow(w)
-		switch {
-		case !r.local && r.shared > r.pos:
-			b.setCached(r, -1, r.shared)
-		case r.local && r.shared > r.cachedAt[q.rank]:
-			b.setCached(r, int(q.rank), r.shared)
-		}
-	}
+	b.credit(s)
 	b.leave(s)
 	b.remove(s)
-}
-
-// leave takes a started request off its rank's list.
-func (b *Balancer) leave(s int32) {
-	q := &b.requests[s]
-	k := &b.ranks[q.rank]
-	i := slices.Index(k.started, s)
-	k.started = slices.Delete(k.started, i, i+1)
-	k.kv -= q.tokens
 }

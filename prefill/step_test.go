@@ -30,14 +30,14 @@ func enqueue(tb testing.TB, b *Balancer, rs ...Request) {
 type shadow struct {
 	tb    testing.TB
 	cfg   Config
-	left  map[int64]Request // Cached = computed so far
-	rank  map[int64]int
+	left  map[ID]Request // Cached = computed so far
+	rank  map[ID]int
 	clock float64
 	steps int
 }
 
 func newShadow(tb testing.TB, cfg Config) *shadow {
-	return &shadow{tb: tb, cfg: cfg, left: map[int64]Request{}, rank: map[int64]int{}}
+	return &shadow{tb: tb, cfg: cfg, left: map[ID]Request{}, rank: map[ID]int{}}
 }
 
 // add enqueues a request and follows it.
@@ -108,11 +108,11 @@ func TestStepDrains(t *testing.T) {
 			cfg.Cost = Cost{Pair: 1e-8, Token: 1e-4, Step: .02, Prefix: 2e-6}
 		}
 		if r.IntN(3) == 0 {
-			cfg.MaxKV = size + r.Int64N(size)
+			cfg.MaxKV = []int64{size + r.Int64N(size)}
 		}
 		b := newUnit(t, cfg)
 		s := newShadow(t, cfg)
-		id := int64(0)
+		id := ID(0)
 		for round := range 30 {
 			if round < 20 {
 				for range r.IntN(3 * cfg.Ranks) {
@@ -166,12 +166,12 @@ func TestPatienceBoundsWaiting(t *testing.T) {
 		odd  int64 // tokens of the prompt that the others would overtake
 	}{{"long", 0, 100_000}, {"long and little KV room", 110_000, 100_000}, {"middling", 0, 30_000}} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg := Config{Ranks: 4, MaxTokens: 8192, MaxKV: c.kv, Patience: 5}
+			cfg := Config{Ranks: 4, MaxTokens: 8192, MaxKV: []int64{c.kv}, Patience: 5}
 			b := newUnit(t, cfg)
 			s := newShadow(t, cfg)
 			r := rand.New(rand.NewPCG(1, 9))
-			due := map[int64]float64{}
-			id := int64(0)
+			due := map[ID]float64{}
+			id := ID(0)
 			late := 0.0
 			for range 150 {
 				for tokens := int64(0); tokens < 4*9000; id++ {
@@ -213,17 +213,17 @@ func TestEveryStartedPromptAdvances(t *testing.T) {
 	cfg := Config{Ranks: 2, MaxTokens: 2048}
 	b := newUnit(t, cfg)
 	s := newShadow(t, cfg)
-	s.add(b, Request{ID: -1, Tokens: 60_000})
-	s.add(b, Request{ID: -2, Tokens: 50_000})
+	s.add(b, Request{ID: 1 << 62, Tokens: 60_000})
+	s.add(b, Request{ID: 1<<62 + 1, Tokens: 50_000})
 	for i := range 40 {
 		for j := range 6 {
-			s.add(b, Request{ID: int64(6*i + j), Tokens: 1500})
+			s.add(b, Request{ID: ID(6*i + j), Tokens: 1500})
 		}
 		chunks, _ := s.step(b)
-		if _, ok := s.rank[-1]; !ok && i > 0 {
+		if _, ok := s.rank[1<<62]; !ok && i > 0 {
 			t.Fatalf("step %d: the first prompt has not started", i)
 		}
-		if !slices.ContainsFunc(chunks, func(c Chunk) bool { return c.ID == -1 }) && i > 0 {
+		if !slices.ContainsFunc(chunks, func(c Chunk) bool { return c.ID == 1<<62 }) && i > 0 {
 			t.Fatalf("step %d: the first prompt does not advance", i)
 		}
 	}
@@ -249,7 +249,7 @@ func TestSharersWait(t *testing.T) {
 				case 1:
 					rank, ended = c.Rank, c.Last
 				case 2:
-					if _, known := b.at(1); known {
+					if _, known := b.progress(1); known {
 						t.Fatal("the sharer runs beside its leader")
 					}
 					if shared += c.Tokens; local && c.Rank != rank {
@@ -277,8 +277,8 @@ func TestSharersWait(t *testing.T) {
 	}
 }
 
-func (b *Balancer) at(id int64) (*request, bool) {
-	if s := b.ids.find(id); s >= 0 {
+func (b *Balancer) progress(id ID) (*request, bool) {
+	if s := b.ids.Find(uint64(id)); s >= 0 {
 		return &b.requests[s], true
 	}
 	return nil, false
@@ -287,7 +287,7 @@ func (b *Balancer) at(id int64) (*request, bool) {
 // TestKVLimit: the prompts that a rank has started never exceed its room, a
 // prompt that fits no rank is refused, and one that fits gets its turn.
 func TestKVLimit(t *testing.T) {
-	cfg := Config{Ranks: 3, MaxTokens: 1024, MaxKV: 10000}
+	cfg := Config{Ranks: 3, MaxTokens: 1024, MaxKV: []int64{10000}}
 	b := newUnit(t, cfg)
 	if err := b.Enqueue(Request{ID: 1, Tokens: 10001}); err == nil {
 		t.Error("a prompt beyond a rank's room was taken")
@@ -295,12 +295,12 @@ func TestKVLimit(t *testing.T) {
 	s := newShadow(t, cfg)
 	r := rand.New(rand.NewPCG(3, 3))
 	for i := range 400 {
-		s.add(b, Request{ID: int64(i), Tokens: 1 + r.Int64N(10000)})
+		s.add(b, Request{ID: ID(i), Tokens: 1 + r.Int64N(10000)})
 	}
 	for len(s.left) > 0 {
 		s.step(b)
 		for g := range b.ranks {
-			if b.ranks[g].kv > cfg.MaxKV {
+			if b.ranks[g].kv > cfg.MaxKV[0] {
 				t.Fatalf("rank %d holds %d tokens", g, b.ranks[g].kv)
 			}
 		}
@@ -316,7 +316,7 @@ func TestHalvesAreEven(t *testing.T) {
 	b := newUnit(t, cfg)
 	r := rand.New(rand.NewPCG(5, 5))
 	for i := range 200 {
-		enqueue(t, b, Request{ID: int64(i), Tokens: 500 + r.Int64N(1500)})
+		enqueue(t, b, Request{ID: ID(i), Tokens: 500 + r.Int64N(1500)})
 	}
 	var pairs [2][2]int64
 	for _, c := range b.Step(nil) {
@@ -331,7 +331,7 @@ func TestHalvesAreEven(t *testing.T) {
 
 // TestNamesDoNotMatter: other ids give the same steps.
 func TestNamesDoNotMatter(t *testing.T) {
-	run := func(name func(int) int64, back func(int64) int) (out []Chunk) {
+	run := func(name func(int) ID, back func(ID) int) (out []Chunk) {
 		r := rand.New(rand.NewPCG(11, 4))
 		b := newUnit(t, Config{Ranks: 5, MaxTokens: 4096})
 		for i := range 300 {
@@ -346,12 +346,12 @@ func TestNamesDoNotMatter(t *testing.T) {
 			out = b.Step(out)
 		}
 		for i := range out {
-			out[i].ID = int64(back(out[i].ID))
+			out[i].ID = ID(back(out[i].ID))
 		}
 		return out
 	}
-	plain := run(func(i int) int64 { return int64(i) }, func(id int64) int { return int(id) })
-	other := run(func(i int) int64 { return 1<<40 - 7919*int64(i) }, func(id int64) int { return int((1<<40 - id) / 7919) })
+	plain := run(func(i int) ID { return ID(i) }, func(id ID) int { return int(id) })
+	other := run(func(i int) ID { return 1<<40 - 7919*ID(i) }, func(id ID) int { return int((1<<40 - id) / 7919) })
 	if d := cmp.Diff(plain, other); d != "" {
 		t.Error(d)
 	}
@@ -366,7 +366,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		ranks := 2 + r.IntN(3)
 		var rs []Request
 		for i := range 2 + r.IntN(6) {
-			q := Request{ID: int64(i), Tokens: 1 + r.Int64N(600), Cached: r.Int64N(8000)}
+			q := Request{ID: ID(i), Tokens: 1 + r.Int64N(600), Cached: r.Int64N(8000)}
 			q.Tokens += q.Cached
 			rs = append(rs, q)
 		}
@@ -398,7 +398,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 func TestStepAllocatesNothing(t *testing.T) {
 	b := newUnit(t, Config{Ranks: 8, MaxTokens: 4096})
 	r := rand.New(rand.NewPCG(2, 2))
-	id := int64(0)
+	id := ID(0)
 	var dst []Chunk
 	turn := func() {
 		for range 12 {

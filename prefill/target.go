@@ -61,7 +61,7 @@ func (b *Balancer) isDense(q *request) bool {
 func (b *Balancer) survey() {
 	f := &b.former
 	f.pieces, f.ready = f.pieces[:0], f.ready[:0]
-	f.started, f.local = Work{}, false
+	f.started, f.local, f.pinned = Work{}, false, false
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		f.load[g] = load{kv: k.kv, pieces: f.load[g].pieces[:0]}
@@ -76,7 +76,7 @@ func (b *Balancer) survey() {
 		f.all = f.all.plus(b.requests[s].work())
 		if q := &b.requests[s]; !b.waits(q) {
 			f.ready = append(f.ready, s)
-			f.local = f.local || q.local
+			f.local, f.pinned = f.local || q.local, f.pinned || q.pinned
 		}
 	}
 }

@@ -3,7 +3,7 @@ package prefill
 import "testing"
 
 // stepLoad is the most tokens and pairs of a rank in a step.
-func stepLoad(b *Balancer, chunks []Chunk, pos map[int64]int64) (top Work) {
+func stepLoad(b *Balancer, chunks []Chunk, pos map[ID]int64) (top Work) {
 	load := make([]Work, b.Ranks())
 	for _, c := range chunks {
 		w := WorkOf(c.Tokens, pos[c.ID])
@@ -21,14 +21,14 @@ func stepLoad(b *Balancer, chunks []Chunk, pos map[int64]int64) (top Work) {
 // longer than two of those.
 func TestStepsAreShortUntilSomeoneHasWaited(t *testing.T) {
 	b := newUnit(t, Config{Ranks: 8, MaxTokens: 16384})
-	id := int64(0)
+	id := ID(0)
 	add := func(n int) {
 		for range n {
 			enqueue(t, b, Request{ID: id, Tokens: 1024})
 			id++
 		}
 	}
-	pos := map[int64]int64{}
+	pos := map[ID]int64{}
 	add(40 * 8)
 	if top := stepLoad(b, b.Step(nil), pos); top.Tokens < 10000 || top.Tokens > 14000 {
 		t.Errorf("%d tokens in the first step, not about three tenths of 40960", top.Tokens)
@@ -51,9 +51,9 @@ func TestStepsAreShortUntilSomeoneHasWaited(t *testing.T) {
 // that do not hold them up, and alone by longer ones.
 func TestCalmPairsAreInProportion(t *testing.T) {
 	b := newUnit(t, Config{Ranks: 8, MaxTokens: 16384})
-	pos := map[int64]int64{0: 50_000}
+	pos := map[ID]int64{0: 50_000}
 	enqueue(t, b, Request{ID: 0, Tokens: 54_000, Cached: 50_000})
-	for id := range int64(8 * 8) {
+	for id := range ID(8 * 8) {
 		enqueue(t, b, Request{ID: 1 + id, Tokens: 500})
 	}
 	for range 2 { // it may be passed over once

@@ -34,10 +34,10 @@ func (b *Balancer) rankOf(q *request) int {
 	return 2
 }
 
-// place puts the ready requests on the ranks, in order of rankOf and then the
+// placeWhole puts the ready requests on the ranks, in order of rankOf and then the
 // largest first, each where the step grows least: whole if the step's tokens and pairs allow it,
 // cut otherwise. One that was passed over before takes a chunk even beyond the pairs.
-func (b *Balancer) place() {
+func (b *Balancer) placeWhole() {
 	f := &b.former
 	f.order = f.order[:0]
 	for _, s := range f.ready {
@@ -63,7 +63,8 @@ func (b *Balancer) place() {
 	for _, s := range f.order {
 		q := &b.requests[s]
 		best, bestN, bestScore, bestTie := -1, int64(0), 0.0, 0.0
-		for g := range f.load {
+		for i := range f.load {
+			g := b.turned(i)
 			l := &f.load[g]
 			pos := q.at(g)
 			need := q.tokens - pos

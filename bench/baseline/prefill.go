@@ -18,7 +18,7 @@ type RankState struct {
 	Pending          int64 // tokens to compute, of running and waiting requests
 }
 
-// PrefillPolicy places prompts. Assign updates the policy's own copy of the
+// PrefillPolicy places prompts. Add updates the policy's own copy of the
 // state; Observe replaces a rank's.
 type PrefillPolicy interface {
 	prefill.Assigner
@@ -28,7 +28,7 @@ type PrefillPolicy interface {
 // PrefillBatch is implemented by policies that place all that has arrived at a
 // step boundary together. They hand requests over in an order of their own.
 type PrefillBatch interface {
-	AssignBatch(rs []prefill.Request, place func(i, rank int))
+	AddBatch(rs []prefill.Request, place func(i, rank int))
 }
 
 // Prefill is a policy that places prompts on arrival, and how old the state is
@@ -87,7 +87,7 @@ func news(r *prefill.Request, g int) int64 {
 // ledger is a policy's own copy of the state.
 type rankLedger struct {
 	ranks  []RankState
-	placed map[int64]placed
+	placed map[prefill.ID]placed
 }
 
 type placed struct {
@@ -97,7 +97,7 @@ type placed struct {
 }
 
 func newRankLedger(ranks int) rankLedger {
-	return rankLedger{make([]RankState, ranks), map[int64]placed{}}
+	return rankLedger{make([]RankState, ranks), map[prefill.ID]placed{}}
 }
 
 func (l *rankLedger) Observe(rank int, s RankState) { l.ranks[rank] = s }
@@ -116,7 +116,7 @@ func (l *rankLedger) place(r *prefill.Request, g int) {
 }
 
 // Done takes a request off the copy of the state, as far as it is still in it.
-func (l *rankLedger) Done(id int64) error {
+func (l *rankLedger) Done(id prefill.ID) error {
 	p, ok := l.placed[id]
 	if !ok {
 		return fmt.Errorf("%w: %d", prefill.ErrUnknown, id)
@@ -140,7 +140,7 @@ type argmin struct {
 	score func(l *rankLedger, g int, r *prefill.Request) [3]float64
 }
 
-func (p *argmin) Assign(r prefill.Request) (int, error) {
+func (p *argmin) Add(r prefill.Request) (int, error) {
 	best, least := 0, p.score(&p.rankLedger, 0, &r)
 	for g := 1; g < len(p.ranks); g++ {
 		if s := p.score(&p.rankLedger, g, &r); slices.Compare(s[:], least[:]) < 0 {
@@ -156,7 +156,7 @@ type turns struct {
 	next int
 }
 
-func (p *turns) Assign(r prefill.Request) (int, error) {
+func (p *turns) Add(r prefill.Request) (int, error) {
 	g := p.next
 	p.next = (g + 1) % len(p.ranks)
 	p.place(&r, g)
@@ -168,7 +168,7 @@ type twoRandom struct {
 	rand *rand.Rand
 }
 
-func (p *twoRandom) Assign(r prefill.Request) (int, error) {
+func (p *twoRandom) Add(r prefill.Request) (int, error) {
 	g := p.rand.IntN(len(p.ranks))
 	if n := len(p.ranks); n > 1 {
 		if h := (g + 1 + p.rand.IntN(n-1)) % n; p.b(h) < p.b(g) {
@@ -187,7 +187,7 @@ type rotating struct {
 	start    int
 }
 
-func (p *rotating) Assign(r prefill.Request) (int, error) {
+func (p *rotating) Add(r prefill.Request) (int, error) {
 	n := len(p.ranks)
 	best, least := -1, 0
 	for i := range n {
@@ -202,7 +202,7 @@ func (p *rotating) Assign(r prefill.Request) (int, error) {
 	return best, nil
 }
 
-func (p *rotating) Done(id int64) error {
+func (p *rotating) Done(id prefill.ID) error {
 	if q, ok := p.placed[id]; ok {
 		p.inflight[q.rank]--
 	}
@@ -215,7 +215,7 @@ type gie struct {
 	rand *rand.Rand
 }
 
-func (p *gie) Assign(r prefill.Request) (int, error) {
+func (p *gie) Add(r prefill.Request) (int, error) {
 	lo, hi, kv := p.ranks[0].Waiting, p.ranks[0].Waiting, int64(1)
 	for g := range p.ranks {
 		lo, hi, kv = min(lo, p.ranks[g].Waiting), max(hi, p.ranks[g].Waiting), max(kv, p.ranks[g].KV)
@@ -252,16 +252,16 @@ func longestPrompts(rs []prefill.Request) []int {
 
 // one places a single request by a batch policy.
 func one(p PrefillBatch, r prefill.Request) (rank int) {
-	p.AssignBatch([]prefill.Request{r}, func(_, g int) { rank = g })
+	p.AddBatch([]prefill.Request{r}, func(_, g int) { rank = g })
 	return rank
 }
 
 // sbs is staggered batch scheduling: ranks with outlying KV are masked.
 type sbs struct{ rankLedger }
 
-func (p *sbs) Assign(r prefill.Request) (int, error) { return one(p, r), nil }
+func (p *sbs) Add(r prefill.Request) (int, error) { return one(p, r), nil }
 
-func (p *sbs) AssignBatch(rs []prefill.Request, place func(i, rank int)) {
+func (p *sbs) AddBatch(rs []prefill.Request, place func(i, rank int)) {
 	kv := make([]float64, len(p.ranks))
 	for _, i := range longestPrompts(rs) {
 		for g := range kv {
@@ -289,7 +289,7 @@ func (p *sbs) AssignBatch(rs []prefill.Request, place func(i, rank int)) {
 // fewest tokens that has not its share of the requests.
 type adp struct{ rankLedger }
 
-func (p *adp) Assign(r prefill.Request) (int, error) { return one(p, r), nil }
+func (p *adp) Add(r prefill.Request) (int, error) { return one(p, r), nil }
 
 type adpHeap struct {
 	l     *rankLedger
@@ -310,7 +310,7 @@ func (h *adpHeap) Pop() any {
 	return x
 }
 
-func (p *adp) AssignBatch(rs []prefill.Request, place func(i, rank int)) {
+func (p *adp) AddBatch(rs []prefill.Request, place func(i, rank int)) {
 	sum, most := len(rs), 0
 	for g := range p.ranks {
 		n := p.ranks[g].Running + p.ranks[g].Waiting
@@ -339,9 +339,9 @@ func (p *adp) AssignBatch(rs []prefill.Request, place func(i, rank int)) {
 // cacheAware is TensorRT-LLM's router that weighs prefix matches against tokens.
 type cacheAware struct{ rankLedger }
 
-func (p *cacheAware) Assign(r prefill.Request) (int, error) { return one(p, r), nil }
+func (p *cacheAware) Add(r prefill.Request) (int, error) { return one(p, r), nil }
 
-func (p *cacheAware) AssignBatch(rs []prefill.Request, place func(i, rank int)) {
+func (p *cacheAware) AddBatch(rs []prefill.Request, place func(i, rank int)) {
 	sum, total := len(rs), 0.0
 	for g := range p.ranks {
 		sum += p.ranks[g].Running + p.ranks[g].Waiting

@@ -100,7 +100,7 @@ func hit(q *workload.Request, blocks int) int64 {
 // PrefillFormer forms steps from its queue and can be told what is cached.
 type PrefillFormer interface {
 	prefill.Former
-	SetCached(id int64, rank int, cached int64) error
+	SetCached(id prefill.ID, rank int, cached int64) error
 }
 
 // Form runs the unit until all requests are served, under a scheduler that forms
@@ -131,7 +131,7 @@ func (u *Prefill) Form(s PrefillFormer) (*PrefillResult, error) {
 			return nil, err
 		}
 		for _, c := range changes {
-			if err := s.SetCached(int64(c.request), c.rank, c.cached); err != nil {
+			if err := s.SetCached(prefill.ID(c.request), c.rank, c.cached); err != nil {
 				return nil, err
 			}
 		}
@@ -188,7 +188,7 @@ func (u *Prefill) Route(p baseline.PrefillPolicy, stale float64) (*PrefillResult
 			queues[g] = queue[served:]
 		}
 		for _, i := range r.ended {
-			if err := p.Done(int64(i)); err != nil {
+			if err := p.Done(prefill.ID(i)); err != nil {
 				return nil, err
 			}
 		}
@@ -208,11 +208,11 @@ func (r *prefillRun) route(p baseline.PrefillPolicy, first, last int, place func
 		rs = append(rs, q)
 	}
 	if batch, ok := p.(baseline.PrefillBatch); ok {
-		batch.AssignBatch(rs, func(i, g int) { place(first+i, g) })
+		batch.AddBatch(rs, func(i, g int) { place(first+i, g) })
 		return nil
 	}
 	for i := range rs {
-		g, err := p.Assign(rs[i])
+		g, err := p.Add(rs[i])
 		if err != nil {
 			return err
 		}

@@ -103,7 +103,7 @@ func (r *prefillRun) cachedOn(i, g int) int64 {
 // request is a request as it arrives.
 func (r *prefillRun) request(i int) prefill.Request {
 	q := &r.unit.Requests[i]
-	out := prefill.Request{ID: int64(i), Tokens: int64(q.Input)}
+	out := prefill.Request{ID: prefill.ID(i), Tokens: int64(q.Input)}
 	r.waiting[i] = true
 	switch r.unit.Cache {
 	case NoCache:
@@ -122,7 +122,7 @@ func (r *prefillRun) request(i int) prefill.Request {
 			break
 		}
 		if !r.served[holder] {
-			out.Leader, out.Shared = int64(holder), hit(q, k+1)
+			out.Leader, out.Shared = prefill.ID(holder), hit(q, k+1)
 		} else {
 			out.Shared = 0
 		}

@@ -89,7 +89,7 @@ func run(w io.Writer) error {
 // of the decode unit.
 func (l *loop) round(routing placement.Loads) error {
 	for range arrivals {
-		if err := l.prompts.Enqueue(prefill.Request{ID: int64(l.arrived), Tokens: int64(l.requests[l.arrived].Input)}); err != nil {
+		if err := l.prompts.Enqueue(prefill.Request{ID: prefill.ID(l.arrived), Tokens: int64(l.requests[l.arrived].Input)}); err != nil {
 			return err
 		}
 		l.arrived++
@@ -98,7 +98,7 @@ func (l *loop) round(routing placement.Loads) error {
 	for _, c := range l.prompts.Step(nil) {
 		computed += c.Tokens
 		if c.Last {
-			l.waiting = append(l.waiting, c.ID)
+			l.waiting = append(l.waiting, int64(c.ID))
 		}
 	}
 	err := l.join()

@@ -19,7 +19,7 @@ func schedule(w io.Writer, unit prefill.Config, arrivals [][]int64) error {
 	if err != nil {
 		return err
 	}
-	var id int64
+	var id prefill.ID
 	var chunks []prefill.Chunk
 	for step := 0; step < len(arrivals) || b.Queued() > 0 || len(chunks) > 0; step++ {
 		for ; step < len(arrivals) && len(arrivals[step]) > 0; arrivals[step] = arrivals[step][1:] {

@@ -4,11 +4,12 @@ import (
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/prefill"
 )
 
 // names are the requests of a session: what its caller calls them, and what the
 // balancer does, whose ids' low halves are dense.
-type names[ID int64 | decode.ID] struct {
+type names[ID prefill.ID | decode.ID] struct {
 	known, unknown string // what an error says of a name
 	ids            map[string]ID
 	at             []string // by the low half of the id

@@ -11,8 +11,8 @@ import (
 // prefillUnit is a session's prefill balancer.
 type prefillUnit struct {
 	b *prefill.Balancer
-	names[int64]
-	unused []int64 // ids to use again
+	names[prefill.ID]
+	unused []prefill.ID // ids to use again
 
 	// The line at hand.
 	line
@@ -27,7 +27,7 @@ type prefillUnit struct {
 
 // NewPrefill returns a session of a prefill balancer, whose first line is config.
 func NewPrefill() *Session {
-	p := &prefillUnit{names: names[int64]{known: "is known already", unknown: "is unknown", ids: map[string]int64{}}}
+	p := &prefillUnit{names: names[prefill.ID]{known: "is known already", unknown: "is unknown", ids: map[string]prefill.ID{}}}
 	return newSession(p, &p.line)
 }
 
@@ -59,7 +59,7 @@ func (p *prefillUnit) field(s *wire.Scanner, key string) (err error) {
 	case "max_kv":
 		x := 0.0
 		x, err = s.Whole(key, 1<<53)
-		p.cfg.MaxKV = int64(x)
+		p.cfg.MaxKV = []int64{int64(x)}
 	case "patience":
 		p.cfg.Patience, err = s.Number("a number of seconds", key, -1, -1)
 	case "cost":
@@ -124,16 +124,17 @@ func (p *prefillUnit) take(to func(prefill.Request) error) error {
 		return err
 	}
 	r, again := p.request, len(p.unused)-1
-	r.ID = int64(len(p.at))
+	r.ID = prefill.ID(len(p.at))
 	if again >= 0 {
 		r.ID = p.unused[again]
 	}
 	if p.perRank {
 		r.CachedAt = p.cachedAt
 	}
-	r.Leader = -1
 	if id, ok := p.ids[p.leader]; ok {
 		r.Leader = id
+	} else {
+		r.Leader = r.ID // nobody
 	}
 	if err := to(r); err != nil {
 		return err
@@ -145,21 +146,24 @@ func (p *prefillUnit) take(to func(prefill.Request) error) error {
 	return nil
 }
 
-func (p *prefillUnit) forget(id int64) {
+func (p *prefillUnit) forget(id prefill.ID) {
 	p.drop(id)
 	p.unused = append(p.unused, id)
 }
 
+// errFull: nothing was taken, and that is no error.
+var errFull = errors.New("full")
+
 func (p *prefillUnit) add(e *wire.Encoder) error {
 	rank := -1
 	err := p.take(func(r prefill.Request) (err error) {
-		rank, err = p.b.Assign(r)
+		rank, err = p.b.Add(r)
+		if err == nil && rank < 0 {
+			return errFull
+		}
 		return err
 	})
-	switch {
-	case errors.Is(err, prefill.ErrFull):
-		rank = -1
-	case err != nil:
+	if err != nil && err != errFull {
 		return err
 	}
 	assignment(e, p.id, rank)
@@ -228,7 +232,7 @@ func (p *prefillUnit) stats(e *wire.Encoder) error {
 		e.Field("attention")
 		e.Int(k.Work.Pairs)
 		e.Raw("}")
-		if !k.Drained {
+		if k.State == prefill.Serving {
 			tokens, attention = append(tokens, k.Work.Tokens), append(attention, k.Work.Pairs)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/moelb/moelb/prefill"
 )
 
 // say carries out a line that must succeed.
@@ -92,7 +94,7 @@ func TestErrorsChangeNothing(t *testing.T) {
 
 // TestNamesAreForgotten: what a session holds depends on what runs, not on what ran.
 func TestNamesAreForgotten(t *testing.T) {
-	d, p := &decodeUnit{names: decodeNames(0)}, &prefillUnit{names: names[int64]{ids: map[string]int64{}}}
+	d, p := &decodeUnit{names: decodeNames(0)}, &prefillUnit{names: names[prefill.ID]{ids: map[string]prefill.ID{}}}
 	for _, s := range []*Session{newSession(d, &d.line), newSession(p, &p.line)} {
 		say(t, s, `{"op":"config","ranks":2}`)
 	}

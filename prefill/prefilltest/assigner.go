@@ -12,14 +12,14 @@ import (
 )
 
 // prompt returns a random prompt, some of it cached.
-func prompt(r *rand.Rand, id int64) prefill.Request {
+func prompt(r *rand.Rand, id prefill.ID) prefill.Request {
 	tokens := 1 + int64(r.ExpFloat64()*3000)
 	return prefill.Request{ID: id, Tokens: tokens, Cached: r.Int64N(2) * r.Int64N(tokens)}
 }
 
 // Assigner runs a few thousand random calls, from the seed that its reports name,
 // on two assigners of an empty unit with so many ranks, which must give the same
-// answers: ranks that exist, and an error, with nothing changed, for taking off
+// answers: ranks that exist, or prefill.Full while any request is there, and an error, with nothing changed, for taking off
 // what is not there.
 func Assigner(t testing.TB, ranks int, create func() prefill.Assigner) {
 	t.Helper()
@@ -31,18 +31,20 @@ func Assigner(t testing.TB, ranks int, create func() prefill.Assigner) {
 }
 
 func assigner(r *rand.Rand, ranks int, a, twin prefill.Assigner) error {
-	var there []int64
-	for id := range int64(3000) {
+	var there []prefill.ID
+	for id := range prefill.ID(3000) {
 		if len(there) == 0 || r.IntN(2) == 0 {
 			q := prompt(r, id)
-			rank, err := a.Assign(q)
-			if err != nil || rank < 0 || rank >= ranks {
+			rank, err := a.Add(q)
+			if full := rank == prefill.Full && len(there) > 0; err != nil || !full && rank < 0 || rank >= ranks {
 				return fmt.Errorf("%+v goes to rank %d of %d (%v)", q, rank, ranks, err)
 			}
-			if again, err := twin.Assign(q); again != rank || err != nil {
+			if again, err := twin.Add(q); again != rank || err != nil {
 				return fmt.Errorf("%+v goes to rank %d, and after the same calls to %d (%v)", q, rank, again, err)
 			}
-			there = append(there, id)
+			if rank >= 0 {
+				there = append(there, id)
+			}
 			continue
 		}
 		i := r.IntN(len(there))

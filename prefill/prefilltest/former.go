@@ -18,7 +18,7 @@ import (
 func Former(t testing.TB, ranks int, maxTokens int64, create func() prefill.Former) {
 	t.Helper()
 	for seed := range uint64(3) {
-		f := former{ranks: ranks, most: maxTokens, f: create(), twin: create(), left: map[int64]int64{}, on: map[int64]int{}}
+		f := former{ranks: ranks, most: maxTokens, f: create(), twin: create(), left: map[prefill.ID]int64{}, on: map[prefill.ID]int{}}
 		if err := f.run(rand.New(rand.NewPCG(seed, 1))); err != nil {
 			t.Errorf("%d ranks, seed %d: %v", ranks, seed, err)
 		}
@@ -29,12 +29,12 @@ type former struct {
 	ranks   int
 	most    int64
 	f, twin prefill.Former
-	left    map[int64]int64 // tokens to compute, of those that wait
-	on      map[int64]int   // rank of those that have begun
+	left    map[prefill.ID]int64 // tokens to compute, of those that wait
+	on      map[prefill.ID]int   // rank of those that have begun
 }
 
 func (c *former) run(r *rand.Rand) error {
-	next := int64(0)
+	next := prefill.ID(0)
 	for step := 0; step < 200 || len(c.left) > 0; step++ {
 		for range r.IntN(2 * c.ranks) {
 			if step >= 200 {
@@ -53,11 +53,11 @@ func (c *former) run(r *rand.Rand) error {
 				return fmt.Errorf("prompt %d waits twice", q.ID)
 			}
 		}
-		if c.f.Done(-1) == nil {
+		if c.f.Done(1<<63) == nil {
 			return fmt.Errorf("a prompt that never came is taken off")
 		}
 		if next > 0 && r.IntN(4) == 0 {
-			if err := c.cancel(r.Int64N(next)); err != nil {
+			if err := c.cancel(prefill.ID(r.Int64N(int64(next)))); err != nil {
 				return err
 			}
 		}
@@ -69,7 +69,7 @@ func (c *former) run(r *rand.Rand) error {
 }
 
 // cancel takes a prompt off that may have ended.
-func (c *former) cancel(id int64) error {
+func (c *former) cancel(id prefill.ID) error {
 	_, waits := c.left[id]
 	delete(c.left, id)
 	err, twin := c.f.Done(id), c.twin.Done(id)
@@ -80,7 +80,7 @@ func (c *former) cancel(id int64) error {
 }
 
 func (c *former) step() error {
-	before := prefill.Chunk{ID: -7}
+	before := prefill.Chunk{ID: 1 << 60}
 	chunks := c.f.Step([]prefill.Chunk{before})
 	if twin := c.twin.Step([]prefill.Chunk{before}); !slices.Equal(chunks, twin) {
 		return fmt.Errorf("the chunks are %v, and after the same calls %v", chunks, twin)

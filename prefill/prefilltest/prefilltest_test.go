@@ -17,7 +17,7 @@ func create(t *testing.T, cfg prefill.Config) *prefill.Balancer {
 }
 
 func TestBalancer(t *testing.T) {
-	for _, cfg := range []prefill.Config{{Ranks: 1}, {Ranks: 7}, {Ranks: 12, MaxTokens: 2048}, {Ranks: 9, Routers: 3, Router: 1, MaxTokens: 4096}, {Ranks: 4, MaxTokens: 1000, MaxKV: 50_000, Patience: 1}} {
+	for _, cfg := range []prefill.Config{{Ranks: 1}, {Ranks: 7}, {Ranks: 12, MaxTokens: 2048}, {Ranks: 9, Routers: 3, Router: 1, MaxTokens: 4096}, {Ranks: 4, MaxTokens: 1000, MaxKV: []int64{50_000}, Patience: 1}} {
 		Assigner(t, cfg.Ranks, func() prefill.Assigner { return create(t, cfg) })
 		Former(t, cfg.Ranks, cfg.MaxTokens, func() prefill.Former { return create(t, cfg) })
 	}
@@ -41,15 +41,15 @@ type broken struct {
 	calls int
 }
 
-func (b *broken) Assign(r prefill.Request) (int, error) {
-	rank, err := b.Balancer.Assign(r)
+func (b *broken) Add(r prefill.Request) (int, error) {
+	rank, err := b.Balancer.Add(r)
 	if b.calls++; b.how == "rank" && b.calls == 40 {
-		rank = -1
+		rank = 5
 	}
 	return rank, err
 }
 
-func (b *broken) Done(id int64) error {
+func (b *broken) Done(id prefill.ID) error {
 	err := b.Balancer.Done(id)
 	if b.how == "takes off twice" {
 		return nil

@@ -82,7 +82,7 @@ func (s *sim) toPrefill(id int32) {
 	u.waiting += s.work(n, int64(f.cached))
 	u.queued++
 	s.count.cached += int64(f.cached)
-	s.check(u.former.Enqueue(prefill.Request{ID: int64(id), Tokens: int64(f.input), Cached: int64(f.cached)}))
+	s.check(u.former.Enqueue(prefill.Request{ID: prefill.ID(id), Tokens: int64(f.input), Cached: int64(f.cached)}))
 	if u.next == never {
 		u.next = s.now
 	}

@@ -21,8 +21,9 @@ type routed struct {
 
 // prompt is one in a rank's queue.
 type prompt struct {
-	id, tokens, done int64 // done: cached or computed
-	started          bool
+	id           prefill.ID
+	tokens, done int64 // done: cached or computed
+	started      bool
 }
 
 func newRouted(p baseline.PrefillPolicy, c prefill.Config) *routed {
@@ -36,7 +37,7 @@ func (f *routed) Enqueue(r prefill.Request) error {
 }
 
 // Done cancels nothing: every prompt is computed to its end.
-func (f *routed) Done(id int64) error { return fmt.Errorf("%w: %d", prefill.ErrUnknown, id) }
+func (f *routed) Done(id prefill.ID) error { return fmt.Errorf("%w: %d", prefill.ErrUnknown, id) }
 
 // Step forms the ranks' next step.
 func (f *routed) Step(dst []prefill.Chunk) []prefill.Chunk {
@@ -44,10 +45,10 @@ func (f *routed) Step(dst []prefill.Chunk) []prefill.Chunk {
 		f.policy.Observe(g, k)
 	}
 	if batch, ok := f.policy.(baseline.PrefillBatch); ok {
-		batch.AssignBatch(f.came, func(i, g int) { f.put(&f.came[i], g) })
+		batch.AddBatch(f.came, func(i, g int) { f.put(&f.came[i], g) })
 	} else {
 		for i := range f.came {
-			if g, err := f.policy.Assign(f.came[i]); err == nil {
+			if g, err := f.policy.Add(f.came[i]); err == nil {
 				f.put(&f.came[i], g)
 			}
 		}

@@ -44,7 +44,7 @@ func (u *growing) Resize(ranks int) error {
 		if err := b.Restore(h.rank); err != nil {
 			return err
 		}
-		if _, err := b.Assign(h.prompt); err != nil {
+		if _, err := b.Add(h.prompt); err != nil {
 			return err
 		}
 		if err := b.Drain(h.rank); err != nil {
@@ -52,7 +52,7 @@ func (u *growing) Resize(ranks int) error {
 		}
 	}
 	for g := range ranks {
-		if g < u.Ranks() && u.Rank(g).Drained {
+		if g < u.Ranks() && u.Rank(g).State != prefill.Serving {
 			continue
 		}
 		if err := b.Restore(g); err != nil {
@@ -98,7 +98,7 @@ func (p *Prefill) Pick(key any, tokens int64, candidates []Candidate) (int, erro
 		return -1, err
 	}
 	p.id++
-	r := prefill.Request{ID: int64(p.id), Tokens: tokens}
+	r := prefill.Request{ID: prefill.ID(p.id), Tokens: tokens}
 	p.cached = append(p.cached[:0], make([]int64, p.unit.Ranks())...)
 	for i := range candidates {
 		if c := candidates[i].Cached; c > 0 {
@@ -106,8 +106,8 @@ func (p *Prefill) Pick(key any, tokens int64, candidates []Candidate) (int, erro
 			r.CachedAt = p.cached
 		}
 	}
-	g, err := p.unit.Assign(r)
-	if err != nil {
+	g, err := p.unit.Add(r)
+	if err != nil || g < 0 {
 		return -1, err
 	}
 	if r.CachedAt != nil {
@@ -135,7 +135,7 @@ func (p *Prefill) Done(key any) {
 
 func (p *Prefill) release(key any) {
 	if h := p.book.take(key); h != nil {
-		_ = p.unit.Done(int64(h.id))
+		_ = p.unit.Done(prefill.ID(h.id))
 		p.seats.leave(h.rank)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAssignAllocatesNothing(t *testing.T) {
+func TestAddAllocatesNothing(t *testing.T) {
 	for _, ranks := range []int{32, 1024} {
 		for _, local := range []bool{false, true} {
 			u := steady(t, ranks, local)
@@ -16,20 +16,20 @@ func TestAssignAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestAssignBalances compares both loads with the mean, on prompts of very
+// TestAddBalances compares both loads with the mean, on prompts of very
 // different density.
-func TestAssignBalances(t *testing.T) {
+func TestAddBalances(t *testing.T) {
 	const ranks = 16
 	b := newUnit(t, Config{Ranks: ranks})
 	r := rand.New(rand.NewPCG(6, 6))
 	var sum Work
-	for i := range int64(4000) {
+	for i := range ID(4000) {
 		q := Request{ID: i, Tokens: 200 + r.Int64N(1500)}
 		if r.IntN(20) == 0 {
 			q.Tokens = 10_000 + r.Int64N(30_000)
 		}
 		sum = sum.plus(WorkOf(q.Tokens, 0))
-		if _, err := b.Assign(q); err != nil {
+		if _, err := b.Add(q); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,17 +41,25 @@ func TestAssignBalances(t *testing.T) {
 	}
 }
 
-// TestAssignFollowsRanks: with the ranks in another order, each request goes to
+func service(b *Balancer, g int, drained bool) {
+	s := Serving
+	if drained {
+		s = Drained
+	}
+	b.become(g, s)
+}
+
+// TestAddFollowsRanks: with the ranks in another order, each request goes to
 // the same rank under its other name.
-func TestAssignFollowsRanks(t *testing.T) {
+func TestAddFollowsRanks(t *testing.T) {
 	const ranks = 9
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(14, seed))
 		perm := r.Perm(ranks)
 		plain, other := newUnit(t, Config{Ranks: ranks}), newUnit(t, Config{Ranks: ranks})
-		id := int64(0)
+		id := ID(0)
 		assign := func(b *Balancer, q Request) int {
-			g, err := b.Assign(q)
+			g, err := b.Add(q)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +67,7 @@ func TestAssignFollowsRanks(t *testing.T) {
 		}
 		only := func(b *Balancer, g int) {
 			for h := range ranks {
-				b.service(h, h != g)
+				service(b, h, h != g)
 			}
 		}
 		for g := range ranks { // no two ranks alike
@@ -72,8 +80,8 @@ func TestAssignFollowsRanks(t *testing.T) {
 		}
 		down := r.IntN(ranks)
 		for h := range ranks {
-			plain.service(h, h == down)
-			other.service(perm[h], h == down)
+			service(plain, h, h == down)
+			service(other, perm[h], h == down)
 		}
 		for range 200 {
 			q := Request{ID: id, Tokens: 100 + r.Int64N(6000)}
@@ -93,16 +101,16 @@ func TestAssignFollowsRanks(t *testing.T) {
 	}
 }
 
-// TestAssignLeavesDrainedRanks alone, and comes back to them.
-func TestAssignLeavesDrainedRanks(t *testing.T) {
+// TestAddLeavesDrainedRanks alone, and comes back to them.
+func TestAddLeavesDrainedRanks(t *testing.T) {
 	b := newUnit(t, Config{Ranks: 3})
 	if err := b.Drain(1); err != nil {
 		t.Fatal(err)
 	}
 	seen := [3]int{}
-	place := func(from, to int64) {
+	place := func(from, to ID) {
 		for i := from; i < to; i++ {
-			g, err := b.Assign(Request{ID: i, Tokens: 100})
+			g, err := b.Add(Request{ID: i, Tokens: 100})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,8 +134,8 @@ func TestAssignLeavesDrainedRanks(t *testing.T) {
 // an order that the rank had not seen yet stays counted.
 func TestReport(t *testing.T) {
 	b := newUnit(t, Config{Ranks: 2})
-	assign := func(id, tokens int64) int {
-		g, err := b.Assign(Request{ID: id, Tokens: tokens})
+	assign := func(id ID, tokens int64) int {
+		g, err := b.Add(Request{ID: id, Tokens: tokens})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +146,7 @@ func TestReport(t *testing.T) {
 	}
 	seen := b.Version(0)
 	report := func(g int, version uint64, w Work) {
-		if err := b.Report(g, Report{version, w}); err != nil {
+		if err := b.Report(Report{Rank: g, Version: version, Work: w}); err != nil {
 			t.Fatal(err)
 		}
 		check(t, b)
@@ -179,7 +187,7 @@ func TestRoutersDoNotHerd(t *testing.T) {
 			bs[i] = newUnit(t, cfg)
 		}
 		type sent struct {
-			id     int64
+			id     ID
 			router int
 			rank   int
 			work   Work
@@ -190,11 +198,11 @@ func TestRoutersDoNotHerd(t *testing.T) {
 		var snapshot []Work
 		versions := make([][]uint64, routers)
 		over, samples := 0.0, 0
-		for i := range int64(12000) {
+		for i := range ID(12000) {
 			if int(i)%late == 0 { // what was read last time arrives; the ranks are read again
 				for k, b := range bs {
 					for g := range snapshot {
-						if err := b.Report(g, Report{versions[k][g], snapshot[g]}); err != nil {
+						if err := b.Report(Report{Rank: g, Version: versions[k][g], Work: snapshot[g]}); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -207,7 +215,7 @@ func TestRoutersDoNotHerd(t *testing.T) {
 			}
 			q := Request{ID: i, Tokens: 200 + r.Int64N(4000)}
 			k := r.IntN(routers)
-			g, err := bs[k].Assign(q)
+			g, err := bs[k].Add(q)
 			if err != nil {
 				t.Fatal(err)
 			}

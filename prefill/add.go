@@ -1,0 +1,136 @@
+package prefill
+
+import "math"
+
+// Add places one request now and returns its rank: the one on which it adds least
+// to the unit's delay, in seconds; Full where no rank that may take it is in
+// service and has room. A request's own work counts as often as the rank has, in
+// tokens and in pairs apart, times the mean rank's; a prefix that is cached on a
+// rank lessens that work there, so that affinity and balance are one decision. Of
+// ranks that are alike the next after the one used last is taken. The request stays
+// in the rank's ledger until Done.
+//
+// Errors: ErrValue, ErrKnown; ErrNever where it is too long for every rank that may
+// take it, in service or not. With several routers, each tries its own share of the
+// ranks first (see Config.Routers). The cost is linear in the ranks, or in Among;
+// nothing is allocated but to hold more requests than ever before.
+func (b *Balancer) Add(r Request) (rank int, err error) {
+	if err := b.check(&r); err != nil {
+		return Full, err
+	}
+	if b.countable(&r) != nil {
+		return Full, nil
+	}
+	g := b.choose(&r)
+	if g < 0 {
+		return Full, nil
+	}
+	b.place(&r, g, r.cachedOn(g))
+	b.turn = g + 1
+	if b.turn == len(b.ranks) {
+		b.turn = 0
+	}
+	return g, nil
+}
+
+// place enters a request that is not here into a rank's ledger.
+func (b *Balancer) place(r *Request, g int, pos int64) {
+	s := b.enter(r, pos, added)
+	b.settleOn(s, g, pos, added)
+	b.changed(g)
+}
+
+// choice is the best rank seen so far.
+type choice struct {
+	rank  int // -1 = none
+	least float64
+	tie   int // how long it is until its turn
+}
+
+func (c *choice) consider(g int, x float64, tie int) {
+	if x < c.least || x == c.least && tie < c.tie {
+		*c = choice{g, x, tie}
+	}
+}
+
+// choose returns the rank on which a request costs least; -1 = none has room.
+func (b *Balancer) choose(r *Request) int {
+	if b.live == 0 {
+		return -1
+	}
+	// A second of work costs as many as the rank has work, times the mean rank's; an
+	// idle unit is taken to have a short step's.
+	perToken := b.cost.Token / max(float64(b.seen.Tokens)/b.power, calmTokens)
+	perPair := b.cost.Pair / max(float64(b.seen.Pairs)/b.power, float64(pairsOf(calmTokens, 0)))
+	none := choice{-1, math.Inf(1), 0}
+	best, own := none, none
+	if r.CachedAt == nil && r.Among == nil && !b.limited {
+		best, own = b.chooseAny(WorkOf(r.Tokens-r.Cached, r.Cached), perToken, perPair)
+	} else {
+		n := len(b.ranks)
+		if r.Among != nil {
+			n = len(r.Among)
+		}
+		for i := range n {
+			g := i
+			if r.Among != nil {
+				g = r.Among[i]
+			}
+			k, v := &b.ranks[g], &b.views[g]
+			if !k.open || r.Tokens > k.room()-k.kv {
+				continue
+			}
+			p := r.cachedOn(g)
+			w := WorkOf(r.Tokens-p, p)
+			t, a := float64(w.Tokens), float64(w.Pairs)
+			x := float64(float64(perToken*t)*(v.tokens+float64(t*v.half))) + float64(float64(perPair*a)*(v.pairs+float64(a*v.half)))
+			tie := g - b.turn
+			if tie < 0 {
+				tie += len(b.ranks)
+			}
+			best.consider(g, x, tie)
+			if b.cfg.Routers > 1 && g%b.cfg.Routers == b.cfg.Router {
+				own.consider(g, x, tie)
+			}
+		}
+	}
+	if own.rank < 0 {
+		return best.rank
+	}
+	// The own one, unless that costs more than the request's work on a mean rank.
+	p := r.cachedOn(best.rank)
+	if own.least <= best.least+b.cost.of(WorkOf(r.Tokens-p, p)) {
+		return own.rank
+	}
+	return best.rank
+}
+
+// chooseAny is choose for a request that costs the same work wherever it is and
+// that every rank in service takes.
+func (b *Balancer) chooseAny(w Work, perToken, perPair float64) (best, own choice) {
+	n, a := float64(w.Tokens), float64(w.Pairs)
+	t, p := float64(perToken*n), float64(perPair*a)
+	half := float64(t*n) + float64(p*a)
+	search := func(first, end, by int, c choice) choice {
+		for g := first; g < end; g += by {
+			v := &b.views[g]
+			if x := float64(t*v.tokens) + float64(p*v.pairs) + float64(half*v.half); x < c.least {
+				c.rank, c.least = g, x
+			}
+		}
+		return c
+	}
+	none := choice{-1, math.Inf(1), 0}
+	best = search(0, b.turn, 1, none)
+	if c := search(b.turn, len(b.views), 1, none); c.least <= best.least {
+		best = c
+	}
+	if own = none; b.cfg.Routers > 1 {
+		first := b.turn + (b.cfg.Router-b.turn%b.cfg.Routers+b.cfg.Routers)%b.cfg.Routers
+		own = search(b.cfg.Router, min(first, len(b.views)), b.cfg.Routers, none)
+		if c := search(first, len(b.views), b.cfg.Routers, none); c.least <= own.least {
+			own = c
+		}
+	}
+	return best, own
+}

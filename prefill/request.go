@@ -1,0 +1,265 @@
+package prefill
+
+import (
+	"math"
+	"slices"
+)
+
+// ID is the caller's own name for a request: known from the call that enters the
+// request until it ends, and free again from then on.
+type ID uint64
+
+// Request is a prompt to prefill.
+type Request struct {
+	ID     ID
+	Tokens int64 // all its tokens, 1 to MaxPrompt
+	// Cached are the tokens of its prefix that need no work on any rank.
+	Cached int64
+	// CachedAt, where caches are local to ranks, says the same for each of them
+	// instead of Cached. It is copied.
+	CachedAt []int64
+	// Among: only these ranks may take it; nil = all. It is copied.
+	Among []int
+	// Shared > 0: once request Leader has been prefilled, so many tokens of this
+	// one's prefix will be cached: on Leader's rank if CachedAt is given, on all
+	// otherwise. Enqueue holds this request back until then, within the bound on
+	// its age; an unknown Leader is no reason to wait.
+	Leader ID
+	Shared int64
+}
+
+func (r *Request) cachedOn(g int) int64 {
+	if r.CachedAt != nil {
+		return r.CachedAt[g]
+	}
+	return r.Cached
+}
+
+// states of a request
+const (
+	vacant uint8 = iota
+	added
+	queued
+	started
+)
+
+type request struct {
+	id       ID
+	tokens   int64
+	pos      int64 // tokens cached or computed; while queued, those cached where most are
+	cached   int64 // on all ranks, as it was told
+	seq      int64
+	came     float64 // clock when it came
+	due      float64 // clock at which its patience ends
+	urgent   int64   // how it ranks before its age, in this step
+	shared   int64
+	cachedAt []int64 // in use if local; 0 beyond its end
+	among    []int32 // in use if pinned; rising
+	rank     int32
+	place    int32 // in the queue, or among what was added to its rank
+	leader   int32 // -1 = none
+	follower int32 // first of those who wait for this one; -1 = none
+	next     int32 // next who waits for the same; -1 = none
+	prev     int32
+	state    uint8
+	local    bool
+	pinned   bool
+	passed   bool // it was this one's turn, and no rank had room
+	taken    bool // the step that is being formed starts it
+}
+
+func (r *request) left() int64 { return r.tokens - r.pos }
+func (r *request) work() Work  { return WorkOf(r.left(), r.pos) }
+
+// at returns the tokens cached on rank g while the request is queued.
+func (r *request) at(g int) int64 {
+	if r.local {
+		return r.on(g)
+	}
+	return r.pos
+}
+
+// on is what the local cache of a rank has.
+func (r *request) on(g int) int64 {
+	if g < len(r.cachedAt) {
+		return r.cachedAt[g]
+	}
+	return 0
+}
+
+// may reports whether the request may run on a rank, in service or not.
+func (r *request) may(g int) bool {
+	if !r.pinned {
+		return true
+	}
+	_, ok := slices.BinarySearch(r.among, int32(g))
+	return ok
+}
+
+// remember copies what a request says of the ranks.
+func (r *request) remember(from *Request) {
+	r.cached, r.local, r.pinned = from.Cached, from.CachedAt != nil, from.Among != nil
+	if r.local {
+		r.cached = 0
+		r.cachedAt = append(r.cachedAt[:0], from.CachedAt...)
+	}
+	if r.pinned {
+		r.among = r.among[:0]
+		for _, g := range from.Among {
+			r.among = append(r.among, int32(g))
+		}
+		slices.Sort(r.among)
+		r.among = slices.Compact(r.among)
+	}
+}
+
+// able reports whether a request may start on a rank now.
+func (b *Balancer) able(g int, q *request) bool { return b.ranks[g].open && q.may(g) }
+
+// recache brings the best cache of a queued request up to date: that of the ranks
+// on which it may start now.
+func (b *Balancer) recache(q *request) {
+	if !q.local {
+		return
+	}
+	b.total = b.total.less(q.work())
+	q.pos = 0
+	for g, c := range q.cachedAt {
+		if c > q.pos && b.able(g, q) {
+			q.pos = c
+		}
+	}
+	b.total = b.total.plus(q.work())
+}
+
+// setCached changes what is cached of a queued request.
+func (b *Balancer) setCached(q *request, rank int, cached int64) {
+	if !q.local {
+		b.total = b.total.less(q.work())
+		q.pos = cached
+		b.total = b.total.plus(q.work())
+		return
+	}
+	for len(q.cachedAt) <= rank {
+		q.cachedAt = append(q.cachedAt, 0)
+	}
+	old := q.cachedAt[rank]
+	q.cachedAt[rank] = cached
+	switch {
+	case !b.able(rank, q):
+	case cached >= q.pos:
+		b.total = b.total.less(q.work())
+		q.pos = cached
+		b.total = b.total.plus(q.work())
+	case old == q.pos:
+		b.recache(q)
+	}
+}
+
+// check reports what is wrong with a new request, and that no rank could hold it.
+func (b *Balancer) check(r *Request) error {
+	if err := b.checkValues(r); err != nil {
+		return err
+	}
+	room := b.roomiest
+	if r.Among != nil {
+		room = 0
+		for i, g := range r.Among {
+			if g < 0 || g >= len(b.ranks) {
+				return bad(ErrValue, "among", i, "rank %d of %d", g, len(b.ranks))
+			}
+			room = max(room, b.ranks[g].room())
+		}
+	}
+	if r.Tokens > room {
+		return bad(ErrNever, "tokens", -1, "%d are more than any rank that may take them holds, %d", r.Tokens, room)
+	}
+	return nil
+}
+
+// checkValues is check without regard to what may take the request.
+func (b *Balancer) checkValues(r *Request) error {
+	switch {
+	case r.Tokens < 1 || r.Tokens > MaxPrompt:
+		return bad(ErrValue, "tokens", -1, "%d: from 1 to %d are needed", r.Tokens, int64(MaxPrompt))
+	case r.Cached < 0 || r.Cached > r.Tokens:
+		return bad(ErrValue, "cached", -1, "%d of %d tokens", r.Cached, r.Tokens)
+	case r.Shared < 0 || r.Shared > r.Tokens:
+		return bad(ErrValue, "shared", -1, "%d of %d tokens", r.Shared, r.Tokens)
+	case r.CachedAt != nil && len(r.CachedAt) != len(b.ranks):
+		return bad(ErrValue, "cached", -1, "%d values for %d ranks", len(r.CachedAt), len(b.ranks))
+	case len(r.Among) > MaxRanks:
+		return bad(ErrValue, "among", -1, "%d ranks: at most %d are supported", len(r.Among), MaxRanks)
+	}
+	for g, c := range r.CachedAt {
+		if c < 0 || c > r.Tokens {
+			return bad(ErrValue, "cached", g, "%d of %d tokens", c, r.Tokens)
+		}
+	}
+	if b.ids.Find(uint64(r.ID)) >= 0 {
+		return bad(ErrKnown, "id", -1, "request %d is here already", r.ID)
+	}
+	return nil
+}
+
+// countable reports whether the ledgers can count a request's work, cached or not.
+func (b *Balancer) countable(r *Request) error {
+	const most = math.MaxInt64 / 4
+	if w := b.bound.plus(WorkOf(r.Tokens, 0)); w.Tokens > most || w.Pairs > most || w.Pairs < 0 {
+		return bad(ErrState, "tokens", -1, "%d beside requests of %d: more work than can be counted", r.Tokens, b.bound.Tokens)
+	}
+	return nil
+}
+
+// enter makes a record of a request that is nowhere yet and returns its slot.
+func (b *Balancer) enter(r *Request, pos int64, state uint8) int32 {
+	s := b.slot()
+	q := &b.requests[s]
+	*q = request{id: r.ID, tokens: r.Tokens, pos: pos, seq: b.seq, rank: -1, leader: -1, follower: -1, next: -1, prev: -1, state: state, cachedAt: q.cachedAt, among: q.among}
+	b.seq++
+	b.ids.Add(uint64(r.ID), s)
+	b.total = b.total.plus(q.work())
+	b.bound = b.bound.plus(WorkOf(q.tokens, 0))
+	return s
+}
+
+// slot returns a free slot.
+func (b *Balancer) slot() int32 {
+	if n := len(b.free); n > 0 {
+		s := b.free[n-1]
+		b.free = b.free[:n-1]
+		return s
+	}
+	b.requests = append(b.requests, request{})
+	return int32(len(b.requests) - 1)
+}
+
+// follow makes queued request s wait for l.
+func (b *Balancer) follow(s, l int32, shared int64) {
+	q, lead := &b.requests[s], &b.requests[l]
+	if shared <= q.pos {
+		return
+	}
+	q.shared, q.leader, q.next, q.prev = shared, l, lead.follower, -1
+	if q.next >= 0 {
+		b.requests[q.next].prev = s
+	}
+	lead.follower = s
+}
+
+// unfollow ends a wait.
+func (b *Balancer) unfollow(s int32) {
+	q := &b.requests[s]
+	if q.leader < 0 {
+		return
+	}
+	if q.prev >= 0 {
+		b.requests[q.prev].next = q.next
+	} else {
+		b.requests[q.leader].follower = q.next
+	}
+	if q.next >= 0 {
+		b.requests[q.next].prev = q.prev
+	}
+	q.leader, q.next, q.prev = -1, -1, -1
+}
