@@ -1,0 +1,164 @@
+package traffic
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+)
+
+// Schedules of Regroup. Temperatures are in nodes a token, relative to K/experts,
+// which is what moving one expert is about worth; the price of load above even
+// rises while they fall.
+const (
+	stages     = 64
+	hot        = .06
+	cooling    = .93709 // hot/60 at the last stage
+	cheap      = .05
+	dearing    = 1.0672 // cheap*60 at the last stage
+	slotTries  = 350
+	leastTries = 60000
+	tokenTries = 1 << 29 // bounds tries times tokens times K
+)
+
+// Regroup changes a placement so that tokens visit fewer nodes, by annealing: of
+// the exchanges of two slots and the replacements of a redundant replica that it
+// tries, three in four bring together two experts that a random token chose. slot
+// is the expert in each slot, -1 = empty, within y.Most; it becomes the best that
+// was found within. Of tokens without visits, or on one node, nothing is done.
+//
+// Cost: some 10 microseconds a try, 350 tries a slot; stop is asked now and then.
+func Regroup(u *Unit, y *Layer, slot []int32, stop func() bool) {
+	if y.Tokens == nil || y.Tokens.Len() == 0 || u.Nodes < 2 {
+		return
+	}
+	s := &search{state: newState(u, y, slot)}
+	s.rng.Seed(1, 2)
+	tries := max(leastTries, slotTries*len(slot))
+	tries = min(tries, tokenTries/(2*len(y.Tokens.IDs)*y.Tokens.K/len(s.at)+1))
+	unit := float64(y.Tokens.K) / float64(len(s.at))
+	temperature, price := hot*unit, cheap
+	final := price
+	for range stages - 1 {
+		final *= dearing
+	}
+	best := s.worth(final)
+	for range stages {
+		for range tries/stages + 1 {
+			if !s.try(temperature, price) {
+				continue
+			}
+			if w := s.worth(final); w < best && s.within() {
+				best = w
+				copy(slot, s.slot)
+			}
+		}
+		if stop() {
+			break
+		}
+		s.reload()
+		temperature *= cooling
+		price *= dearing
+	}
+}
+
+// search is annealing of a state.
+type search struct {
+	*state
+	rng rand.PCG
+}
+
+// worth is what is to be least: nodes a token, and what else has a price.
+func (s *search) worth(price float64) float64 {
+	return float64(s.tokens.total)/float64(s.tokens.weight) + float64(price*s.over) + float64(s.y.MovePrice*float64(s.moves))
+}
+
+// try tries one change and says whether it was made.
+func (s *search) try(temperature, price float64) bool {
+	i, j, ok := s.propose()
+	if !ok {
+		return false
+	}
+	room := temperature * s.exponential()
+	over := s.weigh()
+	cost := price * over
+	if s.y.Was != nil {
+		g, a, b := s.gpu[i], s.change[0].e, s.change[1].e
+		n := s.moved(g, b) - s.moved(g, a)
+		if j >= 0 {
+			n = s.exchangeCost(a, b, g, s.gpu[j])
+		}
+		cost += float64(s.y.MovePrice * float64(n))
+	}
+	each := 1 / float64(s.tokens.weight)
+	if s.y.Tokens.Weight == nil && cost-float64(float64(s.tokens.most(&s.change))*each) > room {
+		return false
+	}
+	if cost+float64(float64(s.tokens.weigh(&s.change))*each) > room {
+		return false
+	}
+	s.apply(i, j, over)
+	return true
+}
+
+// propose prepares a random change of slots i and j, or of slot i (j = -1).
+func (s *search) propose() (i, j int, ok bool) {
+	if s.below(4) > 0 {
+		return s.unite()
+	}
+	i, j = s.below(len(s.slot)), -1
+	if s.below(4) == 0 {
+		return i, j, s.replace(i, int32(s.below(len(s.at))))
+	}
+	j = s.below(len(s.slot))
+	return i, j, s.exchange(i, j)
+}
+
+// unite prepares that one of two experts that a random token chose comes to a
+// node of the other.
+func (s *search) unite() (i, j int, ok bool) {
+	t := s.y.Tokens
+	for range 4 {
+		n := int32(s.below(t.Len()))
+		if s.tokens.nodes[n] < 2 {
+			continue
+		}
+		token := t.of(n)
+		a, b := token[s.below(t.K)], token[s.below(t.K)]
+		if s.on[a]&s.on[b] != 0 || s.on[a] == 0 || s.on[b] == 0 {
+			continue
+		}
+		nodes := s.on[b]
+		for range s.below(bits.OnesCount64(nodes)) {
+			nodes &= nodes - 1
+		}
+		node := bits.TrailingZeros64(nodes)
+		lo, hi := s.u.slots[node], s.u.slots[node+1]
+		to := lo + s.below(hi-lo)
+		if s.below(3) == 0 {
+			return to, -1, s.replace(to, int32(a))
+		}
+		g := s.at[a][s.below(len(s.at[a]))]
+		i = s.u.First[g] + slices.Index(s.slot[s.u.First[g]:s.u.First[g+1]], int32(a))
+		return i, to, s.exchange(i, to)
+	}
+	return 0, 0, false
+}
+
+// below is a random number below n.
+func (s *search) below(n int) int { return int(s.rng.Uint64() >> 32 * uint64(n) >> 32) }
+
+// exponential is a random number of mean 1, by arithmetic that is the same on
+// every machine: -ln u, of u = m/2^n with 1/2 ≤ m < 1.
+func (s *search) exponential() float64 {
+	x := s.rng.Uint64() | 1
+	n := bits.LeadingZeros64(x)
+	m := float64(x<<n>>11) / (1 << 53)
+	y := (1 - m) / (1 + m)
+	z := y * y
+	sum := 1.0 / 11
+	for _, k := range [...]float64{1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3, 1} {
+		sum = float64(sum*z) + k
+	}
+	const ln2 = 0.6931471805599453
+	return float64(float64(n)*ln2) + float64(2*float64(y*sum))
+}
