@@ -106,6 +106,11 @@ type Problem struct {
 	// expert keep their index. It has p's layers and experts; GPUs that it lacks
 	// are new and empty, GPUs beyond the topology's are gone.
 	Previous *placement.Placement
+	// Routes are tokens' experts; nil = unknown. Of the plans whose imbalance is
+	// within TrafficSlack of the best without them, that is then chosen under which
+	// tokens visit the fewest nodes. It wants two nodes at least, 64 at most. Loads
+	// stay what is balanced.
+	Routes *placement.Routes
 }
 
 // Options choose the algorithm; the zero value is the documented default.
@@ -136,6 +141,9 @@ type Options struct {
 	// Restarts, with Previous, is how many random paths are tried beside the
 	// greedy one for fewer moves; 0 = 8, negative = none.
 	Restarts int
+	// TrafficSlack, with Routes, is how far above its imbalance without them a layer
+	// may be, as a fraction. 0 = 0.02, negative = not at all.
+	TrafficSlack float64
 	// Workers is how many goroutines share the layers; 0 = GOMAXPROCS, 1 = none
 	// beyond the caller's. The result does not depend on it.
 	Workers int
@@ -154,6 +162,10 @@ type Layer struct {
 	Status     Status
 	// Moves counts the slots whose expert was not on that GPU in Previous.
 	Moves int
+	// NodesPerToken, with Routes, is the mean over all their tokens of the fewest
+	// nodes that together hold a replica of each of a token's experts; NaN without
+	// tokens.
+	NodesPerToken float64
 }
 
 // LocalityPrice is what keeping groups on their nodes costs.
@@ -174,6 +186,8 @@ type Result struct {
 	Layers    []Layer
 	// Locality is set where groups were kept on nodes.
 	Locality *LocalityPrice
+	// Traffic is set where Routes were given.
+	Traffic *Traffic
 }
 
 // Plan computes a placement of p.Replicas replicas of p.Loads' experts.
@@ -201,6 +215,11 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	}
 	if len(p.Windows) > 0 && onSum && o.Dispatch == Even {
 		scoreWindows(&p, &o, &r)
+	}
+	if p.Routes != nil {
+		if err := regroup(ctx, &p, &o, &r); err != nil {
+			return Result{}, err
+		}
 	}
 	return r, nil
 }

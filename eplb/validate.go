@@ -63,6 +63,9 @@ func validate(p *Problem, o *Options) error {
 	if err := validatePrevious(p, o); err != nil {
 		return err
 	}
+	if err := validateRoutes(p, o); err != nil {
+		return err
+	}
 	if o.Policy == DeepSeek {
 		return validateDeepSeek(p, o)
 	}

@@ -29,3 +29,16 @@ func NewUnit(first, node []int, speed []float64, nodes int) *Unit {
 
 // Slots is how many slots the GPUs have.
 func (u *Unit) Slots() int { return u.First[len(u.First)-1] }
+
+// Levels returns the load/speed of the fullest GPU in each window of a placement.
+func Levels(u *Unit, y *Layer, slot []int32) []float64 {
+	bare := Layer{Loads: y.Loads, Rule: y.Rule, Even: make([]float64, len(y.Loads))}
+	s := newState(u, &bare, slot)
+	top := make([]float64, len(y.Loads))
+	for g, v := range u.Speed {
+		for k := range top {
+			top[k] = max(top[k], s.load[g*s.windows+k]/v)
+		}
+	}
+	return top
+}

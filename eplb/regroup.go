@@ -1,0 +1,356 @@
+package eplb
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/eplb/internal/traffic"
+	"github.com/moelb/moelb/placement"
+)
+
+// Planning for traffic comes last: a plan that is even is changed such that
+// tokens visit fewer nodes and it stays within the slack, layer by layer.
+
+const (
+	// defaultSlack is TrafficSlack's default.
+	defaultSlack = .02
+	// sampled is how many tokens a layer are planned with; all are scored.
+	sampled = 1 << 13
+	// heldOut of so many tokens is one that is not planned with, where a layer has
+	// leastHeld or more.
+	heldOut   = 8
+	leastHeld = 512
+	// evenShare of the slack is used freely; what is above has a price, since loads
+	// of later tokens differ anyway.
+	evenShare = .2
+	// freeMove is what a move must save where moves are counted, but not limited,
+	// in nodes a token.
+	freeMove = 5e-4
+	// jointWindows is how many windows are looked at, sums of several if need be.
+	jointWindows = 16
+)
+
+// Traffic is what Routes were planned for, a figure a layer; NaN in a layer
+// without tokens. Nodes of a token are the fewest that together hold a replica
+// of each of its experts.
+type Traffic struct {
+	// Even is the mean nodes of a token under the plan without Routes, and
+	// EvenImbalance the imbalance of that plan: what balance costs in traffic, and
+	// traffic in balance.
+	Even, EvenImbalance []float64
+	// Previous is the same under Problem.Previous; nil without, or where it is of
+	// other GPUs.
+	Previous []float64
+	// HeldOut and HeldOutEven are the mean nodes of tokens that were not planned
+	// with, every eighth, under the plan and under that without Routes; nil where a
+	// layer has fewer than 512 tokens.
+	HeldOut, HeldOutEven []float64
+	// Moves counts the moves, of each layer's, that traffic asked for: regrouping
+	// pays as long as the same experts are chosen together, hours, evening out for as
+	// long as loads last.
+	Moves []int
+}
+
+// validateRoutes checks p.Routes and what goes with them.
+func validateRoutes(p *Problem, o *Options) error {
+	switch {
+	case math.IsNaN(o.TrafficSlack) || math.IsInf(o.TrafficSlack, 0):
+		return refuse.Errorf(placement.ErrValue, "traffic_slack", "%v is not a finite number", o.TrafficSlack)
+	case p.Routes == nil && o.TrafficSlack != 0:
+		return refuse.Errorf(placement.ErrShape, "traffic_slack", "%v, but without routes there is no traffic to plan for", o.TrafficSlack)
+	case p.Routes == nil:
+		return nil
+	case o.Policy == DeepSeek:
+		return refuse.Errorf(placement.ErrValue, "routes", "policy deepseek knows no traffic: use policy optimal")
+	case p.Topology.Nodes < 2:
+		return refuse.Errorf(placement.ErrShape, "routes", "num_nodes is 1: every token visits one node")
+	case p.Topology.Nodes > traffic.MaxNodes:
+		return refuse.Errorf(placement.ErrShape, "routes", "%d nodes: at most %d are supported", p.Topology.Nodes, traffic.MaxNodes)
+	}
+	if o.TrafficSlack == 0 {
+		o.TrafficSlack = defaultSlack
+	}
+	return p.Routes.Validate(len(p.Loads), p.Loads.Experts())
+}
+
+// regroup changes the plan r for p.Routes.
+func regroup(ctx context.Context, p *Problem, o *Options, r *Result) error {
+	layers := len(p.Loads)
+	even := r.Placement.Clone()
+	before := slices.Clone(r.Layers)
+	t := &Traffic{EvenImbalance: make([]float64, layers), Moves: make([]int, layers)}
+	r.Traffic = t
+	limits := movesLeft(o, r)
+	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
+	inParallel(o.Workers, layers, func() func(l int) {
+		g := newRegrouper(p, o, u)
+		return func(l int) {
+			if ctx.Err() == nil {
+				g.layer(ctx, l, limits[l], r)
+			}
+		}
+	})
+	if err := rescore(p, o, u, r); err != nil {
+		return err
+	}
+	for l := range r.Layers {
+		y, was := &r.Layers[l], before[l]
+		t.EvenImbalance[l] = was.Imbalance
+		if y.Imbalance > max(was.Imbalance, 1)*(1+max(o.TrafficSlack, 0))+1e-12 {
+			*y = was // what was promised for parts did not hold for the whole
+			copy(r.Placement.PhysicalToLogical[l], even.PhysicalToLogical[l])
+			if r.Locality != nil {
+				r.Locality.count(p, l, r.Placement.PhysicalToLogical[l])
+			}
+		}
+		t.Moves[l] = y.Moves - was.Moves
+	}
+	t.count(p, o, r, &even)
+	return nil
+}
+
+// movesLeft shares out what the budget of moves leaves: a layer's moves in all.
+func movesLeft(o *Options, r *Result) []int {
+	limits := make([]int, len(r.Layers))
+	left := max(o.MaxMoves, 0)
+	for l := range limits {
+		limits[l] = math.MaxInt32
+		left -= r.Layers[l].Moves
+	}
+	if o.MaxMoves != 0 {
+		left = max(left, 0)
+		for l := range limits {
+			share := left / (len(limits) - l)
+			limits[l] = r.Layers[l].Moves + share
+			left -= share
+		}
+	}
+	return limits
+}
+
+// regrouper plans layers for their traffic; its memory serves one after the other.
+type regrouper struct {
+	p     *Problem
+	o     *Options
+	u     *unit
+	on    *traffic.Unit
+	m     *mover // of the placement in force; nil = there is none
+	s     *solver
+	slot  []int32
+	home  []int32
+	sums  [][]float64
+	parts []float64
+}
+
+func newRegrouper(p *Problem, o *Options, u *unit) *regrouper {
+	g := &regrouper{p: p, o: o, u: u, s: newSolver(u, p.Loads.Experts()), slot: make([]int32, u.slots)}
+	g.on = traffic.NewUnit(u.first, u.node, u.speed, p.Topology.Nodes)
+	if p.Previous != nil {
+		g.m = newMover(u, p.Loads.Experts())
+	}
+	if o.Locality == ByGroup {
+		g.home = make([]int32, p.Loads.Experts())
+	}
+	return g
+}
+
+// layer regroups layer l within so many moves in all.
+func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
+	p, u := g.p, g.u
+	tokens := sample(p.Routes, l)
+	if tokens.Len() == 0 {
+		return
+	}
+	row := r.Placement.PhysicalToLogical[l]
+	for q, at := range u.start {
+		for i := range u.room(q) {
+			g.slot[u.first[q]+i] = int32(row[at+i])
+		}
+	}
+	y := &traffic.Layer{Tokens: tokens, TwoNodes: g.o.TwoNodes}
+	g.limit(y, l)
+	if g.m != nil {
+		g.m.read(p, l)
+		y.Was, y.Moves = g.m.prev, moves
+		if g.o.MaxMoves == 0 {
+			y.MovePrice = freeMove
+		}
+	}
+	if g.home != nil {
+		for e := range g.home {
+			g.home[e] = int32(r.Locality.Home[l][e/(len(g.home)/p.Groups)])
+		}
+		y.Home, y.Off = g.home, max(g.o.OffNodeReplicas, r.Locality.OffNodeReplicas[l])
+	}
+	traffic.Regroup(g.on, y, g.slot, func() bool { return ctx.Err() != nil })
+	if g.m != nil {
+		g.m.settleKept(g.slot)
+		r.Layers[l].Moves = 0
+		for i, e := range g.slot {
+			if e >= 0 && !g.m.held(int(g.m.gpu[i]), e) {
+				r.Layers[l].Moves++
+			}
+		}
+	}
+	writeRow(u, g.slot, row)
+	if r.Locality != nil {
+		r.Locality.count(p, l, row)
+	}
+}
+
+// limit sets the loads of a layer in every window, and how far above the plan at
+// hand its GPUs may come.
+func (g *regrouper) limit(y *traffic.Layer, l int) {
+	windows := g.p.Windows
+	if windows == nil {
+		windows = []placement.Loads{g.p.Loads}
+	}
+	n := min(len(windows), jointWindows)
+	for k := range n {
+		sum := make([]float64, len(g.s.w))
+		for _, w := range windows[k*len(windows)/n : (k+1)*len(windows)/n] {
+			for e, x := range w[l] {
+				sum[e] += x
+			}
+		}
+		g.s.setLoads(sum)
+		if g.s.idle {
+			continue
+		}
+		y.Loads = append(y.Loads, slices.Clone(g.s.w))
+	}
+	if len(y.Loads) == 0 { // without load any plan is even
+		y.Loads = append(y.Loads, make([]float64, len(g.s.w)))
+	}
+	slack := max(g.o.TrafficSlack, 0)
+	for _, level := range traffic.Levels(g.on, y, g.slot) {
+		level = max(level, 1)
+		most := level * (1 + slack)
+		if t := g.o.Target; t > 0 {
+			most = min(most, max(level, t))
+		}
+		y.Even = append(y.Even, level+float64(evenShare*(most-level)))
+		y.Most = append(y.Most, most)
+	}
+}
+
+// isHeld says whether a token is held out of planning.
+func isHeld(token int) bool { return token%heldOut == heldOut-1 }
+
+// sample is the tokens of a layer that are planned with.
+func sample(r *placement.Routes, l int) *traffic.Tokens {
+	n, k := r.Tokens(l), r.TopK
+	held := n >= leastHeld
+	left := n
+	if held {
+		left -= n / heldOut
+	}
+	t := &traffic.Tokens{K: k, IDs: make([]uint16, 0, min(left, sampled)*k)}
+	seen := 0
+	for i := range n {
+		if held && isHeld(i) {
+			continue
+		}
+		// Evenly over all, if not all.
+		if left <= sampled || seen*sampled/left != (seen+1)*sampled/left {
+			t.IDs = append(t.IDs, r.Token(l, i)...)
+		}
+		seen++
+	}
+	return t
+}
+
+// rescore sets the imbalance of every layer of a changed plan.
+func rescore(p *Problem, o *Options, u *unit, r *Result) error {
+	var figure []float64
+	if len(p.Windows) > 0 && o.Dispatch == Even {
+		var err error
+		if figure, err = meanImbalance(&r.Placement, p.Windows, p.Topology); err != nil {
+			return err
+		}
+	} else {
+		scores, err := r.Placement.ScoreLayers(p.Loads, p.Topology)
+		if err != nil {
+			return err
+		}
+		for _, s := range scores {
+			figure = append(figure, s.Imbalance)
+		}
+	}
+	s := newSolver(u, p.Loads.Experts())
+	slot := make([]int32, u.slots)
+	for l := range r.Layers {
+		y := &r.Layers[l]
+		if o.Dispatch == Split {
+			for q, at := range u.start {
+				for i := range u.room(q) {
+					slot[u.first[q]+i] = int32(r.Placement.PhysicalToLogical[l][at+i])
+				}
+			}
+			figure[l], _ = s.splitOf(p.Loads[l], slot, figure[l])
+		}
+		moves := y.Moves
+		*y = newLayer(figure[l], y.LowerBound, y.Status == Stopped)
+		y.Moves = moves
+	}
+	return nil
+}
+
+// count counts the nodes of tokens: of all under the plan and that without routes,
+// of those held out, and of all under the placement in force.
+func (t *Traffic) count(p *Problem, o *Options, r *Result, even *placement.Placement) {
+	layers := len(r.Layers)
+	held := true
+	for l := range layers {
+		held = held && p.Routes.Tokens(l) >= leastHeld
+	}
+	figure := func() []float64 { return make([]float64, layers) }
+	t.Even = figure()
+	if held {
+		t.HeldOut, t.HeldOutEven = figure(), figure()
+	}
+	inForce := p.Previous != nil && p.Previous.GPUs == p.Topology.GPUs
+	if inForce {
+		t.Previous = figure()
+	}
+	inParallel(o.Workers, layers, func() func(l int) {
+		v := traffic.NewVisits(p.Topology.Nodes)
+		return func(l int) {
+			r.Layers[l].NodesPerToken = nodesPerToken(v, p, &r.Placement, l, nil)
+			t.Even[l] = nodesPerToken(v, p, even, l, nil)
+			if held {
+				t.HeldOut[l] = nodesPerToken(v, p, &r.Placement, l, isHeld)
+				t.HeldOutEven[l] = nodesPerToken(v, p, even, l, isHeld)
+			}
+			if inForce {
+				t.Previous[l] = nodesPerToken(v, p, p.Previous, l, nil)
+			}
+		}
+	})
+}
+
+// nodesPerToken is the mean nodes of the tokens of a layer that pass (nil = all).
+func nodesPerToken(v *traffic.Visits, p *Problem, at *placement.Placement, l int, pass func(token int) bool) float64 {
+	on := make([]uint64, at.Experts)
+	first := at.FirstSlots()
+	for g := range at.GPUs {
+		for _, e := range at.PhysicalToLogical[l][first[g]:first[g+1]] {
+			if e >= 0 {
+				on[e] |= 1 << p.Topology.Node(g)
+			}
+		}
+	}
+	nodes, tokens := 0, 0
+	for i := range p.Routes.Tokens(l) {
+		if pass == nil || pass(i) {
+			nodes += v.Of(p.Routes.Token(l, i), on)
+			tokens++
+		}
+	}
+	if tokens == 0 {
+		return math.NaN()
+	}
+	return float64(nodes) / float64(tokens)
+}
