@@ -199,6 +199,7 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	if len(p.Everywhere) > 0 {
 		return planEverywhere(ctx, p, o)
 	}
+	t := p.Topology
 	if err := validate(&p, &o); err != nil {
 		return Result{}, err
 	}
@@ -217,7 +218,7 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 		scoreWindows(&p, &o, &r)
 	}
 	if p.Routes != nil {
-		if err := regroup(ctx, &p, &o, &r); err != nil {
+		if err := regroup(ctx, &p, &o, &t, nil, &r); err != nil {
 			return Result{}, err
 		}
 	}

@@ -47,13 +47,14 @@ func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 			}
 		}
 	}
+	small.Routes, so.TrafficSlack = nil, 0
 	var r Result
 	if len(x.rest) > 0 {
 		if r, err = Plan(ctx, small, so); err != nil {
 			return Result{}, err
 		}
 	}
-	return x.expand(&r)
+	return x.expand(ctx, &r)
 }
 
 // newEverywhere checks what concerns the whole problem and fills in defaults.
@@ -72,6 +73,7 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 	if err := validate(&whole, &wo); err != nil {
 		return nil, err
 	}
+	o.TrafficSlack = wo.TrafficSlack
 	if wo.Locality == ByGroup {
 		return nil, refuse.Errorf(placement.ErrValue, field, "groups stay on one node each: use locality none")
 	}
@@ -186,7 +188,7 @@ func (x *everywhere) makeRoom(slot []int, room int, count []int) []int {
 }
 
 // expand puts those everywhere back.
-func (x *everywhere) expand(r *Result) (Result, error) {
+func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 	p := x.p
 	if p.Topology.Nodes == 0 {
 		p.Topology.Nodes = p.Topology.NodeCount()
@@ -229,7 +231,14 @@ func (x *everywhere) expand(r *Result) (Result, error) {
 			at += n
 		}
 	}
-	return out, x.score(&whole, r, &out)
+	if err := x.score(&whole, r, &out); err != nil || p.Routes == nil {
+		return out, err
+	}
+	t := whole.Topology
+	if err := validateDomains(&whole, x.o); err != nil {
+		return out, err
+	}
+	return out, regroup(ctx, &whole, x.o, &t, x.must, &out)
 }
 
 // arrange puts different experts into the slots of a GPU, those that were there

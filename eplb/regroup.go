@@ -75,17 +75,19 @@ func validateRoutes(p *Problem, o *Options) error {
 	return p.Routes.Validate(len(p.Loads), p.Loads.Experts())
 }
 
-// regroup changes the plan r for p.Routes.
-func regroup(ctx context.Context, p *Problem, o *Options, r *Result) error {
+// regroup changes the plan r for p.Routes on the nodes of t; those of p may be
+// fault domains. Replicas of fixed experts stay; nil = none are.
+func regroup(ctx context.Context, p *Problem, o *Options, t *placement.Topology, fixed []bool, r *Result) error {
 	layers := len(p.Loads)
 	even := r.Placement.Clone()
 	before := slices.Clone(r.Layers)
-	t := &Traffic{EvenImbalance: make([]float64, layers), Moves: make([]int, layers)}
-	r.Traffic = t
+	about := &Traffic{EvenImbalance: make([]float64, layers), Moves: make([]int, layers)}
+	r.Traffic = about
 	limits := movesLeft(o, r)
 	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
 	inParallel(o.Workers, layers, func() func(l int) {
-		g := newRegrouper(p, o, u)
+		g := newRegrouper(p, o, t, u)
+		g.fixed = fixed
 		return func(l int) {
 			if ctx.Err() == nil {
 				g.layer(ctx, l, limits[l], r)
@@ -97,7 +99,7 @@ func regroup(ctx context.Context, p *Problem, o *Options, r *Result) error {
 	}
 	for l := range r.Layers {
 		y, was := &r.Layers[l], before[l]
-		t.EvenImbalance[l] = was.Imbalance
+		about.EvenImbalance[l] = was.Imbalance
 		if y.Imbalance > max(was.Imbalance, 1)*(1+max(o.TrafficSlack, 0))+1e-12 {
 			*y = was // what was promised for parts did not hold for the whole
 			copy(r.Placement.PhysicalToLogical[l], even.PhysicalToLogical[l])
@@ -105,9 +107,9 @@ func regroup(ctx context.Context, p *Problem, o *Options, r *Result) error {
 				r.Locality.count(p, l, r.Placement.PhysicalToLogical[l])
 			}
 		}
-		t.Moves[l] = y.Moves - was.Moves
+		about.Moves[l] = y.Moves - was.Moves
 	}
-	t.count(p, o, r, &even)
+	about.count(p, o, t, r, &even)
 	return nil
 }
 
@@ -140,13 +142,18 @@ type regrouper struct {
 	s     *solver
 	slot  []int32
 	home  []int32
+	fixed []bool
 	sums  [][]float64
 	parts []float64
 }
 
-func newRegrouper(p *Problem, o *Options, u *unit) *regrouper {
+func newRegrouper(p *Problem, o *Options, t *placement.Topology, u *unit) *regrouper {
 	g := &regrouper{p: p, o: o, u: u, s: newSolver(u, p.Loads.Experts()), slot: make([]int32, u.slots)}
-	g.on = traffic.NewUnit(u.first, u.node, u.speed, p.Topology.Nodes)
+	node := make([]int, len(u.gpu))
+	for q, gpu := range u.gpu {
+		node[q] = t.Node(gpu)
+	}
+	g.on = traffic.NewUnit(u.first, node, u.speed, t.NodeCount())
 	if p.Previous != nil {
 		g.m = newMover(u, p.Loads.Experts())
 	}
@@ -169,7 +176,10 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 			g.slot[u.first[q]+i] = int32(row[at+i])
 		}
 	}
-	y := &traffic.Layer{Tokens: tokens, TwoNodes: g.o.TwoNodes}
+	y := &traffic.Layer{Tokens: tokens, Fixed: g.fixed}
+	if g.o.TwoNodes {
+		y.Apart = u.node
+	}
 	g.limit(y, l)
 	if g.m != nil {
 		g.m.read(p, l)
@@ -300,52 +310,53 @@ func rescore(p *Problem, o *Options, u *unit, r *Result) error {
 
 // count counts the nodes of tokens: of all under the plan and that without routes,
 // of those held out, and of all under the placement in force.
-func (t *Traffic) count(p *Problem, o *Options, r *Result, even *placement.Placement) {
+func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Result, even *placement.Placement) {
 	layers := len(r.Layers)
 	held := true
 	for l := range layers {
 		held = held && p.Routes.Tokens(l) >= leastHeld
 	}
 	figure := func() []float64 { return make([]float64, layers) }
-	t.Even = figure()
+	about.Even = figure()
 	if held {
-		t.HeldOut, t.HeldOutEven = figure(), figure()
+		about.HeldOut, about.HeldOutEven = figure(), figure()
 	}
 	inForce := p.Previous != nil && p.Previous.GPUs == p.Topology.GPUs
 	if inForce {
-		t.Previous = figure()
+		about.Previous = figure()
 	}
 	inParallel(o.Workers, layers, func() func(l int) {
-		v := traffic.NewVisits(p.Topology.Nodes)
+		v := traffic.NewVisits(t.NodeCount())
 		return func(l int) {
-			r.Layers[l].NodesPerToken = nodesPerToken(v, p, &r.Placement, l, nil)
-			t.Even[l] = nodesPerToken(v, p, even, l, nil)
+			r.Layers[l].NodesPerToken = nodesPerToken(v, p.Routes, t, &r.Placement, l, nil)
+			about.Even[l] = nodesPerToken(v, p.Routes, t, even, l, nil)
 			if held {
-				t.HeldOut[l] = nodesPerToken(v, p, &r.Placement, l, isHeld)
-				t.HeldOutEven[l] = nodesPerToken(v, p, even, l, isHeld)
+				about.HeldOut[l] = nodesPerToken(v, p.Routes, t, &r.Placement, l, isHeld)
+				about.HeldOutEven[l] = nodesPerToken(v, p.Routes, t, even, l, isHeld)
 			}
 			if inForce {
-				t.Previous[l] = nodesPerToken(v, p, p.Previous, l, nil)
+				about.Previous[l] = nodesPerToken(v, p.Routes, t, p.Previous, l, nil)
 			}
 		}
 	})
 }
 
 // nodesPerToken is the mean nodes of the tokens of a layer that pass (nil = all).
-func nodesPerToken(v *traffic.Visits, p *Problem, at *placement.Placement, l int, pass func(token int) bool) float64 {
+func nodesPerToken(v *traffic.Visits, r *placement.Routes, t *placement.Topology, at *placement.Placement, l int, pass func(token int) bool) float64 {
 	on := make([]uint64, at.Experts)
 	first := at.FirstSlots()
 	for g := range at.GPUs {
+		node := t.Node(g)
 		for _, e := range at.PhysicalToLogical[l][first[g]:first[g+1]] {
 			if e >= 0 {
-				on[e] |= 1 << p.Topology.Node(g)
+				on[e] |= 1 << node
 			}
 		}
 	}
 	nodes, tokens := 0, 0
-	for i := range p.Routes.Tokens(l) {
+	for i := range r.Tokens(l) {
 		if pass == nil || pass(i) {
-			nodes += v.Of(p.Routes.Token(l, i), on)
+			nodes += v.Of(r.Token(l, i), on)
 			tokens++
 		}
 	}

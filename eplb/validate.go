@@ -32,6 +32,9 @@ func validate(p *Problem, o *Options) error {
 	if p.Topology.EvenNodes() {
 		p.Topology.NodeGPUs = nil
 	}
+	if err := validateRoutes(p, o); err != nil {
+		return err
+	}
 	if err := validateDomains(p, o); err != nil {
 		return err
 	}
@@ -61,9 +64,6 @@ func validate(p *Problem, o *Options) error {
 		return refuse.Errorf(placement.ErrValue, "dispatch", "%v is not a dispatch", o.Dispatch)
 	}
 	if err := validatePrevious(p, o); err != nil {
-		return err
-	}
-	if err := validateRoutes(p, o); err != nil {
 		return err
 	}
 	if o.Policy == DeepSeek {

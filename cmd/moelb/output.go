@@ -101,7 +101,16 @@ func (s *solution) report(e *wire.Encoder, before []float64) {
 		e.Float(mean)
 		e.Field("imbalance_max")
 		e.Float(most)
+		if t := s.result.Traffic; t != nil && t.Previous != nil {
+			e.Field("nodes_per_token_mean")
+			number(e, meanOf(t.Previous))
+		}
 		e.Raw("}")
+	}
+	if s.result.Traffic != nil {
+		e.Field("nodes_per_token_mean")
+		number(e, meanOf(s.each(nodesOf)))
+		s.traffic(e)
 	}
 	e.Field("layers")
 	e.Raw("[")
@@ -117,6 +126,10 @@ func (s *solution) report(e *wire.Encoder, before []float64) {
 		e.Int(int64(layer.Moves))
 		e.Field("status")
 		e.Raw(strconv.Quote(layer.Status.String()))
+		if s.result.Traffic != nil {
+			e.Field("nodes_per_token")
+			number(e, layer.NodesPerToken)
+		}
 		e.Raw("}")
 	}
 	e.Raw("\n]")

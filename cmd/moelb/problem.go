@@ -21,6 +21,7 @@ type problem struct {
 	must     []int // experts that are everywhere
 	options  eplb.Options
 	previous *placement.Placement // nil = none
+	routes   *placement.Routes    // nil = none
 }
 
 // fields are the members of the JSON problem that a flag may override.
@@ -36,6 +37,9 @@ type fields struct {
 	target                         float64
 	hasPrevious, hasTarget, hasMax bool
 	unit                           unitFields
+	routes                         *placement.Routes
+	slack                          float64
+	hasSlack                       bool
 }
 
 // names of a field's values on the wire, in the order of eplb's constants.
@@ -85,6 +89,11 @@ func readProblem(s *wire.Scanner) (fields, error) {
 		case "max_moves":
 			f.hasMax = true
 			f.maxMoves, err = s.Integer(key, 0, math.MaxInt32)
+		case "routes":
+			f.routes, err = readRoutes(s, key)
+		case "traffic_slack":
+			f.hasSlack = true
+			f.slack, err = s.Number("a number ≥ 0", key, -1, -1)
 		default:
 			if !slices.Contains(unitNames, key) {
 				return wire.Bad(placement.ErrValue, key, -1, -1, "unknown field")
@@ -181,6 +190,9 @@ func (f *fields) build() (*problem, error) {
 		return nil, err
 	}
 	if err := p.checkPrevious(f); err != nil {
+		return nil, err
+	}
+	if err := p.checkRoutes(f); err != nil {
 		return nil, err
 	}
 	return p, nil

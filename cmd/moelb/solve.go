@@ -45,7 +45,7 @@ func solve(ctx context.Context, p *problem, modelName string, copies *copyFlags)
 
 // ask is the problem in eplb's words.
 func (p *problem) ask() eplb.Problem {
-	ask := eplb.Problem{Replicas: p.replicas, Groups: p.groups, Topology: p.topology, Everywhere: p.must, Previous: p.previous}
+	ask := eplb.Problem{Replicas: p.replicas, Groups: p.groups, Topology: p.topology, Everywhere: p.must, Previous: p.previous, Routes: p.routes}
 	if len(p.windows) == 1 {
 		ask.Loads = p.windows[0]
 	} else {

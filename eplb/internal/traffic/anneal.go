@@ -11,13 +11,16 @@ import (
 // rises while they fall.
 const (
 	stages     = 64
-	hot        = .06
-	cooling    = .93709 // hot/60 at the last stage
+	hot        = .12
+	cooling    = .92683 // hot/120 at the last stage
 	cheap      = .05
 	dearing    = 1.0672 // cheap*60 at the last stage
+	lateStages = 48     // where nothing was within: the price rises on
 	slotTries  = 350
 	leastTries = 60000
 	tokenTries = 1 << 29 // bounds tries times tokens times K
+	smallSlots = 32      // up to which a layer is annealed so many times anyway
+	runs       = 3       // and others where nothing better was found
 )
 
 // Regroup changes a placement so that tokens visit fewer nodes, by annealing: of
@@ -33,43 +36,69 @@ func Regroup(u *Unit, y *Layer, slot []int32, stop func() bool) {
 	}
 	s := &search{state: newState(u, y, slot)}
 	s.rng.Seed(1, 2)
-	tries := max(leastTries, slotTries*len(slot))
-	tries = min(tries, tokenTries/(2*len(y.Tokens.IDs)*y.Tokens.K/len(s.at)+1))
-	unit := float64(y.Tokens.K) / float64(len(s.at))
-	temperature, price := hot*unit, cheap
-	final := price
+	s.final = cheap
 	for range stages - 1 {
-		final *= dearing
+		s.final *= dearing
 	}
-	best := s.worth(final)
-	for range stages {
+	s.best, s.slots = s.worth(), slot
+	unit := hot * float64(y.Tokens.K) / float64(len(s.at))
+	s.anneal(unit, stop)
+	for range runs - 1 { // hotter: what is even may lie far apart
+		if s.seen && len(slot) > smallSlots || stop() {
+			return
+		}
+		unit *= 4
+		copy(s.slot, slot)
+		s.place()
+		s.anneal(unit, stop)
+	}
+}
+
+// anneal anneals from the state at hand.
+func (s *search) anneal(temperature float64, stop func() bool) {
+	t := s.y.Tokens
+	tries := max(leastTries, slotTries*len(s.slot))
+	tries = min(tries, tokenTries/(2*len(t.IDs)*t.K/len(s.at)+1))
+	price := cheap
+	for stage := range stages + lateStages {
+		if stage >= stages && (s.seen || stage == stages && s.within()) {
+			break
+		}
 		for range tries/stages + 1 {
 			if !s.try(temperature, price) {
 				continue
 			}
-			if w := s.worth(final); w < best && s.within() {
-				best = w
-				copy(slot, s.slot)
+			if w := s.worth(); w < s.best && s.within() {
+				s.best, s.seen = w, true
+				copy(s.slots, s.slot)
 			}
 		}
 		if stop() {
 			break
 		}
 		s.reload()
-		temperature *= cooling
 		price *= dearing
+		if stage < stages {
+			temperature *= cooling
+		} else {
+			price *= dearing
+		}
 	}
 }
 
 // search is annealing of a state.
 type search struct {
 	*state
-	rng rand.PCG
+	rng   rand.PCG
+	final float64 // price of load above even in what is worth most
+	best  float64
+	slots []int32 // of the best
+	seen  bool    // a better one than the first was
 }
 
 // worth is what is to be least: nodes a token, and what else has a price.
-func (s *search) worth(price float64) float64 {
-	return float64(s.tokens.total)/float64(s.tokens.weight) + float64(price*s.over) + float64(s.y.MovePrice*float64(s.moves))
+func (s *search) worth() float64 {
+	return float64(s.tokens.total)/float64(s.tokens.weight) + float64(s.final*s.over) + float64(s.y.MovePrice*float64(s.moves))
 }
 
 // try tries one change and says whether it was made.

@@ -12,7 +12,10 @@ type Layer struct {
 	Even, Most []float64
 	Rule       Rule
 	Tokens     *Tokens // whose visits count; nil = none's do
-	TwoNodes   bool    // every expert must stay on two nodes
+	// Apart is a block of each GPU, such as its node: every expert must stay in two
+	// blocks; nil = it need not.
+	Apart []int
+	Fixed []bool // of each expert: its replicas stay; nil = none's do
 	// Home is the node of each expert, and Off how many replicas may be elsewhere;
 	// nil = any may be anywhere.
 	Home []int32
@@ -214,6 +217,9 @@ func (s *state) exchange(i, j int) bool {
 	}
 	s.change[0].set(s, a, g, h)
 	s.change[1].set(s, b, h, g)
+	if s.y.Fixed != nil && (s.y.Fixed[a] || s.y.Fixed[b]) {
+		return false
+	}
 	return s.may(s.away(h, a)-s.away(g, a)+s.away(g, b)-s.away(h, b), s.exchangeCost(a, b, g, h))
 }
 
@@ -227,6 +233,9 @@ func (s *state) replace(i int, e int32) bool {
 	if f < 0 || f == e || len(s.at[f]) < 2 || s.holds(g, e) {
 		return false
 	}
+	if s.y.Fixed != nil && (s.y.Fixed[f] || s.y.Fixed[e]) {
+		return false
+	}
 	s.change[0].set(s, f, g, -1)
 	s.change[1].set(s, e, -1, g)
 	return s.may(s.away(g, e)-s.away(g, f), s.moved(g, e)-s.moved(g, f))
@@ -237,14 +246,17 @@ func (s *state) may(off, moves int) bool {
 	if off > 0 && s.off+off > s.y.Off || moves > 0 && s.moves+moves > s.y.Moves {
 		return false
 	}
-	if s.y.TwoNodes {
-		for i := range s.change {
-			if m := s.change[i].on; m&(m-1) == 0 && s.on[s.change[i].e] != m {
-				return false
-			}
+	return s.y.Apart == nil || s.apart(s.change[0].at) && s.apart(s.change[1].at)
+}
+
+// apart says whether some GPUs are not all of one block.
+func (s *state) apart(gpus []int32) bool {
+	for _, g := range gpus {
+		if s.y.Apart[g] != s.y.Apart[gpus[0]] {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // weigh returns by how much the change changes what is above even.

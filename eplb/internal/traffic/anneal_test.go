@@ -1,0 +1,143 @@
+package traffic
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func never() bool { return false }
+
+// TestRegroupAgainstAll enumerates the placements of four to six experts on two or
+// three nodes.
+func TestRegroupAgainstAll(t *testing.T) {
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		nodes := 2 + int(seed%2)
+		u := NewUnit([]int{0, 3, 6, 8}[:nodes+1], []int{0, 1, 2}[:nodes], []float64{1, 1, 1}[:nodes], nodes)
+		experts := []int{4, 6}[seed%2]
+		y, slot := testLayer(rng, u, experts, 1, 2, 30)
+		level := Levels(u, y, slot)[0]
+		y.Even[0], y.Most[0] = level*1.05, level*1.05
+		best := math.Inf(1)
+		var all func(at []int32)
+		all = func(at []int32) {
+			if i := len(at); i < u.Slots() {
+				g := 0
+				for i >= u.First[g+1] {
+					g++
+				}
+				for e := range int32(experts) { // ascending within a GPU
+					if i == u.First[g] || at[i-1] < e {
+						all(append(at, e))
+					}
+				}
+				return
+			}
+			for e := range int32(experts) {
+				if !slices.Contains(at, e) {
+					return
+				}
+			}
+			if Levels(u, y, at)[0] > y.Most[0] {
+				return
+			}
+			_, total, _, _ := naive(u, y, at)
+			best = min(best, float64(total))
+		}
+		all(make([]int32, 0, u.Slots()))
+		Regroup(u, y, slot, never)
+		if _, total, _, _ := naive(u, y, slot); float64(total) != best {
+			t.Errorf("seed %d: tokens visit %d nodes, at best %v", seed, total, best)
+		}
+	}
+}
+
+func TestRegroupKeepsWhatItMust(t *testing.T) {
+	better := 0
+	for seed := range uint64(24) {
+		rng := rand.New(rand.NewPCG(seed, 4))
+		u := testUnit(rng, 3+rng.IntN(5))
+		experts := u.Slots() / 2
+		y, slot := testLayer(rng, u, experts, 1+rng.IntN(2), 2, 200)
+		y.Rule = Rule(rng.IntN(2))
+		for k, x := range Levels(u, y, slot) {
+			y.Even[k], y.Most[k] = x*1.01, x*1.03
+		}
+		y.Was, y.Moves = slices.Clone(slot), rng.IntN(12)
+		y.Home, y.Off = make([]int32, experts), 0
+		for e := range y.Home {
+			y.Home[e] = int32(rng.IntN(u.Nodes))
+		}
+		_, before, _, off := naive(u, y, slot)
+		y.Off = off
+		twice := func(slot []int32) int {
+			n := 0
+			for e := range int32(experts) {
+				blocks := map[int]bool{}
+				for i, f := range slot {
+					if f == e {
+						g := 0
+						for i >= u.First[g+1] {
+							g++
+						}
+						blocks[u.Node[g]] = true
+					}
+				}
+				if len(blocks) > 1 {
+					n++
+				}
+			}
+			return n
+		}
+		apart := twice(slot)
+		if seed%2 == 0 {
+			y.Apart = u.Node
+		}
+		Regroup(u, y, slot, never)
+		_, after, moves, away := naive(u, y, slot)
+		if after > before || moves > y.Moves || away > y.Off {
+			t.Errorf("seed %d: nodes %d before %d, moves %d of %d, away %d of %d", seed, after, before, moves, y.Moves, away, y.Off)
+		}
+		if after < before {
+			better++
+		}
+		if y.Apart != nil && twice(slot) < apart {
+			t.Errorf("seed %d: %d experts on two nodes, %d before", seed, twice(slot), apart)
+		}
+		for k, x := range Levels(u, y, slot) {
+			if x > y.Most[k]*(1+1e-9) {
+				t.Errorf("seed %d: window %d at %v, at most %v is allowed", seed, k, x, y.Most[k])
+			}
+		}
+		for e := range int32(experts) {
+			if !slices.Contains(slot, e) {
+				t.Errorf("seed %d: expert %d is gone", seed, e)
+			}
+		}
+	}
+	if better < 12 {
+		t.Errorf("fewer nodes in %d of 24 layers", better)
+	}
+}
+
+func TestExponential(t *testing.T) {
+	s := &search{}
+	s.rng.Seed(1, 2)
+	sum, below := 0.0, 0
+	const n = 200000
+	for range n {
+		x := s.exponential()
+		if x < 0 {
+			t.Fatal(x)
+		}
+		sum += x
+		if x < math.Ln2 {
+			below++
+		}
+	}
+	if math.Abs(sum/n-1) > .01 || math.Abs(float64(below)/n-.5) > .005 {
+		t.Errorf("mean %v, %v below the median", sum/n, float64(below)/n)
+	}
+}

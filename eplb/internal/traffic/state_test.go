@@ -1,0 +1,180 @@
+package traffic
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// testUnit has nodes of unlike GPUs in slots and speed.
+func testUnit(rng *rand.Rand, nodes int) *Unit {
+	first, node, speed := []int{0}, []int{}, []float64{}
+	for n := range nodes {
+		for range 1 + rng.IntN(3) {
+			node = append(node, n)
+			first = append(first, first[len(first)-1]+2+rng.IntN(3))
+			speed = append(speed, []float64{1, 1, .5}[rng.IntN(3)])
+		}
+	}
+	sum := 0.0
+	for _, v := range speed {
+		sum += v
+	}
+	for g := range speed {
+		speed[g] *= float64(len(speed)) / sum
+	}
+	return NewUnit(first, node, speed, nodes)
+}
+
+// testLayer is a layer of u and a placement of it, every expert at least once and
+// none twice on a GPU.
+func testLayer(rng *rand.Rand, u *Unit, experts, windows, k, tokens int) (*Layer, []int32) {
+	y := &Layer{}
+	for range windows {
+		row, sum := make([]float64, experts), 0.0
+		for e := range row {
+			row[e] = rng.ExpFloat64()
+			sum += row[e]
+		}
+		for e := range row {
+			row[e] *= float64(len(u.Node)) / sum
+		}
+		y.Loads = append(y.Loads, row)
+		y.Even = append(y.Even, 1.1)
+		y.Most = append(y.Most, 1e9)
+	}
+	y.Tokens = &Tokens{K: k}
+	for range tokens {
+		lo := rng.IntN(2) * experts / 2 // two kinds of tokens
+		for _, e := range rng.Perm(experts / 2)[:k] {
+			y.Tokens.IDs = append(y.Tokens.IDs, uint16(lo+e))
+		}
+	}
+	slot := make([]int32, u.Slots())
+	for {
+		left := rng.Perm(experts)
+		ok := true
+		for g := range u.Node {
+			mine := slot[u.First[g]:u.First[g+1]]
+			for i := range mine {
+				mine[i] = -1
+				if len(left) > 0 {
+					mine[i], left = int32(left[0]), left[1:]
+					continue
+				}
+				for range 50 {
+					if e := int32(rng.IntN(experts)); !slices.Contains(mine[:i], e) {
+						mine[i] = e
+						break
+					}
+				}
+				ok = ok && mine[i] >= 0
+			}
+		}
+		if ok {
+			return y, slot
+		}
+	}
+}
+
+// naive counts what a state keeps count of.
+func naive(u *Unit, y *Layer, slot []int32) (over float64, total int64, moves, off int) {
+	experts := len(y.Loads[0])
+	at, on := make([][]int32, experts), make([]uint64, experts)
+	for g, n := range u.Node {
+		for i := u.First[g]; i < u.First[g+1]; i++ {
+			e := slot[i]
+			at[e] = append(at[e], int32(g))
+			on[e] |= 1 << n
+			if y.Was != nil && !slices.Contains(y.Was[u.First[g]:u.First[g+1]], e) {
+				moves++
+			}
+			if y.Home != nil && int(y.Home[e]) != n {
+				off++
+			}
+		}
+	}
+	for k, w := range y.Loads {
+		load := make([]float64, len(u.Node))
+		for e, x := range w {
+			for source, n := range u.Node { // what each GPU sends of expert e
+				x := x / float64(len(u.Node))
+				to := at[e]
+				if y.Rule == Nearest {
+					near := slices.DeleteFunc(slices.Clone(at[e]), func(g int32) bool { return u.Node[g] != n })
+					switch {
+					case slices.Contains(at[e], int32(source)):
+						to = []int32{int32(source)}
+					case len(near) > 0:
+						to = near[:1]
+					}
+				}
+				for _, g := range to {
+					load[g] += x / float64(len(to))
+				}
+			}
+		}
+		for g, x := range load {
+			over += max(0, x/u.Speed[g]-y.Even[k]) / float64(len(y.Loads))
+		}
+	}
+	for i := range y.Tokens.Len() {
+		total += int64(fewest(y.Tokens.of(int32(i)), on, u.Nodes)) * y.Tokens.weight(int32(i))
+	}
+	return over, total, moves, off
+}
+
+func TestStateAgainstCountingAnew(t *testing.T) {
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		u := testUnit(rng, 2+rng.IntN(7))
+		experts := max(6, u.Slots()*2/3)
+		y, slot := testLayer(rng, u, experts, 1+rng.IntN(3), 3, 60)
+		y.Rule = Rule(rng.IntN(2))
+		y.Was, y.Moves = slices.Clone(slot), math.MaxInt
+		if seed%3 == 0 {
+			y.Tokens.Weight = make([]int32, y.Tokens.Len())
+			for i := range y.Tokens.Weight {
+				y.Tokens.Weight[i] = int32(rng.IntN(5))
+			}
+		}
+		y.Home, y.Off = make([]int32, experts), math.MaxInt
+		for e := range y.Home {
+			y.Home[e] = int32(rng.IntN(u.Nodes))
+		}
+		s := newState(u, y, slot)
+		changes := 0
+		for range 300 {
+			i, j := rng.IntN(len(slot)), -1
+			ok := false
+			if rng.IntN(2) == 0 {
+				ok = s.replace(i, int32(rng.IntN(experts)))
+			} else {
+				j = rng.IntN(len(slot))
+				ok = s.exchange(i, j)
+			}
+			if !ok {
+				continue
+			}
+			over := s.weigh()
+			s.tokens.weigh(&s.change)
+			if rng.IntN(3) == 0 {
+				continue // weighed, not made
+			}
+			s.apply(i, j, over)
+			changes++
+		}
+		over, total, moves, off := naive(u, y, s.slot)
+		if math.Abs(over-s.over) > 1e-9 || total != s.tokens.total || moves != s.moves || off != s.off {
+			t.Fatalf("seed %d after %d changes: over %v total %d moves %d off %d, anew %v %d %d %d", seed, changes, s.over, s.tokens.total, s.moves, s.off, over, total, moves, off)
+		}
+		for g := range u.Node {
+			mine := slices.Clone(s.slot[u.First[g]:u.First[g+1]])
+			slices.Sort(mine)
+			if len(slices.Compact(mine)) != u.First[g+1]-u.First[g] {
+				t.Fatalf("seed %d: GPU %d holds an expert twice", seed, g)
+			}
+		}
+	}
+}

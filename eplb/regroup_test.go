@@ -1,0 +1,270 @@
+package eplb
+
+import (
+	"context"
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// topicRoutes are tokens that belong to one of some topics each of which prefers
+// experts of its own.
+func topicRoutes(seed uint64, layers, experts, k, tokens, topics int) *placement.Routes {
+	rng := rand.New(rand.NewPCG(seed, 5))
+	r := &placement.Routes{TopK: k}
+	for range layers {
+		sums := make([][]float64, topics)
+		for t := range sums {
+			sum := 0.0
+			for range experts {
+				sum += math.Exp(2 * rng.NormFloat64())
+				sums[t] = append(sums[t], sum)
+			}
+		}
+		ids := make([]uint16, 0, tokens*k)
+		for range tokens {
+			c := sums[min(rng.IntN(topics), rng.IntN(topics))]
+			for n := len(ids); len(ids) < n+k; {
+				e, _ := slices.BinarySearch(c, rng.Float64()*c[experts-1])
+				if !slices.Contains(ids[n:], uint16(e)) {
+					ids = append(ids, uint16(e))
+				}
+			}
+		}
+		r.IDs = append(r.IDs, ids)
+	}
+	return r
+}
+
+// visitsOf is the mean nodes a token, by trying all sets of nodes.
+func visitsOf(p *placement.Placement, t placement.Topology, r *placement.Routes, l int) float64 {
+	on := make([]uint, p.Experts)
+	first := p.FirstSlots()
+	for g := range p.GPUs {
+		for _, e := range p.PhysicalToLogical[l][first[g]:first[g+1]] {
+			if e >= 0 {
+				on[e] |= 1 << t.Node(g)
+			}
+		}
+	}
+	sum := 0
+	for i := range r.Tokens(l) {
+		best := 99
+		for set := range uint(1) << t.NodeCount() {
+			ok := true
+			for _, e := range r.Token(l, i) {
+				ok = ok && on[e]&set != 0
+			}
+			if ok {
+				best = min(best, bits.OnesCount(set))
+			}
+		}
+		sum += best
+	}
+	return float64(sum) / float64(r.Tokens(l))
+}
+
+// checkTraffic demands that a plan's own figures are true and its slack kept.
+func checkTraffic(t *testing.T, name string, p Problem, o Options, r, plain Result) (gain float64) {
+	t.Helper()
+	if err := r.Placement.Validate(); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+	if n := r.Placement.Duplicates(); n > plain.Placement.Duplicates() {
+		t.Errorf("%s: %d duplicates, %d without routes", name, n, plain.Placement.Duplicates())
+	}
+	slack := o.TrafficSlack
+	if slack == 0 {
+		slack = .02
+	}
+	for l, y := range r.Layers {
+		if want := visitsOf(&r.Placement, p.Topology, p.Routes, l); math.Abs(y.NodesPerToken-want) > 1e-9 {
+			t.Errorf("%s, layer %d: says %v nodes a token, counted %v", name, l, y.NodesPerToken, want)
+		}
+		want := visitsOf(&plain.Placement, p.Topology, p.Routes, l)
+		if math.Abs(r.Traffic.Even[l]-want) > 1e-9 || r.Traffic.EvenImbalance[l] != plain.Layers[l].Imbalance {
+			t.Errorf("%s, layer %d: says %v nodes at %v without routes, counted %v at %v", name, l, r.Traffic.Even[l], r.Traffic.EvenImbalance[l], want, plain.Layers[l].Imbalance)
+		}
+		if y.Imbalance > plain.Layers[l].Imbalance*(1+max(slack, 0))+1e-9 || y.LowerBound > y.Imbalance {
+			t.Errorf("%s, layer %d: imbalance %v (bound %v), %v without routes", name, l, y.Imbalance, y.LowerBound, plain.Layers[l].Imbalance)
+		}
+		if y.NodesPerToken > want+1e-9 {
+			t.Errorf("%s, layer %d: %v nodes a token, %v without routes", name, l, y.NodesPerToken, want)
+		}
+		gain += (want - y.NodesPerToken) / want / float64(len(r.Layers))
+	}
+	if o.Dispatch == Even && p.Windows == nil {
+		scores, err := r.Placement.ScoreLayers(p.Loads, p.Topology)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l, s := range scores {
+			if math.Abs(s.Imbalance-r.Layers[l].Imbalance) > 1e-9 {
+				t.Errorf("%s, layer %d: says imbalance %v, scored %v", name, l, r.Layers[l].Imbalance, s.Imbalance)
+			}
+		}
+	}
+	return gain
+}
+
+func TestRoutesCombineWithEverything(t *testing.T) {
+	const layers, experts, k = 2, 48, 4
+	routes := topicRoutes(1, layers, experts, k, 300, 5)
+	loads := routes.Loads(experts)
+	base := Problem{Loads: loads, Replicas: 64, Topology: placement.Topology{GPUs: 16, Nodes: 4}, Routes: routes}
+	plan := func(name string, p Problem, o Options) Result {
+		t.Helper()
+		r, err := Plan(context.Background(), p, o)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return r
+	}
+	old := plan("old", Problem{Loads: topicRoutes(2, layers, experts, k, 700, 5).Loads(experts), Replicas: 64, Topology: base.Topology}, Options{}).Placement
+	for _, c := range []struct {
+		name string
+		gain float64
+		set  func(p *Problem, o *Options)
+	}{
+		{"plain", .15, func(p *Problem, o *Options) {}},
+		{"no slack", 0, func(p *Problem, o *Options) { o.TrafficSlack = -1 }},
+		{"speeds and a dead GPU", .1, func(p *Problem, o *Options) {
+			p.Replicas = 80
+			p.Topology.Speed = []float64{1, 1, 1, 1, 1, .5, 1, 1, 0, 1, 1, 1, 1, 1, 1, 2}
+		}},
+		{"a dead node", .1, func(p *Problem, o *Options) {
+			p.Replicas = 80
+			p.Topology.Speed = []float64{1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1}
+		}},
+		{"uneven slots", .15, func(p *Problem, o *Options) { p.Replicas = 67 }},
+		{"uneven nodes", .1, func(p *Problem, o *Options) {
+			p.Topology.Nodes, p.Topology.NodeGPUs = 0, []int{6, 4, 4, 2}
+		}},
+		{"two nodes", .02, func(p *Problem, o *Options) { p.Replicas, o.TwoNodes = 128, true }},
+		{"two domains", .02, func(p *Problem, o *Options) {
+			p.Replicas, o.TwoDomains, p.Topology.DomainGPUs = 128, true, []int{2, 2, 2, 2, 2, 2, 2, 2}
+		}},
+		{"everywhere", .1, func(p *Problem, o *Options) {
+			p.Replicas, p.Everywhere, p.Loads = 80, []int{experts}, placement.Loads{append(slices.Clone(loads[0]), 900), append(slices.Clone(loads[1]), 900)}
+		}},
+		{"windows", .1, func(p *Problem, o *Options) {
+			third := func(i int) placement.Loads {
+				part := &placement.Routes{TopK: k}
+				for _, ids := range routes.IDs {
+					part.IDs = append(part.IDs, ids[i*100*k:(i+1)*100*k])
+				}
+				return part.Loads(experts)
+			}
+			p.Loads, p.Windows = nil, []placement.Loads{third(0), third(1), third(2)}
+		}},
+		{"groups", 0, func(p *Problem, o *Options) { p.Groups, o.Locality = 8, ByGroup }},
+		{"groups and off-node replicas", .01, func(p *Problem, o *Options) { p.Groups, o.Locality, o.OffNodeReplicas = 8, ByGroup, 10 }},
+		{"split", .1, func(p *Problem, o *Options) { o.Dispatch = Split }},
+		{"previous", .05, func(p *Problem, o *Options) { p.Previous = &old }},
+		{"previous and few moves", .01, func(p *Problem, o *Options) { p.Previous, o.MaxMoves = &old, 120 }},
+		{"previous and no move", 0, func(p *Problem, o *Options) { p.Previous, o.MaxMoves = &old, -1 }},
+		{"previous and target", .01, func(p *Problem, o *Options) { p.Previous, o.Target = &old, 1.1 }},
+	} {
+		p, o := base, Options{}
+		c.set(&p, &o)
+		r := plan(c.name, p, o)
+		bare := p
+		bare.Routes = nil
+		po := o
+		po.TrafficSlack = 0
+		plain := plan(c.name, bare, po)
+		if gain := checkTraffic(t, c.name, p, o, r, plain); gain < c.gain {
+			t.Errorf("%s: %.3f fewer nodes a token, want %.3f", c.name, gain, c.gain)
+		}
+		o.Workers = 1
+		if again := plan(c.name, p, o); !reflect.DeepEqual(again, r) {
+			t.Errorf("%s: another plan with one worker", c.name)
+		}
+		if p.Previous == nil {
+			continue
+		}
+		moves := 0
+		for l, y := range r.Layers {
+			want := 0
+			for s, e := range r.Placement.PhysicalToLogical[l] {
+				if g := s / 4; !slices.Contains(old.PhysicalToLogical[l][g*4:g*4+4], e) {
+					want++
+				} else if i := slices.Index(old.PhysicalToLogical[l][g*4:g*4+4], e); g*4+i != s {
+					t.Errorf("%s: layer %d: slot %d holds %d, which was in slot %d of the same GPU", c.name, l, s, e, g*4+i)
+				}
+			}
+			if y.Moves != want || r.Traffic.Moves[l] != want-plain.Layers[l].Moves {
+				t.Errorf("%s: layer %d: %d moves, %d of them for traffic; counted %d, %d without routes", c.name, l, y.Moves, r.Traffic.Moves[l], want, plain.Layers[l].Moves)
+			}
+			if x := visitsOf(&old, p.Topology, routes, l); math.Abs(x-r.Traffic.Previous[l]) > 1e-9 {
+				t.Errorf("%s: layer %d: says %v nodes a token before, counted %v", c.name, l, r.Traffic.Previous[l], x)
+			}
+			moves += want
+		}
+		if o.MaxMoves > 0 && moves > o.MaxMoves || o.MaxMoves < 0 && moves > 0 {
+			t.Errorf("%s: %d moves", c.name, moves)
+		}
+	}
+}
+
+func TestRoutesRefused(t *testing.T) {
+	loads := placement.Loads{{4, 3, 2, 1}}
+	good := func() (Problem, Options) {
+		return Problem{Loads: loads, Replicas: 6, Topology: placement.Topology{GPUs: 2, Nodes: 2}, Routes: &placement.Routes{TopK: 2, IDs: [][]uint16{{0, 1, 2, 3}}}}, Options{}
+	}
+	if p, o := good(); true {
+		if _, err := Plan(context.Background(), p, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		want string
+		set  func(p *Problem, o *Options)
+	}{
+		{"traffic_slack: NaN is not", func(p *Problem, o *Options) { o.TrafficSlack = math.NaN() }},
+		{"traffic_slack: 0.1, but without routes", func(p *Problem, o *Options) { o.TrafficSlack, p.Routes = .1, nil }},
+		{"routes: policy deepseek", func(p *Problem, o *Options) { o.Policy = DeepSeek }},
+		{"routes: num_nodes is 1", func(p *Problem, o *Options) { p.Topology.Nodes = 1 }},
+		{"routes: 65 nodes", func(p *Problem, o *Options) { p.Topology.GPUs, p.Topology.Nodes, p.Replicas = 65, 65, 65 }},
+		{"routes: 2 layers, but loads have 1", func(p *Problem, o *Options) { p.Routes.IDs = append(p.Routes.IDs, nil) }},
+		{"routes: 0 experts a token", func(p *Problem, o *Options) { p.Routes.TopK = 0 }},
+		{"routes: 33 experts a token", func(p *Problem, o *Options) { p.Routes.TopK = 33 }},
+		{"routes: layer 0: 3 ids are not", func(p *Problem, o *Options) { p.Routes.IDs[0] = p.Routes.IDs[0][:3] }},
+		{"routes: layer 0, index 1: expert 4: there are 4", func(p *Problem, o *Options) { p.Routes.IDs[0][2] = 4 }},
+		{"routes: layer 0, index 1: expert 2 twice", func(p *Problem, o *Options) { p.Routes.IDs[0][3] = 2 }},
+	} {
+		p, o := good()
+		c.set(&p, &o)
+		if _, err := Plan(context.Background(), p, o); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+	}
+}
+
+func TestHeldOutTokensAreNotPlannedWith(t *testing.T) {
+	r := topicRoutes(4, 1, 16, 2, 2*sampled, 3)
+	s := sample(r, 0)
+	if s.Len() != sampled {
+		t.Fatalf("%d tokens of %d, want %d", s.Len(), r.Tokens(0), sampled)
+	}
+	// Mark the held out by an expert of their own.
+	for i := range r.Tokens(0) {
+		r.Token(0, i)[0] = 16
+		if isHeld(i) {
+			r.Token(0, i)[0] = 17
+		}
+	}
+	if slices.Contains(sample(r, 0).IDs, 17) {
+		t.Error("held-out tokens in the sample")
+	}
+	r.IDs[0] = r.IDs[0][:2*(leastHeld-1)]
+	if n := sample(r, 0).Len(); n != leastHeld-1 {
+		t.Errorf("%d tokens of %d in the sample", n, leastHeld-1)
+	}
+}
