@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// pairsOfTokens are tokens that choose experts 0 and 1, or 2 and 3.
+const pairsOfTokens = `"routes":[[[0,1],[2,3],[1,0],[3,2]]]`
+
+func problemWith(fields ...string) string {
+	return `{"version":1,"loads":[[4,4,4,4]],"num_replicas":4,"num_gpus":2,"num_nodes":2,"locality":"none",` + strings.Join(fields, ",") + "}"
+}
+
+func TestRoutes(t *testing.T) {
+	const apart = `"previous":{"physical_to_logical_map":[[0,2,1,3]]}`
+	for _, c := range []struct {
+		name, in      string
+		nodes, before string
+	}{
+		{"kept together", problemWith(pairsOfTokens), "1", ""},
+		{"from a placement that parts them", problemWith(pairsOfTokens, apart), "1", "2"},
+		{"which may not change", problemWith(pairsOfTokens, apart, `"max_moves":0`), "2", "2"},
+	} {
+		a := call(t, c.in, "plan", "-")
+		if a.code != 0 {
+			t.Fatalf("%s: %s", c.name, a.stderr)
+		}
+		var p struct {
+			Report struct {
+				Mean   json.Number `json:"nodes_per_token_mean"`
+				Before struct {
+					Mean json.Number `json:"nodes_per_token_mean"`
+				} `json:"before"`
+				Layers []struct {
+					Nodes json.Number `json:"nodes_per_token"`
+				} `json:"layers"`
+				Traffic struct {
+					Without struct {
+						Imbalance json.Number `json:"imbalance_mean"`
+					} `json:"without_routes"`
+				} `json:"traffic"`
+			} `json:"report"`
+		}
+		if err := json.Unmarshal([]byte(a.stdout), &p); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if r := p.Report; string(r.Mean) != c.nodes || string(r.Layers[0].Nodes) != c.nodes || string(r.Before.Mean) != c.before || string(r.Traffic.Without.Imbalance) != "1" {
+			t.Errorf("%s: %+v, want %s nodes a token after %q", c.name, r, c.nodes, c.before)
+		}
+	}
+	if a, b := call(t, problemWith(`"policy":"optimal"`), "plan", "-"), "nodes_per_token"; strings.Contains(a.stdout, b) {
+		t.Errorf("%s without routes", b)
+	}
+}
+
+func TestRoutesRefused(t *testing.T) {
+	for _, c := range []struct{ fields, want string }{
+		{`"routes":[]`, "routes: no tokens"},
+		{`"routes":[[]]`, "routes: no tokens"},
+		{`"routes":{}`, "routes: an object"},
+		{`"routes":[3]`, "routes: layer 0: 3 is a number"},
+		{`"routes":[[3]]`, "routes: layer 0, index 0: 3 is a number"},
+		{`"routes":[[[]]]`, "routes: layer 0, index 0: a token without experts"},
+		{`"routes":[[[0,1],[2]]]`, "routes: layer 0, index 1: 1 experts, but the first token has 2"},
+		{`"routes":[[[0,-1]]]`, "routes: layer 0, index 0: -1 is no expert's number"},
+		{`"routes":[[[0,1.5]]]`, "routes: layer 0, index 0: 1.5 is no expert's number"},
+		{`"routes":[[[0,1e9]]]`, "routes: layer 0, index 0: 1000000000 is no expert's number"},
+		{`"routes":[[[0,4]]]`, "routes: layer 0, index 0: expert 4: there are 4"},
+		{`"routes":[[[0,0]]]`, "routes: layer 0, index 0: expert 0 twice"},
+		{`"routes":[[[0,1]],[[0,1]]]`, "routes: 2 layers, but loads have 1"},
+		{`"routes":[[[0` + strings.Repeat(",1", 40) + `]]]`, "routes: layer 0, index 0: more than 32"},
+		{`"traffic_slack":0.1`, "traffic_slack: 0.1: only with routes"},
+		{`"traffic_slack":-1,` + pairsOfTokens, "traffic_slack: -1 is negative"},
+		{`"policy":"deepseek","locality":"auto",` + pairsOfTokens, ""},
+	} {
+		in := problemWith(c.fields)
+		if strings.Contains(c.fields, "deepseek") {
+			in = strings.Replace(in, `"locality":"none",`, "", 1)
+			c.want = "routes: policy deepseek"
+		}
+		a := call(t, in, "plan", "-")
+		if a.code != 1 || a.stdout != "" || !strings.Contains(a.stderr, c.want) || strings.Count(a.stderr, "\n") != 1 {
+			t.Errorf("%.60s: exit %d, %q, want %q", c.fields, a.code, a.stderr, c.want)
+		}
+	}
+}
+
+func TestRoutesInPieces(t *testing.T) {
+	// Every prefix of a good problem is refused, and none panics.
+	good := problemWith(pairsOfTokens)
+	for n := range len(good) {
+		if a := call(t, good[:n], "plan", "-"); a.code != 1 {
+			t.Fatalf("%d bytes of %d: exit %d, %s", n, len(good), a.code, fmt.Sprint(a.stderr))
+		}
+	}
+}
