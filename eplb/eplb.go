@@ -104,7 +104,8 @@ type Problem struct {
 	// Previous is the placement in force; nil = none. The plan then moves as
 	// few replicas as its target and its budget ask, and slots that keep their
 	// expert keep their index. It has p's layers and experts; GPUs that it lacks
-	// are new and empty, GPUs beyond the topology's are gone.
+	// are new and empty, GPUs beyond the topology's are gone; GPUs may have had
+	// other numbers of slots. It may be incomplete.
 	Previous *placement.Placement
 	// Routes are tokens' experts; nil = unknown. Of the plans whose imbalance is
 	// within TrafficSlack of the best without them, that is then chosen under which

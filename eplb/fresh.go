@@ -15,7 +15,7 @@ type fresh struct {
 	l     int
 	s     *solver
 	local *locality // nil = groups need not stay together
-	two   *apart    // of plans with every expert on two nodes; nil = need not be
+	two   *mover    // of plans with every expert on two nodes; nil = need not be
 	made  bool
 	r     Result // of local
 	slot  []int32
@@ -30,7 +30,7 @@ func newFresh(p *Problem, o *Options, u *unit) *fresh {
 	f.s.thrift = max(1, len(p.Loads)/manyLayers)
 	if o.TwoNodes {
 		f.s.least = 2
-		f.two = newApart(u, p.Loads.Experts())
+		f.two = newMover(u, p.Loads.Experts())
 	}
 	if o.Locality == ByGroup {
 		f.local = newLocality(p, &even)
@@ -84,22 +84,22 @@ func (f *fresh) make() {
 // adopt takes a plan from scratch, its GPUs renamed so that as few experts as may
 // be must move: GPUs alike may change places, within their node where groups
 // stay together, and nodes alike too.
-func (m *mover) adopt(f *fresh) []int32 {
-	u, words := m.u, m.task.Words()
+func (m *mover) adopt(f *fresh) rung {
+	u := m.u
 	n := len(u.gpu)
-	slot := slices.Clone(f.slot)
-	sets := make([]uint64, n*words)
+	g := rung{slot: slices.Clone(f.slot), level: f.level}
+	sets := make([]uint64, n*m.words)
 	for q := range n {
 		for _, e := range f.slot[u.first[q]:u.first[q+1]] {
 			if e >= 0 {
-				sets[q*words+int(e>>6)] |= 1 << (e & 63)
+				sets[q*m.words+int(e>>6)] |= 1 << (e & 63)
 			}
 		}
 	}
 	kept := func(old, q int) int32 {
 		k := 0
-		for i := range words {
-			k += bits.OnesCount64(m.task.Had[old*words+i] & sets[q*words+i])
+		for i := range m.words {
+			k += bits.OnesCount64(m.had[old*m.words+i] & sets[q*m.words+i])
 		}
 		return int32(k)
 	}
@@ -109,7 +109,7 @@ func (m *mover) adopt(f *fresh) []int32 {
 	}
 	// Blocks of GPUs that change places as a whole, and within.
 	block := n
-	if m.task.Home != nil || m.task.Domain != nil {
+	if m.home != nil || m.twoNodes {
 		block = 0
 		for block < n && u.node[block] == u.node[0] {
 			block++
@@ -140,9 +140,15 @@ func (m *mover) adopt(f *fresh) []int32 {
 		for a, b := range assign(cost, blocks) {
 			for i, j := range within[a*blocks+b] {
 				old, q := a*block+i, b*block+j
-				copy(slot[u.first[old]:u.first[old+1]], f.slot[u.first[q]:u.first[q+1]])
+				copy(g.slot[u.first[old]:u.first[old+1]], f.slot[u.first[q]:u.first[q+1]])
 			}
 		}
 	}
-	return slot
+	m.settleKept(g.slot)
+	for i, e := range g.slot {
+		if e >= 0 && !m.held(int(m.gpu[i]), e) {
+			g.moves++
+		}
+	}
+	return g
 }

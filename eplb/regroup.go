@@ -155,7 +155,7 @@ func newRegrouper(p *Problem, o *Options, t *placement.Topology, u *unit) *regro
 	}
 	g.on = traffic.NewUnit(u.first, node, u.speed, t.NodeCount())
 	if p.Previous != nil {
-		g.m = newMover(p, o, u)
+		g.m = newMover(u, p.Loads.Experts())
 	}
 	if o.Locality == ByGroup {
 		g.home = make([]int32, p.Loads.Experts())
@@ -182,8 +182,8 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 	}
 	g.limit(y, l)
 	if g.m != nil {
-		g.m.setLayer(l)
-		y.Was, y.Moves = g.m.task.Prev, moves
+		g.m.read(p, l)
+		y.Was, y.Moves = g.m.prev, moves
 		if g.o.MaxMoves == 0 {
 			y.MovePrice = freeMove
 		}
@@ -196,9 +196,13 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 	}
 	traffic.Regroup(g.on, y, g.slot, func() bool { return ctx.Err() != nil })
 	if g.m != nil {
-		g.m.s.Settle(g.slot)
-		g.m.s.Start(g.slot)
-		r.Layers[l].Moves = g.m.s.Moves()
+		g.m.settleKept(g.slot)
+		r.Layers[l].Moves = 0
+		for i, e := range g.slot {
+			if e >= 0 && !g.m.held(int(g.m.gpu[i]), e) {
+				r.Layers[l].Moves++
+			}
+		}
 	}
 	writeRow(u, g.slot, row)
 	if r.Locality != nil {

@@ -152,8 +152,6 @@ func validatePrevious(p *Problem, o *Options) error {
 		return refuse.Errorf(placement.ErrValue, "previous", "policy deepseek plans from scratch: use policy optimal")
 	case len(v.PhysicalToLogical) != len(p.Loads):
 		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), len(p.Loads))
-	case v.GPUs == p.Topology.GPUs && v.Slots() != p.Replicas:
-		return refuse.Errorf(placement.ErrShape, "previous", "%d slots a layer, but num_replicas is %d", v.Slots(), p.Replicas)
 	}
 	if err := v.Validate(); err != nil {
 		var bad *placement.Error

@@ -1,6 +1,9 @@
 package placement
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Limits on sizes, checked before anything is allocated. They are far above
 // any deployed system and keep a hostile input from exhausting memory.
@@ -111,6 +114,32 @@ func blockOf(sizes []int, i int) int {
 		i -= sizes[b]
 	}
 	return b
+}
+
+// Extend returns t with so many GPUs, if that is more than it has: the new ones
+// in service, on further nodes as large as the last. A schedule that leads to
+// fewer GPUs is made on it.
+func (t Topology) Extend(gpus int) Topology {
+	if gpus <= t.GPUs {
+		return t
+	}
+	first := t.FirstGPUs()
+	per := t.GPUs - first[len(first)-2]
+	sizes := make([]int, 0, len(first))
+	for n := range first[1:] {
+		sizes = append(sizes, first[n+1]-first[n])
+	}
+	if t.DomainGPUs != nil {
+		t.DomainGPUs = append(slices.Clone(t.DomainGPUs), gpus-t.GPUs)
+	}
+	if t.Speed != nil {
+		t.Speed = append(slices.Clone(t.Speed), slices.Repeat([]float64{1}, gpus-t.GPUs)...)
+	}
+	for ; t.GPUs < gpus; t.GPUs += sizes[len(sizes)-1] {
+		sizes = append(sizes, min(per, gpus-t.GPUs))
+	}
+	t.Nodes, t.NodeGPUs = 0, sizes
+	return t
 }
 
 // SpeedOf returns a GPU's relative speed, 1 where no speeds are given.

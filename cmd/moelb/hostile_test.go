@@ -179,7 +179,6 @@ func TestHostile(t *testing.T) {
 		{"previous fractional", previous("[[0,1,2,3,0.5,0]]", ""), "previous.physical_to_logical_map: layer 0, index 4: 0.5"},
 		{"previous huge", previous("[[0,1,2,3,1e300,0]]", ""), "previous.physical_to_logical_map: layer 0, index 4"},
 		{"previous on no GPUs", with("previous", `{"num_gpus":0,"physical_to_logical_map":[[0,1,2,3]]}`), "previous.num_gpus: 0"},
-		{"previous on as many GPUs but fewer slots", with("previous", `{"num_gpus":2,"physical_to_logical_map":[[0,1,2,3]]}`), "4 slots, but num_replicas is 6"},
 		{"previous on too many GPUs", with("previous", `{"num_gpus":1000000,"physical_to_logical_map":[[0,1,2,3]]}`), "previous.num_gpus: 1000000"},
 		{"a target below 1", previous("[[0,1,2,3,0,1]]", `,"target":0.5`), "target: 0.5"},
 		{"a target of null", previous("[[0,1,2,3,0,1]]", `,"target":null`), "target: null"},

@@ -108,7 +108,7 @@ so that this load is least, and proves how much better any plan could be.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(planCommand(c), scoreCommand(c), sizeCommand(c), splitCommand(c), replayCommand(c), prefillCommand(c), decodeCommand(c), estimateCommand(c), simulateCommand(c), &cobra.Command{
+	root.AddCommand(planCommand(c), scoreCommand(c), applyCommand(c), sizeCommand(c), splitCommand(c), replayCommand(c), prefillCommand(c), decodeCommand(c), estimateCommand(c), simulateCommand(c), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: atMost(0),
 		Example: "  moelb version",
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -67,7 +67,9 @@ func (s *solution) json() ([]byte, error) {
 	e.Field("report")
 	s.report(e, before)
 	if s.change != nil {
-		s.change.json(e)
+		if err := s.change.json(e); err != nil {
+			return nil, err
+		}
 	}
 	e.Raw("}\n")
 	return e.B, nil

@@ -49,21 +49,16 @@ func (s *solution) moved(perCell int) *movesData {
 	}
 	d.Restore = schedule.Restore
 	d.CopyMs = s.change.copyMilliseconds
-	gpus := s.topology.GPUs
+	unit := s.topology.Extend(s.previous.GPUs)
+	gpus := unit.GPUs
 	d.Rounds = make([]roundData, min(d.AllRounds, max(1, pageRounds/gpus)))
-	gpuOf := make([]int, s.replicas)
-	first := s.result.Placement.FirstSlots()
-	for g := range gpus {
-		for i := first[g]; i < first[g+1]; i++ {
-			gpuOf[i] = g
-		}
-	}
+	gpuOf := schedule.GPUOf()
 	work := make([][5]int, gpus)
 	for i := range d.Rounds {
 		r := &schedule.Rounds[i]
 		clear(work)
 		for _, m := range r.Moves {
-			countCopy(work, m, gpuOf, &s.topology)
+			countCopy(work, m, gpuOf, &unit)
 			if n := len(d.Rounds[i].Layers); n == 0 || d.Rounds[i].Layers[n-1] != m.Layer {
 				d.Rounds[i].Layers = append(d.Rounds[i].Layers, m.Layer)
 			}

@@ -249,7 +249,7 @@ func (p *problem) checkPrevious(f *fields) error {
 	switch {
 	case len(previous.PhysicalToLogical) != layers:
 		return wire.Bad(placement.ErrShape, field, -1, -1, "%d layers, but loads has %d", len(previous.PhysicalToLogical), layers)
-	case previous.GPUs == f.gpus && previous.Slots() != f.replicas:
+	case f.previousPlacement == nil && f.previousGPUs == 0 && previous.Slots() != f.replicas:
 		return wire.Bad(placement.ErrShape, field, 0, -1, "%d slots, but num_replicas is %d", previous.Slots(), f.replicas)
 	case previous.Experts != experts:
 		return wire.Bad(placement.ErrShape, "previous", -1, -1, "%d experts, but loads has %d", previous.Experts, experts)

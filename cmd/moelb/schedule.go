@@ -16,6 +16,11 @@ type copyFlags struct {
 	nvlink, rdma       float64 // GB/s
 	perGPU, rdmaPerGPU int
 	layersAtOnce       int
+	peers              int
+	stagedBytes        int64
+	inPlace            bool
+	outside            float64 // GB/s
+	leaving            string
 	expertBytes        int64
 	phase              string
 	stepSeconds        float64
@@ -50,7 +55,12 @@ func (f *copyFlags) add(cmd *cobra.Command, steps string) {
 	l.Float64Var(&f.rdma, "rdma", h800.RDMA/1e9, "usable RDMA of a GPU in GB/s and direction; the default is H800's")
 	l.IntVar(&f.perGPU, "copies-per-gpu", 4, "experts that a GPU sends, and receives, in one round of a schedule")
 	l.IntVar(&f.rdmaPerGPU, "rdma-copies-per-gpu", 1, "how many of them over RDMA; 0 = all")
-	l.IntVar(&f.layersAtOnce, "layers-at-once", 8, "layers that are under way at once")
+	l.IntVar(&f.peers, "peers-per-gpu", 0, "GPUs that a GPU sends to, and receives from, in one round; 0 = any number")
+	l.IntVar(&f.layersAtOnce, "layers-at-once", 0, "layers that a round may leave half-moved; 0 = 8, or as many as a short schedule wants")
+	l.Int64Var(&f.stagedBytes, "staged-bytes", 0, "bytes that a GPU can stage in one round; 0 = any number")
+	l.BoolVar(&f.inPlace, "in-place", false, "the copies of a round run in their order, straight into their slots; only cycles are staged")
+	l.Float64Var(&f.outside, "outside", 0, "GB/s at which a GPU reads experts that no GPU holds from host memory or disk; 0 = over RDMA")
+	l.StringVar(&f.leaving, "leaving", "", "GPUs out of service (speed 0) whose memory can still be read, comma-separated")
 	l.Int64Var(&f.expertBytes, "expert-bytes", 0, "bytes of an expert's weights in one layer; 0 = those of --model")
 	l.StringVar(&f.phase, "phase", "decode", "what imbalance costs a step, by the published deployment: decode or prefill")
 	l.Float64Var(&f.stepSeconds, "step-seconds", 0, "how long a balanced step takes; 0 = the published one of the phase, 0.0476 or 2.09")
@@ -69,7 +79,8 @@ func (f *copyFlags) check() error {
 		{"nvlink", f.nvlink, 1e-3, 1e6}, {"rdma", f.rdma, 1e-3, 1e6}, {"step-seconds", f.stepSeconds, 0, 1e6},
 		{"horizon", f.horizon, 0, 1e12}, {"hidden", f.hidden, 0, 1}, {"margin", f.margin, 0, 1e6},
 		{"copies-per-gpu", float64(f.perGPU), 1, placement.MaxSlots}, {"rdma-copies-per-gpu", float64(f.rdmaPerGPU), 0, placement.MaxSlots},
-		{"layers-at-once", float64(f.layersAtOnce), 1, placement.MaxLayers}, {"expert-bytes", float64(f.expertBytes), 0, 1 << 36},
+		{"layers-at-once", float64(f.layersAtOnce), 0, placement.MaxLayers}, {"peers-per-gpu", float64(f.peers), 0, placement.MaxGPUs},
+		{"staged-bytes", float64(f.stagedBytes), 0, 1 << 50}, {"outside", f.outside, 0, 1e6}, {"expert-bytes", float64(f.expertBytes), 0, 1 << 36},
 	} {
 		if !(x.value >= x.least && x.value <= x.most) {
 			return usagef("--%s %v: between %v and %v are possible", x.flag, x.value, x.least, x.most)
@@ -104,9 +115,20 @@ func (f *copyFlags) bytes(m *placement.Model) int64 {
 // without it layers go in order.
 func (f *copyFlags) schedule(from, to *placement.Placement, t placement.Topology, bytes int64, k *schedule.Stakes) (schedule.Schedule, error) {
 	t.NVLink, t.RDMA = f.nvlink*1e9, f.rdma*1e9
-	o := schedule.Options{ExpertBytes: bytes, PerGPU: f.perGPU, RDMAPerGPU: f.rdmaPerGPU, LayersAtOnce: f.layersAtOnce}
+	o := schedule.Options{
+		ExpertBytes: bytes, PerGPU: f.perGPU, RDMAPerGPU: f.rdmaPerGPU, LayersAtOnce: f.layersAtOnce,
+		PeersPerGPU: f.peers, StagedBytes: f.stagedBytes, InPlace: f.inPlace, Outside: f.outside * 1e9,
+	}
+	var err error
+	if o.Leaving, err = listOf("--leaving", f.leaving); err != nil {
+		return schedule.Schedule{}, err
+	}
 	for l := range k.Before {
-		o.Worth = append(o.Worth, k.Sensitivity.Slowdown(k.Before[l])-k.Sensitivity.Slowdown(k.After[l]))
+		gain := 0.0 // of a layer that lacks experts nothing is known
+		if !math.IsInf(k.Before[l], 1) {
+			gain = k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
+		}
+		o.Worth = append(o.Worth, gain)
 	}
 	return schedule.New(from, to, t, o)
 }
@@ -126,20 +148,24 @@ func (s *solution) transition(f *copyFlags) (*transition, error) {
 	if s.previous == nil {
 		return nil, wire.Bad(placement.ErrShape, "schedule", -1, -1, "only with previous: there is nothing to move from")
 	}
-	if s.previous.GPUs != s.topology.GPUs {
-		return nil, wire.Bad(placement.ErrShape, "schedule", -1, -1, "previous has %d GPUs, the plan %d: moves are scheduled between as many (gpu_speed 0 = out of service)", s.previous.GPUs, s.topology.GPUs)
-	}
 	x := &transition{stakes: f.stakes()}
 	x.copyMilliseconds = [2]float64{float64(s.bytes) / f.nvlink / 1e6, float64(s.bytes) / f.rdma / 1e6}
 	x.stakes.After = s.each(imbalanceOf)
-	before, err := s.beforeImbalance()
+	unit := s.topology.Extend(s.previous.GPUs)
+	var err error
+	if s.previous.GPUs == unit.GPUs && unit.GPUs == s.topology.GPUs {
+		if x.stakes.Before, err = s.imbalanceOn(s.previous, unit); err != nil {
+			return nil, err
+		}
+	}
+	if x.schedule, err = f.schedule(s.previous, &s.result.Placement, unit, s.bytes, &x.stakes); err != nil {
+		return nil, err
+	}
+	forced, on, err := x.schedule.Forced(s.previous, unit)
 	if err != nil {
 		return nil, err
 	}
-	if x.stakes.Before = before; before == nil {
-		x.stakes.Before = x.stakes.After // experts are missing: they are brought back whatever it costs
-	}
-	if x.schedule, err = f.schedule(s.previous, &s.result.Placement, s.topology, s.bytes, &x.stakes); err != nil {
+	if x.stakes.Before, err = s.imbalanceOn(&forced, on); err != nil {
 		return nil, err
 	}
 	if x.schedule.Priced || len(x.schedule.Rounds) == 0 || f.hidden == 1 {
@@ -168,49 +194,17 @@ func (x *transition) verdict() string {
 
 // json writes the members "schedule" and "decision". Slots are those of
 // physical_to_logical_map; from -1 = from outside the unit, expert -1 = emptied.
-func (x *transition) json(e *wire.Encoder) {
-	s := &x.schedule
-	seconds := func(v float64) {
-		if s.Priced {
-			e.Float(v)
-		} else {
-			e.Raw("null")
-		}
+func (x *transition) json(e *wire.Encoder) error {
+	text, err := x.schedule.MarshalJSON()
+	if err != nil {
+		return err
 	}
 	e.Field("schedule")
-	e.Raw(`{"seconds":`)
-	seconds(s.Seconds)
-	e.Field("seconds_bound")
-	seconds(s.SecondsBound)
-	e.Field("rounds_bound")
-	e.Int(int64(s.RoundsBound))
-	e.Field("restore_rounds")
-	e.Int(int64(s.Restore))
-	e.Field("copies")
-	e.Int(int64(s.Moves))
-	e.Field("rounds")
-	layers(e, s.Rounds, func(r schedule.Round) {
-		e.Raw(`{"seconds":`)
-		seconds(r.Seconds)
-		e.Field("moves")
-		wire.List(e, r.Moves, func(m placement.Move) {
-			e.Raw(`{"layer":`)
-			e.Int(int64(m.Layer))
-			e.Field("expert")
-			e.Int(int64(m.Expert))
-			e.Field("from")
-			e.Int(int64(m.From))
-			e.Field("to")
-			e.Int(int64(m.To))
-			e.Raw("}")
-		})
-		e.Raw("}")
-	})
-	e.Raw("}")
+	e.Raw(string(text))
 	e.Field("decision")
 	if x.decision == nil {
 		e.Raw("null")
-		return
+		return nil
 	}
 	d := x.decision
 	e.Raw(`{"move":`)
@@ -238,4 +232,5 @@ func (x *transition) json(e *wire.Encoder) {
 	e.Field("text")
 	e.Quote(d.String())
 	e.Raw("}")
+	return nil
 }

@@ -111,13 +111,19 @@ func (s *solution) beforeImbalance() ([]float64, error) {
 	if s.before == nil {
 		return nil, nil
 	}
+	return s.imbalanceOn(s.before, s.topology)
+}
+
+// imbalanceOn is the imbalance of each layer of a placement under the problem's
+// loads, over several windows the mean.
+func (s *solution) imbalanceOn(p *placement.Placement, t placement.Topology) ([]float64, error) {
 	windows := s.windows
 	if s.options.Dispatch == eplb.Split {
 		windows = []placement.Loads{s.loads}
 	}
 	out := make([]float64, len(s.loads))
 	for _, w := range windows {
-		scores, err := s.before.ScoreLayers(w, s.topology)
+		scores, err := p.ScoreLayers(w, t)
 		if err != nil {
 			return nil, err
 		}

@@ -97,13 +97,9 @@ func (f *unitFlags) override(cmd *cobra.Command, u *unitFields) error {
 		if !cmd.Flags().Changed(x.flag) {
 			continue
 		}
-		*x.to = nil
-		for i, text := range strings.Split(x.text, ",") {
-			n, err := strconv.Atoi(strings.TrimSpace(text))
-			if err != nil || n < 0 || n > placement.MaxGPUs {
-				return usagef("--%s: entry %d, %q, is not a number from 0 to %d", x.flag, i, text, placement.MaxGPUs)
-			}
-			*x.to = append(*x.to, n)
+		var err error
+		if *x.to, err = listOf("--"+x.flag, x.text); err != nil {
+			return err
 		}
 	}
 	if cmd.Flags().Changed("domains") {
@@ -122,4 +118,20 @@ func (f *unitFlags) override(cmd *cobra.Command, u *unitFields) error {
 		u.twoDomains = f.twoDomains
 	}
 	return nil
+}
+
+// listOf is the whole numbers of a flag, comma-separated; none = nil.
+func listOf(flag, text string) ([]int, error) {
+	var out []int
+	for i, word := range strings.Split(text, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(word))
+		switch {
+		case text == "":
+			return nil, nil
+		case err != nil || n < 0 || n > placement.MaxGPUs:
+			return nil, usagef("%s: entry %d, %q, is not a number from 0 to %d", flag, i, word, placement.MaxGPUs)
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }

@@ -1,6 +1,10 @@
 package schedule
 
-import "github.com/moelb/moelb/placement"
+import (
+	"slices"
+
+	"github.com/moelb/moelb/placement"
+)
 
 // scheduleBound is what no schedule under the same limits can beat.
 type scheduleBound struct {
@@ -9,11 +13,12 @@ type scheduleBound struct {
 }
 
 // bound counts, before any round is made, what every schedule has to send and
-// receive. Rounds: a GPU receives every expert it lacks, and sends at least once
-// each that it alone holds and another lacks; the holders of an expert grow at
-// most (1+PerGPU)-fold a round; and a round is shared by at most LayersAtOnce
-// layers. Seconds: what a GPU receives over both its links at once, and what can
-// only go over RDMA: an expert that enters a node where nobody holds it.
+// receive, and notes it for the scheduler. Rounds: a GPU receives every expert it
+// lacks, and sends at least once each that it alone holds and another lacks; the
+// holders of an expert grow at most (1+PerGPU)-fold a round; and what enters a
+// node or leaves it goes over the RDMA of its GPUs. Seconds: what a GPU receives
+// over both its links at once, and what can only go over RDMA: an expert that
+// enters a node where nobody holds it.
 func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) scheduleBound {
 	recv, send := make([]int, s.gpus), make([]int, s.gpus)
 	farIn, farOut := make([]int, s.gpus), make([]int, s.gpus)
@@ -22,11 +27,17 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) schedu
 	asked, last := make([]int, nodes), make([]int32, nodes)
 	held := make([]bool, nodes)
 	layerSend := make([]int, s.gpus)
-	rounds, shared := 0, 0
+	nodeOut := make([]int, nodes)
+	rounds := 0
+	leave := s.someLeave
+	s.someLeave = false // leaving GPUs can be read like any other
 	for _, l := range order {
 		s.load(l)
-		least, lost := 1, false
+		least := 1
 		clear(layerSend)
+		for i := range s.req {
+			s.busy[l] = append(s.busy[l], s.req[i].gpu)
+		}
 		for g := range s.gpus {
 			n := len(s.reqOf.of(int32(g)))
 			recv[g] += n
@@ -55,12 +66,20 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) schedu
 				}
 			}
 			if holders == 0 {
-				lost = true
 				continue
+			}
+			if n := s.onlyNode(held); n >= 0 {
+				for m, k := range asked {
+					if k > 0 && m != n {
+						nodeOut[n]++
+						break
+					}
+				}
 			}
 			if holders == 1 {
 				layerSend[holder]++
 				send[holder]++
+				s.busy[l] = append(s.busy[l], int32(holder))
 				if !near {
 					farOut[holder]++
 				}
@@ -79,12 +98,11 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) schedu
 			least = max(least, roundsFor(n, o.PerGPU))
 		}
 		rounds = max(rounds, least)
-		if !lost {
-			shared += least
-		}
+		s.least[l] = least
 	}
-	b := scheduleBound{rounds: max(rounds, roundsFor(shared, o.LayersAtOnce))}
-	both := t.NVLink + t.RDMA
+	s.someLeave = leave
+	b := scheduleBound{rounds: rounds}
+	both := t.NVLink + t.RDMA + o.Outside
 	if t.NVLink == 0 || t.RDMA == 0 && nodes > 1 {
 		both = 0 // unknown
 	}
@@ -97,6 +115,7 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) schedu
 	for g := range s.gpus {
 		b.rounds = max(b.rounds, roundsFor(recv[g], o.PerGPU), roundsFor(send[g], o.PerGPU))
 		b.rounds = max(b.rounds, roundsFor(farIn[g], o.RDMAPerGPU), roundsFor(farOut[g], o.RDMAPerGPU))
+		s.recvNeed[g], s.sendNeed[g], s.need[g] = recv[g], send[g], max(recv[g], send[g])
 		longer(max(recv[g], send[g]), both)
 		longer(max(farIn[g], farOut[g]), t.RDMA)
 		if s.live[g] {
@@ -104,9 +123,21 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) schedu
 		}
 	}
 	for n, k := range nodeIn {
-		longer(k, t.RDMA*float64(nodeLive[n]))
+		if nodeLive[n] > 0 {
+			longer(max(k, nodeOut[n]), t.RDMA*float64(nodeLive[n]))
+			b.rounds = max(b.rounds, roundsFor(max(k, nodeOut[n]), o.RDMAPerGPU*nodeLive[n]))
+		}
 	}
 	return b
+}
+
+// onlyNode is the one node that holds an expert, -1 where several do.
+func (s *scheduler) onlyNode(held []bool) int {
+	n := slices.Index(held, true)
+	if n < 0 || slices.Contains(held[n+1:], true) {
+		return -1
+	}
+	return n
 }
 
 // roundsFor is how many rounds n things take, by at a time.

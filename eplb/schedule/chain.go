@@ -20,22 +20,22 @@ func (c *chainSearch) init(gpus int) {
 	c.seen = make([]bool, gpus)
 }
 
-// chainPass serves what the links that are still idle allow: all requests, or
-// only those for experts that no GPU holds.
-func (s *scheduler) chainPass(lostOnly bool) {
+// chainPass serves what the links that are still idle allow of the requests that
+// are at least so urgent.
+func (s *scheduler) chainPass(urgency int) {
 	for r := range s.req {
 		q := &s.req[r]
 		// A cycle elsewhere may have made room: as long as one does, try again.
-		for !q.done && s.recvLeft[q.gpu] > 0 && !(lostOnly && s.copies[q.expert] > 0) {
-			if !s.serve(int32(r)) {
+		for !q.done && s.recvLeft[q.gpu] > 0 && (urgency == 0 || s.urgent(q.expert) == urgency) {
+			if !s.serveRequest(int32(r)) {
 				break
 			}
 		}
 	}
 }
 
-// serve tries to serve request r and says whether anything moved.
-func (s *scheduler) serve(r int32) bool {
+// serveRequest tries to serve request r and says whether anything moved.
+func (s *scheduler) serveRequest(r int32) bool {
 	q := &s.req[r]
 	from, ok := s.source(r)
 	if !ok {

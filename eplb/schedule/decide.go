@@ -45,7 +45,9 @@ type Stakes struct {
 	StepSeconds float64
 	Sensitivity Sensitivity
 	// Before and After are the imbalance of each layer, [layers], under the loads
-	// to come: with the placement in force and with the next one.
+	// to come: with the placement in force and with the next one. Where a schedule
+	// must restore experts or empty GPUs, Before is that after those rounds:
+	// Schedule.Forced. A layer of +Inf counts for nothing.
 	Before, After []float64
 	// Horizon is for how many steps the next placement is expected to hold.
 	Horizon float64
@@ -104,7 +106,8 @@ func (d Decision) String() string {
 // step's Slowdown from that of Before to that of After; layers that it does not
 // finish gain nothing (Prefix leaves their moves out). Cost: the seconds of the
 // prefix's rounds that are not Hidden. Rounds that restore experts without a
-// copy are always done, because the model cannot serve without them.
+// copy, and that empty GPUs which leave, are always done, because the model cannot
+// serve without them.
 //
 // It is a function of its arguments alone. Bad input is a *placement.Error, and
 // so is a schedule that is not Priced unless Hidden is 1. Cost: one pass over
@@ -118,6 +121,7 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 		none.Reason = "nothing to move"
 		return none, nil
 	}
+	forced := s.forced()
 	recent := k.Hold > 0 && k.SinceMove < k.Hold
 	done := finished(s, len(k.Before))
 	best, soonest := none, none
@@ -125,10 +129,13 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 	for i, r := range s.Rounds {
 		seconds += r.Seconds
 		for _, l := range done[i] {
+			if math.IsInf(k.Before[l], 1) {
+				continue
+			}
 			d := k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
 			gain += float64(d / float64(len(k.Before)) * k.StepSeconds)
 		}
-		if i+1 < s.Restore {
+		if i+1 < forced {
 			continue
 		}
 		d := none
@@ -140,13 +147,16 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 			soonest = d
 		}
 		net := float64(gain*k.Horizon) - float64(d.Cost*(1+k.Margin))
-		if i+1 == s.Restore || !recent && net > bestNet && gain >= k.MinGain*k.StepSeconds {
+		if i+1 == forced || !recent && net > bestNet && gain >= k.MinGain*k.StepSeconds {
 			best, bestNet = d, net
 		}
 	}
 	switch {
 	case s.Restore > 0:
 		best.Move, best.Reason = true, "experts without a copy come back"
+		return best, nil
+	case s.Emptied > 0:
+		best.Move, best.Reason = true, "GPUs that leave are emptied"
 		return best, nil
 	case best.Rounds > 0:
 		best.Move, best.Reason = true, "it pays"
@@ -205,8 +215,8 @@ func validateStakes(s *Schedule, k *Stakes) error {
 		return refuse.Errorf(placement.ErrShape, "after", "%d layers, but before has %d", len(k.After), len(k.Before))
 	}
 	for l := range k.Before {
-		for _, x := range []float64{k.Before[l], k.After[l]} {
-			if !(x >= 0) || math.IsInf(x, 0) {
+		for i, x := range []float64{k.Before[l], k.After[l]} {
+			if !(x >= 0) || i > 0 && math.IsInf(x, 0) {
 				return &placement.Error{Field: "imbalance", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a finite number ≥ 0", x)}
 			}
 		}

@@ -3,259 +3,313 @@ package schedule
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/moelb/moelb/placement"
 )
 
-// execute runs a schedule by its contract alone: it knows nothing of how rounds
-// are made. It returns the first breach.
+// executor runs schedules by their contract alone: it knows nothing of how
+// rounds are made.
+type executor struct {
+	t    placement.Topology
+	o    Options
+	s    *Schedule
+	gpu  []int
+	dead []bool
+	gone []bool // leaving
+	from [][]int
+	to   [][]int
+	now  [][]int
+
+	copies, outside, emptied int
+	seconds                  float64
+}
+
+// execute returns the first breach of a schedule from prev to next.
 func execute(s *Schedule, prev, next *placement.Placement, t placement.Topology, o Options) error {
+	x := &executor{t: t, o: o, s: s, dead: make([]bool, t.GPUs), gone: make([]bool, t.GPUs)}
+	a, b := prev.FirstSlots(), next.FirstSlots()
+	for g := range t.GPUs {
+		x.dead[g] = t.SpeedOf(g) == 0 && !slices.Contains(o.Leaving, g)
+		x.gone[g] = !x.dead[g] && (g >= next.GPUs || t.SpeedOf(g) == 0)
+	}
+	for l := range prev.PhysicalToLogical {
+		var from, to []int
+		for g := range t.GPUs {
+			var p, n []int
+			if g < prev.GPUs {
+				p = prev.PhysicalToLogical[l][a[g]:a[g+1]]
+			}
+			if g < next.GPUs {
+				n = next.PhysicalToLogical[l][b[g]:b[g+1]]
+			}
+			for i := range max(len(p), len(n)) {
+				e, f := -1, -1
+				if i < len(p) {
+					e = p[i]
+				}
+				if i < len(n) {
+					f = n[i]
+				}
+				from, to = append(from, e), append(to, f)
+				if l == 0 {
+					x.gpu = append(x.gpu, g)
+				}
+			}
+		}
+		x.from, x.to, x.now = append(x.from, from), append(x.to, to), append(x.now, slices.Clone(from))
+	}
+	for i := range s.Rounds {
+		if err := x.round(i); err != nil {
+			return fmt.Errorf("round %d: %w", i, err)
+		}
+	}
+	return x.end(prev)
+}
+
+func (x *executor) round(i int) error {
+	r := &x.s.Rounds[i]
+	if len(r.Moves) == 0 {
+		return fmt.Errorf("no moves")
+	}
+	start := make([][]int, len(x.now))
+	for l, row := range x.now {
+		start[l] = slices.Clone(row)
+	}
+	staged := map[int]int{} // index of a move, and what it has read
+	stage := make([]int, x.t.GPUs)
+	if x.o.InPlace {
+		for _, k := range r.Staged {
+			m := r.Moves[k]
+			if m.From < 0 {
+				return fmt.Errorf("%+v is staged, but reads no slot", m)
+			}
+			staged[k] = start[m.Layer][m.From]
+			stage[x.gpu[m.To]]++
+		}
+	} else if r.Staged != nil {
+		return fmt.Errorf("moves of their own are staged")
+	}
+	written := map[[2]int]bool{}
+	type gl struct{ gpu, link int }
+	sent, got := map[gl]int{}, map[gl]int{}
+	to, from := map[[2]int]bool{}, map[[2]int]bool{}
+	late := map[[2]int]int{}
+	for k, m := range r.Moves {
+		g, slot := x.gpu[m.To], [2]int{m.Layer, m.To}
+		if written[slot] {
+			return fmt.Errorf("%+v writes a slot again", m)
+		}
+		written[slot] = true
+		if x.from[m.Layer][m.To] == x.to[m.Layer][m.To] && !x.dead[g] && !(x.gone[g] && m.Expert < 0) {
+			return fmt.Errorf("%+v writes a slot that keeps its expert", m)
+		}
+		if !x.o.InPlace && m.Expert >= 0 {
+			stage[g]++
+		}
+		read := m.Expert
+		switch {
+		case m.Expert < 0:
+			if m.From != -1 || x.dead[g] && i != 0 {
+				return fmt.Errorf("%+v", m)
+			}
+		case x.dead[g] || x.gone[g] && g >= len(x.s.After):
+			return fmt.Errorf("%+v writes to a GPU that leaves", m)
+		case m.From < 0:
+			for q, e := range start[m.Layer] {
+				if e == m.Expert && !x.dead[x.gpu[q]] {
+					return fmt.Errorf("%+v is loaded, but slot %d holds it", m, q)
+				}
+			}
+			if i >= x.s.Restore {
+				return fmt.Errorf("%+v is loaded, but only %d rounds restore", m, x.s.Restore)
+			}
+			link := 1
+			if x.o.Outside > 0 {
+				link = 2
+			}
+			got[gl{g, link}]++
+			x.copies++
+			x.outside++
+		default:
+			h := x.gpu[m.From]
+			if x.dead[h] {
+				return fmt.Errorf("%+v reads a dead GPU", m)
+			}
+			read = start[m.Layer][m.From]
+			if v, ok := staged[k]; ok {
+				read = v
+			} else if x.o.InPlace {
+				read = x.now[m.Layer][m.From]
+			}
+			if read != m.Expert {
+				return fmt.Errorf("%+v reads a slot that holds %d", m, read)
+			}
+			if h != g {
+				link := 1
+				if x.t.Node(h) == x.t.Node(g) {
+					link = 0
+				}
+				sent[gl{h, link}]++
+				got[gl{g, link}]++
+				to[[2]int{h, g}], from[[2]int{g, h}] = true, true
+				x.copies++
+			}
+		}
+		if _, ok := staged[k]; ok {
+			late[slot] = m.Expert
+		} else {
+			x.now[m.Layer][m.To] = m.Expert
+		}
+	}
+	for slot, e := range late {
+		x.now[slot[0]][slot[1]] = e
+	}
+	return x.limits(i, func(g, link int) (int, int) { return sent[gl{g, link}], got[gl{g, link}] }, stage, to, from)
+}
+
+// limits checks what a round took, and the placement after it.
+func (x *executor) limits(i int, count func(g, link int) (sent, got int), stage []int, to, from map[[2]int]bool) error {
+	r, o := &x.s.Rounds[i], &x.o
 	perGPU, atOnce := max(1, o.PerGPU), o.LayersAtOnce
 	if atOnce == 0 {
-		atOnce = 8
+		atOnce = len(x.now)
 	}
-	first := prev.FirstSlots()
-	gpu := func(slot int) int {
-		for g := range prev.GPUs {
-			if slot >= first[g] && slot < first[g+1] {
-				return g
+	took, mostStaged, mostPeers := 0.0, 0, 0
+	for g := range x.t.GPUs {
+		sent, got := 0, 0
+		for link, b := range []float64{x.t.NVLink, x.t.RDMA, o.Outside} {
+			s, r := count(g, link)
+			sent, got = sent+s, got+r
+			if max(s, r) > 0 {
+				took = max(took, float64(max(s, r))*float64(o.ExpertBytes)/b)
+			}
+			if link == 1 && o.RDMAPerGPU > 0 && max(s, r) > o.RDMAPerGPU {
+				return fmt.Errorf("GPU %d sends %d and receives %d over RDMA: at most %d", g, s, r, o.RDMAPerGPU)
 			}
 		}
-		return -1
-	}
-	state := prev.Clone().PhysicalToLogical
-	copies, seconds := 0, 0.0
-	for i, r := range s.Rounds {
-		if len(r.Moves) == 0 {
-			return fmt.Errorf("round %d has no moves", i)
+		if max(sent, got) > perGPU {
+			return fmt.Errorf("GPU %d sends %d and receives %d: at most %d", g, sent, got, perGPU)
 		}
-		start := prev.Clone()
-		start.PhysicalToLogical = state
-		start = start.Clone()
-		type gl struct{ gpu, link int }
-		sent, got, layers := map[gl]int{}, map[gl]int{}, map[int]bool{}
-		written := map[[2]int]bool{}
-		for _, m := range r.Moves {
-			to := gpu(m.To)
-			if written[[2]int{m.Layer, m.To}] {
-				return fmt.Errorf("round %d writes layer %d, slot %d twice", i, m.Layer, m.To)
-			}
-			written[[2]int{m.Layer, m.To}] = true
-			if was := prev.PhysicalToLogical[m.Layer][m.To]; was == next.PhysicalToLogical[m.Layer][m.To] {
-				return fmt.Errorf("round %d: %+v writes a slot that keeps its expert", i, m)
-			}
-			switch {
-			case m.Expert < 0:
-				if m.From != -1 || t.SpeedOf(to) == 0 && i != 0 {
-					return fmt.Errorf("round %d: %+v", i, m)
-				}
-			case t.SpeedOf(to) == 0:
-				return fmt.Errorf("round %d: %+v writes to a GPU out of service", i, m)
-			case m.From < 0:
-				for slot, e := range start.PhysicalToLogical[m.Layer] {
-					if e == m.Expert && t.SpeedOf(gpu(slot)) > 0 {
-						return fmt.Errorf("round %d: %+v is loaded, but slot %d holds it", i, m, slot)
-					}
-				}
-				if i >= s.Restore {
-					return fmt.Errorf("round %d: %+v is loaded, but only %d rounds restore", i, m, s.Restore)
-				}
-				got[gl{to, 1}]++
-				copies++
-			default:
-				from := gpu(m.From)
-				if t.SpeedOf(from) == 0 {
-					return fmt.Errorf("round %d: %+v reads a GPU out of service", i, m)
-				}
-				if e := start.PhysicalToLogical[m.Layer][m.From]; e != m.Expert {
-					return fmt.Errorf("round %d: %+v reads a slot that holds %d", i, m, e)
-				}
-				if from != to {
-					link := 1
-					if t.Node(from) == t.Node(to) {
-						link = 0
-					}
-					sent[gl{from, link}]++
-					got[gl{to, link}]++
-					copies++
+		if o.StagedBytes > 0 && int64(stage[g])*o.ExpertBytes > o.StagedBytes {
+			return fmt.Errorf("GPU %d stages %d experts: at most %d bytes", g, stage[g], o.StagedBytes)
+		}
+		mostStaged = max(mostStaged, stage[g])
+		for _, pairs := range []map[[2]int]bool{to, from} {
+			n := 0
+			for p := range pairs {
+				if p[0] == g {
+					n++
 				}
 			}
-			if t.SpeedOf(to) > 0 {
-				layers[m.Layer] = true
+			if o.PeersPerGPU > 0 && n > o.PeersPerGPU {
+				return fmt.Errorf("GPU %d has %d peers: at most %d", g, n, o.PeersPerGPU)
 			}
-			state[m.Layer][m.To] = m.Expert
+			mostPeers = max(mostPeers, n)
 		}
-		took := 0.0
-		for g := range prev.GPUs {
-			near, far := gl{g, 0}, gl{g, 1}
-			if sent[near]+sent[far] > perGPU || got[near]+got[far] > perGPU {
-				return fmt.Errorf("round %d: GPU %d sends %d and receives %d: at most %d", i, g, sent[near]+sent[far], got[near]+got[far], perGPU)
-			}
-			if o.RDMAPerGPU > 0 && max(sent[far], got[far]) > o.RDMAPerGPU {
-				return fmt.Errorf("round %d: GPU %d sends %d and receives %d over RDMA: at most %d", i, g, sent[far], got[far], o.RDMAPerGPU)
-			}
-			took = max(took, float64(max(sent[near], got[near]))*float64(o.ExpertBytes)/t.NVLink,
-				float64(max(sent[far], got[far]))*float64(o.ExpertBytes)/t.RDMA)
-		}
-		for _, m := range r.Moves {
-			// Where several layers share a round, one may free a send after another chose.
-			if len(layers) > 1 || m.From < 0 || t.Node(gpu(m.From)) == t.Node(gpu(m.To)) {
-				continue
-			}
-			for slot, e := range start.PhysicalToLogical[m.Layer] {
-				g := gpu(slot)
-				if e == m.Expert && t.Node(g) == t.Node(gpu(m.To)) && t.SpeedOf(g) > 0 && sent[gl{g, 0}]+sent[gl{g, 1}] < perGPU {
-					return fmt.Errorf("round %d: %+v goes over RDMA, but slot %d is on the node and idle", i, m, slot)
-				}
-			}
-		}
-		if len(layers) > atOnce && i >= s.Restore {
-			return fmt.Errorf("round %d changes %d layers: at most %d", i, len(layers), atOnce)
-		}
-		if math.Abs(took-r.Seconds) > 1e-12*took {
-			return fmt.Errorf("round %d takes %v s, not %v", i, took, r.Seconds)
-		}
-		seconds += took
-		for l, row := range state {
-			alive := make([]bool, prev.Experts)
-			for slot, e := range row {
-				if e >= 0 && t.SpeedOf(gpu(slot)) > 0 {
-					alive[e] = true
-				} else if e >= 0 {
-					return fmt.Errorf("round %d leaves layer %d, slot %d on a GPU out of service", i, l, slot)
-				}
-			}
-			if e := slices.Index(alive, false); e >= 0 && i+1 >= s.Restore {
-				return fmt.Errorf("round %d leaves expert %d of layer %d without a copy", i, e, l)
-			}
-		}
-	}
-	for l, row := range state {
-		if !slices.Equal(row, next.PhysicalToLogical[l]) {
-			return fmt.Errorf("layer %d ends as %v, not %v", l, row, next.PhysicalToLogical[l])
-		}
-	}
-	counts, err := prev.CountMoves(next)
-	if err != nil {
-		return err
-	}
-	needed := 0
-	for _, n := range counts {
-		needed += n
 	}
 	switch {
-	case copies > needed || copies < needed && next.Duplicates() == 0:
-		return fmt.Errorf("%d copies, but the change needs %d", copies, needed)
-	case copies != s.Moves || s.Bytes != int64(copies)*o.ExpertBytes:
-		return fmt.Errorf("%d copies, not %d (%d bytes)", copies, s.Moves, s.Bytes)
-	case !s.Priced || math.Abs(seconds-s.Seconds) > 1e-9*seconds:
-		return fmt.Errorf("%v s, not %v (%v)", seconds, s.Seconds, s.Priced)
-	case s.RoundsBound > len(s.Rounds):
-		return fmt.Errorf("%d rounds are below the bound of %d", len(s.Rounds), s.RoundsBound)
-	case s.SecondsBound > s.Seconds*(1+1e-9):
-		return fmt.Errorf("%v s is below the bound of %v", s.Seconds, s.SecondsBound)
+	case math.Abs(took-r.Seconds) > 1e-12*took:
+		return fmt.Errorf("takes %v s, not %v", took, r.Seconds)
+	case r.StagedBytes != int64(mostStaged)*o.ExpertBytes || r.StagedBytes > x.s.StagedBytes:
+		return fmt.Errorf("stages %d experts, not %d of %d bytes", mostStaged, r.StagedBytes, x.s.StagedBytes)
+	case r.Peers != mostPeers || r.Peers > x.s.Peers:
+		return fmt.Errorf("%d peers, not %d of %d", mostPeers, r.Peers, x.s.Peers)
+	}
+	x.seconds += took
+	half, full := 0, true
+	for l, row := range x.now {
+		alive := make([]bool, 0, 8)
+		begun, ended := false, true
+		for slot, e := range row {
+			g := x.gpu[slot]
+			if x.dead[g] {
+				if e >= 0 {
+					return fmt.Errorf("leaves layer %d, slot %d on a dead GPU", l, slot)
+				}
+				continue
+			}
+			begun = begun || e != x.from[l][slot]
+			ended = ended && e == x.to[l][slot]
+			full = full && !(x.gone[g] && e >= 0)
+			for len(alive) <= e {
+				alive = append(alive, false)
+			}
+			if e >= 0 {
+				alive[e] = true
+			}
+		}
+		if begun && !ended {
+			half++
+		}
+		for e := range x.experts() {
+			if (e >= len(alive) || !alive[e]) && i+1 >= x.s.Restore {
+				return fmt.Errorf("leaves expert %d of layer %d without a copy", e, l)
+			}
+		}
+	}
+	if full && x.emptied == 0 {
+		x.emptied = i + 1
+	}
+	if half > atOnce && i >= x.s.Restore && i >= x.s.Emptied && x.s.Restore+x.s.Emptied == 0 {
+		return fmt.Errorf("leaves %d layers half-moved: at most %d", half, atOnce)
 	}
 	return nil
 }
 
-// randomPlan draws two placements of some unit, of one of several kinds, and
-// how to get from one to the other.
-func randomPlan(rng *rand.Rand, big int) (prev, next placement.Placement, t placement.Topology, o Options) {
-	nodes := 1 + rng.IntN(3)
-	t = placement.Topology{GPUs: nodes * (1 + rng.IntN(big)), Nodes: nodes, NVLink: 160e9, RDMA: 45e9}
-	if t.GPUs == 1 {
-		t.GPUs, t.Nodes = 2, 1
+func (x *executor) experts() int {
+	n := 0
+	for _, row := range x.to {
+		n = max(n, slices.Max(row)+1)
 	}
-	alive := t.GPUs
-	if rng.IntN(3) == 0 && t.GPUs > 1 {
-		t.Speed = slices.Repeat([]float64{1}, t.GPUs)
-		for range 1 + rng.IntN(min(3, t.GPUs-1)) {
-			t.Speed[rng.IntN(t.GPUs)] = 0
-		}
-		alive = t.InService()
-	}
-	slots := make([]int, t.GPUs)
-	each := 1 + rng.IntN(big)
-	total, living := 0, 0
-	for g := range slots {
-		slots[g] = each
-		if rng.IntN(2) == 0 {
-			slots[g] = rng.IntN(each + 1)
-		}
-		if g == t.GPUs-1 && living+slots[g] == 0 || alive == 1 {
-			slots[g] = each
-		}
-		total += slots[g]
-		if t.SpeedOf(g) > 0 {
-			living += slots[g]
+	return n
+}
+
+// end checks what the schedule says of itself.
+func (x *executor) end(prev *placement.Placement) error {
+	s := x.s
+	for l, row := range x.now {
+		for slot, e := range row {
+			if e != x.to[l][slot] {
+				return fmt.Errorf("layer %d ends as %v, not %v", l, row, x.to[l])
+			}
 		}
 	}
-	if living == 0 {
-		for g := range slots {
-			slots[g], total, living = 1, t.GPUs, alive
-		}
-	}
-	kind := rng.IntN(6)
-	experts := living
-	if kind > 1 {
-		experts = 1 + rng.IntN(living)
-	}
-	layers := 1 + rng.IntN(6)
-	prev = placement.Placement{Experts: experts, GPUs: t.GPUs, GPUSlots: slots}
-	next = prev
-	next.GPUSlots = slices.Clone(slots)
-	first := make([]int, t.GPUs+1)
-	for g, n := range slots {
-		first[g+1] = first[g] + n
-	}
-	fill := func(dead bool) []int {
-		row := make([]int, total)
-		var open []int
-		for g := range slots {
-			for i := first[g]; i < first[g+1]; i++ {
-				row[i] = -1
-				if dead || t.SpeedOf(g) > 0 {
-					open = append(open, i)
+	needed, twice := 0, false
+	for l := range x.to {
+		for g := range x.t.GPUs {
+			have, want := map[int]int{}, map[int]int{}
+			for slot, q := range x.gpu {
+				if q != g {
+					continue
+				}
+				if e := x.from[l][slot]; e >= 0 && !x.dead[g] {
+					have[e]++
+				}
+				if e := x.to[l][slot]; e >= 0 {
+					want[e]++
 				}
 			}
-		}
-		rng.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
-		for i, at := range open {
-			switch {
-			case i < experts:
-				row[at] = i
-			case kind == 2 && rng.IntN(2) == 0: // left empty
-			case kind == 3:
-				row[at] = 0
-			default:
-				row[at] = rng.IntN(experts)
+			for e, n := range want {
+				twice = twice || n > 1
+				needed += max(0, n-have[e])
 			}
 		}
-		return row
 	}
-	for range layers {
-		a := fill(true)
-		b := fill(false)
-		if kind == 4 && t.Speed == nil { // a few exchanges
-			b = slices.Clone(a)
-			for range rng.IntN(4) {
-				i, j := rng.IntN(total), rng.IntN(total)
-				b[i], b[j] = b[j], b[i]
-			}
-		}
-		if kind == 5 && t.Speed == nil { // one ring through all slots
-			b = append(slices.Clone(a[1:]), a[0])
-		}
-		prev.PhysicalToLogical = append(prev.PhysicalToLogical, a)
-		next.PhysicalToLogical = append(next.PhysicalToLogical, b)
+	leave := slices.Contains(x.gone, true)
+	switch {
+	case x.copies > needed || x.copies < needed && !twice:
+		return fmt.Errorf("%d copies, but the change needs %d", x.copies, needed)
+	case x.copies != s.Moves || x.outside != s.Outside || s.Bytes != int64(x.copies)*x.o.ExpertBytes:
+		return fmt.Errorf("%d copies, %d from outside, not %d and %d (%d bytes)", x.copies, x.outside, s.Moves, s.Outside, s.Bytes)
+	case !s.Priced || math.Abs(x.seconds-s.Seconds) > 1e-9*x.seconds:
+		return fmt.Errorf("%v s, not %v (%v)", x.seconds, s.Seconds, s.Priced)
+	case s.RoundsBound > len(s.Rounds):
+		return fmt.Errorf("%d rounds are below the bound of %d", len(s.Rounds), s.RoundsBound)
+	case s.SecondsBound > s.Seconds*(1+1e-9):
+		return fmt.Errorf("%v s is below the bound of %v", s.Seconds, s.SecondsBound)
+	case leave && len(s.Rounds) > 0 && s.Emptied != x.emptied && s.Emptied > 0, !leave && s.Emptied != 0:
+		return fmt.Errorf("leaving GPUs are empty after %d rounds, not %d", x.emptied, s.Emptied)
 	}
-	o = Options{ExpertBytes: 44_040_192, PerGPU: rng.IntN(4), RDMAPerGPU: rng.IntN(3), LayersAtOnce: rng.IntN(4)}
-	if rng.IntN(2) == 0 {
-		for range layers {
-			o.Worth = append(o.Worth, float64(rng.IntN(5)))
-		}
-	}
-	return prev, next, t, o
+	return nil
 }

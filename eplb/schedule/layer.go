@@ -6,30 +6,59 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// scheduler builds the rounds of a schedule, each layer by layer. A layer's
-// part of a round is worked out between load and emit: cur is what slots hold
-// at the round's start, plan what they hold at its end.
+// scheduler builds the rounds of a schedule. Several layers share a round, each
+// with a change of its own between load and emit.
 type scheduler struct {
 	gpus, experts, slots int
-	perGPU, rdmaPerGPU   int32
-	first                []int
-	gpuOf, node          []int // of a slot, of a GPU
-	live                 []bool
-
-	cur, fin [][]int32 // [layers][slots]; slots out of service hold -1
-	left     []int     // slots of each layer that differ
+	limits
+	first          []int
+	gpuOf, node    []int  // of a slot, of a GPU
+	live           []bool // the GPU's memory can be read
+	leaving        []bool // it can, and ends empty
+	someLeave      bool
+	rdma, apart    bool // links may be RDMA; outside reads have a link of their own
+	cur, fin       [][]int32
+	left           []int // slots of each layer that differ
+	begun          []bool
+	least          []int // rounds that a layer takes at least
+	lostIn, onlyIn []int // experts of a layer that are nowhere, or on leaving GPUs alone
+	worth          bool  // layers go in the order of their worth
+	sorted         []int // layers, the busiest first
+	anyLost        bool  // in some layer, at the round's start
+	anyLeaving     bool  // a leaving GPU still holds something
+	need           []int // copies that a GPU has yet to receive, or to send as their only holder: the larger
+	recvNeed       []int
+	sendNeed       []int
+	busy           [][]int32 // GPUs that each layer's copies go to, and that must send them
+	urgency        []int     // of a layer: the most that one of these has to do
 
 	// The round at hand.
-	moves              []placement.Move
-	sendLeft, recvLeft []int32 // copies each GPU may still send, receive
-	farSend, farRecv   []int32 // of these, over RDMA
+	moves  []placement.Move
+	staged []int // in place: indices of moves
+	links
 
-	// The layer at hand.
+	*change // of the layer at hand
+	loaded  []*change
+	idle    []*change // memory to use again
+	match   matching
+	chain   chainSearch
+	local   localCopies
+	sorter  moveOrder
+	cnt     []int32
+	held    []int32 // the last GPU seen to hold each expert, counted from 1
+	keys    []int32
+	saved   links // before a layer was tried
+	undo    point // before a step that staging may not allow
+}
+
+// change is a layer's part of a round: cur is what slots hold at the round's
+// start, plan what they hold at its end.
+type change struct {
 	layer  int
 	plan   []int32
-	src    []int32 // where a slot's new expert is read; -1 = outside the unit
-	fresh  []bool  // the slot receives its expert in this round
-	copies []int32 // live copies of each expert at the round's end
+	src    []int32 // where a slot's new expert is read; -1 = outside
+	fresh  []bool  // the slot receives its expert from another GPU or from outside
+	copies []int32 // copies of each expert at the round's end
 	hold   buckets // slots that hold each expert at the round's start
 	// Experts that GPUs need, and the slots where GPUs can put them: empty, or
 	// holding an expert that the GPU does not keep.
@@ -38,13 +67,8 @@ type scheduler struct {
 	reqBy buckets // and for each expert
 	spare buckets // spare slots of each GPU
 	used  []bool  // the spare slot has been given away
-	cnt   []int32
-	held  []int32 // the last GPU seen to hold each expert, counted from 1
-	keys  []int32
-
-	match matching
-	chain chainSearch
-	local localCopies
+	// In place: the slots, one of each cycle, that are staged.
+	staging []int32
 }
 
 // request is an expert that a GPU lacks.
@@ -81,24 +105,25 @@ func (b *buckets) fill(keys []int32) {
 	b.first[len(b.first)-1] = total
 }
 
-func newScheduler(prev, next *placement.Placement, t *placement.Topology, o *Options) *scheduler {
-	layers, slots, gpus, experts := len(prev.PhysicalToLogical), prev.Slots(), prev.GPUs, prev.Experts
+func newScheduler(f *frame, t *placement.Topology, o *Options) *scheduler {
+	layers, slots, gpus, experts := len(f.prev), sum(f.slots), len(f.slots), f.experts
 	s := &scheduler{
-		gpus: gpus, experts: experts, slots: slots, perGPU: int32(o.PerGPU), rdmaPerGPU: int32(o.RDMAPerGPU),
-		first: prev.FirstSlots(), gpuOf: make([]int, slots), node: make([]int, gpus), live: make([]bool, gpus),
-		cur: make([][]int32, layers), fin: make([][]int32, layers), left: make([]int, layers),
-		sendLeft: make([]int32, gpus), recvLeft: make([]int32, gpus),
-		farSend: make([]int32, gpus), farRecv: make([]int32, gpus),
-		plan: make([]int32, slots), src: make([]int32, slots), fresh: make([]bool, slots),
-		copies: make([]int32, experts), used: make([]bool, slots), cnt: make([]int32, experts), held: make([]int32, experts),
-		hold: buckets{first: make([]int32, experts+1)}, reqBy: buckets{first: make([]int32, experts+1)},
-		reqOf: buckets{first: make([]int32, gpus+1)}, spare: buckets{first: make([]int32, gpus+1)},
+		gpus: gpus, experts: experts, slots: slots, limits: newLimits(o), apart: o.Outside > 0, worth: o.Worth != nil,
+		first: make([]int, gpus+1), gpuOf: make([]int, slots), node: make([]int, gpus), live: make([]bool, gpus), leaving: f.leaving,
+		someLeave: slices.Contains(f.leaving, true),
+		cur:       make([][]int32, layers), fin: make([][]int32, layers), left: make([]int, layers), begun: make([]bool, layers),
+		least: make([]int, layers), lostIn: make([]int, layers), onlyIn: make([]int, layers),
+		busy: make([][]int32, layers), urgency: make([]int, layers), need: make([]int, gpus), recvNeed: make([]int, gpus), sendNeed: make([]int, gpus),
+		links: newLinks(gpus), saved: newLinks(gpus),
+		cnt: make([]int32, experts), held: make([]int32, experts),
 	}
 	s.match.init(gpus, experts)
 	s.chain.init(gpus)
 	s.local.init(slots, experts)
+	s.sorter.init(slots)
 	for g := range gpus {
-		s.node[g], s.live[g] = t.Node(g), t.SpeedOf(g) > 0
+		s.first[g+1] = s.first[g] + f.slots[g]
+		s.node[g], s.live[g] = t.Node(g), !f.dead[g]
 		for i := s.first[g]; i < s.first[g+1]; i++ {
 			s.gpuOf[i] = g
 		}
@@ -106,21 +131,49 @@ func newScheduler(prev, next *placement.Placement, t *placement.Topology, o *Opt
 	for l := range layers {
 		s.cur[l], s.fin[l] = make([]int32, slots), make([]int32, slots)
 		for i := range slots {
-			s.cur[l][i], s.fin[l][i] = int32(prev.PhysicalToLogical[l][i]), int32(next.PhysicalToLogical[l][i])
-			if !s.live[s.gpuOf[i]] {
+			s.cur[l][i], s.fin[l][i] = int32(f.prev[l][i]), int32(f.next[l][i])
+			if g := s.gpuOf[i]; !s.live[g] {
 				s.cur[l][i], s.fin[l][i] = -1, -1
+			} else if s.leaving[g] {
+				s.fin[l][i] = -1
 			}
 			if s.cur[l][i] != s.fin[l][i] {
 				s.left[l]++
 			}
 		}
+		s.survey(l)
 	}
 	return s
 }
 
+// survey counts what a layer has nowhere, or on leaving GPUs alone.
+func (s *scheduler) survey(l int) {
+	clear(s.cnt)
+	for i, e := range s.cur[l] {
+		if e < 0 {
+			continue
+		}
+		if s.leaving[s.gpuOf[i]] {
+			s.cnt[e] |= 1
+		} else {
+			s.cnt[e] |= 2
+		}
+	}
+	s.lostIn[l], s.onlyIn[l] = 0, 0
+	for _, c := range s.cnt {
+		switch c {
+		case 0:
+			s.lostIn[l]++
+		case 1:
+			s.onlyIn[l]++
+		}
+	}
+	clear(s.cnt)
+}
+
 // emptyDead makes the moves that empty the slots out of service.
-func (s *scheduler) emptyDead(prev *placement.Placement) {
-	for l, row := range prev.PhysicalToLogical {
+func (s *scheduler) emptyDead(f *frame) {
+	for l, row := range f.prev {
 		for i, e := range row {
 			if e >= 0 && !s.live[s.gpuOf[i]] {
 				s.moves = append(s.moves, placement.Move{Layer: l, Expert: -1, From: -1, To: i})
@@ -129,27 +182,32 @@ func (s *scheduler) emptyDead(prev *placement.Placement) {
 	}
 }
 
-func (s *scheduler) startRound() {
-	for g := range s.gpus {
-		s.sendLeft[g], s.recvLeft[g] = s.perGPU, s.perGPU
-		s.farSend[g], s.farRecv[g] = s.rdmaPerGPU, s.rdmaPerGPU
+// newChange is memory for a layer's change.
+func (s *scheduler) newChange() *change {
+	if n := len(s.idle); n > 0 {
+		c := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		return c
 	}
-}
-
-// takeMoves returns the moves of the round that ends.
-func (s *scheduler) takeMoves() []placement.Move {
-	m := slices.Clone(s.moves)
-	s.moves = s.moves[:0]
-	return m
+	return &change{
+		plan: make([]int32, s.slots), src: make([]int32, s.slots), fresh: make([]bool, s.slots),
+		copies: make([]int32, s.experts), used: make([]bool, s.slots),
+		hold: buckets{first: make([]int32, s.experts+1)}, reqBy: buckets{first: make([]int32, s.experts+1)},
+		reqOf: buckets{first: make([]int32, s.gpus+1)}, spare: buckets{first: make([]int32, s.gpus+1)},
+	}
 }
 
 // load makes l the layer at hand, as it is at the round's start.
 func (s *scheduler) load(l int) {
+	if s.change == nil {
+		s.change = s.newChange()
+	}
 	cur, fin := s.cur[l], s.fin[l]
 	s.layer = l
 	copy(s.plan, cur)
 	clear(s.fresh)
 	clear(s.used)
+	s.staging = s.staging[:0]
 	clear(s.copies)
 	clear(s.held)
 	for _, e := range cur {
@@ -157,7 +215,7 @@ func (s *scheduler) load(l int) {
 			s.copies[e]++
 		}
 	}
-	s.hold.fill(cur)
+	s.listHolders(cur)
 	s.req = s.req[:0]
 	s.keys = slices.Grow(s.keys[:0], s.slots)[:s.slots]
 	for i := range s.keys {
@@ -215,6 +273,48 @@ func (s *scheduler) load(l int) {
 	s.reqBy.fill(s.keys)
 }
 
+// listHolders lists the slots that hold each expert. Leaving GPUs are only read
+// where no other holds it, so that they are soon empty.
+func (s *scheduler) listHolders(cur []int32) {
+	if !s.someLeave {
+		s.hold.fill(cur)
+		return
+	}
+	for i, e := range cur {
+		if e >= 0 && !s.leaving[s.gpuOf[i]] {
+			s.cnt[e] = 1
+		}
+	}
+	s.keys = append(s.keys[:0], cur...)
+	for i, e := range cur {
+		if e >= 0 && s.leaving[s.gpuOf[i]] && s.cnt[e] > 0 {
+			s.keys[i] = -1
+		}
+	}
+	s.hold.fill(s.keys)
+	for _, e := range cur {
+		if e >= 0 {
+			s.cnt[e] = 0
+		}
+	}
+}
+
+// urgent says how soon an expert must be copied: 2 = it is nowhere, 1 = it is on
+// leaving GPUs alone. Nobody has copied it in this round yet.
+func (s *scheduler) urgent(e int32) int {
+	switch hold := s.hold.of(e); {
+	case len(hold) == 0:
+		if s.copies[e] == 0 {
+			return 2
+		}
+	case s.leaving[s.gpuOf[hold[0]]]:
+		if int(s.copies[e]) <= len(hold) {
+			return 1
+		}
+	}
+	return 0
+}
+
 // safe says whether a spare slot can be overwritten: it is empty, or its expert
 // has another copy at the round's end.
 func (s *scheduler) safe(slot int32) bool {
@@ -260,39 +360,28 @@ func (s *scheduler) vacate(slot int32) {
 	}
 }
 
-// open says whether GPU h can still send a copy to GPU g in this round.
-func (s *scheduler) open(h, g int32) bool {
-	return s.sendLeft[h] > 0 && s.recvLeft[g] > 0 && (s.node[h] == s.node[g] || s.farSend[h] > 0 && s.farRecv[g] > 0)
-}
-
 // deliver has request r served from a slot of another GPU, -1 = from outside,
 // into a vacated slot. The expert's copies are counted by the caller.
 func (s *scheduler) deliver(r, from, to int32) {
 	q := &s.req[r]
 	q.done = true
-	s.recvLeft[q.gpu]--
 	if from < 0 {
-		s.farRecv[q.gpu]--
+		s.takeOutside(int(q.gpu))
 	} else {
-		h := s.gpuOf[from]
-		s.sendLeft[h]--
-		if s.node[h] != s.node[q.gpu] {
-			s.farSend[h]--
-			s.farRecv[q.gpu]--
-		}
+		s.book(s.gpuOf[from], int(q.gpu), 1)
 	}
 	s.plan[to], s.src[to], s.fresh[to] = q.expert, from, true
 }
 
 // source picks the slot that request r is read from: on its node, else on the
 // least busy GPU that holds the expert at the round's start and may still send.
-// Outside the unit where no GPU holds it. ok is false where all holders are busy.
+// Outside where no GPU holds it. ok is false where all holders are busy.
 func (s *scheduler) source(r int32) (slot int32, ok bool) {
 	q := &s.req[r]
 	hold := s.hold.of(q.expert)
 	if len(hold) == 0 {
 		// One load a round: others copy it later.
-		return -1, s.copies[q.expert] == 0 && s.recvLeft[q.gpu] > 0 && s.farRecv[q.gpu] > 0
+		return -1, s.copies[q.expert] == 0 && s.openOutside(int(q.gpu))
 	}
 	best, bestLeft, bestNear := int32(-1), int32(0), false
 	for _, h := range hold {
@@ -325,14 +414,17 @@ func (s *scheduler) moveNearer(i int) bool {
 		return false
 	}
 	for _, slot := range s.hold.of(s.plan[i]) {
-		if near := s.gpuOf[slot]; s.node[near] == s.node[g] && s.sendLeft[near] > 0 {
-			s.sendLeft[near]--
-			s.sendLeft[h]++
-			s.farSend[h]++
-			s.farRecv[g]++
+		near := s.gpuOf[slot]
+		if s.node[near] != s.node[g] {
+			continue
+		}
+		s.book(h, g, -1)
+		if s.open(int32(near), int32(g)) {
+			s.book(near, g, 1)
 			s.src[i] = slot
 			return true
 		}
+		s.book(h, g, 1)
 	}
 	return false
 }
@@ -340,6 +432,7 @@ func (s *scheduler) moveNearer(i int) bool {
 // emit ends the layer's part of the round.
 func (s *scheduler) emit() {
 	cur, fin := s.cur[s.layer], s.fin[s.layer]
+	start := len(s.moves)
 	for i, e := range s.plan {
 		if e == cur[i] {
 			continue
@@ -355,73 +448,46 @@ func (s *scheduler) emit() {
 		case cur[i] == fin[i]:
 			s.left[s.layer]++
 		}
-		cur[i] = e
+	}
+	if len(s.moves) > start {
+		s.begun[s.layer] = true
+		if s.inPlace {
+			s.putInOrder(start)
+		}
+	}
+	s.countDown()
+	copy(cur, s.plan)
+	if s.lostIn[s.layer]+s.onlyIn[s.layer] > 0 {
+		s.survey(s.layer)
 	}
 }
 
-// round makes one round of the first layers of order that are unfinished, at
-// most atOnce of them.
-func (s *scheduler) round(order []int, atOnce int) {
-	for _, l := range order {
-		if s.left[l] == 0 {
+// countDown takes what the layer's part does off what GPUs have to do.
+func (s *scheduler) countDown() {
+	for i := range s.req {
+		q := &s.req[i]
+		if !q.done {
 			continue
 		}
-		if atOnce--; atOnce < 0 || !s.idle() {
-			break
+		s.recvNeed[q.gpu]--
+		s.need[q.gpu] = max(s.recvNeed[q.gpu], s.sendNeed[q.gpu])
+		if h := s.onlyHolder(q.expert); h >= 0 && s.cnt[q.expert] == 0 {
+			s.cnt[q.expert] = 1
+			s.sendNeed[h]--
+			s.need[h] = max(s.recvNeed[h], s.sendNeed[h])
 		}
-		s.load(l)
-		for range s.perGPU {
-			if !s.matchPass() {
-				break
-			}
-		}
-		s.chainPass(false)
-		s.nearer()
-		s.localPass()
-		s.emit()
+	}
+	for i := range s.req {
+		s.cnt[s.req[i].expert] = 0
 	}
 }
 
-// idle says whether a GPU can still send and one can still receive.
-func (s *scheduler) idle() bool {
-	return slices.Max(s.sendLeft) > 0 && slices.Max(s.recvLeft) > 0
-}
-
-// lostLayers says whether any layer has an expert that no GPU in service holds.
-func (s *scheduler) lostLayers(order []int) bool {
-	return slices.ContainsFunc(order, s.lost)
-}
-
-// lost says whether a layer has an expert that no GPU in service holds.
-func (s *scheduler) lost(l int) bool {
-	clear(s.copies)
-	for _, e := range s.cur[l] {
-		if e >= 0 {
-			s.copies[e]++
-		}
+// onlyHolder is the one GPU that holds an expert at the round's start, -1 where
+// none or several do.
+func (s *scheduler) onlyHolder(e int32) int {
+	hold := s.hold.of(e)
+	if len(hold) == 0 || s.gpuOf[hold[0]] != s.gpuOf[hold[len(hold)-1]] {
+		return -1
 	}
-	return slices.Index(s.copies, 0) >= 0
-}
-
-// restoreRound brings lost experts of all layers back, as many as links allow.
-// Where none has room, the first such layer makes an ordinary round.
-func (s *scheduler) restoreRound(order []int) {
-	n := len(s.moves)
-	for _, l := range order {
-		if s.lost(l) {
-			s.load(l)
-			s.chainPass(true)
-			s.nearer()
-			s.emit()
-		}
-	}
-	if len(s.moves) > n {
-		return
-	}
-	for i, l := range order {
-		if s.lost(l) {
-			s.round(order[i:], 1)
-			return
-		}
-	}
+	return s.gpuOf[hold[0]]
 }

@@ -9,6 +9,8 @@ type localCopies struct {
 	head   []int32 // by expert: a slot that holds it in the wrong place
 	next   []int32 // by slot: another one
 	newSrc []int32
+
+	plan, src []int32 // of a GPU, before it was reordered
 }
 
 func (c *localCopies) init(slots, experts int) {
@@ -49,12 +51,87 @@ func (s *scheduler) settle(g int32) {
 			s.local.mark[slot] = true
 		}
 	}
-	if !s.reorder(g) {
+	if !s.reorderStaged(g) {
 		s.restoreSpare(spare)
+		s.reorderSome(g)
 		return
 	}
 	for _, slot := range spare {
 		s.local.mark[slot] = false
+	}
+}
+
+// reorderStaged is reorder where the GPU can stage what that writes beyond what
+// it receives.
+func (s *scheduler) reorderStaged(g int32) bool {
+	a, b := s.first[g], s.first[g+1]
+	c := &s.local
+	c.plan, c.src = append(c.plan[:0], s.plan[a:b]...), append(c.src[:0], s.src[a:b]...)
+	before := s.writes(g)
+	if !s.reorder(g) {
+		return false
+	}
+	more := s.writes(g) - before
+	if s.inPlace || more <= s.stageLeft[g] {
+		if !s.inPlace {
+			s.stageLeft[g] -= more
+		}
+		return true
+	}
+	copy(s.plan[a:b], c.plan)
+	copy(s.src[a:b], c.src)
+	return false
+}
+
+// writes counts the slots of GPU g that the round fills anew.
+func (s *scheduler) writes(g int32) (n int32) {
+	cur := s.cur[s.layer]
+	for i := s.first[g]; i < s.first[g+1]; i++ {
+		if s.plan[i] >= 0 && s.plan[i] != cur[i] {
+			n++
+		}
+	}
+	return n
+}
+
+// reorderSome puts as many of GPU g's experts where they belong as it can stage:
+// into slots that are free, else two slots exchange, in place once a round.
+func (s *scheduler) reorderSome(g int32) {
+	cur, fin := s.cur[s.layer], s.fin[s.layer]
+	a, b := s.first[g], s.first[g+1]
+	left := s.stageLeft[g]
+	if s.inPlace {
+		left = 2
+	}
+	spare := s.spare.of(g)
+	for i := a; i < b && left > 0; i++ {
+		e, x := fin[i], s.plan[i]
+		if e < 0 || x == e || s.fresh[i] || x != cur[i] {
+			continue
+		}
+		h := -1
+		for k := a; k < b && h < 0; k++ {
+			if cur[k] == e && s.plan[k] == e {
+				h = k
+			}
+		}
+		switch {
+		case h < 0:
+		case slices.Contains(spare, int32(i)):
+			if s.safe(int32(i)) {
+				s.vacate(int32(i))
+				s.copies[e]++
+				s.plan[i], s.src[i] = e, int32(h)
+				left--
+			}
+		case left >= 2 && fin[h] != e && !s.fresh[h] && !slices.Contains(spare, int32(h)):
+			s.plan[i], s.src[i] = e, int32(h)
+			s.plan[h], s.src[h] = x, int32(i)
+			left -= 2
+		}
+	}
+	if !s.inPlace {
+		s.stageLeft[g] = left
 	}
 }
 

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 
@@ -9,134 +10,189 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// Options say how fast a schedule may go; the zero value is the
-// documented default.
+// Options say how fast a schedule may go and what memory it may take; the zero
+// value is the documented default.
 type Options struct {
 	// ExpertBytes is the size of one expert's weights in one layer
 	// (placement.Model.ExpertBytes). 0 = unknown: no seconds are predicted.
 	ExpertBytes int64
 	// PerGPU is how many copies a GPU may send, and how many it may receive, in
-	// one round; it is also how many it must have room to stage. 0 = 1.
+	// one round. 0 = 1.
 	PerGPU int
-	// RDMAPerGPU is how many of them may go over RDMA, in from outside the unit
-	// included; 0 = all. NVLink is 3.6 times as fast on H800, so rounds of 4 copies,
-	// 1 of them over RDMA, keep both links busy.
+	// RDMAPerGPU is how many of them may go over RDMA; 0 = all. NVLink is 3.6 times
+	// as fast on H800, so rounds of 4 copies, 1 of them over RDMA, keep both links
+	// busy.
 	RDMAPerGPU int
-	// LayersAtOnce is how many layers may change in one round; 0 = 8. Several
-	// fill the links that one layer leaves idle; few keep a schedule that is cut
-	// short from leaving many layers half-moved.
+	// PeersPerGPU is to how many other GPUs a GPU may send, and from how many it
+	// may receive, in one round; 0 = any number.
+	PeersPerGPU int
+	// InPlace says that the engine runs a round's copies in the order of its Moves,
+	// each straight into its slot, so that only a cycle of slots needs staging: one
+	// expert each. Without it a GPU stages all slots that a round rewrites.
+	InPlace bool
+	// StagedBytes bounds what a GPU stages in one round; 0 = no bound. It wants
+	// ExpertBytes, and room for two experts, for one in place.
+	StagedBytes int64
+	// Outside is the bandwidth in bytes a second at which a GPU reads weights that
+	// no GPU holds, from host memory or disk. 0 = they come over RDMA, and count
+	// there.
+	Outside float64
+	// Leaving lists GPUs of the next placement that are out of service, but whose
+	// memory can still be read. GPUs that the next placement lacks are leaving
+	// unless the topology has them out of service.
+	Leaving []int
+	// LayersAtOnce is how many layers may be left half-moved by a round: few keep a
+	// schedule that is cut short from having moved for nothing, several fill the
+	// links that one layer leaves idle. 0 = the fewest of 8, 16, 32, … with which the
+	// rounds are within a tenth of their bound, or beyond which they hardly fall. What restores experts and empties
+	// GPUs that leave is not bound by it.
 	LayersAtOnce int
 	// Worth is what each layer gains by its moves, [layers], in any unit: the
 	// layer of the most worth a copy goes first. nil = in the order of layers.
 	Worth []float64
 }
 
-// Round is copies that run at the same time.
+// Round is copies that run at the same time, or in place one after the other.
 type Round struct {
-	// Moves are ordered by layer as the schedule takes them, then by To. Beside
-	// copies between GPUs there are three kinds that no link between them carries:
-	// From and To on one GPU, a copy within its memory; From = -1 with an expert,
-	// weights that no GPU in service holds any more and that are read from outside
-	// the unit; Expert = From = -1, a slot that is emptied.
+	// Moves are ordered by layer as the schedule takes them, then by To; in place,
+	// so that each copy reads its slot before another writes there. Beside copies
+	// between GPUs there are three kinds that no link between them carries: From and
+	// To on one GPU, a copy within its memory; From = -1 with an expert, weights that
+	// no GPU holds and that are read from outside; Expert = From = -1, a slot that
+	// is emptied.
 	Moves []placement.Move
-	// Seconds is the largest bytes/bandwidth of a GPU's NVLink or RDMA in one
-	// direction. Copies within a GPU take none; weights from outside count as
-	// received over RDMA.
+	// Staged are, in place, the indices of the moves that are read at the round's
+	// start into memory of their own and written at its end: one of each cycle.
+	Staged []int
+	// Seconds is the largest bytes/bandwidth of a GPU's NVLink, RDMA or Outside, in
+	// one direction. Copies within a GPU take none.
 	Seconds float64
+	// StagedBytes and Peers are the most that a GPU stages, and the most GPUs that
+	// one sends to or receives from.
+	StagedBytes int64
+	Peers       int
 }
 
-// Schedule is rounds of moves that lead from one placement to another.
+// Schedule is rounds of moves that lead from one placement to another. It is a
+// plain value that goes to JSON and back without change.
+//
+// Slots are numbered over GPUSlots: each GPU has the larger of its numbers of
+// slots before and after. Where these agree, they are the placements' own.
 //
 // All reads of a round see the slots as they were at its start: a GPU stages
-// what it receives and swaps it in at the round's end. So two GPUs exchange
-// experts in one round. A GPU sends at most PerGPU copies a round and receives
-// at most PerGPU; what it reads from its own memory is not counted.
+// what it receives and swaps it in at the round's end, so two GPUs exchange
+// experts in one round; in place the order of the moves does the same. A GPU
+// sends at most PerGPU copies a round and receives at most PerGPU; what it reads
+// from its own memory is not counted.
 type Schedule struct {
 	Rounds []Round
+	// GPUSlots is the slots of each GPU while the schedule runs, [GPUs], Before
+	// those of the placement it starts from and After those of its end, each of as
+	// many GPUs as that has.
+	GPUSlots, Before, After []int
+	// Dead lists the GPUs that are out of service and cannot be read, Leaving those
+	// that can and end empty.
+	Dead, Leaving []int
+	ExpertBytes   int64
 	// Seconds is the sum over the rounds, 0 unless Priced.
 	Seconds float64
 	// Priced is false where the size of an expert or the bandwidth of a link that
 	// a move takes is unknown: then no seconds are predicted.
 	Priced bool
-	// Moves counts the copies received from other GPUs or from outside, Bytes
-	// their size.
-	Moves int
-	Bytes int64
-	// Restore is how many rounds at the start bring back experts that have no
-	// copy on a GPU in service. After each later round, and after each at all
-	// where it is 0, every expert of every layer has one.
+	// Moves counts the copies received from other GPUs or from outside, Outside
+	// the latter alone. Bytes is the size of all.
+	Moves, Outside int
+	Bytes          int64
+	// StagedBytes and Peers are the largest of any round.
+	StagedBytes int64
+	Peers       int
+	// Restore is how many rounds at the start it takes to bring back experts that
+	// have no copy on a GPU that can be read. After each later round, and after
+	// each at all where it is 0, every expert of every layer has one.
 	Restore int
+	// Emptied is how many rounds it takes until the Leaving GPUs hold nothing, 0
+	// without any.
+	Emptied int
 	// RoundsBound and SecondsBound are proved: no schedule under the same limits
 	// that copies experts only to GPUs that are to keep them has fewer rounds or,
 	// over the same links, takes less time.
 	RoundsBound  int
 	SecondsBound float64
-
-	gpuOf       []int // GPU of each slot, -1 = out of service
-	expertBytes int64
 }
 
-// New orders the copies that lead from prev, the placement in force, to
-// next: same layers, experts, GPUs and slots of each GPU, next with nothing on
+// New orders the copies that lead from prev, the placement in force, to next: of
+// the same layers and experts, but GPUs may join at the end or leave there, and
+// their numbers of slots may change. t describes the GPUs of both: as many as the
+// larger has. prev may be incomplete; next must hold every expert, and nothing on
 // the GPUs that t puts out of service. Slots with the same expert in both are
 // left alone.
 //
-// No expert loses its last copy: after any number of rounds (Restore at least)
-// the placement is valid. Each copy is read from a GPU that holds it at the round's start: on the
-// same node where one there has a send to spare, else the least busy. A GPU out
-// of service is never read; its slots are emptied in the first round, and what
-// lived nowhere else is restored first, in rounds of its own that LayersAtOnce
-// does not bind. Then layers go in the order of their worth a copy,
-// at most LayersAtOnce unfinished ones at a time, each taking what links the
-// ones before it leave idle. An expert whose slot is not free yet is first put
-// in another slot of its GPU and copied over at the end.
+// No expert loses its last copy. Each copy is read from a GPU that holds it at
+// the round's start: on the same node where one there has a send to spare, else
+// the least busy. A GPU out of service is never read, unless it is leaving; its
+// slots are emptied in the first round. In each round go first what lives
+// nowhere, then what lives on leaving GPUs alone, then the layers under way, then
+// others in the order of their worth a copy, as many as LayersAtOnce or as the
+// round can finish. An expert whose slot is not free yet is first put in another
+// slot of its GPU and copied over at the end.
 //
-// Bad input is a *placement.Error. Cost: each round, a pass over the slots of at
-// most LayersAtOnce layers and PerGPU matchings of their senders and receivers.
+// Bad input is a *placement.Error. Cost: each round, a pass over the slots of the
+// layers that it looks at, and PerGPU matchings of their senders and receivers.
 func New(prev, next *placement.Placement, t placement.Topology, o Options) (Schedule, error) {
-	if err := validateSchedule(prev, next, &t, &o); err != nil {
+	f, err := newFrame(prev, next, &t, &o)
+	if err != nil {
 		return Schedule{}, err
 	}
-	s := newScheduler(prev, next, &t, &o)
+	if o.LayersAtOnce > 0 {
+		return build(f, &t, &o)
+	}
+	var out Schedule
+	for k := defaultLayers; ; k *= 2 {
+		o.LayersAtOnce = min(k, len(f.prev))
+		s, err := build(f, &t, &o)
+		if err != nil {
+			return Schedule{}, err
+		}
+		little := k > defaultLayers && 100*len(s.Rounds) > 98*len(out.Rounds)
+		if k == defaultLayers || len(s.Rounds) < len(out.Rounds) {
+			out = s
+		}
+		if little || k >= len(f.prev) || 10*len(out.Rounds) <= 11*out.RoundsBound {
+			return out, nil
+		}
+	}
+}
+
+// defaultLayers is how many layers are left half-moved unless more are needed.
+const defaultLayers = 8
+
+// build makes the rounds with a given number of layers at once.
+func build(f *frame, t *placement.Topology, o *Options) (Schedule, error) {
+	s := newScheduler(f, t, o)
 	order := s.layerOrder(o.Worth)
-	out := Schedule{Priced: o.ExpertBytes > 0, gpuOf: slices.Clone(s.gpuOf), expertBytes: o.ExpertBytes}
-	for i, g := range out.gpuOf {
-		if !s.live[g] {
-			out.gpuOf[i] = -1
-		}
+	out := Schedule{
+		GPUSlots: f.slots, Before: f.before, After: f.after, Dead: f.listDead(), Leaving: f.listLeaving(),
+		Priced: o.ExpertBytes > 0, ExpertBytes: o.ExpertBytes,
 	}
-	b := s.bound(order, &t, &o)
+	b := s.bound(order, t, o)
 	out.RoundsBound, out.SecondsBound = b.rounds, b.seconds
-	price := newRoundPrice(&t, s, o.ExpertBytes)
-	add := func() {
-		r := Round{Moves: s.takeMoves()}
-		copies, known := price.of(&r)
-		out.Moves += copies
-		out.Priced = out.Priced && known
+	price := newRoundPrice(t, s, o)
+	s.emptyDead(f)
+	for s.unfinished(order) || len(s.moves) > 0 {
+		lost, leaving := s.anyLost, s.anyLeaving
+		s.round(order)
+		r := s.takeRound()
+		if len(r.Moves) == 0 { // none is known to get here
+			return Schedule{}, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
+		}
+		out.Priced = price.of(&r, &out) && out.Priced
 		out.Rounds = append(out.Rounds, r)
-	}
-	s.emptyDead(prev)
-	s.startRound()
-	for s.lostLayers(order) {
-		s.restoreRound(order)
-		add()
-		s.startRound()
-	}
-	out.Restore = len(out.Rounds)
-	first := 0
-	for {
-		for first < len(order) && s.left[order[first]] == 0 {
-			first++
+		if lost {
+			out.Restore = len(out.Rounds)
 		}
-		if first == len(order) {
-			break
+		if leaving {
+			out.Emptied = len(out.Rounds)
 		}
-		s.round(order[first:], o.LayersAtOnce)
-		add()
-		s.startRound()
-	}
-	if len(s.moves) > 0 { // nothing but slots out of service to be emptied
-		add()
 	}
 	out.Bytes = int64(out.Moves) * o.ExpertBytes
 	for i := range out.Rounds {
@@ -149,81 +205,6 @@ func New(prev, next *placement.Placement, t placement.Topology, o Options) (Sche
 		out.SecondsBound = 0
 	}
 	return out, nil
-}
-
-// Apply returns p, the placement the schedule starts from, after the first
-// rounds of it; a number beyond its rounds means all. It shares no memory with
-// p and has no ReplicaRank. A *placement.Error says that p is not that
-// placement: a slot does not hold what the schedule would copy.
-func (s *Schedule) Apply(p *placement.Placement, rounds int) (placement.Placement, error) {
-	if err := p.Validate(); err != nil {
-		return placement.Placement{}, err
-	}
-	q := p.Clone()
-	q.ReplicaRank = nil
-	slots := p.Slots()
-	for i := range s.Rounds[:max(0, min(rounds, len(s.Rounds)))] {
-		moves := s.Rounds[i].Moves
-		for _, m := range moves {
-			if m.Layer < 0 || m.Layer >= len(q.PhysicalToLogical) || m.To < 0 || m.To >= slots || m.From < -1 || m.From >= slots || m.Expert < -1 || m.Expert >= q.Experts {
-				return placement.Placement{}, refuse.Errorf(placement.ErrShape, "schedule", "round %d: move %+v does not fit the placement", i, m)
-			}
-			if m.From >= 0 && q.PhysicalToLogical[m.Layer][m.From] != m.Expert {
-				return placement.Placement{}, refuse.Errorf(placement.ErrValue, "schedule", "round %d: layer %d, slot %d holds expert %d, not %d: the schedule starts from another placement",
-					i, m.Layer, m.From, q.PhysicalToLogical[m.Layer][m.From], m.Expert)
-			}
-		}
-		for _, m := range moves {
-			q.PhysicalToLogical[m.Layer][m.To] = m.Expert
-		}
-	}
-	return q, nil
-}
-
-// Prefix returns the first rounds of the schedule without the moves of layers
-// that they would leave unfinished, which gain nothing yet and may be worse off
-// half-moved; rounds that restore experts stay whole, and slots out of service
-// are emptied all the same. Rounds keep their Seconds, now an upper bound, and
-// may have no moves; both bounds are 0. Whole rounds share their memory.
-func (s *Schedule) Prefix(rounds int) Schedule {
-	rounds = max(0, min(rounds, len(s.Rounds)))
-	if rounds == len(s.Rounds) {
-		return *s
-	}
-	out := Schedule{Rounds: make([]Round, rounds), Priced: s.Priced, Restore: min(s.Restore, rounds), gpuOf: s.gpuOf, expertBytes: s.expertBytes}
-	unfinished := map[int]bool{}
-	for _, r := range s.Rounds[rounds:] {
-		for _, m := range r.Moves {
-			unfinished[m.Layer] = true
-		}
-	}
-	for i, r := range s.Rounds[:rounds] {
-		out.Rounds[i] = r
-		out.Seconds += r.Seconds
-		if i >= s.Restore {
-			out.Rounds[i].Moves = slices.DeleteFunc(slices.Clone(r.Moves), func(m placement.Move) bool {
-				return unfinished[m.Layer] && s.gpu(m.To) >= 0
-			})
-		}
-	}
-	for _, r := range out.Rounds {
-		for _, m := range r.Moves {
-			if m.Expert >= 0 && (m.From < 0 || s.gpu(m.From) != s.gpu(m.To)) {
-				out.Moves++
-			}
-		}
-	}
-	out.Bytes = int64(out.Moves) * s.expertBytes
-	return out
-}
-
-// gpu is the GPU of a slot, -1 = out of service. In a schedule that New
-// did not make, every slot counts as a GPU of its own.
-func (s *Schedule) gpu(slot int) int {
-	if slot < len(s.gpuOf) {
-		return s.gpuOf[slot]
-	}
-	return slot
 }
 
 // layerOrder lists the layers that change, the most worthwhile first.
@@ -244,35 +225,32 @@ func (s *scheduler) layerOrder(worth []float64) []int {
 	return order
 }
 
-func validateSchedule(prev, next *placement.Placement, t *placement.Topology, o *Options) error {
-	if err := prev.Validate(); err != nil {
-		return err
+// validate checks the options for a change of so many layers of such a unit, and
+// fills in their defaults.
+func (o *Options) validate(layers, gpus int) error {
+	for _, x := range []struct {
+		field string
+		n     int
+	}{{"per_gpu", o.PerGPU}, {"rdma_per_gpu", o.RDMAPerGPU}, {"peers_per_gpu", o.PeersPerGPU}, {"layers_at_once", o.LayersAtOnce}} {
+		if x.n < 0 {
+			return refuse.Errorf(placement.ErrValue, x.field, "%d is negative", x.n)
+		}
 	}
-	if err := next.Validate(); err != nil {
-		return err
+	least := 2 * o.ExpertBytes
+	if o.InPlace {
+		least = o.ExpertBytes
 	}
-	if err := t.Validate(); err != nil {
-		return err
-	}
-	layers := len(prev.PhysicalToLogical)
 	switch {
-	case len(next.PhysicalToLogical) != layers || next.Experts != prev.Experts || next.GPUs != prev.GPUs:
-		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, %d experts, %d GPUs, but the next placement has %d, %d, %d",
-			layers, prev.Experts, prev.GPUs, len(next.PhysicalToLogical), next.Experts, next.GPUs)
-	case !slices.Equal(prev.FirstSlots(), next.FirstSlots()):
-		return refuse.Errorf(placement.ErrShape, "previous", "its GPUs have other numbers of slots than those of the next placement")
-	case t.GPUs != prev.GPUs:
-		return refuse.Errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", prev.GPUs, t.GPUs)
-	case layers*prev.Slots() > placement.MaxCells:
-		return refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots in all are supported", layers, prev.Slots(), placement.MaxCells)
 	case o.ExpertBytes < 0 || o.ExpertBytes > maxExpertBytes:
 		return refuse.Errorf(placement.ErrValue, "expert_bytes", "%d: between 0 and %d are supported", o.ExpertBytes, int64(maxExpertBytes))
-	case o.PerGPU < 0:
-		return refuse.Errorf(placement.ErrValue, "per_gpu", "%d is negative", o.PerGPU)
-	case o.RDMAPerGPU < 0:
-		return refuse.Errorf(placement.ErrValue, "rdma_per_gpu", "%d is negative", o.RDMAPerGPU)
-	case o.LayersAtOnce < 0:
-		return refuse.Errorf(placement.ErrValue, "layers_at_once", "%d is negative", o.LayersAtOnce)
+	case o.StagedBytes < 0:
+		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d is negative", o.StagedBytes)
+	case o.StagedBytes > 0 && o.ExpertBytes == 0:
+		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d, but the size of an expert is not known", o.StagedBytes)
+	case o.StagedBytes > 0 && o.StagedBytes < least:
+		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d: at least %d are needed", o.StagedBytes, least)
+	case !(o.Outside >= 0) || math.IsInf(o.Outside, 0):
+		return refuse.Errorf(placement.ErrValue, "outside", "%v is not a finite number ≥ 0", o.Outside)
 	case o.Worth != nil && len(o.Worth) != layers:
 		return refuse.Errorf(placement.ErrShape, "worth", "%d entries for %d layers", len(o.Worth), layers)
 	}
@@ -281,25 +259,13 @@ func validateSchedule(prev, next *placement.Placement, t *placement.Topology, o 
 			return &placement.Error{Field: "worth", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: "not a finite number"}
 		}
 	}
-	first := next.FirstSlots()
-	for g := range next.GPUs {
-		if t.SpeedOf(g) > 0 {
-			continue
-		}
-		for l, row := range next.PhysicalToLogical {
-			for s := first[g]; s < first[g+1]; s++ {
-				if row[s] >= 0 {
-					return &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: s, Kind: placement.ErrFit,
-						Detail: "the next placement has an expert on a GPU that is out of service"}
-				}
-			}
+	for i, g := range o.Leaving {
+		if g < 0 || g >= gpus {
+			return &placement.Error{Field: "leaving", Layer: -1, Index: i, Kind: placement.ErrValue, Detail: fmt.Sprintf("GPU %d: there are %d", g, gpus)}
 		}
 	}
 	if o.PerGPU == 0 {
 		o.PerGPU = 1
-	}
-	if o.LayersAtOnce == 0 {
-		o.LayersAtOnce = 8
 	}
 	o.PerGPU = min(o.PerGPU, placement.MaxSlots)
 	if o.RDMAPerGPU == 0 {

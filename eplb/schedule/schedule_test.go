@@ -132,15 +132,20 @@ func TestChainsAlwaysEnd(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for i := range 3000 {
 		prev, next, topology, _ := randomPlan(rng, 6)
-		s := newScheduler(&prev, &next, &topology, &Options{PerGPU: 1, RDMAPerGPU: 1})
+		o := Options{PerGPU: 1, RDMAPerGPU: 1}
+		f, err := newFrame(&prev, &next, &topology, &o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newScheduler(f, &topology, &o)
 		for l := range prev.PhysicalToLogical {
 			for s.left[l] > 0 {
 				s.startRound()
 				s.load(l)
-				s.chainPass(false)
+				s.chainPass(0)
 				s.localPass()
 				s.emit()
-				if len(s.takeMoves()) == 0 {
+				if len(s.takeRound().Moves) == 0 {
 					t.Fatalf("seed %d, case %d: layer %d is stuck at %v, to be %v", seed, i, l, s.cur[l], s.fin[l])
 				}
 			}
@@ -159,10 +164,10 @@ func TestScheduleWorth(t *testing.T) {
 	next.PhysicalToLogical[1] = []int{1, 2, 3, 0}
 	next.PhysicalToLogical[2] = []int{0, 1, 3, 2}
 	s, err := New(&prev, &next, placement.Topology{GPUs: 4}, Options{LayersAtOnce: 1, Worth: []float64{2, 5, 3}})
-	if err != nil || len(s.Rounds) != 3 {
+	if err != nil || len(s.Rounds) != 2 {
 		t.Fatal(s, err)
 	}
-	for i, l := range []int{2, 1, 0} { // 3/2, 5/4 and 2/2 a copy
+	for i, l := range []int{2, 1} { // 3/2, 5/4 a copy; 2/2 in the first round, which it finishes too
 		if s.Rounds[i].Moves[0].Layer != l {
 			t.Errorf("round %d moves layer %d, want %d", i, s.Rounds[i].Moves[0].Layer, l)
 		}
@@ -271,9 +276,9 @@ func TestScheduleApplyAndPrefix(t *testing.T) {
 				t.Fatalf("seed %d, case %d: a prefix of %d rounds: %v", seed, i, k, err)
 			}
 			for l, row := range half.PhysicalToLogical {
-				before := slices.Clone(prev.PhysicalToLogical[l])
+				before, gpu := slices.Clone(prev.PhysicalToLogical[l]), s.GPUOf()
 				for slot := range before {
-					if g := s.gpuOf[slot]; k > 0 && g < 0 {
+					if k > 0 && slices.Contains(s.Dead, gpu[slot]) {
 						before[slot] = -1
 					}
 				}
@@ -302,12 +307,8 @@ func TestScheduleBadInput(t *testing.T) {
 		{func(p, n *placement.Placement, _ *placement.Topology, _ *Options) { p.GPUs = 0 }, placement.ErrValue, "num_gpus: 0: between 1 and 65536 are supported"},
 		{func(p, n *placement.Placement, _ *placement.Topology, _ *Options) {
 			n.PhysicalToLogical = n.PhysicalToLogical[:1]
-		}, placement.ErrShape, "previous: 2 layers, 4 experts, 4 GPUs, but the next placement has 1, 4, 4"},
-		{func(p, n *placement.Placement, _ *placement.Topology, _ *Options) {
-			n.GPUSlots = []int{2, 0, 1, 1}
-		}, placement.ErrShape,
-			"previous: its GPUs have other numbers of slots than those of the next placement"},
-		{func(_, _ *placement.Placement, t *placement.Topology, _ *Options) { t.GPUs = 8 }, placement.ErrShape, "num_gpus: the placement has 4, the topology 8"},
+		}, placement.ErrShape, "previous: 2 layers, 4 experts, but the next placement has 1, 4"},
+		{func(_, _ *placement.Placement, t *placement.Topology, _ *Options) { t.GPUs = 8 }, placement.ErrShape, "num_gpus: the topology has 8, but the placements 4 and 4: it describes the GPUs of both"},
 		{func(_, _ *placement.Placement, t *placement.Topology, _ *Options) {
 			t.Speed = []float64{1, 1, 0, 1}
 		}, placement.ErrFit,

@@ -1,0 +1,133 @@
+package schedule
+
+import (
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/placement"
+)
+
+// frame is two placements on the GPUs and slots of both: a slot that one of them
+// lacks is empty there.
+type frame struct {
+	slots, before, after []int // of each GPU: the larger, prev's, next's
+	prev, next           [][]int
+	experts              int
+	dead, leaving        []bool
+}
+
+// newFrame checks what is to be scheduled.
+func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options) (*frame, error) {
+	if err := prev.Validate(); err != nil {
+		return nil, err
+	}
+	if err := next.Validate(); err != nil {
+		return nil, err
+	}
+	if err := next.CheckComplete(); err != nil {
+		return nil, err
+	}
+	if err := t.Validate(); err != nil {
+		return nil, err
+	}
+	layers, gpus := len(prev.PhysicalToLogical), max(prev.GPUs, next.GPUs)
+	switch {
+	case len(next.PhysicalToLogical) != layers || next.Experts != prev.Experts:
+		return nil, refuse.Errorf(placement.ErrShape, "previous", "%d layers, %d experts, but the next placement has %d, %d",
+			layers, prev.Experts, len(next.PhysicalToLogical), next.Experts)
+	case t.GPUs != gpus:
+		return nil, refuse.Errorf(placement.ErrShape, "num_gpus", "the topology has %d, but the placements %d and %d: it describes the GPUs of both", t.GPUs, prev.GPUs, next.GPUs)
+	}
+	if err := o.validate(layers, gpus); err != nil {
+		return nil, err
+	}
+	f := &frame{before: slotsOf(prev), after: slotsOf(next), experts: prev.Experts, slots: make([]int, gpus), dead: make([]bool, gpus), leaving: make([]bool, gpus)}
+	total := 0
+	for g := range f.slots {
+		f.slots[g] = max(at(f.before, g), at(f.after, g))
+		total += f.slots[g]
+		f.dead[g] = t.SpeedOf(g) == 0 && !slices.Contains(o.Leaving, g)
+		f.leaving[g] = !f.dead[g] && (g >= next.GPUs || t.SpeedOf(g) == 0)
+	}
+	for i, g := range o.Leaving {
+		if !f.leaving[g] {
+			return nil, &placement.Error{Field: "leaving", Layer: -1, Index: i, Kind: placement.ErrValue, Detail: "a GPU that stays in service"}
+		}
+	}
+	if total > placement.MaxSlots || total*layers > placement.MaxCells {
+		return nil, refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots a layer and %d in all are supported", layers, total, placement.MaxSlots, placement.MaxCells)
+	}
+	first := next.FirstSlots()
+	for g := range next.GPUs {
+		if t.SpeedOf(g) > 0 {
+			continue
+		}
+		for l, row := range next.PhysicalToLogical {
+			for s := first[g]; s < first[g+1]; s++ {
+				if row[s] >= 0 {
+					return nil, &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: s, Kind: placement.ErrFit,
+						Detail: "the next placement has an expert on a GPU that is out of service"}
+				}
+			}
+		}
+	}
+	f.prev, f.next = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
+	return f, nil
+}
+
+func (f *frame) listDead() []int    { return indices(f.dead) }
+func (f *frame) listLeaving() []int { return indices(f.leaving) }
+
+func indices(set []bool) []int {
+	var out []int
+	for i, in := range set {
+		if in {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// slotsOf is the number of slots of each GPU.
+func slotsOf(p *placement.Placement) []int {
+	first := p.FirstSlots()
+	n := make([]int, p.GPUs)
+	for g := range n {
+		n[g] = first[g+1] - first[g]
+	}
+	return n
+}
+
+// at is the entry of a list, 0 beyond its end.
+func at(list []int, i int) int {
+	if i < len(list) {
+		return list[i]
+	}
+	return 0
+}
+
+// reshape copies rows of GPUs with so many slots each onto GPUs with other
+// numbers of slots: what is beyond is left out, what is new is empty.
+func reshape(rows [][]int, from, to []int) [][]int {
+	total := 0
+	for _, n := range to {
+		total += n
+	}
+	cells := make([]int, len(rows)*total)
+	out := make([][]int, len(rows))
+	for l, row := range rows {
+		dst := cells[l*total : (l+1)*total : (l+1)*total]
+		out[l] = dst
+		src, d := 0, 0
+		for g, n := range to {
+			for i := range n {
+				dst[d+i] = -1
+				if i < at(from, g) {
+					dst[d+i] = row[src+i]
+				}
+			}
+			src, d = src+at(from, g), d+n
+		}
+	}
+	return out
+}

@@ -1,0 +1,180 @@
+package schedule
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/placement"
+)
+
+// file is a Schedule as JSON. Seconds are null where it is not priced.
+type file struct {
+	Version      int         `json:"version"`
+	Seconds      *float64    `json:"seconds"`
+	SecondsBound *float64    `json:"seconds_bound"`
+	RoundsBound  int         `json:"rounds_bound"`
+	Restore      int         `json:"restore_rounds"`
+	Emptied      int         `json:"emptied_rounds"`
+	Moves        int         `json:"copies"`
+	Outside      int         `json:"outside_copies"`
+	Bytes        int64       `json:"bytes"`
+	ExpertBytes  int64       `json:"expert_bytes"`
+	StagedBytes  int64       `json:"staged_bytes"`
+	Peers        int         `json:"peers"`
+	GPUSlots     []int       `json:"gpu_slots"`
+	Before       []int       `json:"gpu_slots_before"`
+	After        []int       `json:"gpu_slots_after"`
+	Dead         []int       `json:"dead,omitempty"`
+	Leaving      []int       `json:"leaving,omitempty"`
+	Rounds       []fileRound `json:"rounds"`
+}
+
+type fileRound struct {
+	Seconds     *float64   `json:"seconds"`
+	StagedBytes int64      `json:"staged_bytes"`
+	Peers       int        `json:"peers"`
+	Staged      []int      `json:"staged,omitempty"`
+	Moves       []fileMove `json:"moves"`
+}
+
+type fileMove struct {
+	Layer  int `json:"layer"`
+	Expert int `json:"expert"`
+	From   int `json:"from"`
+	To     int `json:"to"`
+}
+
+// MarshalJSON writes all of the schedule: with the placement that it starts from
+// and the number of rounds done, it is what a controller needs to go on.
+func (s Schedule) MarshalJSON() ([]byte, error) {
+	seconds := func(v float64) *float64 {
+		if s.Priced {
+			return &v
+		}
+		return nil
+	}
+	f := file{
+		Version: 1, Seconds: seconds(s.Seconds), SecondsBound: seconds(s.SecondsBound), RoundsBound: s.RoundsBound, Restore: s.Restore, Emptied: s.Emptied,
+		Moves: s.Moves, Outside: s.Outside, Bytes: s.Bytes, ExpertBytes: s.ExpertBytes, StagedBytes: s.StagedBytes, Peers: s.Peers,
+		GPUSlots: s.GPUSlots, Before: s.Before, After: s.After, Dead: s.Dead, Leaving: s.Leaving, Rounds: make([]fileRound, len(s.Rounds)),
+	}
+	for i, r := range s.Rounds {
+		f.Rounds[i] = fileRound{Seconds: seconds(r.Seconds), StagedBytes: r.StagedBytes, Peers: r.Peers, Staged: r.Staged, Moves: make([]fileMove, len(r.Moves))}
+		for k, m := range r.Moves {
+			f.Rounds[i].Moves[k] = fileMove(m)
+		}
+	}
+	return json.Marshal(f)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Its errors name the field and the
+// round; then s is unchanged.
+func (s *Schedule) UnmarshalJSON(text []byte) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	var f file
+	if err := d.Decode(&f); err != nil {
+		return fmt.Errorf("schedule: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return refuse.Errorf(placement.ErrShape, "schedule", "more than one JSON value")
+	}
+	if err := f.check(); err != nil {
+		return err
+	}
+	out := Schedule{
+		Priced: f.Seconds != nil, RoundsBound: f.RoundsBound, Restore: f.Restore, Emptied: f.Emptied, Moves: f.Moves, Outside: f.Outside, Bytes: f.Bytes,
+		ExpertBytes: f.ExpertBytes, StagedBytes: f.StagedBytes, Peers: f.Peers, GPUSlots: f.GPUSlots, Before: f.Before, After: f.After, Dead: f.Dead, Leaving: f.Leaving,
+	}
+	if out.Priced {
+		out.Seconds, out.SecondsBound = *f.Seconds, *f.SecondsBound
+	}
+	for _, r := range f.Rounds {
+		x := Round{StagedBytes: r.StagedBytes, Peers: r.Peers, Staged: r.Staged}
+		if out.Priced {
+			x.Seconds = *r.Seconds
+		}
+		for _, m := range r.Moves {
+			x.Moves = append(x.Moves, placement.Move(m))
+		}
+		out.Rounds = append(out.Rounds, x)
+	}
+	*s = out
+	return nil
+}
+
+// check demands numbers that belong to one schedule. That the moves fit a
+// placement is seen when they are applied to it.
+func (f *file) check() error {
+	bad := func(field, format string, args ...any) error {
+		return refuse.Errorf(placement.ErrValue, field, format, args...)
+	}
+	if f.Version != 1 {
+		return bad("version", "%d: this is version 1", f.Version)
+	}
+	slots := 0
+	for g, n := range f.GPUSlots {
+		if n < 0 || n > placement.MaxSlots || n != max(at(f.Before, g), at(f.After, g)) {
+			return bad("gpu_slots", "%d slots on GPU %d: the larger of those before and after is expected", n, g)
+		}
+		slots += n
+	}
+	switch {
+	case len(f.GPUSlots) == 0 || len(f.GPUSlots) > placement.MaxGPUs || len(f.GPUSlots) != max(len(f.Before), len(f.After)):
+		return bad("gpu_slots", "%d GPUs, with %d before and %d after", len(f.GPUSlots), len(f.Before), len(f.After))
+	case slots > placement.MaxSlots:
+		return bad("gpu_slots", "%d slots: at most %d are supported", slots, placement.MaxSlots)
+	case f.Seconds != nil && f.SecondsBound == nil:
+		return bad("seconds_bound", "null, but seconds are known")
+	}
+	for _, list := range [][]int{f.Before, f.After} {
+		for g, n := range list {
+			if n < 0 {
+				return bad("gpu_slots", "%d slots on GPU %d", n, g)
+			}
+		}
+	}
+	for _, x := range []struct {
+		field string
+		n     int64
+		most  int64
+	}{
+		{"rounds_bound", int64(f.RoundsBound), math.MaxInt64}, {"restore_rounds", int64(f.Restore), int64(len(f.Rounds))}, {"emptied_rounds", int64(f.Emptied), int64(len(f.Rounds))},
+		{"copies", int64(f.Moves), math.MaxInt64}, {"outside_copies", int64(f.Outside), int64(f.Moves)}, {"bytes", f.Bytes, math.MaxInt64},
+		{"expert_bytes", f.ExpertBytes, maxExpertBytes}, {"staged_bytes", f.StagedBytes, math.MaxInt64}, {"peers", int64(f.Peers), placement.MaxGPUs},
+	} {
+		if x.n < 0 || x.n > x.most {
+			return bad(x.field, "%d: between 0 and %d are possible", x.n, x.most)
+		}
+	}
+	for _, x := range []struct {
+		field string
+		list  []int
+	}{{"dead", f.Dead}, {"leaving", f.Leaving}} {
+		for i, g := range x.list {
+			if g < 0 || g >= len(f.GPUSlots) || i > 0 && g <= x.list[i-1] {
+				return bad(x.field, "GPU %d: there are %d, each once and in order", g, len(f.GPUSlots))
+			}
+		}
+	}
+	for i, r := range f.Rounds {
+		if f.Seconds != nil && r.Seconds == nil {
+			return bad("rounds", "round %d: no seconds, but the schedule has", i)
+		}
+		for _, k := range r.Staged {
+			if k < 0 || k >= len(r.Moves) {
+				return bad("rounds", "round %d: move %d is staged: there are %d", i, k, len(r.Moves))
+			}
+		}
+		for k, m := range r.Moves {
+			if m.Layer < 0 || m.Layer >= placement.MaxLayers || m.Expert < -1 || m.Expert >= placement.MaxExperts || m.From < -1 || m.From >= slots || m.To < 0 || m.To >= slots {
+				return bad("rounds", "round %d: move %d, %+v, is none of %d slots", i, k, m, slots)
+			}
+		}
+	}
+	return nil
+}

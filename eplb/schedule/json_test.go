@@ -1,0 +1,104 @@
+package schedule
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// A schedule that has been written and read is the same, and so are its prefixes.
+func TestScheduleJSON(t *testing.T) {
+	const seed = 31
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for i := range 300 {
+		prev, next, top, o := randomResize(rng, 6)
+		randomLimits(rng, &o)
+		if i%5 == 0 {
+			o = Options{}
+		}
+		s, err := New(&prev, &next, top, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Schedule
+		if err := json.Unmarshal(text, &back); err != nil {
+			t.Fatalf("seed %d, case %d: %v in %s", seed, i, err, text)
+		}
+		if !reflect.DeepEqual(s, back) {
+			t.Fatalf("seed %d, case %d:\n%+v became\n%+v", seed, i, s, back)
+		}
+		k := rng.IntN(len(s.Rounds) + 1)
+		if a, b := s.Prefix(k), back.Prefix(k); !reflect.DeepEqual(a, b) || a.Bytes != int64(a.Moves)*o.ExpertBytes {
+			t.Fatalf("seed %d, case %d: the first %d rounds are %+v, read %+v", seed, i, k, a, b)
+		}
+	}
+}
+
+func TestScheduleJSONHostile(t *testing.T) {
+	const good = `{"version":1,"seconds":null,"seconds_bound":null,"rounds_bound":1,"restore_rounds":0,"emptied_rounds":0,"copies":2,"outside_copies":0,"bytes":0,"expert_bytes":0,"staged_bytes":0,"peers":1,"gpu_slots":[1,1],"gpu_slots_before":[1,1],"gpu_slots_after":[1,1],"rounds":[{"seconds":null,"staged_bytes":0,"peers":1,"moves":[{"layer":0,"expert":1,"from":1,"to":0},{"layer":0,"expert":0,"from":0,"to":1}]}]}`
+	var s Schedule
+	if err := json.Unmarshal([]byte(good), &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ from, to, want string }{
+		{`"version":1`, `"version":2`, "version: 2"},
+		{`"peers":1,"gpu`, `"pears":1,"gpu`, `unknown field "pears"`},
+		{`"gpu_slots":[1,1]`, `"gpu_slots":[1,2]`, "gpu_slots: 2 slots on GPU 1"},
+		{`"gpu_slots":[1,1]`, `"gpu_slots":[]`, "gpu_slots: 0 GPUs"},
+		{`"gpu_slots":[1,1],"gpu_slots_before":[1,1]`, `"gpu_slots":[1,1],"gpu_slots_before":[1,-1]`, "gpu_slots: -1 slots on GPU 1"},
+		{`"restore_rounds":0`, `"restore_rounds":2`, "restore_rounds: 2"},
+		{`"emptied_rounds":0`, `"emptied_rounds":-1`, "emptied_rounds: -1"},
+		{`"outside_copies":0`, `"outside_copies":3`, "outside_copies: 3"},
+		{`"expert_bytes":0`, `"expert_bytes":1e12`, "cannot unmarshal"},
+		{`"to":1`, `"to":2`, "rounds: round 0: move 1"},
+		{`"from":1`, `"from":-2`, "rounds: round 0: move 0"},
+		{`"layer":0`, `"layer":4096`, "rounds: round 0: move 0"},
+		{`"moves"`, `"staged":[2],"moves"`, "rounds: round 0: move 2 is staged"},
+		{`"seconds":null,"seconds_bound":null`, `"seconds":1,"seconds_bound":null`, "seconds_bound: null"},
+		{`"seconds":null,"seconds_bound":null`, `"seconds":1,"seconds_bound":1`, "rounds: round 0: no seconds"},
+		{`"rounds":[{`, `"dead":[2],"rounds":[{`, "dead: GPU 2"},
+		{`"rounds":[{`, `"leaving":[1,0],"rounds":[{`, "leaving: GPU 0"},
+	} {
+		bad := strings.Replace(good, c.from, c.to, 1)
+		was := s
+		if err := json.Unmarshal([]byte(bad), &s); bad == good || err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s for %s: %v, want %s", c.to, c.from, err, c.want)
+		}
+		if !reflect.DeepEqual(was, s) {
+			t.Errorf("%s: a refused schedule changed another", c.to)
+		}
+	}
+}
+
+// FuzzScheduleJSON: what is read can be written, cut and applied without harm.
+func FuzzScheduleJSON(f *testing.F) {
+	f.Add([]byte(`{"version":1,"gpu_slots":[1],"gpu_slots_before":[1],"gpu_slots_after":[1],"rounds":[{"moves":[{"layer":0,"expert":-1,"from":-1,"to":0}]}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var s Schedule
+		if json.Unmarshal(text, &s) != nil {
+			return
+		}
+		again, err := json.Marshal(s)
+		var back Schedule
+		if err == nil {
+			err = json.Unmarshal(again, &back)
+		}
+		if err != nil || len(back.Rounds) != len(s.Rounds) {
+			t.Fatal(err)
+		}
+		p := placement.Placement{Experts: 2, GPUs: 1, PhysicalToLogical: [][]int{{1}}}
+		for k := range len(s.Rounds) + 1 {
+			x := s.Prefix(k)
+			x.Apply(&p, k)
+			s.Resume(&p, k, len(s.Rounds))
+		}
+	})
+}
