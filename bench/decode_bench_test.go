@@ -57,11 +57,11 @@ func decodeLoads(tb testing.TB) []decodeLoad {
 }
 
 func (l decodeLoad) unit() cluster.Decode {
-	return cluster.Decode{Ranks: 144, Batch: l.batch, Capacity: 550_000, Cost: dec.DeepSeekV3H800, Requests: l.requests, Steps: l.steps, Seed: 1}
+	return cluster.Decode{Ranks: 144, Batch: l.batch, Capacity: 550_000, Cost: dec.DeepSeekV3H800(), Requests: l.requests, Steps: l.steps, Seed: 1}
 }
 
 func ours(tb testing.TB, cfg dec.Config) *dec.Balancer {
-	cfg.Ranks, cfg.KVCapacity = 144, 550_000
+	cfg.Ranks, cfg.KVCapacity = 144, []int64{550_000}
 	b, err := dec.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
@@ -109,7 +109,7 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkDecodeAdd(b *testing.B) {
 	for _, ranks := range []int{32, 144, 1024, 4096} {
 		b.Run(fmt.Sprintf("ranks=%d", ranks), func(b *testing.B) {
-			unit, err := dec.New(dec.Config{Ranks: ranks, KVCapacity: 550_000})
+			unit, err := dec.New(dec.Config{Ranks: ranks, KVCapacity: []int64{550_000}})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -121,11 +121,10 @@ func BenchmarkDecodeAdd(b *testing.B) {
 				if ids[next] != 0 {
 					_ = unit.Done(ids[next])
 				}
-				id, _, err := unit.Add(dec.Request{KV: lengths[next%len(lengths)].Input})
-				if err != nil {
+				ids[next] = dec.ID(turns)
+				if _, err := unit.Add(dec.Request{ID: ids[next], KV: int64(lengths[next%len(lengths)].Input)}); err != nil {
 					b.Fatal(err)
 				}
-				ids[next] = id
 				if next = (next + 40503) % len(ids); turns%(len(ids)/220) == 0 {
 					unit.Step()
 				}

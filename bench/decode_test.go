@@ -127,7 +127,7 @@ func TestDecodeBeatsPolicies(t *testing.T) {
 					continue // the benchmark has them all; these come closest
 				}
 				u.Hints = p.Name == "br-h" // told, as no other is, which ends it will see
-				r, err := u.Run(p.New(u.Ranks, u.Capacity, 1))
+				r, err := u.Run(p.New(u.Ranks, int64(u.Capacity), 1))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -149,7 +149,7 @@ func TestDecodeTight(t *testing.T) {
 	l := decodeLoads(t)[0]
 	u := l.unit()
 	u.Steps, u.Capacity, u.Hints, u.Load = 300, 470_000, true, 1.1
-	b, err := dec.New(dec.Config{Ranks: u.Ranks, KVCapacity: u.Capacity})
+	b, err := dec.New(dec.Config{Ranks: u.Ranks, KVCapacity: []int64{int64(u.Capacity)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestDecodePoliciesPlace(t *testing.T) {
 		for _, joint := range []bool{false, true} {
 			u := l.unit()
 			u.Ranks, u.Batch, u.Steps, u.Joint = 12, 20, 400, joint
-			r, err := u.Run(p.New(12, u.Capacity, 1))
+			r, err := u.Run(p.New(12, int64(u.Capacity), 1))
 			if err != nil || r.Refused > 0 || r.Waste <= 0 || r.Waste > 0.5 {
 				t.Errorf("%s: %+v, %v", p.Name, r, err)
 			}

@@ -12,30 +12,31 @@ type life struct {
 	kv, width, steps int64
 }
 
-// fits reports whether rank g is expected to hold a request, and all that it runs,
-// to their ends within its KV capacity. An idle rank takes whatever it has room for
-// now: nowhere will there be more, and the output is a guess.
-func (b *Balancer) fits(g int, r Request) bool {
-	if b.cfg.KVCapacity == 0 {
+// fits reports whether rank g is expected to hold a request, which brings so many
+// tokens, and all that is there to their ends within its KV capacity. An idle rank
+// takes whatever it has room for now: nowhere will there be more, and the output is
+// a guess.
+func (b *Balancer) fits(g int, r *Request, kv int64) bool {
+	k := &b.ranks[g]
+	if k.capacity == unlimited {
 		return true
 	}
-	output := int64(r.Output)
+	output := r.Output
 	if output == 0 {
-		output = b.expected(0)
+		output = b.expected(r.Generated)
 	}
-	k := &b.ranks[g]
 	if k.width == 0 && r.Output == 0 {
-		return b.kv(g)+int64(r.KV)+leastOut <= int64(b.cfg.KVCapacity)
+		return b.kv(g)+kv+leastOut <= k.capacity
 	}
-	room := int64(b.cfg.KVCapacity) - b.kv(g) - int64(r.KV) - output
+	room := k.capacity - b.kv(g) - kv - output
 	if room < 0 && len(k.members) == 0 {
 		return false
 	}
 	if room-k.outputs >= b.spread(len(k.members)+1) {
 		return true // even if nothing ended before all were at their ends
 	}
-	more := life{int64(r.KV), int64(r.Width), steps(output, int64(r.Width))}
-	return b.expectedPeak(g, more, r.Output == 0) <= int64(b.cfg.KVCapacity)
+	more := life{kv, int64(r.Width), steps(output, int64(r.Width))}
+	return b.expectedPeak(g, more, r.Output == 0) <= k.capacity
 }
 
 // refusal is the least request that no rank was expected to hold, as of a clock
@@ -48,13 +49,13 @@ type refusal struct {
 }
 
 // hopeless reports whether a request asks for as much as one that was refused.
-func (b *Balancer) hopeless(r Request) bool {
+func (b *Balancer) hopeless(r *Request) bool {
 	n := &b.refused
-	return n.known && n.clock == b.clock && r.KV >= n.KV && r.Output >= n.Output && (r.Output == 0) == (n.Output == 0) && r.Width == n.Width
+	return n.known && n.clock == b.clock && r.KV >= n.KV && r.Output >= n.Output && (r.Output == 0) == (n.Output == 0) && r.Width == n.Width && r.Generated == n.Generated
 }
 
 // refuse notes that no rank is expected to hold a request.
-func (b *Balancer) refuse(r Request) { b.refused = refusal{r, b.clock, true} }
+func (b *Balancer) refuse(r *Request) { b.refused = refusal{*r, b.clock, true} }
 
 // room says that some rank may have got more.
 func (b *Balancer) room() { b.refused.known = false }
@@ -77,11 +78,9 @@ func (b *Balancer) expectedPeak(g int, more life, guess bool) int64 {
 	}
 	for _, i := range k.members {
 		q := &b.requests[i]
-		now := q.kv(b.clock)
-		generated := max(now-q.start, 0)
-		left := q.output - generated
-		if !q.told || left <= 0 {
-			left = b.expected(generated)
+		now := q.kv(b.clock) - q.shared
+		left := b.left(q)
+		if !q.told || q.output <= q.generated(b.clock) {
 			guesses++
 		}
 		lives = append(lives, life{now, int64(q.width), steps(left, int64(q.width))})

@@ -1,101 +1,79 @@
 package decode
 
-import "math"
+import (
+	"slices"
 
-// Cost is what a lockstep step takes, in seconds: Step, and KV for each token of
-// KV cache on the rank that holds most, and Request for each request on the rank
-// that runs most. Only the ratios matter to decisions.
-type Cost struct {
-	KV      float64 `json:"kv"`
-	Request float64 `json:"request"`
-	Step    float64 `json:"step"`
-}
-
-// DeepSeekV3H800 is the cost of DeepSeek-V3 on a decode unit of 144 H800 GPUs:
-// 48 ms at 88 requests of 4,989 tokens, of which KV use and request count each
-// make 11.4.
-var DeepSeekV3H800 = Cost{KV: 2.6e-8, Request: 1.3e-4, Step: 0.02515}
-
-// Config describes a decode unit. The zero value of every field but Ranks is its
-// default.
-type Config struct {
-	Ranks       int  // data-parallel ranks, 1 to MaxRanks
-	KVCapacity  int  // tokens of KV cache a rank holds; 0 = no limit
-	MaxRequests int  // requests a rank runs at once, each counted Width times; 0 = no limit
-	Cost        Cost // zero = DeepSeekV3H800
-
-	// Output is how many tokens a request is expected to generate that does not
-	// say; 0 = what those that finished did.
-	Output int
-
-	// Of Routers that share a unit, this is number Router, from 0: it tries the
-	// ranks of its own share first (rank % Routers == Router), so that routers
-	// which do not see each other's latest placements do not meet on one rank.
-	// 0 = the only one, whose ledger is complete. See Report.
-	Routers, Router int
-
-	// Link is the bandwidth over which a running request's KV cache moves, in
-	// tokens a second; 0 = 700,000 (50 GB/s at DeepSeek-V3's 70,272 bytes).
-	Link float64
-}
-
-// Limits of what is accepted.
-const (
-	MaxRanks  = 1 << 16
-	MaxTokens = 1 << 30 // of one request
-	MaxWidth  = 256
+	"github.com/moelb/moelb/internal/ledger"
 )
+
+// ID is what the caller calls a request. It is known from the call that enters it
+// until the request ends; the same may come again afterwards.
+type ID uint64
+
+// Full is the rank of a request that fits nowhere now.
+const Full = -1
 
 // Request is what a rank takes on.
 type Request struct {
-	KV     int // tokens of KV cache it holds now: its prompt
-	Output int // tokens it is expected to generate from now on; 0 = unknown
+	ID     ID
+	KV     int64 // tokens of KV cache it holds now: its prompt, and what it generated before
+	Output int64 // tokens it is expected to generate from now on; 0 = unknown
+
+	// Generated is how many of its tokens it had generated before it was evicted
+	// or lost and is now added again: its life counts from there.
+	Generated int64
 
 	// Width is how many tokens it verifies in a step, and grows by; 0 = 1. It
 	// counts as so many requests. With speculative decoding, take back what was
 	// not accepted with Grow and a negative number.
 	Width int
-}
 
-// ID names a running request. It is never 0, and none is used again.
-type ID uint64
+	// The first Shared tokens of its KV cache are held once for all requests of
+	// the same Prefix on a rank. Samples that name different lengths hold the
+	// largest once. 0 = it shares nothing.
+	Prefix uint64
+	Shared int64
 
-// Assignment is where a request went. Rank -1 with ID 0: it fits nowhere now, and
-// nothing has changed.
-type Assignment struct {
-	ID   ID
-	Rank int
+	Waiting bool  // its KV cache is on the way: room is taken, but it neither runs nor grows before Start
+	Among   []int // only these ranks may take it; nil = all. Copied where it is kept
 }
 
 // Scheduler is what an engine or a gateway holds, so that a policy can be
 // swapped. Add places a request, for as long as it runs, on the rank it returns
-// (-1 = it fits nowhere now). Done releases it. Step says that every running
+// (Full = it fits nowhere now). Done releases it. Step says that every running
 // request grew by its width.
 type Scheduler interface {
-	Add(Request) (ID, int, error)
+	Add(Request) (rank int, err error)
 	Done(ID) error
 	Step()
 }
 
 // Batcher is a Scheduler that places what arrived within a step jointly. It
-// appends one assignment a request to dst, in their order.
+// appends one rank a request to dst, in their order.
 type Batcher interface {
 	Scheduler
-	Batch(dst []Assignment, requests []Request) ([]Assignment, error)
+	Batch(dst []int, requests []Request) ([]int, error)
 }
 
 var _ Batcher = (*Balancer)(nil)
 
 // Balancer places requests on the ranks of one decode unit, and is its ledger.
 // It is not safe for concurrent use: see Safe. Add, Done and Grow cost O(log
-// ranks) for each width in use (nearly all ranks share a few), Step O(1); none
-// allocates once the slabs have grown to the unit's size.
+// ranks) for each width in use (nearly all ranks share a few), where capacity is
+// scarce also O(requests of a rank); Step costs O(1), and O(log ranks) for each
+// rank on which requests wait; none allocates once the slabs have grown to the
+// unit's size.
 type Balancer struct {
-	cfg   Config
-	clock int64 // steps made
+	cfg     Config
+	clock   int64 // steps made
+	turn    int   // the rank that comes first among equals
+	waiting int   // requests whose KV cache is on the way
 
+	ids      ledger.Table // slots of the requests
 	requests []request
-	free     []int32 // requests' indices, the next one last
+	free     []int32         // slots that are free, the next one last
+	among    map[int32][]int // of the slots that may not be anywhere: ascending
+	prefixes prefixes
 	ranks    []rank
 	base     []int64   // KV use of each rank - its width * clock
 	mine     *levels   // the active ranks of the own share
@@ -103,6 +81,7 @@ type Balancer struct {
 	active   int64     // active ranks, their
 	sumBase  int64     // bases
 	sumWidth int64     // and widths
+	unlike   bool      // ranks differ in capacity or speed
 	learned  tally     // outputs of what finished
 	prompts  tally     // KV use of what was added
 	long     int64     // of the long ones
@@ -110,283 +89,303 @@ type Balancer struct {
 	refused  refusal
 }
 
-// request is one running request. Its KV use is base + width * clock.
-type request struct {
-	generation uint32
-	rank       int32 // -1 = free
-	at         int32 // in its rank's members
-	width      int32
-	base       int64
-	born       int64 // clock when it was added
-	start      int64 // KV use when it was added
-	output     int64 // expected output
-	told       bool  // the output was given, not guessed
-	placed     uint64
-}
-
-func (q *request) kv(clock int64) int64 { return q.base + int64(q.width)*clock }
-
-type rankState uint8
-
-const (
-	serving rankState = iota
-	draining
-	dead
-)
-
-type rank struct {
-	state    rankState
-	width    int64 // of its requests together
-	outputs  int64 // its requests' expected outputs together
-	members  []int32
-	reported reported
-}
-
-// New returns a balancer of an empty unit.
+// New returns a balancer of an empty unit. Errors: ErrValue.
 func New(cfg Config) (*Balancer, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	b := &Balancer{cfg: cfg}
-	b.size(cfg.Ranks)
+	b := &Balancer{cfg: cfg, among: map[int32][]int{}}
+	b.ranks, b.base = make([]rank, cfg.Ranks), make([]int64, cfg.Ranks)
+	for g := range b.ranks {
+		b.ranks[g].capacity, b.ranks[g].speed = cfg.capacityOf(g), cfg.speedOf(g)
+	}
+	b.cfg.KVCapacity, b.cfg.Speed = nil, nil // each rank has its own
+	b.index()
 	return b, nil
 }
 
-// size makes the ranks' tables n long and puts the serving ones in their sets.
-func (b *Balancer) size(n int) {
-	ranks, base := make([]rank, n), make([]int64, n)
-	copy(ranks, b.ranks)
-	copy(base, b.base)
-	b.ranks, b.base, b.cfg.Ranks = ranks, base, n
-	b.mine, b.others = newLevels(base), nil
+// index puts the serving ranks in their sets.
+func (b *Balancer) index() {
+	b.mine, b.others = newLevels(b.base), nil
 	if b.cfg.Routers > 1 {
-		b.others = newLevels(base)
+		b.others = newLevels(b.base)
 	}
-	b.active, b.sumBase, b.sumWidth = 0, 0, 0
+	b.active, b.sumBase, b.sumWidth, b.unlike = 0, 0, 0, false
 	b.room()
-	for g := range ranks {
-		if ranks[g].state == serving {
+	for g := range b.ranks {
+		k := &b.ranks[g]
+		if k.open() {
 			b.enter(g)
 		}
+		b.unlike = b.unlike || k.capacity != b.ranks[0].capacity || k.speed != b.ranks[0].speed
 	}
 }
 
-func (c *Config) check() error {
-	for _, n := range []struct {
-		field              string
-		value, least, most int
-	}{
-		{"ranks", c.Ranks, 1, MaxRanks},
-		{"kv_capacity", c.KVCapacity, 0, math.MaxInt},
-		{"max_requests", c.MaxRequests, 0, MaxTokens},
-		{"output", c.Output, 0, MaxTokens},
-		{"routers", c.Routers, 0, MaxRanks},
-		{"router", c.Router, 0, max(c.Routers, 1) - 1},
-	} {
-		if n.value < n.least || n.value > n.most {
-			return errorf(ErrValue, n.field, -1, "%d is not from %d to %d", n.value, n.least, n.most)
-		}
-	}
-	if c.Cost == (Cost{}) {
-		c.Cost = DeepSeekV3H800
-	}
-	if c.Link == 0 {
-		c.Link = 7e5
-	}
-	for _, x := range []struct {
-		field string
-		value float64
-	}{{"cost.kv", c.Cost.KV}, {"cost.request", c.Cost.Request}, {"cost.step", c.Cost.Step}, {"link", c.Link}} {
-		if !(x.value >= 0 && x.value <= 1e12) {
-			return errorf(ErrValue, x.field, -1, "%v is not from 0 to 1e12", x.value)
-		}
-	}
-	if c.Cost.KV == 0 && c.Cost.Request == 0 {
-		return errorf(ErrValue, "cost", -1, "neither KV nor requests cost anything: there is nothing to balance")
-	}
-	if c.Link == 0 {
-		return errorf(ErrValue, "link", -1, "0 tokens a second move nothing")
-	}
-	return nil
-}
-
-// check returns the request with its defaults filled in.
+// check returns a new request with its defaults filled in. index is its place in a
+// batch; -1 = it comes alone.
 func (b *Balancer) check(r Request, index int) (Request, error) {
+	r, err := b.values(r, index)
+	if err == nil && b.ids.Find(uint64(r.ID)) >= 0 {
+		err = errorf(ErrKnown, "id", index, "%d is known already", uint64(r.ID))
+	}
+	return r, err
+}
+
+// values is check of all but the id.
+func (b *Balancer) values(r Request, index int) (Request, error) {
 	if r.Width == 0 {
 		r.Width = 1
 	}
-	switch {
-	case r.KV < 0 || r.KV > MaxTokens:
-		return r, errorf(ErrValue, "kv", index, "%d is not from 0 to %d", r.KV, MaxTokens)
-	case r.Output < 0 || r.Output > MaxTokens:
-		return r, errorf(ErrValue, "output", index, "%d is not from 0 to %d", r.Output, MaxTokens)
-	case r.Width < 0 || r.Width > MaxWidth:
-		return r, errorf(ErrValue, "width", index, "%d is not from 1 to %d", r.Width, MaxWidth)
+	for _, n := range [...]struct {
+		field       string
+		value, most int64
+	}{{"kv", r.KV, MaxTokens}, {"output", r.Output, MaxTokens}, {"generated", r.Generated, MaxTokens}, {"width", int64(r.Width), MaxWidth}, {"shared", r.Shared, r.KV}} {
+		if n.value < 0 || n.value > n.most {
+			return r, errorf(ErrValue, n.field, index, "%d is not from 0 to %d", n.value, n.most)
+		}
+	}
+	for _, g := range r.Among {
+		if g < 0 || g >= len(b.ranks) {
+			return r, errorf(ErrValue, "among", index, "%d is not from 0 to %d", g, len(b.ranks)-1)
+		}
 	}
 	return r, nil
 }
 
+// possible is an error for a request that no rank could hold even if it were idle.
+func (b *Balancer) possible(r *Request, index int) error {
+	most := int64(0)
+	switch {
+	case b.cfg.MaxRequests > 0 && r.Width > b.cfg.MaxRequests:
+		return errorf(ErrNever, "width", index, "%d is more than the %d requests that a rank runs", r.Width, b.cfg.MaxRequests)
+	case r.Among != nil:
+		for _, g := range r.Among {
+			most = max(most, b.ranks[g].capacity)
+		}
+		if len(r.Among) == 0 {
+			return errorf(ErrNever, "among", index, "no rank may take it")
+		}
+	case b.unlike:
+		for g := range b.ranks {
+			most = max(most, b.ranks[g].capacity)
+		}
+	default:
+		most = b.ranks[0].capacity
+	}
+	if r.KV+max(r.Output, leastOut) > most {
+		return errorf(ErrNever, "kv", index, "%d, and %d to come, are more than the %d that any rank holds", r.KV, r.Output, most)
+	}
+	return nil
+}
+
 // Add places one request now, on the rank where it is expected to cost the unit
-// least, and returns its name and its rank. Rank -1 with ID 0: no serving rank
-// has room for it to finish. Errors: ErrValue.
-func (b *Balancer) Add(r Request) (ID, int, error) {
+// least, and returns its rank; Full = no serving rank has room for it to finish.
+// Errors: ErrValue, ErrKnown, ErrNever.
+func (b *Balancer) Add(r Request) (int, error) {
 	r, err := b.check(r, -1)
+	if err == nil {
+		err = b.possible(&r, -1)
+	}
 	if err != nil {
-		return 0, -1, err
+		return Full, err
 	}
-	g := b.place(b.alone(), r)
-	if g < 0 {
-		return 0, -1, nil
+	g := b.place(b.alone(), &r)
+	if g >= 0 {
+		b.put(g, &r)
 	}
-	return b.put(g, r), g, nil
+	return g, nil
+}
+
+// Enter says that a request is on a rank already, as one that was adopted, pinned
+// by its client or brought there by the engine: it is entered there whatever the
+// limits. Errors: ErrValue, ErrKnown; ErrState where the rank is dead.
+func (b *Balancer) Enter(r Request, rank int) error {
+	r, err := b.check(r, -1)
+	if err == nil {
+		err = b.alive("rank", rank)
+	}
+	if err == nil {
+		b.put(rank, &r)
+	}
+	return err
 }
 
 // put writes a request into the ledger.
-func (b *Balancer) put(g int, r Request) ID {
+func (b *Balancer) put(g int, r *Request) {
 	i := b.slot()
 	q := &b.requests[i]
 	*q = request{
-		generation: q.generation + 1, rank: int32(g), width: int32(r.Width), base: int64(r.KV) - int64(r.Width)*b.clock,
-		born: b.clock, start: int64(r.KV), output: int64(r.Output), told: r.Output > 0,
+		id: r.ID, width: int32(r.Width), born: b.clock, start: r.KV - r.Generated, output: r.Generated + r.Output, told: r.Output > 0,
+		waiting: r.Waiting, prefix: -1,
+	}
+	q.base = r.KV
+	if !q.waiting {
+		q.base -= int64(r.Width) * b.clock
 	}
 	if !q.told {
-		q.output = b.expected(0)
+		q.output = r.Generated + b.expected(r.Generated)
 	}
-	b.prompts.add(int64(r.KV))
+	if r.Shared > 0 {
+		q.prefix, q.shared = b.prefixes.find(r.Prefix), r.Shared
+	}
+	if r.Among != nil {
+		b.among[i] = slices.Compact(slices.Sorted(slices.Values(r.Among)))
+	}
+	b.ids.Add(uint64(r.ID), i)
+	b.prompts.add(r.KV)
 	b.long = b.prompts.top(long)
+	b.turn = g + 1
 	b.join(i, g)
-	return q.id(i)
 }
 
-// join puts a request on a rank.
-func (b *Balancer) join(i int32, g int) {
-	q, k := &b.requests[i], &b.ranks[g]
-	k.reported.placed++
-	q.placed = k.reported.placed
-	q.rank, q.at = int32(g), int32(len(k.members))
-	k.members = append(k.members, i)
-	k.outputs += q.output
-	b.shift(g, q.base, int64(q.width))
-}
-
-// part takes a request off its rank; view = the rank still holds it as far as the
-// balancer knows.
-func (b *Balancer) part(i int32, view bool) {
-	b.room()
-	q := &b.requests[i]
-	k := &b.ranks[q.rank]
-	last := len(k.members) - 1
-	moved := k.members[last]
-	k.members[q.at] = moved
-	b.requests[moved].at = q.at
-	k.members = k.members[:last]
-	k.outputs -= q.output
-	if view {
-		b.shift(int(q.rank), -q.base, -int64(q.width))
-	}
-}
-
-func (q *request) id(i int32) ID { return ID(q.generation)<<32 | ID(uint32(i)) }
-
-// slot returns a free place for a request.
-func (b *Balancer) slot() int32 {
-	if n := len(b.free); n > 0 {
-		i := b.free[n-1]
-		b.free = b.free[:n-1]
-		return i
-	}
-	b.requests = append(b.requests, request{rank: -1})
-	return int32(len(b.requests) - 1)
-}
-
-// release takes a request out of the ledger.
-func (b *Balancer) release(i int32, view bool) {
-	b.part(i, view)
-	b.requests[i].rank = -1
-	b.free = append(b.free, i)
-}
-
-// shift changes a rank's base and width, and its place in its set.
-func (b *Balancer) shift(g int, base, width int64) {
-	k := &b.ranks[g]
-	if k.state == serving {
-		b.leave(g)
-	}
-	b.base[g] += base
-	k.width += width
-	if k.state == serving {
-		b.enter(g)
-	}
-}
-
-func (b *Balancer) set(g int) *levels {
-	if b.others != nil && g%b.cfg.Routers != b.cfg.Router {
-		return b.others
-	}
-	return b.mine
-}
-
-func (b *Balancer) enter(g int) {
-	w := b.ranks[g].width
-	b.set(g).insert(w, int32(g))
-	b.active++
-	b.sumBase += b.base[g]
-	b.sumWidth += w
-}
-
-func (b *Balancer) leave(g int) {
-	w := b.ranks[g].width
-	b.set(g).remove(w, int32(g))
-	b.active--
-	b.sumBase -= b.base[g]
-	b.sumWidth -= w
-}
-
-// find returns the index of a running request.
-func (b *Balancer) find(id ID) (int32, error) {
-	if i := uint64(id) & (1<<32 - 1); i < uint64(len(b.requests)) {
-		if q := &b.requests[i]; q.rank >= 0 && q.id(int32(i)) == id {
-			return int32(i), nil
-		}
-	}
-	return 0, errorf(ErrUnknown, "id", -1, "%d is not running", uint64(id))
-}
-
-// Done releases a request that has finished or was cancelled. Errors: ErrUnknown.
+// Done releases a request that has finished: what it generated is learned from.
+// Errors: ErrUnknown.
 func (b *Balancer) Done(id ID) error {
+	i, err := b.find(id)
+	if err == nil {
+		b.learn(&b.requests[i], true)
+		b.release(i)
+	}
+	return err
+}
+
+// Cancel releases a request whose client went away. It teaches nothing but that
+// it was at least so long. Errors: ErrUnknown.
+func (b *Balancer) Cancel(id ID) error {
+	i, err := b.find(id)
+	if err == nil {
+		b.learn(&b.requests[i], false)
+		b.release(i)
+	}
+	return err
+}
+
+// Evict releases a request that the engine preempted, as Cancel does: add it
+// again with what it had Generated. Errors: ErrUnknown.
+func (b *Balancer) Evict(id ID) error { return b.Cancel(id) }
+
+// learn takes in the life of a request that leaves.
+func (b *Balancer) learn(q *request, finished bool) {
+	if finished && !q.vague {
+		b.learned.add(q.generated(b.clock))
+	}
+}
+
+// Start says that the KV cache of a waiting request has come: it runs from now
+// on. Errors: ErrUnknown; ErrState where it runs already.
+func (b *Balancer) Start(id ID) error {
 	i, err := b.find(id)
 	if err != nil {
 		return err
 	}
 	q := &b.requests[i]
-	b.learned.add(q.kv(b.clock) - q.start)
-	b.release(i, b.finished(q))
+	if !q.waiting {
+		return errorf(ErrState, "id", -1, "%d runs already", uint64(id))
+	}
+	q.waiting = false
+	q.base -= int64(q.width) * b.clock
+	b.ranks[q.rank].waiting -= int64(q.width)
+	b.waiting--
 	return nil
 }
 
 // Grow says that one request grew by so many tokens beyond what Step counts; a
-// negative number shrinks it. Errors: ErrUnknown, ErrValue.
-func (b *Balancer) Grow(id ID, tokens int) error {
+// negative number shrinks it. Errors: ErrUnknown, ErrValue; ErrState where it
+// waits.
+func (b *Balancer) Grow(id ID, tokens int64) error {
+	i, err := b.find(id)
+	if err == nil {
+		err = b.mayGrow(i, tokens, -1)
+	}
+	if err == nil {
+		b.grow(i, tokens)
+	}
+	return err
+}
+
+// Generated says how many tokens a request has generated in its whole life, as the
+// engine counts them; its KV use follows. Errors: ErrUnknown, ErrValue; ErrState
+// where it waits.
+func (b *Balancer) Generated(id ID, tokens int64) error {
 	i, err := b.find(id)
 	if err != nil {
 		return err
 	}
 	q := &b.requests[i]
-	kv := q.kv(b.clock)
-	if tokens > MaxTokens || int64(tokens) < -kv || kv+int64(tokens) > MaxTokens {
-		return errorf(ErrValue, "tokens", -1, "%d beyond the %d it holds: not from 0 to %d", tokens, kv, MaxTokens)
+	if tokens < 0 || tokens > MaxTokens {
+		return errorf(ErrValue, "generated", -1, "%d is not from 0 to %d", tokens, MaxTokens)
 	}
-	q.base += int64(tokens)
-	b.room()
-	b.shift(int(q.rank), int64(tokens), 0)
+	more := q.start + tokens - q.kv(b.clock)
+	if err = b.mayGrow(i, more, -1); err == nil {
+		b.grow(i, more)
+	}
+	return err
+}
+
+// Growth is how much one request grew.
+type Growth struct {
+	ID     ID
+	Tokens int64
+}
+
+// GrowAll is Grow of many at once: all of it, or on an error, which names the
+// index, nothing. Errors: as Grow.
+func (b *Balancer) GrowAll(all []Growth) error {
+	for n, x := range all {
+		i := b.ids.Find(uint64(x.ID))
+		err := error(nil)
+		if i < 0 {
+			err = errorf(ErrUnknown, "tokens", n, "%d is unknown", uint64(x.ID))
+		} else {
+			err = b.mayGrow(i, x.Tokens, n)
+		}
+		if err != nil {
+			for _, x := range all[:n] {
+				b.grow(b.ids.Find(uint64(x.ID)), -x.Tokens)
+			}
+			return err
+		}
+		b.grow(i, x.Tokens)
+	}
 	return nil
 }
 
-// Step says that the unit made a step: every running request grew by its width.
-func (b *Balancer) Step() { b.clock++ }
+func (b *Balancer) mayGrow(i int32, tokens int64, index int) error {
+	q := &b.requests[i]
+	kv := q.kv(b.clock)
+	switch {
+	case q.waiting:
+		return errorf(ErrState, "id", index, "%d waits for its KV cache", uint64(q.id))
+	case tokens > MaxTokens || tokens < q.shared-kv || kv+tokens > MaxTokens:
+		return errorf(ErrValue, "tokens", index, "%d beyond the %d it holds: not from %d to %d", tokens, kv, q.shared, MaxTokens)
+	}
+	return nil
+}
 
-// Rank returns where a request runs. Errors: ErrUnknown.
-func (b *Balancer) Rank(id ID) (int, error) {
+func (b *Balancer) grow(i int32, tokens int64) {
+	q := &b.requests[i]
+	q.base += tokens
+	if tokens < 0 {
+		b.room()
+	}
+	b.shift(int(q.rank), tokens, 0)
+}
+
+// Step says that the unit made a step: every running request grew by its width.
+func (b *Balancer) Step() {
+	b.clock++
+	if b.waiting == 0 {
+		return
+	}
+	for g := range b.ranks {
+		if n := b.ranks[g].waiting; n > 0 {
+			b.shift(g, -n, 0)
+		}
+	}
+}
+
+// Where returns where a request is. Errors: ErrUnknown.
+func (b *Balancer) Where(id ID) (rank int, err error) {
 	i, err := b.find(id)
 	if err != nil {
 		return -1, err
@@ -395,13 +394,10 @@ func (b *Balancer) Rank(id ID) (int, error) {
 }
 
 // KV returns the KV use of a request. Errors: ErrUnknown.
-func (b *Balancer) KV(id ID) (int, error) {
+func (b *Balancer) KV(id ID) (int64, error) {
 	i, err := b.find(id)
 	if err != nil {
 		return 0, err
 	}
-	return int(b.requests[i].kv(b.clock)), nil
+	return b.requests[i].kv(b.clock), nil
 }
-
-// kv is a rank's KV use.
-func (b *Balancer) kv(g int) int64 { return b.base[g] + b.ranks[g].width*b.clock }

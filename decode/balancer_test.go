@@ -17,6 +17,27 @@ func newBalancer(tb testing.TB, cfg Config) *Balancer {
 	return b
 }
 
+var lastID ID
+
+// add places a request under an id that no other test uses.
+func add(b *Balancer, r Request) (ID, int, error) {
+	lastID++
+	r.ID = lastID
+	g, err := b.Add(r)
+	return r.ID, g, err
+}
+
+// enter puts a request on a rank.
+func enter(tb testing.TB, b *Balancer, r Request, g int) ID {
+	tb.Helper()
+	lastID++
+	r.ID = lastID
+	if err := b.Enter(r, g); err != nil {
+		tb.Fatal(err)
+	}
+	return r.ID
+}
+
 // recompute checks every figure of the ledger against the requests themselves,
 // and the sets of ranks against their order.
 func recompute(tb testing.TB, b *Balancer) {
@@ -25,21 +46,40 @@ func recompute(tb testing.TB, b *Balancer) {
 	sumBase, sumWidth, active := int64(0), int64(0), int64(0)
 	for g := range b.ranks {
 		k := &b.ranks[g]
-		kv, width, outputs := int64(0), int64(0), int64(0)
+		kv, width, outputs, waiting, held := int64(0), int64(0), int64(0), int64(0), map[int32]int64{}
 		for at, i := range k.members {
 			q := &b.requests[i]
 			if int(q.rank) != g || int(q.at) != at {
 				tb.Fatalf("rank %d: member %d says it is %d of rank %d", g, at, q.at, q.rank)
 			}
-			kv += q.kv(b.clock)
+			kv += q.kv(b.clock) - q.shared
 			width += int64(q.width)
 			outputs += q.output
 			running++
+			if q.waiting {
+				waiting += int64(q.width)
+			}
+			if b.ids.Find(uint64(q.id)) != i {
+				tb.Fatalf("request %d is in slot %d, not %d", q.id, i, b.ids.Find(uint64(q.id)))
+			}
+			if q.prefix >= 0 {
+				held[q.prefix] = max(held[q.prefix], q.shared)
+			}
+		}
+		for p, shared := range held {
+			x := &b.prefixes.slots[p]
+			if at, ok := x.on(g); !ok || x.copies[at].tokens != shared {
+				tb.Fatalf("rank %d: %+v, its requests share %d", g, x, shared)
+			}
+			kv += shared
+		}
+		if waiting != k.waiting {
+			tb.Fatalf("rank %d: %d wait, its requests %d", g, k.waiting, waiting)
 		}
 		if b.cfg.Routers == 0 && (b.kv(g) != kv || k.width != width) || k.outputs != outputs {
 			tb.Fatalf("rank %d: ledger %d tokens, %d wide, %d to come; its requests %d, %d, %d", g, b.kv(g), k.width, k.outputs, kv, width, outputs)
 		}
-		if k.state == serving {
+		if k.open() {
 			active++
 			sumBase += b.base[g]
 			sumWidth += k.width
@@ -64,14 +104,14 @@ func recompute(tb testing.TB, b *Balancer) {
 					return
 				}
 				walk(set.left[r])
-				if b.ranks[r].width != w || b.ranks[r].state != serving || last >= 0 && !set.before(last, r) {
+				if b.ranks[r].width != w || !b.ranks[r].open() || last >= 0 && !set.before(last, r) {
 					tb.Fatalf("width %d: rank %d of width %d after %d", w, r, b.ranks[r].width, last)
 				}
 				last = r
 				held++
 				walk(set.right[r])
 			}
-			walk(set.roots[w])
+			walk(set.root(w))
 		}
 	}
 	if held != active {
@@ -87,12 +127,12 @@ type churn struct {
 }
 
 func (c *churn) request() Request {
-	q := Request{KV: c.r.IntN(8000)}
+	q := Request{ID: ID(c.r.Uint64()), KV: c.r.Int64N(8000)}
 	if c.r.IntN(16) == 0 {
 		q.KV *= 8
 	}
 	if c.r.IntN(3) == 0 {
-		q.Output = c.r.IntN(500)
+		q.Output = c.r.Int64N(500)
 	}
 	if c.r.IntN(8) == 0 {
 		q.Width = 1 + c.r.IntN(3)
@@ -105,12 +145,13 @@ func (c *churn) one(tb testing.TB) (out []int) {
 	b := c.b
 	switch n := c.r.IntN(100); {
 	case n < 40 && len(c.ids) < 4000:
-		id, g, err := b.Add(c.request())
-		if err != nil {
+		q := c.request()
+		g, err := b.Add(q)
+		if err != nil && !errors.Is(err, ErrNever) {
 			tb.Fatal(err)
 		}
 		if g >= 0 {
-			c.ids = append(c.ids, id)
+			c.ids = append(c.ids, q.ID)
 		}
 		return []int{g}
 	case n < 45 && len(c.ids) < 4000:
@@ -119,13 +160,13 @@ func (c *churn) one(tb testing.TB) (out []int) {
 			batch[i] = c.request()
 		}
 		got, err := b.Batch(nil, batch)
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrNever) {
 			tb.Fatal(err)
 		}
-		for _, a := range got {
-			out = append(out, a.Rank)
-			if a.Rank >= 0 {
-				c.ids = append(c.ids, a.ID)
+		for i, g := range got {
+			out = append(out, g)
+			if g >= 0 {
+				c.ids = append(c.ids, batch[i].ID)
 			}
 		}
 	case n < 80 && len(c.ids) > 0:
@@ -134,7 +175,7 @@ func (c *churn) one(tb testing.TB) (out []int) {
 		id := c.ids[c.r.IntN(len(c.ids))]
 		kv, err := b.KV(id)
 		if err == nil {
-			err = b.Grow(id, c.r.IntN(20)-min(kv, 3))
+			err = b.Grow(id, c.r.Int64N(20)-min(kv, 3))
 		}
 		if err != nil {
 			tb.Fatal(err)
@@ -147,7 +188,7 @@ func (c *churn) one(tb testing.TB) (out []int) {
 			tb.Fatal(err)
 		}
 		for _, m := range moves {
-			out = append(out, m.From, m.To, m.KV)
+			out = append(out, m.From, m.To, int(m.KV))
 		}
 	case n == 92:
 		if err := b.Drain(c.r.IntN(len(b.ranks))); err != nil && !errors.Is(err, ErrState) {
@@ -163,7 +204,7 @@ func (c *churn) one(tb testing.TB) (out []int) {
 			tb.Fatal(err)
 		}
 		for _, l := range lost {
-			out = append(out, l.Request.KV, l.Request.Output)
+			out = append(out, int(l.KV), int(l.Output))
 			c.ids = slices.DeleteFunc(c.ids, func(id ID) bool { return id == l.ID })
 		}
 	case n == 98 && c.r.IntN(50) == 0:
@@ -189,7 +230,7 @@ func TestLedger(t *testing.T) {
 	if testing.Short() {
 		n = 100_000
 	}
-	for _, cfg := range []Config{{Ranks: 12}, {Ranks: 9, KVCapacity: 1_200_000, MaxRequests: 150}} {
+	for _, cfg := range []Config{{Ranks: 12}, {Ranks: 9, KVCapacity: []int64{1_200_000}, MaxRequests: 150}} {
 		c := churn{r: rand.New(rand.NewPCG(1, 2)), b: newBalancer(t, cfg)}
 		for i := range n {
 			c.one(t)
@@ -216,10 +257,10 @@ func TestTreeAgreesWithScan(t *testing.T) {
 	if testing.Short() {
 		queries = 8_000
 	}
-	for _, cfg := range []Config{{Ranks: 40}, {Ranks: 17, MaxRequests: 60, Cost: Cost{Request: 1}}, {Ranks: 33, Cost: Cost{KV: 1}}, {Ranks: 9, KVCapacity: 400_000}} {
+	for _, cfg := range []Config{{Ranks: 40}, {Ranks: 17, MaxRequests: 60, Cost: Cost{Request: 1}}, {Ranks: 33, Cost: Cost{KV: 1}}, {Ranks: 9, KVCapacity: []int64{400_000}}} {
 		c := churn{r: rand.New(rand.NewPCG(3, 4)), b: newBalancer(t, cfg)}
 		refused, queries := 0, queries
-		if cfg.KVCapacity > 0 {
+		if cfg.KVCapacity != nil {
 			queries /= 4     // each looks at every rank
 			for range 4000 { // until it is full
 				c.one(t)
@@ -235,8 +276,8 @@ func TestTreeAgreesWithScan(t *testing.T) {
 				continue
 			}
 			q, _ := c.b.check(c.request(), -1)
-			l := c.b.now(r, q)
-			got, want := c.b.place(r, q), c.b.scan(&l, q).rank
+			l := c.b.now(r, &q)
+			got, want := c.b.place(r, &q), c.b.scan(&l, &q).rank
 			if got != want {
 				t.Fatalf("query %d: %+v goes to %d, a scan finds %d", i, q, got, want)
 			}
@@ -244,7 +285,7 @@ func TestTreeAgreesWithScan(t *testing.T) {
 				refused++
 			}
 		}
-		if cfg.KVCapacity > 0 && (refused < queries/10 || refused > queries*9/10) {
+		if cfg.KVCapacity != nil && (refused < queries/10 || refused > queries*9/10) {
 			t.Errorf("%d of %d are refused: hardly a test", refused, queries)
 		}
 	}
@@ -260,15 +301,15 @@ func TestRanksAreAlike(t *testing.T) {
 		a, b := newBalancer(t, Config{Ranks: n}), newBalancer(t, Config{Ranks: n})
 		for g := range n {
 			for range 1 + r.IntN(5) {
-				q, _ := a.check(Request{KV: r.IntN(1 << 20)}, -1)
-				a.put(g, q)
-				b.put(order[g], q)
+				q := Request{KV: r.Int64N(1 << 20)}
+				enter(t, a, q, g)
+				enter(t, b, q, order[g])
 			}
 		}
 		for range 50 {
-			q := Request{KV: r.IntN(1 << 20)}
-			_, g, err := a.Add(q)
-			_, h, err2 := b.Add(q)
+			q := Request{KV: r.Int64N(1 << 20)}
+			_, g, err := add(a, q)
+			_, h, err2 := add(b, q)
 			if err != nil || err2 != nil || order[g] != h {
 				t.Fatalf("%d ranks: rank %d, and %d where it is %d", n, g, h, order[g])
 			}
@@ -279,7 +320,7 @@ func TestRanksAreAlike(t *testing.T) {
 // TestErrorsChangeNothing: after each bad call the state is what it was, byte for
 // byte.
 func TestErrorsChangeNothing(t *testing.T) {
-	c := churn{r: rand.New(rand.NewPCG(7, 8)), b: newBalancer(t, Config{Ranks: 8, KVCapacity: 1 << 20})}
+	c := churn{r: rand.New(rand.NewPCG(7, 8)), b: newBalancer(t, Config{Ranks: 8, KVCapacity: []int64{1 << 20}})}
 	for range 2000 {
 		c.one(t)
 	}
@@ -296,21 +337,47 @@ func TestErrorsChangeNothing(t *testing.T) {
 		kind error
 		call func() error
 	}{
-		{"KV below 0", ErrValue, func() error { _, _, err := b.Add(Request{KV: -1}); return err }},
-		{"KV too large", ErrValue, func() error { _, _, err := b.Add(Request{KV: MaxTokens + 1}); return err }},
-		{"output below 0", ErrValue, func() error { _, _, err := b.Add(Request{Output: -1}); return err }},
-		{"width too large", ErrValue, func() error { _, _, err := b.Add(Request{Width: MaxWidth + 1}); return err }},
+		{"KV below 0", ErrValue, func() error { _, err := b.Add(Request{KV: -1}); return err }},
+		{"KV too large", ErrValue, func() error { _, err := b.Add(Request{KV: MaxTokens + 1}); return err }},
+		{"output below 0", ErrValue, func() error { _, err := b.Add(Request{Output: -1}); return err }},
+		{"width too large", ErrValue, func() error { _, err := b.Add(Request{Width: MaxWidth + 1}); return err }},
 		{"a bad one in a batch", ErrValue, func() error { _, err := b.Batch(nil, []Request{{KV: 1}, {KV: -1}}); return err }},
+		{"generated below 0", ErrValue, func() error { _, err := b.Add(Request{Generated: -1}); return err }},
+		{"shared beyond KV", ErrValue, func() error { _, err := b.Add(Request{KV: 5, Shared: 6}); return err }},
+		{"among beyond", ErrValue, func() error { _, err := b.Add(Request{Among: []int{0, 8}}); return err }},
+		{"among nobody", ErrNever, func() error { _, err := b.Add(Request{Among: []int{}}); return err }},
+		{"never", ErrNever, func() error { _, err := b.Add(Request{KV: 1 << 20, Output: 1}); return err }},
+		{"never in a batch", ErrNever, func() error { _, err := b.Batch(nil, []Request{{KV: 1}, {ID: 1, KV: 1 << 20}}); return err }},
+		{"known", ErrKnown, func() error { _, err := b.Add(Request{ID: id}); return err }},
+		{"known in a batch", ErrKnown, func() error { _, err := b.Batch(nil, []Request{{ID: gone}, {ID: id}}); return err }},
+		{"twice in a batch", ErrKnown, func() error { _, err := b.Batch(nil, []Request{{ID: gone}, {ID: gone}}); return err }},
+		{"a quote of what is known", ErrKnown, func() error { _, err := b.Quote(Request{ID: id}); return err }},
+		{"enter what is known", ErrKnown, func() error { return b.Enter(Request{ID: id}, 0) }},
+		{"enter beyond", ErrValue, func() error { return b.Enter(Request{ID: gone}, 8) }},
+		{"move what is gone", ErrUnknown, func() error { return b.Move(gone, 0) }},
+		{"move beyond", ErrValue, func() error { return b.Move(id, 8) }},
+		{"start what runs", ErrState, func() error { return b.Start(id) }},
+		{"cancel what is gone", ErrUnknown, func() error { return b.Cancel(gone) }},
+		{"evict what is gone", ErrUnknown, func() error { return b.Evict(gone) }},
+		{"grow many, one gone", ErrUnknown, func() error { return b.GrowAll([]Growth{{id, 5}, {gone, 1}}) }},
+		{"grow one twice, too far", ErrValue, func() error { return b.GrowAll([]Growth{{id, 5}, {id, MaxTokens}}) }},
+		{"generated too many", ErrValue, func() error { return b.Generated(id, MaxTokens+1) }},
+		{"sync an id twice", ErrKnown, func() error { _, err := b.Sync(Changes{}, 0, []Request{{ID: gone}, {ID: gone}}); return err }},
+		{"sync a bad one", ErrValue, func() error {
+			_, err := b.Sync(Changes{}, 0, []Request{{ID: id, KV: 5}, {ID: gone, KV: -1}})
+			return err
+		}},
+		{"sync beyond", ErrValue, func() error { _, err := b.Sync(Changes{}, 8, nil); return err }},
 		{"done twice", ErrUnknown, func() error { return b.Done(gone) }},
-		{"no ID", ErrUnknown, func() error { return b.Done(0) }},
+		{"no ID", ErrUnknown, func() error { return b.Done(gone + 1) }},
 		{"an ID of nobody", ErrUnknown, func() error { return b.Done(math.MaxUint64) }},
 		{"grow what is gone", ErrUnknown, func() error { return b.Grow(gone, 1) }},
 		{"shrink below 0", ErrValue, func() error { return b.Grow(id, -MaxTokens) }},
-		{"grow too far", ErrValue, func() error { return b.Grow(id, math.MaxInt) }},
+		{"grow too far", ErrValue, func() error { return b.Grow(id, math.MaxInt64) }},
 		{"negative moves", ErrValue, func() error { _, err := b.Rebalance(nil, -1); return err }},
-		{"drain beyond", ErrUnknown, func() error { return b.Drain(len(b.ranks)) }},
-		{"restore below 0", ErrUnknown, func() error { return b.Restore(-1) }},
-		{"a dead rank beyond", ErrUnknown, func() error { _, err := b.Dead(nil, 1<<30); return err }},
+		{"drain beyond", ErrValue, func() error { return b.Drain(len(b.ranks)) }},
+		{"restore below 0", ErrValue, func() error { return b.Restore(-1) }},
+		{"a dead rank beyond", ErrValue, func() error { _, err := b.Dead(nil, 1<<30); return err }},
 		{"no ranks", ErrValue, func() error { return b.Resize(0) }},
 		{"too few ranks", ErrState, func() error { return b.Resize(1) }},
 		{"a report to the only router", ErrState, func() error { return b.Report(Report{}) }},
@@ -324,7 +391,7 @@ func TestErrorsChangeNothing(t *testing.T) {
 			t.Fatalf("%s: the state has changed", bad.name)
 		}
 	}
-	for _, cfg := range []Config{{}, {Ranks: -1}, {Ranks: MaxRanks + 1}, {Ranks: 1, KVCapacity: -1}, {Ranks: 1, Cost: Cost{KV: math.NaN()}}, {Ranks: 1, Cost: Cost{Step: 1}}, {Ranks: 1, Routers: 2, Router: 2}, {Ranks: 1, Link: math.Inf(1)}} {
+	for _, cfg := range []Config{{}, {Ranks: -1}, {Ranks: MaxRanks + 1}, {Ranks: 1, KVCapacity: []int64{-1}}, {Ranks: 1, Cost: Cost{KV: math.NaN()}}, {Ranks: 1, Cost: Cost{Step: 1}}, {Ranks: 1, Routers: 2, Router: 2}, {Ranks: 1, Link: math.Inf(1)}} {
 		if b, err := New(cfg); !errors.Is(err, ErrValue) || b != nil {
 			t.Errorf("%+v: %v", cfg, err)
 		}
@@ -333,19 +400,19 @@ func TestErrorsChangeNothing(t *testing.T) {
 
 // TestAllocates: the hot path allocates nothing.
 func TestAllocates(t *testing.T) {
-	b := newBalancer(t, Config{Ranks: 144, KVCapacity: 550_000})
+	b := newBalancer(t, Config{Ranks: 144, KVCapacity: []int64{550_000}})
 	r := rand.New(rand.NewPCG(9, 10))
 	var ids [144 * 80]ID
-	next := 0
+	next, id := 0, ID(0)
 	turn := func() {
 		if ids[next] != 0 {
 			if err := b.Done(ids[next]); err != nil {
 				t.Fatal(err)
 			}
 		}
-		id, _, err := b.Add(Request{KV: 1000 + r.IntN(8000)})
-		if err != nil || id == 0 {
-			t.Fatal(id, err)
+		id++
+		if g, err := b.Add(Request{ID: id, KV: 1000 + r.Int64N(8000)}); err != nil || g < 0 {
+			t.Fatal(g, err)
 		}
 		if err := b.Grow(id, 3); err != nil {
 			t.Fatal(err)

@@ -24,44 +24,55 @@ const (
 )
 
 // Batch places what arrived within a step jointly: the longest first, and then,
-// as long as it helps, two of them change places. It appends one assignment a
-// request to dst, in their order; rank -1 as for Add. Errors: ErrValue, with the
-// request's index; then nothing is placed and dst is returned as it was.
-func (b *Balancer) Batch(dst []Assignment, requests []Request) ([]Assignment, error) {
+// as long as it helps, two of them change places. It appends one rank a request to
+// dst, in their order; Full as for Add. Errors, with the request's index: as Add;
+// then nothing is placed and dst is returned as it was.
+func (b *Balancer) Batch(dst []int, requests []Request) ([]int, error) {
 	w := &b.batch
 	w.requests, w.order = w.requests[:0], w.order[:0]
 	for i, r := range requests {
 		r, err := b.check(r, i)
+		if err == nil {
+			err = b.possible(&r, i)
+		}
 		if err != nil {
+			b.unmark(requests[:i])
 			return dst, err
 		}
+		b.ids.Add(uint64(r.ID), 0) // until all are known to be good
 		w.requests = append(w.requests, r)
 		w.order = append(w.order, int32(i))
 	}
+	b.unmark(requests)
 	slices.SortStableFunc(w.order, func(i, j int32) int { return cmp.Compare(w.requests[j].KV, w.requests[i].KV) })
 	first := len(dst)
-	dst = append(dst, make([]Assignment, len(requests))...)
+	dst = append(dst, make([]int, len(requests))...)
 	placed := dst[first:]
 	most, _ := b.peak()
 	for _, i := range w.order {
-		r := w.requests[i]
-		if g := b.place(&jointly, r); g < 0 {
-			placed[i] = Assignment{0, -1}
-		} else {
-			placed[i] = Assignment{b.put(g, r), g}
+		r := &w.requests[i]
+		if placed[i] = b.place(&jointly, r); placed[i] >= 0 {
+			b.put(placed[i], r)
 		}
 	}
-	if len(requests) > 1 && len(requests) <= exchanged && !b.uneven(most) {
+	if len(requests) > 1 && len(requests) <= exchanged && b.active > 0 && !b.unlike && !b.uneven(most) {
 		b.exchange(placed, most)
 	}
 	return dst, nil
+}
+
+// unmark takes out the ids of requests that are not in the ledger.
+func (b *Balancer) unmark(requests []Request) {
+	for i := range requests {
+		b.ids.Remove(uint64(requests[i].ID))
+	}
 }
 
 // exchange lets requests of a batch change places where that lowers the sum over
 // their ranks of the cost beyond the level less the worth of the hole below it.
 // A hole's worth grows faster than its depth, so that holes come to differ. most
 // is the maximum that the unit had to pay for before the batch came.
-func (b *Balancer) exchange(placed []Assignment, most int64) {
+func (b *Balancer) exchange(placed []int, most int64) {
 	w := &b.batch
 	now := b.level(&jointly, most, 0, 0)
 	if n := len(b.ranks); cap(w.kv) < n {
@@ -78,9 +89,9 @@ func (b *Balancer) exchange(placed []Assignment, most int64) {
 		return -holeWorth * hole * math.Sqrt(hole)
 	}
 	for _, p := range placed {
-		if p.Rank >= 0 {
-			w.kv[p.Rank] = b.kv(p.Rank)
-			w.value[p.Rank] = worth(w.kv[p.Rank])
+		if p >= 0 {
+			w.kv[p] = b.kv(p)
+			w.value[p] = worth(w.kv[p])
 		}
 	}
 	for range rounds {
@@ -88,9 +99,9 @@ func (b *Balancer) exchange(placed []Assignment, most int64) {
 		for x := 1; x < len(w.order); x++ {
 			i := w.order[x]
 			for _, j := range w.order[:x] {
-				g, h := placed[i].Rank, placed[j].Rank
-				more := int64(w.requests[j].KV - w.requests[i].KV) // on g; j is the longer
-				if g == h || g < 0 || h < 0 || more == 0 || w.requests[i].Width != w.requests[j].Width {
+				g, h := placed[i], placed[j]
+				more := w.requests[j].KV - w.requests[i].KV // on g; j is the longer
+				if g == h || g < 0 || h < 0 || more == 0 || w.requests[i].Width != w.requests[j].Width || w.requests[i].fixed() || w.requests[j].fixed() {
 					continue
 				}
 				vg, vh := worth(w.kv[g]+more), worth(w.kv[h]-more)
@@ -98,8 +109,8 @@ func (b *Balancer) exchange(placed []Assignment, most int64) {
 					continue
 				}
 				w.kv[g], w.kv[h], w.value[g], w.value[h] = w.kv[g]+more, w.kv[h]-more, vg, vh
-				b.swap(placed[i].ID, placed[j].ID)
-				placed[i].Rank, placed[j].Rank = h, g
+				b.swap(w.requests[i].ID, w.requests[j].ID)
+				placed[i], placed[j] = h, g
 				better = true
 			}
 		}
@@ -109,30 +120,27 @@ func (b *Balancer) exchange(placed []Assignment, most int64) {
 	}
 }
 
+// fixed reports whether a request is not to be exchanged for another.
+func (r *Request) fixed() bool { return r.Among != nil || r.Shared > 0 }
+
 // roomy reports whether rank g surely has room for kv tokens and all that its
 // requests, and r in exchange for another, will generate.
 func (b *Balancer) roomy(g int, kv int64, r Request) bool {
-	if b.cfg.KVCapacity == 0 {
+	k := &b.ranks[g]
+	if k.capacity == unlimited {
 		return true
 	}
-	k := &b.ranks[g]
-	output := int64(r.Output)
+	output := r.Output
 	if output == 0 {
-		output = b.expected(0)
+		output = b.expected(r.Generated)
 	}
-	return kv+k.outputs+output+b.spread(len(k.members)) <= int64(b.cfg.KVCapacity)
+	return kv+k.outputs+output+b.spread(len(k.members)) <= k.capacity
 }
 
 // swap exchanges the ranks of two requests.
 func (b *Balancer) swap(x, y ID) {
-	i, j := int32(x&(1<<32-1)), int32(y&(1<<32-1))
+	i, j := b.ids.Find(uint64(x)), b.ids.Find(uint64(y))
 	g, h := b.requests[i].rank, b.requests[j].rank
 	b.move(i, int(h))
 	b.move(j, int(g))
-}
-
-// move brings a running request to another rank.
-func (b *Balancer) move(i int32, to int) {
-	b.part(i, b.finished(&b.requests[i]))
-	b.join(i, to)
 }

@@ -26,10 +26,10 @@ func best(b *Balancer, requests []Request) float64 {
 			return
 		}
 		for g := range kv {
-			kv[g] += int64(requests[i].KV)
+			kv[g] += requests[i].KV
 			width[g]++
 			try(i + 1)
-			kv[g] -= int64(requests[i].KV)
+			kv[g] -= requests[i].KV
 			width[g]--
 		}
 	}
@@ -51,13 +51,13 @@ func TestBatchAgainstExhaustive(t *testing.T) {
 		n := 2 + r.IntN(3)
 		b := newBalancer(t, Config{Ranks: n})
 		for range n * 8 {
-			if _, _, err := b.Add(Request{KV: 1000 + r.IntN(8000)}); err != nil {
+			if _, _, err := add(b, Request{KV: 1000 + r.Int64N(8000)}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		batch := make([]Request, 1+r.IntN(6))
 		for i := range batch {
-			batch[i] = Request{KV: 500 + r.IntN(12_000)}
+			batch[i] = Request{ID: ID(1<<40 + i), KV: 500 + r.Int64N(12_000)}
 		}
 		least := best(b, batch)
 		if _, err := b.Batch(nil, batch); err != nil {
@@ -81,28 +81,28 @@ func TestBatchAgainstExhaustive(t *testing.T) {
 func TestBatchKeepsOrder(t *testing.T) {
 	b := newBalancer(t, Config{Ranks: 8})
 	r := rand.New(rand.NewPCG(23, 24))
-	for range 200 {
+	for turn := range 200 {
 		batch := make([]Request, 1+r.IntN(40))
 		for i := range batch {
-			batch[i].KV = 1 + r.IntN(10_000)
+			batch[i] = Request{ID: ID(turn<<8 + i), KV: 1 + r.Int64N(10_000)}
 		}
-		before := []Assignment{{ID: 1, Rank: 2}}
+		before := []int{-9}
 		got, err := b.Batch(before, batch)
 		if err != nil || len(got) != len(batch)+1 || got[0] != before[0] {
 			t.Fatalf("%d assignments, %v", len(got), err)
 		}
-		for i, a := range got[1:] {
-			kv, err := b.KV(a.ID)
+		for i, rank := range got[1:] {
+			kv, err := b.KV(batch[i].ID)
 			if err != nil || kv != batch[i].KV {
-				t.Fatalf("request %d of %d tokens is %d with %d tokens: %v", i, batch[i].KV, a.ID, kv, err)
+				t.Fatalf("request %d of %d tokens is %d with %d tokens: %v", i, batch[i].KV, batch[i].ID, kv, err)
 			}
-			if g, err := b.Rank(a.ID); err != nil || g != a.Rank {
-				t.Fatalf("request %d on rank %d, said %d", i, g, a.Rank)
+			if g, err := b.Where(batch[i].ID); err != nil || g != rank {
+				t.Fatalf("request %d on rank %d, said %d", i, g, rank)
 			}
 		}
-		for _, a := range got[1:] {
+		for _, q := range batch {
 			if r.IntN(3) > 0 {
-				if err := b.Done(a.ID); err != nil {
+				if err := b.Done(q.ID); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -1,22 +1,21 @@
 package decode
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
-// What can be wrong with a call. Every *Error wraps one of these, so that
-// errors.Is tells the kind and errors.As the place. After an error nothing has
-// changed.
-var (
-	// ErrValue: a value is outside its range.
-	ErrValue = errors.New("value out of range")
-	// ErrUnknown: no such request is running, or no such rank exists.
-	ErrUnknown = errors.New("unknown")
-	// ErrState: the call does not fit the state of the rank.
-	ErrState = errors.New("wrong state")
-	// ErrSnapshot: the bytes are no snapshot that this version made.
-	ErrSnapshot = errors.New("bad snapshot")
+// Kind is what is wrong with a call. Every *Error wraps one, so that errors.Is
+// tells the kind and errors.As the place. After an error nothing has changed.
+type Kind string
+
+// Error is the kind in words.
+func (k Kind) Error() string { return string(k) }
+
+const (
+	ErrValue    Kind = "value out of range"                  // also: no such rank
+	ErrKnown    Kind = "already known"                       // a request of this id is there
+	ErrUnknown  Kind = "unknown"                             // no request of this id is there
+	ErrNever    Kind = "never fits"                          // no rank could hold it, even if idle
+	ErrState    Kind = "wrong state"                         // the call does not fit the state of the rank or the request
+	ErrSnapshot Kind = "no snapshot that this version reads" // which version it is, where it is one
 )
 
 // Error says what is wrong with a call and where: the field, and, unless -1,
@@ -25,7 +24,7 @@ type Error struct {
 	Field  string // the field's name on the wire, e.g. "kv"
 	Index  int    // -1 = the field as a whole
 	Detail string // what is wrong, with the value and what would be right
-	Kind   error  // ErrValue, ErrUnknown, ErrState or ErrSnapshot
+	Kind   error  // one of the kinds
 }
 
 // Error is one line: "kv: index 3: -4 is negative".

@@ -7,19 +7,19 @@ import (
 )
 
 func Example() {
-	b, err := decode.New(decode.Config{Ranks: 4, KVCapacity: 550_000})
+	b, err := decode.New(decode.Config{Ranks: 4, KVCapacity: []int64{550_000}})
 	if err != nil {
 		panic(err)
 	}
-	long, rank, _ := b.Add(decode.Request{KV: 30_000})
+	rank, _ := b.Add(decode.Request{ID: 1, KV: 30_000})
 	fmt.Println("long prompt on rank", rank)
-	joint, _ := b.Batch(nil, []decode.Request{{KV: 1000}, {KV: 20_000}, {KV: 12_000}})
-	for _, a := range joint {
-		fmt.Println("then on rank", a.Rank)
+	joint, _ := b.Batch(nil, []decode.Request{{ID: 2, KV: 1000}, {ID: 3, KV: 20_000}, {ID: 4, KV: 12_000}})
+	for _, rank := range joint {
+		fmt.Println("then on rank", rank)
 	}
 	b.Step() // all four grew by a token
-	_ = b.Done(long)
-	_, rank, _ = b.Add(decode.Request{KV: 5000, Output: 300})
+	_ = b.Done(1)
+	rank, _ = b.Add(decode.Request{ID: 5, KV: 5000, Output: 300})
 	fmt.Println("the next on rank", rank)
 	fmt.Println(b.Stats().Ranks[rank].KV, "tokens there")
 	// Output:

@@ -1,6 +1,6 @@
 package decode
 
-import "math/bits"
+import "slices"
 
 // levels holds ranks ordered by their KV use, one ordered set for each width (the
 // tokens that a rank's requests grow by in a step). A rank's KV use is its base
@@ -15,8 +15,8 @@ type levels struct {
 	key         []int64 // base of each rank, owned by the balancer; fixed while a rank is in a set
 	left, right []int32
 	priority    []uint32
-	roots       []int32  // by width; -1 = empty
-	live        []uint64 // bit w: roots[w] is not empty
+	widths      []int64 // of the sets that are not empty, ascending
+	roots       []int32 // of each of them
 }
 
 func newLevels(key []int64) *levels {
@@ -36,14 +36,11 @@ func (l *levels) before(a, b int32) bool {
 }
 
 func (l *levels) insert(width int64, r int32) {
-	for int64(len(l.roots)) <= width {
-		l.roots = append(l.roots, -1)
-		if len(l.roots) > 64*len(l.live) {
-			l.live = append(l.live, 0)
-		}
+	i, ok := slices.BinarySearch(l.widths, width)
+	if !ok {
+		l.widths, l.roots = slices.Insert(l.widths, i, width), slices.Insert(l.roots, i, -1)
 	}
-	l.live[width>>6] |= 1 << (width & 63)
-	at := &l.roots[width]
+	at := &l.roots[i]
 	for *at >= 0 && l.above(*at, r) {
 		if l.before(r, *at) {
 			at = &l.left[*at]
@@ -76,7 +73,8 @@ func (l *levels) split(t, r int32) (before, after int32) {
 }
 
 func (l *levels) remove(width int64, r int32) {
-	at := &l.roots[width]
+	i, _ := slices.BinarySearch(l.widths, width)
+	at := &l.roots[i]
 	for *at != r {
 		if l.before(r, *at) {
 			at = &l.left[*at]
@@ -93,32 +91,51 @@ func (l *levels) remove(width int64, r int32) {
 		}
 	}
 	*at = max(a, b)
-	if l.roots[width] < 0 {
-		l.live[width>>6] &^= 1 << (width & 63)
+	if l.roots[i] < 0 {
+		l.widths, l.roots = slices.Delete(l.widths, i, i+1), slices.Delete(l.roots, i, i+1)
 	}
 }
 
 // next returns the least width ≥ w with a rank in its set; -1 = none.
 func (l *levels) next(w int64) int64 {
-	i := int(w >> 6)
-	if i >= len(l.live) {
-		return -1
+	if i, _ := slices.BinarySearch(l.widths, w); i < len(l.widths) {
+		return l.widths[i]
 	}
-	word := l.live[i] >> (w & 63) << (w & 63)
-	for word == 0 {
-		if i++; i == len(l.live) {
-			return -1
+	return -1
+}
+
+// root is that of a set that is not empty.
+func (l *levels) root(width int64) int32 {
+	i, _ := slices.BinarySearch(l.widths, width)
+	return l.roots[i]
+}
+
+// from returns the first rank from turn on, round about, of those of base x, of
+// which there is one.
+func (l *levels) from(width, x int64, turn int32) int32 {
+	first := int32(-1) // of all; then of those from turn on
+	for t := l.root(width); t >= 0; {
+		switch {
+		case l.key[t] > x || l.key[t] == x && t < turn:
+			t = l.left[t]
+		default:
+			if l.key[t] == x {
+				first = t
+			}
+			t = l.right[t]
 		}
-		word = l.live[i]
 	}
-	return int64(i)<<6 + int64(bits.TrailingZeros64(word))
+	if first < 0 {
+		return l.most(width, x)
+	}
+	return first
 }
 
 // most returns the rank of the largest base ≤ x, the lowest of those that tie;
 // -1 = none.
 func (l *levels) most(width, x int64) int32 {
 	best := int32(-1)
-	for t := l.roots[width]; t >= 0; {
+	for t := l.root(width); t >= 0; {
 		if l.key[t] <= x {
 			best, t = t, l.right[t]
 		} else {
@@ -130,7 +147,7 @@ func (l *levels) most(width, x int64) int32 {
 
 // least returns the least base of a set that is not empty.
 func (l *levels) least(width int64) int64 {
-	t := l.roots[width]
+	t := l.root(width)
 	for l.left[t] >= 0 {
 		t = l.left[t]
 	}
@@ -139,7 +156,7 @@ func (l *levels) least(width int64) int64 {
 
 // largest returns the largest base of a set that is not empty.
 func (l *levels) largest(width int64) int64 {
-	t := l.roots[width]
+	t := l.root(width)
 	for l.right[t] >= 0 {
 		t = l.right[t]
 	}

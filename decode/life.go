@@ -1,78 +1,110 @@
 package decode
 
-// known reports whether a rank exists.
-func (b *Balancer) known(rank int) error {
+import "slices"
+
+// State is that of a rank. Every state can be left: Restore brings any rank back.
+type State uint8
+
+const (
+	Serving  State = iota
+	Draining       // drained: it keeps what it runs, and gets nothing more
+	Dead           // gone with all it held
+)
+
+// String is the state in a word.
+func (s State) String() string { return [...]string{"serving", "draining", "dead"}[min(s, Dead)] }
+
+// exists is an error where there is no such rank.
+func (b *Balancer) exists(field string, rank int) error {
 	if rank < 0 || rank >= len(b.ranks) {
-		return errorf(ErrUnknown, "rank", -1, "%d is not from 0 to %d", rank, len(b.ranks)-1)
+		return errorf(ErrValue, field, -1, "%d is not from 0 to %d", rank, len(b.ranks)-1)
 	}
 	return nil
+}
+
+// alive is an error where there is no such rank, or it is dead.
+func (b *Balancer) alive(field string, rank int) error {
+	err := b.exists(field, rank)
+	if err == nil && b.ranks[rank].state == Dead {
+		err = errorf(ErrState, field, -1, "%d is dead", rank)
+	}
+	return err
 }
 
 // Drain places nothing more on a rank; what it runs stays until it is done.
-// Errors: ErrUnknown; ErrState where the rank is dead.
+// Errors: ErrValue; ErrState where the rank is dead.
 func (b *Balancer) Drain(rank int) error {
-	if err := b.known(rank); err != nil {
+	if err := b.alive("rank", rank); err != nil {
 		return err
 	}
-	switch b.ranks[rank].state {
-	case dead:
-		return errorf(ErrState, "rank", -1, "%d is dead", rank)
-	case serving:
-		b.leave(rank)
-		b.ranks[rank].state = draining
-	}
+	b.turnTo(rank, Draining)
 	return nil
 }
 
-// Restore brings a rank back that was drained or dead. Errors: ErrUnknown.
+// Restore brings a rank back that was drained or dead. Errors: ErrValue.
 func (b *Balancer) Restore(rank int) error {
-	if err := b.known(rank); err != nil {
+	if err := b.exists("rank", rank); err != nil {
 		return err
 	}
-	if k := &b.ranks[rank]; k.state != serving {
-		k.state = serving
-		b.enter(rank)
-		b.room()
-	}
+	b.turnTo(rank, Serving)
+	b.room()
 	return nil
 }
 
-// Lost is a request whose rank died: place it again, once its KV cache has been
-// made anew.
-type Lost struct {
-	ID      ID // as it was; no longer running
-	Request Request
+// turnTo changes a rank's state.
+func (b *Balancer) turnTo(rank int, s State) {
+	k := &b.ranks[rank]
+	if k.open() {
+		b.leave(rank)
+	}
+	k.state = s
+	if k.open() {
+		b.enter(rank)
+	}
 }
 
-// Dead takes a rank out of service and appends what ran there to dst, in the
-// order in which it holds it. Errors: ErrUnknown.
+// Lost is a request as it was when its rank died, no longer known: add it again
+// once its KV cache has been made anew. Its Output is what is still expected.
+type Lost = Request
+
+// Dead takes a rank out of service and appends what was there to dst, in the
+// order in which it holds it. O(requests of the rank). Errors: ErrValue.
 func (b *Balancer) Dead(dst []Lost, g int) ([]Lost, error) {
-	if err := b.known(g); err != nil {
+	if err := b.exists("rank", g); err != nil {
 		return dst, err
 	}
+	b.turnTo(g, Dead)
 	k := &b.ranks[g]
-	if k.state == serving {
-		b.leave(g)
-	}
-	k.state = dead
 	for _, i := range k.members {
-		q := &b.requests[i]
-		kv := q.kv(b.clock)
-		r := Request{KV: int(kv), Width: int(q.width)}
-		if q.told {
-			r.Output = int(max(q.output-(kv-q.start), leastOut))
-		}
-		dst = append(dst, Lost{q.id(i), r})
-		q.rank = -1
-		b.free = append(b.free, i)
+		dst = append(dst, b.lost(i))
+		b.learn(&b.requests[i], false)
 	}
-	*k = rank{state: dead, members: k.members[:0]}
+	for n := len(k.members); n > 0; n-- {
+		i := k.members[n-1]
+		b.part(i, false)
+		b.forget(i)
+	}
+	*k = rank{state: Dead, capacity: k.capacity, speed: k.speed, members: k.members[:0]}
 	b.base[g] = 0
 	return dst, nil
 }
 
-// Resize changes the number of ranks. New ones are empty and serve; those taken
-// away must be empty. Errors: ErrValue; ErrState where one of them is not.
+// lost is a request as it is now.
+func (b *Balancer) lost(i int32) Lost {
+	q := &b.requests[i]
+	r := Request{ID: q.id, KV: q.kv(b.clock), Generated: q.generated(b.clock), Width: int(q.width), Shared: q.shared, Waiting: q.waiting, Among: slices.Clone(b.among[i])}
+	if q.told {
+		r.Output = max(q.output-r.Generated, leastOut)
+	}
+	if q.prefix >= 0 {
+		r.Prefix = b.prefixes.slots[q.prefix].id
+	}
+	return r
+}
+
+// Resize changes the number of ranks. New ones are empty and serve, with the
+// capacity and the speed of the last one; those taken away must be empty. O(ranks).
+// Errors: ErrValue; ErrState where one of them is not empty.
 func (b *Balancer) Resize(ranks int) error {
 	cfg := b.cfg
 	cfg.Ranks = ranks
@@ -81,9 +113,96 @@ func (b *Balancer) Resize(ranks int) error {
 	}
 	for g := ranks; g < len(b.ranks); g++ {
 		if n := len(b.ranks[g].members); n > 0 {
-			return errorf(ErrState, "ranks", -1, "rank %d runs %d requests", g, n)
+			return errorf(ErrState, "ranks", -1, "rank %d holds %d requests", g, n)
 		}
 	}
-	b.size(ranks)
+	b.cfg.Ranks = ranks
+	last := b.ranks[len(b.ranks)-1]
+	n := min(ranks, len(b.ranks))
+	b.ranks = append(make([]rank, 0, ranks), b.ranks[:n]...)
+	b.base = append(make([]int64, 0, ranks), b.base[:n]...)
+	for len(b.ranks) < ranks {
+		b.ranks = append(b.ranks, rank{capacity: last.capacity, speed: last.speed})
+		b.base = append(b.base, 0)
+	}
+	b.index()
 	return nil
+}
+
+// Move says that the engine brought a request to another rank, or undid a move:
+// it is there whatever the limits. Errors: ErrUnknown, ErrValue; ErrState where
+// the rank is dead.
+func (b *Balancer) Move(id ID, to int) error {
+	i, err := b.find(id)
+	if err == nil {
+		err = b.alive("to", to)
+	}
+	if err == nil && int(b.requests[i].rank) != to {
+		b.move(i, to)
+	}
+	return err
+}
+
+// Changes are what Sync found to be otherwise than the ledger had it.
+type Changes struct {
+	Entered []ID // were not known
+	Gone    []ID // were thought to be on the rank
+	Moved   []ID // were thought to be on another rank
+}
+
+// Sync takes over what the engine itself says is on a rank: the rank's ledger is
+// exactly this afterwards. Of a request that is known, KV and Waiting are taken
+// over; what is not known is entered as by Enter, and teaches nothing of outputs
+// unless it says what it has Generated; what is not listed is gone, as by Cancel.
+// It appends what was otherwise to the lists of dst. O(requests of the rank and
+// listed). Errors, which name the index: ErrValue; ErrKnown for an id that stands
+// there twice; ErrState where the rank is dead.
+func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, error) {
+	if err := b.alive("rank", rank); err != nil {
+		return dst, err
+	}
+	listed := make(map[ID]bool, len(running))
+	for n, r := range running {
+		if listed[r.ID] {
+			return dst, errorf(ErrKnown, "requests", n, "id %d stands there twice", uint64(r.ID))
+		}
+		listed[r.ID] = true
+		if b.ids.Find(uint64(r.ID)) >= 0 {
+			r = Request{KV: r.KV}
+		}
+		if _, err := b.values(r, n); err != nil {
+			return dst, err
+		}
+	}
+	for n := len(b.ranks[rank].members); n > 0; n-- {
+		i := b.ranks[rank].members[n-1]
+		if q := &b.requests[i]; !listed[q.id] {
+			dst.Gone = append(dst.Gone, q.id)
+			b.learn(q, false)
+			b.release(i)
+		}
+	}
+	for _, r := range running {
+		i := b.ids.Find(uint64(r.ID))
+		if i < 0 {
+			dst.Entered = append(dst.Entered, r.ID)
+			r, _ = b.values(r, -1)
+			b.put(rank, &r)
+			q := &b.requests[b.ids.Find(uint64(r.ID))]
+			q.vague = r.Generated == 0
+			continue
+		}
+		if int(b.requests[i].rank) != rank {
+			dst.Moved = append(dst.Moved, r.ID)
+		}
+		b.part(i, b.finished(&b.requests[i]))
+		q := &b.requests[i]
+		q.waiting, q.shared, q.base = r.Waiting, min(q.shared, r.KV), r.KV
+		if !q.waiting {
+			q.base -= int64(q.width) * b.clock
+		}
+		b.join(i, rank)
+	}
+	b.trust(rank)
+	return dst, nil
 }

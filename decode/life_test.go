@@ -2,6 +2,7 @@ package decode
 
 import (
 	"math/rand/v2"
+	"reflect"
 	"sync"
 	"testing"
 )
@@ -12,7 +13,7 @@ import (
 func TestAdmission(t *testing.T) {
 	const capacity = 20_000
 	r := rand.New(rand.NewPCG(25, 26))
-	b := newBalancer(t, Config{Ranks: 6, KVCapacity: capacity})
+	b := newBalancer(t, Config{Ranks: 6, KVCapacity: []int64{capacity}})
 	type running struct {
 		id   ID
 		left int
@@ -21,12 +22,12 @@ func TestAdmission(t *testing.T) {
 	refused, placed := 0, 0
 	for step := range 4000 {
 		for range r.IntN(3) {
-			q := Request{KV: 1 + r.IntN(5000), Output: 1 + r.IntN(600)}
+			q := Request{KV: 1 + r.Int64N(5000), Output: 1 + r.Int64N(600)}
 			fitsSome := false
 			for g := range b.ranks {
-				fitsSome = fitsSome || b.expectedPeak(g, life{int64(q.KV), 1, int64(q.Output)}, false) <= capacity
+				fitsSome = fitsSome || b.expectedPeak(g, life{q.KV, 1, q.Output}, false) <= capacity
 			}
-			id, g, err := b.Add(q)
+			id, g, err := add(b, q)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -38,7 +39,7 @@ func TestAdmission(t *testing.T) {
 				continue
 			}
 			placed++
-			all = append(all, running{id, q.Output})
+			all = append(all, running{id, int(q.Output)})
 		}
 		b.Step()
 		for i := 0; i < len(all); {
@@ -71,18 +72,16 @@ func TestAdmission(t *testing.T) {
 // TestIdleRank: an idle rank takes a prompt that it holds, whatever outputs are
 // expected, and refuses one whose output is told and too long.
 func TestIdleRank(t *testing.T) {
-	b := newBalancer(t, Config{Ranks: 2, KVCapacity: 10_000, Output: 3000})
+	b := newBalancer(t, Config{Ranks: 2, KVCapacity: []int64{10_000}, Output: 3000})
 	for _, x := range []struct {
 		q    Request
 		rank int
 	}{
-		{Request{KV: 10_000}, -1},
-		{Request{KV: 8000, Output: 2001}, -1},
 		{Request{KV: 9999}, 0},
 		{Request{KV: 8000}, 1},
 		{Request{KV: 1}, -1},
 	} {
-		if _, g, err := b.Add(x.q); g != x.rank || err != nil {
+		if _, g, err := add(b, x.q); g != x.rank || err != nil {
 			t.Errorf("%+v goes to rank %d (%v), want %d", x.q, g, err, x.rank)
 		}
 	}
@@ -92,14 +91,15 @@ func TestIdleRank(t *testing.T) {
 // go by the mean, and not into the smallest hole that holds them.
 func TestGrowing(t *testing.T) {
 	for _, x := range []struct {
-		ended, grown int
-		rank         int
+		ended int
+		grown int64
+		rank  int
 	}{{enough, 600, 1}, {enough, 400, 0}, {enough - 1, 600, 0}} {
 		b := newBalancer(t, Config{Ranks: 3, Cost: Cost{KV: 1}})
 		for range x.ended {
-			id, _, err := b.Add(Request{KV: 1000})
+			id, _, err := add(b, Request{KV: 1000})
 			if err == nil {
-				err = b.Grow(id, x.grown)
+				err = b.Generated(id, x.grown)
 			}
 			if err == nil {
 				err = b.Done(id)
@@ -109,13 +109,9 @@ func TestGrowing(t *testing.T) {
 			}
 		}
 		for g, kv := range []int{2000, 1500, 2600} { // with 60 more, a mean of 2053
-			q, err := b.check(Request{KV: kv}, -1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.put(g, q)
+			enter(t, b, Request{KV: int64(kv)}, g)
 		}
-		if _, g, err := b.Add(Request{KV: 60}); g != x.rank || err != nil {
+		if _, g, err := add(b, Request{KV: 60}); g != x.rank || err != nil {
 			t.Errorf("%d ended that had grown by %d: rank %d (%v), want %d", x.ended, x.grown, g, err, x.rank)
 		}
 	}
@@ -135,26 +131,26 @@ func TestRefusedUntilThereIsRoom(t *testing.T) {
 			return b.Report(Report{Rank: 0, Requests: 1, KV: 1500, Placed: 1})
 		},
 	} {
-		b := newBalancer(t, Config{Ranks: 3, KVCapacity: 10_000, Routers: 1, Cost: Cost{KV: 1}})
+		b := newBalancer(t, Config{Ranks: 3, KVCapacity: []int64{10_000}, Routers: 1, Cost: Cost{KV: 1}})
 		if err := b.Drain(2); err != nil {
 			t.Fatal(err)
 		}
-		full, g, err := b.Add(Request{KV: 8500, Output: 10})
+		full, g, err := add(b, Request{KV: 8500, Output: 10})
 		if g != 0 || err != nil {
 			t.Fatalf("rank %d (%v)", g, err)
 		}
-		if _, g, err := b.Add(Request{KV: 500, Output: 9000}); g != 1 || err != nil {
+		if _, g, err := add(b, Request{KV: 500, Output: 9000}); g != 1 || err != nil {
 			t.Fatalf("rank %d (%v)", g, err)
 		}
 		for range 2 {
-			if _, g, err := b.Add(more); g >= 0 || err != nil {
+			if _, g, err := add(b, more); g >= 0 || err != nil {
 				t.Fatalf("%s: rank %d (%v) before there is room", name, g, err)
 			}
 		}
 		if err := change(b, full); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if _, g, err := b.Add(more); g < 0 || err != nil {
+		if _, g, err := add(b, more); g < 0 || err != nil {
 			t.Errorf("%s: refused (%v) though there is room", name, err)
 		}
 	}
@@ -165,12 +161,12 @@ func TestRefusedUntilThereIsRoom(t *testing.T) {
 func TestLimits(t *testing.T) {
 	b := newBalancer(t, Config{Ranks: 3, MaxRequests: 5})
 	for i := range 7 {
-		if _, g, err := b.Add(Request{KV: 10, Width: 2}); err != nil || g < 0 != (i == 6) {
+		if _, g, err := add(b, Request{KV: 10, Width: 2}); err != nil || g < 0 != (i == 6) {
 			t.Fatalf("request %d: rank %d, %v", i, g, err)
 		}
 	}
 	for i := range 4 {
-		if _, g, err := b.Add(Request{KV: 10}); err != nil || g < 0 != (i == 3) {
+		if _, g, err := add(b, Request{KV: 10}); err != nil || g < 0 != (i == 3) {
 			t.Fatalf("request %d of width 1: rank %d, %v", i, g, err)
 		}
 	}
@@ -182,7 +178,7 @@ func TestLimits(t *testing.T) {
 
 func TestDrainRestoreDead(t *testing.T) {
 	b := newBalancer(t, Config{Ranks: 2})
-	first, g, _ := b.Add(Request{KV: 100, Output: 50})
+	first, g, _ := add(b, Request{KV: 100, Output: 50})
 	if g != 0 {
 		t.Fatalf("rank %d", g)
 	}
@@ -193,16 +189,16 @@ func TestDrainRestoreDead(t *testing.T) {
 		}
 	}
 	must(b.Drain(1))
-	if _, g, _ := b.Add(Request{KV: 10}); g != 0 {
+	if _, g, _ := add(b, Request{KV: 10}); g != 0 {
 		t.Errorf("rank %d, though 1 is drained", g)
 	}
 	must(b.Drain(0))
-	if _, g, _ := b.Add(Request{KV: 10}); g != -1 {
+	if _, g, _ := add(b, Request{KV: 10}); g != -1 {
 		t.Errorf("rank %d, though all are drained", g)
 	}
 	b.Step()
 	lost, err := b.Dead(nil, 0)
-	if err != nil || len(lost) != 2 || lost[0] != (Lost{first, Request{KV: 101, Output: 49, Width: 1}}) {
+	if err != nil || len(lost) != 2 || !reflect.DeepEqual(lost[0], Lost{ID: first, KV: 101, Output: 49, Width: 1, Generated: 1}) {
 		t.Fatalf("%+v, %v", lost, err)
 	}
 	if err := b.Drain(0); err == nil {
@@ -212,15 +208,15 @@ func TestDrainRestoreDead(t *testing.T) {
 		t.Error("what was lost still runs")
 	}
 	must(b.Restore(1))
-	if _, g, _ := b.Add(lost[0].Request); g != 1 {
+	if _, g, _ := add(b, lost[0]); g != 1 {
 		t.Errorf("rank %d", g)
 	}
 	must(b.Restore(0))
-	if _, g, _ := b.Add(lost[1].Request); g != 0 {
+	if _, g, _ := add(b, lost[1]); g != 0 {
 		t.Errorf("rank %d", g)
 	}
 	must(b.Resize(4))
-	if _, g, _ := b.Add(Request{KV: 10}); g != 2 && g != 3 {
+	if _, g, _ := add(b, Request{KV: 10}); g != 2 && g != 3 {
 		t.Errorf("rank %d of the new ones", g)
 	}
 	recompute(t, b)
@@ -231,8 +227,7 @@ func TestRebalance(t *testing.T) {
 	r := rand.New(rand.NewPCG(27, 28))
 	b := newBalancer(t, Config{Ranks: 8})
 	for i := range 400 {
-		q, _ := b.check(Request{KV: 500 + r.IntN(5000)}, -1)
-		b.put(min(i%10, 7), q)
+		enter(t, b, Request{KV: 500 + r.Int64N(5000)}, min(i%10, 7))
 	}
 	for range 200 {
 		kv, _ := b.peak()
@@ -244,7 +239,7 @@ func TestRebalance(t *testing.T) {
 			break
 		}
 		m := moves[0]
-		if g, err := b.Rank(m.ID); err != nil || g != m.To || m.From == m.To || m.Gain <= 0 || m.Seconds <= 0 {
+		if g, err := b.Where(m.ID); err != nil || g != m.To || m.From == m.To || m.Gain <= 0 || m.Seconds <= 0 {
 			t.Fatalf("%+v: rank %d, %v", m, g, err)
 		}
 		if now, _ := b.peak(); now > kv {
@@ -260,14 +255,14 @@ func TestRebalance(t *testing.T) {
 // TestReports: what a report has not seen is added from the ledger.
 func TestReports(t *testing.T) {
 	b := newBalancer(t, Config{Ranks: 1, Routers: 2})
-	add := func(kv int) ID {
-		id, _, err := b.Add(Request{KV: kv})
+	enter := func(kv int64) ID {
+		id, _, err := add(b, Request{KV: kv})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return id
 	}
-	view := func(requests, kv int) {
+	view := func(requests int, kv int64) {
 		t.Helper()
 		if s := b.Stats().Ranks[0]; s.Width != requests || s.KV != kv {
 			t.Errorf("%d requests of %d tokens, want %d of %d", s.Width, s.KV, requests, kv)
@@ -279,7 +274,7 @@ func TestReports(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	x, y := add(100), add(200)
+	x, y := enter(100), enter(200)
 	view(2, 300)
 	b.Step()
 	view(2, 302)
@@ -319,7 +314,8 @@ func TestSafe(t *testing.T) {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 29))
 			for i := range 200 {
-				id, g, err := s.Add(Request{KV: 1 + r.IntN(1000)})
+				id := ID(w<<32 | i)
+				g, err := s.Add(Request{ID: id, KV: 1 + r.Int64N(1000)})
 				if err != nil || g < 0 {
 					t.Error(g, err)
 					return

@@ -1,12 +1,15 @@
 package decode
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Move brings a running request's KV cache to another rank.
 type Move struct {
 	ID       ID
 	From, To int
-	KV       int     // tokens to bring over
+	KV       int64   // tokens to bring over
 	Seconds  float64 // that takes over Config.Link, while the request waits
 	Gain     float64 // seconds a step, of the cost of KV use and requests beyond the mean
 }
@@ -16,12 +19,16 @@ type Move struct {
 // already applied. A move must gain more over the request's expected life than
 // the unit loses while that one request waits. Placement alone keeps a unit even
 // where prompts are long and outputs short; moves are for long outputs, whose
-// growth no placement foresees, a few a second. Errors: ErrValue.
+// growth no placement foresees, a few a second. Ranks that hold more than their
+// capacity are relieved first, whatever that costs; see Overfull for those that
+// moves can't relieve. Errors: ErrValue.
 func (b *Balancer) Rebalance(dst []Move, most int) ([]Move, error) {
 	if most < 0 {
 		return dst, errorf(ErrValue, "max_moves", -1, "%d is negative", most)
 	}
-	for range most {
+	first := len(dst)
+	dst = b.relieve(dst, most)
+	for range most - (len(dst) - first) {
 		m, i, ok := b.bestMove()
 		if !ok {
 			break
@@ -34,7 +41,7 @@ func (b *Balancer) Rebalance(dst []Move, most int) ([]Move, error) {
 
 // bestMove returns the move off the serving rank of most KV use that gains most.
 func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
-	if b.active < 2 || b.sumWidth <= 0 {
+	if b.active < 2 || b.unlike || b.sumWidth <= 0 {
 		return best, 0, false
 	}
 	most, _ := b.peak()
@@ -45,14 +52,14 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 	value := 0.0
 	for _, i := range k.members {
 		q := &b.requests[i]
-		kv, width := q.kv(b.clock), int64(q.width)
-		left := q.output - (kv - q.start)
-		if !q.told || left <= 0 {
-			left = b.expected(max(kv-q.start, 0))
+		if q.waiting || q.prefix >= 0 {
+			continue
 		}
+		kv, width := q.kv(b.clock), int64(q.width)
+		left := b.left(q)
 		seconds := float64(kv) / b.cfg.Link
 		off := l.overKV(most) - l.overKV(most-kv) + l.overCount(k.width) - l.overCount(k.width-width)
-		r := Request{KV: int(kv), Output: int(min(left, MaxTokens)), Width: int(width)}
+		r := Request{KV: kv, Output: min(left, MaxTokens), Width: int(width)}
 		for _, set := range [...]*levels{b.mine, b.others} {
 			if set == nil {
 				continue
@@ -69,11 +76,11 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 					continue
 				}
 				to := int(set.most(w, least))
-				if to == from || !b.fits(to, r) {
+				if to == from || !b.may(i, to) || !b.fits(to, &r, kv) {
 					continue
 				}
 				value, index, ok = net, i, true
-				best = Move{q.id(i), from, to, int(kv), seconds, gain}
+				best = Move{q.id, from, to, kv, seconds, gain}
 			}
 		}
 	}
@@ -94,4 +101,23 @@ func (b *Balancer) fullest(kv int64) int {
 		}
 	}
 	return rank
+}
+
+// left is how many tokens a request is expected to generate still.
+func (b *Balancer) left(q *request) int64 {
+	generated := q.generated(b.clock)
+	if left := q.output - generated; q.told && left > 0 {
+		return left
+	}
+	return b.expected(generated)
+}
+
+// may reports whether a request may be on a rank.
+func (b *Balancer) may(i int32, g int) bool {
+	among, ok := b.among[i]
+	if !ok {
+		return true
+	}
+	_, ok = slices.BinarySearch(among, g)
+	return ok
 }

@@ -90,7 +90,7 @@ func (b *Balancer) level(r *rule, most, kv, width int64) level {
 		rule: r, kv: mean + float64(r.spare*float64(b.long)), mean: max(1, float64(sumKV)/float64(max(1, sumWidth))),
 		even:   (sumWidth + b.active - 1) / b.active,
 		kvCost: b.cfg.Cost.KV, count: b.cfg.Cost.Request * r.count,
-		capacity: math.MaxInt64 / 4, requests: math.MaxInt64 / 4,
+		capacity: unlimited, requests: unlimited,
 	}
 	if rise := float64(most) - mean; rise > 0 {
 		l.kv += float64(r.share * rise)
@@ -101,8 +101,8 @@ func (b *Balancer) level(r *rule, most, kv, width int64) level {
 	if b.cfg.Cost.KV == 0 {
 		l.kv = 1 << 61
 	}
-	if b.cfg.KVCapacity > 0 {
-		l.capacity = int64(b.cfg.KVCapacity)
+	if !b.unlike {
+		l.capacity = b.ranks[0].capacity
 		l.kv = min(l.kv, float64(l.capacity))
 	}
 	if b.cfg.MaxRequests > 0 {
@@ -126,17 +126,26 @@ func (b *Balancer) peak() (kv, width int64) {
 }
 
 // choice is the best rank seen: the least cost, then the most KV use, then the
-// lowest rank.
+// first from turn on, round about.
 type choice struct {
 	rank int
 	cost float64
 	kv   int64
+	turn int
 }
 
 func (c *choice) offer(rank int, cost float64, kv int64) {
-	if c.rank < 0 || cost < c.cost || cost == c.cost && (kv > c.kv || kv == c.kv && rank < c.rank) {
-		*c = choice{rank, cost, kv}
+	if c.rank < 0 || cost < c.cost || cost == c.cost && (kv > c.kv || kv == c.kv && c.sooner(rank)) {
+		c.rank, c.cost, c.kv = rank, cost, kv
 	}
+}
+
+// sooner reports whether a rank comes before the best seen.
+func (c *choice) sooner(rank int) bool {
+	if late := rank < c.turn; late != (c.rank < c.turn) {
+		return !late
+	}
+	return rank < c.rank
 }
 
 // alone is the rule for a request that is placed on arrival.
@@ -147,20 +156,23 @@ func (b *Balancer) alone() *rule {
 	return &immediate
 }
 
-// place returns the rank for a request; -1 = none has room for it to finish.
-func (b *Balancer) place(r *rule, q Request) int {
+// place returns the rank for a request; Full = none has room for it to finish.
+func (b *Balancer) place(r *rule, q *Request) int {
 	if b.active == 0 {
-		return -1
+		return Full
 	}
 	l := b.now(r, q)
-	c := choice{rank: -1}
+	if b.unlike || q.Among != nil || q.Shared > 0 {
+		return b.placeAmong(&l, q)
+	}
+	c := choice{rank: Full, turn: b.turn}
 	b.search(&c, b.mine, &l, q)
 	if b.others != nil && (c.rank < 0 || c.cost > afar*b.cfg.Cost.Request) {
 		b.search(&c, b.others, &l, q)
 	}
-	if c.rank >= 0 && !b.fits(c.rank, q) {
+	if c.rank >= 0 && !b.fits(c.rank, q, q.KV) {
 		if b.hopeless(q) {
-			return -1
+			return Full
 		}
 		if c = b.scan(&l, q); c.rank < 0 {
 			b.refuse(q)
@@ -170,7 +182,7 @@ func (b *Balancer) place(r *rule, q Request) int {
 }
 
 // now is the level that a request meets.
-func (b *Balancer) now(r *rule, q Request) level {
+func (b *Balancer) now(r *rule, q *Request) level {
 	most, widest := b.peak()
 	switch {
 	case r == &jointly && b.uneven(most):
@@ -178,15 +190,15 @@ func (b *Balancer) now(r *rule, q Request) level {
 	case r == &immediate && b.growing():
 		r = &balanced
 	}
-	l := b.level(r, most, int64(q.KV), int64(q.Width))
+	l := b.level(r, most, q.KV, int64(q.Width))
 	l.most = widest
 	return l
 }
 
 // search offers the best rank of every width in a set. Within a width, cost falls
 // with KV use down to the level and no further.
-func (b *Balancer) search(c *choice, set *levels, l *level, q Request) {
-	kv, width := int64(q.KV), int64(q.Width)
+func (b *Balancer) search(c *choice, set *levels, l *level, q *Request) {
+	kv, width := q.KV, int64(q.Width)
 	room := int64(math.Floor(l.kv)) - kv // KV use up to which a rank stays within the level
 	for w := set.next(0); w >= 0 && w+width <= l.requests; w = set.next(w + 1) {
 		count := l.overCount(w + width)
@@ -202,6 +214,7 @@ func (b *Balancer) search(c *choice, set *levels, l *level, q Request) {
 			}
 			g = set.most(w, least)
 		}
+		g = set.from(w, b.base[g], int32(c.turn))
 		at := b.base[g] + grown
 		c.offer(int(g), count+l.overKV(at+kv), at)
 	}
@@ -209,19 +222,10 @@ func (b *Balancer) search(c *choice, set *levels, l *level, q Request) {
 
 // scan is search over every rank by itself, past those where the request would
 // not finish.
-func (b *Balancer) scan(l *level, q Request) choice {
-	c := choice{rank: -1}
+func (b *Balancer) scan(l *level, q *Request) choice {
+	c := choice{rank: Full, turn: b.turn}
 	for g := range b.ranks {
-		k := &b.ranks[g]
-		at := b.kv(g)
-		if k.state != serving || k.width+int64(q.Width) > l.requests || at+int64(q.KV) > l.capacity {
-			continue
-		}
-		next := c
-		next.offer(g, l.overCount(k.width+int64(q.Width))+l.overKV(at+int64(q.KV)), at)
-		if next != c && b.fits(g, q) {
-			c = next
-		}
+		b.offer(&c, l, q, g)
 	}
 	return c
 }

@@ -1,158 +1,132 @@
 package decode
 
 import (
-	"encoding/binary"
-	"hash/crc32"
 	"math"
+	"strings"
+
+	"github.com/moelb/moelb/internal/ledger"
 )
 
-const snapshotMagic = "moelb decode 1\n"
+const (
+	snapshotFamily = "moelb decode "
+	snapshotMagic  = snapshotFamily + "2\n"
+)
 
 // AppendSnapshot appends the whole state to dst: FromSnapshot makes a balancer of
 // it that decides exactly as this one. The same state gives the same bytes.
+// O(requests and ranks).
 func (b *Balancer) AppendSnapshot(dst []byte) []byte {
-	start := len(dst)
-	e := snapshotWriter{append(dst, snapshotMagic...)}
+	w := ledger.NewWriter(dst, snapshotMagic)
 	c := &b.cfg
-	e.ints(int64(c.Ranks), int64(c.KVCapacity), int64(c.MaxRequests), int64(c.Output), int64(c.Routers), int64(c.Router))
-	e.floats(c.Cost.KV, c.Cost.Request, c.Cost.Step, c.Link)
-	e.ints(b.clock, int64(len(b.requests)))
-	for i := range b.requests {
-		e.ints(int64(b.requests[i].generation))
-	}
+	w.Int(int64(c.Ranks), int64(c.MaxRequests), c.Output, int64(c.Routers), int64(c.Router))
+	w.Float(c.Cost.KV, c.Cost.Request, c.Cost.Step, c.Link)
+	w.Int(b.clock, int64(b.turn), int64(len(b.requests)))
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		r := &k.reported
-		e.ints(int64(k.state), b.base[g], k.width, int64(r.placed), int64(r.finished), int64(r.seenPlaced), int64(r.seenFinished), int64(len(r.gone)))
+		w.Int(int64(k.state), k.capacity, b.base[g], k.width)
+		w.Float(k.speed)
+		w.Int(int64(r.placed), int64(r.finished), int64(r.seenPlaced), int64(r.seenFinished))
+		w.Uint(r.epoch)
+		w.Bool(r.settled)
+		w.Int(int64(len(r.gone)))
 		for _, q := range r.gone {
-			e.ints(q.base, int64(q.width), int64(q.placed), int64(q.finished))
+			w.Int(q.base, int64(q.width), int64(q.placed), int64(q.finished))
 		}
-		e.ints(int64(len(k.members)))
+		w.Int(int64(len(k.members)))
 		for _, i := range k.members {
-			q := &b.requests[i]
-			told := int64(0)
-			if q.told {
-				told = 1
-			}
-			e.ints(int64(i), int64(q.width), q.base, q.born, q.start, q.output, told, int64(q.placed))
+			b.writeRequest(w, i)
 		}
 	}
 	for _, i := range b.free {
-		e.ints(int64(i))
+		w.Int(int64(i))
 	}
 	for _, s := range [...]*tally{&b.learned, &b.prompts} {
-		e.ints(s.count[:]...)
-		e.ints(s.sum[:]...)
+		w.Int(s.count[:]...)
+		w.Int(s.sum[:]...)
 	}
-	return binary.LittleEndian.AppendUint32(e.b, crc32.ChecksumIEEE(e.b[start:]))
+	return w.Sealed()
 }
 
-type snapshotWriter struct{ b []byte }
-
-func (e *snapshotWriter) ints(ns ...int64) {
-	for _, n := range ns {
-		e.b = binary.AppendVarint(e.b, n)
+func (b *Balancer) writeRequest(w *ledger.Writer, i int32) {
+	q := &b.requests[i]
+	w.Int(int64(i))
+	w.Uint(uint64(q.id))
+	w.Int(int64(q.width), q.base, q.born, q.start, q.output, int64(q.placed))
+	w.Bool(q.waiting)
+	w.Bool(q.told)
+	w.Bool(q.vague)
+	w.Bool(q.prefix >= 0)
+	if q.prefix >= 0 {
+		w.Uint(b.prefixes.slots[q.prefix].id)
+		w.Int(q.shared)
+	}
+	among, ok := b.among[i]
+	w.Bool(ok)
+	if ok {
+		w.Int(int64(len(among)))
+		for _, g := range among {
+			w.Int(int64(g))
+		}
 	}
 }
 
-func (e *snapshotWriter) floats(xs ...float64) {
-	for _, x := range xs {
-		e.b = binary.LittleEndian.AppendUint64(e.b, math.Float64bits(x))
-	}
-}
-
-// FromSnapshot returns the balancer whose state AppendSnapshot wrote. Errors:
-// ErrSnapshot.
+// FromSnapshot returns the balancer whose state AppendSnapshot wrote. A state that
+// is a moment old heals by the next Sync or Report of each rank. The time and the
+// memory that it takes are in proportion to len(data), whatever data says. Errors:
+// ErrSnapshot, with the version of one that this package no longer reads.
 func FromSnapshot(data []byte) (*Balancer, error) {
-	n := len(data) - 4
-	if n < len(snapshotMagic) || string(data[:len(snapshotMagic)]) != snapshotMagic {
-		return nil, errorf(ErrSnapshot, "state", -1, "it does not start like one")
+	r, wrong := ledger.NewReader(data, snapshotMagic)
+	if wrong != "" {
+		if rest, ok := strings.CutPrefix(string(data[:min(len(data), len(snapshotMagic)+8)]), snapshotFamily); ok {
+			if version, _, ok := strings.Cut(rest, "\n"); ok && version != "2" {
+				wrong = "it is of version " + version + ", and version 2 is read"
+			}
+		}
+		return nil, errorf(ErrSnapshot, "state", -1, "%.80q", wrong)
 	}
-	if crc32.ChecksumIEEE(data[:n]) != binary.LittleEndian.Uint32(data[n:]) {
-		return nil, errorf(ErrSnapshot, "state", -1, "its checksum is wrong")
-	}
-	d := snapshotReader{b: data[len(snapshotMagic):n]}
-	b := d.balancer()
-	if d.bad || len(d.b) > 0 {
+	b := (&snapshotReader{r}).balancer()
+	if b == nil || r.Bad() || r.Left() > 0 {
 		return nil, errorf(ErrSnapshot, "state", -1, "its figures contradict each other")
 	}
 	return b, nil
 }
 
-// snapshotReader reads figures; bad = one was missing or out of its range, and all
-// that follow are 0.
-type snapshotReader struct {
-	b   []byte
-	bad bool
-}
-
-func (d *snapshotReader) int(least, most int64) int64 {
-	if d.bad {
-		return 0
-	}
-	x, n := binary.Varint(d.b)
-	if n <= 0 || x < least || x > most {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[n:]
-	return x
-}
-
-// length reads the length of a list whose items take at least a byte each.
-func (d *snapshotReader) length(most int) int {
-	return int(d.int(0, int64(min(most, len(d.b)))))
-}
-
-func (d *snapshotReader) float() float64 {
-	if d.bad || len(d.b) < 8 {
-		d.bad = true
-		return 0
-	}
-	x := math.Float64frombits(binary.LittleEndian.Uint64(d.b))
-	d.b = d.b[8:]
-	return x
-}
+type snapshotReader struct{ *ledger.Reader }
 
 const (
-	mostSteps = 1 << 48 // steps a unit makes in its life: at 1 ms each, 8,900 years
-	mostBase  = 1 << 62
+	mostSteps = 1 << 38 // steps a unit makes in its life: at 1 ms each, 8 years
+	mostBase  = 1 << 60
 )
 
+// balancer reads all; nil = the figures contradict each other.
 func (d *snapshotReader) balancer() *Balancer {
-	b := &Balancer{}
+	b := &Balancer{among: map[int32][]int{}}
 	c := &b.cfg
-	c.Ranks = int(d.int(1, MaxRanks))
-	c.KVCapacity, c.MaxRequests, c.Output = int(d.int(0, math.MaxInt)), int(d.int(0, math.MaxInt32)), int(d.int(0, math.MaxInt32))
-	c.Routers, c.Router = int(d.int(0, MaxRanks)), int(d.int(0, MaxRanks))
-	c.Cost.KV, c.Cost.Request, c.Cost.Step, c.Link = d.float(), d.float(), d.float(), d.float()
-	b.clock = d.int(0, mostSteps)
-	n := d.length(math.MaxInt32)
-	if d.bad || c.check() != nil {
-		d.bad = true
+	c.Ranks, c.MaxRequests, c.Output = int(d.Int(1, MaxRanks)), int(d.Int(0, MaxTokens)), d.Int(0, MaxTokens)
+	c.Routers, c.Router = int(d.Int(0, MaxRanks)), int(d.Int(0, MaxRanks))
+	c.Cost.KV, c.Cost.Request, c.Cost.Step, c.Link = d.Float(0, 1e12), d.Float(0, 1e12), d.Float(0, 1e12), d.Float(0, 1e12)
+	b.clock, b.turn = d.Int(0, mostSteps), int(d.Int(0, MaxRanks))
+	n := d.Length(math.MaxInt32)
+	if d.Bad() || c.check() != nil || c.Ranks > d.Left() {
 		return nil
 	}
 	b.requests = make([]request, n)
 	for i := range b.requests {
-		b.requests[i] = request{rank: -1, generation: uint32(d.int(0, math.MaxUint32))}
-	}
-	if c.Ranks > len(d.b) {
-		d.bad = true
-		return nil
+		b.requests[i].rank = -1
 	}
 	b.ranks, b.base = make([]rank, c.Ranks), make([]int64, c.Ranks)
 	running := 0
 	for g := range b.ranks {
 		running += d.rank(b, g)
-	}
-	if d.bad {
-		return nil
+		if d.Bad() {
+			return nil
+		}
 	}
 	b.free = make([]int32, n-running)
 	for j := range b.free {
-		i := int32(d.int(0, int64(n)-1))
-		if d.bad || b.requests[i].rank != -1 {
-			d.bad = true
+		i := int32(d.Int(0, int64(n)-1))
+		if d.Bad() || b.requests[i].rank != -1 {
 			return nil
 		}
 		b.free[j] = i
@@ -163,67 +137,104 @@ func (d *snapshotReader) balancer() *Balancer {
 	}
 	d.tally(&b.learned)
 	d.tally(&b.prompts)
-	if d.bad {
+	if d.Bad() {
 		return nil
 	}
 	b.long = b.prompts.top(long)
-	b.size(c.Ranks)
+	b.index()
 	return b
 }
 
 func (d *snapshotReader) tally(s *tally) {
 	for i := range s.count {
-		s.count[i] = d.int(0, memory)
+		s.count[i] = d.Int(0, memory)
 		s.all += s.count[i]
 	}
 	for i := range s.sum {
-		s.sum[i] = d.int(0, memory*MaxTokens)
+		s.sum[i] = d.Int(0, memory*MaxTokens)
 		s.total += s.sum[i]
-		if n := s.count[i]; n > 0 && (s.sum[i] < n || tallyBin(s.sum[i]/n) != i) || n == 0 && s.sum[i] > 0 {
-			d.bad = true
-		}
+		n := s.count[i]
+		d.Fail(n > 0 && s.sum[i] >= n && tallyBin(s.sum[i]/n) == i || n == 0 && s.sum[i] == 0)
 	}
-	d.bad = d.bad || s.all >= memory
+	d.Fail(s.all < memory)
 }
 
-// rank reads a rank and what it runs, and returns how many requests those are.
+// rank reads a rank and what is there, and returns how many requests those are.
 func (d *snapshotReader) rank(b *Balancer, g int) int {
 	k := &b.ranks[g]
-	k.state = rankState(d.int(0, int64(dead)))
-	b.base[g] = d.int(-mostBase, mostBase)
-	k.width = d.int(0, MaxTokens*MaxWidth)
+	state := State(d.Int(0, int64(Dead)))
+	k.state = Dead // in no set
+	k.capacity = d.Int(1, unlimited)
+	d.Fail(k.capacity <= MaxCapacity || k.capacity == unlimited)
+	base, width := d.Int(-mostBase, mostBase), d.Int(0, mostReported*2)
+	k.speed = d.Float(0, MaxSpeed)
 	r := &k.reported
-	r.placed = uint64(d.int(0, math.MaxInt64))
-	r.finished = uint64(d.int(0, int64(r.placed)))
-	r.seenPlaced = uint64(d.int(0, int64(r.placed)))
-	r.seenFinished = uint64(d.int(0, int64(r.seenPlaced)))
-	for range d.length(remembered) {
-		r.gone = append(r.gone, gone{d.int(-mostBase, mostBase), int32(d.int(1, MaxWidth)), uint64(d.int(0, int64(r.placed))), uint64(d.int(0, int64(r.finished)))})
+	r.placed = uint64(d.Int(0, math.MaxInt64))
+	r.finished, r.seenPlaced = uint64(d.Int(0, math.MaxInt64)), uint64(d.Int(0, int64(r.placed)))
+	r.seenFinished = uint64(d.Int(0, int64(r.seenPlaced)))
+	r.epoch = d.Uint()
+	r.settled = d.Bool()
+	for range d.Length(remembered) {
+		r.gone = append(r.gone, gone{d.Int(-mostBase, mostBase), int32(d.Int(1, MaxWidth)), uint64(d.Int(0, math.MaxInt64)), uint64(d.Int(0, math.MaxInt64))})
 	}
-	base, width := int64(0), int64(0)
-	n := d.length(len(b.requests))
+	n := d.Length(len(b.requests))
 	for range n {
-		i := int32(d.int(0, int64(len(b.requests))-1))
-		if d.bad || b.requests[i].rank != -1 || b.requests[i].generation == 0 {
-			d.bad = true
+		if !d.request(b, g) {
+			d.Fail(false)
 			return 0
 		}
-		q := &b.requests[i]
-		*q = request{
-			generation: q.generation, rank: int32(g), at: int32(len(k.members)), width: int32(d.int(1, MaxWidth)), base: d.int(-mostBase, mostBase),
-			born: d.int(0, b.clock), start: d.int(0, MaxTokens), output: d.int(0, MaxTokens), told: d.int(0, 1) == 1, placed: uint64(d.int(0, int64(r.placed))),
-		}
-		if kv := q.kv(b.clock); kv < 0 || kv > mostBase {
-			d.bad = true
-			return 0
-		}
-		k.members = append(k.members, i)
-		k.outputs += q.output
-		base += q.base
-		width += int64(q.width)
 	}
-	if b.cfg.Routers == 0 && (base != b.base[g] || width != k.width) || k.state == dead && n > 0 {
-		d.bad = true
+	k.state = state
+	d.Fail(state != Dead || n == 0)
+	if b.cfg.Routers == 0 {
+		d.Fail(base == b.base[g] && width == k.width)
 	}
+	b.base[g], k.width = base, width
+	d.Fail(b.kv(g) >= 0)
 	return n
+}
+
+// request reads a request of rank g and puts it there.
+func (d *snapshotReader) request(b *Balancer, g int) bool {
+	i := int32(d.Int(0, int64(len(b.requests))-1))
+	id := d.Uint()
+	if d.Bad() || b.requests[i].rank != -1 || b.ids.Find(id) >= 0 {
+		return false
+	}
+	q := &b.requests[i]
+	*q = request{
+		id: ID(id), rank: -1, prefix: -1, width: int32(d.Int(1, MaxWidth)), base: d.Int(-mostBase, mostBase), born: d.Int(0, b.clock),
+		start: d.Int(-MaxTokens, MaxTokens), output: d.Int(0, 1<<32),
+	}
+	placed := uint64(d.Int(0, int64(b.ranks[g].reported.placed)))
+	q.waiting, q.told, q.vague = d.Bool(), d.Bool(), d.Bool()
+	if kv := q.kv(b.clock); d.Bad() || kv < 0 || kv > mostBase {
+		return false
+	}
+	if d.Bool() {
+		prefix := d.Uint()
+		q.shared = d.Int(0, q.kv(b.clock))
+		if d.Bad() {
+			return false
+		}
+		q.prefix = b.prefixes.find(prefix)
+	}
+	if d.Bool() {
+		among := make([]int, d.Length(MaxRanks))
+		for j := range among {
+			among[j] = int(d.Int(0, MaxRanks-1))
+			d.Fail(j == 0 || among[j] > among[j-1])
+		}
+		b.among[i] = among
+	}
+	if d.Bad() {
+		return false
+	}
+	b.ids.Add(id, i)
+	k := &b.ranks[g]
+	before := k.reported.placed
+	b.join(i, g)
+	k.reported.placed = before
+	b.requests[i].placed = placed
+	return true
 }

@@ -16,7 +16,7 @@ func TestSnapshot(t *testing.T) {
 	if testing.Short() {
 		n = 10_000
 	}
-	for _, cfg := range []Config{{Ranks: 24, KVCapacity: 900_000, MaxRequests: 120}, {Ranks: 10, Routers: 3, Router: 1}} {
+	for _, cfg := range []Config{{Ranks: 24, KVCapacity: []int64{900_000}, MaxRequests: 120}, {Ranks: 10, Routers: 3, Router: 1}} {
 		a := churn{r: rand.New(rand.NewPCG(11, 12)), b: newBalancer(t, cfg)}
 		for range 5000 {
 			a.one(t)
@@ -69,7 +69,7 @@ func TestSnapshotRefuses(t *testing.T) {
 // FuzzSnapshot: bytes with a true checksum are refused, or are a state whose
 // figures agree and that goes on working.
 func FuzzSnapshot(f *testing.F) {
-	for _, cfg := range []Config{{Ranks: 3}, {Ranks: 4, Routers: 2, KVCapacity: 100_000}} {
+	for _, cfg := range []Config{{Ranks: 3}, {Ranks: 4, Routers: 2, KVCapacity: []int64{100_000}}} {
 		c := churn{r: rand.New(rand.NewPCG(17, 18)), b: newBalancer(f, cfg)}
 		for range 100 {
 			c.one(f)

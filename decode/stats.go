@@ -2,12 +2,32 @@ package decode
 
 // RankStats is the state of one rank.
 type RankStats struct {
-	Requests int // running
-	Width    int // of them together: each counts so many times
-	KV       int // tokens
-	Kept     int // tokens of KV cache kept back for what its requests will still generate
-	Serving  bool
+	State    State
+	Requests int   // there, waiting ones too
+	Width    int   // of them together: each counts so many times
+	KV       int64 // tokens, what requests share counted once
+	Kept     int64 // tokens of KV cache kept back for what its requests will still generate
+	Capacity int64 // tokens; 0 = no limit
+	Over     int64 // tokens above the capacity
 }
+
+// Rank returns the state of one rank; of one that does not exist, the zero state.
+// O(its requests).
+func (b *Balancer) Rank(g int) RankStats {
+	if b.exists("rank", g) != nil {
+		return RankStats{}
+	}
+	k := &b.ranks[g]
+	kv := b.kv(g)
+	s := RankStats{State: k.state, Requests: len(k.members), Width: int(k.width), KV: kv, Kept: max(b.expectedPeak(g, life{}, false)-kv, 0)}
+	if k.capacity < unlimited {
+		s.Capacity, s.Over = k.capacity, max(kv-k.capacity, 0)
+	}
+	return s
+}
+
+// Ranks returns how many ranks there are.
+func (b *Balancer) Ranks() int { return len(b.ranks) }
 
 // Stats is the state of the unit.
 type Stats struct {
@@ -16,13 +36,11 @@ type Stats struct {
 	Imbalance struct{ Requests, KV float64 }
 }
 
-// Stats returns the state of the unit. O(requests log requests).
+// Stats returns the state of the unit. O(requests and ranks).
 func (b *Balancer) Stats() Stats {
 	s := Stats{Ranks: make([]RankStats, len(b.ranks))}
 	for g := range b.ranks {
-		k := &b.ranks[g]
-		kv := b.kv(g)
-		s.Ranks[g] = RankStats{len(k.members), int(k.width), int(kv), int(max(b.expectedPeak(g, life{}, false)-kv, 0)), k.state == serving}
+		s.Ranks[g] = b.Rank(g)
 	}
 	kv, width := b.peak()
 	s.Imbalance.KV = b.ratio(kv, b.sumBase+b.sumWidth*b.clock)
@@ -48,12 +66,12 @@ func (b *Balancer) StepSeconds() float64 {
 	return c.Step + float64(c.KV*float64(kv)) + float64(c.Request*float64(width))
 }
 
-// Running appends the names of all running requests to dst, rank by rank, in the
+// Running appends the ids of all requests to dst, rank by rank, in the
 // order in which each rank holds them.
 func (b *Balancer) Running(dst []ID) []ID {
 	for g := range b.ranks {
 		for _, i := range b.ranks[g].members {
-			dst = append(dst, b.requests[i].id(i))
+			dst = append(dst, b.requests[i].id)
 		}
 	}
 	return dst

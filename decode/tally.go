@@ -69,7 +69,7 @@ func (b *Balancer) expected(generated int64) int64 {
 	s := &b.learned
 	switch {
 	case s.all < enough:
-		known := int64(b.cfg.Output)
+		known := b.cfg.Output
 		if known == 0 {
 			known = guessed
 		}

@@ -42,8 +42,8 @@ type DecodePolicy struct {
 
 // New returns the policy on an empty unit whose ranks hold so many tokens of KV
 // cache.
-func (p DecodePolicy) New(ranks, capacity int, seed uint64) *Ledger {
-	l := &Ledger{policy: p, capacity: float64(max(capacity, 1)), rng: rand.New(rand.NewPCG(seed, 1))}
+func (p DecodePolicy) New(ranks int, capacity int64, seed uint64) *Ledger {
+	l := &Ledger{policy: p, ids: map[decode.ID]int{}, capacity: float64(max(capacity, 1)), rng: rand.New(rand.NewPCG(seed, 1))}
 	l.running, l.waiting = make([]int, ranks), make([]int, ranks)
 	l.kv, l.tokens = make([]int64, ranks), make([]int64, ranks)
 	return l
@@ -63,6 +63,7 @@ type Ledger struct {
 	kv, tokens       []int64
 
 	clock    int64
+	ids      map[decode.ID]int // of requests
 	requests []held
 	free     []int
 	ahead    ahead
@@ -77,17 +78,21 @@ type held struct {
 
 var _ decode.Batcher = (*Ledger)(nil)
 
-// Add places one request. Errors: decode.ErrValue.
-func (l *Ledger) Add(r decode.Request) (decode.ID, int, error) {
+// Add places one request. Errors: decode.ErrValue, decode.ErrKnown.
+func (l *Ledger) Add(r decode.Request) (int, error) {
 	if r.KV < 0 {
-		return 0, -1, fmt.Errorf("%w: kv %d", decode.ErrValue, r.KV)
+		return decode.Full, fmt.Errorf("%w: kv %d", decode.ErrValue, r.KV)
+	}
+	if _, ok := l.ids[r.ID]; ok {
+		return decode.Full, fmt.Errorf("%w: id %d", decode.ErrKnown, r.ID)
 	}
 	g := l.policy.one(l, r)
-	return l.put(g, r), g, nil
+	l.put(g, r)
+	return g, nil
 }
 
-func (l *Ledger) put(g int, r decode.Request) decode.ID {
-	tokens := int64(r.KV)
+func (l *Ledger) put(g int, r decode.Request) {
+	tokens := r.KV
 	l.waiting[g]++
 	l.tokens[g] += tokens
 	i := len(l.requests)
@@ -98,40 +103,46 @@ func (l *Ledger) put(g int, r decode.Request) decode.ID {
 	}
 	l.requests[i] = held{rank: g, base: tokens - l.clock, wait: true}
 	if r.Output > 0 {
-		l.requests[i].end = l.clock + int64(r.Output)
+		l.requests[i].end = l.clock + r.Output
 	}
 	l.ahead.add(l, i, 1)
-	return decode.ID(i + 1)
+	l.ids[r.ID] = i
 }
 
-// Batch places several requests. Errors: decode.ErrValue.
-func (l *Ledger) Batch(dst []decode.Assignment, requests []decode.Request) ([]decode.Assignment, error) {
+// Batch places several requests. Errors: decode.ErrValue, decode.ErrKnown.
+func (l *Ledger) Batch(dst []int, requests []decode.Request) ([]int, error) {
+	seen := make(map[decode.ID]bool, len(requests))
 	for i, r := range requests {
 		if r.KV < 0 {
 			return dst, fmt.Errorf("%w: request %d: kv %d", decode.ErrValue, i, r.KV)
 		}
+		if _, ok := l.ids[r.ID]; ok || seen[r.ID] {
+			return dst, fmt.Errorf("%w: request %d: id %d", decode.ErrKnown, i, r.ID)
+		}
+		seen[r.ID] = true
 	}
 	first := len(dst)
-	dst = append(dst, make([]decode.Assignment, len(requests))...)
+	dst = append(dst, make([]int, len(requests))...)
 	if l.policy.batch == nil {
 		for i, r := range requests {
-			id, g, _ := l.Add(r)
-			dst[first+i] = decode.Assignment{ID: id, Rank: g}
+			dst[first+i], _ = l.Add(r)
 		}
 		return dst, nil
 	}
 	l.policy.batch(l, requests, func(i, g int) {
-		dst[first+i] = decode.Assignment{ID: l.put(g, requests[i]), Rank: g}
+		l.put(g, requests[i])
+		dst[first+i] = g
 	})
 	return dst, nil
 }
 
 // Done releases a request.
 func (l *Ledger) Done(id decode.ID) error {
-	i := int(id) - 1
-	if i < 0 || i >= len(l.requests) || l.requests[i].rank < 0 {
-		return fmt.Errorf("id: %d is not running", id)
+	i, ok := l.ids[id]
+	if !ok {
+		return fmt.Errorf("%w: id %d", decode.ErrUnknown, id)
 	}
+	delete(l.ids, id)
 	l.ahead.add(l, i, -1)
 	q := &l.requests[i]
 	l.tokens[q.rank] -= q.base + l.clock
@@ -164,7 +175,7 @@ func (l *Ledger) Step() {
 func (l *Ledger) Report(r decode.Report) error {
 	g := r.Rank
 	l.running[g], l.waiting[g] = r.Requests, 0
-	l.kv[g], l.tokens[g] = int64(r.KV), int64(r.KV)
+	l.kv[g], l.tokens[g] = r.KV, r.KV
 	return nil
 }
 
@@ -332,7 +343,7 @@ func sbsIQRBatch(l *Ledger, requests []decode.Request, place func(i, rank int)) 
 // what of them lies above the maximum counts against it as often as there are
 // ranks; ties go to the rank of most free slots.
 func br0(l *Ledger, r decode.Request) int {
-	tokens := int64(r.KV)
+	tokens := r.KV
 	most := slices.Max(l.tokens)
 	n := float64(len(l.tokens))
 	return l.least(func(g int) (float64, float64) {

@@ -58,8 +58,8 @@ func (a *ahead) add(l *Ledger, i int, sign int64) {
 // grown is what a request holds over the coming steps.
 func grown(r decode.Request) (d [horizon]int64) {
 	for h := range d {
-		if r.Output == 0 || h < r.Output {
-			d[h] = int64(r.KV + h)
+		if r.Output == 0 || int64(h) < r.Output {
+			d[h] = r.KV + int64(h)
 		}
 	}
 	return d
@@ -135,7 +135,7 @@ func bfIOBatch(l *Ledger, requests []decode.Request, place func(i, rank int)) {
 			return rise, float64(held[g])
 		})
 		g := rank[i]
-		held[g] += int64(requests[i].KV)
+		held[g] += requests[i].KV
 		count[g]++
 		for h, d := range grow[i] {
 			load[g][h] += d

@@ -89,7 +89,8 @@ type decodeRun struct {
 	placed  [][]uint64
 	gone    [][]uint64
 	next    int
-	dst     []decode.Assignment
+	dst     []int
+	ids     decode.ID // the latest request's
 	result  DecodeResult
 	weights []float64
 }
@@ -106,7 +107,7 @@ func (d *Decode) Run(routers ...decode.Scheduler) (DecodeResult, error) {
 }
 
 // request is an arrival: its tokens now, and how many it will still generate.
-type request struct{ kv, output int }
+type request struct{ kv, output, generated int }
 
 func (r *decodeRun) run() (DecodeResult, error) {
 	warm := r.warm()
@@ -201,7 +202,7 @@ func (r *decodeRun) warm() []request {
 		j, _ := slices.BinarySearch(r.weights, r.rng.Float64()*all)
 		q := r.Decode.Requests[min(j, len(r.weights)-1)]
 		age := r.rng.IntN(q.Output)
-		out[i] = request{q.Input + age, q.Output - age}
+		out[i] = request{q.Input + age, q.Output - age, age}
 	}
 	slices.SortStableFunc(out, func(a, b request) int { return cmp.Compare(b.kv, a.kv) })
 	return out
@@ -216,7 +217,7 @@ func (r *decodeRun) arrivals(held int) func(s, finished int) []request {
 			out := make([]request, finished)
 			for i := range out {
 				q := list[r.rng.IntN(len(list))]
-				out[i] = request{q.Input, q.Output}
+				out[i] = request{q.Input, q.Output, 0}
 			}
 			return out
 		}
@@ -231,7 +232,7 @@ func (r *decodeRun) arrivals(held int) func(s, finished int) []request {
 			if start+q.Arrival/last*span >= float64(s) {
 				return out
 			}
-			out = append(out, request{q.Input, q.Output})
+			out = append(out, request{q.Input, q.Output, 0})
 			if next++; next == len(list) {
 				next, start = 0, start+span
 			}
@@ -247,19 +248,20 @@ func (r *decodeRun) place(batch []request, step int) ([]*running, error) {
 	for _, q := range batch {
 		x := r.next
 		r.next = (r.next + 1) % len(r.routers)
-		ask := decode.Request{KV: q.kv}
+		r.ids++
+		ask := decode.Request{ID: r.ids, KV: int64(q.kv), Generated: int64(q.generated)}
 		if r.Hints {
-			ask.Output = q.output
+			ask.Output = int64(q.output)
 		}
 		if r.Joint {
 			asked[x], which[x] = append(asked[x], ask), append(which[x], q)
 			continue
 		}
-		id, g, err := r.routers[x].Add(ask)
+		g, err := r.routers[x].Add(ask)
 		if err != nil {
 			return nil, err
 		}
-		out = r.took(out, x, id, g, q)
+		out = r.took(out, x, ask.ID, g, q)
 	}
 	for x, asked := range asked {
 		if len(asked) == 0 {
@@ -273,8 +275,8 @@ func (r *decodeRun) place(batch []request, step int) ([]*running, error) {
 		if r.dst, err = b.Batch(r.dst[:0], asked); err != nil {
 			return nil, err
 		}
-		for i, a := range r.dst {
-			out = r.took(out, x, a.ID, a.Rank, which[x][i])
+		for i, g := range r.dst {
+			out = r.took(out, x, asked[i].ID, g, which[x][i])
 		}
 	}
 	return out, nil
@@ -331,7 +333,7 @@ func (r *decodeRun) states() []rankState {
 func (r *decodeRun) report(states []rankState) error {
 	for g, s := range states {
 		for x, router := range r.routers {
-			p := decode.Report{Rank: g, Requests: s.n, KV: s.kv, Age: r.Delay}
+			p := decode.Report{Rank: g, Requests: s.n, KV: int64(s.kv), Age: r.Delay}
 			if r.Counted {
 				p.Placed, p.Finished = s.placed[x], s.finished[x]
 			}

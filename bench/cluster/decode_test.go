@@ -14,7 +14,7 @@ func TestRunRepeats(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u := Decode{Ranks: 3, Batch: 9, Cost: decode.DeepSeekV3H800, Requests: workload.Chat(200, 1), Steps: 500, Seed: 3, Joint: joint, Load: 0.8, Moves: 1, MovesEvery: 7}
+		u := Decode{Ranks: 3, Batch: 9, Cost: decode.DeepSeekV3H800(), Requests: workload.Chat(200, 1), Steps: 500, Seed: 3, Joint: joint, Load: 0.8, Moves: 1, MovesEvery: 7}
 		for i := range u.Requests {
 			u.Requests[i].Output = min(u.Requests[i].Output, 300)
 		}

@@ -13,9 +13,10 @@ import (
 
 // Scheduler runs a few thousand random calls, from the seed that its reports
 // name, on two schedulers of an empty unit with so many ranks, which must give the
-// same answers: ranks that exist, names that no running request has, one answer for
-// each request of a batch behind what dst held, and an error, with nothing changed,
-// for a request that is not running or holds a negative number of tokens.
+// same answers: ranks that exist, one for each request of a batch behind what dst
+// held, and an error, with nothing changed, for a request that is not known, is
+// known already, or holds a negative number of tokens. The id of one that has
+// ended may come again.
 func Scheduler(t testing.TB, ranks int, create func() decode.Scheduler) {
 	t.Helper()
 	for seed := range uint64(3) {
@@ -29,6 +30,8 @@ type check struct {
 	ranks   int
 	s, twin decode.Scheduler
 	running []decode.ID
+	ended   []decode.ID
+	next    decode.ID
 }
 
 func (c *check) run(r *rand.Rand) error {
@@ -37,14 +40,13 @@ func (c *check) run(r *rand.Rand) error {
 		var err error
 		switch x := r.IntN(16); {
 		case x < 5:
-			q := decode.Request{KV: int(r.ExpFloat64() * 4000), Output: r.IntN(2) * r.IntN(500)}
-			err = c.add(q)
+			err = c.add(c.request(r))
 		case x < 7 && ok:
 			err = c.batch(batcher, r)
 		case x < 12 && len(c.running) > 0:
 			err = c.done(r.IntN(len(c.running)))
 		case x == 12:
-			err = c.refuses()
+			err = c.refuses(r)
 		default:
 			c.s.Step()
 			c.twin.Step()
@@ -61,54 +63,59 @@ func (c *check) run(r *rand.Rand) error {
 	return nil
 }
 
+// request draws one, whose id is new or that of one that has ended.
+func (c *check) request(r *rand.Rand) decode.Request {
+	c.next += 1 + decode.ID(r.IntN(5))
+	q := decode.Request{ID: c.next<<32 | c.next, KV: int64(r.ExpFloat64() * 4000), Output: int64(r.IntN(2) * r.IntN(500))}
+	if n := len(c.ended); n > 0 && r.IntN(3) == 0 {
+		q.ID = c.ended[n-1]
+		c.ended = c.ended[:n-1]
+	}
+	return q
+}
+
 // took checks one answer.
 func (c *check) took(id decode.ID, rank int) error {
-	switch {
-	case rank < -1 || rank >= c.ranks:
+	if rank < decode.Full || rank >= c.ranks {
 		return fmt.Errorf("rank %d of %d", rank, c.ranks)
-	case rank == -1 && id != 0:
-		return fmt.Errorf("a request that fits nowhere is named %d", id)
-	case rank == -1:
-		return nil
-	case id == 0:
-		return fmt.Errorf("a request on rank %d has no name", rank)
-	case slices.Contains(c.running, id):
-		return fmt.Errorf("two requests are named %d", id)
 	}
-	c.running = append(c.running, id)
+	if rank >= 0 {
+		c.running = append(c.running, id)
+	}
 	return nil
 }
 
 func (c *check) add(q decode.Request) error {
-	id, rank, err := c.s.Add(q)
+	rank, err := c.s.Add(q)
 	if err != nil {
 		return fmt.Errorf("%+v: %w", q, err)
 	}
-	if id2, rank2, err := c.twin.Add(q); id2 != id || rank2 != rank || err != nil {
-		return fmt.Errorf("%+v goes to rank %d as %d, and after the same calls to %d as %d (%v)", q, rank, id, rank2, id2, err)
+	if rank2, err := c.twin.Add(q); rank2 != rank || err != nil {
+		return fmt.Errorf("%+v goes to rank %d, and after the same calls to %d (%v)", q, rank, rank2, err)
 	}
-	return c.took(id, rank)
+	return c.took(q.ID, rank)
 }
 
 func (c *check) batch(b decode.Batcher, r *rand.Rand) error {
 	requests := make([]decode.Request, r.IntN(12))
 	for i := range requests {
-		requests[i].KV = int(r.ExpFloat64() * 4000)
+		requests[i] = c.request(r)
+		requests[i].Output = 0
 	}
-	before := decode.Assignment{ID: 7, Rank: -9}
-	got, err := b.Batch([]decode.Assignment{before}, requests)
+	const before = -9
+	got, err := b.Batch([]int{before}, requests)
 	if err != nil {
 		return err
 	}
 	if len(got) != 1+len(requests) || got[0] != before {
 		return fmt.Errorf("a batch of %d, behind one answer that was there: %v", len(requests), got)
 	}
-	twin, err := c.twin.(decode.Batcher).Batch([]decode.Assignment{before}, requests)
+	twin, err := c.twin.(decode.Batcher).Batch([]int{before}, requests)
 	if err != nil || !slices.Equal(got, twin) {
 		return fmt.Errorf("a batch goes to %v, and after the same calls to %v (%v)", got, twin, err)
 	}
-	for _, a := range got[1:] {
-		if err := c.took(a.ID, a.Rank); err != nil {
+	for i, g := range got[1:] {
+		if err := c.took(requests[i].ID, g); err != nil {
 			return err
 		}
 	}
@@ -128,24 +135,39 @@ func (c *check) done(i int) error {
 	if c.s.Done(id) == nil {
 		return fmt.Errorf("request %d ended twice", id)
 	}
+	c.ended = append(c.ended, id)
 	return nil
 }
 
 // refuses asks what must be refused of one scheduler and not of its twin: if it
 // changed anything, their answers come to differ.
-func (c *check) refuses() error {
-	if c.s.Done(0) == nil {
+func (c *check) refuses(r *rand.Rand) error {
+	c.next++
+	fresh := c.next
+	if c.s.Done(fresh) == nil {
 		return fmt.Errorf("a request that never ran has ended")
 	}
-	if id, rank, err := c.s.Add(decode.Request{KV: -1}); err == nil {
-		return fmt.Errorf("a request of -1 tokens is taken as %d on rank %d", id, rank)
+	bad := []decode.Request{{ID: fresh, KV: -1}}
+	if n := len(c.running); n > 0 {
+		bad = append(bad, decode.Request{ID: c.running[r.IntN(n)], KV: 7})
 	}
 	b, ok := c.s.(decode.Batcher)
+	for _, q := range bad {
+		if rank, err := c.s.Add(q); err == nil {
+			return fmt.Errorf("%+v, which is bad or known, is taken on rank %d", q, rank)
+		}
+		if !ok {
+			continue
+		}
+		if got, err := b.Batch(nil, []decode.Request{{ID: fresh + 1<<40, KV: 5}, q}); err == nil || len(got) > 0 {
+			return fmt.Errorf("a batch with %+v, which is bad or known, is taken: %v, %v", q, got, err)
+		}
+	}
 	if !ok {
 		return nil
 	}
-	if got, err := b.Batch(nil, []decode.Request{{KV: 5}, {KV: -1}}); err == nil || len(got) > 0 {
-		return fmt.Errorf("a batch with a request of -1 tokens is taken: %v, %v", got, err)
+	if got, err := b.Batch(nil, []decode.Request{{ID: fresh, KV: 5}, {ID: fresh, KV: 6}}); err == nil || len(got) > 0 {
+		return fmt.Errorf("a batch that holds an id twice is taken: %v, %v", got, err)
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func run(w io.Writer) error {
 	if l.prompts, err = prefill.New(prefill.Config{Ranks: unit.GPUs, MaxTokens: 4096}); err != nil {
 		return err
 	}
-	if l.running, err = decode.New(decode.Config{Ranks: unit.GPUs, KVCapacity: 550_000}); err != nil {
+	if l.running, err = decode.New(decode.Config{Ranks: unit.GPUs, KVCapacity: []int64{550_000}}); err != nil {
 		return err
 	}
 	for _, name := range []string{"prefill", "decode"} {
@@ -120,20 +120,20 @@ func (l *loop) round(routing placement.Loads) error {
 func (l *loop) join() error {
 	batch := make([]decode.Request, len(l.waiting))
 	for i, prompt := range l.waiting {
-		batch[i].KV = l.requests[prompt].Input
+		batch[i] = decode.Request{ID: decode.ID(prompt), KV: int64(l.requests[prompt].Input)}
 	}
 	placed, err := l.running.Batch(nil, batch)
 	if err != nil {
 		return err
 	}
 	still := l.waiting[:0]
-	for i, a := range placed {
-		if a.Rank < 0 {
+	for i, rank := range placed {
+		if rank == decode.Full {
 			still = append(still, l.waiting[i])
 			continue
 		}
 		end := l.step + max(l.requests[l.waiting[i]].Output, 1) - 1
-		l.ends[end] = append(l.ends[end], a.ID)
+		l.ends[end] = append(l.ends[end], batch[i].ID)
 	}
 	l.waiting = still
 	return nil

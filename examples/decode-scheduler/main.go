@@ -19,25 +19,27 @@ func main() {
 
 func run() error {
 	const ranks, batch, steps = 32, 64, 600
-	b, err := decode.New(decode.Config{Ranks: ranks, KVCapacity: 550_000})
+	b, err := decode.New(decode.Config{Ranks: ranks, KVCapacity: []int64{550_000}})
 	if err != nil {
 		return err
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	ends := map[decode.ID]int{} // the step with which a request ends
+	next := decode.ID(0)
 	for step := range steps {
 		// What arrived since the last step is placed jointly.
 		var arrived []decode.Request
 		for len(ends)+len(arrived) < ranks*batch {
-			arrived = append(arrived, decode.Request{KV: 500 + rng.IntN(9500)})
+			next++
+			arrived = append(arrived, decode.Request{ID: next, KV: 500 + rng.Int64N(9500)})
 		}
 		placed, err := b.Batch(nil, arrived)
 		if err != nil {
 			return err
 		}
-		for _, a := range placed {
-			if a.Rank >= 0 {
-				ends[a.ID] = step + 1 + rng.IntN(400)
+		for i, rank := range placed {
+			if rank != decode.Full {
+				ends[arrived[i].ID] = step + 1 + rng.IntN(400)
 			}
 		}
 		if step == steps/2 {
@@ -46,12 +48,13 @@ func run() error {
 				return err
 			}
 			for _, l := range lost {
-				id, _, err := b.Add(l.Request)
+				rank, err := b.Add(l)
 				if err != nil {
 					return err
 				}
-				ends[id] = ends[l.ID]
-				delete(ends, l.ID)
+				if rank == decode.Full {
+					delete(ends, l.ID)
+				}
 			}
 			fmt.Printf("step %d: rank 5 died, its %d requests went to others\n", step, len(lost))
 		}

@@ -1,48 +1,58 @@
 package session
 
 import (
+	"fmt"
+
 	"github.com/moelb/moelb/decode"
-	"github.com/moelb/moelb/internal/wire"
-	"github.com/moelb/moelb/placement"
-	"github.com/moelb/moelb/prefill"
 )
 
-// names are the requests of a session: what its caller calls them, and what the
-// balancer does, whose ids' low halves are dense.
-type names[ID prefill.ID | decode.ID] struct {
-	known, unknown string // what an error says of a name
-	ids            map[string]ID
-	at             []string // by the low half of the id
+// names are the requests of a session: what its caller calls them, and the ids
+// that the balancer knows them by, which are not used again.
+type names[ID ~uint64] struct {
+	ids  map[string]ID
+	at   map[ID]string
+	next ID
 }
 
+func newNames[ID ~uint64](n int) names[ID] {
+	return names[ID]{ids: make(map[string]ID, n), at: make(map[ID]string, n)}
+}
+
+// fresh is the id of the next request that is entered.
+func (n *names[ID]) fresh() ID { return n.next + 1 }
+
+// enter names a request by an id: fresh's, or one that was loaded.
 func (n *names[ID]) enter(name string, id ID) {
-	i := int(uint32(id))
-	for len(n.at) <= i {
-		n.at = append(n.at, "")
-	}
-	n.at[i], n.ids[name] = name, id
+	n.ids[name], n.at[id] = id, name
+	n.next = max(n.next, id)
 }
 
-func (n *names[ID]) of(id ID) string { return n.at[uint32(id)] }
+func (n *names[ID]) of(id ID) string { return n.at[id] }
 
 func (n *names[ID]) drop(id ID) {
-	delete(n.ids, n.of(id))
-	n.at[uint32(id)] = ""
+	delete(n.ids, n.at[id])
+	delete(n.at, id)
 }
 
 // find returns the id of a request that must be there.
 func (n *names[ID]) find(name string) (ID, error) {
 	id, ok := n.ids[name]
 	if !ok {
-		return 0, wire.Bad(placement.ErrValue, "id", -1, -1, "%.60q %s", name, n.unknown)
+		return 0, named(decode.ErrUnknown, -1, name)
 	}
 	return id, nil
 }
 
-// free is an error where a request is there already.
-func (n *names[ID]) free(name string) error {
+// free is an error where a request is there already; index is its place in a list,
+// -1 = it stands alone.
+func (n *names[ID]) free(name string, index int) error {
 	if _, ok := n.ids[name]; ok {
-		return wire.Bad(placement.ErrValue, "id", -1, -1, "%.60q %s", name, n.known)
+		return named(decode.ErrKnown, index, name)
 	}
 	return nil
+}
+
+// named is an error about an id.
+func named(kind decode.Kind, index int, name string) error {
+	return &decode.Error{Field: "id", Index: index, Kind: kind, Detail: fmt.Sprintf("%.60q is %s", name, string(kind))}
 }

@@ -12,7 +12,6 @@ import (
 type prefillUnit struct {
 	b *prefill.Balancer
 	names[prefill.ID]
-	unused []prefill.ID // ids to use again
 
 	// The line at hand.
 	line
@@ -27,7 +26,7 @@ type prefillUnit struct {
 
 // NewPrefill returns a session of a prefill balancer, whose first line is config.
 func NewPrefill() *Session {
-	p := &prefillUnit{names: names[prefill.ID]{known: "is known already", unknown: "is unknown", ids: map[string]prefill.ID{}}}
+	p := &prefillUnit{names: newNames[prefill.ID](0)}
 	return newSession(p, &p.line)
 }
 
@@ -120,14 +119,11 @@ func (p *prefillUnit) config(e *wire.Encoder) (err error) {
 // take completes the line's request with an id, hands it to the balancer, and
 // remembers its name where that took it.
 func (p *prefillUnit) take(to func(prefill.Request) error) error {
-	if err := p.names.free(p.id); err != nil {
+	if err := p.free(p.id, -1); err != nil {
 		return err
 	}
-	r, again := p.request, len(p.unused)-1
-	r.ID = prefill.ID(len(p.at))
-	if again >= 0 {
-		r.ID = p.unused[again]
-	}
+	r := p.request
+	r.ID = p.fresh()
 	if p.perRank {
 		r.CachedAt = p.cachedAt
 	}
@@ -139,16 +135,8 @@ func (p *prefillUnit) take(to func(prefill.Request) error) error {
 	if err := to(r); err != nil {
 		return err
 	}
-	if again >= 0 {
-		p.unused = p.unused[:again]
-	}
 	p.enter(p.id, r.ID)
 	return nil
-}
-
-func (p *prefillUnit) forget(id prefill.ID) {
-	p.drop(id)
-	p.unused = append(p.unused, id)
 }
 
 // errFull: nothing was taken, and that is no error.
@@ -189,7 +177,7 @@ func (p *prefillUnit) done(e *wire.Encoder) error {
 		err = p.b.Done(id)
 	}
 	if err == nil {
-		p.forget(id)
+		p.drop(id)
 	}
 	return done(e, err)
 }
@@ -207,7 +195,7 @@ func (p *prefillUnit) step(e *wire.Encoder) error {
 		e.Field("last")
 		e.Bool(c.Last)
 		if c.Last {
-			p.forget(c.ID)
+			p.drop(c.ID)
 		}
 		e.Field("half")
 		e.Int(int64(c.Half))

@@ -49,7 +49,9 @@ type line struct {
 	given []string // the fields beside op, in their order
 	id    string
 	ranks int
-	rank  int // -1 = not given
+	rank  int   // -1 = not given
+	among []int // nil = not given
+	speed []float64
 }
 
 // maxRanks is what the balancers accept at most; each checks for itself.
@@ -90,9 +92,7 @@ func (s *Session) Answer(dst, line []byte) []byte {
 		return reply
 	}
 	e := wire.Encoder{B: dst}
-	e.Raw(`{"error":`)
-	e.Name(wire.OneLine(err))
-	e.Raw("}")
+	refusal(&e, err)
 	return e.B
 }
 
@@ -127,9 +127,9 @@ func (s *Session) carryOut() error {
 	}
 	switch {
 	case !o.first && !s.unit.configured():
-		return wire.Bad(placement.ErrShape, "op", -1, -1, "%s before config", l.op)
+		return state("op", l.op+" before config")
 	case l.op == "config" && s.unit.configured():
-		return wire.Bad(placement.ErrValue, "op", -1, -1, "config a second time")
+		return state("op", "config a second time")
 	}
 	return o.reply(&s.out)
 }
@@ -149,6 +149,14 @@ func (s *Session) field(key string) (err error) {
 		l.ranks, err = s.scan.Integer(key, 1, maxRanks)
 	case "rank":
 		l.rank, err = s.scan.Integer(key, 0, maxRanks)
+	case "among":
+		l.among, err = ranksOf(&s.scan, key)
+	case "speed":
+		err = oneOrEach(&s.scan, key, func() error {
+			x, err := s.scan.Number("a relative speed", key, -1, -1)
+			l.speed = append(l.speed, x)
+			return err
+		})
 	default:
 		err = s.unit.field(&s.scan, key)
 	}
@@ -158,6 +166,25 @@ func (s *Session) field(key string) (err error) {
 // unknown is the error for a field that no line has.
 func unknown(key string) error {
 	return wire.Bad(placement.ErrValue, key, -1, -1, "unknown field")
+}
+
+// ranksOf reads a list of ranks.
+func ranksOf(s *wire.Scanner, key string) ([]int, error) {
+	ranks := []int{}
+	err := s.Each(key, maxRanks, func(int) error {
+		g, err := s.Integer(key, 0, maxRanks)
+		ranks = append(ranks, g)
+		return err
+	})
+	return ranks, err
+}
+
+// oneOrEach reads one value for all ranks, or one a rank.
+func oneOrEach(s *wire.Scanner, key string, item func() error) error {
+	if s.Peek() != '[' {
+		return item()
+	}
+	return s.Each(key, maxRanks, func(int) error { return item() })
 }
 
 // readCost reads the constants of a cost model; at says where one goes.
@@ -186,4 +213,37 @@ func assignment(e *wire.Encoder, id string, rank int) {
 	e.Field("rank")
 	e.Int(int64(rank))
 	e.Raw("}")
+}
+
+// quotation is the reply of what a request would cost.
+func quotation(e *wire.Encoder, rank int, seconds float64) {
+	e.Raw(`{"rank":`)
+	e.Int(int64(rank))
+	e.Field("seconds")
+	e.Float(seconds)
+	e.Raw("}")
+}
+
+// changes is the reply of what an engine's own list was otherwise than the ledger.
+func changes[ID ~uint64](e *wire.Encoder, entered, gone, moved []ID, name func(ID) string) {
+	sep := "{"
+	for _, l := range [...]struct {
+		key string
+		ids []ID
+	}{{"entered", entered}, {"gone", gone}, {"moved", moved}} {
+		e.Raw(sep + `"` + l.key + `":`)
+		wire.List(e, l.ids, func(id ID) { e.Name(name(id)) })
+		sep = ","
+	}
+	e.Raw("}")
+}
+
+// rankState is what the stats of all sessions say of a rank.
+func rankState(e *wire.Encoder, serving bool, capacity, over int64) {
+	e.Field("serving")
+	e.Bool(serving)
+	e.Field("capacity")
+	e.Int(capacity)
+	e.Field("over")
+	e.Int(over)
 }

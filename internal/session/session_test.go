@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/prefill"
 )
 
@@ -33,7 +34,7 @@ func TestDo(t *testing.T) {
 		if reply, err = s.Do(dst, []byte(`{"op":"config","ranks":2}`)); err == nil || err.Error() != again || string(reply) != "before " {
 			t.Errorf("%s: %s, %v", name, reply, err)
 		}
-		if reply = s.Answer(dst, []byte(`{"op":"config","ranks":2}`)); string(reply) != `before {"error":"`+again+`"}` {
+		if reply = s.Answer(dst, []byte(`{"op":"config","ranks":2}`)); string(reply) != `before {"error":"`+again+`","kind":"state"}` {
 			t.Errorf("%s: %s", name, reply)
 		}
 	}
@@ -94,7 +95,7 @@ func TestErrorsChangeNothing(t *testing.T) {
 
 // TestNamesAreForgotten: what a session holds depends on what runs, not on what ran.
 func TestNamesAreForgotten(t *testing.T) {
-	d, p := &decodeUnit{names: decodeNames(0)}, &prefillUnit{names: names[prefill.ID]{ids: map[string]prefill.ID{}}}
+	d, p := &decodeUnit{names: newNames[decode.ID](0)}, &prefillUnit{names: newNames[prefill.ID](0)}
 	for _, s := range []*Session{newSession(d, &d.line), newSession(p, &p.line)} {
 		say(t, s, `{"op":"config","ranks":2}`)
 	}
@@ -104,8 +105,8 @@ func TestNamesAreForgotten(t *testing.T) {
 		say(t, newSession(p, &p.line), `{"op":"enqueue","id":"%d","tokens":5}`, i)
 		say(t, newSession(p, &p.line), `{"op":"step"}`)
 	}
-	if len(d.ids) != 0 || len(d.at) > 2 || len(p.ids) != 0 || len(p.at) > 2 || len(p.unused) > 2 {
-		t.Errorf("decode holds %d names and %d places, prefill %d, %d and %d to use again", len(d.ids), len(d.at), len(p.ids), len(p.at), len(p.unused))
+	if len(d.ids) != 0 || len(d.at) > 0 || len(p.ids) != 0 || len(p.at) > 0 {
+		t.Errorf("decode holds %d names and %d ids, prefill %d and %d", len(d.ids), len(d.at), len(p.ids), len(p.at))
 	}
 }
 
@@ -118,8 +119,8 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{"ok":true}
-{"error":"the line is longer than 64 MiB"}
-{"error":"line: the input ends here: an object is needed"}
+{"error":"the line is longer than 64 MiB","kind":"value"}
+{"error":"line: the input ends here: an object is needed","kind":"value"}
 {"id":"a","rank":0}
 `
 	if out.String() != want {

@@ -58,9 +58,12 @@ func (d *decodeUnit) load(e *wire.Encoder) error {
 	if len(running) != len(d.state.ids) {
 		return wire.Bad(placement.ErrShape, "state", -1, -1, "%d ids for %d running requests", len(d.state.ids), len(running))
 	}
-	loaded := decodeNames(len(running))
+	loaded := newNames[decode.ID](len(running))
 	for i, id := range running {
 		name := d.state.ids[i]
+		if id > 1<<62 {
+			return wire.Bad(placement.ErrValue, "state", -1, -1, "a request of the unit is %d", uint64(id))
+		}
 		if _, ok := loaded.ids[name]; ok {
 			return wire.Bad(placement.ErrValue, "state", -1, -1, "id %.60q stands there twice", name)
 		}

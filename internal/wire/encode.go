@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/json"
 	"math"
 	"strconv"
 )
@@ -38,18 +37,21 @@ func (e *Encoder) Bool(x bool) { e.B = strconv.AppendBool(e.B, x) }
 // Quote appends a string of the program's own words.
 func (e *Encoder) Quote(s string) { e.B = strconv.AppendQuote(e.B, s) }
 
-// Name appends a string of the caller's.
+// Name appends a string of the caller's, valid UTF-8, which reads back as it is.
 func (e *Encoder) Name(text string) {
+	const digits = "0123456789abcdef"
+	e.B = append(e.B, '"')
 	for i := 0; i < len(text); i++ {
-		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
-			b, _ := json.Marshal(text)
-			e.B = append(e.B, b...)
-			return
+		switch c := text[i]; {
+		case c < ' ' || c == 0x7f:
+			e.B = append(e.B, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		case c == '"' || c == '\\':
+			e.B = append(e.B, '\\', c)
+		default:
+			e.B = append(e.B, c)
 		}
 	}
-	e.Raw(`"`)
-	e.Raw(text)
-	e.Raw(`"`)
+	e.B = append(e.B, '"')
 }
 
 // List appends a list.

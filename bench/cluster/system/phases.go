@@ -310,7 +310,7 @@ func (s *sim) remove(u *decodeUnit, id int32) {
 	u.n[r]--
 	u.total--
 	u.tokens -= kv
-	s.check(u.placer.Done(f.running))
+	s.check(u.placer.Done(decode.ID(id)))
 	if f.prev >= 0 {
 		s.flights[f.prev].next = f.next
 	} else {
@@ -369,7 +369,7 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32) (full bool) {
 	s.requests = s.requests[:0]
 	for _, id := range ids {
 		f := &s.flights[id]
-		s.requests = append(s.requests, decode.Request{KV: int(f.kv())})
+		s.requests = append(s.requests, decode.Request{ID: decode.ID(id), KV: f.kv(), Generated: int64(f.made)})
 	}
 	var err error
 	if s.placed, err = u.placer.Batch(s.placed[:0], s.requests); err != nil {
@@ -382,17 +382,16 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32) (full bool) {
 	}
 	for i, id := range ids {
 		f := &s.flights[id]
-		r, kv := s.placed[i].Rank, f.kv()
+		r, kv := s.placed[i], f.kv()
 		if r >= 0 && (u.kv[r]+kv > s.kvCapacity() || u.n[r] >= int64(s.MaxRequests)) {
 			// Policies that do not see to it themselves.
-			s.check(u.placer.Done(s.placed[i].ID))
+			s.check(u.placer.Done(decode.ID(id)))
 			r = -1
 		}
 		if r < 0 {
 			full = true
 			continue
 		}
-		f.running = s.placed[i].ID
 		f.rank, f.prev, f.next = int32(r), -1, u.first[r]
 		if f.next >= 0 {
 			s.flights[f.next].prev = id

@@ -70,7 +70,7 @@ func DecodePolicies() []DecodePolicy {
 	for _, name := range []string{"least-tokens", "vllm-new", "round-robin"} {
 		for _, p := range baseline.DecodePolicies() {
 			if p.Name == name {
-				out = append(out, DecodePolicy{name, func(c decode.Config) (decode.Batcher, error) { return p.New(c.Ranks, c.KVCapacity, 1), nil }, name != "round-robin"})
+				out = append(out, DecodePolicy{name, func(c decode.Config) (decode.Batcher, error) { return p.New(c.Ranks, c.KVCapacity[0], 1), nil }, name != "round-robin"})
 			}
 		}
 	}

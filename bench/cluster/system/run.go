@@ -36,7 +36,6 @@ type flight struct {
 	next, prev     int32 // on its rank, latest first
 	wheel          int32 // next of those that end in the same step
 	ends           int64 // the step of its unit in which it ends
-	running        decode.ID
 }
 
 // sim is a run.
@@ -68,7 +67,7 @@ type sim struct {
 	series     []seriesCell
 	batch      []int32
 	requests   []decode.Request // of batch
-	placed     []decode.Assignment
+	placed     []int
 	heat       Heat
 	fault      fault
 	failed     error   // of a policy
@@ -140,7 +139,7 @@ func (s *sim) apply(f Fleet) error {
 		n := s.Decode.Ranks()
 		u.clock = newDecodeClock(&s.Decode, s.experts[1], s.MaxRequests, s.Seed<<20+uint64(i))
 		var err error
-		if u.placer, err = s.Policy.Decode.New(decode.Config{Ranks: n, KVCapacity: int(s.kvCapacity()), MaxRequests: s.MaxRequests, Cost: u.clock.decodeCost()}); err != nil {
+		if u.placer, err = s.Policy.Decode.New(decode.Config{Ranks: n, KVCapacity: []int64{s.kvCapacity()}, MaxRequests: s.MaxRequests, Cost: u.clock.decodeCost()}); err != nil {
 			return err
 		}
 		u.kv, u.n, u.first, u.wheel = make([]int64, n), make([]int64, n), make([]int32, n), make([]int32, wheelSize)

@@ -15,7 +15,6 @@ type held struct {
 	since time.Time
 	sent  bool
 
-	kv     int             // decode: its tokens when it was placed
 	prompt prefill.Request // prefill
 }
 

@@ -19,6 +19,7 @@ type Decode struct {
 	b     decodeUnit
 	seats seats
 	book  book
+	id    decode.ID // the latest request's
 	now   time.Time // the latest step's
 }
 
@@ -57,9 +58,9 @@ func (d *Decode) Pick(key any, r decode.Request, candidates []Candidate) (int, e
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.advance()
-	d.release(key, 0)
+	d.cancel(key)
 	for h := d.book.overdue(now, d.cfg.MaxAge); h != nil; h = d.book.overdue(now, d.cfg.MaxAge) {
-		d.release(h.key, 0)
+		d.cancel(h.key)
 	}
 	if err := d.seats.call(candidates, now); err != nil {
 		return -1, err
@@ -67,11 +68,13 @@ func (d *Decode) Pick(key any, r decode.Request, candidates []Candidate) (int, e
 	if d.told {
 		d.report(candidates, now)
 	}
-	id, g, err := d.b.Add(r)
+	d.id++
+	r.ID = d.id
+	g, err := d.b.Add(r)
 	if err != nil || g < 0 {
 		return -1, err
 	}
-	d.book.add(&held{key: key, rank: g, id: uint64(id), kv: r.KV, since: now})
+	d.book.add(&held{key: key, rank: g, id: uint64(r.ID), since: now})
 	d.seats.seat[g].held++
 	return d.seats.seat[g].at, nil
 }
@@ -95,7 +98,7 @@ func (d *Decode) report(candidates []Candidate, now time.Time) {
 		}
 		age := min(max(now.Sub(l.At), 0)/d.step+1, 1<<20)
 		// What makes no sense is no reason to refuse a request.
-		_ = d.b.Report(decode.Report{Rank: g, Requests: max(l.Requests, 0), KV: max(l.KV, 0), Age: int(age)})
+		_ = d.b.Report(decode.Report{Rank: g, Requests: max(l.Requests, 0), KV: int64(max(l.KV, 0)), Age: int(age)})
 	}
 }
 
@@ -121,26 +124,31 @@ func (d *Decode) Done(key any, output int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.advance()
-	d.release(key, output)
+	d.release(key, func(id decode.ID) error {
+		if output > 0 {
+			_ = d.b.Generated(id, int64(output)) // one that makes no sense is not believed
+		}
+		return d.b.Done(id)
+	})
 }
 
-func (d *Decode) release(key any, output int) {
+// cancel takes a request off that nobody waits for any more.
+func (d *Decode) cancel(key any) { d.release(key, d.b.Cancel) }
+
+func (d *Decode) release(key any, end func(decode.ID) error) {
 	h := d.book.take(key)
 	if h == nil {
 		return
 	}
 	id := decode.ID(h.id)
-	kv, err := d.b.KV(id)
-	if more := h.kv + min(output, decode.MaxTokens-h.kv) - kv; err == nil && output > 0 && d.b.Grow(id, more) == nil {
-		kv += more // the balancer learns outputs from what ends
-	}
-	_ = d.b.Done(id)
+	kv, _ := d.b.KV(id)
+	_ = end(id)
 	if d.told {
 		t := &d.seats.seat[h.rank]
 		if len(t.left) == mostLeft {
 			t.left = append(t.left[:0], t.left[mostLeft/2:]...)
 		}
-		t.left = append(t.left, released{d.cfg.Now(), kv})
+		t.left = append(t.left, released{d.cfg.Now(), int(kv)})
 	}
 	d.seats.leave(h.rank)
 }

@@ -306,7 +306,7 @@ func TestLoads(t *testing.T) {
 	}
 	want := func(when string, requests, kv int) {
 		t.Helper()
-		if _, unit := d.Stats(); unit.Ranks[0].Width != requests || unit.Ranks[0].KV != kv {
+		if _, unit := d.Stats(); unit.Ranks[0].Width != requests || unit.Ranks[0].KV != int64(kv) {
 			t.Errorf("%s: %d requests of %d tokens, not %d of %d", when, unit.Ranks[0].Width, unit.Ranks[0].KV, requests, kv)
 		}
 	}
@@ -447,7 +447,7 @@ func TestConcurrent(t *testing.T) {
 
 // TestBad: a bad configuration is an error that names what is wrong.
 func TestBad(t *testing.T) {
-	if _, err := NewDecode(decode.Config{KVCapacity: -1}, 0, Config{}); err == nil {
+	if _, err := NewDecode(decode.Config{KVCapacity: []int64{-1}}, 0, Config{}); err == nil {
 		t.Error("a negative capacity was accepted")
 	}
 	if _, err := NewDecode(decode.Config{}, -1, Config{}); err == nil {

@@ -16,7 +16,7 @@ func (p *picker) left() (requests, tokens int) {
 	held, unit := p.ledger.Stats()
 	for _, k := range unit.Ranks {
 		requests += k.Requests
-		tokens += k.KV
+		tokens += int(k.KV)
 	}
 	return max(held, requests), tokens
 }
@@ -28,11 +28,11 @@ func TestBalance(t *testing.T) {
 	if testing.Short() {
 		total = 30_000
 	}
-	b, err := decode.New(decode.Config{Ranks: ranks, KVCapacity: capacity})
+	b, err := decode.New(decode.Config{Ranks: ranks, KVCapacity: []int64{capacity}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := run(newClock(), total, -1, session{b})
+	want := run(newClock(), total, -1, &session{Balancer: b})
 	c := newClock()
 	p := newPicker(t, c, ranks, `{"kvCapacity": 550000, "stepTime": "48ms"}`)
 	got := run(c, total, -1, p)

@@ -19,9 +19,9 @@ import (
 // DecodeParameters are what a decode picker's configuration may say.
 type DecodeParameters struct {
 	Parameters
-	KVCapacity  int         `json:"kvCapacity"`  // tokens of KV cache a rank holds; 0 = no limit
+	KVCapacity  int64       `json:"kvCapacity"`  // tokens of KV cache a rank holds; 0 = no limit
 	MaxRequests int         `json:"maxRequests"` // a rank runs at once; 0 = no limit
-	Output      int         `json:"output"`      // tokens a request generates, until some have ended; 0 = 512
+	Output      int64       `json:"output"`      // tokens a request generates, until some have ended; 0 = 512
 	Cost        decode.Cost `json:"cost"`        // of a step; zero = DeepSeek-V3 on H800
 	// StepTime is how often the unit makes a step, in which every request that
 	// runs grows by a token; "" = 50ms.
@@ -66,7 +66,7 @@ func newDecodePickerAt(name string, raw json.RawMessage, h plugin.Handle, now fu
 		return nil, err
 	}
 	p.ledger, err = ledger.NewDecode(decode.Config{
-		KVCapacity: c.KVCapacity, MaxRequests: c.MaxRequests, Cost: c.Cost, Output: c.Output, Routers: c.Routers, Router: c.Router,
+		KVCapacity: []int64{c.KVCapacity}, MaxRequests: c.MaxRequests, Cost: c.Cost, Output: c.Output, Routers: c.Routers, Router: c.Router,
 	}, step, cfg)
 	if e := (*decode.Error)(nil); errors.As(err, &e) {
 		return nil, fmt.Errorf("parameters: %s: %s", field(e.Field), e.Detail)
@@ -91,7 +91,7 @@ func (p *DecodePicker) Pick(ctx context.Context, cycle *scheduling.CycleState, e
 			candidates[i].Load = p.load(e.GetMetrics())
 		}
 	}
-	i, err := p.ledger.Pick(r, decode.Request{KV: p.parameters.tokens(r, decode.MaxTokens)}, candidates)
+	i, err := p.ledger.Pick(r, decode.Request{KV: int64(p.parameters.tokens(r, decode.MaxTokens))}, candidates)
 	return p.picked(ctx, r, endpoints, i, err)
 }
 
@@ -105,7 +105,7 @@ func (p *DecodePicker) load(m *datalayer.Metrics) ledger.Load {
 		capacity = m.CacheBlockSize * m.CacheNumBlocks
 	}
 	if capacity == 0 {
-		capacity = p.parameters.KVCapacity
+		capacity = int(p.parameters.KVCapacity)
 	}
 	if capacity == 0 {
 		return ledger.Load{} // a share of what?

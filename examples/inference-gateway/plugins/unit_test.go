@@ -84,24 +84,28 @@ type running struct {
 }
 
 // session is the library's own, without an endpoint picker around it.
-type session struct{ *decode.Balancer }
+type session struct {
+	*decode.Balancer
+	ids decode.ID
+}
 
-func (s session) place(r *running, _ []fwk.Endpoint) int {
-	id, g, err := s.Add(decode.Request{KV: r.prompt})
+func (s *session) place(r *running, _ []fwk.Endpoint) int {
+	s.ids++
+	r.id = s.ids
+	g, err := s.Add(decode.Request{ID: r.id, KV: int64(r.prompt)})
 	if err != nil {
 		panic(err)
 	}
-	r.id = id
 	return g
 }
 
-func (s session) done(r *running) {
+func (s *session) done(r *running) {
 	if err := s.Done(r.id); err != nil {
 		panic(err)
 	}
 }
 
-func (s session) step() { s.Step() }
+func (s *session) step() { s.Step() }
 
 // picker is a decode picker under the endpoint picker's scheduler.
 type picker struct {

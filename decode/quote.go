@@ -1,0 +1,45 @@
+package decode
+
+// Quote is what a request would cost the unit.
+type Quote struct {
+	Rank    int     // where Add would place it; Full = nowhere now
+	Seconds float64 // 0 where it is Full
+}
+
+// Quote says what Add would answer, and by how many seconds it would lengthen what
+// the unit has to do: the request takes its expected output times a step, and each
+// step is longer by what it adds to a mean rank, for all that run beside it. So a
+// router over several units, of whatever size and speed, takes the least. Nothing
+// changes. Errors: as Add.
+func (b *Balancer) Quote(r Request) (Quote, error) {
+	r, err := b.check(r, -1)
+	if err == nil {
+		err = b.possible(&r, -1)
+	}
+	if err != nil {
+		return Quote{Rank: Full}, err
+	}
+	g := b.place(b.alone(), &r)
+	if g < 0 {
+		return Quote{Rank: Full}, nil
+	}
+	output := r.Output
+	if output == 0 {
+		output = b.expected(r.Generated)
+	}
+	c, n := &b.cfg.Cost, float64(b.active)
+	speed := 0.0
+	for i := range b.ranks {
+		if b.ranks[i].open() {
+			speed += b.ranks[i].speed
+		}
+	}
+	kv := float64(r.KV-b.there(&r, g)) + float64(output)/2
+	more := (float64(c.KV*kv) + float64(c.Request*float64(r.Width))) / speed // on each of all, evenly
+	step := c.Step + (float64(c.KV*float64(b.sumBase+b.sumWidth*b.clock))+float64(c.Request*float64(b.sumWidth)))/speed + more
+	// Never less than the rank itself takes, where it holds most.
+	own := (float64(c.KV*(float64(b.kv(g))+kv)) + float64(c.Request*float64(b.ranks[g].width+int64(r.Width)))) / b.ranks[g].speed
+	step = max(step, c.Step+own)
+	beside := float64(b.sumWidth) / n
+	return Quote{g, float64(steps(output, int64(r.Width))) * (step + float64(more*n*beside))}, nil
+}

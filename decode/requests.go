@@ -1,0 +1,163 @@
+package decode
+
+// request is one request of the ledger.
+type request struct {
+	id      ID
+	rank    int32 // -1 = free
+	at      int32 // in its rank's members
+	width   int32
+	prefix  int32 // its slot; -1 = it shares nothing
+	waiting bool
+	told    bool  // the output was given, not guessed
+	vague   bool  // what it had generated when it was entered is not known
+	base    int64 // KV use - width * clock; of a waiting one, KV use
+	born    int64 // clock when it was added
+	start   int64 // KV use when it had generated nothing
+	output  int64 // tokens it is expected to generate in its whole life
+	shared  int64 // of its KV use, what it shares with others of its prefix
+	placed  uint64
+}
+
+func (q *request) kv(clock int64) int64 {
+	if q.waiting {
+		return q.base
+	}
+	return q.base + int64(q.width)*clock
+}
+
+// generated is how many tokens it has generated in its life.
+func (q *request) generated(clock int64) int64 { return max(q.kv(clock)-q.start, 0) }
+
+type rank struct {
+	state    State
+	capacity int64   // tokens; unlimited = no limit
+	speed    float64 // 0 = it takes nothing new
+	width    int64   // of its requests together
+	waiting  int64   // of those of them that wait
+	outputs  int64   // its requests' expected outputs together
+	members  []int32
+	reported reported
+}
+
+// open reports whether the rank may be given requests.
+func (k *rank) open() bool { return k.state == Serving && k.speed > 0 }
+
+// find returns the slot of a request.
+func (b *Balancer) find(id ID) (int32, error) {
+	if i := b.ids.Find(uint64(id)); i >= 0 {
+		return i, nil
+	}
+	return 0, errorf(ErrUnknown, "id", -1, "%d is unknown", uint64(id))
+}
+
+// slot returns a free place for a request.
+func (b *Balancer) slot() int32 {
+	if n := len(b.free); n > 0 {
+		i := b.free[n-1]
+		b.free = b.free[:n-1]
+		return i
+	}
+	b.requests = append(b.requests, request{rank: -1})
+	return int32(len(b.requests) - 1)
+}
+
+// join puts a request on a rank.
+func (b *Balancer) join(i int32, g int) {
+	q, k := &b.requests[i], &b.ranks[g]
+	k.reported.placed++
+	q.placed = k.reported.placed
+	q.rank, q.at = int32(g), int32(len(k.members))
+	k.members = append(k.members, i)
+	k.outputs += q.output
+	if q.waiting {
+		k.waiting += int64(q.width)
+		b.waiting++
+	}
+	more := q.kv(b.clock) - q.shared + b.hold(q, g)
+	b.shift(g, more-int64(q.width)*b.clock, int64(q.width))
+}
+
+// part takes a request off its rank; view = the rank still holds it as far as the
+// balancer knows.
+func (b *Balancer) part(i int32, view bool) {
+	b.room()
+	q := &b.requests[i]
+	g := int(q.rank)
+	k := &b.ranks[g]
+	last := len(k.members) - 1
+	moved := k.members[last]
+	k.members[q.at] = moved
+	b.requests[moved].at = q.at
+	k.members = k.members[:last]
+	k.outputs -= q.output
+	if q.waiting {
+		k.waiting -= int64(q.width)
+		b.waiting--
+	}
+	less := q.kv(b.clock) - q.shared + b.drop(q)
+	if view {
+		b.shift(g, int64(q.width)*b.clock-less, -int64(q.width))
+	}
+}
+
+// release takes a request out of the ledger.
+func (b *Balancer) release(i int32) {
+	q := &b.requests[i]
+	b.part(i, b.finished(q))
+	b.forget(i)
+}
+
+// forget frees the slot of a request that is on no rank.
+func (b *Balancer) forget(i int32) {
+	q := &b.requests[i]
+	q.rank = -1
+	b.prefixes.release(q.prefix)
+	b.ids.Remove(uint64(q.id))
+	delete(b.among, i)
+	b.free = append(b.free, i)
+}
+
+// move brings a request to another rank.
+func (b *Balancer) move(i int32, to int) {
+	b.part(i, b.finished(&b.requests[i]))
+	b.join(i, to)
+}
+
+// shift changes a rank's base and width, and its place in its set.
+func (b *Balancer) shift(g int, base, width int64) {
+	k := &b.ranks[g]
+	if k.open() {
+		b.leave(g)
+	}
+	b.base[g] += base
+	k.width += width
+	if k.open() {
+		b.enter(g)
+	}
+}
+
+func (b *Balancer) set(g int) *levels {
+	if b.others != nil && g%b.cfg.Routers != b.cfg.Router {
+		return b.others
+	}
+	return b.mine
+}
+
+func (b *Balancer) enter(g int) {
+	w := b.ranks[g].width
+	b.set(g).insert(w, int32(g))
+	b.active++
+	b.sumBase += b.base[g]
+	b.sumWidth += w
+}
+
+func (b *Balancer) leave(g int) {
+	w := b.ranks[g].width
+	b.set(g).remove(w, int32(g))
+	b.active--
+	b.sumBase -= b.base[g]
+	b.sumWidth -= w
+}
+
+// kv is a rank's KV use.
+func (b *Balancer) kv(g int) int64 { return b.base[g] + b.ranks[g].width*b.clock }
