@@ -101,16 +101,3 @@ func (s *Scanner) Whole(field string, most float64) (float64, error) {
 	}
 	return x, err
 }
-
-// Bool reads true or false.
-func (s *Scanner) Bool(field string) (bool, error) {
-	if c := s.Peek(); c == 't' || c == 'f' {
-		switch word := string(s.word()); word {
-		case "true", "false":
-			return word == "true", nil
-		default:
-			return false, Bad(placement.ErrValue, field, -1, -1, "%q: true or false is needed", word)
-		}
-	}
-	return false, s.Wanted("true or false", field, -1, -1)
-}
