@@ -55,7 +55,9 @@ type Balancer struct {
 	queue    []int32
 	holes    int     // entries of queue that are -1
 	clock    float64 // seconds that the steps formed so far take
-	bound    Work    // of all requests if nothing were cached: no ledger exceeds it
+	ended    []int32 // by the latest step
+	credits  []credited
+	bound    Work // of all requests if nothing were cached: no ledger exceeds it
 	seq      int64
 
 	former
@@ -130,7 +132,7 @@ func (b *Balancer) end(id ID, done bool) error {
 		return unknown(id)
 	}
 	if done && b.requests[s].state == added {
-		b.credit(s)
+		b.credit(s, false)
 	}
 	b.leave(s)
 	b.remove(s)
@@ -139,8 +141,9 @@ func (b *Balancer) end(id ID, done bool) error {
 
 func unknown(id ID) error { return bad(ErrUnknown, "id", -1, "no request %d", id) }
 
-// credit lets those go on that wait for a request's prefix, which is now cached.
-func (b *Balancer) credit(s int32) {
+// credit lets those go on that wait for a request's prefix, which is now cached;
+// latest: by the step that is being formed.
+func (b *Balancer) credit(s int32, latest bool) {
 	q := &b.requests[s]
 	for q.follower >= 0 {
 		w := q.follower
@@ -148,6 +151,9 @@ func (b *Balancer) credit(s int32) {
 		b.unfollow(w)
 		switch {
 		case !r.local && r.shared > r.pos:
+			if latest {
+				b.credits = append(b.credits, credited{w, q.rank, r.seq, r.pos, r.shared})
+			}
 			b.setCached(r, -1, r.shared)
 		case r.local && r.shared > r.on(int(q.rank)):
 			b.setCached(r, int(q.rank), r.shared)

@@ -20,6 +20,10 @@ type Config struct {
 	// counted in full: one number a rank, or one for all; none, or 0, = no limit.
 	// It is copied.
 	MaxKV []int64
+	// KeepKV: a prompt that Step has ended stays in its rank's KV, and its id known,
+	// until Done says that the KV has gone, to a decode rank say. Without, it is gone
+	// with its last chunk.
+	KeepKV bool
 	// Patience bounds overtaking, in seconds of the steps formed: a queued request
 	// that has waited so much longer than the work before it should have taken goes
 	// before all others. 0 = 20, negative = none.

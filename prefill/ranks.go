@@ -1,6 +1,9 @@
 package prefill
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // RankState is where a rank is in its life. Every state can be left: Drain takes a
 // rank out of service, Restore back into it, Dead says that it is gone with all that
@@ -33,6 +36,7 @@ type rank struct {
 	seen     Work
 	version  uint64
 	heard    bool   // it has reported
+	restored bool   // from a snapshot, and no report since has fitted the ledger
 	epoch    uint64 // of the last report
 	reported uint64
 	past     []Work // the ledger at each of the last versions, in a ring
@@ -122,28 +126,67 @@ func (b *Balancer) become(g int, s RankState) {
 	}
 }
 
-// RankStats is a rank's ledger.
-type RankStats struct {
-	State    RankState
-	Requests int   // on it: added, or started and not ended by Step
-	Work     Work  // theirs, less what Step has given out
-	KV       int64 // their tokens, in full
-	Capacity int64 // tokens it holds; 0 = no limit
-	Over     int64 // tokens above its capacity
-}
-
-// Rank returns the ledger of a rank; of one that does not exist, the zero
-// RankStats.
-func (b *Balancer) Rank(rank int) RankStats {
-	if rank < 0 || rank >= len(b.ranks) {
-		return RankStats{}
+// Resize makes the unit so many ranks, 1 to MaxRanks. New ones serve, with the last
+// one's speed and MaxKV. Those that vanish must be empty, and each request in the
+// queue must have a rank left that may take it and could hold it: otherwise ErrState.
+// Ranks that no longer exist are no longer among those of a request. O(ranks and
+// requests).
+func (b *Balancer) Resize(ranks int) error {
+	if ranks < 1 || ranks > MaxRanks {
+		return bad(ErrValue, "ranks", -1, "%d: from 1 to %d are needed", ranks, MaxRanks)
 	}
-	k := &b.ranks[rank]
-	return RankStats{k.state, k.requests, k.work, k.kv, k.maxKV, max(0, k.kv-k.room())}
+	for g := ranks; g < len(b.ranks); g++ {
+		if n := b.ranks[g].requests; n > 0 {
+			return bad(ErrState, "ranks", -1, "%d requests are on rank %d, which would vanish", n, g)
+		}
+	}
+	if ranks < len(b.ranks) {
+		if err := b.checkShrink(ranks); err != nil {
+			return err
+		}
+		for i := range b.requests {
+			q := &b.requests[i]
+			if q.pinned {
+				k, _ := slices.BinarySearch(q.among, int32(ranks))
+				q.among = q.among[:k]
+			}
+			q.cachedAt = q.cachedAt[:min(len(q.cachedAt), ranks)]
+		}
+	}
+	b.forget()
+	last := b.ranks[len(b.ranks)-1]
+	b.resize(ranks, func(int) rank { return rank{state: Serving, speed: last.speed, maxKV: last.maxKV} })
+	for _, s := range b.queue {
+		if s >= 0 {
+			b.recache(&b.requests[s])
+		}
+	}
+	return nil
 }
 
-// Ranks returns how many ranks the unit has, in service or not.
-func (b *Balancer) Ranks() int { return len(b.ranks) }
-
-// Queued returns how many requests wait to be started by Step.
-func (b *Balancer) Queued() int { return len(b.queue) - b.holes }
+// checkShrink is an error where a request would be left that no rank can take.
+func (b *Balancer) checkShrink(ranks int) error {
+	room := int64(0)
+	for g := range ranks {
+		room = max(room, b.ranks[g].room())
+	}
+	for _, s := range b.queue {
+		if s < 0 {
+			continue
+		}
+		q := &b.requests[s]
+		most := room
+		if q.pinned {
+			most = 0
+			for _, g := range q.among {
+				if int(g) < ranks {
+					most = max(most, b.ranks[g].room())
+				}
+			}
+		}
+		if q.tokens > most {
+			return bad(ErrState, "ranks", -1, "request %d of %d tokens is in the queue for ranks that would vanish", q.id, q.tokens)
+		}
+	}
+	return nil
+}

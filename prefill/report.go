@@ -111,7 +111,7 @@ func (b *Balancer) Report(r Report) error {
 		return err
 	}
 	k := &b.ranks[r.Rank]
-	fresh := !k.heard || r.Epoch > k.epoch
+	fresh := !k.heard || r.Epoch > k.epoch || k.restored && r.Version > k.version
 	switch {
 	case r.Work.Tokens < 0 || r.Work.Pairs < 0 || r.Work.Tokens > most || r.Work.Pairs > most:
 		return bad(ErrValue, "work", -1, "%d tokens and %d pairs", r.Work.Tokens, r.Work.Pairs)
@@ -124,10 +124,11 @@ func (b *Balancer) Report(r Report) error {
 	case !fresh && r.Version < k.reported:
 		return nil
 	}
-	if r.Version > k.version {
+	beyond := r.Version > k.version
+	if beyond {
 		k.version, k.past = r.Version, nil // it has seen all that is ordered here, and more
 	}
-	k.heard, k.epoch, k.reported = true, r.Epoch, r.Version
+	k.heard, k.restored, k.epoch, k.reported = true, k.restored && beyond, r.Epoch, r.Version
 	k.others = r.Work.less(k.then(r.Version))
 	if len(k.past) == 0 {
 		k.keep()

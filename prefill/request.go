@@ -41,6 +41,8 @@ const (
 	added
 	queued
 	started
+	held  // computed, its KV not yet gone
+	ended // by the latest step, and forgotten but for a death
 )
 
 type request struct {
@@ -164,10 +166,7 @@ func (b *Balancer) check(r *Request) error {
 	room := b.roomiest
 	if r.Among != nil {
 		room = 0
-		for i, g := range r.Among {
-			if g < 0 || g >= len(b.ranks) {
-				return bad(ErrValue, "among", i, "rank %d of %d", g, len(b.ranks))
-			}
+		for _, g := range r.Among {
 			room = max(room, b.ranks[g].room())
 		}
 	}
@@ -194,6 +193,11 @@ func (b *Balancer) checkValues(r *Request) error {
 	for g, c := range r.CachedAt {
 		if c < 0 || c > r.Tokens {
 			return bad(ErrValue, "cached", g, "%d of %d tokens", c, r.Tokens)
+		}
+	}
+	for i, g := range r.Among {
+		if g < 0 || g >= len(b.ranks) {
+			return bad(ErrValue, "among", i, "rank %d of %d", g, len(b.ranks))
 		}
 	}
 	if b.ids.Find(uint64(r.ID)) >= 0 {
@@ -236,11 +240,17 @@ func (b *Balancer) slot() int32 {
 
 // follow makes queued request s wait for l.
 func (b *Balancer) follow(s, l int32, shared int64) {
-	q, lead := &b.requests[s], &b.requests[l]
-	if shared <= q.pos {
+	if shared <= b.requests[s].pos {
 		return
 	}
-	q.shared, q.leader, q.next, q.prev = shared, l, lead.follower, -1
+	b.requests[s].shared = shared
+	b.link(s, l)
+}
+
+// link puts request s among those who wait for l.
+func (b *Balancer) link(s, l int32) {
+	q, lead := &b.requests[s], &b.requests[l]
+	q.leader, q.next, q.prev = l, lead.follower, -1
 	if q.next >= 0 {
 		b.requests[q.next].prev = s
 	}

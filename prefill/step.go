@@ -81,6 +81,7 @@ type former struct {
 // The cost is linear in the requests known, plus ranks times the requests that
 // start.
 func (b *Balancer) Step(dst []Chunk) []Chunk {
+	b.forget()
 	b.compact()
 	b.survey()
 	b.target()
@@ -316,7 +317,14 @@ func (b *Balancer) commit(dst []Chunk) []Chunk {
 // finish forgets a request whose last chunk is in the step, and lets those go on
 // that waited for its prefix.
 func (b *Balancer) finish(s int32) {
-	b.credit(s)
+	q := &b.requests[s]
+	b.credit(s, true)
 	b.leave(s)
-	b.remove(s)
+	if b.cfg.KeepKV {
+		b.settleOn(s, int(q.rank), q.tokens, held)
+		return
+	}
+	b.ids.Remove(uint64(q.id))
+	q.state = ended
+	b.ended = append(b.ended, s)
 }

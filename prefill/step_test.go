@@ -151,6 +151,7 @@ func TestStepDrains(t *testing.T) {
 			}
 		}
 		check(t, b)
+		b.forget()
 		if b.total != (Work{}) || b.bound != (Work{}) || b.Queued() != 0 {
 			t.Fatalf("seed %d: %+v and %+v remain", seed, b.total, b.bound)
 		}

@@ -3,8 +3,6 @@ package ledger
 import (
 	"container/list"
 	"time"
-
-	"github.com/moelb/moelb/prefill"
 )
 
 // held is what one request holds.
@@ -14,8 +12,6 @@ type held struct {
 	id    uint64 // its name in the balancer
 	since time.Time
 	sent  bool
-
-	prompt prefill.Request // prefill
 }
 
 // book keeps what requests hold, those that were placed and not yet sent apart

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/moelb/moelb/prefill"
@@ -11,59 +12,18 @@ type Prefill struct {
 	cfg Config
 
 	mu     sync.Mutex
-	unit   growing
+	unit   *prefill.Balancer
 	seats  seats
 	book   book
 	id     uint64
 	cached []int64 // scratch of Pick
 }
 
-// growing is a prefill balancer whose number of ranks can change.
-type growing struct {
-	*prefill.Balancer
-	cfg  prefill.Config
-	book *book
-}
+// prefillRanks is a prefill unit as seats use it: its ranks were told of nothing that
+// would have to be forgotten.
+type prefillRanks struct{ *prefill.Balancer }
 
-// Resize makes a balancer of so many ranks, the new ones in service, and puts what
-// is held where it was. O(requests and ranks); units seldom grow.
-func (u *growing) Resize(ranks int) error {
-	cfg := u.cfg
-	cfg.Ranks = ranks
-	b, err := prefill.New(cfg)
-	if err != nil {
-		return err
-	}
-	for g := range ranks {
-		if err := b.Drain(g); err != nil {
-			return err
-		}
-	}
-	for h := range u.book.all {
-		// On the only rank in service.
-		if err := b.Restore(h.rank); err != nil {
-			return err
-		}
-		if _, err := b.Add(h.prompt); err != nil {
-			return err
-		}
-		if err := b.Drain(h.rank); err != nil {
-			return err
-		}
-	}
-	for g := range ranks {
-		if g < u.Ranks() && u.Rank(g).State != prefill.Serving {
-			continue
-		}
-		if err := b.Restore(g); err != nil {
-			return err
-		}
-	}
-	u.Balancer, u.cfg = b, cfg
-	return nil
-}
-
-func (*growing) clear(int) {} // nothing was told
+func (prefillRanks) clear(int) {}
 
 // NewPrefill returns the ledger of an empty unit of no endpoints. unit.Ranks is not
 // read. Errors: a bad configuration.
@@ -76,10 +36,7 @@ func NewPrefill(unit prefill.Config, cfg Config) (*Prefill, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Prefill{cfg: cfg, book: newBook()}
-	p.unit = growing{b, unit, &p.book}
-	p.seats = newSeats(&p.unit, cfg.Present)
-	return p, nil
+	return &Prefill{cfg: cfg, unit: b, seats: newSeats(prefillRanks{b}, cfg.Present), book: newBook()}, nil
 }
 
 // Pick places a prompt of so many tokens on one of the candidates and returns
@@ -107,13 +64,13 @@ func (p *Prefill) Pick(key any, tokens int64, candidates []Candidate) (int, erro
 		}
 	}
 	g, err := p.unit.Add(r)
-	if err != nil || g < 0 {
+	if err == nil && g == prefill.Full {
+		err = errors.New("no endpoint has room")
+	}
+	if err != nil {
 		return -1, err
 	}
-	if r.CachedAt != nil {
-		r.Cached, r.CachedAt = r.CachedAt[g], nil
-	}
-	p.book.add(&held{key: key, rank: g, id: p.id, prompt: r, since: now})
+	p.book.add(&held{key: key, rank: g, id: p.id, since: now})
 	p.seats.seat[g].held++
 	return p.seats.seat[g].at, nil
 }

@@ -214,7 +214,7 @@ func TestPrefillAsSession(t *testing.T) {
 	var running []*fwk.LLMRequest
 	cached := make([]int64, ranks)
 	for i, q := range workload.Chat(10_000, 2) {
-		r := prefill.Request{ID: int64(i), Tokens: int64(max(q.Input, 1))}
+		r := prefill.Request{ID: prefill.ID(i), Tokens: int64(max(q.Input, 1))}
 		for g := range all {
 			blocks := 0
 			if i%2 == 0 && rng.IntN(4) == 0 {
@@ -226,7 +226,7 @@ func TestPrefillAsSession(t *testing.T) {
 				r.CachedAt = cached
 			}
 		}
-		want, err := b.Assign(r)
+		want, err := b.Add(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -243,7 +243,7 @@ func TestPrefillAsSession(t *testing.T) {
 		if len(running) == 200 {
 			p.ResponseBody(quiet(), running[0], &requestcontrol.Response{}, nil)
 			running = running[1:]
-			if err := b.Done(int64(i - 199)); err != nil {
+			if err := b.Done(prefill.ID(i - 199)); err != nil {
 				t.Fatal(err)
 			}
 		}
