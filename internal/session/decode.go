@@ -28,7 +28,7 @@ type decodeUnit struct {
 	to       int
 	members  []string // of requests
 	requests []decode.Request
-	state    decodeState
+	state    saved
 
 	ranksOf []int
 	moved   []decode.Move
@@ -72,7 +72,7 @@ func (d *decodeUnit) operations() map[string]operation {
 func (d *decodeUnit) configured() bool { return d.b != nil }
 
 func (d *decodeUnit) reset() {
-	d.cfg, d.request, d.state = decode.Config{}, decode.Request{}, decodeState{}
+	d.cfg, d.request, d.state = decode.Config{}, decode.Request{}, saved{}
 	d.growth, d.growing, d.many = d.growth[:0], d.growing[:0], false
 	d.members, d.requests = d.members[:0], d.requests[:0]
 }
@@ -113,7 +113,7 @@ func (d *decodeUnit) field(s *wire.Scanner, key string) (err error) {
 	case "requests":
 		err = s.Each(key, maxBatch, func(i int) error { return d.member(s, i) })
 	case "state":
-		d.state, err = readDecodeState(s)
+		d.state, err = readSaved(s)
 	default:
 		err = requestField(s, key, &d.request)
 		d.cfg.Output = d.request.Output

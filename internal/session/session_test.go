@@ -95,7 +95,7 @@ func TestErrorsChangeNothing(t *testing.T) {
 
 // TestNamesAreForgotten: what a session holds depends on what runs, not on what ran.
 func TestNamesAreForgotten(t *testing.T) {
-	d, p := &decodeUnit{names: newNames[decode.ID](0)}, &prefillUnit{names: newNames[prefill.ID](0)}
+	d, p := &decodeUnit{names: newNames[decode.ID](0)}, &prefillUnit{names: newNames[prefill.ID](0), late: newNames[prefill.ID](0)}
 	for _, s := range []*Session{newSession(d, &d.line), newSession(p, &p.line)} {
 		say(t, s, `{"op":"config","ranks":2}`)
 	}
