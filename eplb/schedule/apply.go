@@ -25,6 +25,9 @@ func (s *Schedule) Resume(p *placement.Placement, done, rounds int) (placement.P
 	}
 	done, rounds = max(0, min(done, len(s.Rounds))), max(0, min(rounds, len(s.Rounds)))
 	have, want := slotsOf(p), s.shape(done, s.Before)
+	if len(s.Rounds) == 0 && slices.Equal(have, s.After) {
+		want = s.After // nothing was to be done
+	}
 	if !slices.Equal(have, want) {
 		return placement.Placement{}, refuse.Errorf(placement.ErrShape, "schedule", "the placement has %d slots on %d GPUs, but the schedule, after %d rounds, %d on %d, or others of each",
 			sum(have), len(have), done, sum(want), len(want))

@@ -165,11 +165,11 @@ func (x *executor) round(i int) error {
 	for slot, e := range late {
 		x.now[slot[0]][slot[1]] = e
 	}
-	return x.limits(i, func(g, link int) (int, int) { return sent[gl{g, link}], got[gl{g, link}] }, stage, to, from)
+	return x.limits(i, func(g, link int) (int, int) { return sent[gl{g, link}], got[gl{g, link}] }, stage, to, from, start)
 }
 
 // limits checks what a round took, and the placement after it.
-func (x *executor) limits(i int, count func(g, link int) (sent, got int), stage []int, to, from map[[2]int]bool) error {
+func (x *executor) limits(i int, count func(g, link int) (sent, got int), stage []int, to, from map[[2]int]bool, start [][]int) error {
 	r, o := &x.s.Rounds[i], &x.o
 	perGPU, atOnce := max(1, o.PerGPU), o.LayersAtOnce
 	if atOnce == 0 {
@@ -220,6 +220,11 @@ func (x *executor) limits(i int, count func(g, link int) (sent, got int), stage 
 	half, full := 0, true
 	for l, row := range x.now {
 		alive := make([]bool, 0, 8)
+		for slot, e := range start[l] { // what lived lives
+			if e >= 0 && !x.dead[x.gpu[slot]] && !x.lives(l, e) {
+				return fmt.Errorf("loses the last copy of expert %d of layer %d", e, l)
+			}
+		}
 		begun, ended := false, true
 		for slot, e := range row {
 			g := x.gpu[slot]
@@ -255,6 +260,15 @@ func (x *executor) limits(i int, count func(g, link int) (sent, got int), stage 
 		return fmt.Errorf("leaves %d layers half-moved: at most %d", half, atOnce)
 	}
 	return nil
+}
+
+func (x *executor) lives(l, expert int) bool {
+	for slot, e := range x.now[l] {
+		if e == expert && !x.dead[x.gpu[slot]] {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *executor) experts() int {
