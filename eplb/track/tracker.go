@@ -205,6 +205,9 @@ func (t *Tracker) roll(s *stream) {
 	} else {
 		s.closed++
 	}
+	if len(s.ring) == at*cells { // after reading JSON
+		s.ring = append(s.ring, make([]int64, cells)...)
+	}
 	copy(s.ring[at*cells:], s.open)
 	clear(s.open)
 }
