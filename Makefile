@@ -10,10 +10,16 @@ MODULES = wrapper/prometheus examples/inference-gateway
 DEEP_wrapper/prometheus = ./...
 DEEP_examples/inference-gateway = ./ledger
 
-.PHONY: check lint fmt vet staticcheck tidy test race 386 wrapper modules bench fuzz $(MODULES:%=module/%)
+.PHONY: check lint fmt vet staticcheck tidy test race 386 arm64 wrapper modules bench fuzz $(MODULES:%=module/%)
 
-# Everything that must hold before a change is merged.
-check: lint test race 386 wrapper modules
+# Everything that must hold before a change is merged, and how long each part took.
+CHECKS = lint test race 386 arm64 wrapper modules
+check:
+	@set -e; took=; for part in $(CHECKS); do \
+		from=$$(date +%s); \
+		$(MAKE) --no-print-directory $$part; \
+		took="$$took$$(echo; echo "make $$part: $$(($$(date +%s) - from)) s")"; \
+	done; echo "$$took"
 
 lint: fmt vet staticcheck tidy
 
@@ -30,28 +36,30 @@ tidy:
 	$(GO) mod tidy -diff
 
 # MOELB_LONG=1 adds what go test ./... leaves out for its length: whole traces, many
-# seeds, what other tools build and run. -timeout is for a machine under load.
+# seeds, what other tools build and run (make wrapper). -timeout is for a machine
+# under load.
 test:
-	MOELB_LONG=1 $(GO) test -timeout 30m ./...
+	MOELB_LONG=1 $(GO) test -timeout 30m -skip README $$($(GO) list ./... | grep -v $(WRAPPERS:%=-e %$$))
 
 race:
 	$(GO) test -race -short -timeout 30m ./...
 
-# The same answers with 32-bit integers: run where the machine can, else build.
-386: export GOARCH = 386
-386: export CGO_ENABLED = 0
-386:
+# The same answers with 32-bit integers, and where products and sums are fused: run
+# where the machine or an emulator can, else built.
+386 arm64: export GOARCH = $@
+386 arm64: export CGO_ENABLED = 0
+386 arm64:
 	$(GO) build ./...
 	$(GO) vet ./...
 	@if $(GO) test -run '^$$' ./placement >/dev/null 2>&1; then \
-		echo "$(GO) test -short -timeout 30m ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload (GOARCH=386)"; \
-		$(GO) test -short -timeout 30m ./placement/... ./eplb/... ./decode ./prefill ./internal/... ./bench/workload; \
-	else echo "this machine does not run 386 programs: built and vetted only"; fi
+		set -x; $(GO) test -short -timeout 30m ./placement/... ./eplb/... ./decode/... ./prefill/... ./internal/... ./bench/workload; \
+	else echo "this machine does not run $@ programs: built and vetted only"; fi
 
-# What other languages call: needs gcc, valgrind, Python, numpy and torch, and
-# skips what is missing.
+# What other languages call: needs gcc, Python, numpy, torch, mypy and pip, and says
+# what it skips where one is missing.
+WRAPPERS = wrapper/c wrapper/python examples/python-dropin
 wrapper:
-	MOELB_LONG=1 $(GO) test -count=1 -v -timeout 30m ./wrapper/c ./wrapper/python ./examples/python-dropin
+	MOELB_LONG=1 $(GO) test -count=1 -v -timeout 30m $(WRAPPERS:%=./%)
 	MOELB_LONG=1 $(GO) test -count=1 -v -timeout 30m -run README ./bench
 
 modules: $(MODULES:%=module/%)
@@ -59,9 +67,9 @@ modules: $(MODULES:%=module/%)
 $(MODULES:%=module/%): module/%:
 	cd $* && $(GO) mod tidy -diff
 	cd $* && $(GO) vet ./...
-	cd $* && $(GO) test ./...
+	cd $* && MOELB_LONG=1 $(GO) test -timeout 30m ./...
 	cd $* && $(GO) run $(STATICCHECK) $(or $(DEEP),$(DEEP_$*))
-	cd $* && $(GO) test -race $(or $(DEEP),$(DEEP_$*))
+	cd $* && $(GO) test -race -timeout 30m $(or $(DEEP),$(DEEP_$*))
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bench

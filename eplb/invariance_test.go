@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -217,9 +218,7 @@ func TestStopped(t *testing.T) {
 
 // Large inputs take a second or two.
 func TestLargeInputs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
+	long.Only(t)
 	r := rand.New(rand.NewPCG(7, 0))
 	for _, c := range []struct {
 		layers, experts, gpus, slots int

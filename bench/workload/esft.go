@@ -13,7 +13,7 @@ import (
 )
 
 // DataDir is the folder of the measured files: the environment's MOELB_DATA,
-// else ../shared/data beside the module. The error says how to get there.
+// else ../shared/data beside the module, where it has them. The error says how to get there.
 func DataDir() (string, error) {
 	dir := os.Getenv("MOELB_DATA")
 	if dir == "" {
@@ -29,6 +29,9 @@ func DataDir() (string, error) {
 			root = up
 		}
 		dir = filepath.Join(root, "..", "shared", "data")
+		if !exists(filepath.Join(dir, esftFile)) {
+			return "", fmt.Errorf("no measured data at %s: set MOELB_DATA to its folder", dir)
+		}
 	}
 	if !exists(dir) {
 		return "", fmt.Errorf("no measured data at %s: set MOELB_DATA to its folder", dir)
@@ -47,19 +50,21 @@ type Domain struct {
 	Windows []placement.Loads
 }
 
+// esftFile is what ESFT reads, of the data folder.
+const esftFile = "esft_deepseek_v2_lite_expert_counts_steps.jsonl.gz"
+
 // ESFT reads the measured routing of DeepSeek-V2-Lite in dir: 16 windows of 512
 // tokens for each of three domains, 26 layers of 64 experts, in the order of
 // the file. Derived from github.com/deepseek-ai/ESFT.
 func ESFT(dir string) ([]Domain, error) {
-	const name = "esft_deepseek_v2_lite_expert_counts_steps.jsonl.gz"
-	f, err := os.Open(filepath.Join(dir, name))
+	f, err := os.Open(filepath.Join(dir, esftFile))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", esftFile, err)
 	}
 	var domains []Domain
 	d := json.NewDecoder(z)
@@ -71,11 +76,11 @@ func ESFT(dir string) ([]Domain, error) {
 		if err := d.Decode(&w); err == io.EOF {
 			return domains, nil
 		} else if err != nil {
-			return nil, fmt.Errorf("%s: record %d: %w", name, record, err)
+			return nil, fmt.Errorf("%s: record %d: %w", esftFile, record, err)
 		}
 		loads, err := placement.LoadsOf(w.Counts)
 		if err != nil {
-			return nil, fmt.Errorf("%s: record %d: %w", name, record, err)
+			return nil, fmt.Errorf("%s: record %d: %w", esftFile, record, err)
 		}
 		if n := len(domains); n == 0 || domains[n-1].Name != w.Domain {
 			domains = append(domains, Domain{Name: w.Domain})

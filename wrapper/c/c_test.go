@@ -4,23 +4,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/moelb/moelb/internal/long"
 )
 
-// programs are those in C that check the library, with their arguments and what
-// they print.
+// programs are those in C that check the library, with their arguments, what they
+// print, and arguments for a tenth of it.
 var programs = []struct {
 	source string
 	args   []string
 	prints string
+	tenth  []string
 }{
-	{"testdata/stress.c", []string{"1000", "100000", "8"}, "1000 plans and 100000 splits by 8 threads: ok\n"},
-	{"testdata/sessions.c", []string{"100000", "8"}, "100000 lines by 8 threads: ok\n"},
+	{"testdata/stress.c", []string{"1000", "100000", "8"}, "1000 plans and 100000 splits by 8 threads: ok\n", []string{"100", "10000", "8"}},
+	{"testdata/sessions.c", []string{"100000", "8"}, "100000 lines by 8 threads: ok\n", []string{"10000", "8"}},
 }
 
 // compiler returns gcc, or skips.
@@ -49,79 +48,28 @@ func run(t *testing.T, env []string, name string, args ...string) string {
 	return string(out)
 }
 
-// build makes the library in a folder and a program in C that is linked to it.
-func build(t *testing.T, source string, goFlags ...string) (program string) {
+// compile makes a library of a folder in Go and a program in C that is linked to it.
+func compile(t *testing.T, folder, source string, goFlags, cFlags []string) (program string) {
 	t.Helper()
 	gcc := compiler(t)
 	if _, err := os.ReadFile(source); err != nil { // and so the Go tool knows that the test depends on it
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	args := append([]string{"build", "-buildmode=c-shared", "-o", filepath.Join(dir, "libmoelb.so")}, goFlags...)
-	run(t, nil, "go", append(args, ".")...)
+	args := append([]string{"build", "-buildmode=c-shared", "-o", filepath.Join(dir, "liblinked.so")}, goFlags...)
+	run(t, nil, "go", append(args, folder)...)
 	program = filepath.Join(dir, "program")
-	run(t, nil, gcc, "-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-I", ".", "-o", program, source, "-L", dir, "-lmoelb", "-lpthread", "-Wl,-rpath,"+dir)
+	args = append([]string{"-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g"}, cFlags...)
+	run(t, nil, gcc, append(args, "-I", ".", "-o", program, source, "-L", dir, "-llinked", "-lpthread", "-Wl,-rpath,"+dir)...)
 	return program
-}
-
-// valgrind returns the arguments that run a program under it, or skips.
-func valgrind(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("valgrind")
-	if err != nil {
-		t.Skip("valgrind is not installed, beside gcc")
-	}
-	return path
 }
 
 func TestCPrograms(t *testing.T) {
 	for _, p := range programs {
-		if got := run(t, nil, build(t, p.source), p.args...); got != p.prints {
+		if got := run(t, nil, compile(t, ".", p.source, nil, nil), p.args...); got != p.prints {
 			t.Errorf("%s printed %q, want %q", p.source, got, p.prints)
 		}
 	}
-}
-
-// underValgrind runs each program and hands over what valgrind says. Programs run
-// beside each other: valgrind uses one core.
-func underValgrind(t *testing.T, goFlags, flags []string, says func(t *testing.T, out string)) {
-	tool := valgrind(t)
-	for _, p := range programs {
-		t.Run(strings.TrimSuffix(filepath.Base(p.source), ".c"), func(t *testing.T) {
-			t.Parallel()
-			args := append(slices.Clone(flags), build(t, p.source, goFlags...))
-			args = append(args, p.args...)
-			says(t, run(t, []string{"GODEBUG=asyncpreemptoff=1"}, tool, args...))
-		})
-	}
-}
-
-// TestNoInvalidAccess demands that valgrind finds nothing. Built with its tag,
-// Go tells valgrind of its heap and its stacks; only its preemption by signals,
-// which saves registers beyond the stack that valgrind knows of, is switched off.
-func TestNoInvalidAccess(t *testing.T) {
-	t.Parallel()
-	underValgrind(t, []string{"-tags", "valgrind"}, []string{"--error-exitcode=9", "--leak-check=no"}, func(t *testing.T, out string) {
-		if !strings.Contains(out, "ERROR SUMMARY: 0 errors from 0 contexts") {
-			t.Error(out)
-		}
-	})
-}
-
-// TestNoLeak demands that nothing the library took from C is left. Without the
-// tag valgrind does not see what Go's collector owns, and takes the switching of
-// Go's stacks for errors, which are not looked at here.
-func TestNoLeak(t *testing.T) {
-	t.Parallel()
-	flags := []string{"--undef-value-errors=no", "--leak-check=full", "--show-leak-kinds=all", "--suppressions=testdata/go.supp"}
-	underValgrind(t, nil, flags, func(t *testing.T, out string) {
-		for _, kind := range []string{"definitely lost", "indirectly lost", "possibly lost", "still reachable"} {
-			if !regexp.MustCompile(kind + `: +0 bytes in 0 blocks`).MatchString(out) {
-				t.Errorf("%s: not 0 bytes\n%s", kind, out[strings.Index(out, "HEAP SUMMARY"):])
-				return
-			}
-		}
-	})
 }
 
 // TestHeader compiles the header by itself as strictly as C allows,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/moelb/moelb/bench/cluster/cost"
 	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/internal/long"
 )
 
 func ours() Policy {
@@ -100,9 +101,7 @@ func TestConservation(t *testing.T) {
 // KV, so that requests are evicted: nothing may be lost, and what leaves must
 // have drained.
 func TestPlan(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
+	long.Only(t)
 	c := small(ours(), 90)
 	c.Plan = []PlanStep{{0, Fleet{2, 2}}, {20, Fleet{3, 1}}, {40, Fleet{1, 2}}, {60, Fleet{2, 1}}}
 	c.Decode.Nodes, c.Decode.Slots = 4, 9

@@ -49,7 +49,7 @@ static const char *say(talk *t, const char *format, ...) {
 	int n = vsnprintf(line, sizeof line, format, arguments);
 	va_end(arguments);
 	CHECK(n > 0 && (size_t)n < sizeof line);
-	char *exact = malloc((size_t)n); /* so that valgrind sees a read beyond the line */
+	char *exact = malloc((size_t)n); /* so that a sanitizer sees a read beyond the line */
 	memcpy(exact, line, (size_t)n);
 	if (t->session != shared && t->said++ % 16 == 0) {
 		memset(t->reply, '#', 9);
