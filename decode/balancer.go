@@ -87,6 +87,7 @@ type Balancer struct {
 	long     int64     // of the long ones
 	batch    batchWork // scratch of Batch
 	refused  refusal
+	model    model
 }
 
 // New returns a balancer of an empty unit. Errors: ErrValue.
@@ -112,6 +113,12 @@ func (b *Balancer) index() {
 	}
 	b.active, b.sumBase, b.sumWidth, b.unlike = 0, 0, 0, false
 	b.room()
+	if min(b.cfg.Ranks, modelled) != b.model.ranks {
+		b.model.resize(b.cfg.Ranks)
+		for i := range b.requests {
+			b.requests[i].model = modelRanks{}
+		}
+	}
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		if k.open() {
@@ -189,9 +196,10 @@ func (b *Balancer) Add(r Request) (int, error) {
 	if err != nil {
 		return Full, err
 	}
-	g := b.place(b.alone(), &r)
+	g := b.place(b.rule(&onArrival), &r, int64(r.Width))
 	if g >= 0 {
 		b.put(g, &r)
+		b.imagine(r.ID, &onArrival, 0, 0)
 	}
 	return g, nil
 }
@@ -206,6 +214,7 @@ func (b *Balancer) Enter(r Request, rank int) error {
 	}
 	if err == nil {
 		b.put(rank, &r)
+		b.imagine(r.ID, &onArrival, 0, 0)
 	}
 	return err
 }
@@ -286,7 +295,23 @@ func (b *Balancer) Start(id ID) error {
 	q.base -= int64(q.width) * b.clock
 	b.ranks[q.rank].waiting -= int64(q.width)
 	b.waiting--
+	b.imagine(id, &onArrival, 0, 0)
 	return nil
+}
+
+// imagine puts a request that runs into the model, where it is drawn. It was placed
+// by the rules of a list, with so many requests of so much width still to come.
+func (b *Balancer) imagine(id ID, list *[rules]rule, more int, width int64) {
+	q := &b.requests[b.ids.Find(uint64(id))]
+	left := 0.0
+	if more > 0 {
+		left = float64(more + 1)
+	}
+	if q.waiting || !b.model.draws(int64(b.ids.Len()-b.waiting), b.active, left) {
+		return
+	}
+	width = (b.sumWidth + width) * int64(b.model.ranks) / b.active
+	b.model.place(q, list, &b.cfg.Cost, b.clock, width, b.long)
 }
 
 // Grow says that one request grew by so many tokens beyond what Step counts; a
@@ -364,7 +389,9 @@ func (b *Balancer) mayGrow(i int32, tokens int64, index int) error {
 
 func (b *Balancer) grow(i int32, tokens int64) {
 	q := &b.requests[i]
+	b.model.drop(q)
 	q.base += tokens
+	b.model.add(q)
 	if tokens < 0 {
 		b.room()
 	}
@@ -374,6 +401,7 @@ func (b *Balancer) grow(i int32, tokens int64) {
 // Step says that the unit made a step: every running request grew by its width.
 func (b *Balancer) Step() {
 	b.clock++
+	b.model.step(&b.cfg.Cost, b.clock, b.expected(0))
 	if b.waiting == 0 {
 		return
 	}

@@ -268,16 +268,17 @@ func TestTreeAgreesWithScan(t *testing.T) {
 		}
 		for i := range queries {
 			c.one(t)
-			r := &immediate
+			r := &onArrival[i/2%rules]
 			if i%2 == 0 {
-				r = &jointly
+				r = &jointly[i/2%rules]
 			}
 			if c.b.active == 0 {
 				continue
 			}
 			q, _ := c.b.check(c.request(), -1)
-			l := c.b.now(r, &q)
-			got, want := c.b.place(r, &q), c.b.scan(&l, &q).rank
+			batch := int64(q.Width + i%50)
+			l := c.b.level(r, q.KV, int64(q.Width), batch)
+			got, want := c.b.place(r, &q, batch), c.b.scan(&l, &q).rank
 			if got != want {
 				t.Fatalf("query %d: %+v goes to %d, a scan finds %d", i, q, got, want)
 			}

@@ -190,6 +190,7 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 			b.put(rank, &r)
 			q := &b.requests[b.ids.Find(uint64(r.ID))]
 			q.vague = r.Generated == 0
+			b.imagine(r.ID, &onArrival, 0, 0)
 			continue
 		}
 		if int(b.requests[i].rank) != rank {
@@ -197,10 +198,14 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 		}
 		b.part(i, b.finished(&b.requests[i]))
 		q := &b.requests[i]
+		b.model.drop(q)
 		q.waiting, q.shared, q.base = r.Waiting, min(q.shared, r.KV), r.KV
-		if !q.waiting {
+		if q.waiting {
+			q.model = modelRanks{}
+		} else {
 			q.base -= int64(q.width) * b.clock
 		}
+		b.model.add(q)
 		b.join(i, rank)
 	}
 	b.trust(rank)

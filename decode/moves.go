@@ -46,6 +46,7 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 	}
 	most, _ := b.peak()
 	l := b.level(&balanced, 0, 0, 0)
+	l.most = 0 // a move pays for what it brings
 	from := b.fullest(most)
 	k := &b.ranks[from]
 	n := float64(b.sumWidth)

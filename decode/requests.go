@@ -16,6 +16,7 @@ type request struct {
 	output  int64 // tokens it is expected to generate in its whole life
 	shared  int64 // of its KV use, what it shares with others of its prefix
 	placed  uint64
+	model   modelRanks
 }
 
 func (q *request) kv(clock int64) int64 {
@@ -110,6 +111,7 @@ func (b *Balancer) release(i int32) {
 // forget frees the slot of a request that is on no rank.
 func (b *Balancer) forget(i int32) {
 	q := &b.requests[i]
+	b.model.drop(q)
 	q.rank = -1
 	b.prefixes.release(q.prefix)
 	b.ids.Remove(uint64(q.id))

@@ -21,6 +21,7 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	w.Int(int64(c.Ranks), int64(c.MaxRequests), c.Output, int64(c.Routers), int64(c.Router))
 	w.Float(c.Cost.KV, c.Cost.Request, c.Cost.Step, c.Link)
 	w.Int(b.clock, int64(b.turn), int64(len(b.requests)))
+	b.model.append(w)
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		r := &k.reported
@@ -53,6 +54,7 @@ func (b *Balancer) writeRequest(w *ledger.Writer, i int32) {
 	w.Int(int64(i))
 	w.Uint(uint64(q.id))
 	w.Int(int64(q.width), q.base, q.born, q.start, q.output, int64(q.placed))
+	w.Uint(q.model.pack())
 	w.Bool(q.waiting)
 	w.Bool(q.told)
 	w.Bool(q.vague)
@@ -111,6 +113,7 @@ func (d *snapshotReader) balancer() *Balancer {
 	if d.Bad() || c.check() != nil || c.Ranks > d.Left() {
 		return nil
 	}
+	b.model.read(d.Reader, c.Ranks)
 	b.requests = make([]request, n)
 	for i := range b.requests {
 		b.requests[i].rank = -1
@@ -207,7 +210,10 @@ func (d *snapshotReader) request(b *Balancer, g int) bool {
 		start: d.Int(-MaxTokens, MaxTokens), output: d.Int(0, 1<<32),
 	}
 	placed := uint64(d.Int(0, int64(b.ranks[g].reported.placed)))
+	var ok bool
+	q.model, ok = b.model.unpack(d.Uint())
 	q.waiting, q.told, q.vague = d.Bool(), d.Bool(), d.Bool()
+	d.Fail(ok && (!q.waiting || q.model == modelRanks{}))
 	if kv := q.kv(b.clock); d.Bad() || kv < 0 || kv > mostBase {
 		return false
 	}
@@ -236,5 +242,6 @@ func (d *snapshotReader) request(b *Balancer, g int) bool {
 	b.join(i, g)
 	k.reported.placed = before
 	b.requests[i].placed = placed
+	b.model.add(&b.requests[i])
 	return true
 }

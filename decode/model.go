@@ -1,0 +1,198 @@
+package decode
+
+import (
+	"math/bits"
+
+	"github.com/moelb/moelb/internal/ledger"
+)
+
+// modelled is how many ranks a model has at most: so few that it costs little, and
+// enough for their maxima to tell rules apart as the unit's do.
+const modelled = 64
+
+// model is the unit in small, once for every rule: a share of the requests, in
+// proportion to its ranks, is placed by each rule on ledgers of its own, and leaves
+// them when it leaves the unit, since when it ends hardly depends on where it runs.
+// What a step would have taken under each rule, averaged over about a life, says
+// which rule to follow. A model knows no capacity, and nothing of ranks that are
+// drained, dead or unlike the others: a rule is not to be judged by what it is
+// refused. O(ranks of the model × rules) a request that is in it, and a step.
+type model struct {
+	ranks  int // 0 = there is nothing to choose
+	chosen int // the rule that is followed
+	drawn  uint64
+	came   int64   // requests since the latest step
+	usual  float64 // in a step
+	n      int64   // requests in it
+	base   int64   // their bases
+	width  int64   // and widths
+	of     [rules]modelLedger
+}
+
+// modelLedger is what the ranks hold under one rule.
+type modelLedger struct {
+	base, width [modelled]int64
+	cost        float64 // of a step, averaged; 0 = none was made
+}
+
+// modelRanks are a request's ranks in the model under each rule, from 1; 0 = it is
+// not in it.
+type modelRanks [rules]uint8
+
+// lately is over how many steps it is averaged how many requests come in one.
+const lately = 16
+
+// resize makes the model one of a unit of so many ranks. The requests in it are
+// forgotten: the caller clears their ranks.
+func (m *model) resize(ranks int) {
+	if ranks < 2 {
+		ranks = 0
+	}
+	*m = model{ranks: min(ranks, modelled), chosen: m.chosen, drawn: m.drawn, came: m.came, usual: m.usual}
+}
+
+// draws says whether the next request is to be in the model, as one of left, where
+// with it so many run on so many ranks. It is drawn from what comes in a step, not
+// the first that would fill the model's share: requests may come in order of length.
+// left = 0: as many as usual come, see usual.
+func (m *model) draws(running, ranks int64, left float64) bool {
+	if m.ranks == 0 || ranks == 0 {
+		return false
+	}
+	m.came++
+	if int64(m.ranks) >= ranks {
+		return true
+	}
+	if left == 0 {
+		left = max(m.usual-float64(m.came-1), 1)
+	}
+	m.drawn++
+	x := m.drawn * 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	short := float64((float64(running)+left-1)*float64(m.ranks))/float64(ranks) - float64(m.n)
+	return float64(short*(1<<32)) > left*float64(x>>32)
+}
+
+// place puts a request into the model, by each of the given rules. width is what
+// the unit would run on so many ranks when all are placed that come together.
+func (m *model) place(q *request, list *[rules]rule, c *Cost, clock, width, long int64) {
+	kv, own := q.kv(clock), int64(q.width)
+	x := load{ranks: int64(m.ranks), kv: m.base + m.width*clock + kv, width: m.width + own, long: long}
+	x.batch = max(0, width-x.width)
+	for e := range m.of {
+		o := &m.of[e]
+		x.most, x.widest = o.peak(m.ranks, clock)
+		l := levelOf(&list[e], c, &x)
+		best := choice{rank: Full}
+		for g, n := range o.width[:m.ranks] {
+			at := o.base[g] + n*clock
+			best.offer(g, l.overCount(n+own)+l.overKV(at+kv), at)
+		}
+		q.model[e] = uint8(best.rank + 1)
+	}
+	m.add(q)
+}
+
+// peak returns the largest KV use and width.
+func (o *modelLedger) peak(ranks int, clock int64) (kv, width int64) {
+	kv = o.base[0] + o.width[0]*clock
+	for g, n := range o.width[:ranks] {
+		kv, width = max(kv, o.base[g]+n*clock), max(width, n)
+	}
+	return kv, width
+}
+
+// add books a request on its ranks in the model, if it is in it.
+func (m *model) add(q *request) { m.book(q, 1) }
+
+// drop takes it off them.
+func (m *model) drop(q *request) { m.book(q, -1) }
+
+func (m *model) book(q *request, sign int64) {
+	if q.model[0] == 0 {
+		return
+	}
+	base, width := sign*q.base, sign*int64(q.width)
+	m.n += sign
+	m.base += base
+	m.width += width
+	for e, r := range q.model {
+		o := &m.of[e]
+		o.base[r-1] += base
+		o.width[r-1] += width
+	}
+}
+
+// better is by how much a rule must be cheaper to be followed instead of another.
+const better = 0.0002
+
+// step takes in a step that was made, clock being after it; life is how many steps
+// a request runs.
+func (m *model) step(c *Cost, clock, life int64) {
+	m.usual += (float64(m.came) - m.usual) / lately
+	m.came = 0
+	if m.ranks == 0 || m.n == 0 {
+		return
+	}
+	for e := range m.of {
+		o := &m.of[e]
+		kv, width := o.peak(m.ranks, clock)
+		x := c.Step + float64(c.KV*float64(kv)) + float64(c.Request*float64(width))
+		if o.cost == 0 {
+			o.cost = x
+		}
+		o.cost += (x - o.cost) / float64(max(life, 1))
+	}
+	best := 0
+	for e := range m.of {
+		if m.of[e].cost < m.of[best].cost {
+			best = e
+		}
+	}
+	if m.of[best].cost < m.of[m.chosen].cost*(1-better) {
+		m.chosen = best
+	}
+}
+
+// append writes what does not follow from the requests.
+func (m *model) append(w *ledger.Writer) {
+	w.Int(int64(m.chosen))
+	w.Uint(m.drawn)
+	w.Int(m.came)
+	w.Float(m.usual)
+	for e := range m.of {
+		w.Float(m.of[e].cost)
+	}
+}
+
+// read is its inverse, for a model that holds nothing.
+func (m *model) read(r *ledger.Reader, ranks int) {
+	m.resize(ranks)
+	m.chosen = int(r.Int(0, rules-1))
+	m.drawn, m.came, m.usual = r.Uint(), r.Int(0, 1<<40), r.Float(0, 1<<40)
+	for e := range m.of {
+		m.of[e].cost = r.Float(0, 1e30)
+	}
+}
+
+// pack writes a request's ranks as one number.
+func (k modelRanks) pack() (x uint64) {
+	for e, r := range k {
+		x |= uint64(r) << (8 * e)
+	}
+	return x
+}
+
+// unpack is its inverse; ok = the ranks exist.
+func (m *model) unpack(x uint64) (k modelRanks, ok bool) {
+	for e := range k {
+		k[e] = uint8(x >> (8 * e))
+	}
+	for _, r := range k {
+		if int(r) > m.ranks || (r == 0) != (x == 0) {
+			return modelRanks{}, false
+		}
+	}
+	return k, bits.Len64(x) <= 8*rules
+}

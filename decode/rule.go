@@ -1,0 +1,135 @@
+package decode
+
+import "math"
+
+// rule is a way to place a request. A step costs what the rank of most KV use and
+// the rank of most requests cost, so filling a rank up to what the unit pays for
+// anyway is free. A rule says what it pays for: a water level of KV use, above the
+// mean by shares of a mean request and of a long prompt, since the longest prompts
+// need holes as deep as they are, and of the maximum's rise above the mean a share
+// (not all: else the level would never sink again); and the request count that an
+// even spread needs.
+//
+// Among the ranks that stay within both, the request joins the one of most KV use.
+// That keeps the deepest holes for the longest prompts, each of which would
+// otherwise set a new maximum for as long as it runs. Where no rank stays within,
+// it goes where the overflow costs least: KV beyond the level and requests beyond
+// the count, each in seconds, growing faster than the overflow, since a larger one
+// also lasts longer.
+type rule struct {
+	spare float64 // the level above the mean, in mean requests
+	tail  float64 // and as a share of a long prompt
+	share float64 // of the maximum's rise above the mean
+	count float64 // what a request beyond the even count weighs
+	paid  float64 // the same where some rank runs as many already
+	bend  float64 // growth of the overflow's cost, a mean request
+
+	dry    bool // there is no level: all KV use costs, so that the least is best
+	single bool // KV use costs nothing and every request counts: the fewest requests, and of those the most KV use
+}
+
+// No rule is best for every traffic, so the unit has several, and a model of it
+// says which is cheapest now: see model. Each is best somewhere:
+//   - tall, where few prompts are much longer than most;
+//   - wide, where single prompts are so long that nothing but keeping much room
+//     free helps;
+//   - even, TensorRT-LLM's rule, where prompts are alike or growth outweighs them,
+//     so that holes are worth nothing;
+//   - single, where requests are all alike, so that those of a rank come to differ
+//     in age alone.
+const rules = 4
+
+var (
+	wide   = rule{spare: 0.15, share: 0.6, count: 3, paid: 1, bend: 0.2}
+	even   = rule{count: strict, dry: true}
+	single = rule{count: 1, paid: 1, single: true}
+
+	// A request placed on arrival is placed before the step's finishes are known,
+	// so that an exact count is not worth as much as jointly.
+	onArrival = [rules]rule{{tail: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}, wide, even, single}
+	jointly   = [rules]rule{{tail: 0.1, share: 0.25, count: 2, paid: 1, bend: 0.2}, wide, even, single}
+
+	// shared leaves more room: a router sees what the others do some steps late,
+	// and has its own ranks alone to choose from.
+	shared = rule{tail: 0.2, share: 0.4, count: 0.5, paid: 0.3, bend: 0.5}
+	// balanced prices what lies beyond the mean.
+	balanced = rule{count: 1, paid: 1, bend: 0.5}
+)
+
+// strict is the weight of a request that is not to be.
+const strict = 1e9
+
+// long is of how many prompts the longest is a long one.
+const long = 200
+
+// load is what a level is found from: the KV use and the width of so many ranks
+// together, the most on one of them, and how long a long prompt is.
+type load struct {
+	ranks     int64
+	kv, width int64 // with the request to be placed
+	batch     int64 // width of what else is to be placed with it
+	most      int64 // KV use
+	widest    int64
+	long      int64
+}
+
+// level is a rule applied to a load.
+type level struct {
+	*rule
+	kv       float64 // the water level, tokens
+	even     int64   // requests on a rank in an even spread
+	most     int64   // requests on the fullest rank
+	mean     float64 // KV use of a mean request
+	kvCost   float64 // seconds a token
+	count    float64 // seconds a request
+	capacity int64
+	requests int64
+}
+
+// levelOf applies a rule to a load.
+func levelOf(r *rule, c *Cost, x *load) level {
+	l := level{
+		rule: r, even: (x.width + x.batch + x.ranks - 1) / x.ranks, most: x.widest,
+		mean:   max(1, float64(x.kv)/float64(max(1, x.width))),
+		kvCost: c.KV, count: float64(c.Request * r.count), capacity: unlimited, requests: unlimited,
+	}
+	switch {
+	case r.dry && c.KV > 0:
+		return l
+	case r.dry || r.single || c.KV == 0:
+		l.kv = 1 << 61
+		if r.single {
+			l.even, l.count = 0, 1
+		}
+		return l
+	}
+	mean := float64(x.kv) / float64(x.ranks)
+	l.kv = mean + float64(r.spare*l.mean) + float64(r.tail*float64(x.long))
+	if rise := float64(x.most) - mean; rise > 0 {
+		l.kv += float64(r.share * rise)
+	}
+	return l
+}
+
+// over is the cost of x beyond what is free.
+func (l *level) over(x, unit, cost float64) float64 {
+	if x <= 0 {
+		return 0
+	}
+	return float64(cost * x * (1 + float64(l.bend*x)/unit))
+}
+
+// overKV is the cost of a rank at kv.
+func (l *level) overKV(kv int64) float64 { return l.over(float64(kv)-l.kv, l.mean, l.kvCost) }
+
+// overCount is the cost of a rank that runs n.
+func (l *level) overCount(n int64) float64 {
+	c := l.over(float64(n-l.even), 1, l.count)
+	if n <= l.most {
+		c = float64(c * l.paid)
+	}
+	return c
+}
+
+// room is the KV use up to which a rank stays within the level with kv more.
+func (l *level) room(kv int64) int64 { return int64(math.Floor(l.kv)) - kv }
