@@ -401,7 +401,7 @@ func (b *Balancer) grow(i int32, tokens int64) {
 // Step says that the unit made a step: every running request grew by its width.
 func (b *Balancer) Step() {
 	b.clock++
-	b.model.step(&b.cfg.Cost, b.clock, b.expected(0))
+	b.model.step(&b.cfg.Cost, b.clock, b.expected(0)/2)
 	if b.waiting == 0 {
 		return
 	}

@@ -42,6 +42,7 @@ func enter(tb testing.TB, b *Balancer, r Request, g int) ID {
 // and the sets of ranks against their order.
 func recompute(tb testing.TB, b *Balancer) {
 	tb.Helper()
+	remodel(tb, b)
 	running := 0
 	sumBase, sumWidth, active := int64(0), int64(0), int64(0)
 	for g := range b.ranks {

@@ -4,6 +4,10 @@
 // lockstep, so a step lasts as long as the rank of most KV use and the rank of
 // most requests make it.
 //
+// No rule is best for every traffic, so the balancer has several and tries them all
+// on a small model of the unit, fed with a share of the requests: it follows the
+// one under which the model's steps were the shortest lately.
+//
 // New makes a Balancer of a unit; Add places a request, Batch several that
 // arrived within a step, Done releases one, Step says that all that run grew by a
 // token. Rebalance moves running requests, Drain, Restore, Dead and Resize follow

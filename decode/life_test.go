@@ -87,36 +87,6 @@ func TestIdleRank(t *testing.T) {
 	}
 }
 
-// TestGrowing: once what ended has generated half of its prompt and more, requests
-// go by the mean, and not into the smallest hole that holds them.
-func TestGrowing(t *testing.T) {
-	for _, x := range []struct {
-		ended int
-		grown int64
-		rank  int
-	}{{enough, 600, 1}, {enough, 400, 0}, {enough - 1, 600, 0}} {
-		b := newBalancer(t, Config{Ranks: 3, Cost: Cost{KV: 1}})
-		for range x.ended {
-			id, _, err := add(b, Request{KV: 1000})
-			if err == nil {
-				err = b.Generated(id, x.grown)
-			}
-			if err == nil {
-				err = b.Done(id)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		for g, kv := range []int{2000, 1500, 2600} { // with 60 more, a mean of 2053
-			enter(t, b, Request{KV: int64(kv)}, g)
-		}
-		if _, g, err := add(b, Request{KV: 60}); g != x.rank || err != nil {
-			t.Errorf("%d ended that had grown by %d: rank %d (%v), want %d", x.ended, x.grown, g, err, x.rank)
-		}
-	}
-}
-
 // TestRefusedUntilThereIsRoom: what is refused is refused again, and taken once
 // there is room for it, whatever made it: on another rank than the one that looks
 // best, which holds little but will hold much.

@@ -13,7 +13,7 @@ const modelled = 64
 // model is the unit in small, once for every rule: a share of the requests, in
 // proportion to its ranks, is placed by each rule on ledgers of its own, and leaves
 // them when it leaves the unit, since when it ends hardly depends on where it runs.
-// What a step would have taken under each rule, averaged over about a life, says
+// What a step would have taken under each rule, averaged over half a life, says
 // which rule to follow. A model knows no capacity, and nothing of ranks that are
 // drained, dead or unlike the others: a rule is not to be judged by what it is
 // refused. O(ranks of the model × rules) a request that is in it, and a step.
@@ -21,6 +21,7 @@ type model struct {
 	ranks  int // 0 = there is nothing to choose
 	chosen int // the rule that is followed
 	drawn  uint64
+	steps  int64   // that it was averaged over
 	came   int64   // requests since the latest step
 	usual  float64 // in a step
 	n      int64   // requests in it
@@ -32,7 +33,7 @@ type model struct {
 // modelLedger is what the ranks hold under one rule.
 type modelLedger struct {
 	base, width [modelled]int64
-	cost        float64 // of a step, averaged; 0 = none was made
+	cost        float64 // of a step, on average
 }
 
 // modelRanks are a request's ranks in the model under each rule, from 1; 0 = it is
@@ -127,22 +128,20 @@ func (m *model) book(q *request, sign int64) {
 // better is by how much a rule must be cheaper to be followed instead of another.
 const better = 0.0002
 
-// step takes in a step that was made, clock being after it; life is how many steps
-// a request runs.
-func (m *model) step(c *Cost, clock, life int64) {
+// step takes in a step that was made, clock being after it, and averages over the
+// latest span of them.
+func (m *model) step(c *Cost, clock, span int64) {
 	m.usual += (float64(m.came) - m.usual) / lately
 	m.came = 0
 	if m.ranks == 0 || m.n == 0 {
 		return
 	}
+	m.steps = min(m.steps+1, max(span, 1))
 	for e := range m.of {
 		o := &m.of[e]
 		kv, width := o.peak(m.ranks, clock)
 		x := c.Step + float64(c.KV*float64(kv)) + float64(c.Request*float64(width))
-		if o.cost == 0 {
-			o.cost = x
-		}
-		o.cost += (x - o.cost) / float64(max(life, 1))
+		o.cost += (x - o.cost) / float64(m.steps)
 	}
 	best := 0
 	for e := range m.of {
@@ -159,7 +158,7 @@ func (m *model) step(c *Cost, clock, life int64) {
 func (m *model) append(w *ledger.Writer) {
 	w.Int(int64(m.chosen))
 	w.Uint(m.drawn)
-	w.Int(m.came)
+	w.Int(m.steps, m.came)
 	w.Float(m.usual)
 	for e := range m.of {
 		w.Float(m.of[e].cost)
@@ -170,7 +169,7 @@ func (m *model) append(w *ledger.Writer) {
 func (m *model) read(r *ledger.Reader, ranks int) {
 	m.resize(ranks)
 	m.chosen = int(r.Int(0, rules-1))
-	m.drawn, m.came, m.usual = r.Uint(), r.Int(0, 1<<40), r.Float(0, 1<<40)
+	m.drawn, m.steps, m.came, m.usual = r.Uint(), r.Int(0, 1<<40), r.Int(0, 1<<40), r.Float(0, 1<<40)
 	for e := range m.of {
 		m.of[e].cost = r.Float(0, 1e30)
 	}

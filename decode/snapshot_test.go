@@ -16,7 +16,7 @@ func TestSnapshot(t *testing.T) {
 	if testing.Short() {
 		n = 10_000
 	}
-	for _, cfg := range []Config{{Ranks: 24, KVCapacity: []int64{900_000}, MaxRequests: 120}, {Ranks: 10, Routers: 3, Router: 1}} {
+	for _, cfg := range []Config{{Ranks: 24, KVCapacity: []int64{900_000}, MaxRequests: 120}, {Ranks: 10, Routers: 3, Router: 1}, {Ranks: 150}} {
 		a := churn{r: rand.New(rand.NewPCG(11, 12)), b: newBalancer(t, cfg)}
 		for range 5000 {
 			a.one(t)

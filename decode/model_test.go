@@ -1,0 +1,238 @@
+package decode
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// remodel checks every figure of the model against the requests that are in it.
+func remodel(tb testing.TB, b *Balancer) {
+	tb.Helper()
+	want := b.model
+	want.n, want.base, want.width = 0, 0, 0
+	for e := range want.of {
+		want.of[e] = modelLedger{cost: b.model.of[e].cost}
+	}
+	for i := range b.requests {
+		if q := &b.requests[i]; q.rank >= 0 {
+			if q.waiting && q.model != (modelRanks{}) {
+				tb.Fatalf("request %d waits and is in the model", q.id)
+			}
+			for _, r := range q.model {
+				if (r == 0) != (q.model[0] == 0) || int(r) > b.model.ranks {
+					tb.Fatalf("request %d is on ranks %v of the model", q.id, q.model)
+				}
+			}
+			want.add(q)
+		}
+	}
+	if want != b.model {
+		tb.Fatalf("the model holds %d requests of base %d and width %d, and of those that run %d, %d, %d are in it", b.model.n, b.model.base, b.model.width, want.n, want.base, want.width)
+	}
+}
+
+// traffic is a unit under a load.
+type traffic struct {
+	b    *Balancer
+	r    *rand.Rand
+	draw func(r *rand.Rand) (kv, output int64)
+	open float64 // requests in a step; 0 = every one that ends is replaced
+	add  bool    // one by one, the longest first
+	ends map[int64][]ID
+	last ID
+}
+
+// start fills the unit with n requests a rank, each anywhere in its life.
+func (x *traffic) start(tb testing.TB, n int) {
+	tb.Helper()
+	x.ends = map[int64][]ID{}
+	x.place(tb, n*x.b.cfg.Ranks, true)
+}
+
+// place draws requests and places them together.
+func (x *traffic) place(tb testing.TB, n int, old bool) {
+	tb.Helper()
+	come, lives := make([]Request, n), map[ID]int64{}
+	for i := range come {
+		kv, output := x.draw(x.r)
+		if old {
+			gone := x.r.Int64N(output)
+			kv, output = kv+gone, output-gone
+		}
+		x.last++
+		come[i] = Request{ID: x.last, KV: kv}
+		lives[x.last] = output
+	}
+	ranks := make([]int, n)
+	err := error(nil)
+	if x.add {
+		slices.SortFunc(come, func(a, b Request) int { return cmp.Compare(b.KV, a.KV) })
+		for i, q := range come {
+			if ranks[i], err = x.b.Add(q); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	} else if ranks, err = x.b.Batch(ranks[:0], come); err != nil {
+		tb.Fatal(err)
+	}
+	for i, g := range ranks {
+		if g < 0 {
+			tb.Fatal("refused")
+		}
+		end := x.b.clock + lives[come[i].ID]
+		x.ends[end] = append(x.ends[end], come[i].ID)
+	}
+}
+
+// step makes so many steps, and returns what they took beyond an even unit's, as a
+// share of it.
+func (x *traffic) step(tb testing.TB, n int) (waste float64) {
+	tb.Helper()
+	took, ideal := 0.0, 0.0
+	for range n {
+		took += x.b.StepSeconds()
+		c := &x.b.cfg.Cost
+		ideal += c.Step + (c.KV*float64(x.b.sumBase+x.b.sumWidth*x.b.clock)+c.Request*float64(x.b.sumWidth))/float64(x.b.active)
+		x.b.Step()
+		ended := x.ends[x.b.clock]
+		delete(x.ends, x.b.clock)
+		for _, id := range ended {
+			if err := x.b.Done(id); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		come := len(ended)
+		if x.open > 0 {
+			come = int(x.r.ExpFloat64()*x.open + x.r.Float64())
+		}
+		x.place(tb, come, false)
+	}
+	return took/ideal - 1
+}
+
+// lognormal draws prompts and outputs around their medians.
+func lognormal(prompt, sigma float64, most int64, output float64) func(r *rand.Rand) (kv, output int64) {
+	draw := func(r *rand.Rand, median, sigma float64) int64 {
+		return max(1, int64(median*math.Exp(sigma*r.NormFloat64())))
+	}
+	return func(r *rand.Rand) (int64, int64) { return min(draw(r, prompt, sigma), most), draw(r, output, 0.5) }
+}
+
+// TestModelIsTheUnitInSmall: the model holds the unit's share of requests, and
+// they are as long as all are, though within a step the longest come first.
+func TestModelIsTheUnitInSmall(t *testing.T) {
+	const ranks = 150
+	for _, x := range []traffic{{}, {add: true}, {add: true, open: 25}} {
+		u := &x
+		u.b, u.r, u.draw = newBalancer(t, Config{Ranks: ranks}), rand.New(rand.NewPCG(31, 32)), lognormal(2000, 1, 60_000, 120)
+		u.start(t, 20)
+		u.step(t, 100)
+		var all, in, off, most float64 // tokens; requests
+		for range 40 {
+			u.step(t, 10)
+			n := [2]float64{}
+			kv := [2]float64{}
+			for i := range u.b.requests {
+				if q := &u.b.requests[i]; q.rank >= 0 {
+					at := min(q.model[0], 1)
+					n[at]++
+					kv[at] += float64(q.kv(u.b.clock))
+				}
+			}
+			all += (kv[0] + kv[1]) / (n[0] + n[1])
+			in += kv[1] / n[1]
+			short := (n[0]+n[1])*modelled/ranks - n[1]
+			off += short / 40
+			most = max(most, math.Abs(short))
+		}
+		remodel(t, u.b)
+		if math.Abs(off) > 4 || most > 40 || math.Abs(in/all-1) > 0.04 {
+			t.Errorf("add %v, open %v: the model is short of %.1f requests on average, %.0f at most, and a mean one of it is %.3f of one of all", u.add, u.open, off, most, in/all)
+		}
+	}
+}
+
+// TestRuleFitsTraffic: on traffic for which one rule is best, that is followed, or
+// one that is about as good; and what is followed wastes little more than the best.
+func TestRuleFitsTraffic(t *testing.T) {
+	alike := func(*rand.Rand) (int64, int64) { return 2000, 150 }
+	tall := func(r *rand.Rand) (int64, int64) {
+		kv, output := lognormal(700, 1, 20_000, 200)(r)
+		if r.IntN(100) == 0 {
+			kv += 40_000
+		}
+		return kv, output
+	}
+	for _, x := range []struct {
+		name string
+		traffic
+	}{
+		{"alike", traffic{draw: alike, open: 5}},
+		{"short answers", traffic{draw: lognormal(1500, 0.7, 16_000, 20)}},
+		{"few long prompts", traffic{draw: tall}},
+		{"growth", traffic{draw: lognormal(200, 1, 8000, 900)}},
+	} {
+		run := func(rule int) float64 { // -1 = that which is followed
+			u := x.traffic
+			u.b, u.r = newBalancer(t, Config{Ranks: 40}), rand.New(rand.NewPCG(33, 34))
+			if rule >= 0 {
+				u.b.model = model{chosen: rule} // of nothing, so that it stays
+			}
+			u.start(t, 20)
+			u.step(t, 150)
+			return 100 * u.step(t, 300)
+		}
+		least, sum := math.Inf(1), 0.0
+		for e := range rules {
+			w := run(e)
+			least = min(least, w)
+			sum += w / rules
+		}
+		if w := run(-1); w > least+max(0.1, 0.3*(sum-least)) {
+			t.Errorf("%s: %.2f%% waste, %.2f%% with the best rule, %.2f%% with any", x.name, w, least, sum)
+		} else {
+			t.Logf("%s: %.2f%% waste, %.2f%% with the best rule, %.2f%% with any", x.name, w, least, sum)
+		}
+	}
+}
+
+// TestLevels: what the unit pays for anyway, and what lies beyond it costs, under
+// each rule, by hand.
+func TestLevels(t *testing.T) {
+	c := &Cost{KV: 2, Request: 100}
+	x := &load{ranks: 10, kv: 10_000, width: 93, batch: 5, most: 1500, widest: 12, long: 4000}
+	mean := 10_000.0 / 93
+	for _, want := range []struct {
+		name     string
+		r        rule
+		kv       float64 // level
+		at10     float64 // cost of 10 requests
+		at11     float64
+		at13     float64
+		overflow float64 // cost of 100 tokens beyond the level
+	}{
+		{"on arrival", onArrival[0], 1000 + 400 + 125, 0, 0.3 * 50 * 1.5, 50 * 3 * 2.5, 200 * (1 + 0.5*100/mean)},
+		{"jointly", jointly[0], 1000 + 400 + 125, 0, 200 * 1.2, 200 * 3 * 1.6, 200 * (1 + 0.2*100/mean)},
+		{"wide", wide, 1000 + 0.15*mean + 300, 0, 300 * 1.2, 300 * 3 * 1.6, 200 * (1 + 0.2*100/mean)},
+		{"even", even, 0, 0, 0, 100 * strict * 3, 200},
+		{"single", single, 1 << 61, 10, 11, 13, 0},
+	} {
+		l := levelOf(&want.r, c, x)
+		overflow := 0.0
+		if want.kv < 1<<60 {
+			overflow = l.overKV(int64(l.kv)+100) - l.overKV(int64(l.kv)) // the level's fraction cancels but for the bend
+		}
+		got := []float64{l.kv, l.overCount(10), l.overCount(11), l.overCount(13), overflow}
+		for i, y := range []float64{want.kv, want.at10, want.at11, want.at13, want.overflow} {
+			if math.Abs(got[i]-y) > 1e-9+0.02*math.Abs(y) {
+				t.Errorf("%s: figure %d is %v, by hand %v", want.name, i, got[i], y)
+			}
+		}
+	}
+	if l := levelOf(&even, &Cost{Request: 1}, x); l.kv < 1<<60 {
+		t.Errorf("KV use that costs nothing has a level of %v", l.kv)
+	}
+}
