@@ -85,7 +85,11 @@ func (b *Balancer) Enqueue(r Request) error {
 	b.queue = append(b.queue, s)
 	if r.Shared > 0 {
 		if l := b.ids.Find(uint64(r.Leader)); l >= 0 && l != s {
-			b.follow(s, l, r.Shared)
+			q.shared = r.Shared
+			b.link(s, l)
+			if b.requests[l].state == held {
+				b.credit(l, false)
+			}
 		}
 	}
 	return nil
@@ -111,6 +115,7 @@ func (b *Balancer) SetCached(id ID, rank int, cached int64) error {
 	}
 	if !q.local {
 		q.cached = cached
+		b.settled(s)
 	}
 	b.setCached(q, rank, cached)
 	return nil
@@ -152,7 +157,7 @@ func (b *Balancer) credit(s int32, latest bool) {
 		switch {
 		case !r.local && r.shared > r.pos:
 			if latest {
-				b.credits = append(b.credits, credited{w, q.rank, r.seq, r.pos, r.shared})
+				b.credits = append(b.credits, credited{w, q.rank, r.seq, r.pos})
 			}
 			b.setCached(r, -1, r.shared)
 		case r.local && r.shared > r.on(int(q.rank)):

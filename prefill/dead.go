@@ -15,10 +15,10 @@ type Lost struct {
 
 // credited is what a queued request was credited with in the latest step.
 type credited struct {
-	slot     int32
-	rank     int32 // whose prompt it was
-	seq      int64 // of the request: slots are used again
-	old, now int64
+	slot int32
+	rank int32 // whose prompt it was
+	seq  int64 // of the request: slots are used again
+	old  int64
 }
 
 // Dead says that a rank is gone with all that it held, and appends that to dst, the
@@ -83,10 +83,21 @@ func (b *Balancer) Dead(dst []Lost, rank int) ([]Lost, error) {
 // own cache had goes with the cache.
 func (b *Balancer) uncredit(rank int) {
 	for _, c := range b.credits {
-		if q := &b.requests[c.slot]; int(c.rank) == rank && q.seq == c.seq && q.state == queued && q.pos == c.now {
-			b.setCached(q, -1, c.old)
+		if int(c.rank) == rank && b.pending(c) {
+			b.setCached(&b.requests[c.slot], -1, c.old)
 		}
 	}
+}
+
+// pending reports whether a credit may still be taken back.
+func (b *Balancer) pending(c credited) bool {
+	q := &b.requests[c.slot]
+	return q.seq == c.seq && q.state == queued
+}
+
+// settled makes what a request was credited with its own.
+func (b *Balancer) settled(s int32) {
+	b.credits = slices.DeleteFunc(b.credits, func(c credited) bool { return c.slot == s })
 }
 
 // roomFor is the most tokens that any rank holds that may take a request.
@@ -105,6 +116,7 @@ func (b *Balancer) roomFor(q *request) int64 {
 // sortQueue.
 func (b *Balancer) requeue(s int32) {
 	q := &b.requests[s]
+	b.settled(s)
 	b.unfollow(s)
 	for q.follower >= 0 {
 		b.unfollow(q.follower)

@@ -238,16 +238,7 @@ func (b *Balancer) slot() int32 {
 	return int32(len(b.requests) - 1)
 }
 
-// follow makes queued request s wait for l.
-func (b *Balancer) follow(s, l int32, shared int64) {
-	if shared <= b.requests[s].pos {
-		return
-	}
-	b.requests[s].shared = shared
-	b.link(s, l)
-}
-
-// link puts request s among those who wait for l.
+// link puts queued request s among those who share a prefix with l.
 func (b *Balancer) link(s, l int32) {
 	q, lead := &b.requests[s], &b.requests[l]
 	q.leader, q.next, q.prev = l, lead.follower, -1

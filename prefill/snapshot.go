@@ -63,9 +63,18 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 			}
 		}
 	}
-	w.Int(int64(len(b.credits)))
+	n := int64(0)
 	for _, c := range b.credits {
-		w.Int(int64(place[c.slot]), int64(c.rank), c.seq, c.old, c.now)
+		if b.pending(c) {
+			n++
+		}
+	}
+	w.Int(n)
+	for _, c := range b.credits {
+		if !b.pending(c) {
+			continue
+		}
+		w.Int(int64(place[c.slot]), int64(c.rank), c.old)
 	}
 	return w.Sealed()
 }
@@ -94,7 +103,7 @@ func FromSnapshot(data []byte) (*Balancer, error) {
 const (
 	mostWork  = math.MaxInt64 / 4
 	mostTime  = 1e15
-	rankBytes = 18 // of a rank in a snapshot, at least
+	rankBytes = 17 // of a rank in a snapshot, at least
 )
 
 func read(r *ledger.Reader) *Balancer {
@@ -159,6 +168,9 @@ func readRequests(r *ledger.Reader, b *Balancer) {
 		b.requests = append(b.requests, request{})
 		leaders = append(leaders, readRequest(r, b, s, n))
 	}
+	if r.Bad() {
+		return
+	}
 	for s, l := range leaders {
 		if l < 0 || r.Bad() {
 			continue
@@ -171,12 +183,13 @@ func readRequests(r *ledger.Reader, b *Balancer) {
 	}
 	r.Fail(acyclic(leaders))
 	for range r.Length(math.MaxInt32) {
-		c := credited{slot: int32(r.Int(0, int64(n)-1)), rank: int32(r.Int(0, int64(len(b.ranks))-1)), seq: r.Int(0, b.seq), old: r.Int(0, MaxPrompt), now: r.Int(0, MaxPrompt)}
+		c := credited{slot: int32(r.Int(0, int64(n)-1)), rank: int32(r.Int(0, int64(len(b.ranks))-1)), old: r.Int(0, MaxPrompt)}
 		if r.Bad() {
 			return
 		}
 		q := &b.requests[c.slot]
-		r.Fail(c.old < c.now && (q.seq != c.seq || !q.local && c.now <= q.tokens))
+		c.seq = q.seq
+		r.Fail(q.state == queued && !q.local && c.old <= q.tokens)
 		b.credits = append(b.credits, c)
 	}
 }

@@ -108,6 +108,7 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Running) (Changes, erro
 		q := &b.requests[s]
 		switch {
 		case q.state == queued:
+			b.settled(s)
 			b.unfollow(s)
 			b.leave(s)
 			b.retell(s, x)
@@ -155,7 +156,7 @@ func (b *Balancer) retell(s int32, x *Running) {
 	b.total = b.total.less(q.work())
 	b.bound = b.bound.less(WorkOf(q.tokens, 0)).plus(WorkOf(x.Tokens, 0))
 	q.tokens = x.Tokens
-	q.pos, q.cached = min(q.pos, q.tokens), min(q.cached, q.tokens)
+	q.pos, q.cached, q.shared = min(q.pos, q.tokens), min(q.cached, q.tokens), min(q.shared, q.tokens)
 	if q.local {
 		for g := range q.cachedAt {
 			q.cachedAt[g] = min(q.cachedAt[g], q.tokens)

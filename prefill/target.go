@@ -48,7 +48,7 @@ const (
 // waits reports whether a queued request is held back for the prefix that another
 // one is computing.
 func (b *Balancer) waits(q *request) bool {
-	return q.leader >= 0 && q.due+float64(holdFactor*b.cfg.Patience) > b.clock
+	return q.leader >= 0 && q.shared > q.pos && q.due+float64(holdFactor*b.cfg.Patience) > b.clock
 }
 
 // isDense reports whether the rest of a prompt has more pairs a token than the
