@@ -137,6 +137,9 @@ func TestResizeAllocates(t *testing.T) {
 	if used := after.TotalAlloc - before.TotalAlloc; used > 1000*prefill.MaxRanks {
 		t.Errorf("%d bytes for %d ranks", used, prefill.MaxRanks)
 	}
+	if err := b.Resize(2); err != nil {
+		t.Fatal(err)
+	}
 	if chunks := b.Step(nil); len(chunks) == 0 || chunks[0].Rank != 1 {
 		t.Errorf("%+v", chunks)
 	}
