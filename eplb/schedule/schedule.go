@@ -153,7 +153,7 @@ func New(prev, next *placement.Placement, t placement.Topology, o Options) (Sche
 		if err != nil {
 			return Schedule{}, err
 		}
-		little := k > defaultLayers && 100*len(s.Rounds) > 98*len(out.Rounds)
+		little := k > defaultLayers && len(s.Rounds) > 64 && 100*len(s.Rounds) > 98*len(out.Rounds)
 		if k == defaultLayers || len(s.Rounds) < len(out.Rounds) {
 			out = s
 		}

@@ -1,0 +1,101 @@
+package bench
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/schedule"
+	"github.com/moelb/moelb/internal/long"
+	"github.com/moelb/moelb/placement"
+)
+
+// leastMoves is the fewest moves that lead from p to any complete placement on
+// so many GPUs of each slots that leaves none empty: an expert of which no
+// remaining GPU has a copy must come, and so must something into every new slot.
+// With an expert at most once on a GPU both are flows of one unit a slot.
+func leastMoves(p *placement.Placement, gpus, each int) int {
+	n := 0
+	for _, row := range p.PhysicalToLogical {
+		left := make([]bool, p.Experts)
+		lost := p.Experts
+		for s, e := range row {
+			if s/each < gpus && !left[e] {
+				left[e] = true
+				lost--
+			}
+		}
+		n += max(lost, each*(gpus-p.GPUs))
+	}
+	return n
+}
+
+// A prefill unit that grows from 32 to 40 GPUs, or shrinks, makes at most 1.1
+// times the moves that it must to come within 5% of even, and at most 1.15 times
+// the rounds that these need; within 1% of the best, some more moves.
+func TestResize(t *testing.T) {
+	m := placement.DeepSeekV3()
+	layers := 10
+	if long.Tests() {
+		layers = 58
+	}
+	m.Layers = layers
+	for _, loads := range []placement.Loads{workload.Zipf(layers, 256, .8, 1e6, 1), workload.Experts(m, 2)} {
+		for _, c := range []struct {
+			from, to int // nodes
+			target   float64
+			most     float64
+		}{{4, 5, 0, 1.12}, {4, 5, 1.05, 1.01}, {5, 4, 0, 1.2}, {5, 4, 1.05, 1.1}} {
+			a, b := placement.H800(c.from), placement.H800(c.to)
+			before, err := eplb.Plan(t.Context(), eplb.Problem{Loads: loads, Replicas: 9 * a.GPUs, Topology: a}, eplb.Options{Locality: eplb.Free})
+			if err != nil {
+				t.Fatal(err)
+			}
+			after, err := eplb.Plan(t.Context(), eplb.Problem{Loads: loads, Replicas: 9 * b.GPUs, Topology: b, Previous: &before.Placement}, eplb.Options{Locality: eplb.Free, Target: c.target})
+			if err != nil {
+				t.Fatal(err)
+			}
+			moves := 0
+			for _, l := range after.Layers {
+				moves += l.Moves
+			}
+			least := leastMoves(&before.Placement, b.GPUs, 9)
+			s, err := schedule.New(&before.Placement, &after.Placement, b.Extend(a.GPUs), schedule.Options{ExpertBytes: m.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, y := float64(moves)/float64(least), float64(len(s.Rounds))/float64(s.RoundsBound)
+			t.Logf("%d to %d GPUs, target %v: %d moves, at least %d: %.3f; %d rounds, at least %d: %.3f", a.GPUs, b.GPUs, c.target, moves, least, x, len(s.Rounds), s.RoundsBound, y)
+			if x > c.most || y > 1.15 || s.Moves != moves {
+				t.Errorf("%d to %d GPUs, target %v: %.3f times the moves, %.3f times the rounds, %d copies", a.GPUs, b.GPUs, c.target, x, y, s.Moves)
+			}
+		}
+	}
+}
+
+// Short schedules take at most 1.15 times the rounds that any must.
+func TestShortSchedules(t *testing.T) {
+	m := placement.DeepSeekV3()
+	for _, u := range []unit{prefill, decode} {
+		loads := workload.Zipf(58, 256, .8, 1e6, 1)
+		r, err := eplb.Plan(t.Context(), eplb.Problem{Loads: loads, Replicas: u.replicas, Topology: u.topology}, eplb.Options{Locality: eplb.Free})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, moves := range []int{3, 6, 18} {
+			next := fewMoves(&r.Placement, moves)
+			for _, per := range [][2]int{{1, 1}, {4, 4}, {4, 1}} {
+				for _, worth := range [][]float64{nil, slices.Repeat([]float64{1}, 58)} {
+					s, err := schedule.New(&r.Placement, &next, u.topology, schedule.Options{ExpertBytes: m.ExpertBytes(), PerGPU: per[0], RDMAPerGPU: per[1], Worth: worth})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if n, least := len(s.Rounds), s.RoundsBound; n > max(least+1, 23*least/20) {
+						t.Errorf("%s, %d moves a layer, %v copies: %d rounds, at least %d", u.name, moves, per, n, least)
+					}
+				}
+			}
+		}
+	}
+}
