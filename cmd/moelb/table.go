@@ -217,6 +217,17 @@ func (x *transition) remarks() []string {
 		text += fmt.Sprintf(" and %s (none takes less than %s)", duration(s.Seconds), duration(s.SecondsBound))
 	}
 	out := []string{text}
+	what := fmt.Sprintf("A GPU deals with %s at most in a round", plural(s.Peers, "other"))
+	if s.StagedBytes > 0 {
+		what = fmt.Sprintf("A GPU stages %.0f MB at most in a round, and deals with %s", float64(s.StagedBytes)/1e6, plural(s.Peers, "other"))
+	}
+	out = append(out, what)
+	if s.Restore > 0 {
+		out = append(out, fmt.Sprintf("Experts without a copy are back after %s, %d of them from outside", plural(s.Restore, "round"), s.Outside))
+	}
+	if s.Emptied > 0 {
+		out = append(out, fmt.Sprintf("GPUs that leave are empty after %s", plural(s.Emptied, "round")))
+	}
 	if x.decision == nil {
 		return append(out, "Whether it pays is unknown: an expert's size is (--model, --expert-bytes)")
 	}

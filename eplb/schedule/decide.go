@@ -49,6 +49,10 @@ type Stakes struct {
 	// must restore experts or empty GPUs, Before is that after those rounds:
 	// Schedule.Forced. A layer of +Inf counts for nothing.
 	Before, After []float64
+	// Weight is how many of the tokens each layer sees, [layers], relative to the
+	// others: less than 1 for a row of multi-token prediction, or one that was only
+	// sampled. nil = all alike.
+	Weight []float64
 	// Horizon is for how many steps the next placement is expected to hold.
 	Horizon float64
 	// Hidden is the fraction of a schedule's seconds that run behind the steps
@@ -102,8 +106,8 @@ func (d Decision) String() string {
 // Decide weighs the gain of every prefix of a schedule against its cost and
 // picks the one that gains most over the horizon, if that is worth it.
 //
-// Gain: each layer that the prefix finishes takes its share, 1/layers, of the
-// step's Slowdown from that of Before to that of After; layers that it does not
+// Gain: each layer that the prefix finishes takes its share, Weight of their sum,
+// of the step's Slowdown from that of Before to that of After; layers that it does not
 // finish gain nothing (Prefix leaves their moves out). Cost: the seconds of the
 // prefix's rounds that are not Hidden. Rounds that restore experts without a
 // copy, and that empty GPUs which leave, are always done, because the model cannot
@@ -124,6 +128,13 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 	forced := s.forced()
 	recent := k.Hold > 0 && k.SinceMove < k.Hold
 	done := finished(s, len(k.Before))
+	weights := float64(len(k.Before))
+	if k.Weight != nil {
+		weights = 0
+		for _, w := range k.Weight {
+			weights += w
+		}
+	}
 	best, soonest := none, none
 	seconds, gain, bestNet := 0.0, 0.0, 0.0
 	for i, r := range s.Rounds {
@@ -133,7 +144,10 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 				continue
 			}
 			d := k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
-			gain += float64(d / float64(len(k.Before)) * k.StepSeconds)
+			if k.Weight != nil {
+				d *= k.Weight[l]
+			}
+			gain += float64(d / weights * k.StepSeconds)
 		}
 		if i+1 < forced {
 			continue
@@ -213,6 +227,19 @@ func validateStakes(s *Schedule, k *Stakes) error {
 	}
 	if len(k.Before) != len(k.After) {
 		return refuse.Errorf(placement.ErrShape, "after", "%d layers, but before has %d", len(k.After), len(k.Before))
+	}
+	if k.Weight != nil && len(k.Weight) != len(k.Before) {
+		return refuse.Errorf(placement.ErrShape, "weight", "%d layers, but before has %d", len(k.Weight), len(k.Before))
+	}
+	total := 0.0
+	for l, w := range k.Weight {
+		if !(w >= 0 && w <= maxStake) {
+			return &placement.Error{Field: "weight", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a number from 0 to %v", w, float64(maxStake))}
+		}
+		total += w
+	}
+	if k.Weight != nil && total == 0 {
+		return refuse.Errorf(placement.ErrValue, "weight", "no layer has any")
 	}
 	for l := range k.Before {
 		for i, x := range []float64{k.Before[l], k.After[l]} {

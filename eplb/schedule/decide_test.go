@@ -85,6 +85,14 @@ func TestDecideByHand(t *testing.T) {
 			"move 1 of 2 rounds: experts without a copy come back (0 ms a step gained for 1000 ms of stall, never paid back)"},
 		{"all hidden, of unknown length", rounds(0), []float64{1.3, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, s *Schedule) { s.Priced, s.Rounds[0].Seconds, k.Hidden = false, 0, 1 },
 			"move 1 of 1 rounds: it pays (83.33 ms a step gained for 0 ms of stall, paid back after 0 steps of 100)"},
+		{"GPUs that leave", rounds(0, 1), []float64{1, 1, 1, 1}, []float64{1.1, 1.1, 1, 1}, func(k *Stakes, s *Schedule) { s.Emptied = 2 },
+			"move 2 of 2 rounds: GPUs that leave are emptied (-55.56 ms a step gained for 2000 ms of stall, never paid back)"},
+		{"nothing is known of a layer", rounds(0, 1), []float64{math.Inf(1), 1.3, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, s *Schedule) { s.Restore = 1 },
+			"move 2 of 2 rounds: experts without a copy come back (83.33 ms a step gained for 2000 ms of stall, paid back after 24 steps of 100)"},
+		{"a layer of half weight", rounds(0), []float64{1.3, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, _ *Schedule) { k.Weight = []float64{.5, 1, 1, 1} },
+			"move 1 of 1 rounds: it pays (47.62 ms a step gained for 1000 ms of stall, paid back after 21 steps of 100)"},
+		{"a layer without weight", rounds(0), []float64{1.3, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, _ *Schedule) { k.Weight = []float64{0, 1, 1, 1} },
+			"not worth moving: it gains nothing (1 of 1 rounds: 0 ms a step gained for 1000 ms of stall, never paid back)"},
 		{"no moves", rounds(), []float64{1.3, 1, 1, 1}, []float64{1, 1, 1, 1}, nil, "nothing to move"},
 	} {
 		k := Stakes{StepSeconds: 1, Sensitivity: sensitivity, Before: x.before, After: x.after, Horizon: 100}

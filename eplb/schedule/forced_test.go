@@ -1,0 +1,70 @@
+package schedule
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// What is weighed against the rest of a schedule is a placement that serves: no
+// expert is missing, and GPUs that are to be empty are no longer counted.
+func TestForced(t *testing.T) {
+	const seed = 61
+	rng := rand.New(rand.NewPCG(seed, 0))
+	urgent := 0
+	for i := range 400 {
+		prev, next, top, o := randomResize(rng, 6)
+		if i%2 == 0 {
+			next = placement.Placement{Experts: prev.Experts, GPUs: prev.GPUs, GPUSlots: prev.GPUSlots, PhysicalToLogical: prev.Clone().PhysicalToLogical}
+			top, o = placement.Topology{GPUs: prev.GPUs}, Options{}
+			if next.CheckComplete() != nil {
+				continue
+			}
+		}
+		s, err := New(&prev, &next, top, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, on, err := s.Forced(&prev, top)
+		if err != nil {
+			t.Fatalf("seed %d, case %d: %v", seed, i, err)
+		}
+		scores, err := p.ScoreLayers(placement.NewLoads(len(p.PhysicalToLogical), p.Experts), on)
+		if err != nil {
+			t.Fatalf("seed %d, case %d: %v", seed, i, err)
+		}
+		for l, x := range scores {
+			if x.Missing != nil || math.IsInf(x.Imbalance, 1) {
+				t.Fatalf("seed %d, case %d, layer %d: %v are missing after %d rounds", seed, i, l, x.Missing, s.forced())
+			}
+		}
+		for g := range on.GPUs {
+			if gone := slices.Contains(s.Dead, g) || slices.Contains(s.Leaving, g); gone != (on.SpeedOf(g) == 0) {
+				t.Fatalf("seed %d, case %d: GPU %d has speed %v", seed, i, g, on.SpeedOf(g))
+			}
+		}
+		if s.forced() > 0 {
+			urgent++
+		}
+	}
+	if urgent < 50 {
+		t.Errorf("%d cases with rounds that must be done: too few", urgent)
+	}
+	// The imbalance of a unit that grows is that of the GPUs it will have.
+	prev := placement.Placement{Experts: 2, GPUs: 1, PhysicalToLogical: [][]int{{0, 1}}}
+	next := placement.Placement{Experts: 2, GPUs: 2, PhysicalToLogical: [][]int{{0, -1, 1, -1}}}
+	s, err := New(&prev, &next, placement.Topology{GPUs: 2}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, on, err := s.Forced(&prev, placement.Topology{GPUs: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x, err := p.ScoreLayers(placement.Loads{{1, 1}}, on); err != nil || x[0].Imbalance != 2 {
+		t.Error(x, err)
+	}
+}
