@@ -86,6 +86,10 @@ func (s *solution) report(e *wire.Encoder, before []float64) {
 	e.Float(most)
 	e.Field("lower_bound_mean")
 	e.Float(bound)
+	if s.weights != nil {
+		e.Field("imbalance_weighted_mean")
+		e.Float(weighedMean(s.each(imbalanceOf), s.loads, s.weights))
+	}
 	e.Field("moves")
 	e.Int(int64(moves))
 	e.Field("moved_bytes")

@@ -18,7 +18,8 @@ type problem struct {
 	replicas int
 	groups   int
 	topology placement.Topology
-	must     []int // experts that are everywhere
+	must     []int     // experts that are everywhere
+	weights  []float64 // of the layers; nil = all alike
 	options  eplb.Options
 	previous *placement.Placement // nil = none
 	routes   *placement.Routes    // nil = none
@@ -184,6 +185,9 @@ func (f *fields) build() (*problem, error) {
 		}
 	}
 	if p.topology, err = f.unit.topology(f.gpus, f.nodes, f.speed); err != nil {
+		return nil, err
+	}
+	if p.weights, err = f.unit.weights(len(p.windows[0])); err != nil {
 		return nil, err
 	}
 	if err := p.checkPolicy(); err != nil {

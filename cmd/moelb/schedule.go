@@ -127,6 +127,9 @@ func (f *copyFlags) schedule(from, to *placement.Placement, t placement.Topology
 		gain := 0.0 // of a layer that lacks experts nothing is known
 		if !math.IsInf(k.Before[l], 1) {
 			gain = k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
+			if k.Weight != nil {
+				gain *= k.Weight[l]
+			}
 		}
 		o.Worth = append(o.Worth, gain)
 	}
@@ -150,7 +153,7 @@ func (s *solution) transition(f *copyFlags) (*transition, error) {
 	}
 	x := &transition{stakes: f.stakes()}
 	x.copyMilliseconds = [2]float64{float64(s.bytes) / f.nvlink / 1e6, float64(s.bytes) / f.rdma / 1e6}
-	x.stakes.After = s.each(imbalanceOf)
+	x.stakes.After, x.stakes.Weight = s.each(imbalanceOf), s.weights
 	unit := s.topology.Extend(s.previous.GPUs)
 	var err error
 	if s.previous.GPUs == unit.GPUs && unit.GPUs == s.topology.GPUs {

@@ -163,6 +163,22 @@ func meanMax(figure []float64, loads placement.Loads, none float64) (mean, most 
 	return mean / float64(n), most
 }
 
+// weighedMean is the mean of a figure over the layers that have load, each in
+// proportion to the tokens that it sees; 1 where none has any.
+func weighedMean(figure []float64, loads placement.Loads, weights []float64) float64 {
+	sum, total := 0.0, 0.0
+	for l, x := range figure {
+		if loaded(loads[l]) {
+			sum += float64(x * weights[l])
+			total += weights[l]
+		}
+	}
+	if total == 0 {
+		return 1
+	}
+	return sum / total
+}
+
 func loaded(row []float64) bool {
 	for _, x := range row {
 		if x > 0 {

@@ -17,15 +17,17 @@ type unitFields struct {
 	nodeGPUs, domains, everywhere []int // nil = not given
 	domainCount                   int   // domains that share the GPUs evenly; 0 = not given
 	twoNodes, twoDomains          bool
+	layerWeights                  []float64 // nil = not given
 }
 
 var (
 	sizeKind   = kind{what: "an integer ≥ 1", least: 1, most: placement.MaxGPUs, whole: true, columns: placement.MaxGPUs, column: "GPUs"}
+	weightKind = kind{what: "a number ≥ 0", columns: placement.MaxLayers, column: "layers"}
 	expertKind = kind{what: "an expert's number", most: placement.MaxExperts - 1, whole: true, columns: placement.MaxExperts, column: "experts"}
 )
 
 // unitNames are the fields that unitFields reads.
-var unitNames = []string{"gpus_per_node", "domains", "two_nodes", "two_domains", "everywhere"}
+var unitNames = []string{"gpus_per_node", "domains", "two_nodes", "two_domains", "everywhere", "layer_weights"}
 
 // read reads one of unitNames.
 func (u *unitFields) read(s *wire.Scanner, key string) (err error) {
@@ -42,6 +44,8 @@ func (u *unitFields) read(s *wire.Scanner, key string) (err error) {
 		u.twoNodes, err = s.Bool(key)
 	case "two_domains":
 		u.twoDomains, err = s.Bool(key)
+	case "layer_weights":
+		u.layerWeights, err = readVector(s, &weightKind, key)
 	case "everywhere":
 		u.everywhere, err = readInts(s, &expertKind, key)
 	}
@@ -71,6 +75,28 @@ func (u *unitFields) topology(gpus, nodes int, speed []float64) (placement.Topol
 		t.DomainGPUs = slices.Repeat([]int{gpus / n}, n)
 	}
 	return t, t.Validate()
+}
+
+// weights are those of so many layers; nil = all alike.
+func (u *unitFields) weights(layers int) ([]float64, error) {
+	const field = "layer_weights"
+	if u.layerWeights == nil {
+		return nil, nil
+	}
+	if len(u.layerWeights) != layers {
+		return nil, wire.Bad(placement.ErrShape, field, -1, -1, "%d entries, but loads has %d layers", len(u.layerWeights), layers)
+	}
+	sum := 0.0
+	for l, w := range u.layerWeights {
+		if w > 1e6 {
+			return nil, wire.Bad(placement.ErrValue, field, -1, l, "%v: at most 1e6 is supported", w)
+		}
+		sum += w
+	}
+	if sum == 0 {
+		return nil, wire.Bad(placement.ErrValue, field, -1, -1, "no layer has any")
+	}
+	return u.layerWeights, nil
 }
 
 // unitFlags are the same as flags.

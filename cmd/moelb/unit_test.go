@@ -39,3 +39,22 @@ func TestUnitFieldsAndFlags(t *testing.T) {
 		call(t, loads+"}", "plan", "-", flag, bad).want(t, exitUsage)
 	}
 }
+
+// A layer counts for what it sees.
+func TestLayerWeights(t *testing.T) {
+	const problem = `{"version":1,"loads":[[8,1,1,1],[1,1,1,1]],"num_replicas":4,"num_gpus":4,"layer_weights":[1,3]}`
+	var out struct {
+		Report struct {
+			Plain    float64 `json:"imbalance_mean"`
+			Weighted float64 `json:"imbalance_weighted_mean"`
+			Layers   []struct{ Imbalance float64 }
+		}
+	}
+	if err := json.Unmarshal([]byte(call(t, problem, "plan", "-").want(t, exitDone).stdout), &out); err != nil {
+		t.Fatal(err)
+	}
+	r := out.Report
+	if a, b := r.Layers[0].Imbalance, r.Layers[1].Imbalance; r.Plain != (a+b)/2 || r.Weighted != (a+3*b)/4 || a < 2 {
+		t.Errorf("%+v", r)
+	}
+}
