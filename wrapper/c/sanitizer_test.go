@@ -18,7 +18,7 @@ func sanitizer(t *testing.T) {
 	}
 	probe := compile(t, "./testdata/probe", "testdata/probe/probe.c", []string{"-asan"}, []string{"-fsanitize=address"})
 	if out, err := exec.CommandContext(t.Context(), probe).CombinedOutput(); err != nil {
-		t.Skipf("AddressSanitizer does not run a library in Go here: %v, %.200q", err, out)
+		t.Skipf("AddressSanitizer does not run a library in Go here: %v, %.70q", err, out)
 	}
 }
 

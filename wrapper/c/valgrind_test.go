@@ -19,10 +19,10 @@ func valgrind(t *testing.T, goFlags []string) string {
 	if err != nil {
 		t.Skip("valgrind is not installed")
 	}
-	cmd := exec.CommandContext(t.Context(), path, compile(t, "./testdata/probe", "testdata/probe/probe.c", goFlags, nil))
+	cmd := exec.CommandContext(t.Context(), path, "-q", compile(t, "./testdata/probe", "testdata/probe/probe.c", goFlags, nil))
 	cmd.Env = append(cmd.Environ(), preemption)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("valgrind does not run a library in Go here: %v, %.200q", err, out)
+	if err := cmd.Run(); err != nil {
+		t.Skipf("valgrind does not run a library in Go here: %v", err)
 	}
 	return path
 }

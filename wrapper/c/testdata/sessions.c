@@ -218,7 +218,7 @@ static void refusals(void) {
 	reply[0] = '#', length = 7;
 	CHECK(moelb_session_line(h, NULL, 0, reply, sizeof reply, &length, message, sizeof message) == MOELB_SHAPE);
 	REFUSED("", MOELB_SHAPE, "the input ends here");
-	REFUSED("{\"op\":\"step\"}", MOELB_SHAPE, "op: step before config");
+	REFUSED("{\"op\":\"step\"}", MOELB_VALUE, "op: step before config");
 	REFUSED("{\"op\":\"config\",\"ranks\":0}", MOELB_VALUE, "ranks: 0");
 	REFUSED("{\"op\":\"config\",\"ranks\":2", MOELB_SHAPE, "ends here");
 	CHECK(moelb_session_line(h, "x", SIZE_MAX, reply, sizeof reply, &length, message, sizeof message) == MOELB_VALUE);
@@ -235,7 +235,7 @@ static void refusals(void) {
 	CHECK(strcmp(message, "reply: it takes 20 bytes with its NUL, and 19 are given; moelb_session_reply has it still") == 0);
 	CHECK(moelb_session_reply(h, reply, 20, NULL, message, sizeof message) == MOELB_OK && strcmp(reply, "{\"id\":\"a\",\"rank\":0}") == 0);
 	reply[0] = '#', length = 7;
-	REFUSED(add, MOELB_VALUE, "id: \"a\" is running already");
+	REFUSED(add, MOELB_VALUE, "id: \"a\" is already known");
 	CHECK(moelb_session_reply(h, reply, sizeof reply, &length, message, sizeof message) == MOELB_OK && length == 0);
 	reply[0] = '#', length = 7;
 

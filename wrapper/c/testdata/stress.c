@@ -182,7 +182,7 @@ static void refusals(void) {
 	p.timeout_seconds = NAN;
 	REFUSED(MOELB_VALUE, "timeout_seconds");
 	p.previous = counts, p.previous_slots = 4, p.previous_gpus = 2;
-	REFUSED(MOELB_SHAPE, "previous: 4 slots a layer, but num_replicas is 6");
+	REFUSED(MOELB_VALUE, "layer 0, index 3: expert 4");
 	CHECK(moelb_plan(NULL, &r, message, sizeof message) == MOELB_SHAPE);
 	CHECK(moelb_plan(&p, NULL, message, sizeof message) == MOELB_SHAPE);
 	r.size = 0;
