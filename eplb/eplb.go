@@ -205,7 +205,6 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 		return Result{}, err
 	}
 	var r Result
-	onSum := true
 	switch {
 	case o.Policy == DeepSeek:
 		r = planDeepSeek(&p, &o)
@@ -213,9 +212,8 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 		r = planMoves(ctx, &p, &o)
 	default:
 		r = planOptimal(ctx, &p, &o)
-		onSum = o.Locality == ByGroup
 	}
-	if len(p.Windows) > 0 && onSum && o.Dispatch == Even {
+	if len(p.Windows) > 0 && o.Dispatch == Even {
 		scoreWindows(&p, &o, &r)
 	}
 	if p.Routes != nil {

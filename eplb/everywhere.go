@@ -273,7 +273,7 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 	}
 	var mean []float64
 	if whole.Windows != nil && x.o.Dispatch == Even {
-		if mean, err = meanImbalance(&out.Placement, whole.Windows, whole.Topology); err != nil {
+		if mean, err = out.Placement.ImbalanceOver(whole.Windows, whole.Topology); err != nil {
 			return err
 		}
 	}

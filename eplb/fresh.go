@@ -15,7 +15,8 @@ type fresh struct {
 	l     int
 	s     *solver
 	local *locality // nil = groups need not stay together
-	two   *mover    // of plans with every expert on two nodes; nil = need not be
+	two   *apart    // of plans with every expert on two nodes; nil = need not be
+	j     *windows  // nil = there is one window
 	made  bool
 	r     Result // of local
 	slot  []int32
@@ -28,9 +29,10 @@ func newFresh(p *Problem, o *Options, u *unit) *fresh {
 	even.Dispatch = Even // moves make the even split even
 	f := &fresh{p: p, o: &even, s: newSolver(u, p.Loads.Experts()), slot: make([]int32, u.slots)}
 	f.s.thrift = max(1, len(p.Loads)/manyLayers)
+	f.j = newWindows(p, &even, u)
 	if o.TwoNodes {
 		f.s.least = 2
-		f.two = newMover(u, p.Loads.Experts())
+		f.two = newApart(u, p.Loads.Experts())
 	}
 	if o.Locality == ByGroup {
 		f.local = newLocality(p, &even)
@@ -65,41 +67,58 @@ func (f *fresh) make() {
 		f.two.looks = spreadWork / s.thrift
 		f.bound = max(f.bound, s.searchTwoNodes(f.two, max(f.o.Tolerance, 0), stop))
 	} else {
-		f.bound = max(f.bound, s.search(f.o.Tolerance, stop))
+		tolerance := f.o.Tolerance
+		if f.j != nil {
+			tolerance = f.j.sumTolerance(f.l, f.o)
+		}
+		f.bound = max(f.bound, s.search(tolerance, stop))
 	}
-	copy(f.slot, s.best.slot)
-	f.level = s.best.level
 	if f.local == nil {
+		if f.j != nil {
+			f.bound = s.planWindows(f.j, f.l, f.bound, max(f.o.Tolerance, 0), f.two == nil, stop)
+		}
+		copy(f.slot, s.best.slot)
+		f.level = s.best.level
 		return
 	}
 	f.local.planByGroup(f.ctx, f.p, f.o, f.l, &f.r, s, f.bound)
 	f.level, f.bound = f.r.Layers[f.l].Imbalance, f.r.Layers[f.l].LowerBound
+	if f.j != nil {
+		f.j.setLoads(f.l)
+		f.j.byGroup(f.o, f.l, &f.r, s, stop)
+		f.bound = 1
+	}
 	for g, at := range s.u.start {
 		for i := range s.u.room(g) {
 			f.slot[s.u.first[g]+i] = int32(f.r.Placement.PhysicalToLogical[f.l][at+i])
 		}
+	}
+	if f.j != nil {
+		f.j.s.Set(&f.j.task)
+		f.j.s.Start(f.slot)
+		f.level = f.j.s.Time()
 	}
 }
 
 // adopt takes a plan from scratch, its GPUs renamed so that as few experts as may
 // be must move: GPUs alike may change places, within their node where groups
 // stay together, and nodes alike too.
-func (m *mover) adopt(f *fresh) rung {
-	u := m.u
+func (m *mover) adopt(f *fresh) []int32 {
+	u, words := m.u, m.task.Words()
 	n := len(u.gpu)
-	g := rung{slot: slices.Clone(f.slot), level: f.level}
-	sets := make([]uint64, n*m.words)
+	slot := slices.Clone(f.slot)
+	sets := make([]uint64, n*words)
 	for q := range n {
 		for _, e := range f.slot[u.first[q]:u.first[q+1]] {
 			if e >= 0 {
-				sets[q*m.words+int(e>>6)] |= 1 << (e & 63)
+				sets[q*words+int(e>>6)] |= 1 << (e & 63)
 			}
 		}
 	}
 	kept := func(old, q int) int32 {
 		k := 0
-		for i := range m.words {
-			k += bits.OnesCount64(m.had[old*m.words+i] & sets[q*m.words+i])
+		for i := range words {
+			k += bits.OnesCount64(m.task.Had[old*words+i] & sets[q*words+i])
 		}
 		return int32(k)
 	}
@@ -109,7 +128,7 @@ func (m *mover) adopt(f *fresh) rung {
 	}
 	// Blocks of GPUs that change places as a whole, and within.
 	block := n
-	if m.home != nil || m.twoNodes {
+	if m.task.Home != nil || m.task.Domain != nil {
 		block = 0
 		for block < n && u.node[block] == u.node[0] {
 			block++
@@ -140,15 +159,9 @@ func (m *mover) adopt(f *fresh) rung {
 		for a, b := range assign(cost, blocks) {
 			for i, j := range within[a*blocks+b] {
 				old, q := a*block+i, b*block+j
-				copy(g.slot[u.first[old]:u.first[old+1]], f.slot[u.first[q]:u.first[q+1]])
+				copy(slot[u.first[old]:u.first[old+1]], f.slot[u.first[q]:u.first[q+1]])
 			}
 		}
 	}
-	m.settleKept(g.slot)
-	for i, e := range g.slot {
-		if e >= 0 && !m.held(int(m.gpu[i]), e) {
-			g.moves++
-		}
-	}
-	return g
+	return slot
 }

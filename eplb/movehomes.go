@@ -1,37 +1,35 @@
 package eplb
 
-import "github.com/moelb/moelb/placement"
+import (
+	"github.com/moelb/moelb/placement"
+)
 
 // setHomes gives every group the node where most of its replicas are, as many
 // groups to each, where groups must stay together.
-func (m *mover) setHomes(p *Problem, o *Options, l int) {
-	if o.Locality != ByGroup {
+func (m *mover) setHomes(slot []int32) {
+	p, t := m.p, &m.task
+	t.Home = nil
+	if m.o.Locality != ByGroup {
 		return
 	}
-	groups, nodes := p.Groups, p.Topology.Nodes
+	groups, nodes := p.Groups, p.Topology.NodeCount()
 	per := p.Loads.Experts() / groups
 	cost := make([]int32, groups*groups) // a node stands for as many columns as it has groups
-	for s, e := range m.slot {
-		if e < 0 {
-			continue
-		}
-		n := m.u.node[m.gpu[s]]
-		for i := range groups / nodes {
-			cost[int(e)/per*groups+n*(groups/nodes)+i]--
+	for g := range m.u.gpu {
+		for _, e := range slot[m.u.first[g]:m.u.first[g+1]] {
+			if e >= 0 {
+				for i := range groups / nodes {
+					cost[int(e)/per*groups+m.u.node[g]*(groups/nodes)+i]--
+				}
+			}
 		}
 	}
-	if m.home == nil {
-		m.home = make([]int32, p.Loads.Experts())
-	}
+	t.Home = make([]int32, t.Experts)
 	home := assign(cost, groups)
-	for e := range m.home {
-		m.home[e] = int32(home[e/per] / (groups / nodes))
+	for e := range t.Home {
+		t.Home[e] = int32(home[e/per] / (groups / nodes))
 	}
-	m.mostOff = o.OffNodeReplicas
-	m.off = 0
-	for s := range m.slot {
-		m.off += m.offBy(int32(s), 1)
-	}
+	t.Node, t.MostOff = m.u.node, m.o.OffNodeReplicas
 }
 
 // count fills in what of a layer's placement is off its home, for the homes that

@@ -2,64 +2,64 @@ package eplb
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/search"
 )
 
-// Planning from a placement in force. Every layer gets a ladder of placements,
+// Planning from a placement in force. Every layer gets a front of placements,
 // each with more moves and less imbalance than the one before: the first is the
 // placement in force, mended where GPUs fell out of service, the last is within
-// the target. Without a budget the last rung is taken. With one, rungs are taken
-// over all layers where they lessen the imbalance most a move.
-
-// rung is a placement on the way to the target.
-type rung struct {
-	slot  []int32
-	moves int
-	level float64
-}
+// the target. Without a budget the last is taken. With one, they are taken over
+// all layers where they lessen the imbalance most a move.
 
 // planMoves plans from p.Previous.
 func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 	layers, experts := len(p.Loads), p.Loads.Experts()
 	r := newResult(p, o)
 	u := newUnit(&p.Topology, p.Replicas, experts, nil)
-	ladders := make([][]rung, layers)
+	fronts := make([]*search.Front, layers)
 	stopped := make([]bool, layers)
 	limited := o.MaxMoves != 0
 	inParallel(o.Workers, layers, func() func(l int) {
-		m := newMover(u, experts)
-		m.twoNodes = o.TwoNodes
+		m := newMover(p, o, u)
 		f := newFresh(p, o, u)
 		return func(l int) {
 			f.setLayer(ctx, l, &r)
-			ladders[l] = m.ladder(ctx, f, p, o, l, limited)
+			fronts[l] = m.front(ctx, f, l, limited)
 			r.Layers[l].LowerBound = f.bound
 			stopped[l] = ctx.Err() != nil
 		}
 	})
 	taken := make([]int, layers)
 	if limited {
-		takeRungs(ladders, max(o.MaxMoves, 0), taken)
+		takePoints(fronts, max(o.MaxMoves, 0), taken)
 	} else {
 		for l := range taken {
-			taken[l] = len(ladders[l]) - 1
+			taken[l] = len(fronts[l].Points) - 1
 		}
 	}
 	s := newSolver(u, experts)
-	for l, ladder := range ladders {
-		g := ladder[taken[l]]
+	m := newMover(p, o, u)
+	for l, f := range fronts {
+		g := f.Points[taken[l]]
+		slot := f.Slots(g)
+		m.setLayer(l)
+		m.s.Settle(slot)
 		row := r.Placement.PhysicalToLogical[l]
-		writeRow(u, g.slot, row)
-		bound := r.Layers[l].LowerBound
-		if o.Dispatch == Split {
-			g.level, bound = s.splitOf(p.Loads[l], g.slot, g.level)
+		writeRow(u, slot, row)
+		level, bound := g.Time, r.Layers[l].LowerBound
+		if m.idle {
+			level = 1
 		}
-		r.Layers[l] = newLayer(g.level, bound, stopped[l])
-		r.Layers[l].Moves = g.moves
+		if o.Dispatch == Split {
+			level, bound = s.splitOf(p.Loads[l], slot, level)
+		}
+		r.Layers[l] = newLayer(level, bound, stopped[l])
+		r.Layers[l].Moves = g.Moves
 		if r.Locality != nil {
 			r.Locality.count(p, l, row)
-			r.Locality.FreeImbalance[l] = min(r.Locality.FreeImbalance[l], g.level)
+			r.Locality.FreeImbalance[l] = min(r.Locality.FreeImbalance[l], level)
 		}
 	}
 	return r
@@ -82,24 +82,24 @@ func (s *solver) splitOf(loads []float64, slot []int32, level float64) (split, b
 	return s.splitLevel(), s.splitBound()
 }
 
-// takeRungs spends a budget of moves over the layers: the next stretch of a
-// ladder that lessens the imbalance most a move, as long as it fits. The first
-// rung of a layer is what its experts need to live and is always taken.
-func takeRungs(ladders [][]rung, budget int, taken []int) {
+// takePoints spends a budget of moves over the layers: the next stretch of a
+// front that lessens the imbalance most a move, as long as it fits. The first
+// point of a layer is what its experts need to live and is always taken.
+func takePoints(fronts []*search.Front, budget int, taken []int) {
 	for l := range taken {
 		taken[l] = 0
-		budget -= ladders[l][0].moves
+		budget -= fronts[l].Points[0].Moves
 	}
 	for {
 		best, to, rate := -1, 0, 0.0
-		for l, ladder := range ladders {
-			now := ladder[taken[l]]
-			for i := taken[l] + 1; i < len(ladder); i++ {
-				n := ladder[i].moves - now.moves
+		for l, f := range fronts {
+			now := f.Points[taken[l]]
+			for i := taken[l] + 1; i < len(f.Points); i++ {
+				n := f.Points[i].Moves - now.Moves
 				if n > budget {
-					continue
+					break
 				}
-				if x := (now.level - ladder[i].level) / float64(max(n, 1)); x > rate {
+				if x := (now.Time - f.Points[i].Time) / float64(max(n, 1)); x > rate {
 					best, to, rate = l, i, x
 				}
 			}
@@ -107,147 +107,193 @@ func takeRungs(ladders [][]rung, budget int, taken []int) {
 		if best < 0 {
 			return
 		}
-		budget -= ladders[best][to].moves - ladders[best][taken[best]].moves
+		budget -= fronts[best].Points[to].Moves - fronts[best].Points[taken[best]].Moves
 		taken[best] = to
+	}
+}
+
+// mover makes the fronts of layers. Its memory is used again for every layer.
+type mover struct {
+	*layerTask
+	o       *Options
+	twoEach bool // two slots a GPU and equal speeds
+}
+
+func newMover(p *Problem, o *Options, u *unit) *mover {
+	m := &mover{layerTask: newLayerTask(p, o, u), o: o}
+	m.task.Prev = make([]int32, u.slots)
+	m.task.Had = make([]uint64, len(u.gpu)*m.task.Words())
+	m.twoEach = u.equal && u.slots == 2*len(u.gpu)
+	for g := range u.gpu {
+		m.twoEach = m.twoEach && u.room(g) == 2
+	}
+	return m
+}
+
+// setLayer takes the loads and the placement in force of a layer.
+func (m *mover) setLayer(l int) {
+	m.setLoads(l)
+	m.read(l)
+	m.s.Set(&m.task)
+}
+
+// read takes layer l of the placement in force. Slots of GPUs out of service
+// are left out; what is in slots beyond those that the unit uses comes to others.
+func (m *mover) read(l int) {
+	t, v := &m.task, m.p.Previous
+	clear(t.Had)
+	row, first := v.PhysicalToLogical[l], v.FirstSlots()
+	for g, gpu := range m.u.gpu {
+		slot := t.Prev[m.u.first[g]:m.u.first[g+1]]
+		for i := range slot {
+			slot[i] = -1
+		}
+		if gpu >= v.GPUs {
+			continue
+		}
+		// The second of an expert on its GPU counts as an empty slot.
+		for i, e := range row[first[gpu]:first[gpu+1]] {
+			if e < 0 || t.Had[g*t.Words()+e>>6]>>(e&63)&1 != 0 {
+				continue
+			}
+			t.Had[g*t.Words()+e>>6] |= 1 << (e & 63)
+			if i < len(slot) {
+				slot[i] = int32(e)
+			} else if k := slices.Index(slot, -1); k >= 0 {
+				slot[k] = int32(e) // a slot that the unit does not use
+			}
+		}
 	}
 }
 
 // moveRestarts is how many random paths are tried beside the greedy one.
 const moveRestarts = 8
 
-// rungTargets are the levels, as shares of the way from the target to where the
-// layer stands, at which a ladder has rungs for a budget to choose from.
-var rungTargets = []float64{.75, .5, .35, .25, .15, .1, .05}
-
-// ladder finds the rungs of a layer; f.bound is a proved bound on their level.
-func (m *mover) ladder(ctx context.Context, f *fresh, p *Problem, o *Options, l int, all bool) []rung {
-	m.w = f.s.w
-	m.sortLoads()
-	m.read(p, l)
-	m.reset()
-	m.setHomes(p, o, l)
-	m.mend()
-	if m.twoNodes && !m.spreadOut() {
+// front finds the placements of a layer to choose from; f.bound is a proved
+// bound on their time.
+func (m *mover) front(ctx context.Context, f *fresh, l int, all bool) *search.Front {
+	out := &search.Front{}
+	m.setLayer(l)
+	s := &m.s
+	s.Start(m.task.Prev)
+	s.Mend()
+	m.setHomes(s.Slots())
+	if m.task.Domain != nil && !s.SpreadOut() {
 		f.make()
-		return []rung{m.adopt(f)}
+		out.Only(s, m.adopt(f))
+		return out
 	}
-	first := rung{slices.Clone(m.slot), m.moves, m.level()}
-	m.settleKept(first.slot)
-	m.start = first.slot
-	if f.s.idle {
-		first.level = 1
-	}
-	ladder := []rung{first}
-	aim := o.Target
+	first := slices.Clone(s.Slots())
+	out.Only(s, first) // and counts what is off
+	aim := m.o.Target
 	stop := func() bool { return ctx.Err() != nil }
-	if aim == 0 && !f.s.idle {
+	if aim == 0 && !m.idle {
 		// A plan from scratch shows what can be reached.
 		f.make()
 		aim = f.level * 1.01
 	}
 	aim = max(aim, f.bound) // less cannot be had
-	away := m.home != nil && m.off > m.mostOff
-	if (first.level <= aim || f.s.idle || stop()) && !away {
-		return ladder
-	}
-	restarts := o.Restarts
-	if restarts == 0 {
-		restarts = moveRestarts
-	}
-	var g rung
-	ok := false
-	if !away {
-		if all {
-			for _, x := range rungTargets {
-				if g, ok := m.reach(aim+float64(x*(first.level-aim)), 0, stop); ok {
-					ladder = append(ladder, g)
-				}
-			}
-		}
-		g, ok = m.reach(aim, restarts, stop)
-	}
-	if !ok {
-		// Greed did not get there: see what a plan from scratch reaches.
+	if m.task.Home != nil && s.Off() > m.task.MostOff {
 		f.make()
-		if t := max(aim, f.level*(1+1e-9)); t > aim && !away {
-			g, ok = m.reach(t, restarts, stop)
-		}
-		if !ok && (away || (f.level < g.level && !stop())) {
-			if x := m.adopt(f); away || x.level < g.level {
-				g = x
-			}
-		}
+		out.Only(s, m.adopt(f)) // the placement in force is none to stop at
+		return out
 	}
-	if away {
-		return []rung{g} // the placement in force is none to stop at
+	if out.Points[0].Time <= aim || m.idle || stop() {
+		return out
 	}
-	ladder = append(ladder, g)
-	// Only rungs that are better than those before them.
-	out := ladder[:1]
-	for _, g := range ladder[1:] {
-		for len(out) > 1 && out[len(out)-1].moves >= g.moves && g.level <= out[len(out)-1].level {
-			out = out[:len(out)-1]
-		}
-		if g.level < out[len(out)-1].level {
-			out = append(out, g)
-		}
+	goal := search.Goal{Time: aim, Moves: 1 << 30, Stop: stop}
+	if all {
+		m.paths(out, first, goal, f)
+		return out
 	}
+	m.reach(out, first, goal, f)
 	return out
 }
 
-// reach looks for the fewest moves to level T and returns the best it found:
-// that of fewest moves within T or, if none is (ok false), of least level.
-func (m *mover) reach(T float64, restarts int, stop func() bool) (best rung, ok bool) {
-	m.T = T
-	take := func() {
-		m.reload()
-		level := m.level()
-		in := level <= T*(1+1e-12)
-		if best.slot == nil || (in && (!ok || m.moves < best.moves)) || (!in && !ok && level < best.level) {
-			best.slot = append(best.slot[:0], m.slot...)
-			best.moves, best.level = m.moves, level
-		}
-		ok = ok || in
+// paths walks many ways, for a budget to choose from.
+func (m *mover) paths(out *search.Front, first []int32, goal search.Goal, f *fresh) {
+	far := out.Points[0].Time - goal.Time
+	for _, share := range rungTargets {
+		to := goal
+		to.Time += float64(share * far)
+		m.walk(out, first, to, 0)
 	}
-	for i := range max(restarts, 0) + 1 {
-		if i > 0 && stop() {
-			break
-		}
-		m.seed(i)
-		m.reset()
-		m.nodeShare = nodeShares[i%len(nodeShares)]
-		for round := range evenings {
-			if !m.evenNodes(stop) && round > 0 {
-				break
-			}
-			for !ok || m.moves < best.moves {
-				c, more := m.step()
-				if !more || stop() {
-					break
-				}
-				m.apply(c)
-			}
-			if m.home == nil || m.level() <= T {
-				break
-			}
-		}
-		take()
-		if m.twoEach && m.home == nil && !m.twoNodes {
-			m.reset()
-			if m.pairMoves(stop) {
-				take()
-			}
-		}
+	for _, twice := range norms {
+		m.s.Ahead(out, first, twice, 0, goal)
 	}
-	m.rng = nil
-	m.settleKept(best.slot)
-	return best, ok
+	m.retreat(out, goal, f)
 }
 
-// seed makes the path to come random path i; 0 = the plain one.
-func (m *mover) seed(i int) {
-	m.rng = nil
-	if i > 0 {
-		m.rng = rand.New(rand.NewPCG(uint64(i), 0))
+// retreat goes back from a plan from scratch.
+func (m *mover) retreat(out *search.Front, goal search.Goal, f *fresh) {
+	f.make()
+	full := m.adopt(f)
+	out.Add(&m.s, full)
+	m.setHomes(full)
+	for _, twice := range norms {
+		m.s.Retreat(out, full, twice, goal)
 	}
+}
+
+// norms are the powers, as how often 2 is squared, of the norms that paths go by:
+// the higher the nearer to the maximum.
+var norms = [...]int{4, 5, 6}
+
+// rungTargets are the levels, as shares of the way from the target to where the
+// layer stands, that a path with a budget heads for.
+var rungTargets = [...]float64{.5, .25, .1, 0}
+
+// walk heads straight for a goal, on random path i. That goes by what GPUs are
+// above the goal, which is known where there is one window.
+func (m *mover) walk(out *search.Front, first []int32, goal search.Goal, i uint64) {
+	if len(m.task.Share) > 1 {
+		m.s.Ahead(out, first, norms[int(i)%len(norms)], i, goal)
+		return
+	}
+	m.s.Ahead(out, first, 0, i, goal)
+	if m.twoEach && m.task.Home == nil && m.task.Domain == nil {
+		m.s.Pairs(out, first, i, goal)
+	}
+}
+
+// few is the slots a GPU up to which a plan from scratch, with moves taken back,
+// may take fewer moves than going forward.
+const few = 4
+
+// reach looks for the fewest moves to the goal, and leaves that of fewest moves
+// within it or, if none is, of least time.
+func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fresh) {
+	restarts := m.o.Restarts
+	if restarts == 0 {
+		restarts = moveRestarts
+	}
+	shorten := func() bool {
+		g, ok := out.Within(goal.Time)
+		if ok {
+			goal.Moves = g.Moves - 1
+		}
+		return ok
+	}
+	for i := range max(restarts, 0) + 1 {
+		if i > 0 && goal.Stop() {
+			break
+		}
+		m.walk(out, first, goal, uint64(i))
+		shorten()
+	}
+	ok := shorten()
+	if !ok || (restarts > 0 && !m.twoEach) {
+		for _, twice := range norms[1:] {
+			m.s.Ahead(out, first, twice, 0, goal)
+			ok = shorten()
+		}
+	}
+	if !ok || (restarts > 0 && !m.twoEach && m.u.slots <= few*len(m.u.gpu)) {
+		m.retreat(out, goal, f)
+	}
+	g, ok := out.Within(goal.Time)
+	if !ok {
+		g = out.Points[len(out.Points)-1]
+	}
+	out.Keep(g)
 }

@@ -26,7 +26,8 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 		if o.Locality == ByGroup {
 			local = newLocality(p, o)
 		}
-		return func(l int) { s.planLayer(ctx, p, o, l, &r, local) }
+		j := newWindows(p, o, u)
+		return func(l int) { s.planLayer(ctx, p, o, l, &r, local, j) }
 	})
 	return r
 }
@@ -86,26 +87,33 @@ func inParallel(workers, n int, worker func() (do func(i int))) {
 	}
 }
 
-// planLayer plans layer l into r; local is nil where groups need not stay together.
-func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r *Result, local *locality) {
+// planLayer plans layer l into r; local is nil where groups need not stay together, j
+// where there is one window.
+func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r *Result, local *locality, j *windows) {
 	stop := func() bool { return ctx.Err() != nil }
 	s.setLoads(p.Loads[l])
 	bound := 0.0
 	switch {
 	case local != nil:
-		bound = s.search(max(o.Tolerance, 0), stop)
+		tolerance := max(o.Tolerance, 0)
+		if j != nil {
+			tolerance = j.sumTolerance(l, o)
+		}
+		bound = s.search(tolerance, stop)
 		local.planByGroup(ctx, p, o, l, r, s, bound)
-		if len(p.Windows) > 0 {
-			s.planWindows(p, l, max(o.Tolerance, 0), stop)
+		if j != nil {
+			s.planWindows(j, l, bound, max(o.Tolerance, 0), true, stop)
 			r.Locality.FreeImbalance[l] = s.best.level
+			j.byGroup(o, l, r, s, stop)
 		}
 		return
 	case s.idle:
 		bound = s.search(0, stop)
 	case o.Dispatch == Split:
 		bound = s.planSplit(max(o.Tolerance, 0), stop)
-	case len(p.Windows) > 0:
-		bound = s.planWindows(p, l, max(o.Tolerance, 0), stop)
+	case j != nil:
+		bound = s.search(j.sumTolerance(l, o), stop)
+		bound = s.planWindows(j, l, bound, max(o.Tolerance, 0), true, stop)
 	default:
 		bound = s.search(max(o.Tolerance, 0), stop)
 	}

@@ -11,12 +11,12 @@ import (
 )
 
 // oracle is the least imbalance of any placement of one layer, by exhaustive
-// search: every way to fill the slots in service, GPU by GPU, with no expert
+// enumeration: every way to fill the slots in service, GPU by GPU, with no expert
 // twice on one GPU (a GPU with more slots than experts leaves the rest empty)
 // and each expert at least once. It shares no code with the package. upper is
-// an imbalance that some placement has, or +Inf; it only cuts the search short.
+// an imbalance that some placement has, or +Inf; it only cuts the enumeration short.
 func oracle(loads []float64, t placement.Topology, slots int, upper float64) float64 {
-	o := search{w: loads, best: upper}
+	o := enumeration{w: loads, best: upper}
 	total := 0.0
 	for _, x := range loads {
 		total += x
@@ -50,7 +50,7 @@ func oracle(loads []float64, t placement.Topology, slots int, upper float64) flo
 	return o.best
 }
 
-type search struct {
+type enumeration struct {
 	w     []float64
 	room  []int
 	speed []float64
@@ -61,7 +61,7 @@ type search struct {
 }
 
 // counts chooses how many copies experts e.. get.
-func (o *search) counts(e, slots int) {
+func (o *enumeration) counts(e, slots int) {
 	if e == len(o.w) {
 		if slots == 0 {
 			o.fill(0)
@@ -79,7 +79,7 @@ func (o *search) counts(e, slots int) {
 }
 
 // fill chooses the experts of GPU g and of those after it.
-func (o *search) fill(g int) {
+func (o *enumeration) fill(g int) {
 	if g == len(o.room) {
 		level := 0.0
 		for g, set := range o.sets {
@@ -98,7 +98,7 @@ func (o *search) fill(g int) {
 }
 
 // choose adds experts from e on to the set of GPU g, which has room for more.
-func (o *search) choose(g, e, set, room int, sum float64) {
+func (o *enumeration) choose(g, e, set, room int, sum float64) {
 	if sum >= o.best*o.speed[g]*(1-1e-12) {
 		return
 	}

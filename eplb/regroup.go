@@ -155,7 +155,7 @@ func newRegrouper(p *Problem, o *Options, t *placement.Topology, u *unit) *regro
 	}
 	g.on = traffic.NewUnit(u.first, node, u.speed, t.NodeCount())
 	if p.Previous != nil {
-		g.m = newMover(u, p.Loads.Experts())
+		g.m = newMover(p, o, u)
 	}
 	if o.Locality == ByGroup {
 		g.home = make([]int32, p.Loads.Experts())
@@ -182,8 +182,8 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 	}
 	g.limit(y, l)
 	if g.m != nil {
-		g.m.read(p, l)
-		y.Was, y.Moves = g.m.prev, moves
+		g.m.setLayer(l)
+		y.Was, y.Moves = g.m.task.Prev, moves
 		if g.o.MaxMoves == 0 {
 			y.MovePrice = freeMove
 		}
@@ -196,13 +196,9 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 	}
 	traffic.Regroup(g.on, y, g.slot, func() bool { return ctx.Err() != nil })
 	if g.m != nil {
-		g.m.settleKept(g.slot)
-		r.Layers[l].Moves = 0
-		for i, e := range g.slot {
-			if e >= 0 && !g.m.held(int(g.m.gpu[i]), e) {
-				r.Layers[l].Moves++
-			}
-		}
+		g.m.s.Settle(g.slot)
+		g.m.s.Start(g.slot)
+		r.Layers[l].Moves = g.m.s.Moves()
 	}
 	writeRow(u, g.slot, row)
 	if r.Locality != nil {
@@ -277,7 +273,7 @@ func rescore(p *Problem, o *Options, u *unit, r *Result) error {
 	var figure []float64
 	if len(p.Windows) > 0 && o.Dispatch == Even {
 		var err error
-		if figure, err = meanImbalance(&r.Placement, p.Windows, p.Topology); err != nil {
+		if figure, err = r.Placement.ImbalanceOver(p.Windows, p.Topology); err != nil {
 			return err
 		}
 	} else {

@@ -132,7 +132,7 @@ func validateWindows(p *Problem, o *Options) error {
 		p.Loads, p.Windows = p.Windows[0], nil
 		return nil
 	}
-	sumWindows(p, o.Policy == DeepSeek)
+	sumWindows(p)
 	return nil
 }
 

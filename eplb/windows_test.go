@@ -42,7 +42,7 @@ func tinyWindows(r *rand.Rand) Problem {
 }
 
 // bestOf enumerates every way to put experts on the GPUs of layer 0 and returns
-// the least mean over the windows of the imbalance. If full, only placements
+// the least imbalance over the windows. If full, only placements
 // that leave no slot empty count.
 func bestOf(p Problem, full bool) float64 {
 	gpus, experts := p.Topology.GPUs, p.Windows[0].Experts()
@@ -75,8 +75,13 @@ func bestOf(p Problem, full bool) float64 {
 				return
 			}
 		}
-		sum := 0.0
+		sum, all := 0.0, 0.0
 		for _, w := range p.Windows {
+			total := 0.0
+			for _, x := range w[0] {
+				total += x
+			}
+			all += total
 			for g, set := range sets {
 				gpu[g] = 0
 				for e := range count {
@@ -85,9 +90,9 @@ func bestOf(p Problem, full bool) float64 {
 					}
 				}
 			}
-			sum += placement.Imbalance(gpu, p.Topology.Speed)
+			sum += placement.Imbalance(gpu, p.Topology.Speed) * total
 		}
-		best = min(best, sum/float64(len(p.Windows)))
+		best = min(best, sum/max(all, 1e-300))
 	}
 	walk(0)
 	return best
@@ -142,7 +147,7 @@ func checkWindows(t *testing.T, p Problem, r Result) {
 	if err := r.Placement.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	mean, err := meanImbalance(&r.Placement, p.Windows, p.Topology)
+	mean, err := r.Placement.ImbalanceOver(p.Windows, p.Topology)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +214,7 @@ func TestWindowsBeatTheirSum(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs, err := meanImbalance(&other.Placement, p.Windows, p.Topology)
+		theirs, err := other.Placement.ImbalanceOver(p.Windows, p.Topology)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +250,7 @@ func TestWindowsWorkersAgree(t *testing.T) {
 }
 
 // A lone window is planned as Loads, and so is one beside windows without load,
-// which count as balanced.
+// which count for nothing.
 func TestOneWindowIsLoads(t *testing.T) {
 	w := workload.Zipf(3, 64, 1.2, 1e5, 4)
 	plain := Problem{Loads: w, Replicas: 68, Topology: placement.Topology{GPUs: 4}}
@@ -264,9 +269,8 @@ func TestOneWindowIsLoads(t *testing.T) {
 		if !reflect.DeepEqual(r.Placement, want.Placement) {
 			t.Errorf("%d windows: another plan", len(windows))
 		}
-		n := float64(len(windows))
 		for l, got := range r.Layers {
-			if x := (want.Layers[l].Imbalance + n - 1) / n; math.Abs(got.Imbalance-x) > 1e-12 || got.Status != want.Layers[l].Status {
+			if x := want.Layers[l].Imbalance; math.Abs(got.Imbalance-x) > 1e-12 || got.Status != want.Layers[l].Status {
 				t.Errorf("%d windows, layer %d: %+v, want %v", len(windows), l, got, x)
 			}
 		}
@@ -286,26 +290,63 @@ func TestOneWindowIsLoads(t *testing.T) {
 	}
 }
 
-// A window's total does not matter, however small or large.
-func TestWindowsCountAlike(t *testing.T) {
+// Windows count by their tokens: one that is split in two alike is as it was, one
+// that is next to nothing changes nothing, and no unit does.
+func TestWindowsCountByTokens(t *testing.T) {
 	p := Problem{Windows: alternating(3, 32, 4, 5), Replicas: 40, Topology: placement.Topology{GPUs: 8}}
 	want, err := Plan(t.Context(), p, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for k, factor := range []float64{0x1p-900, 1, 0x1p700, 0x1p20} {
-		for _, row := range p.Windows[k] {
-			for e := range row {
-				row[e] *= factor
+	scaled := func(w placement.Loads, by float64) placement.Loads {
+		out := placement.NewLoads(len(w), w.Experts())
+		for l, row := range w {
+			for e, x := range row {
+				out[l][e] = x * by
 			}
 		}
+		return out
 	}
-	r, err := Plan(t.Context(), p, Options{})
+	q := p
+	q.Windows = nil
+	for _, w := range p.Windows {
+		q.Windows = append(q.Windows, scaled(w, 0x1p40))
+	}
+	r, err := Plan(t.Context(), q, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(r, want) {
 		t.Error("another plan for scaled windows")
+	}
+	for name, windows := range map[string][]placement.Loads{
+		"halves":          append(q.Windows[:3:3], scaled(q.Windows[3], .5), scaled(q.Windows[3], .5)),
+		"next to nothing": append(q.Windows[:4:4], scaled(q.Windows[1], 0x1p-60)),
+	} {
+		got, err := want.Placement.ImbalanceOver(windows, q.Topology)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l, x := range got {
+			if math.Abs(x-want.Layers[l].Imbalance) > 1e-9 {
+				t.Errorf("%s, layer %d: %v, want %v", name, l, x, want.Layers[l].Imbalance)
+			}
+		}
+	}
+	// A window that is most of all is what the plan is for.
+	q.Windows[2] = scaled(p.Windows[2], 0x1p80)
+	if r, err = Plan(t.Context(), q, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	checkWindows(t, q, r)
+	alone, err := Plan(t.Context(), Problem{Loads: p.Windows[2], Replicas: 40, Topology: p.Topology}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l, x := range r.Layers {
+		if x.Imbalance > alone.Layers[l].Imbalance*(1+1e-9) {
+			t.Errorf("layer %d: %v, but %v for the window that is all", l, x.Imbalance, alone.Layers[l].Imbalance)
+		}
 	}
 }
 

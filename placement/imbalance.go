@@ -112,3 +112,34 @@ func ratio(most, n, total float64) float64 {
 	}
 	return most / total * n
 }
+
+// ImbalanceOver is the imbalance of each layer of p over several windows of
+// loads: what steps really cost, in proportion to their tokens. It is the sum over
+// the windows of the largest load/speed of a GPU, over the sum of their mean
+// load/speed; 1 for a layer without load, +Inf where experts are missing. Windows
+// without load count for nothing. The other terms are those of ScoreLayers.
+func (p *Placement) ImbalanceOver(windows []Loads, t Topology) ([]float64, error) {
+	most, mean := make([]float64, len(p.PhysicalToLogical)), make([]float64, len(p.PhysicalToLogical))
+	for _, w := range windows {
+		scores, err := p.ScoreLayers(w, t)
+		if err != nil {
+			return nil, err
+		}
+		for l, s := range scores {
+			sum := 0.0
+			for _, x := range s.GPULoads {
+				sum += x
+			}
+			if sum > 0 {
+				mean[l] += sum
+				most[l] += s.Imbalance * sum
+			}
+		}
+	}
+	for l, x := range mean {
+		if most[l] /= x; x == 0 {
+			most[l] = 1
+		}
+	}
+	return most, nil
+}

@@ -1,4 +1,4 @@
-package eplb
+package search
 
 import (
 	"cmp"
@@ -23,109 +23,109 @@ type pairMover struct {
 	order  []int32 // experts by load, largest first
 	runs   []run   // experts with several copies, the largest replica first
 	trial  []run
-	swaps  []choice // copies that change their expert from n to to
-	broken []bool   // of each GPU
-	items  []held   // broken replicas, the largest first
+	swaps  []shift  // copies that change their expert
+	apart  []bool   // of each GPU
+	items  []broken // broken replicas, the largest first
 	intact []int32  // GPUs by their larger replica, smallest first
 	mates  []int32
 }
 
-// held is a replica in a slot.
-type held struct {
+// broken is a replica in a slot.
+type broken struct {
 	size float64
 	slot int32
 }
 
 // pairMoves brings m to its target from the placement in force, which m is reset
 // to, and says whether it could before stop.
-func (m *mover) pairMoves(stop func() bool) bool {
-	p := &m.pair
-	if !m.shiftCopies(stop) {
+func (s *State) pairMoves(stop func() bool) bool {
+	p := &s.pair
+	if !s.shiftCopies(stop) {
 		return false
 	}
 	p.intact = p.intact[:0]
-	for g := range m.u.gpu {
+	for g := range s.inv {
 		p.intact = append(p.intact, int32(g))
 	}
 	// Where each copy is given up and taken makes a difference: try each place.
 	for _, c := range p.swaps {
-		if !m.placeCopy(c.n, c.to) {
+		if !s.placeCopy(c.from, c.to) {
 			return false
 		}
 	}
 	for range 2 {
 		for _, c := range p.swaps {
 			if !stop() {
-				m.replaceCopy(c.n, c.to)
+				s.replaceCopy(c.from, c.to)
 			}
 		}
 	}
-	if m.breakPairs() < 0 {
+	if s.breakPairs() < 0 {
 		return false
 	}
-	return m.foldBroken()
+	return s.foldBroken()
 }
 
 // larger is the size of the larger replica of GPU g, smaller that of the other.
-func (m *mover) larger(g int32) float64 {
-	return max(m.size[m.slot[2*g]], m.size[m.slot[2*g+1]])
+func (s *State) larger(g int32) float64 {
+	return max(s.size[s.slot[2*g]], s.size[s.slot[2*g+1]])
 }
 
-func (m *mover) smaller(g int32) float64 {
-	return min(m.size[m.slot[2*g]], m.size[m.slot[2*g+1]])
+func (s *State) smaller(g int32) float64 {
+	return min(s.size[s.slot[2*g]], s.size[s.slot[2*g+1]])
 }
 
 // breakPairs finds the GPUs to break and returns how many; -1 = the target
 // cannot be reached with these counts.
-func (m *mover) breakPairs() int {
-	p := &m.pair
-	p.broken = slices.Grow(p.broken[:0], len(m.u.gpu))[:len(m.u.gpu)]
+func (s *State) breakPairs() int {
+	p := &s.pair
+	p.apart = slices.Grow(p.apart[:0], len(s.inv))[:len(s.inv)]
 	p.items = p.items[:0]
 	n := 0
-	for g := range m.u.gpu {
-		p.broken[g] = m.size[m.slot[2*g]]+m.size[m.slot[2*g+1]] > m.T
-		if p.broken[g] {
+	for g := range s.inv {
+		p.apart[g] = s.size[s.slot[2*g]]+s.size[s.slot[2*g+1]] > s.over
+		if p.apart[g] {
 			n++
-			p.items = append(p.items, held{m.size[m.slot[2*g]], int32(2 * g)}, held{m.size[m.slot[2*g+1]], int32(2*g + 1)})
+			p.items = append(p.items, broken{s.size[s.slot[2*g]], int32(2 * g)}, broken{s.size[s.slot[2*g+1]], int32(2*g + 1)})
 		}
 	}
 	if n == 0 {
 		return 0
 	}
-	slices.SortFunc(p.items, func(a, b held) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.slot, b.slot)) })
-	slices.SortFunc(p.intact, func(a, b int32) int { return cmp.Or(cmp.Compare(m.larger(a), m.larger(b)), cmp.Compare(a, b)) })
+	slices.SortFunc(p.items, func(a, b broken) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.slot, b.slot)) })
+	slices.SortFunc(p.intact, func(a, b int32) int { return cmp.Or(cmp.Compare(s.larger(a), s.larger(b)), cmp.Compare(a, b)) })
 	lo := len(p.items) // items from here on are of at most T-t
-	for hi := 0; hi < len(p.items) && p.items[hi].size > m.T/2; hi++ {
+	for hi := 0; hi < len(p.items) && p.items[hi].size > s.over/2; hi++ {
 		t := p.items[hi].size
 		if hi+1 < len(p.items) && p.items[hi+1].size == t {
 			continue
 		}
-		for lo > 0 && p.items[lo-1].size <= m.T-t {
+		for lo > 0 && p.items[lo-1].size <= s.over-t {
 			lo--
 		}
 		for hi+1 > len(p.items)-lo {
 			found := false
 			for _, g := range p.intact {
-				if p.broken[g] || m.smaller(g) > m.T-t {
+				if p.apart[g] || s.smaller(g) > s.over-t {
 					continue
 				}
-				if m.larger(g) >= t {
+				if s.larger(g) >= t {
 					break
 				}
 				found = true
-				p.broken[g] = true
+				p.apart[g] = true
 				n++
-				for _, s := range [2]int32{2 * g, 2*g + 1} {
-					it := held{m.size[m.slot[s]], s}
-					i := len(p.items)
+				for _, i := range [2]int32{2 * g, 2*g + 1} {
+					it := broken{s.size[s.slot[i]], i}
+					k := len(p.items)
 					p.items = append(p.items, it)
-					for ; i > 0 && p.items[i-1].size < it.size; i-- {
-						p.items[i] = p.items[i-1]
+					for ; k > 0 && p.items[k-1].size < it.size; k-- {
+						p.items[k] = p.items[k-1]
 					}
-					p.items[i] = it
+					p.items[k] = it
 				}
 				lo = len(p.items)
-				for lo > 0 && p.items[lo-1].size <= m.T-t {
+				for lo > 0 && p.items[lo-1].size <= s.over-t {
 					lo--
 				}
 				break
@@ -140,16 +140,15 @@ func (m *mover) breakPairs() int {
 
 // foldBroken pairs the broken replicas anew and gives each pair a GPU that held
 // one of the two.
-func (m *mover) foldBroken() bool {
-	p := &m.pair
+func (s *State) foldBroken() bool {
+	p := &s.pair
 	n := len(p.items)
 	if n == 0 {
-		m.reload()
-		m.recost()
+		s.Refresh()
 		return true
 	}
 	// Two replicas of one expert must not meet: exchange with a neighbouring pair.
-	expert := func(i int) int32 { return m.slot[p.items[i].slot] }
+	expert := func(i int) int32 { return s.slot[p.items[i].slot] }
 	for i := 0; i < n/2; i++ {
 		j := n - 1 - i
 		if expert(i) != expert(j) {
@@ -161,7 +160,7 @@ func (m *mover) foldBroken() bool {
 			if k == i || expert(k) == expert(j) || expert(q) == expert(i) {
 				continue
 			}
-			if p.items[i].size+p.items[q].size <= m.T && p.items[k].size+p.items[j].size <= m.T {
+			if p.items[i].size+p.items[q].size <= s.over && p.items[k].size+p.items[j].size <= s.over {
 				p.items[j], p.items[q] = p.items[q], p.items[j]
 				ok = true
 			}
@@ -171,67 +170,44 @@ func (m *mover) foldBroken() bool {
 		}
 	}
 	// mates[slot] = the slot of the new partner.
-	p.mates = slices.Grow(p.mates[:0], len(m.slot))[:len(m.slot)]
+	p.mates = slices.Grow(p.mates[:0], len(s.slot))[:len(s.slot)]
 	for i := range n / 2 {
 		a, b := p.items[i].slot, p.items[n-1-i].slot
 		p.mates[a], p.mates[b] = b, a
 	}
 	type put struct{ slot, e int32 }
 	var puts []put
-	for g := range m.u.gpu {
-		if !p.broken[g] {
+	for g := range s.inv {
+		if !p.apart[g] {
 			continue
 		}
 		// Walk the cycle: GPU g keeps its first replica and takes its partner.
 		at := int32(2 * g)
-		for p.broken[at/2] {
-			p.broken[at/2] = false
+		for p.apart[at/2] {
+			p.apart[at/2] = false
 			mate := p.mates[at]
 			if mate/2 != at/2 {
-				puts = append(puts, put{at ^ 1, m.slot[mate]})
+				puts = append(puts, put{at ^ 1, s.slot[mate]})
 			}
 			at = mate ^ 1
 		}
 	}
 	for _, x := range puts {
-		m.unhold(x.slot)
+		s.hold(x.slot, -1)
 	}
 	for _, x := range puts {
-		m.hold(x.slot, -1, x.e)
+		s.hold(x.slot, x.e)
 	}
-	m.reload()
-	m.recost()
+	s.Refresh()
 	return true
-}
-
-// unhold empties slot s but for the loads.
-func (m *mover) unhold(s int32) {
-	f := m.slot[s]
-	g := int(m.gpu[s])
-	i := slices.Index(m.at[f], s)
-	m.at[f] = slices.Delete(m.at[f], i, i+1)
-	m.slot[s] = -1
-	if other := m.slot[s^1]; other != f {
-		m.has[g*m.words+int(f>>6)] &^= 1 << (f & 63)
-	}
-}
-
-// recost counts the moves anew.
-func (m *mover) recost() {
-	m.moves = 0
-	for s, e := range m.slot {
-		if e >= 0 && !m.held(int(m.gpu[s]), e) {
-			m.moves++
-		}
-	}
 }
 
 // placeCopy makes one slot of f hold e, the first that may, and says whether one
 // does.
-func (m *mover) placeCopy(f, e int32) bool {
-	for _, s := range m.at[f] {
-		if !m.holds(int(m.gpu[s]), e) {
-			m.hold(s, f, e)
+func (s *State) placeCopy(f, e int32) bool {
+	for _, i := range s.at[f] {
+		if !s.holds(s.gpu[i], e) {
+			s.hold(i, e)
 			return true
 		}
 	}
@@ -239,36 +215,36 @@ func (m *mover) placeCopy(f, e int32) bool {
 }
 
 // replaceCopy looks whether another slot of f had better hold e.
-func (m *mover) replaceCopy(f, e int32) {
-	slots := slices.Clone(m.at[f])
+func (s *State) replaceCopy(f, e int32) {
+	slots := slices.Clone(s.at[f])
 	taken := int32(-1)
-	for _, s := range m.at[e] {
-		if m.prev[s] == f && !m.held(int(m.gpu[s]), e) {
-			taken = s
+	for _, i := range s.at[e] {
+		if s.t.Prev[i] == f && !s.had(s.gpu[i], e) {
+			taken = i
 		}
 	}
 	if taken < 0 {
 		return
 	}
-	best, bestS := m.breakPairs(), int32(-1)
+	best, bestS := s.breakPairs(), int32(-1)
 	if best < 0 {
 		return
 	}
-	for _, s := range slots {
-		if m.holds(int(m.gpu[s]), e) || m.holds(int(m.gpu[taken]), f) {
+	for _, i := range slots {
+		if s.holds(s.gpu[i], e) || s.holds(s.gpu[taken], f) {
 			continue
 		}
-		m.hold(taken, e, f)
-		m.hold(s, f, e)
-		if n := m.breakPairs(); n >= 0 && n < best {
-			best, bestS = n, s
+		s.hold(taken, f)
+		s.hold(i, e)
+		if n := s.breakPairs(); n >= 0 && n < best {
+			best, bestS = n, i
 		}
-		m.hold(s, e, f)
-		m.hold(taken, f, e)
+		s.hold(i, f)
+		s.hold(taken, e)
 	}
 	if bestS >= 0 {
-		m.hold(taken, e, f)
-		m.hold(bestS, f, e)
+		s.hold(taken, f)
+		s.hold(bestS, e)
 	}
 }
 
@@ -281,24 +257,24 @@ type folded struct {
 
 // fold pairs the largest replica with the smallest, and so on inwards, as long
 // as a pair can exceed aim or the walk has found less than enough. Replicated
-// experts come from runs, the others from m.pair.order.
-func (m *mover) fold(runs []run, aim, enough float64) folded {
+// experts come from runs, the others from s.pair.order.
+func (s *State) fold(runs []run, aim, enough float64) folded {
 	var f folded
-	top, bottom := 0, len(m.pair.order)-1 // of the experts with one replica
+	top, bottom := 0, len(s.pair.order)-1 // of the experts with one replica
 	hi, lo := 0, len(runs)-1              // of the runs
 	var hiLeft, loLeft int32
 	if lo >= 0 {
 		hiLeft, loLeft = runs[0].n, runs[lo].n
 	}
-	for range len(m.u.gpu) {
-		for top < len(m.pair.order) && m.count[m.pair.order[top]] > 1 {
+	for range len(s.inv) {
+		for top < len(s.pair.order) && s.count[s.pair.order[top]] > 1 {
 			top++
 		}
-		for bottom >= 0 && m.count[m.pair.order[bottom]] > 1 {
+		for bottom >= 0 && s.count[s.pair.order[bottom]] > 1 {
 			bottom--
 		}
 		var a, b float64
-		if hi < len(runs) && (top >= len(m.pair.order) || runs[hi].size >= m.w[m.pair.order[top]]) {
+		if hi < len(runs) && (top >= len(s.pair.order) || runs[hi].size >= s.t.Load[s.pair.order[top]]) {
 			a = runs[hi].size
 			if hiLeft--; hiLeft == 0 {
 				if hi++; hi < len(runs) {
@@ -306,10 +282,10 @@ func (m *mover) fold(runs []run, aim, enough float64) folded {
 				}
 			}
 		} else {
-			a = m.w[m.pair.order[top]]
+			a = s.t.Load[s.pair.order[top]]
 			top++
 		}
-		if lo >= 0 && (bottom < 0 || runs[lo].size <= m.w[m.pair.order[bottom]]) {
+		if lo >= 0 && (bottom < 0 || runs[lo].size <= s.t.Load[s.pair.order[bottom]]) {
 			b = runs[lo].size
 			if loLeft--; loLeft == 0 {
 				if lo--; lo >= 0 {
@@ -317,7 +293,7 @@ func (m *mover) fold(runs []run, aim, enough float64) folded {
 				}
 			}
 		} else {
-			b = m.w[m.pair.order[bottom]]
+			b = s.t.Load[s.pair.order[bottom]]
 			bottom--
 		}
 		x := a + b
@@ -339,12 +315,12 @@ func (m *mover) fold(runs []run, aim, enough float64) folded {
 
 // shiftCopies changes counts until their fold is within the target and says
 // whether it got there before stop; p.swaps lists the changes.
-func (m *mover) shiftCopies(stop func() bool) bool {
-	p := &m.pair
+func (s *State) shiftCopies(stop func() bool) bool {
+	p := &s.pair
 	p.swaps = p.swaps[:0]
-	m.listRuns()
-	for now := m.fold(p.runs, m.T, math.Inf(1)); now.excess > 0; {
-		big, small := now.big, m.T-now.big
+	s.listRuns()
+	for now := s.fold(p.runs, s.over, math.Inf(1)); now.excess > 0; {
+		big, small := now.big, s.over-now.big
 		bestE, bestF, best := int32(-1), int32(-1), now
 		rate := 0.0
 		for _, f := range p.runs {
@@ -353,16 +329,16 @@ func (m *mover) shiftCopies(stop func() bool) bool {
 			}
 			// Each copy of f that is left would exceed the target by this much.
 			left := float64(f.n - 1)
-			if x := m.w[f.id]/left - m.T; x > 0 && x*left >= best.excess {
+			if x := s.t.Load[f.id]/left - s.over; x > 0 && x*left >= best.excess {
 				continue
 			}
-			m.count[f.id]--
+			s.count[f.id]--
 			fillers := 0
 			for _, e := range p.order {
-				c := m.count[e]
-				x, y := m.w[e]/float64(c), m.w[e]/float64(c+1)
+				c := s.count[e]
+				x, y := s.t.Load[e]/float64(c), s.t.Load[e]/float64(c+1)
 				// A further copy of e must take big replicas away or add small ones.
-				if e == f.id || int(c) >= len(m.u.gpu) || (x < big && y > small) {
+				if e == f.id || int(c) >= len(s.inv) || (x < big && y > small) {
 					continue
 				}
 				if x <= small {
@@ -371,7 +347,7 @@ func (m *mover) shiftCopies(stop func() bool) bool {
 						break
 					}
 				}
-				m.count[e]++
+				s.count[e]++
 				p.trial = p.trial[:0]
 				for _, r := range p.runs {
 					if r.id != e && r.id != f.id {
@@ -380,57 +356,91 @@ func (m *mover) shiftCopies(stop func() bool) bool {
 				}
 				p.trial = insertRun(p.trial, run{y, e, c + 1})
 				if f.n > 2 {
-					p.trial = insertRun(p.trial, run{m.w[f.id] / left, f.id, f.n - 1})
+					p.trial = insertRun(p.trial, run{s.t.Load[f.id] / left, f.id, f.n - 1})
 				}
 				enough := now.excess
-				if m.rng == nil {
+				if s.rng == nil {
 					enough = best.excess
 				}
-				if v := m.fold(p.trial, m.T, enough); v.excess < now.excess {
+				if v := s.fold(p.trial, s.over, enough); v.excess < now.excess {
 					gain := now.excess - v.excess
-					if m.rng != nil {
-						gain *= 1 - .6*m.rng.Float64()
+					if s.rng != nil {
+						gain *= s.luck()
 					}
 					if gain > rate {
 						rate = gain
 						bestE, bestF, best = e, f.id, v
 					}
 				}
-				m.count[e]--
+				s.count[e]--
 			}
-			m.count[f.id]++
+			s.count[f.id]++
 		}
 		if bestE < 0 {
 			return false
 		}
-		m.count[bestE]++
-		m.count[bestF]--
-		p.swaps = append(p.swaps, choice{bestF, bestE, bestF})
-		m.listRuns()
+		s.count[bestE]++
+		s.count[bestF]--
+		p.swaps = append(p.swaps, shift{bestF, bestE})
+		s.listRuns()
 		now = best
 	}
-	for e, n := range m.count {
-		m.recount(int32(e), n)
+	for e := range s.count {
+		s.resize(int32(e))
 	}
 	return true
 }
 
 // listRuns lists the experts with several copies by the size of a replica.
-func (m *mover) listRuns() {
-	m.pair.runs = m.pair.runs[:0]
-	for e, n := range m.count {
+func (s *State) listRuns() {
+	s.pair.runs = s.pair.runs[:0]
+	for e, n := range s.count {
 		if n > 1 {
-			m.pair.runs = insertRun(m.pair.runs, run{m.w[e] / float64(n), int32(e), n})
+			s.pair.runs = insertRun(s.pair.runs, run{s.t.Load[e] / float64(n), int32(e), n})
 		}
 	}
 }
 
 // sortLoads sorts the experts by load, largest first, ties by index.
-func (m *mover) sortLoads() {
-	p := &m.pair
+func (s *State) sortLoads() {
+	p := &s.pair
 	p.order = p.order[:0]
-	for e := range m.w {
+	for e := range s.count {
 		p.order = append(p.order, int32(e))
 	}
-	slices.SortStableFunc(p.order, func(a, b int32) int { return cmp.Compare(m.w[b], m.w[a]) })
+	slices.SortStableFunc(p.order, func(a, b int32) int { return cmp.Compare(s.t.Load[b], s.t.Load[a]) })
+}
+
+// shift is a copy that changes its expert.
+type shift struct{ from, to int32 }
+
+// run is an expert with n replicas.
+type run struct {
+	size float64
+	id   int32
+	n    int32
+}
+
+// insertRun inserts x into runs, the largest size first, ties by index.
+func insertRun(runs []run, x run) []run {
+	runs = append(runs, x)
+	i := len(runs) - 1
+	for ; i > 0 && (runs[i-1].size < x.size || (runs[i-1].size == x.size && runs[i-1].id > x.id)); i-- {
+		runs[i] = runs[i-1]
+	}
+	runs[i] = x
+	return runs
+}
+
+// Pairs walks from a layout of two slots a GPU, all of one speed, to the goal at
+// once, where there is one window.
+func (s *State) Pairs(f *Front, from []int32, seed uint64, goal Goal) {
+	s.Start(from)
+	s.over = goal.Time
+	s.seed(seed)
+	s.sortLoads()
+	if s.pairMoves(goal.Stop) {
+		f.begin(s)
+	}
+	s.rng = nil
 }

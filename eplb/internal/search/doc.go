@@ -1,0 +1,17 @@
+// Package search improves placements of one layer by small changes: two replicas
+// exchange their places, or a slot comes to hold another expert.
+//
+// What must hold is a mask on changes (Task: no expert twice on a GPU, groups at
+// home but for some replicas, every expert in two domains), what is wished has a
+// price in moves, and what is made small is the time that all windows take
+// together: the sum over windows of the largest level of a GPU. Whatever
+// combines in a Task combines in the search.
+//
+//	task       what is asked
+//	state      the placement at hand, its levels in every window, changes, masks
+//	norm       the smooth objective that changes are judged by
+//	forward    the change that gains most a move
+//	back       the move that is missed least when it is taken back
+//	mend       experts without a replica, empty slots
+//	trail      paths from one placement towards another, and the best of all
+package search

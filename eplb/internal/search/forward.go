@@ -1,0 +1,310 @@
+package search
+
+import (
+	"math/rand/v2"
+
+	"github.com/moelb/moelb/eplb/internal/memory"
+)
+
+// scan looks for the change at the fullest GPUs that lowers the objective most a
+// move. A change that takes no move, or gives one back, counts as half a move.
+//
+// What one copy more of an expert takes off its holders, and one less adds to
+// them, is worked out once a scan; for GPUs that hold both experts of a change
+// the sum of the two is never less than what the change adds, so that no gain is
+// promised that is not there. The fullest GPU itself is always worked out
+// exactly: its power is most of the total.
+type scan struct {
+	hot   []int32
+	isHot []bool
+	rest  []float64 // total without the hot GPU, [windows]
+	more  []float64 // what its holders add where an expert has one copy less, [experts][windows]
+	less  []float64 // and take off where it has one more
+	spare []int32   // slots that can do without what they hold
+
+	now   float64
+	rate  float64    // of the best change so far
+	least [3]float64 // what the objective must be below to be better, by moves
+	limit [3]float64 // and its total, where there is one window
+	best  Change
+	bound float64   // on the relative gain
+	rng   *rand.PCG // nil = the plain path
+	wide  bool
+}
+
+func (p *scan) set(s *State) {
+	p.isHot = memory.Resize(p.isHot, len(s.inv))
+	p.rest = memory.Resize(p.rest, s.n)
+	p.more = memory.Resize(p.more, len(s.size))
+	p.less = memory.Resize(p.less, len(s.size))
+}
+
+// weight of moves by their number.
+var weight = [3]float64{.5, 1, 2}
+
+// Forward finds the change that gains most a move; ok is false if none gains more
+// than least a move, or the objective is 0.
+func (s *State) Forward(least float64) (c Change, ok bool) {
+	s.now = s.weigh()
+	s.best = Change{A: -1}
+	s.setRate(least)
+	s.listHot()
+	s.spare = s.spare[:0]
+	for i := range s.slot {
+		if s.mayDrop(int32(i)) {
+			s.spare = append(s.spare, int32(i))
+		}
+	}
+	for _, h := range s.hot {
+		s.prepare(h)
+		s.scanExchanges(h)
+		s.scanCopies(h)
+		s.scanDrops(h)
+	}
+	return s.best, s.best.A >= 0
+}
+
+// setRate makes x the gain a move to beat.
+func (s *State) setRate(x float64) {
+	s.rate = x
+	for i, m := range weight {
+		s.least[i] = s.now - float64(x*m) - 1e-13
+		s.limit[i] = s.unroot(s.least[i])
+	}
+}
+
+// offer keeps a change of so many moves after which the objective is v.
+func (s *State) offer(c Change, cost int, v float64) {
+	gain := s.now - v
+	if s.rng != nil {
+		gain *= s.luck()
+	}
+	if x := gain / weight[max(cost, 0)]; x > s.rate {
+		s.best = c
+		s.setRate(x)
+	}
+}
+
+// luck is what a random path makes of a gain.
+func (p *scan) luck() float64 {
+	return 1 - float64(.6*(float64(p.rng.Uint64()>>11)/(1<<53)))
+}
+
+// listHot lists the fullest GPUs of every window: two where there is one
+// window, unless the plain path goes by the overload.
+func (s *State) listHot() {
+	s.hot = s.hot[:0]
+	clear(s.isHot)
+	each := max(1, 2/s.n)
+	if s.twice == 0 && !s.wide {
+		each = 1
+	}
+	for k := range s.n {
+		for range each {
+			h, top := -1, 0.0
+			for g := range s.inv {
+				if x := s.level[g*s.n+k]; x > top && !(s.isHot[g] && s.n == 1) {
+					h, top = g, x
+				}
+			}
+			if h >= 0 && !s.isHot[h] {
+				s.isHot[h] = true
+				s.hot = append(s.hot, int32(h))
+			}
+		}
+	}
+}
+
+// prepare works out what copies more and less do to all GPUs but h.
+func (s *State) prepare(h int32) {
+	n := s.n
+	clear(s.rest)
+	for i, x := range s.power {
+		if i/n != int(h) {
+			s.rest[i%n] += x
+		}
+	}
+	for e, c := range s.count {
+		more, less := s.more[e*n:][:n], s.less[e*n:][:n]
+		clear(more)
+		clear(less)
+		up, down := 1/float64(max(c-1, 1)), 1/float64(c+1)
+		for _, i := range s.at[e] {
+			g := s.gpu[i]
+			if g == h {
+				continue
+			}
+			for k, x := range s.size[e*n:][:n] {
+				l, p := s.level[int(g)*n+k], s.power[int(g)*n+k]
+				x *= s.inv[g]
+				less[k] += s.raise(l-float64(x*down)) - p
+				if c > 1 {
+					more[k] += s.raise(l+float64(x*up)) - p
+				}
+			}
+		}
+	}
+}
+
+// scanExchanges considers replicas of GPU h for others elsewhere.
+func (s *State) scanExchanges(h int32) {
+	t, n := s.t, s.n
+	lh, vh := s.level[int(h)*n:][:n], s.inv[h]
+	for g := range s.inv {
+		if int32(g) == h || (n == 1 && lh[0] <= s.level[g]) {
+			continue
+		}
+		least := s.least
+		mayCome := s.away[h]+s.away[int32(g)] > 0
+		if s.t.Prev == nil {
+			mayCome = true
+		}
+		if !mayCome {
+			least[0], least[1] = least[2], least[2] // no expert to come home
+		}
+		if s.even(h, int32(g)) >= max(least[0], least[1], least[2]) {
+			continue
+		}
+		lg, pg, vg := s.level[g*n:][:n], s.power[g*n:][:n], s.inv[g]
+		for i := t.First[h]; i < t.First[h+1]; i++ {
+			e := s.slot[i]
+			if e < 0 || s.holds(int32(g), e) {
+				continue
+			}
+			se := s.size[int(e)*n:][:n]
+		partners:
+			for j := t.First[g]; j < t.First[g+1]; j++ {
+				f := s.slot[j]
+				if f < 0 {
+					continue
+				}
+				sf := s.size[int(f)*n:][:n]
+				if n == 1 && se[0] <= sf[0] {
+					continue
+				}
+				cost := 2
+				if mayCome {
+					cost = max(0, s.cost(h, e, f)+s.cost(int32(g), f, e))
+				}
+				v := 0.0
+				if n == 1 {
+					d := se[0] - sf[0]
+					v = max(0, s.rest[0]-pg[0]) + s.raise(lh[0]-float64(d*vh)) + s.raise(lg[0]+float64(d*vg))
+					if v >= s.limit[cost] || s.holds(h, f) || !s.mayExchange(int32(i), int32(j)) {
+						continue
+					}
+					s.offer(Change{int32(i), int32(j), -1}, cost, s.root(v))
+					continue
+				}
+				need := s.least[cost]
+				for k, a := range t.Share {
+					d := se[k] - sf[k]
+					v += float64(a * s.root(max(0, s.rest[k]-pg[k])+s.raise(lh[k]-float64(d*vh))+s.raise(lg[k]+float64(d*vg))))
+					if v >= need {
+						continue partners
+					}
+				}
+				if s.holds(h, f) || !s.mayExchange(int32(i), int32(j)) {
+					continue
+				}
+				s.offer(Change{int32(i), int32(j), -1}, cost, v)
+			}
+		}
+	}
+}
+
+// even is what the objective cannot fall below by exchanges between g and h.
+func (s *State) even(h, g int32) float64 {
+	n := s.n
+	if s.inv[h] != s.inv[g] {
+		return 0
+	}
+	v := 0.0
+	for k, a := range s.t.Share {
+		i := int(g)*n + k
+		v += float64(a * s.root(max(0, s.rest[k]-s.power[i])+float64(2*s.raise((s.level[int(h)*n+k]+s.level[i])/2))))
+	}
+	return v
+}
+
+// scanCopies considers one copy more, elsewhere, of what GPU h holds.
+func (s *State) scanCopies(h int32) {
+	for i := s.t.First[h]; i < s.t.First[h+1]; i++ {
+		e := s.slot[i]
+		if e < 0 || int(s.count[e]) >= len(s.inv) {
+			continue
+		}
+		for _, j := range s.spare {
+			g, f := s.gpu[j], s.slot[j]
+			if g == h || f == e || s.holds(g, e) || !s.mayHold(g, f, e) {
+				continue
+			}
+			s.replace(h, j, e)
+		}
+	}
+}
+
+// scanDrops considers other experts for slots of GPU h that can do without theirs.
+func (s *State) scanDrops(h int32) {
+	for i := s.t.First[h]; i < s.t.First[h+1]; i++ {
+		f := s.slot[i]
+		if f < 0 || !s.mayDrop(int32(i)) {
+			continue
+		}
+		for x := range s.count {
+			e := int32(x)
+			if s.holds(h, e) || !s.mayHold(h, f, e) {
+				continue
+			}
+			s.replace(h, int32(i), e)
+		}
+	}
+}
+
+// replace considers e for slot j, after prepare(h).
+func (s *State) replace(h, j, e int32) {
+	g, f := s.gpu[j], s.slot[j]
+	cost, n := max(0, s.cost(g, f, e)), s.n
+	c := float64(s.count[e])
+	down, come := 1/(c+1), c/(c+1)
+	up, onF := 0.0, false
+	if f >= 0 {
+		up = 1 / float64(s.count[f]-1)
+		onF = s.holds(h, f)
+	}
+	onE := s.holds(h, e)
+	v := 0.0
+	for k, a := range s.t.Share {
+		se, sf := s.size[int(e)*n+k], 0.0
+		total := s.rest[k] + s.less[int(e)*n+k]
+		if f >= 0 {
+			sf = s.size[int(f)*n+k]
+			total += s.more[int(f)*n+k]
+		}
+		lh := s.level[int(h)*n+k]
+		if g == h {
+			lh += float64((float64(se*come) - sf) * s.inv[h])
+		} else {
+			if onE {
+				lh -= float64(float64(se*down) * s.inv[h])
+			}
+			i := int(g)*n + k
+			lg := s.level[i]
+			if f >= 0 {
+				total -= s.raise(lg+float64(float64(sf*up)*s.inv[g])) - s.power[i]
+			}
+			if onF {
+				lh += float64(float64(sf*up) * s.inv[h])
+			}
+			total += s.raise(lg+float64((float64(se*come)-sf)*s.inv[g])) - s.power[i]
+		}
+		total = max(0, total) + s.raise(lh)
+		if n == 1 && total >= s.limit[cost] {
+			return
+		}
+		if v += float64(a * s.root(total)); v >= s.least[cost] {
+			return
+		}
+	}
+	s.offer(Change{j, -1, e}, cost, v)
+}

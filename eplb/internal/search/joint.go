@@ -1,0 +1,498 @@
+package search
+
+import (
+	"math"
+	"math/rand/v2"
+
+	"github.com/moelb/moelb/eplb/internal/memory"
+)
+
+const (
+	// jointGain is the relative gain, divided by the number of GPUs, below which
+	// a change of a plan over windows is not worth its time.
+	jointGain = 1e-3
+	// kickWork is the work, in pairs of replicas and windows compared, that
+	// ends the search for another start of a layer.
+	kickWork = 1 << 16
+	// kicks is how many such starts are tried at most.
+	kicks = 256
+	// jointWork bounds the work of a layer.
+	jointWork = 1 << 27
+)
+
+// Joint searches for a placement of a layer that holds over several windows, where
+// nothing costs a move.
+//
+// It descends on the norm of the power 16: the maximum itself cares for one GPU a
+// window and is soon stuck. Exchanges between any two GPUs and changes of counts
+// take turns; at the end, exchanges that lower the time itself. Where work is
+// left, it starts over from a disturbed plan.
+type Joint struct {
+	s       *State
+	slope   []float64 // how the objective grows with each total, [windows]
+	gain    []float64 // what one replica more of an expert gains, [experts]
+	peaks   []peak    // [windows]
+	hot     []bool    // the GPU is the fullest in some window
+	free    []float64 // level of the other GPUs, [windows]
+	now     int64     // pairs of GPUs compared so far
+	changed []int64   // now when the GPU last changed
+	work    int
+	rng     rand.PCG
+	stop    func() bool
+
+	Best     []int32 // the best placement so far
+	BestTime float64
+}
+
+// Search descends from each of some layouts, and from disturbed ones, until the
+// time is within the goal. Layouts must be full and allowed.
+func (j *Joint) Search(s *State, seeds [][]int32, goal float64, stop func() bool) {
+	gpus, n := len(s.inv), s.n
+	j.s, j.stop, j.work = s, stop, 0
+	j.slope = memory.Resize(j.slope, n)
+	j.gain = memory.Resize(j.gain, len(s.count))
+	j.peaks = memory.Resize(j.peaks, n)
+	j.hot = memory.Resize(j.hot, gpus)
+	j.free = memory.Resize(j.free, n)
+	j.changed = memory.Resize(j.changed, gpus)
+	j.now = int64(gpus) * int64(gpus)
+	for g := range j.changed {
+		j.changed[g] = j.now
+	}
+	j.BestTime = math.Inf(1)
+	s.twice = 4
+	for i, seed := range seeds {
+		s.Start(seed)
+		if j.keep(); i > 0 || len(seeds) == 1 {
+			j.descend()
+		} else {
+			j.lowerPeaks()
+			j.keep()
+		}
+	}
+	j.rng.Seed(uint64(len(s.slot)), uint64(n))
+	for i := 0; i < kicks && j.work < kickWork && j.BestTime > goal && !stop(); i++ {
+		// Half the time go on from where the last kick led.
+		if i%4 < 2 {
+			s.Start(j.Best)
+		}
+		j.now += int64(gpus) * int64(gpus)
+		j.kick()
+		if i%2 == 0 {
+			j.descend()
+		} else {
+			j.lowerPeaks()
+			j.keep()
+		}
+	}
+}
+
+// descend improves the placement at hand and keeps it if it is the best so far.
+func (j *Joint) descend() {
+	for j.exchangeAll() {
+		if !j.recount() {
+			break
+		}
+	}
+	j.lowerPeaks()
+	j.keep()
+}
+
+// keep puts the placement at hand aside if it is the best so far.
+func (j *Joint) keep() {
+	j.s.Refresh()
+	if x := j.s.Time(); x < j.BestTime && (j.s.t.Home == nil || j.s.off <= j.s.t.MostOff) {
+		j.BestTime = x
+		j.Best = append(j.Best[:0], j.s.slot...)
+	}
+}
+
+// kick disturbs the placement at hand: a few random changes of counts, then a
+// few random exchanges, each with the fullest GPU of a random window.
+func (j *Joint) kick() {
+	s := j.s
+	first := s.t.First
+	draw := func(n int) int { return int(j.rng.Uint64() % uint64(n)) }
+	slotOf := func(g int) int32 { return int32(first[g] + draw(first[g+1]-first[g])) }
+	for range draw(4) {
+		g := draw(len(s.inv))
+		if first[g] == first[g+1] {
+			continue
+		}
+		i, e := slotOf(g), int32(draw(len(s.count)))
+		if s.mayDrop(i) && !s.holds(int32(g), e) && s.mayHold(int32(g), s.slot[i], e) {
+			j.replace(g, int(i), e)
+		}
+	}
+	j.findPeaks()
+	for range draw(4) {
+		g, h := int(j.peaks[draw(s.n)].gpu[0]), draw(len(s.inv))
+		if g == h || first[h] == first[h+1] {
+			continue
+		}
+		a, b := slotOf(g), slotOf(h)
+		if !s.holds(int32(h), s.slot[a]) && !s.holds(int32(g), s.slot[b]) && s.mayExchange(a, b) {
+			j.exchange(g, int(a), h, int(b))
+		}
+	}
+}
+
+func pow16(x float64) float64 {
+	x *= x
+	x *= x
+	x *= x
+	return float64(x * x)
+}
+
+// weigh refreshes powers, totals and slopes and returns the objective.
+func (j *Joint) weigh() float64 {
+	s := j.s
+	sum := s.weigh()
+	for k := range s.n {
+		j.tilt(k)
+	}
+	return sum
+}
+
+// tilt refreshes the slope of a window and returns its part of the objective.
+func (j *Joint) tilt(k int) float64 {
+	// The norm is concave in the total: its tangent never promises too much.
+	x := float64(j.s.t.Share[k] * j.s.root(j.s.total[k]))
+	j.slope[k] = x / j.s.total[k] / 16
+	return x
+}
+
+// reweigh is weigh where only the levels of GPUs g and h have changed.
+func (j *Joint) reweigh(g, h int) float64 {
+	s, n := j.s, j.s.n
+	sum := 0.0
+	for k := range n {
+		x, y := pow16(s.level[g*n+k]), pow16(s.level[h*n+k])
+		gone := s.power[g*n+k] + s.power[h*n+k]
+		s.total[k] += x + y - gone
+		if s.total[k] < 1e-4*gone {
+			return j.weigh() // what is left is mostly rounding
+		}
+		s.power[g*n+k], s.power[h*n+k] = x, y
+		sum += j.tilt(k)
+	}
+	return sum
+}
+
+// exchangeAll takes the GPUs two by two and exchanges the two replicas that
+// lower the objective most, until no exchange lowers it by jointGain. Two GPUs
+// that have not changed since they were last compared are passed over. It
+// returns false if the work allowed is spent. Cost: a round compares up to
+// slots²/2 pairs of replicas in each window, and 4 to 8 rounds are usual.
+func (j *Joint) exchangeAll() bool {
+	s := j.s
+	gpus := int64(len(s.inv))
+	round := gpus * (gpus - 1) / 2
+	objective := j.weigh()
+	for moved := true; moved; {
+		moved = false
+		for g := range s.inv {
+			if j.work > jointWork || j.stop() {
+				return false
+			}
+			j.work += (len(s.inv) - g) * s.n
+			for h := g + 1; h < len(s.inv); h++ {
+				j.now++
+				if before := j.now - round; j.changed[g] < before && j.changed[h] < before {
+					continue
+				}
+				if a, b := j.bestExchange(g, h, float64(jointGain/float64(len(s.inv))*objective)); a >= 0 {
+					j.exchange(g, a, h, b)
+					objective = j.reweigh(g, h)
+					moved = true
+				}
+			}
+		}
+	}
+	return true
+}
+
+// bestExchange finds the slots of GPUs g and h whose exchange lowers the
+// objective most, and by more than least; -1 if there are none.
+func (j *Joint) bestExchange(g, h int, least float64) (ba, bb int) {
+	s, n := j.s, j.s.n
+	first := s.t.First
+	slope := j.slope[:n]
+	lg, lh := s.level[g*n:][:n], s.level[h*n:][:n]
+	now, even := 0.0, 0.0
+	for k, c := range slope {
+		now += float64(c * (s.power[g*n+k] + s.power[h*n+k]))
+		even += float64(2 * c * pow16((lg[k]+lh[k])/2))
+	}
+	best := now - least
+	vg, vh := s.inv[g], s.inv[h]
+	if vg == vh && even >= best {
+		return -1, -1
+	}
+	ba, bb = -1, -1
+	for a := first[g]; a < first[g+1]; a++ {
+		x := s.slot[a]
+		if s.holds(int32(h), x) {
+			continue
+		}
+		if j.work += (first[h+1] - first[h]) * n; j.work > jointWork {
+			break
+		}
+		sx := s.size[int(x)*n:][:n]
+		for b := first[h]; b < first[h+1]; b++ {
+			y := s.slot[b]
+			sy := s.size[int(y)*n:][:n]
+			sum := 0.0
+			for k, c := range slope {
+				d := sx[k] - sy[k]
+				sum += float64(c * (pow16(lg[k]-float64(d*vg)) + pow16(lh[k]+float64(d*vh))))
+				if sum >= best {
+					break
+				}
+			}
+			if sum < best && !s.holds(int32(g), y) && s.mayExchange(int32(a), int32(b)) {
+				best, ba, bb = sum, a, b
+			}
+		}
+	}
+	return ba, bb
+}
+
+// exchange swaps the replicas in slot a of GPU g and slot b of GPU h.
+func (j *Joint) exchange(g, a, h, b int) {
+	j.s.Apply(Change{int32(a), int32(b), -1})
+	j.changed[g], j.changed[h] = j.now, j.now
+}
+
+// peak is the three fullest GPUs of a window, -1 where there are fewer, and
+// their levels.
+type peak struct {
+	level [3]float64
+	gpu   [3]int32
+}
+
+// findPeaks refreshes j.peaks and j.hot and returns the time.
+func (j *Joint) findPeaks() float64 {
+	s, n := j.s, j.s.n
+	clear(j.hot)
+	sum := 0.0
+	for k, a := range s.t.Share {
+		p := peak{gpu: [3]int32{-1, -1, -1}}
+		for g := range s.inv {
+			x, y := s.level[g*n+k], int32(g)
+			for i := range p.level {
+				if p.gpu[i] < 0 || x > p.level[i] {
+					p.level[i], x = x, p.level[i]
+					p.gpu[i], y = y, p.gpu[i]
+				}
+				if y < 0 {
+					break
+				}
+			}
+		}
+		j.peaks[k] = p
+		j.hot[p.gpu[0]] = true
+		sum += float64(a * p.level[0])
+	}
+	return sum
+}
+
+// lowerPeaks exchanges replicas while that lowers the time itself: each time the
+// exchange with a GPU that is the fullest of some window that lowers it most.
+func (j *Joint) lowerPeaks() {
+	s := j.s
+	for j.work <= jointWork && !j.stop() {
+		best := j.findPeaks() * (1 - 1e-9)
+		bg, ba, bh, bb := -1, -1, -1, -1
+		for g := range s.inv {
+			if !j.hot[g] {
+				continue
+			}
+			for h := range s.inv {
+				if h == g || (h < g && j.hot[h]) {
+					continue
+				}
+				if a, b, sum := j.bestLowering(g, h, best); a >= 0 {
+					bg, ba, bh, bb, best = g, a, h, b, sum
+				}
+			}
+			j.work += len(s.inv) * s.n
+		}
+		if bg < 0 {
+			return
+		}
+		j.exchange(bg, ba, bh, bb)
+	}
+}
+
+// bestLowering finds the slots of g and h whose exchange brings the time
+// farthest below best, and that time; -1 if there are none.
+func (j *Joint) bestLowering(g, h int, best float64) (ba, bb int, sum float64) {
+	s, n := j.s, j.s.n
+	t := s.t
+	free := j.free[:n]
+	lg, lh := s.level[g*n:][:n], s.level[h*n:][:n]
+	vg, vh := s.inv[g], s.inv[h]
+	ba, bb = -1, -1
+	even := 0.0
+	for k, a := range t.Share {
+		p := &j.peaks[k]
+		free[k] = 0
+		for i, q := range p.gpu {
+			if q >= 0 && int(q) != g && int(q) != h {
+				free[k] = p.level[i]
+				break
+			}
+		}
+		even += float64(a * max(free[k], (float64(lg[k]*t.Speed[g])+float64(lh[k]*t.Speed[h]))/(t.Speed[g]+t.Speed[h])))
+	}
+	if even >= best {
+		return ba, bb, best
+	}
+	for a := t.First[g]; a < t.First[g+1]; a++ {
+		x := s.slot[a]
+		if s.holds(int32(h), x) {
+			continue
+		}
+		if j.work += (t.First[h+1] - t.First[h]) * n; j.work > jointWork {
+			break
+		}
+		sx := s.size[int(x)*n:][:n]
+		for b := t.First[h]; b < t.First[h+1]; b++ {
+			y := s.slot[b]
+			sy := s.size[int(y)*n:][:n]
+			sum := 0.0
+			for k, f := range free {
+				d := sx[k] - sy[k]
+				sum += float64(t.Share[k] * max(f, lg[k]-float64(d*vg), lh[k]+float64(d*vh)))
+				if sum >= best {
+					break
+				}
+			}
+			if sum < best && !s.holds(int32(g), y) && s.mayExchange(int32(a), int32(b)) {
+				best, ba, bb = sum, a, b
+			}
+		}
+	}
+	return ba, bb, best
+}
+
+// recount changes counts: a slot of an expert with several replicas goes to
+// another expert, each time the one that lowers the objective most, by jointGain
+// at least. It returns whether it changed any. Cost: a round compares slots of
+// replicated experts × experts in each window, after O(slots·windows) a change.
+func (j *Joint) recount() bool {
+	s := j.s
+	changed := false
+	objective := j.weigh()
+	j.listGains()
+	for moved := true; moved; {
+		moved = false
+		for g := range s.inv {
+			if j.work > jointWork || j.stop() {
+				return false
+			}
+			for a := s.t.First[g]; a < s.t.First[g+1]; a++ {
+				if !s.mayDrop(int32(a)) {
+					continue
+				}
+				j.work += len(s.count) * s.n
+				if e := j.bestReplacement(g, a, float64(jointGain/float64(len(s.inv))*objective)); e >= 0 {
+					j.replace(g, a, e)
+					objective = j.weigh()
+					j.listGains()
+					j.work += len(s.slot) * s.n
+					moved, changed = true, true
+				}
+			}
+		}
+	}
+	return changed
+}
+
+// bestReplacement finds the expert that should have slot a of GPU g instead of
+// the one there, -1 if none gains more than least.
+func (j *Joint) bestReplacement(g, a int, least float64) int32 {
+	s, n := j.s, j.s.n
+	slope := j.slope[:n]
+	f := s.slot[a]
+	sf, c := s.size[int(f)*n:][:n], float64(s.count[f])
+	// What the other replicas of f cost when they take over.
+	cost := 0.0
+	for _, i := range s.at[f] {
+		h := int(s.gpu[i])
+		if h == g {
+			continue
+		}
+		lh, ph := s.level[h*n:][:n], s.power[h*n:][:n]
+		for k, w := range slope {
+			cost += float64(w * (pow16(lh[k]+float64(sf[k]/(c-1)*s.inv[h])) - ph[k]))
+		}
+	}
+	lg, pg := s.level[g*n:][:n], s.power[g*n:][:n]
+	most := 0.0 // what emptying the GPU would gain
+	for k, w := range slope {
+		most += float64(w * pg[k])
+	}
+	best, be := -least, int32(-1)
+	for e := range s.count {
+		// A GPU with replicas of both gains more than the two sums say: powers
+		// are convex.
+		if cost-j.gain[e]-most >= best || s.holds(int32(g), int32(e)) {
+			continue
+		}
+		ce := float64(s.count[e])
+		se := s.size[e*n:][:n]
+		sum := cost - j.gain[e]
+		for k, w := range slope {
+			x := lg[k] + float64((float64(se[k]*ce/(ce+1))-sf[k])*s.inv[g])
+			sum += float64(w * (pow16(x) - pg[k]))
+		}
+		if sum < best && s.mayHold(int32(g), f, int32(e)) {
+			best, be = sum, int32(e)
+		}
+	}
+	return be
+}
+
+// listGains refreshes, for every expert, what one more replica elsewhere gains on
+// the GPUs that hold it.
+func (j *Joint) listGains() {
+	s, n := j.s, j.s.n
+	clear(j.gain)
+	for g := range s.inv {
+		lg, pg := s.level[g*n:][:n], s.power[g*n:][:n]
+		for _, e := range s.slot[s.t.First[g]:s.t.First[g+1]] {
+			c := float64(s.count[e])
+			for k, w := range j.slope[:n] {
+				x := lg[k] - float64(s.size[int(e)*n+k]/(c+1)*s.inv[g])
+				j.gain[e] += float64(w * (pg[k] - pow16(x)))
+			}
+		}
+	}
+}
+
+// replace gives slot a of GPU g to e; its expert must have another replica.
+func (j *Joint) replace(g, a int, e int32) {
+	s := j.s
+	f := s.slot[a]
+	s.put(int32(a), e)
+	s.Refresh()
+	j.changed[g] = j.now
+	for _, x := range [2]int32{e, f} {
+		for _, i := range s.at[x] {
+			j.changed[s.gpu[i]] = j.now
+		}
+	}
+}
+
+// Peaks is the largest share of the time of a GPU that each expert takes in any
+// window.
+func (t *Task) Peaks() []float64 {
+	out := make([]float64, t.Experts)
+	for i, x := range t.Load {
+		e, k := i/len(t.Share), i%len(t.Share)
+		out[e] = max(out[e], float64(x*t.Share[k]))
+	}
+	return out
+}

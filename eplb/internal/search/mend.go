@@ -1,0 +1,123 @@
+package search
+
+import (
+	"math"
+	"slices"
+)
+
+// Mend gives every expert without a replica a slot, and every empty slot a
+// replica: an expert that died takes the place of a copy that is missed least,
+// and the emptiest GPUs get copies of the hottest experts. It starts from the
+// placement at hand.
+func (s *State) Mend() {
+	s.twice = 4
+	for e := range s.count {
+		if s.count[e] > 0 {
+			continue
+		}
+		s.weigh()
+		best, top := int32(-1), math.Inf(1)
+		resort, last := int32(-1), math.Inf(1)
+		for i, f := range s.slot {
+			if f >= 0 && s.count[f] < 2 {
+				continue
+			}
+			v, _ := s.after(Change{int32(i), -1, int32(e)}, math.Inf(1))
+			// Copies without which an expert would be in one domain come last.
+			if !s.mayDrop(int32(i)) {
+				if v < last {
+					resort, last = int32(i), v
+				}
+			} else if v < top {
+				best, top = int32(i), v
+			}
+		}
+		if best < 0 {
+			best = resort
+		}
+		if best >= 0 { // the task has seen to the room
+			s.put(best, int32(e))
+		}
+	}
+	s.fillEmpty()
+}
+
+// fillEmpty gives every empty slot a replica, the emptiest GPU's first: of an
+// expert that must come to another domain, else of the expert whose replicas are
+// largest.
+func (s *State) fillEmpty() {
+	t := s.t
+	empty := make([]int, len(s.inv)) // slots of each GPU
+	left := 0
+	for i, f := range s.slot {
+		if f < 0 {
+			empty[s.gpu[i]]++
+			left++
+		}
+	}
+	if left == 0 {
+		return
+	}
+	var lone []int32 // in one domain only
+	for e := range s.count {
+		if t.Domain != nil && !s.apart(int32(e), -1, -1) {
+			lone = append(lone, int32(e))
+		}
+	}
+	for ; left > 0; left-- {
+		g := -1
+		for q, n := range empty {
+			if n > 0 && (g < 0 || s.mean(s.level[q*s.n:]) < s.mean(s.level[g*s.n:])) {
+				g = q
+			}
+		}
+		best, most := int32(-1), -1.0
+		for _, e := range lone {
+			if x := s.mean(s.size[int(e)*s.n:]); x > most && s.apart(e, -1, t.Domain[g]) && !s.holds(int32(g), e) {
+				best, most = e, x
+			}
+		}
+		if best >= 0 {
+			i := slices.Index(lone, best)
+			lone = slices.Delete(lone, i, i+1)
+		} else {
+			for e := range s.count {
+				if x := s.mean(s.size[e*s.n:]); x > most && !s.holds(int32(g), int32(e)) {
+					best, most = int32(e), x
+				}
+			}
+		}
+		empty[g]--
+		if best >= 0 {
+			s.put(int32(t.First[g]+slices.Index(s.slot[t.First[g]:t.First[g+1]], -1)), best)
+		}
+	}
+}
+
+// mean is the mean over the windows of what is given for each.
+func (s *State) mean(x []float64) float64 {
+	sum := 0.0
+	for k, a := range s.t.Share {
+		sum += float64(a * x[k])
+	}
+	return sum
+}
+
+// Settle gives experts that stayed on their GPU the slots that they had.
+func (s *State) Settle(slot []int32) {
+	t := s.t
+	for g := range s.inv {
+		prev := t.Prev[t.First[g]:t.First[g+1]]
+		for i := t.First[g]; i < t.First[g+1]; i++ {
+			e := slot[i]
+			for e >= 0 && e != t.Prev[i] {
+				k := slices.Index(prev, e)
+				if k < 0 || slot[t.First[g]+k] == e {
+					break
+				}
+				slot[i], slot[t.First[g]+k] = slot[t.First[g]+k], e
+				e = slot[i]
+			}
+		}
+	}
+}

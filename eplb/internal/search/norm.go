@@ -1,0 +1,71 @@
+package search
+
+import (
+	"math"
+
+	"github.com/moelb/moelb/eplb/internal/memory"
+)
+
+// norm is the smooth objective that stands in for State.Time: the sum over
+// windows of their share times the norm of the levels, with a power of 2^twice.
+// The maximum itself cares for one GPU a window, and a search for it is soon
+// stuck. twice 0 is another objective: the overload of the GPUs above a level,
+// summed, for a search that knows where it may end.
+type norm struct {
+	twice int
+	over  float64
+	power []float64 // of each level, [GPUs][windows]
+	total []float64 // over the GPUs, [windows]
+}
+
+func (p *norm) set(s *State) {
+	p.power = memory.Resize(p.power, len(s.level))
+	p.total = memory.Resize(p.total, s.n)
+}
+
+// raise is what a level adds to its window's total.
+func (p *norm) raise(x float64) float64 {
+	if p.twice == 0 {
+		// A touch of the square tells apart what ends below the level.
+		return max(0, x-p.over) + float64(blend*x*x)
+	}
+	for range p.twice {
+		x *= x
+	}
+	return x
+}
+
+// blend is how much of the square there is in the overload.
+const blend = 1e-10
+
+// root is a window's norm.
+func (p *norm) root(total float64) float64 {
+	for range p.twice {
+		total = math.Sqrt(total)
+	}
+	return total
+}
+
+// unroot is the total of a norm.
+func (p *norm) unroot(x float64) float64 {
+	x = max(0, x)
+	for range p.twice {
+		x *= x
+	}
+	return x
+}
+
+// weigh adds up all powers and returns the objective.
+func (s *State) weigh() float64 {
+	clear(s.total)
+	for i, x := range s.level {
+		y := s.raise(x)
+		s.power[i] = y
+		s.total[i%s.n] += y
+	}
+	sum := 0.0
+	for k, a := range s.t.Share {
+		sum += float64(a * s.root(s.total[k]))
+	}
+	return sum
+}

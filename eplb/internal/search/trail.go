@@ -1,0 +1,194 @@
+package search
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// Point is a placement on the way: its moves and its time.
+type Point struct {
+	Moves int
+	Time  float64
+	path  int // in Front.paths
+	steps int
+}
+
+// Front keeps, of all placements that paths pass, those that no other beats in
+// moves and in time both.
+type Front struct {
+	Points []Point // by moves; their times fall
+	paths  []path
+}
+
+type path struct {
+	start []int32
+	steps []Change
+}
+
+// begin notes a new path from the placement at hand.
+func (f *Front) begin(s *State) {
+	f.paths = append(f.paths, path{start: slices.Clone(s.slot)})
+	f.add(s)
+}
+
+// do makes a change on the path that was begun last.
+func (f *Front) do(s *State, c Change) {
+	p := &f.paths[len(f.paths)-1]
+	p.steps = append(p.steps, c)
+	s.Apply(c)
+	f.add(s)
+}
+
+// add notes the placement at hand if it is allowed.
+func (f *Front) add(s *State) {
+	if s.t.Home == nil || s.off <= s.t.MostOff {
+		f.note(s)
+	}
+}
+
+func (f *Front) note(s *State) {
+	p := Point{s.moves, s.Time(), len(f.paths) - 1, len(f.paths[len(f.paths)-1].steps)}
+	i, found := slices.BinarySearchFunc(f.Points, p.Moves, func(q Point, m int) int { return q.Moves - m })
+	if i > 0 && f.Points[i-1].Time <= p.Time || found && f.Points[i].Time <= p.Time {
+		return
+	}
+	j := i
+	for j < len(f.Points) && f.Points[j].Time >= p.Time {
+		j++
+	}
+	f.Points = slices.Replace(f.Points, i, j, p)
+}
+
+// Slots is the placement of a point.
+func (f *Front) Slots(p Point) []int32 {
+	slot := slices.Clone(f.paths[p.path].start)
+	for _, c := range f.paths[p.path].steps[:p.steps] {
+		if c.B >= 0 {
+			slot[c.A], slot[c.B] = slot[c.B], slot[c.A]
+		} else {
+			slot[c.A] = c.E
+		}
+	}
+	return slot
+}
+
+// Add notes a layout, allowed or not.
+func (f *Front) Add(s *State, slot []int32) {
+	s.Start(slot)
+	f.paths = append(f.paths, path{start: slices.Clone(slot)})
+	f.note(s)
+}
+
+// Only makes a layout all there is, allowed or not.
+func (f *Front) Only(s *State, slot []int32) {
+	s.Start(slot)
+	f.paths = append(f.paths[:0], path{start: slices.Clone(slot)})
+	f.Points = append(f.Points[:0], Point{s.moves, s.Time(), 0, 0})
+}
+
+// Within is the point of fewest moves whose time is at most t.
+func (f *Front) Within(t float64) (Point, bool) {
+	i, _ := slices.BinarySearchFunc(f.Points, t, func(q Point, t float64) int {
+		if q.Time > t {
+			return -1
+		}
+		return 1
+	})
+	if i == len(f.Points) {
+		return Point{}, false
+	}
+	return f.Points[i], true
+}
+
+// Goal ends paths.
+type Goal struct {
+	Time  float64 // it is reached
+	Moves int     // more is not allowed
+	Stop  func() bool
+}
+
+// Ahead walks forward from a layout, each step the change that gains most a move,
+// under the norm of the power 2^twice. seed 0 is the plain path, others are random.
+func (s *State) Ahead(f *Front, from []int32, twice int, seed uint64, goal Goal) {
+	s.Start(from)
+	s.twice, s.over = twice, goal.Time
+	s.seed(seed)
+	f.begin(s)
+	for round := range evenings {
+		if !s.evenNodes(f, nodeShares[seed%uint64(len(nodeShares))], goal) && round > 0 {
+			break
+		}
+		for s.Time() > goal.Time && !goal.Stop() {
+			c, ok := s.Forward(leastGain)
+			if !ok || s.moves+s.costOf(c) > goal.Moves {
+				break
+			}
+			f.do(s, c)
+		}
+		if s.t.Home == nil || s.Time() <= goal.Time {
+			break
+		}
+	}
+	s.rng = nil
+}
+
+// nodeShares are how much of the way from 1 to the goal nodes may be off, on one
+// path after another.
+var nodeShares = [...]float64{.5, .25, 0, .4}
+
+// evenings is how often a path evens the nodes out, each time before it looks at
+// GPUs until nothing helps there.
+const evenings = 4
+
+// seed makes the path to come random path i; 0 = the plain one.
+func (s *State) seed(i uint64) {
+	s.rng = nil
+	s.wide = i%2 == 1
+	if i > 0 {
+		s.rng = rand.NewPCG(i, 0)
+	}
+}
+
+// Retreat takes moves back from a layout, each time the one that is missed least.
+func (s *State) Retreat(f *Front, from []int32, twice int, goal Goal) {
+	s.Start(from)
+	s.twice = twice
+	f.begin(s)
+	for s.moves > 0 && !goal.Stop() {
+		c, ok := s.Back()
+		if !ok {
+			break
+		}
+		f.do(s, c)
+	}
+}
+
+// Keep forgets all points but one.
+func (f *Front) Keep(p Point) { f.Points = append(f.Points[:0], p) }
+
+// Descend makes changes, which cost nothing, that bring GPUs below a level, until
+// none is above it, no change helps or stop, and returns the time. There is one
+// window.
+func (s *State) Descend(over float64, rng *rand.Rand, stop func() bool) float64 {
+	s.twice, s.over = 0, over
+	s.rng = nil
+	if rng != nil {
+		s.rng = rand.NewPCG(rng.Uint64(), 0)
+	}
+	for s.Time() > over && !stop() {
+		c, ok := s.Forward(leastGain)
+		if !ok {
+			break
+		}
+		s.Apply(c)
+	}
+	s.rng = nil
+	s.Refresh()
+	return s.Time()
+}
+
+// Free says whether slot i is empty and e not on its GPU.
+func (s *State) Free(i, e int32) bool { return s.slot[i] < 0 && !s.holds(s.gpu[i], e) }
+
+// leastGain is the gain a move that a step must have.
+const leastGain = 1e-8
