@@ -99,7 +99,7 @@ func takePoints(fronts []*search.Front, budget int, taken []int) {
 				if n > budget {
 					break
 				}
-				if x := (now.Time - f.Points[i].Time) / float64(max(n, 1)); x > rate {
+				if x := (now.Key - f.Points[i].Key) / float64(max(n, 1)); x > rate {
 					best, to, rate = l, i, x
 				}
 			}
@@ -172,7 +172,7 @@ const moveRestarts = 8
 // front finds the placements of a layer to choose from; f.bound is a proved
 // bound on their time.
 func (m *mover) front(ctx context.Context, f *fresh, l int, all bool) *search.Front {
-	out := &search.Front{}
+	out := &search.Front{ByTime: !all}
 	m.setLayer(l)
 	s := &m.s
 	s.Start(m.task.Prev)
@@ -212,6 +212,12 @@ func (m *mover) front(ctx context.Context, f *fresh, l int, all bool) *search.Fr
 
 // paths walks many ways, for a budget to choose from.
 func (m *mover) paths(out *search.Front, first []int32, goal search.Goal, f *fresh) {
+	if len(m.task.Share) > 1 {
+		// What fits these windows best fits those to come less well.
+		m.s.Ahead(out, first, norms[0], 0, goal)
+		out.Fall()
+		return
+	}
 	far := out.Points[0].Time - goal.Time
 	for _, share := range rungTargets {
 		to := goal
@@ -247,7 +253,7 @@ var rungTargets = [...]float64{.5, .25, .1, 0}
 // above the goal, which is known where there is one window.
 func (m *mover) walk(out *search.Front, first []int32, goal search.Goal, i uint64) {
 	if len(m.task.Share) > 1 {
-		m.s.Ahead(out, first, norms[int(i)%len(norms)], i, goal)
+		m.s.Ahead(out, first, norms[0], i, goal)
 		return
 	}
 	m.s.Ahead(out, first, 0, i, goal)
@@ -282,13 +288,13 @@ func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 		shorten()
 	}
 	ok := shorten()
-	if !ok || (restarts > 0 && !m.twoEach) {
+	if !ok || (restarts > 0 && !m.twoEach && len(m.task.Share) == 1) {
 		for _, twice := range norms[1:] {
 			m.s.Ahead(out, first, twice, 0, goal)
 			ok = shorten()
 		}
 	}
-	if !ok || (restarts > 0 && !m.twoEach && m.u.slots <= few*len(m.u.gpu)) {
+	if !ok || (restarts > 0 && !m.twoEach && len(m.task.Share) == 1 && m.u.slots <= few*len(m.u.gpu)) {
 		m.retreat(out, goal, f)
 	}
 	g, ok := out.Within(goal.Time)

@@ -88,7 +88,7 @@ func checkWindows(t *testing.T, p planned, windows [][][]float64, gpus int) {
 				t.Fatalf("layer %d: slot %d stands %d times in logical_to_physical_map", l, s, found)
 			}
 		}
-		imbalance, loaded := 0.0, false
+		slowest, all := 0.0, 0.0 // of the windows in proportion to their loads
 		for _, loads := range windows {
 			total, top, at := 0.0, 0.0, 0
 			for g := range gpus {
@@ -105,11 +105,12 @@ func checkWindows(t *testing.T, p planned, windows [][][]float64, gpus int) {
 			if at != len(row) {
 				t.Fatalf("layer %d: GPUs have %d slots of %d", l, at, len(row))
 			}
-			x := 1.0
-			if total > 0 {
-				x, loaded = top*float64(gpus)/total, true
-			}
-			imbalance += x / float64(len(windows))
+			slowest += top * float64(gpus)
+			all += total
+		}
+		imbalance, loaded := 1.0, all > 0
+		if loaded {
+			imbalance = slowest / all
 		}
 		for e, c := range count {
 			if c < 1 || c != p.LogicalCount[l][e] {

@@ -22,7 +22,8 @@ func scoreCommand(c *console) *cobra.Command {
 		Short: "Score a placement under given loads",
 		Long: `Score each layer of a placement under given loads: imbalance (max/mean GPU load,
 each expert's load split evenly over its replicas), balancedness (mean/max), and
-a lower bound that no placement on as many slots can be below.
+a lower bound that no placement on as many slots can be below. Several windows
+count in proportion to their tokens.
 
 The placement may be in any known format: moelb's own, SGLang, vllm-ascend,
 TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
@@ -40,11 +41,11 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 			if err != nil {
 				return fmt.Errorf("placement: %w", err)
 			}
-			l, err := c.loads(loads)
+			w, err := c.loads(loads)
 			if err != nil {
 				return err
 			}
-			s, err := score(cmd.Context(), &p, l)
+			s, err := score(cmd.Context(), &p, w)
 			if err != nil {
 				return err
 			}
@@ -63,8 +64,8 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 	return cmd
 }
 
-// loads reads the sum of the loads in a file of statistics or a problem.
-func (c *console) loads(path string) (placement.Loads, error) {
+// loads reads the windows of loads in a file of statistics or a problem.
+func (c *console) loads(path string) ([]placement.Loads, error) {
 	in, err := c.open([]string{path})
 	if err != nil {
 		return nil, err
@@ -77,25 +78,28 @@ func (c *console) loads(path string) (placement.Loads, error) {
 	if f.loads == nil {
 		return nil, wire.Bad(placement.ErrShape, "loads", -1, -1, "missing")
 	}
-	p := problem{windows: f.loads}
-	return p.sum()
+	return f.loads, nil
 }
 
 // scored is a placement under loads.
 type scored struct {
-	at     *placement.Placement
-	loads  placement.Loads
-	layers []placement.Score
-	bound  []float64
+	at    *placement.Placement
+	loads placement.Loads // the windows' sum
+	level []float64       // imbalance of each layer
+	bound []float64
 }
 
 // score measures a placement. Its bound is that of eplb's plan for as many
 // slots, any expert anywhere; where GPUs differ in slots by more than one, for
 // as many on every GPU as the largest has.
-func score(ctx context.Context, p *placement.Placement, loads placement.Loads) (*scored, error) {
-	s := &scored{at: p, loads: loads}
+func score(ctx context.Context, p *placement.Placement, windows []placement.Loads) (*scored, error) {
+	s := &scored{at: p}
 	var err error
-	if s.layers, err = p.ScoreLayers(loads, placement.Topology{}); err != nil {
+	if s.level, err = p.ImbalanceOver(windows, placement.Topology{}); err != nil {
+		return nil, err
+	}
+	q := problem{windows: windows}
+	if s.loads, err = q.sum(); err != nil {
 		return nil, err
 	}
 	slots := p.Slots()
@@ -108,24 +112,25 @@ func score(ctx context.Context, p *placement.Placement, loads placement.Loads) (
 			slots = most * p.GPUs
 		}
 	}
-	r, err := eplb.Plan(ctx, eplb.Problem{Loads: loads, Replicas: slots, Topology: placement.Topology{GPUs: p.GPUs}}, eplb.Options{Locality: eplb.Free})
+	q.replicas, q.topology = slots, placement.Topology{GPUs: p.GPUs}
+	r, err := eplb.Plan(ctx, q.ask(), eplb.Options{Locality: eplb.Free})
 	if err != nil {
 		return nil, err
 	}
 	s.bound = make([]float64, len(r.Layers))
 	for l, x := range r.Layers {
-		s.bound[l] = min(x.LowerBound, s.layers[l].Imbalance)
+		s.bound[l] = min(x.LowerBound, s.level[l])
 	}
 	return s, nil
 }
 
 // figures are the imbalance and the balancedness of each layer.
 func (s *scored) figures() (imbalance, balancedness []float64) {
-	imbalance, balancedness = make([]float64, len(s.layers)), make([]float64, len(s.layers))
-	for l, x := range s.layers {
-		imbalance[l], balancedness[l] = x.Imbalance, x.Balancedness
+	balancedness = make([]float64, len(s.level))
+	for l, x := range s.level {
+		balancedness[l] = 1 / x
 	}
-	return imbalance, balancedness
+	return s.level, balancedness
 }
 
 func (s *scored) table() []byte {
@@ -136,7 +141,7 @@ func (s *scored) table() []byte {
 	row := func(name string, i, bal, low float64) {
 		g.add(name, fmt.Sprintf("%.4f", i), fmt.Sprintf("%.4f", bal), fmt.Sprintf("%.4f", low))
 	}
-	for l := range s.layers {
+	for l := range s.level {
 		if !loaded(s.loads[l]) {
 			g.add(fmt.Sprint(l), "no load", "", "")
 			continue
@@ -173,7 +178,7 @@ func (s *scored) json() []byte {
 	e.Int(int64(s.at.Duplicates()))
 	e.Field("layers")
 	e.Raw("[")
-	for l := range s.layers {
+	for l := range s.level {
 		if l > 0 {
 			e.Raw(",")
 		}

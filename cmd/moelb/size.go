@@ -91,7 +91,7 @@ func (f *sizeFlags) run(cmd *cobra.Command, c *console, args []string) error {
 	plan := sweep(p.windows[0].Experts(), p.topology.GPUs, p.topology.InService(), f.maxRedundant)
 	bar := progress(c, len(plan))
 	for _, replicas := range plan {
-		r, err := eplb.Plan(ctx, eplb.Problem{Loads: loads, Replicas: replicas, Groups: p.groups, Topology: p.topology}, p.options)
+		r, err := eplb.Plan(ctx, p.sized(replicas), p.options)
 		if err != nil {
 			return err
 		}
@@ -105,6 +105,12 @@ func (f *sizeFlags) run(cmd *cobra.Command, c *console, args []string) error {
 	}
 	_, err = cmd.OutOrStdout().Write(b)
 	return err
+}
+
+// sized is the problem with another number of replicas, from scratch.
+func (p *problem) sized(replicas int) eplb.Problem {
+	q := p.ask()
+	return eplb.Problem{Loads: q.Loads, Windows: q.Windows, Replicas: replicas, Groups: q.Groups, Topology: q.Topology}
 }
 
 // progress is a bar on standard error, or nothing where that is no terminal.

@@ -106,7 +106,7 @@ func (s *solution) scores(p *placement.Placement) ([]placement.Score, error) {
 }
 
 // beforeImbalance is the imbalance of each layer before the plan, over several
-// windows the mean; nil = unknown.
+// windows in proportion to their tokens; nil = unknown.
 func (s *solution) beforeImbalance() ([]float64, error) {
 	if s.before == nil {
 		return nil, nil
@@ -115,23 +115,13 @@ func (s *solution) beforeImbalance() ([]float64, error) {
 }
 
 // imbalanceOn is the imbalance of each layer of a placement under the problem's
-// loads, over several windows the mean.
+// loads, over several windows in proportion to their tokens.
 func (s *solution) imbalanceOn(p *placement.Placement, t placement.Topology) ([]float64, error) {
 	windows := s.windows
 	if s.options.Dispatch == eplb.Split {
 		windows = []placement.Loads{s.loads}
 	}
-	out := make([]float64, len(s.loads))
-	for _, w := range windows {
-		scores, err := p.ScoreLayers(w, t)
-		if err != nil {
-			return nil, err
-		}
-		for l, x := range scores {
-			out[l] += x.Imbalance / float64(len(windows))
-		}
-	}
-	return out, nil
+	return p.ImbalanceOver(windows, t)
 }
 
 // each returns one figure of every layer of the plan.

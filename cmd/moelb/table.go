@@ -170,7 +170,7 @@ func (s *solution) remarks() []string {
 	}
 	say("%s", text)
 	if n := len(s.windows); n > 1 && s.options.Dispatch == eplb.Even {
-		say("Imbalance is the mean over %s", plural(n, "window"))
+		say("Imbalance is that of %s in proportion to their tokens", plural(n, "window"))
 	}
 	if k := s.result.Locality; k != nil {
 		mean, _ := meanMax(s.each(imbalanceOf), s.loads, 1)

@@ -69,3 +69,17 @@ func (s *State) weigh() float64 {
 	}
 	return sum
 }
+
+// key is the norm of the power 16. Of two placements over several windows it
+// tells better than their time which one holds in the windows to come.
+func (s *State) key() float64 {
+	sum := 0.0
+	for k, a := range s.t.Share {
+		total := 0.0
+		for i := k; i < len(s.level); i += s.n {
+			total += pow16(s.level[i])
+		}
+		sum += float64(a * math.Sqrt(math.Sqrt(math.Sqrt(math.Sqrt(total)))))
+	}
+	return sum
+}

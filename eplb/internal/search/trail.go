@@ -9,14 +9,16 @@ import (
 type Point struct {
 	Moves int
 	Time  float64
-	path  int // in Front.paths
+	Key   float64 // what points are compared by
+	path  int     // in Front.paths
 	steps int
 }
 
 // Front keeps, of all placements that paths pass, those that no other beats in
 // moves and in time both.
 type Front struct {
-	Points []Point // by moves; their times fall
+	Points []Point // by moves; their keys fall
+	ByTime bool    // their key is their time
 	paths  []path
 }
 
@@ -47,13 +49,13 @@ func (f *Front) add(s *State) {
 }
 
 func (f *Front) note(s *State) {
-	p := Point{s.moves, s.Time(), len(f.paths) - 1, len(f.paths[len(f.paths)-1].steps)}
+	p := Point{s.moves, s.Time(), f.key(s), len(f.paths) - 1, len(f.paths[len(f.paths)-1].steps)}
 	i, found := slices.BinarySearchFunc(f.Points, p.Moves, func(q Point, m int) int { return q.Moves - m })
-	if i > 0 && f.Points[i-1].Time <= p.Time || found && f.Points[i].Time <= p.Time {
+	if i > 0 && f.Points[i-1].Key <= p.Key || found && f.Points[i].Key <= p.Key {
 		return
 	}
 	j := i
-	for j < len(f.Points) && f.Points[j].Time >= p.Time {
+	for j < len(f.Points) && f.Points[j].Key >= p.Key {
 		j++
 	}
 	f.Points = slices.Replace(f.Points, i, j, p)
@@ -83,21 +85,36 @@ func (f *Front) Add(s *State, slot []int32) {
 func (f *Front) Only(s *State, slot []int32) {
 	s.Start(slot)
 	f.paths = append(f.paths[:0], path{start: slices.Clone(slot)})
-	f.Points = append(f.Points[:0], Point{s.moves, s.Time(), 0, 0})
+	f.Points = append(f.Points[:0], Point{s.moves, s.Time(), f.key(s), 0, 0})
+}
+
+// key is what s is compared by.
+func (f *Front) key(s *State) float64 {
+	if f.ByTime || s.n == 1 {
+		return s.Time()
+	}
+	return s.key()
+}
+
+// Fall drops the points whose time is not below that of all with fewer moves.
+func (f *Front) Fall() {
+	out := f.Points[:1]
+	for _, p := range f.Points[1:] {
+		if p.Time < out[len(out)-1].Time {
+			out = append(out, p)
+		}
+	}
+	f.Points = out
 }
 
 // Within is the point of fewest moves whose time is at most t.
 func (f *Front) Within(t float64) (Point, bool) {
-	i, _ := slices.BinarySearchFunc(f.Points, t, func(q Point, t float64) int {
-		if q.Time > t {
-			return -1
+	for _, p := range f.Points {
+		if p.Time <= t {
+			return p, true
 		}
-		return 1
-	})
-	if i == len(f.Points) {
-		return Point{}, false
 	}
-	return f.Points[i], true
+	return Point{}, false
 }
 
 // Goal ends paths.
