@@ -382,7 +382,7 @@ func TestWindowsPlannedAsTheirSum(t *testing.T) {
 	}
 	checkWindows(t, parts, r)
 	for l, x := range r.Locality.FreeImbalance {
-		if x != free.Layers[l].Imbalance || x > r.Layers[l].Imbalance {
+		if math.Abs(x-free.Layers[l].Imbalance) > 1e-12 || x > r.Layers[l].Imbalance {
 			t.Errorf("layer %d: %v without groups, want %v; with groups %v", l, x, free.Layers[l].Imbalance, r.Layers[l].Imbalance)
 		}
 	}

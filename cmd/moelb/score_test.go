@@ -35,7 +35,7 @@ func TestScore(t *testing.T) {
 	a = call(t, "", "score", "--placement", at, "--loads", loads, "--gpus", "2").want(t, exitDone)
 	golden(t, "score.txt", a.stdout)
 	// A problem's loads serve as well, and several windows count by their tokens.
-	problem := write(t, "p.json", `{"version":1,"num_replicas":4,"num_gpus":2,"loads":[[[3,3,2,1],[0,0,0,0],[6,1,0,1]],[[1,0,0,0],[0,0,0,0],[3,0,1,0]],[[0,0,0,0],[0,0,0,0],[0,0,0,0]]]}`)
+	problem := write(t, "p.json", `{"version":1,"num_replicas":4,"num_gpus":2,"loads":[[[3,2.25,1.5,0.75],[0,0,0,0],[4.5,0.5,0.5,0.5]],[[1,0.75,0.5,0.25],[0,0,0,0],[4.5,0.5,0.5,0.5]],[[0,0,0,0],[0,0,0,0],[0,0,0,0]]]}`)
 	if b := call(t, "", "score", "--placement", at, "--loads", problem, "--gpus", "2").want(t, exitDone); b.stdout != a.stdout {
 		t.Error(b.stdout)
 	}
