@@ -15,11 +15,11 @@ DEEP_examples/inference-gateway = ./ledger
 # Everything that must hold before a change is merged, and how long each part took.
 CHECKS = lint test race 386 arm64 wrapper modules
 check:
-	@set -e; took=; for part in $(CHECKS); do \
+	@set -e; for part in $(CHECKS); do \
 		from=$$(date +%s); \
 		$(MAKE) --no-print-directory $$part; \
-		took="$$took$$(echo; echo "make $$part: $$(($$(date +%s) - from)) s")"; \
-	done; echo "$$took"
+		echo "make $$part: $$(($$(date +%s) - from)) s"; \
+	done
 
 lint: fmt vet staticcheck tidy
 
