@@ -164,6 +164,13 @@ func (s *Safe) Known(dst []ID) []ID {
 	return s.b.Known(dst)
 }
 
+// Ended is Balancer.Ended.
+func (s *Safe) Ended(dst []ID) []ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Ended(dst)
+}
+
 // Ranks is Balancer.Ranks.
 func (s *Safe) Ranks() int {
 	s.mu.Lock()

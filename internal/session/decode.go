@@ -83,7 +83,7 @@ const maxBatch = 1 << 20
 func (d *decodeUnit) field(s *wire.Scanner, key string) (err error) {
 	switch key {
 	case "kv_capacity":
-		err = oneOrEach(s, key, func() error {
+		err = d.oneOrEach(s, key, func() error {
 			x, err := s.Whole(key, decode.MaxCapacity)
 			d.cfg.KVCapacity = append(d.cfg.KVCapacity, int64(x))
 			return err
@@ -204,6 +204,9 @@ func (d *decodeUnit) member(s *wire.Scanner, index int) error {
 }
 
 func (d *decodeUnit) config(e *wire.Encoder) error {
+	if err := d.eachRank(); err != nil {
+		return err
+	}
 	d.cfg.Ranks, d.cfg.Speed = d.ranks, d.speed
 	b, err := decode.New(d.cfg)
 	if err == nil {

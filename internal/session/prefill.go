@@ -75,7 +75,7 @@ func (p *prefillUnit) field(s *wire.Scanner, key string) (err error) {
 	case "max_tokens":
 		p.cfg.MaxTokens, err = tokens(s, key, 0)
 	case "max_kv":
-		err = oneOrEach(s, key, func() error {
+		err = p.oneOrEach(s, key, func() error {
 			x, err := s.Whole(key, 1<<53)
 			p.cfg.MaxKV = append(p.cfg.MaxKV, int64(x))
 			return err
@@ -165,6 +165,9 @@ func (p *prefillUnit) member(s *wire.Scanner, index int) error {
 }
 
 func (p *prefillUnit) config() error {
+	if err := p.eachRank(); err != nil {
+		return err
+	}
 	p.cfg.Ranks, p.cfg.Speed = p.ranks, p.speed
 	b, err := prefill.New(p.cfg)
 	if err == nil {

@@ -52,6 +52,13 @@ type line struct {
 	rank  int   // -1 = not given
 	among []int // nil = not given
 	speed []float64
+	lists []list // of values, one a rank
+}
+
+// list is a field that was given as a list of so many values.
+type list struct {
+	key string
+	n   int
 }
 
 // maxRanks is what the balancers accept at most; each checks for itself.
@@ -99,7 +106,7 @@ func (s *Session) Answer(dst, line []byte) []byte {
 // carryOut reads the line and does what it asks for.
 func (s *Session) carryOut() error {
 	l := s.line
-	*l = line{given: l.given[:0], rank: -1}
+	*l = line{given: l.given[:0], lists: l.lists[:0], rank: -1}
 	s.unit.reset()
 	err := s.scan.Object("line", s.field)
 	if err == nil {
@@ -152,7 +159,7 @@ func (s *Session) field(key string) (err error) {
 	case "among":
 		l.among, err = ranksOf(&s.scan, key)
 	case "speed":
-		err = oneOrEach(&s.scan, key, func() error {
+		err = l.oneOrEach(&s.scan, key, func() error {
 			x, err := s.scan.Number("a relative speed", key, -1, -1)
 			l.speed = append(l.speed, x)
 			return err
@@ -179,12 +186,25 @@ func ranksOf(s *wire.Scanner, key string) ([]int, error) {
 	return ranks, err
 }
 
-// oneOrEach reads one value for all ranks, or one a rank.
-func oneOrEach(s *wire.Scanner, key string, item func() error) error {
+// oneOrEach reads one value for all ranks, or one a rank: see eachRank.
+func (l *line) oneOrEach(s *wire.Scanner, key string, item func() error) error {
 	if s.Peek() != '[' {
 		return item()
 	}
-	return s.Each(key, maxRanks, func(int) error { return item() })
+	n := 0
+	err := s.Each(key, maxRanks, func(int) error { n++; return item() })
+	l.lists = append(l.lists, list{key, n})
+	return err
+}
+
+// eachRank is an error where a list has not one value a rank.
+func (l *line) eachRank() error {
+	for _, x := range l.lists {
+		if x.n != l.ranks {
+			return wire.Bad(placement.ErrShape, x.key, -1, -1, "%d values for %d ranks", x.n, l.ranks)
+		}
+	}
+	return nil
 }
 
 // readCost reads the constants of a cost model; at says where one goes.

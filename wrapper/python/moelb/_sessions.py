@@ -51,7 +51,7 @@ def _plain(value: Any) -> Any:
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode
 
 # What a field may be, where it is no number.
-_TYPES: Mapping[str, Any] = {"op": str, "id": str, "leader": str, "cached": (Real, Sequence), "cost": dict, "requests": list, "state": dict}
+_TYPES: Mapping[str, Any] = {"op": str, "id": str, "leader": str, "cached": (Real, Sequence), "max_kv": (Real, Sequence), "speed": (Real, Sequence), "among": Sequence, "keep_kv": bool, "cost": dict, "requests": list, "state": dict}
 
 
 class _Session:
@@ -132,25 +132,78 @@ class PrefillSession(_Session):
     Parameters:
         ranks: data-parallel ranks.
         max_tokens: new tokens that a rank takes in one step; 0 = no limit.
-        max_kv: tokens of the prompts that a rank has started and not finished; 0 = no limit.
+        max_kv: tokens of the prompts that a rank holds, each in full, one number or one
+            a rank; 0 = no limit.
         patience: seconds that others may overtake a prompt; negative = none, None = 20.
         cost: seconds per query-key "pair", new "token" and "step" (and "prefix": a
             token of the prefix that a chunk sees); None = DeepSeek-V3 on H800.
+        speed: how fast each rank is, relative to cost, one number or one a rank.
+        keep_kv: a prompt whose last chunk is computed holds its KV until ``done``.
     """
 
-    def __init__(self, ranks: int, *, max_tokens: int = 0, max_kv: int = 0, patience: float | None = None, cost: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        ranks: int,
+        *,
+        max_tokens: int = 0,
+        max_kv: int | Sequence[int] = 0,
+        patience: float | None = None,
+        cost: Mapping[str, float] | None = None,
+        speed: float | Sequence[float] | None = None,
+        keep_kv: bool | None = None,
+    ) -> None:
         super().__init__(_PREFILL)
-        self.send("config", ranks=ranks, max_tokens=max_tokens, max_kv=max_kv, patience=patience, cost=None if cost is None else dict(cost))
+        self.send("config", ranks=ranks, max_tokens=max_tokens, max_kv=max_kv, patience=patience, cost=None if cost is None else dict(cost), speed=speed, keep_kv=keep_kv)
 
-    def add(self, id: str, tokens: int, cached: int | Sequence[int] = 0) -> int:
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> "PrefillSession":
+        """A session that decides exactly as the one whose snapshot state is."""
+        self = cls.__new__(cls)
+        _Session.__init__(self, _PREFILL)
+        self.send("load", state=dict(state))
+        return self
+
+    def add(self, id: str, tokens: int, cached: int | Sequence[int] = 0, *, among: Sequence[int] | None = None, rank: int | None = None) -> int:
         """Places a prompt now and returns its rank; -1 = it fits nowhere now. cached
-        are the tokens of its prefix that need no work: a number, or one a rank."""
-        return int(self.send("add", id=id, tokens=tokens, cached=cached)["rank"])
+        are the tokens of its prefix that need no work: a number, or one a rank. Only
+        the ranks among may take it; rank is where it is already."""
+        return int(self.send("add", id=id, tokens=tokens, cached=cached, among=among, rank=rank)["rank"])
 
-    def enqueue(self, id: str, tokens: int, cached: int | Sequence[int] = 0, *, leader: str | None = None, shared: int | None = None) -> None:
+    def quote(self, id: str, tokens: int, cached: int | Sequence[int] = 0, *, among: Sequence[int] | None = None) -> dict[str, Any]:
+        """What ``add`` would answer, and by how many "seconds" that would lengthen what
+        the rank has to do after a "wait"; nothing is placed."""
+        return dict(self.send("quote", id=id, tokens=tokens, cached=cached, among=among))
+
+    def enqueue(self, id: str, tokens: int, cached: int | Sequence[int] = 0, *, leader: str | None = None, shared: int | None = None, among: Sequence[int] | None = None) -> None:
         """Leaves a prompt to the next steps. Once the prompt leader has been computed,
         the first shared tokens of this one are cached too: it waits for that."""
-        self.send("enqueue", id=id, tokens=tokens, cached=cached, leader=leader, shared=shared)
+        self.send("enqueue", id=id, tokens=tokens, cached=cached, leader=leader, shared=shared, among=among)
+
+    def cancel(self, id: str) -> None:
+        """Takes a prompt off whose client went away, or that the engine evicted."""
+        self.send("cancel", id=id)
+
+    def move(self, id: str, to: int) -> None:
+        """Says that the engine has moved a prompt to another rank."""
+        self.send("move", id=id, to=to)
+
+    def sync(self, rank: int, requests: Iterable[Mapping[str, str | int]]) -> dict[str, list[str]]:
+        """Takes over what the engine says that a rank has, each {"id", "tokens",
+        "computed"}, and returns what was "entered", "gone" and "moved"."""
+        return dict(self.send("sync", rank=rank, requests=[dict(r) for r in requests]))
+
+    def dead(self, rank: int) -> list[dict[str, Any]]:
+        """Says that a rank is gone, and returns what it held: what is "queued" comes in
+        the next steps again, the rest is to be added again."""
+        return list(self.send("dead", rank=rank)["requests"])
+
+    def resize(self, ranks: int) -> None:
+        """Changes the number of ranks; those taken away must be empty."""
+        self.send("resize", ranks=ranks)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state, of which load makes a session; it is plain JSON."""
+        return dict(self.send("snapshot")["state"])
 
     def set_cached(self, id: str, cached: int, rank: int | None = None) -> None:
         """Says that the cached prefix of a queued prompt has changed: on one rank

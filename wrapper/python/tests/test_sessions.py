@@ -38,7 +38,7 @@ class Prefill(unittest.TestCase):
                     if c["last"]:
                         del left[c["id"]]
             self.assertEqual(unit.step(), [])
-            self.assertEqual(unit.stats(), {"ranks": [{"requests": 0, "tokens": 0, "attention": 0}] * 2, "queued": 0, "imbalance": {"tokens": 1, "attention": 1}})
+            self.assertEqual(unit.stats(), {"ranks": [{"requests": 0, "tokens": 0, "attention": 0, "kv": 0, "serving": True, "capacity": 0, "over": 0}] * 2, "queued": 0, "imbalance": {"tokens": 1, "attention": 1}})
 
     def test_other_operations(self):
         unit = moelb.PrefillSession(2, max_kv=5000, patience=-1)
@@ -53,6 +53,35 @@ class Prefill(unittest.TestCase):
         unit.restore(0)
         self.assertEqual([(c["id"], c["tokens"]) for c in unit.step()], [("d", 100)])
         self.assertEqual(unit.send("stats"), unit.stats())
+
+    def test_failures(self):
+        unit = moelb.PrefillSession(3, max_kv=[5000, 5000, 9000], speed=[1, 1, 2], max_tokens=1024)
+        quote = unit.quote("a", 8000)
+        self.assertEqual(quote["rank"], 2)
+        self.assertGreater(quote["seconds"], 0)
+        self.assertEqual(unit.add("a", 8000), 2)
+        self.assertEqual(unit.add("b", 100, among=[1]), 1)
+        self.assertEqual(unit.add("c", 4000, rank=0), 0)
+        unit.move("b", 0)
+        unit.enqueue("d", 3000, among=[1])
+        self.assertEqual([(c["id"], c["rank"], c["last"]) for c in unit.step()], [("d", 1, False)])
+        self.assertEqual(unit.sync(0, [{"id": "e", "tokens": 50, "computed": 10}, {"id": "b", "tokens": 100, "computed": 60}]), {"entered": ["e"], "gone": ["c"], "moved": []})
+        self.assertEqual([(r["id"], r["queued"]) for r in unit.dead(1)], [("d", True)])
+        other = moelb.PrefillSession.load(json.loads(json.dumps(unit.snapshot())))
+        for u in (unit, other):
+            self.assertEqual(u.step(), [])
+            u.restore(1)
+            u.cancel("e")
+            self.assertEqual([c["id"] for c in u.step()], ["d"])
+            with self.assertRaisesRegex(ValueError, "request"):
+                u.resize(1)
+            u.resize(4)
+        self.assertEqual(unit.stats(), other.stats())
+        kept = moelb.PrefillSession(1, keep_kv=True)
+        kept.enqueue("f", 100)
+        kept.step()
+        self.assertEqual(kept.stats()["ranks"][0]["kv"], 100)
+        kept.done("f")
 
 
 class Decode(unittest.TestCase):
@@ -137,7 +166,7 @@ class BadInput(unittest.TestCase):
             (moelb.DecodeSession, {"ranks": 3, "cost": {"kb": 1}}, ValueError, 'cost: "kb" is an unknown field'),
             (moelb.PrefillSession, {"ranks": 3, "cost": {"pair": "x"}}, ValueError, 'cost.pair: "x" is a string'),
             (moelb.PrefillSession, {"ranks": 3, "max_tokens": 1.5}, ValueError, "max_tokens: 1.5 is not an integer"),
-            (moelb.PrefillSession, {"ranks": 3, "max_kv": []}, TypeError, "max_kv: a list"),
+            (moelb.PrefillSession, {"ranks": 3, "max_kv": []}, ValueError, "max_kv: 0 values for 3 ranks"),
             (moelb.PrefillSession, {}, TypeError, "ranks"),
         ):
             with self.subTest(fields), self.assertRaisesRegex(error, message):
