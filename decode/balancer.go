@@ -198,8 +198,7 @@ func (b *Balancer) Add(r Request) (int, error) {
 	}
 	g := b.place(b.rule(&onArrival), &r, int64(r.Width))
 	if g >= 0 {
-		b.put(g, &r)
-		b.imagine(r.ID, &onArrival, 0, 0)
+		b.imagine(b.put(g, &r), &onArrival, 0, 0)
 	}
 	return g, nil
 }
@@ -213,14 +212,13 @@ func (b *Balancer) Enter(r Request, rank int) error {
 		err = b.alive("rank", rank)
 	}
 	if err == nil {
-		b.put(rank, &r)
-		b.imagine(r.ID, &onArrival, 0, 0)
+		b.imagine(b.put(rank, &r), &onArrival, 0, 0)
 	}
 	return err
 }
 
-// put writes a request into the ledger.
-func (b *Balancer) put(g int, r *Request) {
+// put writes a request into the ledger, and returns its slot.
+func (b *Balancer) put(g int, r *Request) int32 {
 	i := b.slot()
 	q := &b.requests[i]
 	*q = request{
@@ -245,6 +243,7 @@ func (b *Balancer) put(g int, r *Request) {
 	b.long = b.prompts.top(long)
 	b.turn = g + 1
 	b.join(i, g)
+	return i
 }
 
 // Done releases a request that has finished: what it generated is learned from.
@@ -295,14 +294,14 @@ func (b *Balancer) Start(id ID) error {
 	q.base -= int64(q.width) * b.clock
 	b.ranks[q.rank].waiting -= int64(q.width)
 	b.waiting--
-	b.imagine(id, &onArrival, 0, 0)
+	b.imagine(i, &onArrival, 0, 0)
 	return nil
 }
 
 // imagine puts a request that runs into the model, where it is drawn. It was placed
 // by the rules of a list, with so many requests of so much width still to come.
-func (b *Balancer) imagine(id ID, list *[rules]rule, more int, width int64) {
-	q := &b.requests[b.ids.Find(uint64(id))]
+func (b *Balancer) imagine(i int32, list *[rules]rule, more int, width int64) {
+	q := &b.requests[i]
 	left := 0.0
 	if more > 0 {
 		left = float64(more + 1)
@@ -389,9 +388,9 @@ func (b *Balancer) mayGrow(i int32, tokens int64, index int) error {
 
 func (b *Balancer) grow(i int32, tokens int64) {
 	q := &b.requests[i]
-	b.model.drop(q)
+	b.model.drop(q, b.clock)
 	q.base += tokens
-	b.model.add(q)
+	b.model.add(q, b.clock)
 	if tokens < 0 {
 		b.room()
 	}
@@ -401,7 +400,7 @@ func (b *Balancer) grow(i int32, tokens int64) {
 // Step says that the unit made a step: every running request grew by its width.
 func (b *Balancer) Step() {
 	b.clock++
-	b.model.step(&b.cfg.Cost, b.clock, b.expected(0)/2)
+	b.model.step(&b.cfg.Cost, b.expected(0)/2)
 	if b.waiting == 0 {
 		return
 	}

@@ -97,7 +97,7 @@ func recompute(tb testing.TB, b *Balancer) {
 		if set == nil {
 			continue
 		}
-		for w := set.next(0); w >= 0; w = set.next(w + 1) {
+		for at, w := range set.widths {
 			last := int32(-1)
 			var walk func(r int32)
 			walk = func(r int32) {
@@ -112,7 +112,7 @@ func recompute(tb testing.TB, b *Balancer) {
 				held++
 				walk(set.right[r])
 			}
-			walk(set.root(w))
+			walk(set.roots[at])
 		}
 	}
 	if held != active {

@@ -45,8 +45,7 @@ func (b *Balancer) Batch(dst []int, requests []Request) ([]int, error) {
 	for n, i := range w.order {
 		r := &w.requests[i]
 		if placed[i] = b.place(b.rule(&jointly), r, batch); placed[i] >= 0 {
-			b.put(placed[i], r)
-			b.imagine(r.ID, &jointly, len(w.order)-1-n, batch-int64(r.Width))
+			b.imagine(b.put(placed[i], r), &jointly, len(w.order)-1-n, batch-int64(r.Width))
 		}
 		batch -= int64(r.Width)
 	}

@@ -96,25 +96,15 @@ func (l *levels) remove(width int64, r int32) {
 	}
 }
 
-// next returns the least width ≥ w with a rank in its set; -1 = none.
-func (l *levels) next(w int64) int64 {
-	if i, _ := slices.BinarySearch(l.widths, w); i < len(l.widths) {
-		return l.widths[i]
-	}
-	return -1
-}
-
-// root is that of a set that is not empty.
-func (l *levels) root(width int64) int32 {
-	i, _ := slices.BinarySearch(l.widths, width)
-	return l.roots[i]
-}
+// The sets are looked at by their roots:
+//
+//	for i, width := range l.widths { … l.most(l.roots[i], x) … }
 
 // from returns the first rank from turn on, round about, of those of base x, of
 // which there is one.
-func (l *levels) from(width, x int64, turn int32) int32 {
-	first := int32(-1) // of all; then of those from turn on
-	for t := l.root(width); t >= 0; {
+func (l *levels) from(root int32, x int64, turn int32) int32 {
+	first := int32(-1)
+	for t := root; t >= 0; {
 		switch {
 		case l.key[t] > x || l.key[t] == x && t < turn:
 			t = l.left[t]
@@ -126,16 +116,16 @@ func (l *levels) from(width, x int64, turn int32) int32 {
 		}
 	}
 	if first < 0 {
-		return l.most(width, x)
+		return l.most(root, x)
 	}
 	return first
 }
 
 // most returns the rank of the largest base ≤ x, the lowest of those that tie;
 // -1 = none.
-func (l *levels) most(width, x int64) int32 {
+func (l *levels) most(t int32, x int64) int32 {
 	best := int32(-1)
-	for t := l.root(width); t >= 0; {
+	for t >= 0 {
 		if l.key[t] <= x {
 			best, t = t, l.right[t]
 		} else {
@@ -146,8 +136,7 @@ func (l *levels) most(width, x int64) int32 {
 }
 
 // least returns the least base of a set that is not empty.
-func (l *levels) least(width int64) int64 {
-	t := l.root(width)
+func (l *levels) least(t int32) int64 {
 	for l.left[t] >= 0 {
 		t = l.left[t]
 	}
@@ -155,8 +144,7 @@ func (l *levels) least(width int64) int64 {
 }
 
 // largest returns the largest base of a set that is not empty.
-func (l *levels) largest(width int64) int64 {
-	t := l.root(width)
+func (l *levels) largest(t int32) int64 {
 	for l.right[t] >= 0 {
 		t = l.right[t]
 	}

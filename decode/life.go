@@ -187,10 +187,9 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 		if i < 0 {
 			dst.Entered = append(dst.Entered, r.ID)
 			r, _ = b.values(r, -1)
-			b.put(rank, &r)
-			q := &b.requests[b.ids.Find(uint64(r.ID))]
-			q.vague = r.Generated == 0
-			b.imagine(r.ID, &onArrival, 0, 0)
+			i := b.put(rank, &r)
+			b.requests[i].vague = r.Generated == 0
+			b.imagine(i, &onArrival, 0, 0)
 			continue
 		}
 		if int(b.requests[i].rank) != rank {
@@ -198,14 +197,14 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 		}
 		b.part(i, b.finished(&b.requests[i]))
 		q := &b.requests[i]
-		b.model.drop(q)
+		b.model.drop(q, b.clock)
 		q.waiting, q.shared, q.base = r.Waiting, min(q.shared, r.KV), r.KV
 		if q.waiting {
 			q.model = modelRanks{}
 		} else {
 			q.base -= int64(q.width) * b.clock
 		}
-		b.model.add(q)
+		b.model.add(q, b.clock)
 		b.join(i, rank)
 	}
 	b.trust(rank)

@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"math"
 	"math/bits"
 
 	"github.com/moelb/moelb/internal/ledger"
@@ -8,7 +9,7 @@ import (
 
 // modelled is how many ranks a model has at most: so few that it costs little, and
 // enough for their maxima to tell rules apart as the unit's do.
-const modelled = 64
+const modelled = 48
 
 // model is the unit in small, once for every rule: a share of the requests, in
 // proportion to its ranks, is placed by each rule on ledgers of its own, and leaves
@@ -25,15 +26,17 @@ type model struct {
 	came   int64   // requests since the latest step
 	usual  float64 // in a step
 	n      int64   // requests in it
-	base   int64   // their bases
-	width  int64   // and widths
+	kv     int64   // their KV use
+	width  int64   // and width
 	of     [rules]modelLedger
 }
 
 // modelLedger is what the ranks hold under one rule.
 type modelLedger struct {
-	base, width [modelled]int64
-	cost        float64 // of a step, on average
+	kv, width    [modelled]int64
+	most, widest int64   // of a rank
+	stale        bool    // they may be less
+	cost         float64 // of a step, on average
 }
 
 // modelRanks are a request's ranks in the model under each rule, from 1; 0 = it is
@@ -79,68 +82,128 @@ func (m *model) draws(running, ranks int64, left float64) bool {
 // the unit would run on so many ranks when all are placed that come together.
 func (m *model) place(q *request, list *[rules]rule, c *Cost, clock, width, long int64) {
 	kv, own := q.kv(clock), int64(q.width)
-	x := load{ranks: int64(m.ranks), kv: m.base + m.width*clock + kv, width: m.width + own, long: long}
+	x := load{ranks: int64(m.ranks), kv: m.kv + kv, width: m.width + own, long: long}
 	x.batch = max(0, width-x.width)
 	for e := range m.of {
 		o := &m.of[e]
-		x.most, x.widest = o.peak(m.ranks, clock)
+		o.look(m.ranks)
+		x.most, x.widest = o.most, o.widest
 		l := levelOf(&list[e], c, &x)
-		best := choice{rank: Full}
-		for g, n := range o.width[:m.ranks] {
-			at := o.base[g] + n*clock
-			best.offer(g, l.overCount(n+own)+l.overKV(at+kv), at)
-		}
-		q.model[e] = uint8(best.rank + 1)
+		q.model[e] = uint8(o.best(m.ranks, &l, kv, own) + 1)
 	}
-	m.add(q)
+	m.add(q, clock)
 }
 
-// peak returns the largest KV use and width.
-func (o *modelLedger) peak(ranks int, clock int64) (kv, width int64) {
-	kv = o.base[0] + o.width[0]*clock
-	for g, n := range o.width[:ranks] {
-		kv, width = max(kv, o.base[g]+n*clock), max(width, n)
+// best returns the rank for a request: where it costs least, and of those that cost
+// the same the one of most KV use.
+func (o *modelLedger) best(ranks int, l *level, kv, width int64) int {
+	widths, kvs := o.width[:ranks], o.kv[:ranks]
+	kvs = kvs[:len(widths)]
+	best, most := -1, int64(-1)
+	switch {
+	case l.single:
+		fewest := int64(math.MaxInt64)
+		for g, n := range widths {
+			if at := kvs[g]; n < fewest || n == fewest && at > most {
+				best, most, fewest = g, at, n
+			}
+		}
+		return best
+	case l.dry && l.kv == 0 && l.count > 0:
+		slots, least := max(l.even, l.most)-width, int64(math.MaxInt64)
+		for g, n := range widths {
+			if at := kvs[g]; n <= slots && at < least {
+				best, least = g, at
+			}
+		}
+	default:
+		slots, room := l.even-width, l.room(kv)
+		if l.count == 0 {
+			slots = unlimited
+		} else if l.paid == 0 {
+			slots = max(l.even, l.most) - width
+		}
+		for g, n := range widths {
+			if at := kvs[g]; n <= slots && at <= room && at > most {
+				best, most = g, at
+			}
+		}
 	}
-	return kv, width
+	if best >= 0 {
+		return best
+	}
+	c := choice{rank: Full}
+	for g, n := range widths {
+		c.offer(g, l.overCount(n+width)+l.overKV(kvs[g]+kv), kvs[g])
+	}
+	return c.rank
+}
+
+// look brings the largest figures up to date.
+func (o *modelLedger) look(ranks int) {
+	if !o.stale {
+		return
+	}
+	o.most, o.widest, o.stale = 0, 0, false
+	for g, n := range o.width[:ranks] {
+		o.most, o.widest = max(o.most, o.kv[g]), max(o.widest, n)
+	}
 }
 
 // add books a request on its ranks in the model, if it is in it.
-func (m *model) add(q *request) { m.book(q, 1) }
-
-// drop takes it off them.
-func (m *model) drop(q *request) { m.book(q, -1) }
-
-func (m *model) book(q *request, sign int64) {
+func (m *model) add(q *request, clock int64) {
 	if q.model[0] == 0 {
 		return
 	}
-	base, width := sign*q.base, sign*int64(q.width)
-	m.n += sign
-	m.base += base
+	kv, width := q.kv(clock), int64(q.width)
+	m.n++
+	m.kv += kv
 	m.width += width
 	for e, r := range q.model {
 		o := &m.of[e]
-		o.base[r-1] += base
+		o.kv[r-1] += kv
 		o.width[r-1] += width
+		o.most, o.widest = max(o.most, o.kv[r-1]), max(o.widest, o.width[r-1])
+	}
+}
+
+// drop takes it off them.
+func (m *model) drop(q *request, clock int64) {
+	if q.model[0] == 0 {
+		return
+	}
+	kv, width := q.kv(clock), int64(q.width)
+	m.n--
+	m.kv -= kv
+	m.width -= width
+	for e, r := range q.model {
+		o := &m.of[e]
+		o.stale = o.stale || o.kv[r-1] == o.most || o.width[r-1] == o.widest
+		o.kv[r-1] -= kv
+		o.width[r-1] -= width
 	}
 }
 
 // better is by how much a rule must be cheaper to be followed instead of another.
 const better = 0.0002
 
-// step takes in a step that was made, clock being after it, and averages over the
-// latest span of them.
-func (m *model) step(c *Cost, clock, span int64) {
+// step makes a step, and averages over the latest span of them.
+func (m *model) step(c *Cost, span int64) {
 	m.usual += (float64(m.came) - m.usual) / lately
 	m.came = 0
-	if m.ranks == 0 || m.n == 0 {
+	if m.n == 0 {
 		return
 	}
+	m.kv += m.width
 	m.steps = min(m.steps+1, max(span, 1))
 	for e := range m.of {
 		o := &m.of[e]
-		kv, width := o.peak(m.ranks, clock)
-		x := c.Step + float64(c.KV*float64(kv)) + float64(c.Request*float64(width))
+		o.most, o.widest, o.stale = 0, 0, false
+		for g, n := range o.width[:m.ranks] {
+			o.kv[g] += n
+			o.most, o.widest = max(o.most, o.kv[g]), max(o.widest, n)
+		}
+		x := c.Step + float64(c.KV*float64(o.most)) + float64(c.Request*float64(o.widest))
 		o.cost += (x - o.cost) / float64(m.steps)
 	}
 	best := 0

@@ -65,8 +65,12 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 			if set == nil {
 				continue
 			}
-			for w := set.next(0); w >= 0 && w+width <= l.requests; w = set.next(w + 1) {
-				least := set.least(w)
+			for j, w := range set.widths {
+				if w+width > l.requests {
+					break
+				}
+				root := set.roots[j]
+				least := set.least(root)
 				at := least + w*b.clock
 				if at+kv >= most || at+kv > l.capacity {
 					continue
@@ -76,7 +80,7 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 				if net <= value || gain <= 1e-9 {
 					continue
 				}
-				to := int(set.most(w, least))
+				to := int(set.most(root, least))
 				if to == from || !b.may(i, to) || !b.fits(to, &r, kv) {
 					continue
 				}
@@ -95,8 +99,8 @@ func (b *Balancer) fullest(kv int64) int {
 		if set == nil {
 			continue
 		}
-		for w := set.next(0); w >= 0; w = set.next(w + 1) {
-			if g := set.most(w, kv-w*b.clock); g >= 0 && b.kv(int(g)) == kv {
+		for i, w := range set.widths {
+			if g := set.most(set.roots[i], kv-w*b.clock); g >= 0 && b.kv(int(g)) == kv {
 				rank = min(rank, int(g))
 			}
 		}

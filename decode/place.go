@@ -31,8 +31,8 @@ func (b *Balancer) peak() (kv, width int64) {
 		if set == nil {
 			continue
 		}
-		for w := set.next(0); w >= 0; w = set.next(w + 1) {
-			kv, width = max(kv, set.largest(w)+w*b.clock), max(width, w)
+		for i, w := range set.widths {
+			kv, width = max(kv, set.largest(set.roots[i])+w*b.clock), max(width, w)
 		}
 	}
 	return kv, width
@@ -100,23 +100,24 @@ func (b *Balancer) place(r *rule, q *Request, batch int64) int {
 func (b *Balancer) search(c *choice, set *levels, l *level, q *Request) {
 	kv, width := q.KV, int64(q.Width)
 	room := l.room(kv)
-	for w := set.next(0); w >= 0 && w+width <= l.requests; w = set.next(w + 1) {
+	for i, w := range set.widths {
 		count := l.overCount(w + width)
-		if c.rank >= 0 && count > c.cost {
+		if w+width > l.requests || c.rank >= 0 && count > c.cost {
 			break // from here on the count alone costs more
 		}
-		grown := w * b.clock
-		g := set.most(w, room-grown)
+		grown, root := w*b.clock, set.roots[i]
+		g := set.most(root, room-grown)
 		if g < 0 {
-			least := set.least(w)
+			least := set.least(root)
 			if least+grown+kv > l.capacity {
 				continue
 			}
-			g = set.most(w, least)
+			g = set.most(root, least)
 		}
-		g = set.from(w, b.base[g], int32(c.turn))
 		at := b.base[g] + grown
-		c.offer(int(g), count+l.overKV(at+kv), at)
+		if cost := count + l.overKV(at+kv); c.rank < 0 || cost < c.cost || cost == c.cost && at >= c.kv {
+			c.offer(int(set.from(root, b.base[g], int32(c.turn))), cost, at)
+		}
 	}
 }
 

@@ -111,7 +111,7 @@ func (b *Balancer) release(i int32) {
 // forget frees the slot of a request that is on no rank.
 func (b *Balancer) forget(i int32) {
 	q := &b.requests[i]
-	b.model.drop(q)
+	b.model.drop(q, b.clock)
 	q.rank = -1
 	b.prefixes.release(q.prefix)
 	b.ids.Remove(uint64(q.id))

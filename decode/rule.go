@@ -79,8 +79,8 @@ type level struct {
 	kv       float64 // the water level, tokens
 	even     int64   // requests on a rank in an even spread
 	most     int64   // requests on the fullest rank
-	mean     float64 // KV use of a mean request
 	kvCost   float64 // seconds a token
+	kvBend   float64 // a token
 	count    float64 // seconds a request
 	capacity int64
 	requests int64
@@ -88,10 +88,10 @@ type level struct {
 
 // levelOf applies a rule to a load.
 func levelOf(r *rule, c *Cost, x *load) level {
+	request := max(1, float64(x.kv)/float64(max(1, x.width))) // of the mean
 	l := level{
 		rule: r, even: (x.width + x.batch + x.ranks - 1) / x.ranks, most: x.widest,
-		mean:   max(1, float64(x.kv)/float64(max(1, x.width))),
-		kvCost: c.KV, count: float64(c.Request * r.count), capacity: unlimited, requests: unlimited,
+		kvCost: c.KV, kvBend: r.bend / request, count: float64(c.Request * r.count), capacity: unlimited, requests: unlimited,
 	}
 	switch {
 	case r.dry && c.KV > 0:
@@ -104,31 +104,34 @@ func levelOf(r *rule, c *Cost, x *load) level {
 		return l
 	}
 	mean := float64(x.kv) / float64(x.ranks)
-	l.kv = mean + float64(r.spare*l.mean) + float64(r.tail*float64(x.long))
+	l.kv = mean + float64(r.spare*request) + float64(r.tail*float64(x.long))
 	if rise := float64(x.most) - mean; rise > 0 {
 		l.kv += float64(r.share * rise)
 	}
 	return l
 }
 
-// over is the cost of x beyond what is free.
-func (l *level) over(x, unit, cost float64) float64 {
+// over is the cost of x beyond what is free: cost for each, and more the further
+// beyond, by bend for each.
+func over(x, cost, bend float64) float64 {
 	if x <= 0 {
 		return 0
 	}
-	return float64(cost * x * (1 + float64(l.bend*x)/unit))
+	return float64(cost*x) * (1 + float64(bend*x))
 }
 
 // overKV is the cost of a rank at kv.
-func (l *level) overKV(kv int64) float64 { return l.over(float64(kv)-l.kv, l.mean, l.kvCost) }
+func (l *level) overKV(kv int64) float64 {
+	return float64(over(float64(kv)-l.kv, l.kvCost, l.kvBend))
+}
 
 // overCount is the cost of a rank that runs n.
 func (l *level) overCount(n int64) float64 {
-	c := l.over(float64(n-l.even), 1, l.count)
+	c := over(float64(n-l.even), l.count, l.bend)
 	if n <= l.most {
-		c = float64(c * l.paid)
+		c *= l.paid
 	}
-	return c
+	return float64(c)
 }
 
 // room is the KV use up to which a rank stays within the level with kv more.

@@ -242,6 +242,6 @@ func (d *snapshotReader) request(b *Balancer, g int) bool {
 	b.join(i, g)
 	k.reported.placed = before
 	b.requests[i].placed = placed
-	b.model.add(&b.requests[i])
+	b.model.add(&b.requests[i], b.clock)
 	return true
 }
