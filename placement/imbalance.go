@@ -130,7 +130,10 @@ func (p *Placement) ImbalanceOver(windows []Loads, t Topology) ([]float64, error
 			for _, x := range s.GPULoads {
 				sum += x
 			}
-			if sum > 0 {
+			switch {
+			case s.Missing != nil:
+				most[l], mean[l] = math.Inf(1), 1
+			case sum > 0:
 				mean[l] += sum
 				most[l] += s.Imbalance * sum
 			}

@@ -102,3 +102,39 @@ func TestFailuresFromFiles(t *testing.T) {
 		call(t, "", append([]string{"apply"}, bad...)...).want(t, exitUsage)
 	}
 }
+
+// An incomplete placement is scored: infinite, with the experts named.
+func TestScoreIncomplete(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	at := write("at.json", `{"version":1,"num_experts":3,"num_gpus":2,"physical_to_logical_map":[[0,1,-1,0],[0,1,2,0]]}`)
+	loads := write("loads.json", `{"logical_count":[[4,2,2],[4,2,2]]}`)
+	var out struct {
+		Mean   *float64 `json:"imbalance_mean"`
+		Layers []struct {
+			Imbalance *float64
+			Missing   []int
+		}
+	}
+	text := call(t, "", "score", "--placement", at, "--loads", loads, "--json").want(t, exitDone).stdout
+	if err := json.Unmarshal([]byte(text), &out); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	if out.Mean != nil || out.Layers[0].Imbalance != nil || fmt.Sprint(out.Layers[0].Missing) != "[2]" || *out.Layers[1].Imbalance != 1 || out.Layers[1].Missing != nil {
+		t.Error(text)
+	}
+	table := call(t, "", "score", "--placement", at, "--loads", loads).want(t, exitDone).stdout
+	if !strings.Contains(table, "layer 0 has no replica of 1 expert: 2") {
+		t.Error(table)
+	}
+	few := write("few.json", `{"version":1,"num_experts":3,"num_gpus":2,"physical_to_logical_map":[[0,1]]}`)
+	if a := call(t, "", "score", "--placement", few, "--loads", loads).want(t, exitFailed); !strings.Contains(a.stderr, "few.json") || !strings.Contains(a.stderr, "loads.json") {
+		t.Error(a.stderr)
+	}
+}

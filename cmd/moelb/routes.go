@@ -110,7 +110,7 @@ func meanOf(figure []float64) float64 {
 
 // number writes a figure, null where there is none.
 func number(e *wire.Encoder, x float64) {
-	if math.IsNaN(x) {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
 		e.Raw("null")
 		return
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +26,8 @@ func scoreCommand(c *console) *cobra.Command {
 		Long: `Score each layer of a placement under given loads: imbalance (max/mean GPU load,
 each expert's load split evenly over its replicas), balancedness (mean/max), and
 a lower bound that no placement on as many slots can be below. Several windows
-count in proportion to their tokens.
+count in proportion to their tokens. Where experts have no replica, as after a
+failure, a layer's imbalance is infinite (null in JSON) and they are named.
 
 The placement may be in any known format: moelb's own, SGLang, vllm-ascend,
 TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
@@ -47,7 +51,7 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 			}
 			s, err := score(cmd.Context(), &p, w)
 			if err != nil {
-				return err
+				return fmt.Errorf("%s under %s: %w", at, loads, err)
 			}
 			b := s.table()
 			if asJSON {
@@ -103,6 +107,10 @@ func score(ctx context.Context, p *placement.Placement, windows []placement.Load
 		return nil, err
 	}
 	slots := p.Slots()
+	s.bound = slices.Repeat([]float64{math.Inf(1)}, len(s.level))
+	if slots < p.Experts {
+		return s, nil // no placement on these slots can serve
+	}
 	if p.GPUSlots != nil {
 		most, least := 0, slots
 		for _, n := range p.GPUSlots {
@@ -117,11 +125,19 @@ func score(ctx context.Context, p *placement.Placement, windows []placement.Load
 	if err != nil {
 		return nil, err
 	}
-	s.bound = make([]float64, len(r.Layers))
 	for l, x := range r.Layers {
 		s.bound[l] = min(x.LowerBound, s.level[l])
 	}
 	return s, nil
+}
+
+// some lists the first numbers of a list.
+func some(list []int, n int) string {
+	text := strings.Trim(fmt.Sprint(list[:min(n, len(list))]), "[]")
+	if len(list) > n {
+		text += " …"
+	}
+	return text
 }
 
 // figures are the imbalance and the balancedness of each layer.
@@ -154,6 +170,11 @@ func (s *scored) table() []byte {
 	row("mean", mean, bal, low)
 	row("worst", most, 1/most, lowMost)
 	g.write(b, "")
+	for l := range s.level {
+		if m := s.at.Missing(l, nil); m != nil {
+			fmt.Fprintf(b, "\nlayer %d has no replica of %s: %s\n", l, plural(len(m), "expert"), some(m, 8))
+		}
+	}
 	if n := s.at.Duplicates(); n > 0 {
 		fmt.Fprintf(b, "\n%s of an expert on a GPU that holds it already: they take no load off it\n", plural(n, "replica"))
 	}
@@ -167,13 +188,13 @@ func (s *scored) json() []byte {
 	low, _ := meanMax(s.bound, s.loads, 1)
 	e := &wire.Encoder{}
 	e.Raw(`{"version":1,"imbalance_mean":`)
-	e.Float(mean)
+	number(e, mean)
 	e.Field("imbalance_max")
-	e.Float(most)
+	number(e, most)
 	e.Field("balancedness_mean")
 	e.Float(bal)
 	e.Field("lower_bound_mean")
-	e.Float(low)
+	number(e, low)
 	e.Field("duplicates")
 	e.Int(int64(s.at.Duplicates()))
 	e.Field("layers")
@@ -183,11 +204,15 @@ func (s *scored) json() []byte {
 			e.Raw(",")
 		}
 		e.Raw("\n" + `{"imbalance":`)
-		e.Float(imbalance[l])
+		number(e, imbalance[l])
 		e.Field("balancedness")
 		e.Float(balancedness[l])
 		e.Field("lower_bound")
-		e.Float(s.bound[l])
+		number(e, s.bound[l])
+		if m := s.at.Missing(l, nil); m != nil {
+			e.Field("missing")
+			ints1(e, m)
+		}
 		e.Raw("}")
 	}
 	e.Raw("\n]}\n")
