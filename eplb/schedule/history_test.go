@@ -207,7 +207,7 @@ func (h *history) fewest(r *eplb.Result, unit placement.Topology) error {
 				lost++
 			}
 		}
-		if m := r.Layers[l].Moves; m > lost+empty {
+		if m := r.Layers[l].Moves; m < lost || m > max(lost, empty) {
 			return fmt.Errorf("layer %d: %d moves, where %d experts are lost and %d slots empty", l, m, lost, empty)
 		}
 	}

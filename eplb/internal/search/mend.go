@@ -6,9 +6,10 @@ import (
 )
 
 // Mend gives every expert without a replica a slot, and every empty slot a
-// replica: an expert that died takes the place of a copy that is missed least,
-// and the emptiest GPUs get copies of the hottest experts. It starts from the
-// placement at hand.
+// replica: an expert that died takes an empty slot, which must be filled anyhow,
+// or where there is none the place of a copy that is missed least; then the
+// emptiest GPUs get copies of the hottest experts. It starts from the placement at
+// hand.
 func (s *State) Mend() {
 	s.twice = 4
 	for e := range s.count {
@@ -18,8 +19,9 @@ func (s *State) Mend() {
 		s.weigh()
 		best, top := int32(-1), math.Inf(1)
 		resort, last := int32(-1), math.Inf(1)
+		empty := slices.Contains(s.slot, -1)
 		for i, f := range s.slot {
-			if f >= 0 && s.count[f] < 2 {
+			if f >= 0 && (empty || s.count[f] < 2) {
 				continue
 			}
 			v, _ := s.after(Change{int32(i), -1, int32(e)}, math.Inf(1))
