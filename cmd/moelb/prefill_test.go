@@ -30,7 +30,7 @@ func TestPrefillSession(t *testing.T) {
 	say(`{"op":"config","ranks":2,"max_tokens":2048,"cost":{"pair":9.994e-9,"token":1.48e-4,"step":0.02}}`, ok)
 	say(`{"op":"add","id":"a","tokens":4096,"cached":1024}`, `{"id":"a","rank":0}`)
 	say(`{"op":"add","id":"é\n","tokens":4096,"cached":[0,4000]}`, `{"id":"é\n","rank":1}`)
-	say(`{"op":"stats"}`, `{"ranks":[{"requests":1,"tokens":3072,"attention":7865856},{"requests":1,"tokens":96,"attention":388656}],"queued":0,"imbalance":{"tokens":1.9393939393939394,"attention":1.9058318650454442}}`)
+	say(`{"op":"stats"}`, `{"ranks":[{"requests":1,"tokens":3072,"attention":7865856,"kv":4096,"serving":true,"capacity":0,"over":0},{"requests":1,"tokens":96,"attention":388656,"kv":4096,"serving":true,"capacity":0,"over":0}],"queued":0,"imbalance":{"tokens":1.9393939393939394,"attention":1.9058318650454442}}`)
 	say(`{"op":"done","id":"a"}`, ok)
 	say(`{"op":"done","id":"é\n"}`, ok)
 	say(`{"op":"enqueue","id":"b","tokens":3000,"cached":0}`, ok)
@@ -42,9 +42,9 @@ func TestPrefillSession(t *testing.T) {
 	say(`{"op":"step"}`, `{"chunks":[{"id":"b","rank":1,"tokens":2048,"last":false,"half":0}]}`)
 	say(`{"op":"restore","rank":0}`, ok)
 	say(`{"op":"step"}`, `{"chunks":[{"id":"c","rank":0,"tokens":500,"last":true,"half":1},{"id":"d","rank":0,"tokens":500,"last":true,"half":0},{"id":"b","rank":1,"tokens":952,"last":true,"half":0}]}`)
-	say(`{"op":"step"}`, `{"chunks":[{"id":"e","rank":0,"tokens":188,"last":true,"half":0}]}`)
+	say(`{"op":"step"}`, `{"chunks":[{"id":"e","rank":1,"tokens":188,"last":true,"half":0}]}`)
 	say(`{"op":"step"}`, `{"chunks":[]}`)
-	say(`{"op":"stats"}`, `{"ranks":[{"requests":0,"tokens":0,"attention":0},{"requests":0,"tokens":0,"attention":0}],"queued":0,"imbalance":{"tokens":1,"attention":1}}`)
+	say(`{"op":"stats"}`, `{"ranks":[{"requests":0,"tokens":0,"attention":0,"kv":0,"serving":true,"capacity":0,"over":0},{"requests":0,"tokens":0,"attention":0,"kv":0,"serving":true,"capacity":0,"over":0}],"queued":0,"imbalance":{"tokens":1,"attention":1}}`)
 	got := prefillLines(t, lines...)
 	for i := range got {
 		var g, w any
@@ -66,7 +66,7 @@ func TestPrefillSessionHostile(t *testing.T) {
 		`{"op":"enqueue","id":"q","tokens":5}`:                             "q",
 		`{"op":"add","id":"a","tokens":5}`:                                 "a",
 		`{"op":"add","id":"b"}`:                                            "tokens",
-		`{"op":"add","id":"b","tokens":5,"rank":1}`:                        "rank",
+		`{"op":"add","id":"b","tokens":5,"rank":2}`:                        "rank",
 		`{"op":"add","id":"b","tokens":0}`:                                 "tokens",
 		`{"op":"add","id":"b","tokens":-4}`:                                "tokens",
 		`{"op":"add","id":"b","tokens":1.5}`:                               "tokens",
