@@ -51,10 +51,15 @@ const (
 	// placed such that a split can even the GPUs out. Imbalance and LowerBound
 	// are then those of the best split of the given loads.
 	Split
+	// Nearest sends every GPU's tokens of an expert to one replica: its own, else
+	// the first, of the lowest slot, on its node, else evenly to all of them; tokens
+	// come evenly from all GPUs in service. It is what SGLang's static dispatch does.
+	// Imbalance is that of these loads; LowerBound that of the best split of them.
+	Nearest
 )
 
 // String returns the dispatch's name on the wire.
-func (d Dispatch) String() string { return name([]string{"even", "split"}, int(d)) }
+func (d Dispatch) String() string { return name([]string{"even", "split", "nearest"}, int(d)) }
 
 // Status says how an answer ended.
 type Status int
@@ -208,6 +213,11 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	switch {
 	case o.Policy == DeepSeek:
 		r = planDeepSeek(&p, &o)
+	case o.Dispatch == Nearest:
+		var err error
+		if r, err = planNearest(ctx, &p, &o, &t); err != nil {
+			return Result{}, err
+		}
 	case p.Previous != nil:
 		r = planMoves(ctx, &p, &o)
 	default:

@@ -267,13 +267,13 @@ func arrange(dst, experts, old []int) (moves int) {
 // score fills in the layers of a whole plan. What those everywhere load each GPU
 // with adds to the bound of the rest where GPUs are equally fast.
 func (x *everywhere) score(whole *Problem, r, out *Result) error {
-	scores, err := out.Placement.ScoreLayers(whole.Loads, whole.Topology)
+	levels, err := imbalanceOver(&out.Placement, []placement.Loads{whole.Loads}, whole.Topology, x.o.Dispatch)
 	if err != nil {
 		return err
 	}
 	var mean []float64
-	if whole.Windows != nil && x.o.Dispatch == Even {
-		if mean, err = out.Placement.ImbalanceOver(whole.Windows, whole.Topology); err != nil {
+	if whole.Windows != nil && x.o.Dispatch != Split {
+		if mean, err = imbalanceOver(&out.Placement, whole.Windows, whole.Topology, x.o.Dispatch); err != nil {
 			return err
 		}
 	}
@@ -281,7 +281,7 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 	s := newSolver(u, len(x.must))
 	slot := make([]int32, 0, u.slots)
 	for l, row := range whole.Loads {
-		level, bound, moves := scores[l].Imbalance, 1.0, out.Layers[l].Moves
+		level, bound, moves := levels[l], 1.0, out.Layers[l].Moves
 		rest, total := 0.0, 0.0
 		for e, w := range row {
 			total += w

@@ -28,8 +28,6 @@ const (
 	// freeMove is what a move must save where moves are counted, but not limited,
 	// in nodes a token.
 	freeMove = 5e-4
-	// jointWindows is how many windows are looked at, sums of several if need be.
-	jointWindows = 16
 )
 
 // Traffic is what Routes were planned for, a figure a layer; NaN in a layer
@@ -94,7 +92,7 @@ func regroup(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 			}
 		}
 	})
-	if err := rescore(p, o, u, r); err != nil {
+	if err := rescore(p, o, t, u, r); err != nil {
 		return err
 	}
 	for l := range r.Layers {
@@ -143,8 +141,7 @@ type regrouper struct {
 	slot  []int32
 	home  []int32
 	fixed []bool
-	sums  [][]float64
-	parts []float64
+	pick  representatives
 }
 
 func newRegrouper(p *Problem, o *Options, t *placement.Topology, u *unit) *regrouper {
@@ -165,71 +162,91 @@ func newRegrouper(p *Problem, o *Options, t *placement.Topology, u *unit) *regro
 
 // layer regroups layer l within so many moves in all.
 func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
-	p, u := g.p, g.u
-	tokens := sample(p.Routes, l)
+	tokens := sample(g.p.Routes, l)
 	if tokens.Len() == 0 {
 		return
 	}
-	row := r.Placement.PhysicalToLogical[l]
-	for q, at := range u.start {
-		for i := range u.room(q) {
-			g.slot[u.first[q]+i] = int32(row[at+i])
-		}
+	y := g.take(l, moves, r)
+	y.Tokens = tokens
+	if g.m != nil && g.o.MaxMoves == 0 {
+		y.MovePrice = freeMove
 	}
-	y := &traffic.Layer{Tokens: tokens, Fixed: g.fixed}
+	if g.o.Dispatch == Nearest {
+		y.Rule = traffic.Nearest
+	}
+	g.limit(y)
+	traffic.Regroup(g.on, y, g.slot, func() bool { return ctx.Err() != nil })
+	g.give(l, r)
+}
+
+// take takes layer l of the plan, and what it must keep.
+func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
+	readRow(g.u, r.Placement.PhysicalToLogical[l], g.slot)
+	y := &traffic.Layer{Fixed: g.fixed}
 	if g.o.TwoNodes {
-		y.Apart = u.node
+		y.Apart = g.u.node
 	}
-	g.limit(y, l)
 	if g.m != nil {
 		g.m.setLayer(l)
 		y.Was, y.Moves = g.m.task.Prev, moves
-		if g.o.MaxMoves == 0 {
-			y.MovePrice = freeMove
-		}
 	}
 	if g.home != nil {
 		for e := range g.home {
-			g.home[e] = int32(r.Locality.Home[l][e/(len(g.home)/p.Groups)])
+			g.home[e] = int32(r.Locality.Home[l][e/(len(g.home)/g.p.Groups)])
 		}
 		y.Home, y.Off = g.home, max(g.o.OffNodeReplicas, r.Locality.OffNodeReplicas[l])
 	}
-	traffic.Regroup(g.on, y, g.slot, func() bool { return ctx.Err() != nil })
+	g.loads(y, l)
+	return y
+}
+
+// give puts layer l back into the plan.
+func (g *regrouper) give(l int, r *Result) {
 	if g.m != nil {
 		g.m.s.Settle(g.slot)
 		g.m.s.Start(g.slot)
 		r.Layers[l].Moves = g.m.s.Moves()
 	}
-	writeRow(u, g.slot, row)
+	row := r.Placement.PhysicalToLogical[l]
+	writeRow(g.u, g.slot, row)
 	if r.Locality != nil {
-		r.Locality.count(p, l, row)
+		r.Locality.count(g.p, l, row)
 	}
 }
 
-// limit sets the loads of a layer in every window, and how far above the plan at
-// hand its GPUs may come.
-func (g *regrouper) limit(y *traffic.Layer, l int) {
-	windows := g.p.Windows
-	if windows == nil {
-		windows = []placement.Loads{g.p.Loads}
+// readRow reads the slots of a unit from a row of a placement.
+func readRow(u *unit, row []int, slot []int32) {
+	for g, at := range u.start {
+		for i := range u.room(g) {
+			slot[u.first[g]+i] = int32(row[at+i])
+		}
 	}
-	n := min(len(windows), jointWindows)
-	for k := range n {
-		sum := make([]float64, len(g.s.w))
-		for _, w := range windows[k*len(windows)/n : (k+1)*len(windows)/n] {
-			for e, x := range w[l] {
-				sum[e] += x
-			}
+}
+
+// loads sets the loads of a layer in every window.
+func (g *regrouper) loads(y *traffic.Layer, l int) {
+	for _, row := range g.pick.live(g.p, l) {
+		total := 0.0
+		for _, x := range row {
+			total += x
 		}
-		g.s.setLoads(sum)
-		if g.s.idle {
-			continue
-		}
-		y.Loads = append(y.Loads, slices.Clone(g.s.w))
+		g.s.setLoads(row)
+		y.Loads, y.Weight = append(y.Loads, slices.Clone(g.s.w)), append(y.Weight, total)
 	}
 	if len(y.Loads) == 0 { // without load any plan is even
-		y.Loads = append(y.Loads, make([]float64, len(g.s.w)))
+		y.Loads, y.Weight = append(y.Loads, make([]float64, len(g.s.w))), append(y.Weight, 1)
 	}
+	total := 0.0
+	for _, x := range y.Weight {
+		total += x
+	}
+	for k := range y.Weight {
+		y.Weight[k] /= total
+	}
+}
+
+// limit sets how far above the plan at hand the GPUs may come in every window.
+func (g *regrouper) limit(y *traffic.Layer) {
 	slack := max(g.o.TrafficSlack, 0)
 	for _, level := range traffic.Levels(g.on, y, g.slot) {
 		level = max(level, 1)
@@ -269,32 +286,21 @@ func sample(r *placement.Routes, l int) *traffic.Tokens {
 }
 
 // rescore sets the imbalance of every layer of a changed plan.
-func rescore(p *Problem, o *Options, u *unit, r *Result) error {
-	var figure []float64
-	if len(p.Windows) > 0 && o.Dispatch == Even {
-		var err error
-		if figure, err = r.Placement.ImbalanceOver(p.Windows, p.Topology); err != nil {
-			return err
-		}
-	} else {
-		scores, err := r.Placement.ScoreLayers(p.Loads, p.Topology)
-		if err != nil {
-			return err
-		}
-		for _, s := range scores {
-			figure = append(figure, s.Imbalance)
-		}
+func rescore(p *Problem, o *Options, t *placement.Topology, u *unit, r *Result) error {
+	windows := p.Windows
+	if len(windows) == 0 || o.Dispatch == Split {
+		windows = []placement.Loads{p.Loads}
+	}
+	figure, err := imbalanceOver(&r.Placement, windows, *t, o.Dispatch)
+	if err != nil {
+		return err
 	}
 	s := newSolver(u, p.Loads.Experts())
 	slot := make([]int32, u.slots)
 	for l := range r.Layers {
 		y := &r.Layers[l]
 		if o.Dispatch == Split {
-			for q, at := range u.start {
-				for i := range u.room(q) {
-					slot[u.first[q]+i] = int32(r.Placement.PhysicalToLogical[l][at+i])
-				}
-			}
+			readRow(u, r.Placement.PhysicalToLogical[l], slot)
 			figure[l], _ = s.splitOf(p.Loads[l], slot, figure[l])
 		}
 		moves := y.Moves

@@ -60,7 +60,7 @@ func validate(p *Problem, o *Options) error {
 		return refuse.Errorf(placement.ErrValue, "policy", "%v is not a policy", o.Policy)
 	case o.Locality < Auto || o.Locality > Free:
 		return refuse.Errorf(placement.ErrValue, "locality", "%v is not a locality", o.Locality)
-	case o.Dispatch < Even || o.Dispatch > Split:
+	case o.Dispatch < Even || o.Dispatch > Nearest:
 		return refuse.Errorf(placement.ErrValue, "dispatch", "%v is not a dispatch", o.Dispatch)
 	}
 	if err := validatePrevious(p, o); err != nil {
@@ -192,7 +192,7 @@ func validateDeepSeek(p *Problem, o *Options) error {
 	case p.Topology.Speed != nil:
 		return refuse.Errorf(placement.ErrValue, "gpu_speed", "policy deepseek knows no speeds: use policy optimal")
 	case o.Dispatch != Even:
-		return refuse.Errorf(placement.ErrValue, "dispatch", "policy deepseek splits evenly: use policy optimal")
+		return refuse.Errorf(placement.ErrValue, "dispatch", "policy deepseek plans for an even one: use policy optimal")
 	case o.Locality != Auto:
 		return refuse.Errorf(placement.ErrValue, "locality", "%v: policy deepseek keeps groups on nodes where num_nodes divides num_groups, and knows no choice: use policy optimal", o.Locality)
 	case !p.Topology.EvenNodes():

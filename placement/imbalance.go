@@ -6,7 +6,7 @@ import (
 )
 
 // Score is how even one layer of a placement is under given loads. Each
-// expert's load is split evenly over its replicas.
+// expert's load is split evenly over its replicas, or as ScoreNearest says.
 type Score struct {
 	// GPULoads is the load of each GPU, [GPUs], not divided by its speed; 0 out of
 	// service.
@@ -27,6 +27,11 @@ type Score struct {
 // is on GPUs out of service counts for nothing. Cost: one pass over slots and
 // experts.
 func (p *Placement) ScoreLayers(loads Loads, t Topology) ([]Score, error) {
+	return p.score(loads, t, false)
+}
+
+// score is ScoreLayers or ScoreNearest.
+func (p *Placement) score(loads Loads, t Topology, nearest bool) ([]Score, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
@@ -50,6 +55,7 @@ func (p *Placement) ScoreLayers(loads Loads, t Topology) ([]Score, error) {
 	first := p.FirstSlots()
 	cells := make([]float64, len(loads)*p.GPUs)
 	count := make([]int, p.Experts)
+	near := newNear(p, &t, nearest)
 	out := make([]Score, len(loads))
 	for l, row := range p.PhysicalToLogical {
 		gpu := cells[l*p.GPUs : (l+1)*p.GPUs : (l+1)*p.GPUs]
@@ -63,10 +69,17 @@ func (p *Placement) ScoreLayers(loads Loads, t Topology) ([]Score, error) {
 		}
 		for g := range p.GPUs {
 			for _, e := range row[first[g]:first[g+1]] {
-				if e >= 0 && t.SpeedOf(g) > 0 {
+				switch {
+				case e < 0 || t.SpeedOf(g) == 0:
+				case near != nil:
+					near.add(e, g)
+				default:
 					gpu[g] += loads[l][e] / float64(count[e])
 				}
 			}
+		}
+		if near != nil {
+			near.load(gpu, loads[l])
 		}
 		x := Imbalance(gpu, t.Speed)
 		out[l] = Score{GPULoads: gpu, Imbalance: x, Balancedness: 1 / x}
@@ -119,9 +132,18 @@ func ratio(most, n, total float64) float64 {
 // load/speed; 1 for a layer without load, +Inf where experts are missing. Windows
 // without load count for nothing. The other terms are those of ScoreLayers.
 func (p *Placement) ImbalanceOver(windows []Loads, t Topology) ([]float64, error) {
+	return p.over(windows, func(w Loads) ([]Score, error) { return p.ScoreLayers(w, t) })
+}
+
+// NearestOver is ImbalanceOver where tokens go as ScoreNearest says.
+func (p *Placement) NearestOver(windows []Loads, t Topology) ([]float64, error) {
+	return p.over(windows, func(w Loads) ([]Score, error) { return p.ScoreNearest(w, t) })
+}
+
+func (p *Placement) over(windows []Loads, score func(w Loads) ([]Score, error)) ([]float64, error) {
 	most, mean := make([]float64, len(p.PhysicalToLogical)), make([]float64, len(p.PhysicalToLogical))
 	for _, w := range windows {
-		scores, err := p.ScoreLayers(w, t)
+		scores, err := score(w)
 		if err != nil {
 			return nil, err
 		}

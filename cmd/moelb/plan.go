@@ -88,7 +88,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.StringVar(&f.locality, "locality", "auto", "auto, groups (each group of experts on one node), or none")
 	l.IntVar(&f.offNode, "off-node-replicas", 0, "replicas a layer that may live outside their group's node")
 	f.unit.add(cmd)
-	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, or split per batch")
+	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, split per batch, or nearest: each GPU's own, else the first on its node, else evenly")
 	l.StringVar(&f.speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
 	l.StringVar(&f.previous, "previous", "", "the placement in force, a file in any known format")
 	l.Float64Var(&f.target, "target", 0, "with --previous: stop moving a layer at this imbalance; unset = 1% above the best there is")

@@ -47,7 +47,7 @@ type fields struct {
 var (
 	policies   = []string{"optimal", "deepseek"}
 	localities = []string{"auto", "groups", "none"}
-	dispatches = []string{"even", "split"}
+	dispatches = []string{"even", "split", "nearest"}
 )
 
 // readProblem reads the JSON problem of the contract.

@@ -102,6 +102,9 @@ func (s *solution) compared() *placement.Placement {
 
 // scores measures a placement under the problem's loads.
 func (s *solution) scores(p *placement.Placement) ([]placement.Score, error) {
+	if s.options.Dispatch == eplb.Nearest {
+		return p.ScoreNearest(s.loads, s.topology)
+	}
 	return p.ScoreLayers(s.loads, s.topology)
 }
 
@@ -120,6 +123,15 @@ func (s *solution) imbalanceOn(p *placement.Placement, t placement.Topology) ([]
 	windows := s.windows
 	if s.options.Dispatch == eplb.Split {
 		windows = []placement.Loads{s.loads}
+	}
+	return imbalanceOver(p, windows, t, s.options.Dispatch)
+}
+
+// imbalanceOver is the imbalance of each layer of a placement over windows where
+// tokens go to the nearest replica or, with any other dispatch, are split evenly.
+func imbalanceOver(p *placement.Placement, windows []placement.Loads, t placement.Topology, d eplb.Dispatch) ([]float64, error) {
+	if d == eplb.Nearest {
+		return p.NearestOver(windows, t)
 	}
 	return p.ImbalanceOver(windows, t)
 }

@@ -169,7 +169,7 @@ func (s *solution) remarks() []string {
 		text += fmt.Sprintf("; %s stopped early", plural(stopped, "layer"))
 	}
 	say("%s", text)
-	if n := len(s.windows); n > 1 && s.options.Dispatch == eplb.Even {
+	if n := len(s.windows); n > 1 && s.options.Dispatch != eplb.Split {
 		say("Imbalance is that of %s in proportion to their tokens", plural(n, "window"))
 	}
 	if k := s.result.Locality; k != nil {

@@ -110,14 +110,7 @@ func (s *search) try(temperature, price float64) bool {
 	room := temperature * s.exponential()
 	over := s.weigh()
 	cost := price * over
-	if s.y.Was != nil {
-		g, a, b := s.gpu[i], s.change[0].e, s.change[1].e
-		n := s.moved(g, b) - s.moved(g, a)
-		if j >= 0 {
-			n = s.exchangeCost(a, b, g, s.gpu[j])
-		}
-		cost += float64(s.y.MovePrice * float64(n))
-	}
+	cost += float64(s.y.MovePrice * float64(s.cost(i, j)))
 	each := 1 / float64(s.tokens.weight)
 	if s.y.Tokens.Weight == nil && cost-float64(float64(s.tokens.most(&s.change))*each) > room {
 		return false

@@ -141,3 +141,81 @@ func TestExponential(t *testing.T) {
 		t.Errorf("mean %v, %v below the median", sum/n, float64(below)/n)
 	}
 }
+
+// TestEvenOutAgainstAll enumerates the placements of five experts on three GPUs.
+func TestEvenOutAgainstAll(t *testing.T) {
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 6))
+		u := NewUnit([]int{0, 3, 5, 8}, []int{0, 0, 1}, []float64{1, 1, 1}, 2)
+		const experts = 5
+		y, slot := testLayer(rng, u, experts, 1+int(seed%2), 2, 1)
+		y.Rule = Rule(seed / 2 % 2)
+		mean := func(at []int32) float64 {
+			sum := 0.0
+			for _, x := range Levels(u, y, at) {
+				sum += x / float64(len(y.Loads))
+			}
+			return sum
+		}
+		best := math.Inf(1)
+		var all func(at []int32)
+		all = func(at []int32) {
+			if i := len(at); i < u.Slots() {
+				g := 0
+				for i >= u.First[g+1] {
+					g++
+				}
+				for e := range int32(experts) {
+					if i == u.First[g] || at[i-1] < e {
+						all(append(at, e))
+					}
+				}
+				return
+			}
+			for e := range int32(experts) {
+				if !slices.Contains(at, e) {
+					return
+				}
+			}
+			best = min(best, mean(at))
+		}
+		all(make([]int32, 0, u.Slots()))
+		EvenOut(u, y, slot, 0, never)
+		if x := mean(slot); x > best*(1+1e-9) {
+			t.Errorf("seed %d: level %v, at best %v", seed, x, best)
+		}
+	}
+}
+
+// TestEvenOutMovesFew: with an aim, it is reached with fewer moves than without.
+func TestEvenOutMovesFew(t *testing.T) {
+	few, many := 0, 0
+	for seed := range uint64(12) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		u := NewUnit([]int{0, 6, 12, 18, 24}, []int{0, 0, 1, 1}, []float64{1, 1, 1, 1}, 2)
+		y, slot := testLayer(rng, u, 16, 1, 2, 1)
+		y.Rule = Nearest
+		best := slices.Clone(slot)
+		EvenOut(u, y, best, 0, never)
+		y.Was, y.Moves = slices.Clone(slot), 100
+		_, _, moves, _ := naive(u, y, best)
+		many += moves
+		aim := Levels(u, y, best)[0] * 1.05
+		at := slices.Clone(slot)
+		EvenOut(u, y, at, aim, never)
+		_, _, moves, _ = naive(u, y, at)
+		if x := Levels(u, y, at)[0]; x > aim {
+			t.Errorf("seed %d: level %v above the aim %v", seed, x, aim)
+		}
+		few += moves
+		limited := slices.Clone(slot)
+		y.Moves = 3
+		EvenOut(u, y, limited, aim, never)
+		if _, _, moves, _ = naive(u, y, limited); moves > 3 || Levels(u, y, limited)[0] > Levels(u, y, slot)[0] {
+			t.Errorf("seed %d: %d moves of 3 to %v from %v", seed, moves, Levels(u, y, limited)[0], Levels(u, y, slot)[0])
+		}
+	}
+	if few*2 > many {
+		t.Errorf("%d moves to within 5%%, %d from scratch", few, many)
+	}
+}

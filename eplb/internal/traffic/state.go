@@ -7,6 +7,8 @@ type Layer struct {
 	// Loads of the experts, [windows][experts], scaled so that the mean
 	// load/speed of the GPUs is 1 in each.
 	Loads [][]float64
+	// Weight of each window; they add up to 1.
+	Weight []float64
 	// Even is the load/speed up to which a GPU counts as even, and Most what none
 	// may be above, [windows].
 	Even, Most []float64
@@ -43,7 +45,7 @@ type state struct {
 	was  []uint64  // the same in the placement in force
 
 	load  []float64 // [GPUs][windows]
-	over  float64   // load/speed above even, summed over GPUs, mean of the windows
+	over  float64   // load/speed above even, summed over GPUs, mean of the windows by weight
 	moves int
 	off   int // replicas away from home
 
@@ -175,9 +177,9 @@ func (s *state) above(g int, more []float64) float64 {
 		if more != nil {
 			x += more[k]
 		}
-		sum += max(0, x/v-s.y.Even[k])
+		sum += float64(s.y.Weight[k] * max(0, x/v-s.y.Even[k]))
 	}
-	return sum / float64(s.windows)
+	return sum
 }
 
 // within says whether no GPU is above the most that it may carry.

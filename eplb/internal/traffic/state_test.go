@@ -43,6 +43,7 @@ func testLayer(rng *rand.Rand, u *Unit, experts, windows, k, tokens int) (*Layer
 		y.Loads = append(y.Loads, row)
 		y.Even = append(y.Even, 1.1)
 		y.Most = append(y.Most, 1e9)
+		y.Weight = append(y.Weight, 1/float64(windows))
 	}
 	y.Tokens = &Tokens{K: k}
 	for range tokens {

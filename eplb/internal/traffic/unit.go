@@ -32,7 +32,7 @@ func (u *Unit) Slots() int { return u.First[len(u.First)-1] }
 
 // Levels returns the load/speed of the fullest GPU in each window of a placement.
 func Levels(u *Unit, y *Layer, slot []int32) []float64 {
-	bare := Layer{Loads: y.Loads, Rule: y.Rule, Even: make([]float64, len(y.Loads))}
+	bare := Layer{Loads: y.Loads, Weight: y.Weight, Rule: y.Rule, Even: make([]float64, len(y.Loads))}
 	s := newState(u, &bare, slot)
 	top := make([]float64, len(y.Loads))
 	for g, v := range u.Speed {

@@ -1,0 +1,153 @@
+package traffic
+
+import "slices"
+
+// Schedule of EvenOut: temperatures are in load/speed.
+const (
+	evenStages = 48
+	evenHot    = .03
+	evenCool   = .88 // evenHot/460 at the last stage
+	evenTries  = 250 // a slot
+	leastEven  = 20000
+	smallHeat  = 10 // of small layers, whose replicas are large
+	moveWorth  = 1e-3
+	sinking    = .5
+	evenRuns   = 4 // while the level is above aim by more than this factor
+	enough     = 1.004
+)
+
+// EvenOut changes a placement such that the fullest GPU has less to do under
+// y.Rule, by annealing: what counts is load above a threshold, which sinks halfway
+// to the mean whenever the best so far comes nearer. slot becomes the best found:
+// of least mean over the windows of the level of the fullest GPU or, once that is
+// within aim, of fewest moves. y.Even and y.Most are not looked at.
+//
+// Cost: some microseconds a try, 250 tries a slot, fewer where it is even at once.
+func EvenOut(u *Unit, y *Layer, slot []int32, aim float64, stop func() bool) {
+	even := *y
+	even.Tokens, even.Even = nil, make([]float64, len(y.Loads))
+	s := &search{state: newState(u, &even, slot), slots: slot}
+	s.rng.Seed(3, 4)
+	given := slices.Clone(slot)
+	levels := make([]float64, s.windows)
+	best, moves := s.levels(levels), s.moves
+	if y.Rule == Nearest && y.Was == nil && y.Home == nil && y.Apart == nil && y.Fixed == nil {
+		if s.nearSeed(s.slot) && !slices.Contains(s.slot, -1) {
+			s.place()
+			best = s.levels(levels)
+			copy(slot, s.slot)
+		} else {
+			copy(s.slot, slot)
+			s.place()
+		}
+	}
+	s.sink(levels, aim)
+	price := 0.0
+	if y.Was != nil {
+		price = moveWorth
+	}
+	tries := max(leastEven, evenTries*len(slot))
+	for run := range evenRuns {
+		switch {
+		case run > 0 && best <= max(aim, 1)*enough:
+			return
+		case run == 1:
+			copy(s.slot, given)
+			s.place()
+		case run > 1:
+			copy(s.slot, slot)
+			s.place()
+		}
+		temperature := evenHot * [evenRuns]float64{1, 1, .3, .1}[run]
+		if len(slot) <= smallSlots {
+			temperature *= smallHeat
+		}
+		for range evenStages {
+			for range tries/evenStages + 1 {
+				if !s.tryEven(temperature, price) {
+					continue
+				}
+				l := s.levels(levels)
+				if l < best && best > aim || l <= aim && s.moves < moves {
+					best, moves = l, s.moves
+					copy(slot, s.slot)
+					s.sink(levels, aim)
+				}
+			}
+			if best <= aim && moves == 0 || stop() {
+				return
+			}
+			s.reload()
+			temperature *= evenCool
+		}
+	}
+}
+
+// levels sets the level of the fullest GPU in each window and returns their mean by
+// weight.
+func (s *search) levels(dst []float64) float64 {
+	clear(dst)
+	for g, v := range s.u.Speed {
+		for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
+			dst[k] = max(dst[k], x/v)
+		}
+	}
+	sum := 0.0
+	for k, x := range dst {
+		sum += float64(s.y.Weight[k] * x)
+	}
+	return sum
+}
+
+// sink sets the thresholds halfway between the mean and the given levels, but not
+// below aim.
+func (s *search) sink(levels []float64, aim float64) {
+	for k, x := range levels {
+		s.y.Even[k] = max(1+float64(sinking*(x-1)), min(aim, x))
+	}
+	s.reload()
+}
+
+// tryEven tries one change and says whether it was made.
+func (s *search) tryEven(temperature, price float64) bool {
+	i, j := s.below(len(s.slot)), -1
+	for range 2 { // rather on a GPU that is too full
+		if s.above(int(s.gpu[i]), nil) > 0 {
+			break
+		}
+		i = s.below(len(s.slot))
+	}
+	ok := false
+	switch s.below(8) {
+	case 0: // another expert in its place
+		ok = s.replace(i, int32(s.below(len(s.at))))
+	case 1, 2: // its expert elsewhere too
+		e := s.slot[i]
+		i = s.below(len(s.slot))
+		ok = e >= 0 && s.replace(i, e)
+	default:
+		j = s.below(len(s.slot))
+		ok = s.exchange(i, j)
+	}
+	if !ok {
+		return false
+	}
+	over := s.weigh()
+	if over+float64(price*float64(s.cost(i, j))) > temperature*s.exponential() {
+		return false
+	}
+	s.apply(i, j, over)
+	return true
+}
+
+// cost is the moves of the change at hand.
+func (s *search) cost(i, j int) int {
+	if s.y.Was == nil {
+		return 0
+	}
+	g, a, b := s.gpu[i], s.change[0].e, s.change[1].e
+	if j >= 0 {
+		return s.exchangeCost(a, b, g, s.gpu[j])
+	}
+	return s.moved(g, b) - s.moved(g, a)
+}

@@ -1,0 +1,159 @@
+package eplb
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/moelb/moelb/placement"
+)
+
+func skewedLoads(seed uint64, layers, experts int, skew float64) placement.Loads {
+	rng := rand.New(rand.NewPCG(seed, 12))
+	l := placement.NewLoads(layers, experts)
+	for i := range l {
+		for rank, e := range rng.Perm(experts) {
+			l[i][e] = math.Pow(float64(rank+1), -skew) * math.Exp(.2*rng.NormFloat64())
+		}
+	}
+	return l
+}
+
+func TestNearestCombinesWithEverything(t *testing.T) {
+	const layers, experts = 2, 64
+	loads := skewedLoads(1, layers, experts, .6)
+	routes := topicRoutes(6, layers, experts, 4, 200, 5)
+	base := Problem{Loads: loads, Replicas: 96, Topology: placement.Topology{GPUs: 16, Nodes: 4}}
+	plan := func(name string, p Problem, o Options) Result {
+		t.Helper()
+		r, err := Plan(context.Background(), p, o)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return r
+	}
+	old := plan("old", Problem{Loads: skewedLoads(2, layers, experts, .6), Replicas: 96, Topology: base.Topology}, Options{Dispatch: Nearest}).Placement
+	for _, c := range []struct {
+		name string
+		most float64 // of the imbalance
+		set  func(p *Problem, o *Options)
+	}{
+		{"plain", 1.02, func(p *Problem, o *Options) {}},
+		{"one node", 1.02, func(p *Problem, o *Options) { p.Topology.Nodes = 1 }},
+		{"speeds and a dead GPU", 1.05, func(p *Problem, o *Options) {
+			p.Topology.Speed = []float64{1, 1, 1, 1, 1, .5, 1, 1, 0, 1, 1, 1, 1, 1, 1, 2}
+		}},
+		{"uneven nodes and slots", 1.05, func(p *Problem, o *Options) {
+			p.Replicas, p.Topology.Nodes, p.Topology.NodeGPUs = 99, 0, []int{6, 4, 4, 2}
+		}},
+		{"two nodes", 1.1, func(p *Problem, o *Options) { p.Replicas, o.TwoNodes = 144, true }},
+		{"everywhere", 1.05, func(p *Problem, o *Options) {
+			p.Everywhere, p.Replicas = []int{3}, 112
+		}},
+		{"windows", 1.1, func(p *Problem, o *Options) {
+			p.Loads, p.Windows = nil, []placement.Loads{loads, skewedLoads(1, layers, experts, .7)}
+		}},
+		{"groups", 1.6, func(p *Problem, o *Options) { p.Groups, o.Locality = 8, ByGroup }},
+		{"previous", 1.05, func(p *Problem, o *Options) { p.Previous = &old }},
+		{"previous and target", 1.2, func(p *Problem, o *Options) { p.Previous, o.Target = &old, 1.2 }},
+		{"previous and few moves", 2, func(p *Problem, o *Options) { p.Previous, o.MaxMoves = &old, 9 }},
+		{"routes", 1.05, func(p *Problem, o *Options) { p.Routes = routes }},
+	} {
+		p, o := base, Options{Dispatch: Nearest}
+		c.set(&p, &o)
+		r := plan(c.name, p, o)
+		if err := r.Placement.Validate(); err != nil || r.Placement.Duplicates() > 0 {
+			t.Errorf("%s: %v, %d duplicates", c.name, err, r.Placement.Duplicates())
+		}
+		windows := p.Windows
+		if windows == nil {
+			windows = []placement.Loads{p.Loads}
+		}
+		want, err := r.Placement.NearestOver(windows, p.Topology)
+		if err != nil {
+			t.Fatal(err)
+		}
+		moves := 0
+		for l, y := range r.Layers {
+			if math.Abs(y.Imbalance-want[l]) > 1e-9 || y.LowerBound > y.Imbalance || y.Imbalance > c.most {
+				t.Errorf("%s: layer %d: says %v (bound %v), scored %v, want at most %v", c.name, l, y.Imbalance, y.LowerBound, want[l], c.most)
+			}
+			if p.Previous != nil {
+				n := 0
+				for s, e := range r.Placement.PhysicalToLogical[l] {
+					if g := s / 6; !slices.Contains(old.PhysicalToLogical[l][g*6:g*6+6], e) {
+						n++
+					}
+				}
+				if n != y.Moves {
+					t.Errorf("%s: layer %d: says %d moves, counted %d", c.name, l, y.Moves, n)
+				}
+				moves += n
+			}
+			if o.TwoNodes {
+				on := map[int]map[int]bool{}
+				for s, e := range r.Placement.PhysicalToLogical[l] {
+					if on[e] == nil {
+						on[e] = map[int]bool{}
+					}
+					on[e][s/36] = true
+				}
+				for e, nodes := range on {
+					if len(nodes) < 2 {
+						t.Errorf("%s: expert %d on one node", c.name, e)
+					}
+				}
+			}
+		}
+		if o.MaxMoves > 0 && moves > o.MaxMoves || p.Previous != nil && moves > 150 {
+			t.Errorf("%s: %d moves", c.name, moves)
+		}
+		if r.Locality != nil {
+			for l, x := range r.Locality.FreeImbalance {
+				if x > r.Layers[l].Imbalance {
+					t.Errorf("%s: layer %d: %v without groups, %v with", c.name, l, x, r.Layers[l].Imbalance)
+				}
+			}
+			for e := range experts {
+				for s, f := range r.Placement.PhysicalToLogical[0] {
+					if f == e && r.Locality.Home[0][e/8] != s/24 {
+						t.Errorf("%s: expert %d off its node", c.name, e)
+					}
+				}
+			}
+		}
+		o.Workers = 1
+		if again := plan(c.name, p, o); !reflect.DeepEqual(again, r) {
+			t.Errorf("%s: another plan with one worker", c.name)
+		}
+	}
+}
+
+// TestNearestBound: no placement of three experts on four slots is below the bound.
+func TestNearestBound(t *testing.T) {
+	for seed := range uint64(30) {
+		loads := skewedLoads(seed, 1, 3, 1)
+		p := Problem{Loads: loads, Replicas: 4, Topology: placement.Topology{GPUs: 2, Nodes: 1 + int(seed%2)}}
+		r, err := Plan(context.Background(), p, Options{Dispatch: Nearest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		best := math.Inf(1)
+		for code := range 81 {
+			row := []int{code % 3, code / 3 % 3, code / 9 % 3, code / 27}
+			at := placement.Placement{Experts: 3, GPUs: 2, PhysicalToLogical: [][]int{row}}
+			if at.Duplicates() > 0 {
+				continue // a slot that is wasted
+			}
+			if s, err := at.ScoreNearest(loads, p.Topology); err == nil {
+				best = min(best, s[0].Imbalance)
+			}
+		}
+		if y := r.Layers[0]; y.LowerBound > best*(1+1e-9) || y.Imbalance > best*(1+1e-9) {
+			t.Errorf("seed %d: %v (bound %v), at best %v", seed, y.Imbalance, y.LowerBound, best)
+		}
+	}
+}
