@@ -35,6 +35,9 @@ type planFlags struct {
 	anyReplicas                bool // the caller sets its own numbers of replicas
 	replays                    bool // the caller plans window after window, and looks after the moves itself
 
+	routes string
+	slack  float64
+
 	schedule bool // the moves, round by round
 	copies   copyFlags
 
@@ -65,6 +68,10 @@ input. Flags override the problem's fields. Without any input, an example is
 planned: DeepSeek-V3 on 4 nodes of 8 H800 GPUs with generated loads.
 
 On a terminal the plan is summed up in a table; elsewhere it is written as JSON.
+With tokens' experts, --routes or the field routes, experts that are chosen
+together are kept on one node, as far as the balance allows: a token's copies then
+travel to fewer nodes. Without loads, those of the routes are planned for.
+
 With the placement in force, --previous, as few experts move as --target asks,
 or as --max-moves allows. --schedule adds the order of the copies: rounds in
 which no GPU sends or receives more than it may and no expert is without a copy,
@@ -75,6 +82,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 		Example: `  moelb plan
   moelb plan problem.json > plan.json
   moelb plan stats.json --gpus 32 --nodes 4 --replicas 288 --groups 8 --out plan.json --html plan.html
+  moelb plan --routes tokens.csv --gpus 32 --nodes 4 --replicas 288
   moelb plan stats.json --gpus 32 --replicas 288 --format sglang --out expert_location.json
   moelb plan stats.json --gpus 32 --replicas 288 --previous plan.json --target 1.05 --schedule`,
 		Args: atMost(1),
@@ -94,6 +102,8 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.Float64Var(&f.target, "target", 0, "with --previous: stop moving a layer at this imbalance; unset = 1% above the best there is")
 	l.IntVar(&f.maxMoves, "max-moves", 0, "with --previous: the most moves in all, beyond those that keep every expert alive; unset = any number")
 	l.IntVar(&f.restarts, "restarts", 0, "with --previous: random searches a layer for fewer moves; 0 = 8, negative = none")
+	l.StringVar(&f.routes, "routes", "", "tokens' experts, to keep those chosen together on a node: a file of JSON, .npy, CSV or SGLang's per_token recorder")
+	l.Float64Var(&f.slack, "traffic-slack", 0, "with routes: how far above its imbalance without them a layer may be; unset = 0.02")
 	l.BoolVar(&f.schedule, "schedule", false, "with --previous: order the moves in rounds, and say whether they pay")
 	f.copies.add(cmd, "with --schedule: how many steps the plan is expected to hold")
 	l.IntVar(&f.windows, "windows", 0, "plan on the last N windows of the loads; 0 = on all")
@@ -220,6 +230,8 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	switch {
 	case in == nil && f.replays:
 		given, source = driftFields(), "generated drift of DeepSeek-V3"
+	case in == nil && f.routes != "":
+		given, source = fields{version: 1, maxMoves: -1}, f.routes
 	case in == nil:
 		given, source = exampleFields(), "generated loads of DeepSeek-V3"
 	default:
@@ -233,6 +245,9 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 		}
 	}
 	if err := f.override(cmd, &given, in); err != nil {
+		return nil, err
+	}
+	if err := f.overrideRoutes(cmd, &given); err != nil {
 		return nil, err
 	}
 	if f.anyReplicas && given.replicas == 0 && given.loads != nil {

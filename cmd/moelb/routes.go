@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"math"
+
+	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats"
 )
 
 // readRoutes reads tokens' experts, [layers][tokens][k].
@@ -80,6 +85,30 @@ func readTokens(s *wire.Scanner, field string, l int, topK *int, room int) ([]ui
 	return ids, nil
 }
 
+// overrideRoutes reads the routes' file that a flag names; without loads theirs
+// are planned for.
+func (f *planFlags) overrideRoutes(cmd *cobra.Command, given *fields) error {
+	set := cmd.Flags().Changed
+	if set("traffic-slack") {
+		given.hasSlack, given.slack = true, f.slack
+	}
+	if f.routes == "" {
+		return nil
+	}
+	if f.replays {
+		return usagef("--routes: windows are replayed without them")
+	}
+	r, err := formats.ReadRoutes(f.routes, 0)
+	if err != nil {
+		return fmt.Errorf("routes: %w", err)
+	}
+	given.routes = &r.Routes
+	if given.loads == nil {
+		given.loads = []placement.Loads{r.Loads}
+	}
+	return nil
+}
+
 // checkRoutes takes the routes, and refuses a slack without any.
 func (p *problem) checkRoutes(f *fields) error {
 	p.routes = f.routes
@@ -144,4 +173,29 @@ func (s *solution) traffic(e *wire.Encoder) {
 	e.Field("moves")
 	e.Int(int64(moves))
 	e.Raw("}")
+}
+
+// trafficTable sums up for people what routes were planned for.
+func (s *solution) trafficTable(b *bytes.Buffer) {
+	t := s.result.Traffic
+	if t == nil {
+		return
+	}
+	figure := func(x []float64) string {
+		if x == nil || math.IsNaN(meanOf(x)) {
+			return "-"
+		}
+		return fmt.Sprintf("%.3f", meanOf(x))
+	}
+	g := grid{}
+	g.add("nodes a token visits", s.beforeName(), "without routes", "plan")
+	g.add("mean of the layers", figure(t.Previous), figure(t.Even), figure(s.each(nodesOf)))
+	if t.HeldOut != nil {
+		g.add("of tokens not planned with", "", figure(t.HeldOutEven), figure(t.HeldOut))
+	}
+	even, _ := meanMax(t.EvenImbalance, s.loads, 1)
+	mean, _ := meanMax(s.each(imbalanceOf), s.loads, 1)
+	g.add("imbalance, mean of the layers", "", fmt.Sprintf("%.4f", even), fmt.Sprintf("%.4f", mean))
+	g.write(b, "  ")
+	b.WriteByte('\n')
 }

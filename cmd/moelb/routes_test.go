@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -85,6 +87,31 @@ func TestRoutesRefused(t *testing.T) {
 		if a.code != 1 || a.stdout != "" || !strings.Contains(a.stderr, c.want) || strings.Count(a.stderr, "\n") != 1 {
 			t.Errorf("%.60s: exit %d, %q, want %q", c.fields, a.code, a.stderr, c.want)
 		}
+	}
+}
+
+func TestRoutesFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens.csv")
+	if err := os.WriteFile(file, []byte("token,L1\n0,0 1\n1,2 3\n2,1 0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shape := []string{"--gpus", "2", "--nodes", "2", "--replicas", "4"}
+	a := call(t, "", append([]string{"plan", "--example", "--routes", file, "--json"}, shape...)...)
+	a.want(t, exitFailed)
+	a = call(t, "", append([]string{"plan", "--routes", file, "--json"}, shape...)...).want(t, exitDone)
+	if !strings.Contains(a.stdout, `"nodes_per_token_mean":1,`) {
+		t.Error(a.stdout)
+	}
+	a = call(t, `[[2,2,1,1]]`, append([]string{"plan", "-", "--routes", file, "--traffic-slack", "0.5", "--table"}, shape...)...).want(t, exitDone)
+	for _, want := range []string{"nodes a token visits", "without routes"} {
+		if !strings.Contains(a.stdout+a.stderr, want) {
+			t.Errorf("no %q in\n%s%s", want, a.stdout, a.stderr)
+		}
+	}
+	call(t, `[[2,2,1,1]]`, append([]string{"plan", "-", "--traffic-slack", "0.5"}, shape...)...).want(t, exitFailed)
+	a = call(t, `[[2,2,1,1]]`, append([]string{"plan", "-", "--routes", file + "x"}, shape...)...).want(t, exitFailed)
+	if !strings.Contains(a.stderr, "tokens.csvx") {
+		t.Error(a.stderr)
 	}
 }
 

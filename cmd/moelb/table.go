@@ -129,6 +129,7 @@ func (s *solution) table() ([]byte, error) {
 	}
 	g.write(b, "  ")
 	b.WriteByte('\n')
+	s.trafficTable(b)
 	if hottest := s.hottest(5); len(hottest) > 0 {
 		h := grid{}
 		h.add("hottest experts", "share of its layer", "x mean expert", "replicas")
