@@ -87,6 +87,9 @@ func checkTraffic(t *testing.T, name string, p Problem, o Options, r, plain Resu
 		if want := visitsOf(&r.Placement, p.Topology, p.Routes, l); math.Abs(y.NodesPerToken-want) > 1e-9 {
 			t.Errorf("%s, layer %d: says %v nodes a token, counted %v", name, l, y.NodesPerToken, want)
 		}
+		if x := r.Traffic.LowerBound[l]; !(x >= 1 && x <= y.NodesPerToken) {
+			t.Errorf("%s, layer %d: bound %v, %v nodes a token", name, l, x, y.NodesPerToken)
+		}
 		want := visitsOf(&plain.Placement, p.Topology, p.Routes, l)
 		if math.Abs(r.Traffic.Even[l]-want) > 1e-9 || r.Traffic.EvenImbalance[l] != plain.Layers[l].Imbalance {
 			t.Errorf("%s, layer %d: says %v nodes at %v without routes, counted %v at %v", name, l, r.Traffic.Even[l], r.Traffic.EvenImbalance[l], want, plain.Layers[l].Imbalance)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -189,6 +190,8 @@ func (f *planFlags) check(args []string) (err error) {
 		}
 	}
 	switch {
+	case f.example && f.routes != "":
+		return usagef("--example reads nothing: --routes %q is one input too many", f.routes)
 	case f.example && len(args) > 0:
 		return usagef("--example reads nothing: %q is one input too many", args[0])
 	case f.asJSON && f.asTable:
@@ -236,7 +239,11 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 		given, source = exampleFields(), "generated loads of DeepSeek-V3"
 	default:
 		var err error
-		if given, source, err = in.fields(cmd.Flags().Changed("gpus")); err != nil {
+		given, source, err = in.fields(cmd.Flags().Changed("gpus"))
+		if f.routes != "" && len(args) == 0 && errors.Is(err, errEmpty) { // a pipe that nobody fills
+			given, source, err = fields{version: 1, maxMoves: -1}, f.routes, nil
+		}
+		if err != nil {
 			in.close()
 			return nil, err
 		}

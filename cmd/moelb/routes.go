@@ -166,6 +166,8 @@ func (s *solution) traffic(e *wire.Encoder) {
 		number(e, meanOf(t.HeldOutEven))
 		e.Raw("}")
 	}
+	e.Field("lower_bound_mean")
+	number(e, meanOf(t.LowerBound))
 	moves := 0
 	for _, n := range t.Moves {
 		moves += n
@@ -188,8 +190,8 @@ func (s *solution) trafficTable(b *bytes.Buffer) {
 		return fmt.Sprintf("%.3f", meanOf(x))
 	}
 	g := grid{}
-	g.add("nodes a token visits", s.beforeName(), "without routes", "plan")
-	g.add("mean of the layers", figure(t.Previous), figure(t.Even), figure(s.each(nodesOf)))
+	g.add("nodes a token visits", s.beforeName(), "without routes", "plan", "lower bound")
+	g.add("mean of the layers", figure(t.Previous), figure(t.Even), figure(s.each(nodesOf)), figure(t.LowerBound))
 	if t.HeldOut != nil {
 		g.add("of tokens not planned with", "", figure(t.HeldOutEven), figure(t.HeldOut))
 	}

@@ -97,7 +97,7 @@ func TestRoutesFile(t *testing.T) {
 	}
 	shape := []string{"--gpus", "2", "--nodes", "2", "--replicas", "4"}
 	a := call(t, "", append([]string{"plan", "--example", "--routes", file, "--json"}, shape...)...)
-	a.want(t, exitFailed)
+	a.want(t, exitUsage)
 	a = call(t, "", append([]string{"plan", "--routes", file, "--json"}, shape...)...).want(t, exitDone)
 	if !strings.Contains(a.stdout, `"nodes_per_token_mean":1,`) {
 		t.Error(a.stdout)
