@@ -92,7 +92,7 @@ func TestRoutesRefused(t *testing.T) {
 
 func TestRoutesFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tokens.csv")
-	if err := os.WriteFile(file, []byte("token,L1\n0,0 1\n1,2 3\n2,1 0\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("token,L1\n0,0 1\n1,2 3\n2,1 0\n3,3 2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	shape := []string{"--gpus", "2", "--nodes", "2", "--replicas", "4"}

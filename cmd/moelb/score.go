@@ -17,8 +17,8 @@ import (
 )
 
 func scoreCommand(c *console) *cobra.Command {
-	var at, loads string
-	var gpus int
+	var at, loads, dispatch string
+	var gpus, nodes int
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "score --placement FILE --loads FILE",
@@ -28,6 +28,10 @@ each expert's load split evenly over its replicas), balancedness (mean/max), and
 a lower bound that no placement on as many slots can be below. Several windows
 count in proportion to their tokens. Where experts have no replica, as after a
 failure, a layer's imbalance is infinite (null in JSON) and they are named.
+
+--dispatch nearest scores what engines with a static table make of it (SGLang's
+default): every GPU sends its tokens of an expert to its own replica, else to the
+first on its node, else evenly to all.
 
 The placement may be in any known format: moelb's own, SGLang, vllm-ascend,
 TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
@@ -41,6 +45,17 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 			case cmd.Flags().Changed("gpus") && (gpus < 1 || gpus > placement.MaxGPUs):
 				return usagef("--gpus %d: between 1 and %d are possible", gpus, placement.MaxGPUs)
 			}
+			d, err := choice("--dispatch", dispatch, dispatches)
+			switch {
+			case err != nil:
+				return usageError{err}
+			case d == int(eplb.Split):
+				return usagef("--dispatch split: moelb split splits batches")
+			case nodes < 1 || nodes > placement.MaxGPUs:
+				return usagef("--nodes %d: between 1 and %d are possible", nodes, placement.MaxGPUs)
+			case nodes > 1 && d == int(eplb.Even):
+				return usagef("--nodes %d: only --dispatch nearest asks who shares a node", nodes)
+			}
 			p, err := formats.ReadPlacement(at, gpus)
 			if err != nil {
 				return fmt.Errorf("placement: %w", err)
@@ -49,7 +64,7 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 			if err != nil {
 				return err
 			}
-			s, err := score(cmd.Context(), &p, w)
+			s, err := score(cmd.Context(), &p, w, placement.Topology{GPUs: p.GPUs, Nodes: nodes}, eplb.Dispatch(d))
 			if err != nil {
 				return fmt.Errorf("%s under %s: %w", at, loads, err)
 			}
@@ -64,6 +79,8 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 	cmd.Flags().StringVar(&at, "placement", "", "the placement's file")
 	cmd.Flags().StringVar(&loads, "loads", "", "the loads' file: statistics or a problem")
 	cmd.Flags().IntVar(&gpus, "gpus", 0, "GPUs, where the placement's format does not say")
+	cmd.Flags().StringVar(&dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even or nearest")
+	cmd.Flags().IntVar(&nodes, "nodes", 1, "with --dispatch nearest: nodes that share the GPUs evenly")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of a table")
 	return cmd
 }
@@ -96,10 +113,10 @@ type scored struct {
 // score measures a placement. Its bound is that of eplb's plan for as many
 // slots, any expert anywhere; where GPUs differ in slots by more than one, for
 // as many on every GPU as the largest has.
-func score(ctx context.Context, p *placement.Placement, windows []placement.Loads) (*scored, error) {
+func score(ctx context.Context, p *placement.Placement, windows []placement.Loads, t placement.Topology, d eplb.Dispatch) (*scored, error) {
 	s := &scored{at: p}
 	var err error
-	if s.level, err = p.ImbalanceOver(windows, placement.Topology{}); err != nil {
+	if s.level, err = imbalanceOver(p, windows, t, d); err != nil {
 		return nil, err
 	}
 	q := problem{windows: windows}
@@ -120,8 +137,8 @@ func score(ctx context.Context, p *placement.Placement, windows []placement.Load
 			slots = most * p.GPUs
 		}
 	}
-	q.replicas, q.topology = slots, placement.Topology{GPUs: p.GPUs}
-	r, err := eplb.Plan(ctx, q.ask(), eplb.Options{Locality: eplb.Free})
+	q.replicas, q.topology = slots, t
+	r, err := eplb.Plan(ctx, q.ask(), eplb.Options{Locality: eplb.Free, Dispatch: d})
 	if err != nil {
 		return nil, err
 	}

@@ -138,3 +138,25 @@ func TestKnee(t *testing.T) {
 		}
 	}
 }
+
+func TestScoreNearest(t *testing.T) {
+	// Expert 0 on GPUs 0 and 1, 1 on 2, 2 on 3: node 1's half of expert 0 is spread over both.
+	at, loads := write(t, "at.json", `{"physical_to_logical_map":[[0,0,1,2]]}`), write(t, "loads.json", `[[8,4,4]]`)
+	args := []string{"score", "--placement", at, "--loads", loads, "--gpus", "4", "--json"}
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{
+		{[]string{"--dispatch", "nearest", "--nodes", "2"}, `"imbalance_mean":1,`},
+		{[]string{"--dispatch", "nearest"}, `"imbalance_mean":1.5,`}, // GPU 0 serves all but GPU 1: 6 of 4
+		{nil, `"imbalance_mean":1,`},
+	} {
+		if a := call(t, "", append(args, c.flags...)...).want(t, exitDone); !strings.Contains(a.stdout, c.want) {
+			t.Errorf("%v: %s, want %s", c.flags, a.stdout, c.want)
+		}
+	}
+	for _, flags := range [][]string{{"--dispatch", "split"}, {"--dispatch", "far"}, {"--nodes", "2"}, {"--dispatch", "nearest", "--nodes", "0"}} {
+		call(t, "", append(args, flags...)...).want(t, exitUsage)
+	}
+	call(t, "", append(args, "--dispatch", "nearest", "--nodes", "3")...).want(t, exitFailed)
+}
