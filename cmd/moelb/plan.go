@@ -103,7 +103,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.Float64Var(&f.target, "target", 0, "with --previous: stop moving a layer at this imbalance; unset = 1% above the best there is")
 	l.IntVar(&f.maxMoves, "max-moves", 0, "with --previous: the most moves in all, beyond those that keep every expert alive; unset = any number")
 	l.IntVar(&f.restarts, "restarts", 0, "with --previous: random searches a layer for fewer moves; 0 = 8, negative = none")
-	l.StringVar(&f.routes, "routes", "", "tokens' experts, to keep those chosen together on a node: a file of JSON, .npy, CSV or SGLang's per_token recorder")
+	l.StringVar(&f.routes, "routes", "", "tokens' experts, to keep those chosen together on a node: a file of JSON, .npy, CSV or SGLang's per_token recorder; example = generated ones of DeepSeek-V2-Lite")
 	l.Float64Var(&f.slack, "traffic-slack", 0, "with routes: how far above its imbalance without them a layer may be; unset = 0.02")
 	l.BoolVar(&f.schedule, "schedule", false, "with --previous: order the moves in rounds, and say whether they pay")
 	f.copies.add(cmd, "with --schedule: how many steps the plan is expected to hold")
@@ -233,6 +233,8 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	switch {
 	case in == nil && f.replays:
 		given, source = driftFields(), "generated drift of DeepSeek-V3"
+	case in == nil && f.routes == exampleRoutes:
+		given, source = routedFields(), "generated tokens of DeepSeek-V2-Lite"
 	case in == nil && f.routes != "":
 		given, source = fields{version: 1, maxMoves: -1}, f.routes
 	case in == nil:
@@ -242,6 +244,9 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 		given, source, err = in.fields(cmd.Flags().Changed("gpus"))
 		if f.routes != "" && len(args) == 0 && errors.Is(err, errEmpty) { // a pipe that nobody fills
 			given, source, err = fields{version: 1, maxMoves: -1}, f.routes, nil
+			if f.routes == exampleRoutes {
+				given, source = routedFields(), "generated tokens of DeepSeek-V2-Lite"
+			}
 		}
 		if err != nil {
 			in.close()

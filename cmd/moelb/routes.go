@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
@@ -85,6 +86,16 @@ func readTokens(s *wire.Scanner, field string, l int, topK *int, room int) ([]ui
 	return ids, nil
 }
 
+// exampleRoutes is the name of no file, but of generated tokens.
+const exampleRoutes = "example"
+
+// routedFields is DeepSeek-V2-Lite on four nodes of two GPUs, with tokens.
+func routedFields() fields {
+	m := placement.DeepSeekV2Lite()
+	r := workload.Routes(m, 1024, 1)
+	return fields{version: 1, loads: []placement.Loads{r.Loads(m.Experts)}, routes: r, replicas: m.Experts + 8, nodes: 4, gpus: 8, maxMoves: -1}
+}
+
 // overrideRoutes reads the routes' file that a flag names; without loads theirs
 // are planned for.
 func (f *planFlags) overrideRoutes(cmd *cobra.Command, given *fields) error {
@@ -92,7 +103,7 @@ func (f *planFlags) overrideRoutes(cmd *cobra.Command, given *fields) error {
 	if set("traffic-slack") {
 		given.hasSlack, given.slack = true, f.slack
 	}
-	if f.routes == "" {
+	if f.routes == "" || f.routes == exampleRoutes && given.routes != nil {
 		return nil
 	}
 	if f.replays {
