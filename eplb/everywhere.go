@@ -47,6 +47,7 @@ func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 			}
 		}
 	}
+	small.Topology.Speed = x.speedLeft()
 	small.Routes, so.TrafficSlack = nil, 0
 	var r Result
 	if len(x.rest) > 0 {
@@ -108,6 +109,36 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 		return nil, refuse.Errorf(placement.ErrFit, field, "%d experts on every GPU leave %d slots in service for the other %d", x.each, room, len(x.rest))
 	}
 	return x, nil
+}
+
+// speedLeft is what those everywhere leave of the GPUs' speeds: they load all
+// GPUs alike, which takes more of a slow one. nil = all are equally fast.
+func (x *everywhere) speedLeft() []float64 {
+	t := &x.p.Topology
+	if newUnit(t, x.p.Replicas, len(x.must), nil).equal {
+		return t.Speed
+	}
+	taken, total, speeds := 0.0, 0.0, 0.0
+	for _, w := range append(x.p.Windows[:len(x.p.Windows):len(x.p.Windows)], x.p.Loads) {
+		for _, row := range w {
+			for e, v := range row {
+				total += v
+				if x.must[e] {
+					taken += v
+				}
+			}
+		}
+	}
+	for _, v := range t.Speed {
+		speeds += v
+	}
+	out := slices.Clone(t.Speed)
+	for g, v := range t.Speed {
+		if v > 0 && total > 0 {
+			out[g] = max(v-taken/total*speeds/float64(t.InService()), v/100)
+		}
+	}
+	return out
 }
 
 // others leaves out the loads of those everywhere.
@@ -298,10 +329,11 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 				}
 			}
 			level, bound = s.splitOf(row, slot, level)
-		case mean != nil:
-			level = mean[l]
 		case u.equal && len(x.rest) > 0 && total > 0:
 			bound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total
+		}
+		if mean != nil {
+			level = mean[l]
 		}
 		stopped := len(x.rest) > 0 && r.Layers[l].Status == Stopped
 		out.Layers[l] = newLayer(level, bound, stopped)

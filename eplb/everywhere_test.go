@@ -228,3 +228,28 @@ func TestConstraintErrors(t *testing.T) {
 		}
 	}
 }
+
+// Experts everywhere load a slow GPU as much as a fast one: the others make up
+// for it.
+func TestEverywhereSpeeds(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 0))
+	loads := placement.NewLoads(3, 66)
+	for _, row := range loads {
+		sum := 0.0
+		for e := range 64 {
+			row[e] = 100 * rng.Float64()
+			sum += row[e]
+		}
+		row[64], row[65] = sum/8, sum/16
+	}
+	p := Problem{Loads: loads, Replicas: 120, Topology: placement.Topology{GPUs: 8, Speed: []float64{1, 1, .8, 1, 1, .9, 1, .5}}, Everywhere: []int{64, 65}}
+	r, err := Plan(context.Background(), p, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l, x := range r.Layers {
+		if x.Imbalance > 1.005 {
+			t.Errorf("layer %d: %v", l, x.Imbalance)
+		}
+	}
+}
