@@ -1,109 +1,198 @@
 package decode
 
-import (
-	"cmp"
-	"math"
-	"slices"
-)
+import "math"
 
-// life is what is expected of one request: its KV use, and for how many steps it
-// grows by its width.
-type life struct {
-	kv, width, steps int64
+// forecast is what a rank is expected to hold over the coming steps, with what it
+// runs and nothing more: for each horizon the mean and the variance of its KV use
+// up to it, as of the clock when the lives' curve was drawn.
+type forecast struct {
+	version        int64 // of the curve; 0 = what the rank runs has changed since
+	tight          int   // the horizon at which it was last found too full
+	mean, variance [horizons]float64
 }
+
+// deviations is how many standard deviations above the mean must fit.
+const deviations = 2.5
 
 // fits reports whether rank g is expected to hold a request, which brings so many
 // tokens, and all that is there to their ends within its KV capacity. An idle rank
 // takes whatever it has room for now: nowhere will there be more, and the output is
-// a guess.
+// a guess. O(1) where room is ample, else O(requests of the rank) once for as long
+// as they are the same.
 func (b *Balancer) fits(g int, r *Request, kv int64) bool {
 	k := &b.ranks[g]
-	if k.capacity == unlimited {
+	now := b.kv(g) + kv
+	switch {
+	case k.capacity == unlimited:
 		return true
-	}
-	output := r.Output
-	if output == 0 {
-		output = b.expected(r.Generated)
-	}
-	if k.width == 0 && r.Output == 0 {
-		return b.kv(g)+kv+leastOut <= k.capacity
-	}
-	room := k.capacity - b.kv(g) - kv - output
-	if room < 0 && len(k.members) == 0 {
+	case now+leastOut > k.capacity:
 		return false
 	}
-	if room-k.outputs >= b.spread(len(k.members)+1) {
-		return true // even if nothing ended before all were at their ends
+	told := b.believed(r.Output, r.Generated)
+	if len(k.members) == 0 && k.width == 0 {
+		return now+told <= k.capacity
 	}
-	more := life{kv, int64(r.Width), steps(output, int64(r.Width))}
-	return b.expectedPeak(g, more, r.Output == 0) <= k.capacity
+	// Even if nothing ended before all have generated three times the mean.
+	mean := int64(b.lives.rest[0])
+	if now+k.outputs+told+3*mean*(k.guesses+1) <= k.capacity {
+		return true
+	}
+	f := b.forecast(g)
+	width := float64(r.Width)
+	late := float64(width * float64(b.clock-b.lives.at)) // what it would have grown by since
+	left, first := float64(told)+late, float64(kv)-late
+	chance := &b.lives.chance[ageClass(r.Generated)]
+	full := func(j int) bool {
+		x, c := first+float64(width*horizon(j)), 1.0
+		switch {
+		case told == 0:
+			c = chance[j]
+		case float64(width*horizon(j-1)) >= left:
+			c = 0
+		case j == horizons-1 || float64(width*horizon(j)) > left:
+			x = first + left
+		}
+		if c <= 0 {
+			return false
+		}
+		v := f.variance[j] + float64(x*x*c*(1-c))
+		return f.mean[j]+float64(x*c)+float64(deviations*math.Sqrt(v)) > float64(k.capacity)
+	}
+	if full(f.tight) {
+		return false
+	}
+	for j := range horizons {
+		if full(j) {
+			f.tight = j
+			return false
+		}
+	}
+	return true
 }
 
-// refusal is the least request that no rank was expected to hold, as of a clock
+// forecast returns a rank's, drawn up anew where it is out of date.
+func (b *Balancer) forecast(g int) *forecast {
+	k := &b.ranks[g]
+	if k.forecast == nil {
+		k.forecast = new(forecast)
+	}
+	if f := k.forecast; f.version != b.lives.version {
+		b.foresee(g, f)
+		f.version = b.lives.version
+	}
+	return k.forecast
+}
+
+// foreseen is the scratch of forecasts.
+type foreseen struct {
+	classes [ageClasses]lifeClass
+	ending  [horizons]lifeClass // of those whose output was told; n = KV use at their ends
+}
+
+// lifeClass is what the requests of a rank have in common for a forecast.
+type lifeClass struct {
+	n         int64   // requests
+	kv, width int64   // together
+	square    float64 // sums of the squares of KV use,
+	cross     float64 // of KV use times width,
+	widths    float64 // and of the squares of widths
+}
+
+// foresee draws up a forecast: requests of about the same age together, and those
+// whose output was told by the horizon in which they end.
+func (b *Balancer) foresee(g int, f *forecast) {
+	k, l := &b.ranks[g], &b.lives
+	w := &b.foreseen
+	clear(w.classes[:])
+	clear(w.ending[:])
+	rest, restWidth := b.base[g]+k.width*l.at, k.width
+	for _, i := range k.members {
+		q := &b.requests[i]
+		width := int64(q.width)
+		late := width * (b.clock - l.at) // what it has grown by since
+		kv := q.kv(b.clock) - q.shared - late
+		rest, restWidth = rest-kv, restWidth-width
+		age := q.generated(b.clock)
+		if left := b.believed(q.output-age, age); q.told && q.output > age && left > 0 {
+			left += late
+			j := 0
+			for j < horizons-1 && float64(float64(width)*horizon(j)) < float64(left) {
+				j++
+			}
+			e := &w.ending[j]
+			e.kv, e.width, e.n = e.kv+kv, e.width+width, e.n+kv+left
+			continue
+		}
+		c := &w.classes[ageClass(max(age-late, 0))]
+		x, y := float64(kv), float64(width)
+		c.n, c.kv, c.width = c.n+1, c.kv+kv, c.width+width
+		c.square, c.cross, c.widths = c.square+float64(x*x), c.cross+float64(x*y), c.widths+float64(y*y)
+	}
+	// What other routers have there, and what is shared; below 0 where the rank says
+	// that it holds less than the ledger.
+	others := float64(rest) + float64(float64(max(restWidth, 0))*l.rest[0])
+	kv, width := 0.0, 0.0
+	for j := horizons - 1; j >= 0; j-- {
+		e := &w.ending[j]
+		f.mean[j] = others + kv + float64(width*horizon(j)) + float64(e.n)
+		f.variance[j] = 0
+		kv, width = kv+float64(e.kv), width+float64(e.width)
+	}
+	for a := range w.classes {
+		c := &w.classes[a]
+		if c.n == 0 {
+			continue
+		}
+		for j, p := range l.chance[a] {
+			if p <= 0 {
+				break
+			}
+			t := horizon(j)
+			f.mean[j] += p * (float64(c.kv) + float64(float64(c.width)*t))
+			f.variance[j] += float64(p*(1-p)) * (c.square + float64(2*t*c.cross) + float64(t*t*c.widths))
+		}
+	}
+}
+
+// expectedPeak is the most KV use that rank g is expected to come to, with its spread.
+func (b *Balancer) expectedPeak(g int) int64 {
+	f := b.forecast(g)
+	most := float64(b.kv(g))
+	for j, mean := range f.mean {
+		most = max(most, mean+float64(deviations*math.Sqrt(f.variance[j])))
+	}
+	return int64(min(most, unlimited))
+}
+
+// believed is how many tokens a request will generate of which so many were told;
+// 0 = it is not believed, or nobody told. What is told far beyond whatever was seen
+// to finish is taken for a bound.
+func (b *Balancer) believed(told, generated int64) int64 {
+	l := &b.lives
+	if told > 0 && l.ends >= enough && told+generated > 8*l.longest {
+		return 0
+	}
+	return told
+}
+
+// refusal is the least request that no rank was expected to hold, as of a curve
 // and while no rank has got more room. What needs as much is refused without a look
 // at every rank: a full unit is asked often.
 type refusal struct {
 	Request
-	clock int64
-	known bool
+	version int64
 }
 
 // hopeless reports whether a request asks for as much as one that was refused.
 func (b *Balancer) hopeless(r *Request) bool {
 	n := &b.refused
-	return n.known && n.clock == b.clock && r.KV >= n.KV && r.Output >= n.Output && (r.Output == 0) == (n.Output == 0) && r.Width == n.Width && r.Generated == n.Generated
+	return n.version == b.lives.version && r.KV >= n.KV && r.Output >= n.Output && (r.Output == 0) == (n.Output == 0) && r.Width == n.Width && r.Generated == n.Generated
 }
 
 // refuse notes that no rank is expected to hold a request.
-func (b *Balancer) refuse(r *Request) { b.refused = refusal{*r, b.clock, true} }
+func (b *Balancer) refuse(r *Request) { b.refused = refusal{*r, b.lives.version} }
 
 // room says that some rank may have got more.
-func (b *Balancer) room() { b.refused.known = false }
+func (b *Balancer) room() { b.refused.version = 0 }
 
 func steps(tokens, width int64) int64 { return (tokens + width - 1) / width }
-
-// expectedPeak is the most KV use that rank g is expected to come to while what
-// it runs, and one request more (guess = its output is one), comes to its end.
-// O(n log n) for the n requests of the rank.
-func (b *Balancer) expectedPeak(g int, more life, guess bool) int64 {
-	k := &b.ranks[g]
-	lives := b.batch.lives[:0]
-	kv, width := b.kv(g), k.width
-	guesses := 0
-	if more.width > 0 {
-		lives = append(lives, more)
-		if guess {
-			guesses++
-		}
-	}
-	for _, i := range k.members {
-		q := &b.requests[i]
-		now := q.kv(b.clock) - q.shared
-		left := b.left(q)
-		if !q.told || q.output <= q.generated(b.clock) {
-			guesses++
-		}
-		lives = append(lives, life{now, int64(q.width), steps(left, int64(q.width))})
-		kv -= now
-		width -= int64(q.width)
-	}
-	b.batch.lives = lives
-	slices.SortFunc(lives, func(a, b life) int { return cmp.Compare(b.steps, a.steps) })
-	// What the ledger does not know, from reports of other routers' requests.
-	kv, width = max(kv, 0), max(width, 0)
-	kv += width * b.expected(0)
-	peak := kv
-	width = 0
-	for _, l := range lives {
-		kv += l.kv
-		width += l.width
-		peak = max(peak, kv+width*l.steps)
-	}
-	return peak + b.spread(guesses)
-}
-
-// spread is how much more than expected n requests may generate whose outputs are
-// guesses: twice the standard deviation, as if each ended at random.
-func (b *Balancer) spread(n int) int64 {
-	return int64(2 * math.Sqrt(float64(n)) * float64(b.expected(0)))
-}

@@ -75,14 +75,15 @@ type Balancer struct {
 	among    map[int32][]int // of the slots that may not be anywhere: ascending
 	prefixes prefixes
 	ranks    []rank
-	base     []int64   // KV use of each rank - its width * clock
-	mine     *levels   // the active ranks of the own share
-	others   *levels   // those of other routers' shares; nil = the only router
-	active   int64     // active ranks, their
-	sumBase  int64     // bases
-	sumWidth int64     // and widths
-	unlike   bool      // ranks differ in capacity or speed
-	learned  tally     // outputs of what finished
+	base     []int64 // KV use of each rank - its width * clock
+	mine     *levels // the active ranks of the own share
+	others   *levels // those of other routers' shares; nil = the only router
+	active   int64   // active ranks, their
+	sumBase  int64   // bases
+	sumWidth int64   // and widths
+	unlike   bool    // ranks differ in capacity or speed
+	lives    lives   // how long they are
+	foreseen foreseen
 	prompts  tally     // KV use of what was added
 	long     int64     // of the long ones
 	batch    batchWork // scratch of Batch
@@ -101,6 +102,7 @@ func New(cfg Config) (*Balancer, error) {
 		b.ranks[g].capacity, b.ranks[g].speed = cfg.capacityOf(g), cfg.speedOf(g)
 	}
 	b.cfg.KVCapacity, b.cfg.Speed = nil, nil // each rank has its own
+	b.draw()
 	b.index()
 	return b, nil
 }
@@ -222,15 +224,12 @@ func (b *Balancer) put(g int, r *Request) int32 {
 	i := b.slot()
 	q := &b.requests[i]
 	*q = request{
-		id: r.ID, width: int32(r.Width), born: b.clock, start: r.KV - r.Generated, output: r.Generated + r.Output, told: r.Output > 0,
+		id: r.ID, width: int32(r.Width), born: b.clock, start: r.KV - r.Generated, since: r.Generated, output: r.Generated + r.Output, told: r.Output > 0,
 		waiting: r.Waiting, prefix: -1,
 	}
 	q.base = r.KV
 	if !q.waiting {
 		q.base -= int64(r.Width) * b.clock
-	}
-	if !q.told {
-		q.output = r.Generated + b.expected(r.Generated)
 	}
 	if r.Shared > 0 {
 		q.prefix, q.shared = b.prefixes.find(r.Prefix), r.Shared
@@ -274,8 +273,8 @@ func (b *Balancer) Evict(id ID) error { return b.Cancel(id) }
 
 // learn takes in the life of a request that leaves.
 func (b *Balancer) learn(q *request, finished bool) {
-	if finished && !q.vague {
-		b.learned.add(q.generated(b.clock))
+	if b.lives.over(q, b.clock, finished); b.lives.news >= 64+b.lives.ends/8 {
+		b.draw()
 	}
 }
 
@@ -391,9 +390,7 @@ func (b *Balancer) grow(i int32, tokens int64) {
 	b.model.drop(q, b.clock)
 	q.base += tokens
 	b.model.add(q, b.clock)
-	if tokens < 0 {
-		b.room()
-	}
+	b.room()
 	b.shift(int(q.rank), tokens, 0)
 }
 
@@ -401,13 +398,15 @@ func (b *Balancer) grow(i int32, tokens int64) {
 func (b *Balancer) Step() {
 	b.clock++
 	b.model.step(&b.cfg.Cost, b.expected(0)/2)
-	if b.waiting == 0 {
-		return
-	}
-	for g := range b.ranks {
-		if n := b.ranks[g].waiting; n > 0 {
-			b.shift(g, -n, 0)
+	if b.waiting > 0 {
+		for g := range b.ranks {
+			if n := b.ranks[g].waiting; n > 0 {
+				b.shift(g, -n, 0)
+			}
 		}
+	}
+	if b.clock >= b.lives.due {
+		b.draw()
 	}
 }
 

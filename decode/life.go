@@ -84,7 +84,8 @@ func (b *Balancer) Dead(dst []Lost, g int) ([]Lost, error) {
 		b.part(i, false)
 		b.forget(i)
 	}
-	*k = rank{state: Dead, capacity: k.capacity, speed: k.speed, members: k.members[:0]}
+	*k = rank{state: Dead, capacity: k.capacity, speed: k.speed, members: k.members[:0], forecast: k.forecast}
+	k.changed()
 	b.base[g] = 0
 	return dst, nil
 }

@@ -13,7 +13,8 @@ type request struct {
 	base    int64 // KV use - width * clock; of a waiting one, KV use
 	born    int64 // clock when it was added
 	start   int64 // KV use when it had generated nothing
-	output  int64 // tokens it is expected to generate in its whole life
+	since   int64 // tokens it had generated when it was added
+	output  int64 // tokens it was told to generate in its whole life
 	shared  int64 // of its KV use, what it shares with others of its prefix
 	placed  uint64
 	model   modelRanks
@@ -35,7 +36,9 @@ type rank struct {
 	speed    float64 // 0 = it takes nothing new
 	width    int64   // of its requests together
 	waiting  int64   // of those of them that wait
-	outputs  int64   // its requests' expected outputs together
+	outputs  int64   // outputs told of its requests, together
+	guesses  int64   // requests of which nothing was told
+	forecast *forecast
 	members  []int32
 	reported reported
 }
@@ -69,7 +72,7 @@ func (b *Balancer) join(i int32, g int) {
 	q.placed = k.reported.placed
 	q.rank, q.at = int32(g), int32(len(k.members))
 	k.members = append(k.members, i)
-	k.outputs += q.output
+	k.count(q, 1)
 	if q.waiting {
 		k.waiting += int64(q.width)
 		b.waiting++
@@ -90,7 +93,7 @@ func (b *Balancer) part(i int32, view bool) {
 	k.members[q.at] = moved
 	b.requests[moved].at = q.at
 	k.members = k.members[:last]
-	k.outputs -= q.output
+	k.count(q, -1)
 	if q.waiting {
 		k.waiting -= int64(q.width)
 		b.waiting--
@@ -98,6 +101,23 @@ func (b *Balancer) part(i int32, view bool) {
 	less := q.kv(b.clock) - q.shared + b.drop(q)
 	if view {
 		b.shift(g, int64(q.width)*b.clock-less, -int64(q.width))
+	}
+}
+
+// count counts a request in or out of what the rank expects.
+func (k *rank) count(q *request, sign int64) {
+	if q.told {
+		k.outputs += sign * q.output
+	} else {
+		k.guesses += sign
+	}
+	k.changed()
+}
+
+// changed says that the rank's forecast is out of date.
+func (k *rank) changed() {
+	if k.forecast != nil {
+		k.forecast.version = 0
 	}
 }
 
@@ -133,6 +153,7 @@ func (b *Balancer) shift(g int, base, width int64) {
 	}
 	b.base[g] += base
 	k.width += width
+	k.changed()
 	if k.open() {
 		b.enter(g)
 	}

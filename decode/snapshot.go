@@ -42,10 +42,9 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	for _, i := range b.free {
 		w.Int(int64(i))
 	}
-	for _, s := range [...]*tally{&b.learned, &b.prompts} {
-		w.Int(s.count[:]...)
-		w.Int(s.sum[:]...)
-	}
+	w.Int(b.prompts.count[:]...)
+	w.Int(b.prompts.sum[:]...)
+	b.lives.write(w)
 	return w.Sealed()
 }
 
@@ -53,7 +52,7 @@ func (b *Balancer) writeRequest(w *ledger.Writer, i int32) {
 	q := &b.requests[i]
 	w.Int(int64(i))
 	w.Uint(uint64(q.id))
-	w.Int(int64(q.width), q.base, q.born, q.start, q.output, int64(q.placed))
+	w.Int(int64(q.width), q.base, q.born, q.start, q.since, q.output, int64(q.placed))
 	w.Uint(q.model.pack())
 	w.Bool(q.waiting)
 	w.Bool(q.told)
@@ -138,8 +137,8 @@ func (d *snapshotReader) balancer() *Balancer {
 	for _, i := range b.free {
 		b.requests[i].rank = -1
 	}
-	d.tally(&b.learned)
 	d.tally(&b.prompts)
+	d.lives(&b.lives, b.clock)
 	if d.Bad() {
 		return nil
 	}
@@ -207,7 +206,7 @@ func (d *snapshotReader) request(b *Balancer, g int) bool {
 	q := &b.requests[i]
 	*q = request{
 		id: ID(id), rank: -1, prefix: -1, width: int32(d.Int(1, MaxWidth)), base: d.Int(-mostBase, mostBase), born: d.Int(0, b.clock),
-		start: d.Int(-MaxTokens, MaxTokens), output: d.Int(0, 1<<32),
+		start: d.Int(-MaxTokens, MaxTokens), since: d.Int(0, MaxTokens), output: d.Int(0, 2*MaxTokens),
 	}
 	placed := uint64(d.Int(0, int64(b.ranks[g].reported.placed)))
 	var ok bool
@@ -244,4 +243,51 @@ func (d *snapshotReader) request(b *Balancer, g int) bool {
 	b.requests[i].placed = placed
 	b.model.add(&b.requests[i], b.clock)
 	return true
+}
+
+func (l *lives) write(w *ledger.Writer) {
+	w.Int(l.ends, l.sum, l.longest, l.news, l.at, l.due)
+	for i := range l.finished {
+		if l.entered[i]|l.finished[i]|l.left[i] != 0 {
+			w.Int(int64(i), l.entered[i], l.finished[i], l.left[i])
+		}
+	}
+	w.Int(lifeBins)
+	for i := 1; i < len(l.curve); i++ {
+		if l.curve[i] != l.curve[i-1] {
+			w.Int(int64(i))
+			w.Float(l.curve[i])
+		}
+	}
+	w.Int(lifeBins + 1)
+}
+
+func (d *snapshotReader) lives(l *lives, clock int64) {
+	const most = 1 << 40
+	l.ends, l.sum, l.longest, l.news = d.Int(0, memory), d.Int(0, memory*MaxTokens), d.Int(0, MaxTokens), d.Int(0, most)
+	l.at, l.due = d.Int(0, clock), d.Int(0, mostSteps+256)
+	for last := int64(-1); ; {
+		i := d.Int(last+1, lifeBins)
+		if d.Bad() || i == lifeBins {
+			break
+		}
+		l.entered[i], l.finished[i], l.left[i] = d.Int(0, most), d.Int(0, most), d.Int(0, most)
+		last = i
+	}
+	for i, share := 0, 1.0; i < len(l.curve) && !d.Bad(); {
+		to := int(d.Int(int64(max(i, 1)), lifeBins+1))
+		for ; i < to && !d.Bad(); i++ {
+			l.curve[i] = share
+		}
+		if i < len(l.curve) {
+			share = d.Float(0, share)
+			l.curve[i] = share
+			i++
+		}
+	}
+	d.Fail(l.curve[lifeBins] == 0)
+	l.version = 1
+	if !d.Bad() {
+		l.follow()
+	}
 }

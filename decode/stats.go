@@ -6,7 +6,7 @@ type RankStats struct {
 	Requests int   // there, waiting ones too
 	Width    int   // of them together: each counts so many times
 	KV       int64 // tokens, what requests share counted once
-	Kept     int64 // tokens of KV cache kept back for what its requests will still generate
+	Kept     int64 // tokens of KV cache kept back for what its requests will still generate, where there is a limit
 	Capacity int64 // tokens; 0 = no limit
 	Over     int64 // tokens above the capacity
 }
@@ -19,8 +19,9 @@ func (b *Balancer) Rank(g int) RankStats {
 	}
 	k := &b.ranks[g]
 	kv := b.kv(g)
-	s := RankStats{State: k.state, Requests: len(k.members), Width: int(k.width), KV: kv, Kept: max(b.expectedPeak(g, life{}, false)-kv, 0)}
+	s := RankStats{State: k.state, Requests: len(k.members), Width: int(k.width), KV: kv}
 	if k.capacity < unlimited {
+		s.Kept = max(b.expectedPeak(g)-kv, 0)
 		s.Capacity, s.Over = k.capacity, max(kv-k.capacity, 0)
 	}
 	return s

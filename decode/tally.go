@@ -9,17 +9,7 @@ type tally struct {
 	sum   [64]int64 // of the counts in the bin
 	all   int64
 	total int64 // of all counts
-
-	above  [64]int64 // mean of the counts in higher bins; 0 = there are none
-	summed bool      // above is up to date
 }
-
-const (
-	enough   = 32   // outputs before which nothing is concluded
-	memory   = 8192 // counts after which all weigh half
-	guessed  = 512  // tokens of output, while nothing is known
-	leastOut = 1
-)
 
 func tallyBin(tokens int64) int {
 	o := bits.Len64(uint64(tokens)) - 1
@@ -33,7 +23,6 @@ func tallyBin(tokens int64) int {
 func (s *tally) add(tokens int64) {
 	tokens = min(max(tokens, leastOut), MaxTokens)
 	i := tallyBin(tokens)
-	s.summed = false
 	s.count[i]++
 	s.sum[i] += tokens
 	s.all++
@@ -61,42 +50,4 @@ func (s *tally) top(one int64) int64 {
 		}
 	}
 	return 0
-}
-
-// expected is how many tokens a request will still generate that has generated
-// so many, where nobody told.
-func (b *Balancer) expected(generated int64) int64 {
-	s := &b.learned
-	switch {
-	case s.all < enough:
-		known := b.cfg.Output
-		if known == 0 {
-			known = guessed
-		}
-		return max(known-generated, leastOut)
-	case generated == 0:
-		return s.total / s.all
-	}
-	if !s.summed {
-		s.sumUp()
-	}
-	mean := s.above[tallyBin(generated)]
-	if mean == 0 {
-		return generated // longer than any before: as long again
-	}
-	return max(mean-generated, leastOut)
-}
-
-// sumUp brings above up to date.
-func (s *tally) sumUp() {
-	n, sum := int64(0), int64(0)
-	for i := len(s.count) - 1; i >= 0; i-- {
-		s.above[i] = 0
-		if n > 0 {
-			s.above[i] = sum / n
-		}
-		n += s.count[i]
-		sum += s.sum[i]
-	}
-	s.summed = true
 }

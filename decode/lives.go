@@ -1,0 +1,214 @@
+package decode
+
+import (
+	"math"
+	"math/bits"
+)
+
+// lives is what is known of how many tokens a request generates: the product-limit
+// estimate (Kaplan, Meier 1958) of its survival, over lives that finished, lives
+// that left unfinished or still run, which say only that they were at least so
+// long, and lives that were not seen from their beginning. It is drawn up anew
+// every few steps.
+type lives struct {
+	// Lives that are over, by the tokens with which they came into sight, finished,
+	// or left unfinished.
+	entered, finished, left [lifeBins]int64
+
+	ends    int64 // that finished
+	sum     int64 // of their tokens
+	longest int64 // of them, ever
+	news    int64 // lives that ended since the curve was drawn
+
+	at      int64                         // clock when the curve was drawn
+	due     int64                         // clock when it will be again
+	version int64                         // how often it was
+	curve   [lifeBins + 1]float64         // share that generates as many tokens as the bin begins with, or more
+	rest    [lifeBins + 1]float64         // mean tokens beyond that of all
+	chance  [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
+}
+
+const (
+	enough   = 32   // finished lives before which nothing is concluded
+	memory   = 8192 // finished lives after which all weigh half
+	guessed  = 1536 // tokens of output, while nothing is known
+	leastOut = 1
+
+	lifeBins   = 448 // 16 an octave up to MaxTokens
+	ageClasses = 116 // 4 an octave
+	horizons   = 48
+)
+
+// bin returns the place of x among bins of which there are 1<<each an octave.
+func bin(x int64, each int) int {
+	if x < 1<<each {
+		return int(max(x, 0))
+	}
+	o := bits.Len64(uint64(x)) - 1 - each
+	return (o+1)<<each + int(x>>o)&(1<<each-1)
+}
+
+// edge returns the least x of a bin.
+func edge(i, each int) int64 {
+	if i < 1<<each {
+		return int64(i)
+	}
+	return int64(1<<each+i&(1<<each-1)) << (i>>each - 1)
+}
+
+func lifeBin(tokens int64) int { return min(bin(tokens, 4), lifeBins-1) }
+func ageClass(age int64) int   { return min(bin(age, 2), ageClasses-1) }
+
+// horizon is how many steps ahead KV use is looked at: 8, and a fifth more each.
+func horizon(j int) float64 {
+	if j < 0 {
+		return 0
+	}
+	return horizonSteps[j]
+}
+
+var horizonSteps = func() (h [horizons]float64) {
+	x := 8.0
+	for j := range h {
+		h[j] = math.Floor(x)
+		x = float64(x*6) / 5
+	}
+	return h
+}()
+
+// over takes in a life that is over.
+func (l *lives) over(q *request, clock int64, finished bool) {
+	n := q.generated(clock)
+	if q.vague || !finished && n <= q.since {
+		return
+	}
+	l.entered[lifeBin(q.since)]++
+	l.news++
+	if !finished {
+		l.left[lifeBin(n)]++
+		return
+	}
+	n = min(max(n, leastOut), MaxTokens)
+	l.finished[lifeBin(n)]++
+	l.ends++
+	l.longest = max(l.longest, n)
+	if l.sum += n; l.ends < memory {
+		return
+	}
+	l.ends, l.sum = l.ends/2, l.sum/2
+	for i := range l.finished {
+		l.entered[i], l.finished[i], l.left[i] = (l.entered[i]+1)/2, (l.finished[i]+1)/2, (l.left[i]+1)/2
+	}
+}
+
+// mean is how many tokens those generated that finished; 0 = too few have.
+func (l *lives) mean() int64 {
+	if l.ends < enough {
+		return 0
+	}
+	return l.sum / l.ends
+}
+
+// sampled is of how many running lives at least the curve takes account.
+const sampled = 4096
+
+// draw draws the curve anew. O(requests, up to some thousands).
+func (b *Balancer) draw() {
+	l := &b.lives
+	entered, left := l.entered, l.left
+	stride := max(1, len(b.requests)/sampled)
+	for i := 0; i < len(b.requests); i += stride {
+		if q := &b.requests[i]; q.rank >= 0 && !q.vague && !q.waiting {
+			if n := q.generated(b.clock); n > q.since {
+				entered[lifeBin(q.since)] += int64(stride)
+				left[lifeBin(n)] += int64(stride)
+			}
+		}
+	}
+	l.fit(&entered, &left, b.cfg.Output)
+	l.follow()
+	l.news, l.at = 0, b.clock
+	l.due = b.clock + min(max(int64(l.rest[0])/16, 4), 256)
+	l.version++
+}
+
+// fit draws the survival curve. What was told to expect holds until enough have
+// finished, and counts as much as so many from then on.
+func (l *lives) fit(entered, left *[lifeBins]int64, told int64) {
+	known := lifeBin(told)
+	if l.ends < enough {
+		if told == 0 {
+			known = lifeBin(guessed)
+		}
+		for i := range l.curve {
+			l.curve[i] = 1
+			if i > known {
+				l.curve[i] = 0
+			}
+		}
+		return
+	}
+	risk, share, last := 0.0, 1.0, 0
+	for i := range l.finished {
+		in, ends, cut := float64(entered[i]), float64(l.finished[i]), float64(left[i])
+		if told > 0 && i == 0 {
+			in += enough
+		}
+		if told > 0 && i == known {
+			ends += enough
+		}
+		l.curve[i] = share
+		risk += in
+		if at := risk - cut/2; ends > 0 {
+			share *= 1 - ends/max(ends, at)
+		}
+		risk = max(risk-ends-cut, 0)
+		if ends > 0 || cut > 0 {
+			last = i
+		}
+	}
+	l.curve[lifeBins] = 0
+	// What has outlived all others lives as long again, and as long as is guessed of
+	// one that is new.
+	end := max(2*edge(last+1, 4), guessed)
+	for i := last + 1; i < lifeBins; i++ {
+		if l.curve[i] = share; edge(i, 4) >= end {
+			l.curve[i] = 0
+		}
+	}
+}
+
+// follow draws up what follows from the curve.
+func (l *lives) follow() {
+	l.rest[lifeBins] = 0
+	for i := lifeBins - 1; i >= 0; i-- {
+		width := float64(edge(i+1, 4) - edge(i, 4))
+		l.rest[i] = l.rest[i+1] + float64(width*(l.curve[i]+l.curve[i+1])/2)
+	}
+	for c := range l.chance {
+		age := (edge(c, 2) + edge(c+1, 2)) / 2
+		alive := l.curve[lifeBin(age)]
+		for j := range l.chance[c] {
+			ahead := horizon(j - 1)
+			switch x := float64(age) + ahead; {
+			case alive <= 0 && ahead < float64(age):
+				l.chance[c][j] = 1
+			case alive <= 0 || x > MaxTokens:
+				l.chance[c][j] = 0
+			default:
+				l.chance[c][j] = l.curve[lifeBin(int64(x))] / alive
+			}
+		}
+	}
+}
+
+// expected is how many tokens a request will still generate that has generated
+// so many, where nobody told.
+func (b *Balancer) expected(generated int64) int64 {
+	l := &b.lives
+	i := lifeBin(generated)
+	if l.curve[i] <= 0 {
+		return max(generated, leastOut) // longer than any before: as long again
+	}
+	return max(int64(l.rest[i]/l.curve[i]), leastOut)
+}
