@@ -31,7 +31,7 @@ type lives struct {
 const (
 	enough   = 32   // finished lives before which nothing is concluded
 	memory   = 8192 // finished lives after which all weigh half
-	guessed  = 1536 // tokens of output, while nothing is known
+	guessed  = 1024 // tokens of output, while nothing is known
 	leastOut = 1
 
 	lifeBins   = 448 // 16 an octave up to MaxTokens
@@ -132,49 +132,47 @@ func (b *Balancer) draw() {
 	l.version++
 }
 
+// ramp is the share that is left at x of lives that end evenly from one age to
+// twice that: what is guessed is no moment at which all end.
+func ramp(x, from int64) float64 { return min(max(2-float64(x)/float64(from), 0), 1) }
+
 // fit draws the survival curve. What was told to expect holds until enough have
 // finished, and counts as much as so many from then on.
 func (l *lives) fit(entered, left *[lifeBins]int64, told int64) {
-	known := lifeBin(told)
+	l.curve[lifeBins] = 0
 	if l.ends < enough {
 		if told == 0 {
-			known = lifeBin(guessed)
+			told = guessed
 		}
-		for i := range l.curve {
-			l.curve[i] = 1
-			if i > known {
-				l.curve[i] = 0
-			}
+		for i := range lifeBins {
+			l.curve[i] = ramp(edge(i, 4), told)
 		}
 		return
 	}
 	risk, share, last := 0.0, 1.0, 0
-	for i := range l.finished {
-		in, ends, cut := float64(entered[i]), float64(l.finished[i]), float64(left[i])
-		if told > 0 && i == 0 {
-			in += enough
-		}
-		if told > 0 && i == known {
-			ends += enough
+	if told > 0 {
+		risk = enough
+	}
+	for i := range lifeBins {
+		ends, cut := float64(l.finished[i]), float64(left[i])
+		if told > 0 {
+			ends += enough * (ramp(edge(i, 4), told) - ramp(edge(i+1, 4), told))
 		}
 		l.curve[i] = share
-		risk += in
+		risk += float64(entered[i])
 		if at := risk - cut/2; ends > 0 {
 			share *= 1 - ends/max(ends, at)
 		}
 		risk = max(risk-ends-cut, 0)
-		if ends > 0 || cut > 0 {
+		if l.finished[i] > 0 || cut > 0 {
 			last = i
 		}
 	}
-	l.curve[lifeBins] = 0
-	// What has outlived all others lives as long again, and as long as is guessed of
-	// one that is new.
-	end := max(2*edge(last+1, 4), guessed)
+	// What has outlived all others lives half as long again, or as long as a guess.
+	end := max(edge(last+1, 4)*3/2, guessed)
+	flat := l.curve[last+1]
 	for i := last + 1; i < lifeBins; i++ {
-		if l.curve[i] = share; edge(i, 4) >= end {
-			l.curve[i] = 0
-		}
+		l.curve[i] = flat * ramp(edge(i, 4), end)
 	}
 }
 
