@@ -11,9 +11,6 @@ type forecast struct {
 	mean, variance [horizons]float64
 }
 
-// deviations is how many standard deviations above the mean must fit.
-const deviations = 2.5
-
 // fits reports whether rank g is expected to hold a request, which brings so many
 // tokens, and all that is there to their ends within its KV capacity. An idle rank
 // takes whatever it has room for now: nowhere will there be more, and the output is
@@ -56,7 +53,7 @@ func (b *Balancer) fits(g int, r *Request, kv int64) bool {
 			return false
 		}
 		v := f.variance[j] + float64(x*x*c*(1-c))
-		return f.mean[j]+float64(x*c)+float64(deviations*math.Sqrt(v)) > float64(k.capacity)
+		return f.mean[j]+float64(x*c)+float64(b.lives.deviations*math.Sqrt(v)) > float64(k.capacity)
 	}
 	if full(f.tight) {
 		return false
@@ -159,7 +156,7 @@ func (b *Balancer) expectedPeak(g int) int64 {
 	f := b.forecast(g)
 	most := float64(b.kv(g))
 	for j, mean := range f.mean {
-		most = max(most, mean+float64(deviations*math.Sqrt(f.variance[j])))
+		most = max(most, mean+float64(b.lives.deviations*math.Sqrt(f.variance[j])))
 	}
 	return int64(min(most, unlimited))
 }

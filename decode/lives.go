@@ -20,12 +20,15 @@ type lives struct {
 	longest int64 // of them, ever
 	news    int64 // lives that ended since the curve was drawn
 
-	at      int64                         // clock when the curve was drawn
-	due     int64                         // clock when it will be again
-	version int64                         // how often it was
-	curve   [lifeBins + 1]float64         // share that generates as many tokens as the bin begins with, or more
-	rest    [lifeBins + 1]float64         // mean tokens beyond that of all
-	chance  [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
+	at  int64 // clock when the curve was drawn
+	due int64 // clock when it will be again
+	// deviations is how many standard deviations above the mean must fit: more while
+	// few lives were seen, since the mean is then uncertain itself.
+	deviations float64
+	version    int64                         // how often it was
+	curve      [lifeBins + 1]float64         // share that generates as many tokens as the bin begins with, or more
+	rest       [lifeBins + 1]float64         // mean tokens beyond that of all
+	chance     [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
 }
 
 const (
@@ -33,6 +36,8 @@ const (
 	memory   = 8192 // finished lives after which all weigh half
 	guessed  = 1024 // tokens of output, while nothing is known
 	leastOut = 1
+
+	few = 16.0 // lives of which little follows
 
 	lifeBins   = 448 // 16 an octave up to MaxTokens
 	ageClasses = 116 // 4 an octave
@@ -149,35 +154,49 @@ func (l *lives) fit(entered, left *[lifeBins]int64, told int64) {
 		}
 		return
 	}
-	risk, share, last := 0.0, 1.0, 0
+	last := 0
+	for i := range lifeBins {
+		if l.finished[i] > 0 || left[i] > 0 {
+			last = i
+		}
+	}
+	end := edge(last+1, 4)
+	risk, share := 0.0, 1.0
+	seen, ended := 1.0, 0.0 // tokens generated in the later half of what was seen, and lives that ended there
 	if told > 0 {
 		risk = enough
 	}
 	for i := range lifeBins {
+		l.curve[i] = share
+		width := float64(edge(i+1, 4) - edge(i, 4))
+		if i > last {
+			// What has outlived all others ends as seldom as may be true of what was
+			// seen, and within some lives.
+			often := max((ended-float64(3*math.Sqrt(ended)))/seen, 1/float64(8*max(end, guessed)))
+			share /= 1 + float64(width*often)
+			continue
+		}
 		ends, cut := float64(l.finished[i]), float64(left[i])
 		if told > 0 {
 			ends += enough * (ramp(edge(i, 4), told) - ramp(edge(i+1, 4), told))
 		}
-		l.curve[i] = share
 		risk += float64(entered[i])
-		if at := risk - cut/2; ends > 0 {
-			share *= 1 - ends/max(ends, at)
+		if at := max(ends, risk-cut/2); ends > 0 {
+			share *= 1 - ends/(at+few/(1+at/few)) // that a few ended does not mean that all do
+		}
+		if 2*edge(i, 4) >= end {
+			seen, ended = seen+float64(width*max(ends, risk-cut/2)), ended+ends
 		}
 		risk = max(risk-ends-cut, 0)
-		if l.finished[i] > 0 || cut > 0 {
-			last = i
-		}
-	}
-	// What has outlived all others lives half as long again, or as long as a guess.
-	end := max(edge(last+1, 4)*3/2, guessed)
-	flat := l.curve[last+1]
-	for i := last + 1; i < lifeBins; i++ {
-		l.curve[i] = flat * ramp(edge(i, 4), end)
 	}
 }
 
 // follow draws up what follows from the curve.
 func (l *lives) follow() {
+	l.deviations = 2.5
+	if l.ends >= enough {
+		l.deviations = 2.1 + 8/math.Sqrt(float64(l.ends))
+	}
 	l.rest[lifeBins] = 0
 	for i := lifeBins - 1; i >= 0; i-- {
 		width := float64(edge(i+1, 4) - edge(i, 4))
