@@ -53,19 +53,48 @@ func (c *choice) consider(g int, x float64, tie int) {
 	}
 }
 
+// prices are what a token and a pair of work cost on a rank, for each that it has: a
+// second of work costs as many as the rank has work, times the mean rank's. An idle
+// unit is taken to have a short step's.
+type prices struct {
+	token, pair float64
+	second      float64 // of both together
+	cost        Cost
+}
+
+func (b *Balancer) prices() prices {
+	tokens := max(float64(b.seen.Tokens)/b.power, calmTokens)
+	pairs := max(float64(b.seen.Pairs)/b.power, float64(pairsOf(calmTokens, 0)))
+	p := prices{token: b.cost.Token / tokens, pair: b.cost.Pair / pairs, cost: b.cost}
+	if b.unlike {
+		// A slow rank that has little of one may still be the last with both.
+		p.second = 1 / (float64(b.cost.Token*tokens) + float64(b.cost.Pair*pairs))
+	}
+	return p
+}
+
+// of is what work costs for each token and each pair that its rank has.
+func (p *prices) of(w Work) (perToken, perPair float64) {
+	t, a := float64(w.Tokens), float64(w.Pairs)
+	perToken, perPair = float64(p.token*t), float64(p.pair*a)
+	if p.second > 0 {
+		s := p.second * p.cost.of(w)
+		perToken += float64(s * p.cost.Token)
+		perPair += float64(s * p.cost.Pair)
+	}
+	return perToken, perPair
+}
+
 // choose returns the rank on which a request costs least; -1 = none has room.
 func (b *Balancer) choose(r *Request) int {
 	if b.live == 0 {
 		return -1
 	}
-	// A second of work costs as many as the rank has work, times the mean rank's; an
-	// idle unit is taken to have a short step's.
-	perToken := b.cost.Token / max(float64(b.seen.Tokens)/b.power, calmTokens)
-	perPair := b.cost.Pair / max(float64(b.seen.Pairs)/b.power, float64(pairsOf(calmTokens, 0)))
+	pr := b.prices()
 	none := choice{-1, math.Inf(1), 0}
 	best, own := none, none
 	if r.CachedAt == nil && r.Among == nil && !b.limited {
-		best, own = b.chooseAny(WorkOf(r.Tokens-r.Cached, r.Cached), perToken, perPair)
+		best, own = b.chooseAny(WorkOf(r.Tokens-r.Cached, r.Cached), &pr)
 	} else {
 		n := len(b.ranks)
 		if r.Among != nil {
@@ -83,7 +112,8 @@ func (b *Balancer) choose(r *Request) int {
 			p := r.cachedOn(g)
 			w := WorkOf(r.Tokens-p, p)
 			t, a := float64(w.Tokens), float64(w.Pairs)
-			x := float64(float64(perToken*t)*(v.tokens+float64(t*v.half))) + float64(float64(perPair*a)*(v.pairs+float64(a*v.half)))
+			perToken, perPair := pr.of(w)
+			x := float64(perToken*(v.tokens+float64(t*v.half))) + float64(perPair*(v.pairs+float64(a*v.half)))
 			tie := g - b.turn
 			if tie < 0 {
 				tie += len(b.ranks)
@@ -107,9 +137,9 @@ func (b *Balancer) choose(r *Request) int {
 
 // chooseAny is choose for a request that costs the same work wherever it is and
 // that every rank in service takes.
-func (b *Balancer) chooseAny(w Work, perToken, perPair float64) (best, own choice) {
+func (b *Balancer) chooseAny(w Work, pr *prices) (best, own choice) {
 	n, a := float64(w.Tokens), float64(w.Pairs)
-	t, p := float64(perToken*n), float64(perPair*a)
+	t, p := pr.of(w)
 	half := float64(t*n) + float64(p*a)
 	search := func(first, end, by int, c choice) choice {
 		for g := first; g < end; g += by {

@@ -48,6 +48,7 @@ type Balancer struct {
 	power    float64 // their speeds together
 	roomiest int64   // the most tokens that any rank holds, in service or not
 	limited  bool    // some rank has a MaxKV
+	unlike   bool    // not all that take new requests are of one speed
 	turn     int     // of ranks that are alike, the first from here on comes first
 	views    []view
 	seen     Work // sum of what the views hold

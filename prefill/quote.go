@@ -2,17 +2,15 @@ package prefill
 
 // Quote is what a request would cost a unit.
 type Quote struct {
-	// Rank is where Add would place it; Full = nowhere now.
-	Rank int
-	// Seconds is how much longer that rank would have to compute.
-	Seconds float64
-	// Wait is how long the rank has to compute until then, with its share of the
-	// queue. A router over several units takes the one of least Wait + Seconds.
-	Wait float64
+	Rank    int     // where Add would place it; Full = nowhere now
+	Seconds float64 // 0 where it is Full
 }
 
-// Quote returns what Add would answer for a request, and what it would cost the
-// unit; nothing changes. Errors: those of Add. It costs what Add does.
+// Quote says what Add would answer, and by how many seconds the request would
+// lengthen what the unit has to do until it is computed: its own work on that rank,
+// behind what the rank has and its share of the queue. So a router over several units,
+// of whatever size and speed, takes the least. Nothing changes. Errors: as Add. It
+// costs what Add does.
 func (b *Balancer) Quote(r Request) (Quote, error) {
 	if err := b.check(&r); err != nil {
 		return Quote{Rank: Full}, err
@@ -30,9 +28,6 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 	for h := range b.ranks {
 		waiting = waiting.less(b.ranks[h].work)
 	}
-	return Quote{
-		Rank:    g,
-		Seconds: b.cost.of(WorkOf(r.Tokens-p, p)) / k.speed,
-		Wait:    b.cost.of(k.seen)/k.speed + b.cost.of(waiting)/b.power,
-	}, nil
+	own := b.cost.of(WorkOf(r.Tokens-p, p)) + b.cost.of(k.seen)
+	return Quote{g, own/k.speed + b.cost.of(waiting)/b.power}, nil
 }

@@ -289,7 +289,7 @@ func (u *randomUnit) add() error {
 	if complaint != nil {
 		return complaint
 	}
-	if q.Rank != g || (qerr == nil) != (err == nil) || q.Seconds < 0 || q.Wait < 0 || q.Rank < 0 && q.Seconds+q.Wait > 0 {
+	if q.Rank != g || (qerr == nil) != (err == nil) || q.Seconds < 0 || q.Rank < 0 && q.Seconds > 0 {
 		return fmt.Errorf("the quote was %+v, %v; then rank %d, %v", q, qerr, g, err)
 	}
 	want, wrong := u.m.add(r, g, err)

@@ -52,13 +52,16 @@ func (k *rank) room() int64 {
 
 // serving brings up to date what depends on which ranks serve.
 func (b *Balancer) serving() {
-	b.live, b.power, b.roomiest, b.limited = 0, 0, 0, false
+	b.live, b.power, b.roomiest, b.limited, b.unlike = 0, 0, 0, false, false
+	speed := 0.0
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		k.open = k.state == Serving && k.speed > 0
 		if k.open {
 			b.live++
 			b.power += k.speed
+			b.unlike = b.unlike || speed > 0 && speed != k.speed
+			speed = k.speed
 		}
 		b.roomiest = max(b.roomiest, k.room())
 		b.limited = b.limited || k.maxKV > 0

@@ -151,7 +151,7 @@ func TestReportSaysWhatDoesNotFit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := int64(q.Wait/prefill.DeepSeekV3H800().Token + .5); got < want || got > want+want/20 {
+		if got := int64(q.Seconds/prefill.DeepSeekV3H800().Token + .5); got < want || got > want+want/20 {
 			t.Errorf("rank 0 is taken to have %d tokens, not %d", got, want)
 		}
 	}

@@ -75,12 +75,24 @@ func TestSnapshotBytes(t *testing.T) {
 				t.Fatalf("byte %d %s: %v", i, what, err)
 			}
 		}
-		if b, err := prefill.FromSnapshot(sealed(bent[:len(bent)-4])); err == nil {
+		for bit := range 8 {
+			bent := slices.Clone(data[:len(data)-4])
+			bent[min(i, len(bent)-1)] ^= 1 << bit
+			b, err := prefill.FromSnapshot(sealed(bent))
+			if err != nil {
+				if !errors.Is(err, prefill.ErrSnapshot) {
+					t.Fatal(err)
+				}
+				continue
+			}
 			if n := len(b.AppendSnapshot(nil)); n > len(data)+20 {
 				t.Fatalf("byte %d bent: %d bytes of %d", i, n, len(data))
 			}
-		} else if !errors.Is(err, prefill.ErrSnapshot) {
-			t.Fatal(err)
+			for g := range b.Ranks() {
+				if k := b.Rank(g); k.State == prefill.Dead && k.Requests > 0 {
+					t.Fatalf("byte %d bent: %d requests on a dead rank", i, k.Requests)
+				}
+			}
 		}
 	}
 }

@@ -239,13 +239,7 @@ func (p *prefillUnit) quote(e *wire.Encoder) error {
 	if err != nil {
 		return err
 	}
-	e.Raw(`{"rank":`)
-	e.Int(int64(q.Rank))
-	e.Field("seconds")
-	e.Float(q.Seconds)
-	e.Field("wait")
-	e.Float(q.Wait)
-	e.Raw("}")
+	quotation(e, q.Rank, q.Seconds)
 	return nil
 }
 

@@ -171,7 +171,7 @@ class PrefillSession(_Session):
 
     def quote(self, id: str, tokens: int, cached: int | Sequence[int] = 0, *, among: Sequence[int] | None = None) -> dict[str, Any]:
         """What ``add`` would answer, and by how many "seconds" that would lengthen what
-        the rank has to do after a "wait"; nothing is placed."""
+        the unit has to do until it is computed; nothing is placed."""
         return dict(self.send("quote", id=id, tokens=tokens, cached=cached, among=among))
 
     def enqueue(self, id: str, tokens: int, cached: int | Sequence[int] = 0, *, leader: str | None = None, shared: int | None = None, among: Sequence[int] | None = None) -> None:
