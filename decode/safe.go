@@ -127,6 +127,13 @@ func (s *Safe) Rebalance(dst []Move, most int) ([]Move, error) {
 	return s.b.Rebalance(dst, most)
 }
 
+// Standouts is Balancer.Standouts.
+func (s *Safe) Standouts(dst []Standout) ([]Standout, float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Standouts(dst)
+}
+
 // Overfull is Balancer.Overfull.
 func (s *Safe) Overfull(dst []ID) []ID {
 	s.mu.Lock()
