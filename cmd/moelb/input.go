@@ -6,15 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 )
 
 // input is what a command reads: a file, a folder (path alone), or standard input.
 type input struct {
-	path string // "" = standard input
-	r    *bufio.Reader
-	file *os.File
+	path  string // "" = standard input
+	whole bool   // a folder or a regular file, which formats.ReadStats can read by its path
+	r     *bufio.Reader
+	file  *os.File
 }
 
 // maxInput bounds what is read of one input, unpacked.
@@ -39,6 +41,7 @@ func (c *console) open(args []string) (*input, error) {
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
+		in.whole = info.IsDir() || info.Mode().IsRegular()
 		if info.IsDir() {
 			return in, nil
 		}
@@ -58,6 +61,23 @@ func (in *input) name() string {
 		return "standard input"
 	}
 	return in.path
+}
+
+// named is the name, "" without an input.
+func (in *input) named() string {
+	if in == nil {
+		return ""
+	}
+	return in.name()
+}
+
+// named says which input an error is about, once; "" = none.
+func named(name string, err error) error {
+	var path *fs.PathError
+	if err == nil || name == "" || errors.As(err, &path) || errors.As(err, &usageError{}) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 func (in *input) close() error {
@@ -82,6 +102,9 @@ func piped(stdin io.Reader) bool {
 // ends with an error beyond maxInput.
 func unpacked(r io.Reader) (*bufio.Reader, error) {
 	b := bufio.NewReaderSize(r, 1<<16)
+	if head, _ := b.Peek(9); len(head) == 9 && head[8] == '{' && head[4]|head[5]|head[6]|head[7] == 0 {
+		return bufio.NewReaderSize(&bounded{b, maxInput}, 1<<16), nil // safetensors, whose length may be any
+	}
 	if head, _ := b.Peek(2); string(head) == "\x1f\x8b" {
 		z, err := gzip.NewReader(b)
 		if err != nil {
@@ -117,8 +140,11 @@ func (b *bounded) Read(p []byte) (int, error) {
 func (in *input) firstField() (first byte, name string) {
 	head, _ := in.r.Peek(1 << 12)
 	text := strings.TrimLeft(string(head), " \t\r\n")
-	if text == "" {
+	switch {
+	case text == "":
 		return 0, ""
+	case text[0] == 0: // a length's first byte
+		return 1, ""
 	}
 	if text[0] != '{' {
 		return text[0], ""

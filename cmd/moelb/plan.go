@@ -45,6 +45,9 @@ type planFlags struct {
 	model           string
 	format          string
 	firstLayer      int
+	rows            string // --layers
+	numbers         []int  // of the layers, where they do not count from 0 or a format's file needs them
+	numbered        int    // layers of the statistics
 	out, html       string
 	asJSON, asTable bool
 	chosen          formats.Format
@@ -107,6 +110,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.Float64Var(&f.slack, "traffic-slack", 0, "with routes: how far above its imbalance without them a layer may be; unset = 0.02")
 	l.BoolVar(&f.schedule, "schedule", false, "with --previous: order the moves in rounds, and say whether they pay")
 	f.copies.add(cmd, "with --schedule: how many steps the plan is expected to hold")
+	l.StringVar(&f.rows, "layers", "", "plan only these rows of the loads, A-B from 0: the MoE layers")
 	l.IntVar(&f.windows, "windows", 0, "plan on the last N windows of the loads; 0 = on all")
 	l.Float64Var(&f.tolerance, "tolerance", 0, "end a layer's search this near its bound, as a fraction; 0 = 0.0002, negative = never")
 	l.IntVar(&f.workers, "workers", 0, "threads; 0 = all cores. The plan does not depend on it")
@@ -115,7 +119,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.StringVar(&f.model, "model", "auto", "whose experts are moved, for their size: auto (by shape), none, "+modelNames())
 	l.StringVar(&f.out, "out", "", "write the plan to this file, in one stroke")
 	l.StringVar(&f.format, "format", "", "write an engine's own file: "+formatNames())
-	l.IntVar(&f.firstLayer, "first-layer", 0, "number of the first layer, where a format numbers layers absolutely (DeepSeek-V3: 3)")
+	l.IntVar(&f.firstLayer, "first-layer", 0, "number of the first layer, where a format numbers layers absolutely (DeepSeek-V3: 3); unset = as in the loads")
 	l.StringVar(&f.html, "html", "", "write a page with pictures to this file")
 	l.BoolVar(&f.asJSON, "json", false, "print the plan even on a terminal")
 	l.BoolVar(&f.asTable, "table", false, "print the table even where there is no terminal")
@@ -161,7 +165,7 @@ func (f *planFlags) run(cmd *cobra.Command, c *console, args []string) error {
 	defer release()
 	s, err := solve(ctx, p, f.model, &f.copies)
 	if err != nil {
-		return err
+		return named(p.file, err)
 	}
 	if f.schedule {
 		if s.change, err = s.transition(&f.copies); err != nil {
@@ -255,6 +259,12 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 		if err := in.close(); err != nil {
 			return nil, err
 		}
+		if n := given.steps; n > 1 {
+			fmt.Fprintf(c.stderr, "moelb: %s: a long recording: every %d of its steps are added up\n", in.name(), n)
+		}
+	}
+	if err := f.selectLayers(cmd, &given); err != nil {
+		return nil, named(in.named(), err)
 	}
 	if err := f.override(cmd, &given, in); err != nil {
 		return nil, err
@@ -270,8 +280,9 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 	}
 	p, err := given.build()
 	if err != nil {
-		return nil, err
+		return nil, named(in.named(), err)
 	}
+	p.file = in.named()
 	if n := f.windows; n > 0 && n < len(p.windows) {
 		p.windows = p.windows[len(p.windows)-n:]
 	}
@@ -291,19 +302,19 @@ func (in *input) fields(statsExpected bool) (f fields, source string, err error)
 			return f, "", fmt.Errorf("%s: %w", in.name(), errEmpty)
 		case first == '{' && !slices.Contains(statsFields, name) && (!statsExpected || slices.Contains(problemFields, name)):
 			f, err = readProblem(wire.NewScanner(in.r))
-			return f, in.name(), err
+			return f, in.name(), named(in.name(), err)
 		}
 	}
 	stats, err := in.stats()
 	if err != nil {
 		return f, "", err
 	}
-	return fields{loads: stats.Windows, maxMoves: -1}, fmt.Sprintf("%s (%s)", in.name(), stats.Format), nil
+	return fields{loads: stats.Windows, steps: stats.Steps, layers: stats.Layers, maxMoves: -1}, fmt.Sprintf("%s (%s)", in.name(), stats.Format), nil
 }
 
 // stats reads an engine's statistics.
 func (in *input) stats() (s formats.Stats, err error) {
-	if in.r == nil {
+	if in.whole {
 		return formats.ReadStats(in.path)
 	}
 	if s, err = formats.DecodeStats(in.r); err != nil {
@@ -447,7 +458,7 @@ func (f *planFlags) encode(s *solution) ([]byte, error) {
 		return s.json()
 	}
 	var b bytes.Buffer
-	if err := formats.EncodePlacement(&b, f.chosen, &s.result.Placement, formats.EncodeOptions{FirstLayer: f.firstLayer}); err != nil {
+	if err := formats.EncodePlacement(&b, f.chosen, &s.result.Placement, formats.EncodeOptions{FirstLayer: f.firstLayer, Layers: f.numbers, Rows: f.numbered}); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

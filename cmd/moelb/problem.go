@@ -14,6 +14,7 @@ import (
 // the command itself looks after.
 type problem struct {
 	source   string            // what the loads are, for people
+	file     string            // the input's name; "" = none
 	windows  []placement.Loads // oldest first; at least one
 	replicas int
 	groups   int
@@ -28,6 +29,9 @@ type problem struct {
 // fields are the members of the JSON problem that a flag may override.
 type fields struct {
 	loads                          []placement.Loads
+	steps                          int   // recorded steps that each of loads adds up
+	layers                         []int // numbers of the layers; nil = from 0
+	from, rows                     int   // --layers: the first row kept, and how many there were
 	replicas, groups, nodes, gpus  int
 	version, offNode, maxMoves     int
 	policy, locality, dispatch     string
@@ -42,6 +46,9 @@ type fields struct {
 	slack                          float64
 	hasSlack                       bool
 }
+
+// placedNames are fields that a placement has and a problem has not.
+var placedNames = []string{"physical_to_logical_map", "logical_to_physical_map", "logical_count", "num_experts", "gpu_slots", "report"}
 
 // names of a field's values on the wire, in the order of eplb's constants.
 var (
@@ -96,6 +103,9 @@ func readProblem(s *wire.Scanner) (fields, error) {
 			f.hasSlack = true
 			f.slack, err = s.Number("a number ≥ 0", key, -1, -1)
 		default:
+			if slices.Contains(placedNames, key) {
+				return wire.Bad(placement.ErrValue, key, -1, -1, "this is a field of a placement, not of a problem or statistics")
+			}
 			if !slices.Contains(unitNames, key) {
 				return wire.Bad(placement.ErrValue, key, -1, -1, "unknown field")
 			}
@@ -248,6 +258,14 @@ func (p *problem) checkPrevious(f *fields) error {
 		if n := previous.Slots(); n%previous.GPUs != 0 {
 			previous.GPUSlots = placement.EvenSlots(n, previous.GPUs)
 		}
+	}
+	if n := len(previous.PhysicalToLogical); f.rows > 0 && n == f.rows && n != layers {
+		all := *previous
+		all.PhysicalToLogical = all.PhysicalToLogical[f.from : f.from+layers]
+		if all.ReplicaRank != nil {
+			all.ReplicaRank = all.ReplicaRank[f.from : f.from+layers]
+		}
+		previous = &all
 	}
 	const field = "previous.physical_to_logical_map"
 	switch {

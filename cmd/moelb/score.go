@@ -97,7 +97,7 @@ func (c *console) loads(path string) ([]placement.Loads, error) {
 		return nil, err
 	}
 	if f.loads == nil {
-		return nil, wire.Bad(placement.ErrShape, "loads", -1, -1, "missing")
+		return nil, named(path, wire.Bad(placement.ErrShape, "loads", -1, -1, "missing"))
 	}
 	return f.loads, nil
 }

@@ -19,6 +19,12 @@ type Stats struct {
 	Windows []placement.Loads
 	// Format is the name of the recognised format, one of the package comment's.
 	Format string
+	// Steps is how many recorded windows each of Windows adds up, the last
+	// perhaps fewer: 1 unless they hold more than 2^25 numbers together.
+	Steps int
+	// Layers are the numbers of the layers, ascending, where the file gives them
+	// (TensorRT-LLM's, which begin at the first MoE layer); nil = from 0.
+	Layers []int
 	// Placement is the placement in force while recording, where the file holds
 	// one (SGLang's per_pass records); else nil. Its GPUs is 0 where the file
 	// does not say how many there are.
@@ -48,13 +54,14 @@ const (
 	SGLang      Format = "sglang"       // --init-expert-location: {"physical_to_logical_map": [layers][slots]}
 	VLLMAscend  Format = "vllm-ascend"  // expert_map.json
 	TensorRTLLM Format = "tensorrt-llm" // moe_load_balancer.yaml
-	Omni        Format = "omni"         // omni-infer's .npy: 0 or 1 for [device][layer][expert]; also read as JSON with device_experts
+	Omni        Format = "omni"         // omni-infer's .npy: 0 or 1 for [device][layer][expert]; also read as nested JSON arrays
+	OmniJSON    Format = "omni-json"    // omni-infer's as JSON: {"device_experts": [layer][device][experts]}
 	FastDeploy  Format = "fastdeploy"   // JSON of its three tables
 )
 
 // Formats lists the placement formats.
 func Formats() []Format {
-	return []Format{Moelb, SGLang, VLLMAscend, TensorRTLLM, Omni, FastDeploy}
+	return []Format{Moelb, SGLang, VLLMAscend, TensorRTLLM, Omni, OmniJSON, FastDeploy}
 }
 
 // ParseFormat returns the format of that name, or an error that lists the names.
@@ -82,7 +89,7 @@ func ReadStats(path string) (Stats, error) {
 	if info.IsDir() {
 		s, err = guard(func() (Stats, error) { return readStatsFolder(path, &standard) })
 	} else {
-		s, err = fromFile(path, DecodeStats)
+		s, err = guard(func() (Stats, error) { return readStatsFile(path, &standard) })
 	}
 	if err != nil {
 		return Stats{}, named(path, err)
@@ -118,13 +125,38 @@ func DecodePlacement(r io.Reader, gpus int) (placement.Placement, error) {
 // EncodeOptions are what some formats need beyond the placement. The zero
 // value serves where layers are numbered from the first MoE layer.
 type EncodeOptions struct {
-	FirstLayer int // absolute number of the first MoE layer, for TensorRT-LLM's map; DeepSeek-V3: 3
+	FirstLayer int   // absolute number of the first layer, where Layers is nil; DeepSeek-V3: 3
+	Layers     []int // absolute number of each layer, ascending; nil = from FirstLayer
+	Rows       int   // layers of the model, dense ones too, for SGLang's file; 0 = up to the last of Layers
+}
+
+// numbers are the absolute numbers of n layers.
+func (o *EncodeOptions) numbers(n int) ([]int, error) {
+	if o.Layers == nil {
+		if o.FirstLayer < 0 || o.FirstLayer > placement.MaxLayers {
+			return nil, errorf(placement.ErrValue, "first_layer", -1, -1, "%d: between 0 and %d are possible", o.FirstLayer, placement.MaxLayers)
+		}
+		ids := make([]int, n)
+		for l := range ids {
+			ids[l] = o.FirstLayer + l
+		}
+		return ids, nil
+	}
+	if len(o.Layers) != n {
+		return nil, errorf(placement.ErrShape, "layers", -1, -1, "%d numbers for %d layers", len(o.Layers), n)
+	}
+	for l, id := range o.Layers {
+		if id < 0 || l > 0 && id <= o.Layers[l-1] {
+			return nil, errorf(placement.ErrValue, "layers", l, -1, "number %d: ascending numbers from 0 are expected", id)
+		}
+	}
+	return o.Layers, nil
 }
 
 // EncodePlacement writes p in format f. It writes nothing where p is not valid
 // or cannot be expressed in f: in all but Moelb every expert must have a replica;
-// in all but Moelb and Omni, slots must be shared evenly and none be empty;
-// VLLMAscend and Omni cannot hold an expert twice on one GPU.
+// in all but Moelb and the two of omni-infer, slots must be shared evenly and none be
+// empty; VLLMAscend and omni-infer cannot hold an expert twice on one GPU.
 //
 // A GPU that holds nothing in any layer is out of service. SGLang's file keeps
 // its rank and has expert 0 in its slots, as SGLang's own elastic planner writes
@@ -140,22 +172,24 @@ func EncodePlacement(w io.Writer, f Format, p *placement.Placement, o EncodeOpti
 			return err
 		}
 	}
-	if o.FirstLayer < 0 || o.FirstLayer > placement.MaxLayers {
-		return errorf(placement.ErrValue, "first_layer", -1, -1, "%d: between 0 and %d are possible", o.FirstLayer, placement.MaxLayers)
+	ids, err := o.numbers(len(p.PhysicalToLogical))
+	if err != nil {
+		return err
 	}
 	var text []byte
-	var err error
 	switch f {
 	case Moelb:
 		text, err = encodeMoelb(p)
 	case SGLang:
-		text, err = encodeSGLang(p)
+		text, err = encodeSGLang(p, ids, &o)
 	case VLLMAscend:
 		text, err = encodeVLLMAscend(p)
 	case TensorRTLLM:
-		text, err = encodeTensorRTLLM(p, o.FirstLayer)
+		text, err = encodeTensorRTLLM(p, ids)
 	case Omni:
 		text, err = encodeOmni(p)
+	case OmniJSON:
+		text, err = encodeOmniJSON(p)
 	case FastDeploy:
 		text, err = encodeFastDeploy(p)
 	default:
@@ -227,6 +261,19 @@ func guard[T any](read func() (T, error)) (out T, err error) {
 		}
 	}()
 	return read()
+}
+
+// readStatsFile reads a .pt in place, and all else as a stream.
+func readStatsFile(path string, lim *limits) (Stats, error) {
+	return fromFile(path, func(r io.Reader) (Stats, error) {
+		if a, root, err := openTorchFile(r, lim); a != nil || err != nil {
+			if err != nil {
+				return Stats{}, err
+			}
+			return a.stats(root)
+		}
+		return decodeStats(r, lim)
+	})
 }
 
 func fromFile[T any](path string, decode func(io.Reader) (T, error)) (out T, err error) {

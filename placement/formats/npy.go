@@ -23,12 +23,11 @@ type npy struct {
 	size    int  // bytes an element
 	order   binary.ByteOrder
 	raw     []byte
+	cells   int64
 }
 
-// readNpy reads a whole .npy: its header, then as many bytes as its shape
-// needs, neither more nor less. Memory grows with what is there, not with what
-// the header says.
-func readNpy(b *bufio.Reader, lim *limits) (*npy, error) {
+// openNpy reads the header.
+func openNpy(b *bufio.Reader, lim *limits) (*npy, error) {
 	text, err := npyHeaderText(b, lim)
 	if err != nil {
 		return nil, err
@@ -37,34 +36,58 @@ func readNpy(b *bufio.Reader, lim *limits) (*npy, error) {
 	if err != nil {
 		return nil, err
 	}
-	cells := int64(1)
+	a.cells = 1
 	for _, n := range a.shape {
 		if n == 0 {
 			return nil, errorf(placement.ErrShape, "npy", -1, -1, "shape %s holds nothing", shapeText(a.shape))
 		}
-		if cells *= int64(n); cells > int64(lim.cells) {
-			return nil, errorf(placement.ErrShape, "npy", -1, -1, "shape %s: at most %d numbers are supported", shapeText(a.shape), lim.cells)
+		if a.cells *= int64(n); a.cells > lim.stream {
+			return nil, errorf(placement.ErrShape, "npy", -1, -1, "shape %s: at most %d numbers are supported", shapeText(a.shape), lim.stream)
 		}
 	}
-	want := cells * int64(a.size)
-	if want > lim.memory {
-		return nil, errorf(placement.ErrShape, "npy", -1, -1, "shape %s: %d bytes of numbers, at most %d are supported", shapeText(a.shape), want, lim.memory)
-	}
-	var raw bytes.Buffer
-	if _, err := io.CopyN(&raw, b, want); err != nil {
-		if err == io.EOF {
-			err = errorf(placement.ErrShape, "npy", -1, -1, "%d bytes of numbers, but shape %s needs %d", raw.Len(), shapeText(a.shape), want)
-		}
+	return a, nil
+}
+
+// readNpy reads a whole .npy: its header, then as many bytes as its shape
+// needs, neither more nor less. Memory grows with what is there, not with what
+// the header says.
+func readNpy(b *bufio.Reader, lim *limits) (*npy, error) {
+	a, err := openNpy(b, lim)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := b.ReadByte(); err != io.EOF {
-		if err != nil {
-			return nil, err
-		}
-		return nil, errorf(placement.ErrShape, "npy", -1, -1, "more bytes than shape %s needs", shapeText(a.shape))
+	return a, a.hold(b, lim)
+}
+
+// hold reads all numbers.
+func (a *npy) hold(b *bufio.Reader, lim *limits) error {
+	want := a.cells * int64(a.size)
+	if a.cells > int64(lim.cells) || want > lim.memory {
+		return errorf(placement.ErrShape, "npy", -1, -1, "shape %s: at most %d numbers in %d bytes are supported", shapeText(a.shape), lim.cells, lim.memory)
+	}
+	var raw bytes.Buffer
+	if n, err := io.CopyN(&raw, b, want); err != nil {
+		return a.short(n, err)
 	}
 	a.raw = raw.Bytes()
-	return a, nil
+	return a.ended(b)
+}
+
+func (a *npy) short(n int64, err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errorf(placement.ErrShape, "npy", -1, -1, "%d bytes of numbers, but shape %s needs %d", n, shapeText(a.shape), a.cells*int64(a.size))
+	}
+	return err
+}
+
+func (a *npy) ended(b *bufio.Reader) error {
+	if _, err := b.ReadByte(); err != io.EOF {
+		if err != nil {
+			return err
+		}
+		return errorf(placement.ErrShape, "npy", -1, -1, "more bytes than shape %s needs", shapeText(a.shape))
+	}
+	return nil
 }
 
 // npyHeaderText reads magic, version and header.
@@ -172,8 +195,19 @@ func (a *npy) row(dst []float64, r int) []float64 {
 		}
 		step = strides[len(strides)-1]
 	}
+	return a.elements(dst, a.raw[at*a.size:], n, step*a.size)
+}
+
+// elements appends n numbers of raw, one every step bytes.
+func (a *npy) elements(dst []float64, raw []byte, n, step int) []float64 {
+	if a.kind == 'i' && a.size == 4 && a.order == binary.LittleEndian {
+		for i := range n {
+			dst = append(dst, float64(int32(binary.LittleEndian.Uint32(raw[i*step:]))))
+		}
+		return dst
+	}
 	for i := range n {
-		dst = append(dst, a.element(a.raw[(at+i*step)*a.size:]))
+		dst = append(dst, a.element(raw[i*step:]))
 	}
 	return dst
 }
@@ -204,9 +238,10 @@ func (a *npy) element(b []byte) float64 {
 	return float64(b[0])
 }
 
-// decodeNpyStats reads [layers, experts] or [windows, layers, experts].
+// decodeNpyStats reads [layers, experts] or [windows, layers, experts]: as a
+// stream, unless the first dimension is the fastest.
 func decodeNpyStats(b *bufio.Reader, lim *limits) (Stats, error) {
-	a, err := readNpy(b, lim)
+	a, err := openNpy(b, lim)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -214,14 +249,26 @@ func decodeNpyStats(b *bufio.Reader, lim *limits) (Stats, error) {
 		return Stats{}, errorf(placement.ErrShape, "npy", -1, -1, "shape %s: (layers, experts) or (windows, layers, experts) is expected", shapeText(a.shape))
 	}
 	t := table{lim: lim, field: "npy"}
-	layers := a.shape[len(a.shape)-2]
-	windows := 1
-	if len(a.shape) == 3 {
-		windows = a.shape[0]
+	layers, experts := a.shape[len(a.shape)-2], a.shape[len(a.shape)-1]
+	if layers > lim.layers || experts > lim.experts {
+		return Stats{}, errorf(placement.ErrShape, "npy", -1, -1, "shape %s: at most %d layers of %d experts are supported", shapeText(a.shape), lim.layers, lim.experts)
+	}
+	if a.fortran {
+		if err := a.hold(b, lim); err != nil {
+			return Stats{}, err
+		}
 	}
 	var row []float64
-	for r := range windows * layers {
-		row = a.row(row[:0], r)
+	raw := make([]byte, experts*a.size)
+	for r := range int(a.cells / int64(experts)) {
+		if a.fortran {
+			row = a.row(row[:0], r)
+		} else {
+			if n, err := io.ReadFull(b, raw); err != nil {
+				return Stats{}, a.short(int64(r)*int64(len(raw))+int64(n), err)
+			}
+			row = a.elements(row[:0], raw, experts, a.size)
+		}
 		if err := t.add(row); err != nil {
 			return Stats{}, err
 		}
@@ -229,6 +276,11 @@ func decodeNpyStats(b *bufio.Reader, lim *limits) (Stats, error) {
 			if err := t.end(); err != nil {
 				return Stats{}, err
 			}
+		}
+	}
+	if !a.fortran {
+		if err := a.ended(b); err != nil {
+			return Stats{}, err
 		}
 	}
 	return t.stats("npy")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/moelb/moelb/placement"
 )
@@ -105,7 +106,7 @@ func decodeOmniNpy(b *bufio.Reader, lim *limits) (placement.Placement, error) {
 
 // decodeOmniArray reads the same tensor as nested JSON arrays.
 func decodeOmniArray(s *scanner) (placement.Placement, error) {
-	t := table{lim: s.lim, field: "placement_pattern"}
+	t := table{lim: s.lim, field: "placement_pattern", exact: true}
 	if err := s.windows(&t); err != nil {
 		return placement.Placement{}, err
 	}
@@ -139,4 +140,28 @@ func encodeOmni(p *placement.Placement) ([]byte, error) {
 		}
 	}
 	return b, nil
+}
+
+// encodeOmniJSON writes each device's experts, in the order of its slots.
+func encodeOmniJSON(p *placement.Placement) ([]byte, error) {
+	if err := once(p, OmniJSON); err != nil {
+		return nil, err
+	}
+	filled := make([]int, len(p.PhysicalToLogical))
+	var b []byte
+	first := p.FirstSlots()
+	for l, row := range p.PhysicalToLogical {
+		devices := make([][]int, p.GPUs)
+		for g := range devices {
+			devices[g] = slices.DeleteFunc(slices.Clone(row[first[g]:first[g+1]]), func(e int) bool { return e < 0 })
+			filled[l] += len(devices[g])
+		}
+		if l > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendRows(append(b, "\n["...), devices), ']')
+	}
+	head := fmt.Appendf(nil, "{\"devices\": %d, \"moe_layers\": %d, \"experts\": %d, \"slots_per_layer\": ", p.GPUs, len(p.PhysicalToLogical), p.Experts)
+	head = append(appendInts(head, filled), ",\n\"device_experts\": ["...)
+	return append(append(head, b...), "\n]}\n"...), nil
 }

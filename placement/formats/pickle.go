@@ -1,10 +1,12 @@
 package formats
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
+	"math/bits"
 	"strings"
 
 	"github.com/moelb/moelb/placement"
@@ -12,7 +14,10 @@ import (
 
 // What a pickle can hold here, beside nil, bool, int64, float64 and string.
 type (
-	pickleList  struct{ items []any }
+	pickleList struct {
+		items []any
+		plain int // numbers, strings and the like, which are not held: no list of them is needed
+	}
 	pickleTuple struct{ items []any }
 	pickleDict  struct{ keys, values []any }
 	pickleName  string // a global: module.name, one of pickleNames
@@ -47,26 +52,27 @@ var pickleNames = map[pickleName]bool{"torch._utils._rebuild_tensor_v2": true, "
 // Nothing is executed: _rebuild_tensor_v2 and OrderedDict become plain values
 // and every other name or operation is refused.
 type unpickler struct {
-	data  []byte
-	pos   int
+	r     *bufio.Reader
+	pos   int64
 	stack []any
 	marks []int
 	memo  map[uint32]any
-	made  int // values pushed
+	made  int // values that may be held: what the stack and lists of numbers take is bounded beside
 	lim   *limits
 }
 
-func unpickle(data []byte, lim *limits) (any, error) {
-	u := &unpickler{data: data, memo: map[uint32]any{}, lim: lim}
+// unpickle reads a pickle as a stream.
+func unpickle(r io.Reader, lim *limits) (any, error) {
+	u := &unpickler{r: bufio.NewReaderSize(r, 1<<16), memo: map[uint32]any{}, lim: lim}
 	for {
-		op, err := u.bytes(1)
+		op, err := u.byte()
 		if err != nil {
 			return nil, err
 		}
-		if op[0] == '.' {
+		if op == '.' {
 			return u.pop()
 		}
-		if err := u.step(op[0]); err != nil {
+		if err := u.step(op); err != nil {
 			return nil, err
 		}
 	}
@@ -76,37 +82,96 @@ func (u *unpickler) errorf(format string, args ...any) error {
 	return errorf(placement.ErrValue, fmt.Sprintf("pickle, byte %d", u.pos), -1, -1, format, args...)
 }
 
-func (u *unpickler) bytes(n uint64) ([]byte, error) {
-	if n > uint64(len(u.data)-u.pos) {
-		return nil, u.errorf("it ends too early")
+// failed tells the input's end from other failures.
+func (u *unpickler) failed(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return u.errorf("it ends too early")
 	}
-	b := u.data[u.pos : u.pos+int(n)]
-	u.pos += int(n)
-	return b, nil
+	return err
+}
+
+func (u *unpickler) byte() (byte, error) {
+	c, err := u.r.ReadByte()
+	if err != nil {
+		return 0, u.failed(err)
+	}
+	u.pos++
+	return c, nil
+}
+
+// maxText bounds a string of a pickle.
+const maxText = 1 << 20
+
+// text reads n bytes.
+func (u *unpickler) text(n uint64) (string, error) {
+	if n > maxText {
+		return "", u.errorf("a string of %d bytes: at most %d are supported", n, maxText)
+	}
+	var b strings.Builder
+	m, err := io.CopyN(&b, u.r, int64(n))
+	if u.pos += m; err != nil {
+		return "", u.failed(err)
+	}
+	return b.String(), nil
 }
 
 // number reads an n-byte little-endian number.
 func (u *unpickler) number(n uint64) (uint64, error) {
-	b, err := u.bytes(n)
+	b, err := u.r.Peek(int(n))
+	if err != nil {
+		return 0, u.failed(err)
+	}
 	var word [8]byte
 	copy(word[:], b)
-	return binary.LittleEndian.Uint64(word[:]), err
+	u.r.Discard(int(n)) // which Peek has buffered
+	u.pos += int64(n)
+	return binary.LittleEndian.Uint64(word[:]), nil
 }
 
 func (u *unpickler) line() (string, error) {
-	n := bytes.IndexByte(u.data[u.pos:min(len(u.data), u.pos+256)], '\n')
-	if n < 0 {
-		return "", u.errorf("a name does not end")
+	var b []byte
+	for {
+		c, err := u.byte()
+		switch {
+		case err != nil:
+			return "", err
+		case c == '\n':
+			return string(b), nil
+		case len(b) > 255:
+			return "", u.errorf("a name does not end")
+		}
+		b = append(b, c)
 	}
-	b, err := u.bytes(uint64(n) + 1)
-	return string(b[:n]), err
+}
+
+// plain says of a value that it holds no other.
+func plain(v any) bool {
+	switch v.(type) {
+	case nil, bool, int64, float64, string:
+		return true
+	}
+	return false
+}
+
+// hold counts values that may stay for good.
+func (u *unpickler) hold(n int) error {
+	if u.made += n; u.made > u.lim.objects {
+		return u.errorf("more than %d values, the most that is supported", u.lim.objects)
+	}
+	return nil
 }
 
 func (u *unpickler) push(v any) error {
-	if u.made++; u.made > u.lim.objects {
+	if len(u.stack) >= u.lim.objects {
 		return u.errorf("more than %d values, the most that is supported", u.lim.objects)
 	}
 	u.stack = append(u.stack, v)
+	if text, ok := v.(string); ok {
+		return u.hold(1 + len(text)/64)
+	}
+	if !plain(v) {
+		return u.hold(1)
+	}
 	return nil
 }
 
@@ -194,21 +259,21 @@ func (u *unpickler) step(op byte) error {
 	case 0x8a: // LONG1
 		return u.long()
 	case 'G':
-		b, err := u.bytes(8)
+		b, err := u.number(8)
 		if err != nil {
 			return err
 		}
-		return u.push(math.Float64frombits(binary.BigEndian.Uint64(b)))
+		return u.push(math.Float64frombits(bits.ReverseBytes64(b)))
 	case 'X', 0x8c: // BINUNICODE, SHORT_BINUNICODE
 		n, err := u.number(map[byte]uint64{'X': 4, 0x8c: 1}[op])
 		if err != nil {
 			return err
 		}
-		b, err := u.bytes(n)
+		text, err := u.text(n)
 		if err != nil {
 			return err
 		}
-		return u.push(string(b))
+		return u.push(text)
 	case 'q', 'r', 0x94: // BINPUT, LONG_BINPUT, MEMOIZE
 		return u.memoize(op)
 	case 'h', 'j': // BINGET, LONG_BINGET
@@ -232,6 +297,9 @@ func (u *unpickler) build(op byte) error {
 	switch op {
 	case 't':
 		v, err := u.popMark()
+		if err == nil {
+			err = u.hold(len(v))
+		}
 		if err != nil {
 			return err
 		}
@@ -255,8 +323,14 @@ func (u *unpickler) build(op byte) error {
 		if !ok {
 			return u.errorf("appending to what is not a list")
 		}
-		list.items = append(list.items, v...)
-		return nil
+		for _, x := range v {
+			if plain(x) {
+				list.plain++
+			} else {
+				list.items = append(list.items, x)
+			}
+		}
+		return u.hold(1)
 	case 's', 'u': // SETITEM, SETITEMS
 		v, err := u.taken(op == 'u', 2)
 		if err != nil {
@@ -272,6 +346,9 @@ func (u *unpickler) build(op byte) error {
 		}
 		if len(dict.keys)+len(v)/2 > maxKeys {
 			return u.errorf("more than %d keys in one dict", maxKeys)
+		}
+		if err := u.hold(len(v)); err != nil {
+			return err
 		}
 		for i := 0; i < len(v); i += 2 {
 			dict.keys = append(dict.keys, v[i])
@@ -333,8 +410,8 @@ func (u *unpickler) memoize(op byte) error {
 	if err != nil {
 		return err
 	}
-	if u.made++; u.made > u.lim.objects {
-		return u.errorf("more than %d values, the most that is supported", u.lim.objects)
+	if err := u.hold(1); err != nil {
+		return err
 	}
 	u.memo[uint32(n)] = v
 	return nil

@@ -195,6 +195,7 @@ func (it *iterations) stats() (Stats, error) {
 			}
 		}
 	}
+	t.layers = layers
 	return t.stats("tensorrt-llm")
 }
 

@@ -1,6 +1,7 @@
 package formats
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,8 +21,10 @@ func (f *moelbFields) sglang(gpus int) (placement.Placement, error) {
 }
 
 // encodeSGLang writes the one key that SGLang takes: with another beside it,
-// SGLang fails. Ranks that hold nothing get expert 0 in every slot.
-func encodeSGLang(p *placement.Placement) ([]byte, error) {
+// SGLang fails. Ranks that hold nothing get expert 0 in every slot. SGLang counts
+// the dense layers too: those that o.Layers leaves out get the rows of the first
+// layer, which nothing reads.
+func encodeSGLang(p *placement.Placement, ids []int, o *EncodeOptions) ([]byte, error) {
 	q := p.Clone()
 	first := q.FirstSlots()
 	for g, out := range idle(p) {
@@ -35,8 +38,19 @@ func encodeSGLang(p *placement.Placement) ([]byte, error) {
 	if err := even(p, SGLang); err != nil {
 		return nil, err
 	}
+	rows := p.PhysicalToLogical
+	if o.Layers != nil {
+		n := max(ids[len(ids)-1]+1, o.Rows)
+		if int64(n)*int64(p.Slots()) > placement.MaxCells {
+			return nil, errorf(placement.ErrShape, "layers", len(ids)-1, -1, "number %d: %d layers of %d slots are too many", ids[len(ids)-1], n, p.Slots())
+		}
+		rows = slices.Repeat(p.PhysicalToLogical[:1], n)
+		for l, id := range ids {
+			rows[id] = p.PhysicalToLogical[l]
+		}
+	}
 	b := []byte(`{"physical_to_logical_map": [`)
-	return append(appendRows(b, p.PhysicalToLogical), "\n]}\n"...), nil
+	return append(appendRows(b, rows), "\n]}\n"...), nil
 }
 
 // passes collects the records of one file of SGLang's per_pass recorder.
@@ -83,8 +97,8 @@ func decodePasses(root *pickleDict, a *archive) (passes, error) {
 	}
 	x, _ := root.get("records")
 	records, ok := x.(*pickleList)
-	if !ok || len(records.items) == 0 {
-		return out, errorf(placement.ErrShape, "records", -1, -1, "a list of at least one record is expected")
+	if !ok || len(records.items) == 0 || records.plain > 0 {
+		return out, errorf(placement.ErrShape, "records", -1, -1, "a list of dicts, at least one, is expected")
 	}
 	cells := 0
 	for i, x := range records.items {
@@ -254,11 +268,13 @@ func readSGLangFolder(path string, names []string, lim *limits) (Stats, error) {
 				return err
 			}
 			defer f.Close()
-			b, err := open(f, lim.stream, lim)
-			if err != nil {
-				return err
+			a, root, err := openTorchFile(f, lim)
+			if err == nil && a == nil {
+				var b *bufio.Reader
+				if b, err = open(f, lim.stream, lim); err == nil {
+					a, root, err = openTorch(b, lim)
+				}
 			}
-			a, root, err := openTorch(b, lim)
 			if err != nil {
 				return err
 			}

@@ -44,11 +44,11 @@ func sniff(b *bufio.Reader) (kind, error) {
 	switch {
 	case len(head) == 0:
 		return empty, nil
-	case bytes.HasPrefix(head, []byte("PK\x03\x04")) || bytes.HasPrefix(head, []byte("PK\x05\x06")):
+	case bytes.HasPrefix(head, []byte(zipMagic)) || bytes.HasPrefix(head, []byte("PK\x05\x06")):
 		return zipFile, nil
 	case bytes.HasPrefix(head, []byte(npyMagic)):
 		return npyFile, nil
-	case len(head) >= 9 && head[8] == '{' && binary.LittleEndian.Uint32(head[4:]) == 0:
+	case isSafetensors(head):
 		return safetensorsFile, nil
 	case head[0] == 0x80:
 		return oldPickle, nil
@@ -60,6 +60,14 @@ func sniff(b *bufio.Reader) (kind, error) {
 		return unknown, nil
 	}
 	return plainText, nil
+}
+
+const zipMagic = "PK\x03\x04"
+
+// isSafetensors tells a header's length, 8 bytes that may be any, and the
+// header's first byte. Text has no zero bytes, and gzip no '{' at this place.
+func isSafetensors(head []byte) bool {
+	return len(head) >= 9 && head[8] == '{' && binary.LittleEndian.Uint64(head) < 1<<32
 }
 
 var (
@@ -100,6 +108,9 @@ func decodeStats(r io.Reader, lim *limits) (Stats, error) {
 		}
 		return t.stats("json")
 	case plainText:
+		if head, _ := b.Peek(b.Size()); bytes.Contains(head, []byte("initial_global_assignments:")) {
+			return Stats{}, errors.New("TensorRT-LLM's moe_load_balancer.yaml is a placement, not statistics")
+		}
 		return decodeCSV(b, lim)
 	}
 	return Stats{}, errors.New("not a known statistics format: JSON, JSON Lines, CSV, .npy, .pt or .safetensors is expected")
@@ -109,7 +120,7 @@ func decodeStats(r io.Reader, lim *limits) (Stats, error) {
 // beside it. Those of load_history are nowhere documented: any may.
 var besides = map[string][]string{
 	"logical_count":                {"rank", "average_utilization_rate_over_window"},
-	"tokens_per_expert_stats_list": {"ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list"},
+	"tokens_per_expert_stats_list": {"ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list", "update_timestamp", "cost_milliseconds", "meta_file_name"},
 	"counts":                       {"step", "domain", "token_start", "tokens", "timestamp", "window"},
 }
 

@@ -275,14 +275,14 @@ func (y *yamlReader) integer(text []byte) (int, error) {
 	return int(n), nil
 }
 
-// encodeTensorRTLLM numbers the layers from firstLayer.
-func encodeTensorRTLLM(p *placement.Placement, firstLayer int) ([]byte, error) {
+// encodeTensorRTLLM writes the layers under their absolute numbers.
+func encodeTensorRTLLM(p *placement.Placement, ids []int) ([]byte, error) {
 	if err := even(p, TensorRTLLM); err != nil {
 		return nil, err
 	}
 	b := fmt.Appendf(nil, "num_slots: %d\ninitial_global_assignments:\n", p.Slots())
 	for l, row := range p.PhysicalToLogical {
-		b = append(appendInts(fmt.Appendf(b, "  %d: ", firstLayer+l), row), '\n')
+		b = append(appendInts(fmt.Appendf(b, "  %d: ", ids[l]), row), '\n')
 	}
 	return append(b, "layer_updates_per_iter: 0\n"...), nil
 }

@@ -2,12 +2,14 @@ package formats
 
 import (
 	"archive/zip"
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"path"
 	"strings"
 
@@ -65,21 +67,46 @@ type archive struct {
 	lim    *limits
 	left   int64 // bytes of storages that may still be loaded
 	work   int64 // elements converted so far, and 16 a row
+	held   int64 // bytes in loaded
 	loaded map[string][]byte
 }
 
-// openTorch reads what torch.save has written: the pickle now, storages when
-// they are asked for.
+// openTorch reads what torch.save has written, from a stream: all of it is held.
 func openTorch(r io.Reader, lim *limits) (*archive, any, error) {
 	raw, err := slurp(r, lim.memory)
 	if err != nil {
 		return nil, nil, err
 	}
-	z, err := zip.NewReader(bytes.NewReader(raw), int64(len(raw)))
+	return openTorchAt(bytes.NewReader(raw), int64(len(raw)), lim)
+}
+
+// openTorchFile opens a regular file that is a zip, in place; nil where it is none.
+func openTorchFile(r io.Reader, lim *limits) (*archive, any, error) {
+	f, ok := r.(*os.File)
+	if !ok {
+		return nil, nil, nil
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, nil, err
+	}
+	var head [4]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil || string(head[:]) != zipMagic {
+		return nil, nil, nil // what it is instead, the reader of streams says
+	}
+	if info.Size() > lim.file {
+		return nil, nil, fmt.Errorf("%d bytes: at most %d are read", info.Size(), lim.file)
+	}
+	return openTorchAt(f, info.Size(), lim)
+}
+
+// openTorchAt reads the pickle now, and storages when they are asked for.
+func openTorchAt(r io.ReaderAt, size int64, lim *limits) (*archive, any, error) {
+	z, err := zip.NewReader(r, size)
 	if err != nil {
 		return nil, nil, err
 	}
-	a := &archive{files: map[string]*zip.File{}, lim: lim, left: lim.memory, loaded: map[string][]byte{}}
+	a := &archive{files: map[string]*zip.File{}, lim: lim, left: 16 * lim.memory, loaded: map[string][]byte{}}
 	found := ""
 	for _, f := range z.File {
 		if _, ok := a.files[f.Name]; ok {
@@ -106,21 +133,34 @@ func openTorch(r io.Reader, lim *limits) (*archive, any, error) {
 			return nil, nil, errorf(placement.ErrValue, "byteorder", -1, -1, "%s: only little is supported", quote(string(order)))
 		}
 	}
-	text, err := a.entry(a.files[found], int64(lim.pickle))
+	text, err := a.open(a.files[found], lim.stream)
 	if err != nil {
 		return nil, nil, err
 	}
+	defer text.Close()
 	root, err := unpickle(text, lim)
 	return a, root, err
 }
 
-func (a *archive) entry(f *zip.File, max int64) ([]byte, error) {
+// open starts reading an entry of at most max bytes.
+func (a *archive) open(f *zip.File, max int64) (io.ReadCloser, error) {
 	if f.UncompressedSize64 > uint64(max) {
 		return nil, fmt.Errorf("%s: %d bytes, at most %d are supported", quote(f.Name), f.UncompressedSize64, max)
+	}
+	if n := f.UncompressedSize64; n > bombSize && n/bombRatio > f.CompressedSize64 {
+		return nil, fmt.Errorf("%s decompresses to more than %d times its size", quote(f.Name), bombRatio)
 	}
 	r, err := f.Open()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", quote(f.Name), err)
+	}
+	return r, nil
+}
+
+func (a *archive) entry(f *zip.File, max int64) ([]byte, error) {
+	r, err := a.open(f, max)
+	if err != nil {
+		return nil, err
 	}
 	defer r.Close()
 	b, err := slurp(r, max)
@@ -130,29 +170,54 @@ func (a *archive) entry(f *zip.File, max int64) ([]byte, error) {
 	return b, nil
 }
 
-// load returns the bytes of a storage.
+// file returns the entry of a storage, which holds as many bytes as it needs.
+func (a *archive) file(st *storage) (*zip.File, error) {
+	f := a.files[a.prefix+"data/"+st.key]
+	if f == nil {
+		return nil, fmt.Errorf("storage %s is missing from the zip", quote(st.key))
+	}
+	if want := st.bytes(); f.UncompressedSize64 != uint64(want) {
+		return nil, fmt.Errorf("storage %s holds %d bytes, but %d %s need %d", quote(st.key), f.UncompressedSize64, st.size, st.kind, want)
+	}
+	return f, nil
+}
+
+func (st *storage) bytes() int64 { return int64(st.size) * int64(storageSizes[st.kind]) }
+
+// load returns the bytes of a storage, and keeps them while there is room.
 func (a *archive) load(st *storage) ([]byte, error) {
-	want := int64(st.size) * int64(storageSizes[st.kind])
-	b, ok := a.loaded[st.key]
-	if !ok {
-		f := a.files[a.prefix+"data/"+st.key]
-		if f == nil {
-			return nil, fmt.Errorf("storage %s is missing from the zip", quote(st.key))
-		}
-		if want > a.left {
-			return nil, fmt.Errorf("storages of more than %d bytes in all", a.lim.memory)
-		}
-		var err error
-		if b, err = a.entry(f, want); err != nil {
-			return nil, err
-		}
-		a.left -= int64(len(b))
-		a.loaded[st.key] = b
+	if b, ok := a.loaded[st.key]; ok && int64(len(b)) == st.bytes() {
+		return b, nil
 	}
-	if int64(len(b)) != want {
-		return nil, fmt.Errorf("storage %s holds %d bytes, but %d %s need %d", quote(st.key), len(b), st.size, st.kind, want)
+	f, err := a.file(st)
+	if err != nil {
+		return nil, err
 	}
+	if a.left -= st.bytes() + 64; a.left < 0 {
+		return nil, fmt.Errorf("storages of more than %d bytes in all", 16*a.lim.memory)
+	}
+	if a.held += st.bytes() + 64; a.held > a.lim.memory/4 {
+		clear(a.loaded)
+		a.held = st.bytes()
+	}
+	b, err := a.entry(f, a.lim.memory)
+	if err == nil && int64(len(b)) != st.bytes() {
+		err = fmt.Errorf("storage %s holds %d bytes, but %d %s need %d", quote(st.key), len(b), st.size, st.kind, st.bytes())
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.loaded[st.key] = b
 	return b, nil
+}
+
+// convert counts the elements of a row and makes numbers of them.
+func (a *archive) convert(dst []float64, kind string, raw []byte, step int) error {
+	if a.work += int64(len(dst)) + 16; a.work > 1<<32 {
+		return errors.New("more elements in all than are supported")
+	}
+	elements(dst, kind, raw, step*storageSizes[kind])
+	return nil
 }
 
 // row returns the elements t[index...] along the last dimension.
@@ -165,16 +230,99 @@ func (a *archive) row(t *tensor, index ...int) ([]float64, error) {
 	for i, k := range index {
 		at += k * t.stride[i]
 	}
-	n, step := t.shape[len(index)], t.stride[len(index)]
-	if a.work += int64(n) + 16; a.work > 4*int64(a.lim.cells) {
-		return nil, errors.New("more elements in all than are supported")
+	out := make([]float64, t.shape[len(index)])
+	if len(out) == 0 {
+		return out, nil
 	}
-	out := make([]float64, n)
+	return out, a.convert(out, t.storage.kind, raw[at*storageSizes[t.storage.kind]:], t.stride[len(index)])
+}
+
+// rows calls each for every row of t, in order, valid until the next. A tensor
+// of some size that lies in one piece is read as a stream.
+func (a *archive) rows(t *tensor, each func(row []float64) error) error {
+	n := t.shape[len(t.shape)-1]
+	count := 1
+	for _, d := range t.shape[:len(t.shape)-1] {
+		count *= d
+	}
+	if !t.contiguous() || t.storage.bytes() < 1<<16 {
+		index := make([]int, len(t.shape)-1)
+		for r := range count {
+			for i, rest := len(index)-1, r; i >= 0; i-- {
+				index[i] = rest % t.shape[i]
+				rest /= t.shape[i]
+			}
+			row, err := a.row(t, index...)
+			if err == nil {
+				err = each(row)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	f, err := a.file(t.storage)
+	if err != nil {
+		return err
+	}
+	r, err := a.open(f, a.lim.file)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	size := storageSizes[t.storage.kind]
-	for i := range out {
-		out[i] = element(t.storage.kind, raw[(at+i*step)*size:])
+	b := bufio.NewReaderSize(r, 1<<18)
+	if _, err := io.CopyN(io.Discard, b, int64(t.offset)*int64(size)); err != nil {
+		return fmt.Errorf("%s: %w", quote(f.Name), err)
 	}
-	return out, nil
+	raw, row := make([]byte, n*size), make([]float64, n)
+	for range count {
+		if _, err := io.ReadFull(b, raw); err != nil {
+			return fmt.Errorf("%s: %w", quote(f.Name), err)
+		}
+		if err := a.convert(row, t.storage.kind, raw, 1); err != nil {
+			return err
+		}
+		if err := each(row); err != nil {
+			return err
+		}
+	}
+	if _, err := io.Copy(io.Discard, b); err != nil { // the checksum stands at the end
+		return fmt.Errorf("%s: %w", quote(f.Name), err)
+	}
+	return nil
+}
+
+// contiguous says whether the elements lie one after the other.
+func (t *tensor) contiguous() bool {
+	step := 1
+	for i := len(t.shape) - 1; i >= 0; i-- {
+		if t.shape[i] != 1 && t.stride[i] != step {
+			return false
+		}
+		step *= t.shape[i]
+	}
+	return true
+}
+
+// elements makes numbers of raw, one every step bytes.
+func elements(dst []float64, kind string, raw []byte, step int) {
+	le := binary.LittleEndian
+	switch kind {
+	case "IntStorage":
+		for i := range dst {
+			dst[i] = float64(int32(le.Uint32(raw[i*step:])))
+		}
+	case "LongStorage":
+		for i := range dst {
+			dst[i] = float64(int64(le.Uint64(raw[i*step:])))
+		}
+	default:
+		for i := range dst {
+			dst[i] = element(kind, raw[i*step:])
+		}
+	}
 }
 
 func element(kind string, b []byte) float64 {
@@ -224,36 +372,27 @@ func (a *archive) windows(x any, t *table) error {
 	if !ok || (len(v.shape) != 2 && len(v.shape) != 3) {
 		return errorf(placement.ErrShape, t.field, -1, -1, "a tensor [layers, experts] or [windows, layers, experts] is expected")
 	}
-	windows, index := 1, []int(nil)
-	dims := v.shape
-	if len(v.shape) == 3 {
-		windows, dims = v.shape[0], v.shape[1:]
-		index = []int{0}
-	}
-	if dims[0] > a.lim.layers || dims[1] > a.lim.experts || int64(windows)*int64(dims[0])*int64(dims[1]) > int64(a.lim.cells) {
-		return errorf(placement.ErrShape, t.field, -1, -1, "shape %s: at most %d layers of %d experts, %d numbers in all, are supported", shapeText(v.shape), a.lim.layers, a.lim.experts, a.lim.cells)
+	dims := v.shape[len(v.shape)-2:]
+	if dims[0] > a.lim.layers || dims[1] > a.lim.experts {
+		return errorf(placement.ErrShape, t.field, -1, -1, "shape %s: at most %d layers of %d experts are supported", shapeText(v.shape), a.lim.layers, a.lim.experts)
 	}
 	if dims[0] == 0 || dims[1] == 0 {
 		return errorf(placement.ErrShape, t.field, -1, -1, "shape %s holds nothing", shapeText(v.shape))
 	}
-	for w := range windows {
-		if index != nil {
-			index[0] = w
-		}
-		for l := range dims[0] {
-			row, err := a.row(v, append(index, l)...)
-			if err != nil {
-				return fmt.Errorf("%s: %w", t.field, err)
-			}
-			if err := t.add(row); err != nil {
-				return err
+	rows := 0
+	var place error
+	err := a.rows(v, func(row []float64) error {
+		if place = t.add(row); place == nil {
+			if rows++; rows%dims[0] == 0 {
+				place = t.end()
 			}
 		}
-		if err := t.end(); err != nil {
-			return err
-		}
+		return place
+	})
+	if err != nil && place == nil {
+		return fmt.Errorf("%s: %w", t.field, err)
 	}
-	return nil
+	return err
 }
 
 // decodeTorch reads a .pt file of statistics.

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Layer numbers go from the statistics, or from --layers, to the formats that
+// write them.
+func TestLayerNumbers(t *testing.T) {
+	loads := write(t, "stats.json", `{"logical_count":[[0,0,0,0],[0,0,0,0],[9,1,1,1],[1,9,1,1],[1,1,9,1]]}`)
+	shape := []string{"plan", loads, "--gpus", "2", "--replicas", "6"}
+	number := regexp.MustCompile(`(?m)^  (\d+): `)
+	numbers := func(args ...string) string {
+		text := call(t, "", append(append([]string{}, shape...), args...)...).want(t, exitDone).stdout
+		var got []string
+		for _, m := range number.FindAllStringSubmatch(text, -1) {
+			got = append(got, m[1])
+		}
+		return strings.Join(got, " ")
+	}
+	for want, args := range map[string][]string{
+		"0 1 2 3 4": nil, "2 3": {"--layers", "2-3"}, "4": {"--layers", "4"}, "7 8": {"--layers", "2-3", "--first-layer", "7"}, "6 7 8 9 10": {"--first-layer", "6"},
+	} {
+		if got := numbers(append(args, "--format", "tensorrt-llm")...); got != want {
+			t.Errorf("%v: layers %s, want %s", args, got, want)
+		}
+	}
+	ascend := decode[struct {
+		Count int `json:"moe_layer_count"`
+		List  []struct {
+			ID int `json:"layer_id"`
+		} `json:"layer_list"`
+	}](t, call(t, "", append(shape, "--layers", "2-4", "--format", "vllm-ascend")...).want(t, exitDone).stdout)
+	if fmt.Sprint(ascend) != "{3 [{0} {1} {2}]}" {
+		t.Errorf("vllm-ascend: %v", ascend)
+	}
+	sglang := decode[map[string][][]int](t, call(t, "", append(shape, "--layers", "2-3", "--format", "sglang")...).want(t, exitDone).stdout)
+	if n := len(sglang["physical_to_logical_map"]); n != 5 {
+		t.Errorf("sglang: %d layers", n)
+	}
+	for _, bad := range []string{"3-2", "a", "0-5", "-1", "1-", ""} {
+		args := append(append([]string{}, shape...), "--layers="+bad)
+		if bad == "" {
+			call(t, "", args...).want(t, exitDone) // as if it were not given
+			continue
+		}
+		call(t, "", args...).want(t, exitUsage)
+	}
+	// A placement of all layers in force is cut alike.
+	all := write(t, "all.json", call(t, "", append(shape, "--json")...).want(t, exitDone).stdout)
+	p := decode[struct{ Report struct{ Moves int } }](t, call(t, "", append(shape, "--layers", "2-4", "--previous", all, "--json")...).want(t, exitDone).stdout)
+	if p.Report.Moves != 0 {
+		t.Errorf("%d moves from the same plan", p.Report.Moves)
+	}
+}
+
+// Whatever is wrong with a file, its name is said.
+func TestErrorsNameTheFile(t *testing.T) {
+	shape := []string{"--gpus", "2", "--replicas", "6"}
+	good := write(t, "good.json", "[[1,2,3,4],[4,3,2,1]]")
+	plan := write(t, "plan.json", call(t, "", append([]string{"plan", good, "--json"}, shape...)...).want(t, exitDone).stdout)
+	one := write(t, "one.json", "[[1,2,3,4]]")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"plan", write(t, "field.json", `{"version":1,"loads":[[1]],"num_gpu":8}`)}, "field.json: num_gpu: unknown field"},
+		{[]string{"plan", write(t, "neg.json", `{"version":1,"loads":[[1,-2]],"num_gpus":1,"num_replicas":2}`)}, "neg.json: loads: layer 0, index 1"},
+		{[]string{"plan", write(t, "few.json", `{"version":1,"loads":[[1,2,3]],"num_gpus":1,"num_replicas":2}`)}, "few.json: "},
+		{[]string{"plan", plan}, "plan.json: num_experts: this is a field of a placement"},
+		{[]string{"plan", plan, "--gpus", "2", "--replicas", "6"}, "plan.json: num_experts: this is a field of a placement"},
+		{[]string{"plan", one, "--gpus", "2", "--replicas", "6", "--previous", plan}, "one.json: previous"},
+		{[]string{"score", "--placement", plan, "--loads", one}, "one.json: "},
+		{[]string{"score", "--placement", plan, "--loads", write(t, "none.json", `{"version":1}`)}, "none.json: loads: missing"},
+	} {
+		if a := call(t, "", c.args...).want(t, exitFailed); !strings.Contains(a.stderr, c.want) {
+			t.Errorf("%v: %q does not say %q", c.args, a.stderr, c.want)
+		}
+	}
+}
