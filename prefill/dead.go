@@ -116,7 +116,6 @@ func (b *Balancer) roomFor(q *request) int64 {
 // sortQueue.
 func (b *Balancer) requeue(s int32) {
 	q := &b.requests[s]
-	b.settled(s)
 	b.unfollow(s)
 	for q.follower >= 0 {
 		b.unfollow(q.follower)

@@ -254,7 +254,6 @@ func readRequest(r *ledger.Reader, b *Balancer, s int32, n int) int32 {
 		r.Fail(s == 0 || len(b.queue) == int(s) && b.requests[s-1].seq < q.seq)
 		b.queue = append(b.queue, s)
 		b.recache(q)
-		r.Fail(q.pos == pos)
 	case ended:
 		r.Fail(pos == q.tokens)
 		q.state, q.rank = ended, int32(g)

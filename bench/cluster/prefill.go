@@ -136,7 +136,7 @@ func (u *Prefill) Form(s PrefillFormer) (*PrefillResult, error) {
 			}
 		}
 	}
-	return r.result(), nil
+	return r.result()
 }
 
 // Route runs the unit until all requests are served, under a policy that places
@@ -196,7 +196,7 @@ func (u *Prefill) Route(p baseline.PrefillPolicy, stale float64) (*PrefillResult
 			return nil, err
 		}
 	}
-	return r.result(), nil
+	return r.result()
 }
 
 // route asks the policy where the requests from first to last go.

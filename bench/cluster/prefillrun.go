@@ -245,10 +245,15 @@ func (r *prefillRun) store(changes []change, i int) []change {
 	return changes
 }
 
-func (r *prefillRun) result() *PrefillResult {
+func (r *prefillRun) result() (*PrefillResult, error) {
+	for g, kv := range r.kv {
+		if kv != 0 {
+			return nil, fmt.Errorf("rank %d keeps %d tokens of KV of prompts that have ended", g, kv)
+		}
+	}
 	r.out.Fraction = r.unit.Ideal() / r.now
 	r.out.Tokens, r.out.Pairs = r.mostTokens/r.meanTokens, r.mostPairs/r.meanPairs
-	return &r.out
+	return &r.out, nil
 }
 
 // Quantile returns the q-quantile of some times, 0 <= q <= 1.

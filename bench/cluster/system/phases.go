@@ -2,6 +2,7 @@ package system
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/prefill"
@@ -217,7 +218,9 @@ func (s *sim) decodeEvent(u *decodeUnit) {
 		if len(u.wait) > 0 {
 			u.next = max(s.now+1, s.flights[u.wait[0]].ready)
 		} else {
-			u.tokens = 0
+			if u.tokens != 0 {
+				s.check(&ConservationError{fmt.Sprintf("an empty decode unit is taken to have %d tokens of KV", u.tokens)})
+			}
 			s.activate(&u.unitState, u.active, true)
 		}
 		return
