@@ -106,12 +106,10 @@ func (b *Balancer) foresee(g int, f *forecast) {
 	for _, i := range k.members {
 		q := &b.requests[i]
 		width := int64(q.width)
-		late := width * (b.clock - l.at) // what it has grown by since
-		kv := q.kv(b.clock) - q.shared - late
+		kv := q.kv(b.clock) - q.shared - width*(b.clock-l.at)
 		rest, restWidth = rest-kv, restWidth-width
-		age := q.generated(b.clock)
+		age := kv + q.shared - q.start // below 0 where it came since
 		if left := b.believed(q.output-age, age); q.told && q.output > age && left > 0 {
-			left += late
 			j := 0
 			for j < horizons-1 && float64(float64(width)*horizon(j)) < float64(left) {
 				j++
@@ -120,7 +118,7 @@ func (b *Balancer) foresee(g int, f *forecast) {
 			e.kv, e.width, e.n = e.kv+kv, e.width+width, e.n+kv+left
 			continue
 		}
-		c := &w.classes[ageClass(max(age-late, 0))]
+		c := &w.classes[ageClass(max(age, 0))]
 		x, y := float64(kv), float64(width)
 		c.n, c.kv, c.width = c.n+1, c.kv+kv, c.width+width
 		c.square, c.cross, c.widths = c.square+float64(x*x), c.cross+float64(x*y), c.widths+float64(y*y)
@@ -165,8 +163,7 @@ func (b *Balancer) expectedPeak(g int) int64 {
 // 0 = it is not believed, or nobody told. What is told far beyond whatever was seen
 // to finish is taken for a bound.
 func (b *Balancer) believed(told, generated int64) int64 {
-	l := &b.lives
-	if told > 0 && l.ends >= enough && told+generated > 8*l.longest {
+	if told+generated > b.lives.bound {
 		return 0
 	}
 	return told

@@ -389,6 +389,7 @@ func (b *Balancer) grow(i int32, tokens int64) {
 	q := &b.requests[i]
 	b.model.drop(q, b.clock)
 	q.base += tokens
+	q.start = min(q.start, q.kv(b.clock)) // less than its prompt: that has become shorter
 	b.model.add(q, b.clock)
 	b.room()
 	b.shift(int(q.rank), tokens, 0)

@@ -199,7 +199,7 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 		b.part(i, b.finished(&b.requests[i]))
 		q := &b.requests[i]
 		b.model.drop(q, b.clock)
-		q.waiting, q.shared, q.base = r.Waiting, min(q.shared, r.KV), r.KV
+		q.waiting, q.shared, q.base, q.start = r.Waiting, min(q.shared, r.KV), r.KV, min(q.start, r.KV)
 		if q.waiting {
 			q.model = modelRanks{}
 		} else {

@@ -22,6 +22,8 @@ type lives struct {
 
 	at  int64 // clock when the curve was drawn
 	due int64 // clock when it will be again
+	drawn   int64 // finished lives then
+	bound   int64 // then, what is told beyond which is not believed
 	// deviations is how many standard deviations above the mean must fit: more while
 	// few lives were seen, since the mean is then uncertain itself.
 	deviations float64
@@ -130,6 +132,10 @@ func (b *Balancer) draw() {
 			}
 		}
 	}
+	l.drawn, l.bound = l.ends, math.MaxInt64
+	if l.ends >= enough {
+		l.bound = 8 * l.longest
+	}
 	l.fit(&entered, &left, b.cfg.Output)
 	l.follow()
 	l.news, l.at = 0, b.clock
@@ -194,8 +200,8 @@ func (l *lives) fit(entered, left *[lifeBins]int64, told int64) {
 // follow draws up what follows from the curve.
 func (l *lives) follow() {
 	l.deviations = 2.5
-	if l.ends >= enough {
-		l.deviations = 2.1 + 8/math.Sqrt(float64(l.ends))
+	if l.drawn >= enough {
+		l.deviations = 2.1 + 8/math.Sqrt(float64(l.drawn))
 	}
 	l.rest[lifeBins] = 0
 	for i := lifeBins - 1; i >= 0; i-- {

@@ -246,7 +246,7 @@ func (d *snapshotReader) request(b *Balancer, g int) bool {
 }
 
 func (l *lives) write(w *ledger.Writer) {
-	w.Int(l.ends, l.sum, l.longest, l.news, l.at, l.due)
+	w.Int(l.ends, l.sum, l.longest, l.news, l.at, l.due, l.drawn, l.bound)
 	for i := range l.finished {
 		if l.entered[i]|l.finished[i]|l.left[i] != 0 {
 			w.Int(int64(i), l.entered[i], l.finished[i], l.left[i])
@@ -265,7 +265,7 @@ func (l *lives) write(w *ledger.Writer) {
 func (d *snapshotReader) lives(l *lives, clock int64) {
 	const most = 1 << 40
 	l.ends, l.sum, l.longest, l.news = d.Int(0, memory), d.Int(0, memory*MaxTokens), d.Int(0, MaxTokens), d.Int(0, most)
-	l.at, l.due = d.Int(0, clock), d.Int(0, mostSteps+256)
+	l.at, l.due, l.drawn, l.bound = d.Int(0, clock), d.Int(0, mostSteps+256), d.Int(0, memory), d.Int(0, math.MaxInt64)
 	for last := int64(-1); ; {
 		i := d.Int(last+1, lifeBins)
 		if d.Bad() || i == lifeBins {
