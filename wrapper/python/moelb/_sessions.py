@@ -229,26 +229,29 @@ class DecodeSession(_Session):
 
     Parameters:
         ranks: data-parallel ranks.
-        kv_capacity: tokens of KV cache that a rank holds; 0 = no limit.
+        kv_capacity: tokens of KV cache that a rank holds, one number or one a rank; 0 =
+            no limit.
         max_requests: requests that a rank runs at once; 0 = no limit.
         cost: seconds per token of "kv", "request" and "step"; None = DeepSeek-V3 on H800.
         output: tokens that a request is expected to generate that does not say;
-            None = what those that finished did.
+            None = what those that finished did. Those outweigh it gradually.
         link: tokens of KV cache a second that move between ranks; None = 700,000.
+        speed: how fast each rank is, relative to cost, one number or one a rank.
     """
 
     def __init__(
         self,
         ranks: int,
         *,
-        kv_capacity: int = 0,
+        kv_capacity: int | Sequence[int] = 0,
         max_requests: int = 0,
         cost: Mapping[str, float] | None = None,
         output: int | None = None,
         link: float | None = None,
+        speed: float | Sequence[float] | None = None,
     ) -> None:
         super().__init__(_DECODE)
-        self.send("config", ranks=ranks, kv_capacity=kv_capacity, max_requests=max_requests, cost=None if cost is None else dict(cost), output=output, link=link)
+        self.send("config", ranks=ranks, kv_capacity=kv_capacity, max_requests=max_requests, cost=None if cost is None else dict(cost), output=output, link=link, speed=speed)
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> "DecodeSession":
@@ -258,11 +261,49 @@ class DecodeSession(_Session):
         self.send("load", state=dict(state))
         return self
 
-    def add(self, id: str, kv: int, output: int | None = None, width: int | None = None) -> int:
+    def add(
+        self,
+        id: str,
+        kv: int,
+        output: int | None = None,
+        width: int | None = None,
+        *,
+        generated: int | None = None,
+        prefix: str | None = None,
+        shared: int | None = None,
+        waiting: bool | None = None,
+        among: Sequence[int] | None = None,
+        rank: int | None = None,
+    ) -> int:
         """Places a request of kv tokens now and returns its rank; -1 = it fits nowhere
-        now. output are the tokens it is expected to generate, width those that it
-        verifies in a step."""
-        return int(self.send("add", id=id, kv=kv, output=output, width=width)["rank"])
+        now. output are the tokens it is expected to generate, generated those it had
+        generated before it was evicted or lost, width those that it verifies in a step.
+        The first shared tokens are held once for all requests of a prefix on a rank. One
+        that is waiting takes room, but runs only from ``start`` on. Only the ranks among
+        may take it; rank is where it is already."""
+        return int(self.send("add", id=id, kv=kv, output=output, width=width, generated=generated, prefix=prefix, shared=shared, waiting=waiting, among=among, rank=rank)["rank"])
+
+    def quote(self, id: str, kv: int, output: int | None = None, **fields: Any) -> dict[str, Any]:
+        """What ``add`` with these fields would answer, and by how many "seconds" that
+        would lengthen what the unit has to do; nothing is placed."""
+        return dict(self.send("quote", id=id, kv=kv, output=output, **fields))
+
+    def start(self, id: str) -> None:
+        """Says that the KV cache of a waiting request has come: it runs from now on."""
+        self.send("start", id=id)
+
+    def cancel(self, id: str) -> None:
+        """Takes a request off whose client went away, or that the engine evicted."""
+        self.send("cancel", id=id)
+
+    def move(self, id: str, to: int) -> None:
+        """Says that the engine has moved a request to another rank."""
+        self.send("move", id=id, to=to)
+
+    def sync(self, rank: int, requests: Iterable[Mapping[str, str | int]]) -> dict[str, list[str]]:
+        """Takes over what the engine says that runs on a rank, each {"id", "kv"}, and
+        returns what was "entered", "gone" and "moved"."""
+        return dict(self.send("sync", rank=rank, requests=[dict(r) for r in requests]))
 
     def batch(self, requests: Iterable[Mapping[str, str | int]]) -> list[int]:
         """Places several requests jointly, each {"id", "kv"} and perhaps "output" and
@@ -273,13 +314,18 @@ class DecodeSession(_Session):
         """Says that the unit made a step: every request grew by its width."""
         self.send("step")
 
-    def grow(self, id: str, tokens: int) -> None:
-        """Says that one request grew by so many tokens beyond what step counts; a
-        negative number shrinks it."""
-        self.send("grow", id=id, tokens=tokens)
+    def grow(self, id: str | Mapping[str, int], tokens: int | None = None) -> None:
+        """Says that one request grew by so many tokens beyond what step counts, or many
+        at once, by their ids; a negative number shrinks it."""
+        if tokens is None and not isinstance(id, str):
+            self.send("grow", tokens=dict(id))
+        else:
+            self.send("grow", id=id, tokens=tokens)
 
     def rebalance(self, max_moves: int) -> list[Move]:
-        """Moves up to max_moves running requests where that pays; they are applied."""
+        """Moves up to max_moves running requests, off ranks that hold more than their
+        capacity first and then where that pays; they are applied. Whom to evict where
+        moves can't help is in the reply of ``send("rebalance", max_moves=n)``."""
         return list(self.send("rebalance", max_moves=max_moves)["moves"])
 
     def dead(self, rank: int) -> list[Lost]:

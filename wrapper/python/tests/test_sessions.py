@@ -131,8 +131,26 @@ class Decode(unittest.TestCase):
         unit.restore(0)
         unit.resize(4)
         self.assertEqual(unit.add("d", 100) in (0, 3), True)
-        with self.assertRaisesRegex(ValueError, "ranks: rank 1 runs"):
+        with self.assertRaisesRegex(ValueError, "ranks: rank 1 holds"):
             unit.resize(1)
+
+    def test_engine(self):
+        unit = moelb.DecodeSession(3, kv_capacity=[9000, 9000, 20000], speed=[1, 1, 2])
+        self.assertEqual(unit.quote("big", 15000)["rank"], 2)
+        self.assertEqual(unit.add("big", 15000), 2)
+        self.assertEqual(unit.add("p1", 1010, prefix="p", shared=1000, rank=0), 0)
+        self.assertEqual(unit.add("p2", 1020, prefix="p", shared=1000, among=[0, 1]), 0)
+        self.assertEqual(unit.add("w", 500, waiting=True, rank=1), 1)
+        unit.step()
+        unit.grow({"p1": 5, "p2": 6})
+        self.assertEqual([r["kv"] for r in unit.stats()["ranks"]], [1000 + 10 + 20 + 2 + 11, 500, 15001])
+        unit.start("w")
+        unit.move("w", 2)
+        self.assertEqual(unit.sync(1, [{"id": "w", "kv": 501}, {"id": "new", "kv": 7}]), {"entered": ["new"], "gone": [], "moved": ["w"]})
+        unit.cancel("p1")
+        self.assertEqual([r["kv"] for r in unit.stats()["ranks"]], [1000 + 20 + 1 + 6, 508, 15001])
+        with self.assertRaisesRegex(ValueError, "never|more than"):
+            unit.add("huge", 20000)
 
     def test_full(self):
         unit = moelb.DecodeSession(1, max_requests=1)
@@ -177,18 +195,22 @@ class BadInput(unittest.TestCase):
         unit.add("a", 100)
         before = unit.snapshot()
         for op, fields, error, message in (
-            ("add", {"id": "a", "kv": 1}, ValueError, 'id: "a" is running already'),
+            ("add", {"id": "a", "kv": 1}, ValueError, 'id: "a" is already known'),
             ("add", {"id": "b", "kv": -1}, ValueError, "kv: -1"),
             ("add", {"id": "b", "kv": None}, ValueError, "kv: missing"),
             ("add", {"id": 7, "kv": 1}, TypeError, "id: 7 is a number"),
             ("add", {"id": "b", "kv": "1"}, TypeError, 'kv: "1" is a string'),
             ("add", {"id": "b", "kv": 1, "kw": 2}, ValueError, "kw: unknown field"),
-            ("add", {"id": "b", "kv": 1, "rank": 0}, ValueError, "rank: add has no such field"),
+            ("add", {"id": "b", "kv": 1, "rank": 2}, ValueError, "rank: 2"),
+            ("add", {"id": "b", "kv": 1, "to": 0}, ValueError, "to: add has no such field"),
+            ("add", {"id": "b", "kv": 1, "prefix": "p"}, ValueError, "prefix and shared"),
+            ("grow", {"tokens": {"a": 1, "zz": 1}}, ValueError, 'id: index 1: "zz" is unknown'),
+            ("start", {"id": "a"}, ValueError, "runs already"),
             ("add", {"id": "\ud800", "kv": 1}, ValueError, "surrogates"),
             ("add", {"id": "x" * 2000, "kv": 1}, ValueError, "id: "),
             ("batch", {"requests": [{"id": "b", "kv": 1}, {"id": "c"}]}, ValueError, "requests: index 1: kv is missing"),
             ("batch", {"requests": 5}, TypeError, "requests: 5 is a number"),
-            ("done", {"id": "zz"}, ValueError, 'id: "zz" is not running'),
+            ("done", {"id": "zz"}, ValueError, 'id: "zz" is unknown'),
             ("grow", {"id": "a", "tokens": -101}, ValueError, "tokens"),
             ("drain", {"rank": 2}, ValueError, "rank: 2"),
             ("fly", {}, ValueError, 'op: "fly" is unknown'),
