@@ -20,10 +20,10 @@ type lives struct {
 	longest int64 // of them, ever
 	news    int64 // lives that ended since the curve was drawn
 
-	at  int64 // clock when the curve was drawn
-	due int64 // clock when it will be again
-	drawn   int64 // finished lives then
-	bound   int64 // then, what is told beyond which is not believed
+	at    int64 // clock when the curve was drawn
+	due   int64 // clock when it will be again
+	drawn int64 // finished lives then
+	bound int64 // then, what is told beyond which is not believed
 	// deviations is how many standard deviations above the mean must fit: more while
 	// few lives were seen, since the mean is then uncertain itself.
 	deviations float64
