@@ -13,7 +13,7 @@ type scheduleBound struct {
 }
 
 // bound counts, before any round is made, what every schedule has to send and
-// receive, and notes it for the scheduler. Rounds: a GPU receives every expert it
+// receive. Rounds: a GPU receives every expert it
 // lacks, and sends at least once each that it alone holds and another lacks; the
 // holders of an expert grow at most (1+PerGPU)-fold a round; and what enters a
 // node or leaves it goes over the RDMA of its GPUs. Seconds: what a GPU receives
@@ -29,15 +29,10 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) schedu
 	layerSend := make([]int, s.gpus)
 	nodeOut := make([]int, nodes)
 	rounds := 0
-	leave := s.someLeave
-	s.someLeave = false // leaving GPUs can be read like any other
 	for _, l := range order {
 		s.load(l)
 		least := 1
 		clear(layerSend)
-		for i := range s.req {
-			s.busy[l] = append(s.busy[l], s.req[i].gpu)
-		}
 		for g := range s.gpus {
 			n := len(s.reqOf.of(int32(g)))
 			recv[g] += n
@@ -79,7 +74,6 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) schedu
 			if holders == 1 {
 				layerSend[holder]++
 				send[holder]++
-				s.busy[l] = append(s.busy[l], int32(holder))
 				if !near {
 					farOut[holder]++
 				}
@@ -100,7 +94,6 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) schedu
 		rounds = max(rounds, least)
 		s.least[l] = least
 	}
-	s.someLeave = leave
 	b := scheduleBound{rounds: rounds}
 	both := t.NVLink + t.RDMA + o.Outside
 	if t.NVLink == 0 || t.RDMA == 0 && nodes > 1 {
@@ -115,7 +108,6 @@ func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) schedu
 	for g := range s.gpus {
 		b.rounds = max(b.rounds, roundsFor(recv[g], o.PerGPU), roundsFor(send[g], o.PerGPU))
 		b.rounds = max(b.rounds, roundsFor(farIn[g], o.RDMAPerGPU), roundsFor(farOut[g], o.RDMAPerGPU))
-		s.recvNeed[g], s.sendNeed[g], s.need[g] = recv[g], send[g], max(recv[g], send[g])
 		longer(max(recv[g], send[g]), both)
 		longer(max(farIn[g], farOut[g]), t.RDMA)
 		if s.live[g] {

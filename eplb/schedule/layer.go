@@ -22,15 +22,8 @@ type scheduler struct {
 	begun          []bool
 	least          []int // rounds that a layer takes at least
 	lostIn, onlyIn []int // experts of a layer that are nowhere, or on leaving GPUs alone
-	worth          bool  // layers go in the order of their worth
-	sorted         []int // layers, the busiest first
 	anyLost        bool  // in some layer, at the round's start
 	anyLeaving     bool  // a leaving GPU still holds something
-	need           []int // copies that a GPU has yet to receive, or to send as their only holder: the larger
-	recvNeed       []int
-	sendNeed       []int
-	busy           [][]int32 // GPUs that each layer's copies go to, and that must send them
-	urgency        []int     // of a layer: the most that one of these has to do
 
 	// The round at hand.
 	moves  []placement.Move
@@ -108,12 +101,11 @@ func (b *buckets) fill(keys []int32) {
 func newScheduler(f *frame, t *placement.Topology, o *Options) *scheduler {
 	layers, slots, gpus, experts := len(f.prev), sum(f.slots), len(f.slots), f.experts
 	s := &scheduler{
-		gpus: gpus, experts: experts, slots: slots, limits: newLimits(o), apart: o.Outside > 0, worth: o.Worth != nil,
+		gpus: gpus, experts: experts, slots: slots, limits: newLimits(o), apart: o.Outside > 0,
 		first: make([]int, gpus+1), gpuOf: make([]int, slots), node: make([]int, gpus), live: make([]bool, gpus), leaving: f.leaving,
 		someLeave: slices.Contains(f.leaving, true),
 		cur:       make([][]int32, layers), fin: make([][]int32, layers), left: make([]int, layers), begun: make([]bool, layers),
 		least: make([]int, layers), lostIn: make([]int, layers), onlyIn: make([]int, layers),
-		busy: make([][]int32, layers), urgency: make([]int, layers), need: make([]int, gpus), recvNeed: make([]int, gpus), sendNeed: make([]int, gpus),
 		links: newLinks(gpus), saved: newLinks(gpus),
 		cnt: make([]int32, experts), held: make([]int32, experts),
 	}
@@ -215,7 +207,7 @@ func (s *scheduler) load(l int) {
 			s.copies[e]++
 		}
 	}
-	s.listHolders(cur)
+	s.hold.fill(cur)
 	s.req = s.req[:0]
 	s.keys = slices.Grow(s.keys[:0], s.slots)[:s.slots]
 	for i := range s.keys {
@@ -273,46 +265,17 @@ func (s *scheduler) load(l int) {
 	s.reqBy.fill(s.keys)
 }
 
-// listHolders lists the slots that hold each expert. Leaving GPUs are only read
-// where no other holds it, so that they are soon empty.
-func (s *scheduler) listHolders(cur []int32) {
-	if !s.someLeave {
-		s.hold.fill(cur)
-		return
-	}
-	for i, e := range cur {
-		if e >= 0 && !s.leaving[s.gpuOf[i]] {
-			s.cnt[e] = 1
-		}
-	}
-	s.keys = append(s.keys[:0], cur...)
-	for i, e := range cur {
-		if e >= 0 && s.leaving[s.gpuOf[i]] && s.cnt[e] > 0 {
-			s.keys[i] = -1
-		}
-	}
-	s.hold.fill(s.keys)
-	for _, e := range cur {
-		if e >= 0 {
-			s.cnt[e] = 0
-		}
-	}
-}
-
 // urgent says how soon an expert must be copied: 2 = it is nowhere, 1 = it is on
 // leaving GPUs alone. Nobody has copied it in this round yet.
 func (s *scheduler) urgent(e int32) int {
-	switch hold := s.hold.of(e); {
-	case len(hold) == 0:
-		if s.copies[e] == 0 {
-			return 2
-		}
-	case s.leaving[s.gpuOf[hold[0]]]:
-		if int(s.copies[e]) <= len(hold) {
-			return 1
-		}
+	hold := s.hold.of(e)
+	if int(s.copies[e]) > len(hold) || slices.ContainsFunc(hold, func(slot int32) bool { return !s.leaving[s.gpuOf[slot]] }) {
+		return 0
 	}
-	return 0
+	if len(hold) == 0 {
+		return 2
+	}
+	return 1
 }
 
 // safe says whether a spare slot can be overwritten: it is empty, or its expert
@@ -455,39 +418,8 @@ func (s *scheduler) emit() {
 			s.putInOrder(start)
 		}
 	}
-	s.countDown()
 	copy(cur, s.plan)
 	if s.lostIn[s.layer]+s.onlyIn[s.layer] > 0 {
 		s.survey(s.layer)
 	}
-}
-
-// countDown takes what the layer's part does off what GPUs have to do.
-func (s *scheduler) countDown() {
-	for i := range s.req {
-		q := &s.req[i]
-		if !q.done {
-			continue
-		}
-		s.recvNeed[q.gpu]--
-		s.need[q.gpu] = max(s.recvNeed[q.gpu], s.sendNeed[q.gpu])
-		if h := s.onlyHolder(q.expert); h >= 0 && s.cnt[q.expert] == 0 {
-			s.cnt[q.expert] = 1
-			s.sendNeed[h]--
-			s.need[h] = max(s.recvNeed[h], s.sendNeed[h])
-		}
-	}
-	for i := range s.req {
-		s.cnt[s.req[i].expert] = 0
-	}
-}
-
-// onlyHolder is the one GPU that holds an expert at the round's start, -1 where
-// none or several do.
-func (s *scheduler) onlyHolder(e int32) int {
-	hold := s.hold.of(e)
-	if len(hold) == 0 || s.gpuOf[hold[0]] != s.gpuOf[hold[len(hold)-1]] {
-		return -1
-	}
-	return s.gpuOf[hold[0]]
 }

@@ -31,7 +31,6 @@ func (s *scheduler) round(order []int) {
 	s.startRound()
 	s.urgentCopies(order, s.lostIn, 2)
 	s.urgentCopies(order, s.onlyIn, 1)
-	order = s.busiestFirst(order)
 	open := int32(0)
 	for _, l := range order {
 		if s.left[l] > 0 && (s.begun[l] || s.at(l) != nil) {
@@ -68,24 +67,6 @@ func (s *scheduler) round(order []int) {
 	s.idle = append(s.idle, s.loaded...)
 	s.loaded = s.loaded[:0]
 	s.change = nil
-}
-
-// busiestFirst sorts layers by the most that a GPU of theirs has yet to do: as
-// long as it has something to do in every round, the schedule is no longer than
-// that.
-func (s *scheduler) busiestFirst(order []int) []int {
-	if s.worth {
-		return order
-	}
-	for _, l := range order {
-		s.urgency[l] = 0
-		for _, g := range s.busy[l] {
-			s.urgency[l] = max(s.urgency[l], s.need[g])
-		}
-	}
-	s.sorted = append(s.sorted[:0], order...)
-	slices.SortStableFunc(s.sorted, func(a, b int) int { return s.urgency[b] - s.urgency[a] })
-	return s.sorted
 }
 
 // maxTries is how many layers are tried that a round must finish to start.
