@@ -25,6 +25,10 @@ const (
 	// evenShare of the slack is used freely; what is above has a price, since loads
 	// of later tokens differ anyway.
 	evenShare = .2
+	// riskPrice is what variance of the GPUs' loads may cost in nodes a token. Experts
+	// that are chosen together make loads come and go together; far below, later loads
+	// are less even than without routes, far above, tokens visit more nodes.
+	riskPrice = 16
 	// freeMove is what a move must save where moves are counted, but not limited,
 	// in nodes a token.
 	freeMove = 5e-4
@@ -171,7 +175,7 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 		return
 	}
 	y := g.take(l, moves, r)
-	y.Tokens = tokens
+	y.Tokens, y.RiskPrice = tokens, riskPrice
 	if g.m != nil && g.o.MaxMoves == 0 {
 		y.MovePrice = freeMove
 	}

@@ -15,6 +15,7 @@ import (
 type estimateFlags struct {
 	phase, gpu, factors string
 	nodes, slots        int
+	visits              float64
 	batch               cost.Batch
 	kvImbalance         float64
 	requestImbalance    float64
@@ -46,6 +47,7 @@ leaves out those that were fitted to a throughput.`,
 	l.StringVar(&f.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
 	l.IntVar(&f.nodes, "nodes", 0, "nodes of the unit; 0 = 18 for decode, 4 for prefill")
 	l.IntVar(&f.slots, "slots", 0, "experts a GPU and layer; 0 = as 32 redundant ones need")
+	l.Float64Var(&f.visits, "nodes-per-token", 0, "prefill: nodes that a token visits, as moelb plan --routes reports them; 0 = as group-limited routing makes them, 2.93 of 4")
 	l.Float64Var(&f.batch.Requests, "batch", 88, "decode: requests a GPU")
 	l.Float64Var(&f.batch.KV, "kv", 4989, "decode: tokens of KV a request")
 	l.Float64Var(&f.batch.Queries, "mtp", 1, "decode: tokens verified a request and step")
@@ -72,12 +74,12 @@ func gpuNames() string {
 }
 
 func (f *estimateFlags) run(cmd *cobra.Command) error {
-	u := cost.Unit{Model: cost.DeepSeekV3(), Nodes: f.nodes, Slots: f.slots}
+	u := cost.Unit{Model: cost.DeepSeekV3(), Nodes: f.nodes, Slots: f.slots, NodesPerToken: f.visits}
 	var foreign []string
 	switch f.phase {
 	case "decode":
 		u.Phase = cost.DecodePhase
-		foreign = []string{"tokens", "prompt", "hit"}
+		foreign = []string{"tokens", "prompt", "hit", "nodes-per-token"}
 	case "prefill":
 		u.Phase = cost.PrefillPhase
 		foreign = []string{"batch", "kv", "mtp", "acceptance", "imbalance-kv", "imbalance-requests"}

@@ -17,7 +17,7 @@ import (
 // simulateFlags are moelb simulate's flags as given.
 type simulateFlags struct {
 	trace, scenario, data, gpu, html string
-	load, seconds, hit               float64
+	load, seconds, hit, visits       float64
 	fleet                            system.Fleet
 	maxTokens                        int64
 	maxRequests                      int
@@ -71,6 +71,7 @@ again at the rate that the load asks for.`,
 	l.IntVar(&f.fleet.Decode, "decode-units", 0, "decode units; 0 = 1, for a day 2")
 	l.IntVar(&f.fleet.Prefill, "prefill-units", 0, "prefill units; 0 = as many as keep up with decode")
 	l.StringVar(&f.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
+	l.Float64Var(&f.visits, "nodes-per-token", 0, "nodes that a token visits in prefill, as moelb plan --routes reports them; 0 = as group-limited routing makes them")
 	l.Float64Var(&f.hit, "hit", .563, "share of prompt tokens in the store of prefixes, where the requests do not name their blocks")
 	l.Int64Var(&f.maxTokens, "max-tokens", 16384, "new tokens that a prefill GPU takes in one step")
 	l.IntVar(&f.maxRequests, "max-requests", 128, "requests that a decode GPU holds")
@@ -98,6 +99,9 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console) error {
 	if f.scenario == deepSeekScenario {
 		if f.html != "" {
 			return usagef("--html does not go with --scenario %s", deepSeekScenario)
+		}
+		if f.visits != 0 {
+			return usagef("--nodes-per-token does not go with --scenario %s, which reckons with published rates", deepSeekScenario)
 		}
 		return f.day(cmd, gpu)
 	}
@@ -134,6 +138,11 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console, gpu cost.GPU) (*si
 	for _, u := range []*cost.Unit{&config.Prefill, &config.Decode} {
 		u.Nodes = u.Nodes * u.GPU.Node / gpu.Node
 		u.GPU = gpu
+	}
+	if config.Prefill.NodesPerToken = f.visits; f.visits != 0 {
+		if err := config.Prefill.Validate(); err != nil {
+			return nil, usageError{err}
+		}
 	}
 	config.MaxTokens, config.MaxRequests, config.Hit, config.Seed, config.Series = f.maxTokens, f.maxRequests, f.hit, f.seed, 240
 	long := f.scenario == dayScenario || f.scenario == serveGenScenario

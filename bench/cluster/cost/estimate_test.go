@@ -110,3 +110,35 @@ func TestSensitivity(t *testing.T) {
 		}
 	}
 }
+
+// TestNodesPerToken: what a token's copies cost follows the nodes they go to.
+func TestNodesPerToken(t *testing.T) {
+	seconds := func(gpu string, visits float64) float64 {
+		u := unit(gpu, PrefillPhase, 4, Calibrated())
+		u.NodesPerToken = visits
+		e, err := u.Estimate(even(Batch{Tokens: 16384, Prompt: 4096}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Prefill.Dispatch
+	}
+	usual := seconds("h800", 0)
+	m := DeepSeekV3()
+	if x := seconds("h800", m.remoteNodes(4)*4/3); math.Abs(x/usual-1) > 1e-9 {
+		t.Errorf("as many nodes as by default: %v times the time", x/usual)
+	}
+	if x := seconds("h800", m.remoteNodes(4)*4/3*.75); math.Abs(x/usual-.75) > 1e-9 {
+		t.Errorf("three quarters of the nodes: %v times the time", x/usual)
+	}
+	for _, c := range []struct {
+		gpu    string
+		phase  Phase
+		visits float64
+	}{{"h800", DecodePhase, 2}, {"h800", PrefillPhase, .5}, {"h800", PrefillPhase, 4.1}, {"h800", PrefillPhase, math.NaN()}, {"gb200", PrefillPhase, 2}} {
+		u := unit(c.gpu, c.phase, 4, Calibrated())
+		u.NodesPerToken = c.visits
+		if u.Validate() == nil {
+			t.Errorf("%s %v: %v nodes a token accepted", c.gpu, c.phase, c.visits)
+		}
+	}
+}

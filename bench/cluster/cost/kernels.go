@@ -10,6 +10,7 @@ type Kernels struct {
 	flop, bytes float64 // scale of computing and memory against H800
 	flopBF16    float64
 	share       float64 // of the SMs that compute
+	visits      float64 // Unit.NodesPerToken
 }
 
 // newKernels scales the factors to a GPU. share is the share of SMs that
@@ -84,7 +85,11 @@ func (k *Kernels) normal(tokens, mean, received, bytes float64, nodes int) float
 		// All over NVLink: about one copy to each GPU of a token's experts.
 		return k.Overlap * float64(k.TopK) * bytes * max(tokens, mean*received) / (k.LowNVLink * max(1, k.NVLink/200e9))
 	}
-	rdma := k.remoteNodes(domains) * bytes / (k.Wire * k.GPU.RDMA / 50e9)
+	remote := k.remoteNodes(domains)
+	if k.visits > 0 {
+		remote = k.visits * float64(domains-1) / float64(domains) // a token is anywhere
+	}
+	rdma := remote * bytes / (k.Wire * k.GPU.RDMA / 50e9)
 	leg := k.NVLinkLeg * 200e9 / k.NVLink
 	return k.Overlap * rdma * max(tokens, leg*mean*received)
 }

@@ -25,6 +25,10 @@ type Unit struct {
 	Nodes   int
 	// Slots a GPU and layer; 0 = as many as experts and 32 redundant ones need.
 	Slots int
+	// NodesPerToken, in prefill over several NVLink domains, is the domains that a
+	// token's experts are on, its own among them: one copy goes to each. 0 = those of
+	// group-limited routing to experts anywhere in their groups, 2.93 of 4.
+	NodesPerToken float64
 }
 
 // MaxNodes bounds the nodes of a unit.
@@ -56,9 +60,18 @@ func (u *Unit) Validate() error {
 		return fmt.Errorf("slots: %d a GPU on %d GPUs are fewer than %d experts", u.Slots, u.Ranks(), u.Model.Experts)
 	case u.KVRoom() == 0:
 		return fmt.Errorf("nodes: the weights on %d GPUs, %d experts each, do not fit %.0f GB", u.Ranks(), u.SlotsEach(), u.GPU.Memory/1e9)
+	case u.NodesPerToken != 0 && u.Phase != PrefillPhase:
+		return fmt.Errorf("nodes per token: decode sends a copy to every expert, wherever it is")
+	case u.NodesPerToken != 0 && u.domains() < 2:
+		return fmt.Errorf("nodes per token: all %d GPUs share NVLink", u.Ranks())
+	case u.NodesPerToken != 0 && !(u.NodesPerToken >= 1 && u.NodesPerToken <= float64(min(u.domains(), u.Model.TopK))):
+		return fmt.Errorf("nodes per token: %v is not between 1 and %d", u.NodesPerToken, min(u.domains(), u.Model.TopK))
 	}
 	return nil
 }
+
+// domains is how many NVLink domains the unit's nodes are.
+func (u *Unit) domains() int { return (u.Ranks() + u.GPU.Domain - 1) / u.GPU.Domain }
 
 // Kernels are the unit's laws of single kernels.
 func (u *Unit) Kernels() Kernels {
@@ -66,7 +79,9 @@ func (u *Unit) Kernels() Kernels {
 	if u.Phase == PrefillPhase {
 		share = 1 - u.Factors.CommSMs/float64(u.GPU.SMs)
 	}
-	return newKernels(u.Model, u.GPU, u.Factors, share)
+	k := newKernels(u.Model, u.GPU, u.Factors, share)
+	k.visits = u.NodesPerToken
+	return k
 }
 
 // PrefillRank is what one rank computes in one micro-batch of prefill.

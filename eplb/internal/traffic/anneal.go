@@ -35,6 +35,9 @@ func Regroup(u *Unit, y *Layer, slot []int32, stop func() bool) {
 		return
 	}
 	s := &search{state: newState(u, y, slot)}
+	if y.RiskPrice > 0 {
+		s.risk = newRisk(s.state)
+	}
 	s.rng.Seed(1, 2)
 	s.final = cheap
 	for range stages - 1 {
@@ -50,6 +53,9 @@ func Regroup(u *Unit, y *Layer, slot []int32, stop func() bool) {
 		unit *= 4
 		copy(s.slot, slot)
 		s.place()
+		if s.risk != nil {
+			s.risk.count()
+		}
 		s.anneal(unit, stop)
 	}
 }
@@ -77,6 +83,9 @@ func (s *search) anneal(temperature float64, stop func() bool) {
 			break
 		}
 		s.reload()
+		if s.risk != nil {
+			s.risk.count()
+		}
 		price *= dearing
 		if stage < stages {
 			temperature *= cooling
@@ -90,6 +99,7 @@ func (s *search) anneal(temperature float64, stop func() bool) {
 type search struct {
 	*state
 	rng   rand.PCG
+	risk  *risk   // nil = unknown
 	final float64 // price of load above even in what is worth most
 	best  float64
 	slots []int32 // of the best
@@ -98,7 +108,15 @@ type search struct {
 
 // worth is what is to be least: nodes a token, and what else has a price.
 func (s *search) worth() float64 {
-	return float64(s.tokens.total)/float64(s.tokens.weight) + float64(s.final*s.over) + float64(s.y.MovePrice*float64(s.moves))
+	return float64(s.tokens.total)/float64(s.tokens.weight) + float64(s.final*s.over) + float64(s.y.MovePrice*float64(s.moves)) + s.risked()
+}
+
+// risked is the price of the risk at hand.
+func (s *search) risked() float64 {
+	if s.risk == nil {
+		return 0
+	}
+	return s.y.RiskPrice * s.risk.value
 }
 
 // try tries one change and says whether it was made.
@@ -111,6 +129,9 @@ func (s *search) try(temperature, price float64) bool {
 	over := s.weigh()
 	cost := price * over
 	cost += float64(s.y.MovePrice * float64(s.cost(i, j)))
+	if s.risk != nil {
+		cost += float64(s.y.RiskPrice * s.risk.weigh())
+	}
 	each := 1 / float64(s.tokens.weight)
 	if s.y.Tokens.Weight == nil && cost-float64(float64(s.tokens.most(&s.change))*each) > room {
 		return false
@@ -119,6 +140,9 @@ func (s *search) try(temperature, price float64) bool {
 		return false
 	}
 	s.apply(i, j, over)
+	if s.risk != nil {
+		s.risk.value += s.risk.delta
+	}
 	return true
 }
 

@@ -14,6 +14,9 @@ type Layer struct {
 	Even, Most []float64
 	Rule       Rule
 	Tokens     *Tokens // whose visits count; nil = none's do
+	// RiskPrice is what the sum over GPUs of the relative variance of their loads,
+	// over other tokens of the same kinds, may cost in nodes a token.
+	RiskPrice float64
 	// Apart is a block of each GPU, such as its node: every expert must stay in two
 	// blocks; nil = it need not.
 	Apart []int

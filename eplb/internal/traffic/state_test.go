@@ -146,6 +146,7 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 		}
 		s := newState(u, y, slot)
 		changes := 0
+		risk := newRisk(s)
 		for range 300 {
 			i, j := rng.IntN(len(slot)), -1
 			ok := false
@@ -160,15 +161,20 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 			}
 			over := s.weigh()
 			s.tokens.weigh(&s.change)
+			delta := risk.weigh()
 			if rng.IntN(3) == 0 {
 				continue // weighed, not made
 			}
 			s.apply(i, j, over)
+			risk.value += delta
 			changes++
 		}
 		over, total, moves, off := naive(u, y, s.slot)
 		if math.Abs(over-s.over) > 1e-9 || total != s.tokens.total || moves != s.moves || off != s.off {
 			t.Fatalf("seed %d after %d changes: over %v total %d moves %d off %d, anew %v %d %d %d", seed, changes, s.over, s.tokens.total, s.moves, s.off, over, total, moves, off)
+		}
+		if want := naiveRisk(u, y, s.slot); math.Abs(risk.value-want) > 1e-9*max(1, want) {
+			t.Fatalf("seed %d after %d changes: risk %v, anew %v", seed, changes, risk.value, want)
 		}
 		for g := range u.Node {
 			mine := slices.Clone(s.slot[u.First[g]:u.First[g+1]])
@@ -178,4 +184,34 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 			}
 		}
 	}
+}
+
+// naiveRisk is the sum over GPUs of the variance of what a token loads them with,
+// token by token.
+func naiveRisk(u *Unit, y *Layer, slot []int32) float64 {
+	count := map[int32]float64{}
+	for _, e := range slot {
+		count[e]++
+	}
+	sum, weight := 0.0, 0.0
+	for i := range y.Tokens.Len() {
+		weight += float64(y.Tokens.weight(int32(i)))
+	}
+	for g := range u.Node {
+		mean, square := 0.0, 0.0
+		for i := range y.Tokens.Len() {
+			load := 0.0
+			for _, e := range slot[u.First[g]:u.First[g+1]] {
+				if slices.Contains(y.Tokens.of(int32(i)), uint16(e)) {
+					load += 1 / count[e]
+				}
+			}
+			w := float64(y.Tokens.weight(int32(i))) / weight
+			mean += w * load
+			square += w * load * load
+		}
+		sum += square - mean*mean
+	}
+	each := float64(y.Tokens.K) / float64(len(u.Node))
+	return sum / (each * each * leastLater)
 }
