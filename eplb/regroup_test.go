@@ -156,7 +156,7 @@ func TestRoutesCombineWithEverything(t *testing.T) {
 		{"everywhere", .1, func(p *Problem, o *Options) {
 			p.Replicas, p.Everywhere, p.Loads = 80, []int{experts}, placement.Loads{append(slices.Clone(loads[0]), 900), append(slices.Clone(loads[1]), 900)}
 		}},
-		{"windows", .1, func(p *Problem, o *Options) {
+		{"windows", .05, func(p *Problem, o *Options) {
 			third := func(i int) placement.Loads {
 				part := &placement.Routes{TopK: k}
 				for _, ids := range routes.IDs {
