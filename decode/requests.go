@@ -99,9 +99,14 @@ func (b *Balancer) part(i int32, view bool) {
 		b.waiting--
 	}
 	less := q.kv(b.clock) - q.shared + b.drop(q)
-	if view {
-		b.shift(g, int64(q.width)*b.clock-less, -int64(q.width))
+	if !view {
+		return
 	}
+	width := int64(q.width)
+	if b.cfg.Routers > 0 { // a report may have held less than the ledger
+		width, less = min(width, k.width), min(less, b.kv(g))
+	}
+	b.shift(g, width*b.clock-less, -width)
 }
 
 // count counts a request in or out of what the rank expects.

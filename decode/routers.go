@@ -72,7 +72,7 @@ func (b *Balancer) finished(q *request) (view bool) {
 
 // Report takes in what a rank says about itself. A router that lost its ledger, or
 // restored an older one, takes over the counts of the first reports; later, counts
-// beyond its own are an error. A balancer with Config.Routers 0 takes no report:
+// far beyond its own are an error. A balancer with Config.Routers 0 takes no report:
 // the only router's ledger knows better. O(requests of the rank). Errors: ErrValue;
 // ErrState where the report is older than one taken in before, contradicts the
 // ledger, or the rank is dead: then nothing has changed.
@@ -101,8 +101,8 @@ func (b *Balancer) Report(r Report) error {
 		b.restarted(&r)
 	case counted && (r.Placed < s.seenPlaced || r.Finished < s.seenFinished):
 		return errorf(ErrState, "placed", -1, "%d, of which %d finished, is older than the %d and %d reported before, or the rank restarted within an epoch", r.Placed, r.Finished, s.seenPlaced, s.seenFinished)
-	case s.settled && (r.Placed > s.placed || r.Finished > s.finished+uint64(len(b.ranks[r.Rank].members))):
-		return errorf(ErrState, "placed", -1, "%d, of which %d finished, but %d were placed, of which %d are released", r.Placed, r.Finished, s.placed, s.finished)
+	case s.settled && r.Placed > s.placed+remembered:
+		return errorf(ErrState, "placed", -1, "%d, but %d were placed", r.Placed, s.placed)
 	}
 	s.settled = counted && r.Placed <= s.placed
 	s.placed = max(s.placed, r.Placed)
