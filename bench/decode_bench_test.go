@@ -30,6 +30,7 @@ func decodeLoads(tb testing.TB) []decodeLoad {
 	loads := []decodeLoad{
 		{"chat", workload.ScaleInputs(workload.Chat(20000, 1), unitKV), 88, 1200, false},
 		{"reason", workload.Reason(20000, 1), 88, 4000, true},
+		{"code", workload.ScaleInputs(workload.Code(20000, 1), unitKV), 88, 600, false},
 	}
 	dir, err := workload.DataDir()
 	if err != nil {

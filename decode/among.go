@@ -11,7 +11,7 @@ func (b *Balancer) placeAmong(l *level, q *Request) int {
 	}
 	c := choice{rank: Full, turn: b.turn}
 	b.offerAll(&c, l, q, true)
-	if b.others != nil && (c.rank < 0 || c.cost > afar*b.cfg.Cost.Request) {
+	if b.others != nil && (c.rank < 0 || c.cost > b.far()) {
 		b.offerAll(&c, l, q, false)
 	}
 	return c.rank

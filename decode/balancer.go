@@ -89,6 +89,7 @@ type Balancer struct {
 	batch    batchWork // scratch of Batch
 	refused  refusal
 	model    model
+	late     int // steps, of the latest report
 }
 
 // New returns a balancer of an empty unit. Errors: ErrValue.

@@ -2,8 +2,19 @@ package decode
 
 import "math"
 
-// afar is the cost, in requests, above which a router looks beyond its own share.
-const afar = 3
+// A router looks beyond its own share of the ranks only where that costs more than
+// afar requests, and more than this share of what all routers place before they hear
+// of it: else they meet on the rank that looks best to all.
+const (
+	afar = 3
+	herd = 0.05
+)
+
+// far is the cost above which a router looks beyond its own share.
+func (b *Balancer) far() float64 {
+	unheard := b.model.usual * float64(b.cfg.Routers) * float64(b.late+1)
+	return max(afar, float64(herd*unheard)) * b.cfg.Cost.Request
+}
 
 // level applies a rule to the unit's state with kv tokens and width requests more,
 // the first of a batch of so many.
@@ -81,7 +92,7 @@ func (b *Balancer) place(r *rule, q *Request, batch int64) int {
 	}
 	c := choice{rank: Full, turn: b.turn}
 	b.search(&c, b.mine, &l, q)
-	if b.others != nil && (c.rank < 0 || c.cost > afar*b.cfg.Cost.Request) {
+	if b.others != nil && (c.rank < 0 || c.cost > b.far()) {
 		b.search(&c, b.others, &l, q)
 	}
 	if c.rank >= 0 && !b.fits(c.rank, q, q.KV) {

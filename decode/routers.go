@@ -104,6 +104,7 @@ func (b *Balancer) Report(r Report) error {
 	case s.settled && r.Placed > s.placed+remembered:
 		return errorf(ErrState, "placed", -1, "%d, but %d were placed", r.Placed, s.placed)
 	}
+	b.late = r.Age
 	s.settled = counted && r.Placed <= s.placed
 	s.placed = max(s.placed, r.Placed)
 	b.view(&r, counted)

@@ -21,6 +21,7 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	w.Int(int64(c.Ranks), int64(c.MaxRequests), c.Output, int64(c.Routers), int64(c.Router))
 	w.Float(c.Cost.KV, c.Cost.Request, c.Cost.Step, c.Link)
 	w.Int(b.clock, int64(b.turn), int64(len(b.requests)))
+	w.Int(int64(b.late))
 	b.model.append(w)
 	for g := range b.ranks {
 		k := &b.ranks[g]
@@ -112,6 +113,7 @@ func (d *snapshotReader) balancer() *Balancer {
 	if d.Bad() || c.check() != nil || c.Ranks > d.Left() {
 		return nil
 	}
+	b.late = int(d.Int(0, 1<<20))
 	b.model.read(d.Reader, c.Ranks)
 	b.requests = make([]request, n)
 	for i := range b.requests {

@@ -32,6 +32,21 @@ func Reason(n int, seed uint64) []Request {
 	return requests
 }
 
+// Code makes requests like those of code completion: prompts with two peaks, of
+// files and of fragments, and answers of a line or two.
+func Code(n int, seed uint64) []Request {
+	r := rand.New(rand.NewPCG(seed, 6))
+	requests := make([]Request, n)
+	for i := range requests {
+		in := around(r, 900, 2)
+		if r.IntN(5) < 2 {
+			in = around(r, 5000, 1)
+		}
+		requests[i] = Request{Arrival: float64(i) + r.Float64(), Input: min(in, 7500), Output: around(r, 16, 2)}
+	}
+	return requests
+}
+
 // around draws a count around the middle, by a factor whose logarithm to base 2
 // is triangular in [-width, width]. It is built from powers of two and
 // operations that every platform rounds alike.
