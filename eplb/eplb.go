@@ -224,7 +224,7 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 		r = planOptimal(ctx, &p, &o)
 	}
 	if len(p.Windows) > 0 && o.Dispatch == Even {
-		scoreWindows(&p, &o, &r)
+		scoreWindows(&p, &r)
 	}
 	if p.Routes != nil {
 		if err := regroup(ctx, &p, &o, &t, nil, &r); err != nil {

@@ -86,7 +86,6 @@ func (f *fresh) make() {
 	if f.j != nil {
 		f.j.setLoads(f.l)
 		f.j.byGroup(f.o, f.l, &f.r, s, stop)
-		f.bound = 1
 	}
 	for g, at := range s.u.start {
 		for i := range s.u.room(g) {

@@ -15,6 +15,7 @@ type layerTask struct {
 	s    search.State
 	idle bool // the layer has no load: its experts are all alike
 	pick representatives
+	at   int // 1 + the layer whose loads are set
 }
 
 func newLayerTask(p *Problem, o *Options, u *unit) *layerTask {
@@ -30,6 +31,10 @@ func newLayerTask(p *Problem, o *Options, u *unit) *layerTask {
 // alike ones as can be planned for.
 func (y *layerTask) setLoads(l int) {
 	t := &y.task
+	if y.at == l+1 {
+		return
+	}
+	y.at = l + 1
 	live := y.pick.live(y.p, l)
 	t.Share = t.Share[:0]
 	all := 0.0

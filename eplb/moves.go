@@ -186,7 +186,7 @@ func (m *mover) front(ctx context.Context, f *fresh, l int, all bool) *search.Fr
 	first := slices.Clone(s.Slots())
 	out.Only(s, first) // and counts what is off
 	aim := m.o.Target
-	stop := func() bool { return ctx.Err() != nil }
+	stop := func() bool { return ctx.Err() != nil || s.Work() > 4*moveWork }
 	if aim == 0 && !m.idle {
 		// A plan from scratch shows what can be reached.
 		f.make()
@@ -257,14 +257,23 @@ func (m *mover) walk(out *search.Front, first []int32, goal search.Goal, i uint6
 		return
 	}
 	m.s.Ahead(out, first, 0, i, goal)
-	if m.twoEach && m.task.Home == nil && m.task.Domain == nil {
+	if m.twoEach && m.u.slots <= pairSlots && m.task.Home == nil && m.task.Domain == nil {
 		m.s.Pairs(out, first, i, goal)
 	}
 }
 
+// pairSlots is the most slots of a layer whose pairs are planned as a whole: the
+// work grows with their third power.
+const pairSlots = 1 << 10
+
 // few is the slots a GPU up to which a plan from scratch, with moves taken back,
 // may take fewer moves than going forward.
 const few = 4
+
+// moveWork is how many changes are looked at in a layer before no further path is
+// begun: a tenth of a second, which only layers of a thousand slots take. At four
+// times as many a path ends where it is.
+const moveWork = 1 << 24
 
 // reach looks for the fewest moves to the goal, and leaves that of fewest moves
 // within it or, if none is, of least time.
@@ -281,20 +290,20 @@ func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 		return ok
 	}
 	for i := range max(restarts, 0) + 1 {
-		if i > 0 && goal.Stop() {
+		if i > 0 && (goal.Stop() || m.s.Work() > moveWork) {
 			break
 		}
 		m.walk(out, first, goal, uint64(i))
 		shorten()
 	}
 	ok := shorten()
-	if !ok || (restarts > 0 && !m.twoEach && len(m.task.Share) == 1) {
+	if !ok || (restarts > 0 && !m.twoEach && len(m.task.Share) == 1 && m.s.Work() < moveWork) {
 		for _, twice := range norms[1:] {
 			m.s.Ahead(out, first, twice, 0, goal)
 			ok = shorten()
 		}
 	}
-	if !ok || (restarts > 0 && !m.twoEach && len(m.task.Share) == 1 && m.u.slots <= few*len(m.u.gpu)) {
+	if !ok || (restarts > 0 && !m.twoEach && len(m.task.Share) == 1 && m.s.Work() < moveWork && m.u.slots <= few*len(m.u.gpu)) {
 		m.retreat(out, goal, f)
 	}
 	g, ok := out.Within(goal.Time)

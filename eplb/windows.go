@@ -110,31 +110,20 @@ func sumWindows(p *Problem) {
 }
 
 // scoreWindows sets the imbalance of every layer of a plan to that over all
-// windows, and its bound to what the windows, or those that stand for them, allow.
-func scoreWindows(p *Problem, o *Options, r *Result) {
+// windows, of which the plan may know but sums.
+func scoreWindows(p *Problem, r *Result) {
 	time, err := r.Placement.ImbalanceOver(p.Windows, p.Topology)
 	if err != nil {
 		return // not where the plan is valid
 	}
-	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
-	s := newSolver(u, p.Loads.Experts())
-	j := &windows{layerTask: newLayerTask(p, o, u)}
 	for l, x := range time {
 		y := &r.Layers[l]
-		j.setLoads(l)
-		bound := max(y.LowerBound, 1)
-		if !j.idle {
-			bound = max(bound, s.windowsBound(j))
-		}
-		y.Imbalance, y.LowerBound = x, min(bound, x)
+		bound := min(max(y.LowerBound, 1), x)
+		moves, stopped := y.Moves, y.Status == Stopped
+		*y = newLayer(x, bound, stopped)
+		y.Moves = moves
 		if r.Locality != nil {
 			r.Locality.FreeImbalance[l] = min(r.Locality.FreeImbalance[l], x)
-		}
-		switch {
-		case x <= bound*(1+provedTolerance):
-			y.Status = Proved
-		case y.Status == Proved:
-			y.Status = Feasible
 		}
 	}
 }

@@ -10,13 +10,15 @@ import (
 // nothing can be taken back.
 func (s *State) Back() (c Change, ok bool) {
 	s.now = s.weigh()
+	s.work += len(s.slot)
 	least := math.Inf(1)
 	c.A = -1
 	try := func(x Change) {
 		cost := s.costOf(x)
-		if cost >= 0 {
+		if s.work++; cost >= 0 {
 			return
 		}
+		s.work += len(s.at[s.slot[x.A]]) * s.n
 		v, ok := s.after(x, s.now+float64(least*float64(-cost)))
 		if v = (v - s.now) / float64(-cost); ok && v < least {
 			c, least = x, v

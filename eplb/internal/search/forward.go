@@ -29,6 +29,7 @@ type scan struct {
 	best  Change
 	bound float64   // on the relative gain
 	rng   *rand.PCG // nil = the plain path
+	work  int       // changes looked at since Set
 	wide  bool
 }
 
@@ -56,6 +57,7 @@ func (s *State) Forward(least float64) (c Change, ok bool) {
 		}
 	}
 	for _, h := range s.hot {
+		s.work += 2*len(s.slot) + len(s.inv)
 		s.prepare(h)
 		s.scanExchanges(h)
 		s.scanCopies(h)
@@ -172,6 +174,7 @@ func (s *State) scanExchanges(h int32) {
 				continue
 			}
 			se := s.size[int(e)*n:][:n]
+			s.work += (t.First[g+1] - t.First[g]) * n
 		partners:
 			for j := t.First[g]; j < t.First[g+1]; j++ {
 				f := s.slot[j]
@@ -234,14 +237,30 @@ func (s *State) scanCopies(h int32) {
 		if e < 0 || int(s.count[e]) >= len(s.inv) {
 			continue
 		}
+		s.work += len(s.spare)
+		least := s.without(h, e)
 		for _, j := range s.spare {
 			g, f := s.gpu[j], s.slot[j]
+			if s.n == 1 && least-s.power[g] >= s.limit[0] {
+				if f < 0 || least+s.more[f]-s.power[g] >= s.limit[0] {
+					continue
+				}
+			}
 			if g == h || f == e || s.holds(g, e) || !s.mayHold(g, f, e) {
 				continue
 			}
 			s.replace(h, j, e)
 		}
 	}
+}
+
+// without is about the total, where there is one window, if e has one copy more
+// that weighs nothing.
+func (s *State) without(h, e int32) float64 {
+	if s.n > 1 {
+		return 0
+	}
+	return max(0, s.rest[0]+s.less[e]) + s.raise(s.level[h]-float64(s.size[e]/float64(s.count[e]+1)*s.inv[h]))
 }
 
 // scanDrops considers other experts for slots of GPU h that can do without theirs.
@@ -251,6 +270,7 @@ func (s *State) scanDrops(h int32) {
 		if f < 0 || !s.mayDrop(int32(i)) {
 			continue
 		}
+		s.work += 2 * len(s.count)
 		for x := range s.count {
 			e := int32(x)
 			if s.holds(h, e) || !s.mayHold(h, f, e) {

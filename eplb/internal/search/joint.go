@@ -3,6 +3,7 @@ package search
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/memory"
 )
@@ -18,6 +19,9 @@ const (
 	kicks = 256
 	// jointWork bounds the work of a layer.
 	jointWork = 1 << 27
+	// firmWork is the work that is done even where the search is to stop: a few
+	// milliseconds.
+	firmWork = 1 << 22
 )
 
 // Joint searches for a placement of a layer that holds over several windows, where
@@ -39,6 +43,7 @@ type Joint struct {
 	work    int
 	rng     rand.PCG
 	stop    func() bool
+	firm    bool // the first descent goes on whatever stop says, if that is soon
 
 	Best     []int32 // the best placement so far
 	BestTime float64
@@ -63,11 +68,12 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, stop func() bool
 	s.twice = 4
 	for i, seed := range seeds {
 		s.Start(seed)
-		if j.keep(); i > 0 || len(seeds) == 1 {
+		j.keep()
+		// The first, of the sum of windows, is near where one of them is most of it.
+		if i > 0 || len(seeds) == 1 || slices.Max(s.t.Share) > .5 {
+			j.firm = true
 			j.descend()
-		} else {
-			j.lowerPeaks()
-			j.keep()
+			j.firm = false
 		}
 	}
 	j.rng.Seed(uint64(len(s.slot)), uint64(n))
@@ -192,7 +198,7 @@ func (j *Joint) exchangeAll() bool {
 	for moved := true; moved; {
 		moved = false
 		for g := range s.inv {
-			if j.work > jointWork || j.stop() {
+			if j.spent() {
 				return false
 			}
 			j.work += (len(s.inv) - g) * s.n
@@ -210,6 +216,11 @@ func (j *Joint) exchangeAll() bool {
 		}
 	}
 	return true
+}
+
+// spent says whether the work allowed is done.
+func (j *Joint) spent() bool {
+	return j.work > jointWork || (j.stop() && !(j.firm && j.work < firmWork))
 }
 
 // bestExchange finds the slots of GPUs g and h whose exchange lowers the
@@ -389,7 +400,7 @@ func (j *Joint) recount() bool {
 	for moved := true; moved; {
 		moved = false
 		for g := range s.inv {
-			if j.work > jointWork || j.stop() {
+			if j.spent() {
 				return false
 			}
 			for a := s.t.First[g]; a < s.t.First[g+1]; a++ {

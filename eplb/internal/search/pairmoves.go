@@ -266,6 +266,7 @@ func (s *State) fold(runs []run, aim, enough float64) folded {
 	if lo >= 0 {
 		hiLeft, loLeft = runs[0].n, runs[lo].n
 	}
+	s.work += len(s.inv) / 4
 	for range len(s.inv) {
 		for top < len(s.pair.order) && s.count[s.pair.order[top]] > 1 {
 			top++

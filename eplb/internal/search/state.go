@@ -52,6 +52,7 @@ func (s *State) Set(t *Task) {
 			s.gpu[i] = int32(g)
 		}
 	}
+	s.work = 0
 	s.norm.set(s)
 	s.scan.set(s)
 }
@@ -146,6 +147,9 @@ func (s *State) Counts() []int32 { return s.count }
 
 // Moves is how many slots hold an expert that was not on their GPU.
 func (s *State) Moves() int { return s.moves }
+
+// Work is how many changes were looked at since Set, about.
+func (s *State) Work() int { return s.work }
 
 // Off is how many replicas are not at home.
 func (s *State) Off() int { return s.off }
