@@ -227,7 +227,27 @@ func (m *mover) paths(out *search.Front, first []int32, goal search.Goal, f *fre
 	for _, twice := range norms {
 		m.s.Ahead(out, first, twice, 0, goal)
 	}
+	m.goOn(out, goal)
 	m.retreat(out, goal, f)
+}
+
+// goOn walks on from the best placement so far, where one norm after another has
+// found no step.
+func (m *mover) goOn(out *search.Front, goal search.Goal) {
+	for _, twice := range [...]int{6, 7, 5} {
+		if goal.Stop() {
+			return
+		}
+		m.s.Ahead(out, out.Slots(out.Points[len(out.Points)-1]), twice, 0, goal)
+	}
+	if m.mayFold() && out.Points[len(out.Points)-1].Time > goal.Time {
+		m.s.Pairs(out, out.Slots(out.Points[len(out.Points)-1]), 0, goal)
+	}
+}
+
+// mayFold says whether pairs of replicas are all there is to plan.
+func (m *mover) mayFold() bool {
+	return m.twoEach && len(m.task.Share) == 1 && m.task.Home == nil && m.task.Domain == nil
 }
 
 // retreat goes back from a plan from scratch.
@@ -257,7 +277,7 @@ func (m *mover) walk(out *search.Front, first []int32, goal search.Goal, i uint6
 		return
 	}
 	m.s.Ahead(out, first, 0, i, goal)
-	if m.twoEach && m.u.slots <= pairSlots && m.task.Home == nil && m.task.Domain == nil {
+	if m.mayFold() && m.u.slots <= pairSlots {
 		m.s.Pairs(out, first, i, goal)
 	}
 }
@@ -289,21 +309,30 @@ func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 		}
 		return ok
 	}
-	for i := range max(restarts, 0) + 1 {
-		if i > 0 && (goal.Stop() || m.s.Work() > moveWork) {
-			break
-		}
-		m.walk(out, first, goal, uint64(i))
-		shorten()
-	}
-	ok := shorten()
-	if !ok || (restarts > 0 && !m.twoEach && len(m.task.Share) == 1 && m.s.Work() < moveWork) {
+	norm := func() {
 		for _, twice := range norms[1:] {
 			m.s.Ahead(out, first, twice, 0, goal)
-			ok = shorten()
+			shorten()
 		}
 	}
-	if !ok || (restarts > 0 && !m.twoEach && len(m.task.Share) == 1 && m.s.Work() < moveWork && m.u.slots <= few*len(m.u.gpu)) {
+	m.walk(out, first, goal, 0)
+	ok := shorten()
+	if !ok {
+		norm()
+		m.goOn(out, goal)
+	}
+	for i := range max(restarts, 0) {
+		if goal.Stop() || m.s.Work() > moveWork {
+			break
+		}
+		m.walk(out, first, goal, uint64(i)+1)
+		shorten()
+	}
+	one := len(m.task.Share) == 1
+	if ok && restarts > 0 && !m.twoEach && one && m.s.Work() < moveWork {
+		norm()
+	}
+	if !shorten() || (restarts > 0 && !m.twoEach && one && m.s.Work() < moveWork && m.u.slots <= few*len(m.u.gpu)) {
 		m.retreat(out, goal, f)
 	}
 	g, ok := out.Within(goal.Time)

@@ -44,7 +44,7 @@ type solver struct {
 	looked         int      // slots and pairs of slots that swap looked at in this descent
 	draw           rand.PCG // of shake
 	splitter       *splitPlanner
-	joint          *windows // nil = no plan over windows was made
+	polisher       *polisher
 }
 
 // layout is a placement kept aside.
@@ -210,5 +210,9 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 			s.searchSums(bound, goal, stop)
 		}
 	}
-	return s.improveSmall(bound, goal, stop)
+	bound = s.improveSmall(bound, goal, stop)
+	if s.u.slots > shiftSlots && s.best.level > bound*(1+provedTolerance) {
+		s.polish(goal, stop)
+	}
+	return bound
 }

@@ -204,6 +204,19 @@ func (s *State) Descend(over float64, rng *rand.Rand, stop func() bool) float64 
 	return s.Time()
 }
 
+// Settled makes changes from the placement at hand, which cost nothing, that lower
+// the norm of the power 2^twice, until the time is within goal or stop.
+func (s *State) Settled(twice int, goal float64, stop func() bool) {
+	s.twice, s.rng, s.wide = twice, nil, false
+	for s.Time() > goal && !stop() {
+		c, ok := s.Forward(leastGain)
+		if !ok {
+			return
+		}
+		s.Apply(c)
+	}
+}
+
 // Free says whether slot i is empty and e not on its GPU.
 func (s *State) Free(i, e int32) bool { return s.slot[i] < 0 && !s.holds(s.gpu[i], e) }
 
