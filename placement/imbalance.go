@@ -157,7 +157,7 @@ func (p *Placement) over(windows []Loads, score func(w Loads) ([]Score, error)) 
 				most[l], mean[l] = math.Inf(1), 1
 			case sum > 0:
 				mean[l] += sum
-				most[l] += s.Imbalance * sum
+				most[l] += float64(s.Imbalance * sum)
 			}
 		}
 	}

@@ -167,7 +167,7 @@ func (s *State) scanExchanges(h int32) {
 		if s.even(h, int32(g)) >= max(least[0], least[1], least[2]) {
 			continue
 		}
-		lg, pg, vg := s.level[g*n:][:n], s.power[g*n:][:n], s.inv[g]
+		lg, vg := s.level[g*n:][:n], s.inv[g]
 		for i := t.First[h]; i < t.First[h+1]; i++ {
 			e := s.slot[i]
 			if e < 0 || s.holds(int32(g), e) {
@@ -192,7 +192,7 @@ func (s *State) scanExchanges(h int32) {
 				v := 0.0
 				if n == 1 {
 					d := se[0] - sf[0]
-					v = max(0, s.rest[0]-pg[0]) + s.raise(lh[0]-float64(d*vh)) + s.raise(lg[0]+float64(d*vg))
+					v = s.others(h, int32(g), 0) + s.raise(lh[0]-float64(d*vh)) + s.raise(lg[0]+float64(d*vg))
 					if v >= s.limit[cost] || s.holds(h, f) || !s.mayExchange(int32(i), int32(j)) {
 						continue
 					}
@@ -202,7 +202,7 @@ func (s *State) scanExchanges(h int32) {
 				need := s.least[cost]
 				for k, a := range t.Share {
 					d := se[k] - sf[k]
-					v += float64(a * s.root(max(0, s.rest[k]-pg[k])+s.raise(lh[k]-float64(d*vh))+s.raise(lg[k]+float64(d*vg))))
+					v += float64(a * s.root(s.others(h, int32(g), k)+s.raise(lh[k]-float64(d*vh))+s.raise(lg[k]+float64(d*vg))))
 					if v >= need {
 						continue partners
 					}
@@ -216,6 +216,21 @@ func (s *State) scanExchanges(h int32) {
 	}
 }
 
+// others is the total of window k without GPUs h and g, after prepare(h).
+func (s *State) others(h, g int32, k int) float64 {
+	p := s.power[int(g)*s.n+k]
+	if x := s.rest[k] - p; x > 1e-3*p {
+		return x
+	}
+	x := 0.0 // what is left of the difference is mostly rounding
+	for i := k; i < len(s.power); i += s.n {
+		if q := i / s.n; q != int(h) && q != int(g) {
+			x += s.power[i]
+		}
+	}
+	return x
+}
+
 // even is what the objective cannot fall below by exchanges between g and h.
 func (s *State) even(h, g int32) float64 {
 	n := s.n
@@ -225,7 +240,7 @@ func (s *State) even(h, g int32) float64 {
 	v := 0.0
 	for k, a := range s.t.Share {
 		i := int(g)*n + k
-		v += float64(a * s.root(max(0, s.rest[k]-s.power[i])+float64(2*s.raise((s.level[int(h)*n+k]+s.level[i])/2))))
+		v += float64(a * s.root(s.others(h, g, k)+float64(2*s.raise((s.level[int(h)*n+k]+s.level[i])/2))))
 	}
 	return v
 }

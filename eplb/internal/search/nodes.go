@@ -53,7 +53,7 @@ func (s *State) evenNodes(f *Front, share float64, goal Goal) (changed bool) {
 				gain *= s.luck()
 			}
 			v, _ := s.after(c, math.Inf(1))
-			gain += .5 * (s.now - v)
+			gain += float64(.5 * (s.now - v))
 			if gain /= weight[max(0, s.costOf(c))]; gain > rate {
 				best, rate = c, gain
 			}

@@ -32,7 +32,7 @@ func (p *norm) raise(x float64) float64 {
 	for range p.twice {
 		x *= x
 	}
-	return x
+	return float64(x) // rounded here, whatever it is added to
 }
 
 // blend is how much of the square there is in the overload.

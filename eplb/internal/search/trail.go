@@ -1,6 +1,7 @@
 package search
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 )
@@ -131,13 +132,14 @@ func (s *State) Ahead(f *Front, from []int32, twice int, seed uint64, goal Goal)
 	s.twice, s.over = twice, goal.Time
 	s.seed(seed)
 	f.begin(s)
+	// Rounding can promise a gain that is not there: a path ends where it did.
 	for round := range evenings {
 		if !s.evenNodes(f, nodeShares[seed%uint64(len(nodeShares))], goal) && round > 0 {
 			break
 		}
-		for s.Time() > goal.Time && !goal.Stop() {
+		for last := math.Inf(1); s.Time() > goal.Time && !goal.Stop(); last = s.now {
 			c, ok := s.Forward(leastGain)
-			if !ok || s.moves+s.costOf(c) > goal.Moves {
+			if !ok || s.now >= last || s.moves+s.costOf(c) > goal.Moves {
 				break
 			}
 			f.do(s, c)
@@ -192,9 +194,9 @@ func (s *State) Descend(over float64, rng *rand.Rand, stop func() bool) float64 
 	if rng != nil {
 		s.rng = rand.NewPCG(rng.Uint64(), 0)
 	}
-	for s.Time() > over && !stop() {
+	for last := math.Inf(1); s.Time() > over && !stop(); last = s.now {
 		c, ok := s.Forward(leastGain)
-		if !ok {
+		if !ok || s.now >= last {
 			break
 		}
 		s.Apply(c)
@@ -208,9 +210,9 @@ func (s *State) Descend(over float64, rng *rand.Rand, stop func() bool) float64 
 // the norm of the power 2^twice, until the time is within goal or stop.
 func (s *State) Settled(twice int, goal float64, stop func() bool) {
 	s.twice, s.rng, s.wide = twice, nil, false
-	for s.Time() > goal && !stop() {
+	for last := math.Inf(1); s.Time() > goal && !stop(); last = s.now {
 		c, ok := s.Forward(leastGain)
-		if !ok {
+		if !ok || s.now >= last {
 			return
 		}
 		s.Apply(c)

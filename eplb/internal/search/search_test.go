@@ -1,0 +1,282 @@
+package search
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// random is a task with a full placement in force, and a seed's worth of
+// constraints.
+func random(rng *rand.Rand) (*Task, []int32) {
+	gpus, each := 3+rng.IntN(4), 2+rng.IntN(3)
+	t := &Task{Experts: gpus*each/2 + rng.IntN(gpus*each/2), First: []int{0}}
+	windows := 1 + rng.IntN(3)
+	nodes := 1 + rng.IntN(2)
+	for g := range gpus {
+		t.First = append(t.First, (g+1)*each)
+		t.Speed = append(t.Speed, 1)
+		t.Node = append(t.Node, g*nodes/gpus)
+	}
+	if rng.IntN(3) == 0 {
+		t.Speed[0], t.Speed[1] = .5, 1.5
+	}
+	total := 0.0
+	for range windows {
+		t.Share = append(t.Share, .1+rng.Float64())
+		total += t.Share[len(t.Share)-1]
+	}
+	t.Load = make([]float64, t.Experts*windows)
+	for k := range windows {
+		t.Share[k] /= total
+		sum := 0.0
+		for e := range t.Experts {
+			t.Load[e*windows+k] = math.Exp(rng.NormFloat64())
+			sum += t.Load[e*windows+k]
+		}
+		for e := range t.Experts {
+			t.Load[e*windows+k] *= float64(gpus) / sum
+		}
+	}
+	slot := make([]int32, t.Slots())
+	for i := range slot {
+		slot[i] = -1
+	}
+	t.Prev = slices.Clone(slot)
+	t.Had = make([]uint64, gpus*t.Words())
+	var s State
+	s.Set(t)
+	s.Start(slot)
+	s.Mend()
+	copy(t.Prev, s.Slots())
+	for i, e := range t.Prev {
+		t.Had[i/each*t.Words()+int(e>>6)] |= 1 << (e & 63)
+	}
+	switch rng.IntN(3) {
+	case 1:
+		if nodes == 2 {
+			t.Home = make([]int32, t.Experts)
+			for e := range t.Home {
+				t.Home[e] = int32(t.Node[s.gpu[s.at[e][0]]])
+			}
+			s.Set(t)
+			s.Start(t.Prev)
+			t.MostOff = s.Off() + rng.IntN(2)
+		}
+	case 2:
+		if nodes == 2 {
+			t.Domain = t.Node
+			s.Set(t)
+			s.Start(t.Prev)
+			if !s.SpreadOut() {
+				t.Domain = nil
+			}
+		}
+	}
+	return t, slices.Clone(s.Slots())
+}
+
+// check compares all that a state keeps with what its slots say.
+func check(t *testing.T, s *State) {
+	t.Helper()
+	task := s.t
+	count := make([]int32, task.Experts)
+	moves, off := 0, 0
+	for i, e := range s.slot {
+		g := s.gpu[i]
+		if slices.Contains(s.slot[task.First[g]:i], e) {
+			t.Fatalf("expert %d is twice on GPU %d", e, g)
+		}
+		count[e]++
+		if task.Had[int(g)*task.Words()+int(e>>6)]>>(e&63)&1 == 0 {
+			moves++
+		}
+		if task.Home != nil && task.Home[e] != int32(task.Node[g]) {
+			off++
+		}
+	}
+	if moves != s.Moves() || off != s.Off() || !slices.Equal(count, s.Counts()) || slices.Min(count) == 0 {
+		t.Fatalf("%d moves of %d, %d off of %d, counts %v of %v", s.Moves(), moves, s.Off(), off, s.Counts(), count)
+	}
+	for g := range task.Speed {
+		for k := range task.Share {
+			x := 0.0
+			for _, e := range s.slot[task.First[g]:task.First[g+1]] {
+				x += task.Load[int(e)*s.n+k] / float64(count[e]) / task.Speed[g]
+			}
+			if math.Abs(x-s.level[g*s.n+k]) > 1e-9 {
+				t.Fatalf("GPU %d, window %d: level %v, kept as %v", g, k, x, s.level[g*s.n+k])
+			}
+		}
+	}
+	if task.Home != nil && off > task.MostOff {
+		t.Fatalf("%d replicas off their node, %d allowed", off, task.MostOff)
+	}
+	for e := range count {
+		if task.Domain != nil && !s.apart(int32(e), -1, -1) {
+			t.Fatalf("expert %d is in one domain", e)
+		}
+	}
+}
+
+// Steps keep levels, moves and constraints; each does what was promised of it,
+// and no exchange that was allowed would have gained more.
+func TestForward(t *testing.T) {
+	steps := 0
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		task, slot := random(rng)
+		var s State
+		s.Set(task)
+		s.Start(slot)
+		check(t, &s)
+		s.twice = 4 + rng.IntN(3)
+		for range 40 {
+			was := s.weigh()
+			c, ok := s.Forward(leastGain)
+			if !ok {
+				break
+			}
+			rate, cost := s.rate, max(0, s.costOf(c))
+			exact, _ := s.after(c, math.Inf(1))
+			s.Apply(c)
+			check(t, &s)
+			// High powers leave little of small levels beside large ones.
+			if now := s.weigh(); math.Abs(now-exact) > 1e-3*exact || (s.twice == 4 && now >= was) || (s.twice == 4 && was-now < rate*weight[cost]-.01) {
+				t.Fatalf("seed %d: objective %v after %v, told %v and a gain of %v a move", seed, now, was, exact, rate)
+			}
+			steps++
+		}
+	}
+	if steps < 1000 {
+		t.Errorf("%d steps", steps)
+	}
+}
+
+// With one window and GPUs alike the best exchange is found, as trying all shows.
+func TestForwardIsBest(t *testing.T) {
+	for seed := range uint64(300) {
+		task, slot := random(rand.New(rand.NewPCG(seed, 2)))
+		var s State
+		s.Set(task)
+		s.Start(slot)
+		s.twice = 5
+		c, ok := s.Forward(leastGain)
+		now, best := s.weigh(), leastGain
+		for i, e := range s.slot {
+			if !s.isHot[s.gpu[i]] {
+				continue
+			}
+			for j, f := range s.slot {
+				g, h := s.gpu[i], s.gpu[j]
+				if g == h || s.holds(h, e) || s.holds(g, f) || !s.mayExchange(int32(i), int32(j)) {
+					continue
+				}
+				x := Change{int32(i), int32(j), -1}
+				v, _ := s.after(x, math.Inf(1))
+				best = max(best, (now-v)/weight[max(0, s.costOf(x))])
+			}
+		}
+		if got := s.rate; (ok && got < best*(1-1e-6)) || (!ok && best > 2*leastGain) {
+			t.Errorf("seed %d: %v gains %v a move, an exchange %v", seed, c, got, best)
+		}
+	}
+}
+
+// A front's points are what they say, fall in time, and end with no moves where
+// paths lead back.
+func TestFront(t *testing.T) {
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		task, slot := random(rng)
+		var s State
+		s.Set(task)
+		f := Front{ByTime: true}
+		f.Only(&s, slot)
+		goal := Goal{Time: 1, Moves: 1 << 30, Stop: func() bool { return false }}
+		for _, twice := range []int{0, 4, 6} {
+			if twice > 0 || len(task.Share) == 1 {
+				s.Ahead(&f, slot, twice, uint64(rng.IntN(3)), goal)
+			}
+		}
+		far := f.Slots(f.Points[len(f.Points)-1])
+		s.Retreat(&f, far, 5, goal)
+		last := Point{Moves: -1, Time: math.Inf(1)}
+		for _, p := range f.Points {
+			if p.Moves <= last.Moves || p.Time >= last.Time {
+				t.Fatalf("seed %d: %+v after %+v", seed, p, last)
+			}
+			last = p
+			s.Start(f.Slots(p))
+			check(t, &s)
+			if s.Moves() != p.Moves || math.Abs(s.Time()-p.Time) > 1e-9 {
+				t.Fatalf("seed %d: %d moves to %v, told %+v", seed, s.Moves(), s.Time(), p)
+			}
+		}
+		if p, ok := f.Within(last.Time); !ok || p != last {
+			t.Errorf("seed %d: %+v within %v", seed, p, last.Time)
+		}
+		if _, ok := f.Within(last.Time - 1e-6); ok {
+			t.Errorf("seed %d: a point below the last", seed)
+		}
+	}
+}
+
+// Joint plans are no worse than what they start from, allowed, and the same again.
+func TestJoint(t *testing.T) {
+	better := 0
+	for seed := range uint64(100) {
+		task, slot := random(rand.New(rand.NewPCG(seed, 4)))
+		var s State
+		var j Joint
+		s.Set(task)
+		s.Start(slot)
+		was := s.Time()
+		j.Search(&s, [][]int32{slot}, 1, func() bool { return false })
+		s.Start(j.Best)
+		check(t, &s)
+		if x := s.Time(); x > was+1e-9 || math.Abs(x-j.BestTime) > 1e-9 {
+			t.Fatalf("seed %d: %v from %v, told %v", seed, x, was, j.BestTime)
+		} else if x < was-1e-9 {
+			better++
+		}
+		first := slices.Clone(j.Best)
+		j.Search(&s, [][]int32{slot}, 1, func() bool { return false })
+		if !slices.Equal(first, j.Best) {
+			t.Fatalf("seed %d: another plan the second time", seed)
+		}
+		// Stopped at once it still has a plan.
+		j.Search(&s, [][]int32{slot}, 1, func() bool { return true })
+		s.Start(j.Best)
+		check(t, &s)
+	}
+	if better < 80 {
+		t.Errorf("%d of 100 better than at first", better)
+	}
+}
+
+// Mend fills every slot, and gives the experts of a dead GPU a place.
+func TestMend(t *testing.T) {
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		task, slot := random(rng)
+		task.Home = nil
+		if task.Domain != nil {
+			continue
+		}
+		g := rng.IntN(task.GPUs())
+		for i := task.First[g]; i < task.First[g+1]; i++ {
+			slot[i] = -1
+		}
+		var s State
+		s.Set(task)
+		s.Start(slot)
+		s.Mend()
+		check(t, &s)
+		kept := slices.Clone(s.Slots())
+		s.Settle(kept)
+		s.Start(kept)
+		check(t, &s)
+	}
+}
