@@ -15,6 +15,8 @@ import (
 func splitCommand(c *console) *cobra.Command {
 	var out string
 	var readCost float64
+	var table bool
+	var nodes int
 	cmd := &cobra.Command{
 		Use:   "split [FILE | -]",
 		Short: "Split a batch's tokens among the replicas of a placement",
@@ -23,12 +25,25 @@ load of the most loaded GPU is least.
 
 FILE is JSON: version, physical_to_logical_map [layers][slots], num_gpus, counts
 [layers][experts] (integers), and optionally gpu_speed and, where GPUs differ
-in slots, gpu_slots. The answer gives each slot its quota of tokens.`,
+in slots, gpu_slots. The answer gives each slot its quota of tokens.
+
+--table makes a static table instead, for engines that send all of a GPU's tokens of
+an expert to one replica: from the nearest ones, changed until counts that come
+evenly from all GPUs are as even as they get. It has SGLang's form,
+logical_to_rank_dispatch_physical_map [GPUs][layers][experts].`,
 		Example: `  moelb split batch.json
   moelb split batch.json --read-cost inf
   echo '{"version":1,"num_gpus":2,"physical_to_logical_map":[[0,1,0,2]],"counts":[[10,4,3]]}' | moelb split`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case nodes < 1 || nodes > placement.MaxGPUs:
+				return usagef("--nodes %d: between 1 and %d are possible", nodes, placement.MaxGPUs)
+			case nodes > 1 && !table:
+				return usagef("--nodes %d: only --table asks who shares a node", nodes)
+			case table && cmd.Flags().Changed("read-cost"):
+				return usagef("--read-cost does not go with --table")
+			}
 			in, err := c.open(args)
 			if err != nil {
 				return err
@@ -42,6 +57,18 @@ in slots, gpu_slots. The answer gives each slot its quota of tokens.`,
 			}
 			p, t, counts, err := readBatch(wire.NewScanner(in.r))
 			if err != nil {
+				return err
+			}
+			if table {
+				t.Nodes = nodes
+				b, err := tableJSON(p, t, counts)
+				if err != nil {
+					return err
+				}
+				if out != "" {
+					return writeFile(out, b)
+				}
+				_, err = cmd.OutOrStdout().Write(b)
 				return err
 			}
 			start := time.Now()
@@ -59,6 +86,8 @@ in slots, gpu_slots. The answer gives each slot its quota of tokens.`,
 		},
 	}
 	cmd.Flags().Float64Var(&readCost, "read-cost", 0, "tokens' worth of reading an expert's weights, for small decode batches; inf = fewest activated experts a GPU")
+	cmd.Flags().BoolVar(&table, "table", false, "make a static table: which replica serves each GPU's tokens of each expert")
+	cmd.Flags().IntVar(&nodes, "nodes", 1, "with --table: nodes that share the GPUs evenly")
 	cmd.Flags().StringVar(&out, "out", "", "write the answer to this file, in one stroke")
 	return cmd
 }
@@ -138,6 +167,45 @@ func splitBatch(p *placement.Placement, t placement.Topology, counts [][]int64, 
 		}
 	}
 	return quota, layers, nil
+}
+
+// tableJSON makes a static table and writes it as SGLang holds it, rank by rank.
+func tableJSON(p *placement.Placement, t placement.Topology, counts [][]int64) ([]byte, error) {
+	loads, err := placement.LoadsOf(counts)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	tables, layers, err := split.Table(p, t, loads)
+	seconds := time.Since(start).Seconds()
+	if err != nil {
+		return nil, err
+	}
+	imbalance := make([]float64, len(layers))
+	for l, x := range layers {
+		imbalance[l] = x.Imbalance
+	}
+	e := &wire.Encoder{}
+	e.Raw(`{"version":1`)
+	e.Field("logical_to_rank_dispatch_physical_map")
+	e.Raw("[")
+	for g := range p.GPUs {
+		if g > 0 {
+			e.Raw(",")
+		}
+		wire.List(e, tables, func(table [][]int) { ints1(e, table[g]) })
+	}
+	e.Raw("]")
+	e.Field("report")
+	mean, most := meanMax(imbalance, loads, 1)
+	e.Raw(`{"imbalance_mean":`)
+	e.Float(mean)
+	e.Field("imbalance_max")
+	e.Float(most)
+	e.Field("seconds")
+	e.Float(seconds)
+	e.Raw("}}\n")
+	return e.B, nil
 }
 
 func splitJSON(quota [][]int64, layers []eplb.Layer, counts [][]int64, seconds float64) []byte {
