@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/internal/wire"
@@ -384,6 +385,7 @@ func (p *prefillUnit) resize() error {
 
 func (p *prefillUnit) stats(e *wire.Encoder) error {
 	s := p.b.Stats()
+	e.B = slices.Grow(e.B, 128*len(s.Ranks)) // at once, not by doubling
 	e.Raw(`{"ranks":`)
 	wire.List(e, s.Ranks, func(k prefill.RankStats) {
 		e.Raw(`{"requests":`)
