@@ -161,9 +161,12 @@ func (l *lives) fit(entered, left *[lifeBins]int64, told int64) {
 		return
 	}
 	last := 0
+	if told > 0 {
+		last = lifeBin(2 * told)
+	}
 	for i := range lifeBins {
 		if l.finished[i] > 0 || left[i] > 0 {
-			last = i
+			last = max(last, i)
 		}
 	}
 	end := edge(last+1, 4)
