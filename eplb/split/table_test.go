@@ -86,3 +86,19 @@ func TestTableKeepsWhatIsNear(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestTableStartsFromTheNearest(t *testing.T) {
+	p := &placement.Placement{Experts: 2, GPUs: 4, PhysicalToLogical: [][]int{{0, 1, 0, 1}}}
+	top := placement.Topology{GPUs: 4, Nodes: 2}
+	y := newTabling(p, &top)
+	y.set(p.PhysicalToLogical[0], []float64{8, 0})
+	for g, want := range []int{0, 0, 2, 2} {
+		if s := y.nearest(g, y.at[0]); s != want {
+			t.Errorf("GPU %d is served by slot %d, want %d", g, s, want)
+		}
+	}
+	y.load = []float64{9, 0, 0, 0} // full as it is, the node's own comes before the other node's
+	if s := y.nearest(1, y.at[0]); s != 0 {
+		t.Errorf("GPU 1 is served by slot %d of the other node", s)
+	}
+}
