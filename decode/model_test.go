@@ -210,8 +210,8 @@ func TestRuleFitsTraffic(t *testing.T) {
 // each rule, by hand.
 func TestLevels(t *testing.T) {
 	c := &Cost{KV: 2, Request: 100}
-	x := &load{ranks: 10, kv: 10_000, width: 93, batch: 5, most: 1500, widest: 12, long: 4000}
-	mean := 10_000.0 / 93
+	x := &load{ranks: 10, kv: 10_000, width: 83, batch: 15, most: 1500, widest: 12, long: 4000}
+	mean := 10_000.0 / 83
 	for _, want := range []struct {
 		name     string
 		r        rule
@@ -280,5 +280,38 @@ func TestModelPlacesByTheRules(t *testing.T) {
 	}
 	if free < 2000 || free > 18_000 {
 		t.Errorf("%d of 20,000 cost nothing: hardly a test", free)
+	}
+}
+
+// TestChangesRuleForAReason: another rule is followed once it is cheaper by more
+// than noise, and not before.
+func TestChangesRuleForAReason(t *testing.T) {
+	for _, x := range []struct {
+		cost   float64
+		chosen int
+	}{{1 - better/2, 0}, {1 - 2*better, 2}} {
+		m := model{ranks: 2, n: 1, steps: 1 << 40}
+		for e := range m.of {
+			m.of[e].cost = 1
+		}
+		m.of[2].cost = x.cost
+		if m.step(&Cost{Step: 1}, 1<<41); m.chosen != x.chosen {
+			t.Errorf("a rule that costs %v in the place of 1: rule %d is followed, want %d", x.cost, m.chosen, x.chosen)
+		}
+	}
+}
+
+// TestFar: how much a router of several overflows before it looks beyond its share.
+func TestFar(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 8, Routers: 4, Cost: Cost{Request: 2}})
+	if got := b.far(); got != 2*afar {
+		t.Errorf("with nothing unheard of: %v", got)
+	}
+	b.model.usual = 50 // of each router, in each of the 10 steps that are not heard of
+	if err := b.Report(Report{Rank: 3, Age: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.far(), 2*herd*50*4*10; math.Abs(got-want) > 1e-9 {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
