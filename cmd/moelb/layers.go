@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/placement"
 )
 
 // selectLayers keeps the rows that --layers asks for, of the loads and of what
@@ -46,6 +48,40 @@ func (f *planFlags) selectLayers(cmd *cobra.Command, given *fields) error {
 		f.numbers, f.numbered = nil, 0
 	}
 	return nil
+}
+
+// selectSteps keeps the steps that --steps asks for, and adds them up for --sum.
+func (f *planFlags) selectSteps(given *fields) error {
+	if f.steps != "" && given.loads != nil {
+		if given.steps > 1 {
+			return usagef("--steps %s: of so long a recording every %d steps have been added up: cut the file", f.steps, given.steps)
+		}
+		n := len(given.loads)
+		from, to, two := strings.Cut(f.steps, ":")
+		a, err1 := stepNumber(from, 0)
+		b, err2 := stepNumber(to, n)
+		if !two || err1 != nil || err2 != nil || a >= b || a >= n || b > n {
+			return usagef("--steps %q: A:B is expected, with 0 <= A < B <= %d", f.steps, n)
+		}
+		given.loads = given.loads[a:b]
+	}
+	if f.sum && len(given.loads) > 1 {
+		p := problem{windows: given.loads}
+		sum, err := p.sum()
+		if err != nil {
+			return err
+		}
+		given.loads = []placement.Loads{sum}
+	}
+	return nil
+}
+
+func stepNumber(text string, unset int) (int, error) {
+	if text = strings.TrimSpace(text); text == "" {
+		return unset, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	return int(n), err
 }
 
 // rowRange reads A-B, or A alone.

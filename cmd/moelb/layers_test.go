@@ -81,3 +81,47 @@ func TestErrorsNameTheFile(t *testing.T) {
 		}
 	}
 }
+
+func TestSteps(t *testing.T) {
+	steps := write(t, "steps.json", "[[[9,1,1,1]],[[1,9,1,1]],[[1,1,9,1]],[[1,1,1,9]]]")
+	plan := func(args ...string) string {
+		p := decode[struct {
+			Map    [][]int `json:"physical_to_logical_map"`
+			Report struct {
+				Mean float64 `json:"imbalance_mean"`
+			}
+		}](t, call(t, "", append([]string{"plan", "--gpus", "2", "--replicas", "6", "--json"}, args...)...).want(t, exitDone).stdout)
+		return fmt.Sprint(p)
+	}
+	for args, loads := range map[string]string{"1:3": "[[[1,9,1,1]],[[1,1,9,1]]]", ":1": "[[9,1,1,1]]", "3:": "[[1,1,1,9]]"} {
+		if got, want := plan(steps, "--steps", args), plan(write(t, "part.json", loads)); got != want {
+			t.Errorf("--steps %s: %s, want %s", args, got, want)
+		}
+	}
+	if got, want := plan(steps, "--sum"), plan(write(t, "sum.json", "[[12,12,12,12]]")); got != want {
+		t.Errorf("--sum: %s, want %s", got, want)
+	}
+	if got, want := plan(steps, "--sum", "--steps", "0:2"), plan(write(t, "sum.json", "[[10,10,2,2]]")); got != want {
+		t.Errorf("--sum of two: %s, want %s", got, want)
+	}
+	for _, bad := range []string{"2", "2:2", "3:1", "0:5", "4:", "a:b", "-1:2"} {
+		call(t, "", "plan", steps, "--gpus", "2", "--replicas", "6", "--steps="+bad).want(t, exitUsage)
+	}
+}
+
+func TestOutput(t *testing.T) {
+	args := []string{"plan", write(t, "l.json", "[[9,1,1,1]]"), "--gpus", "2", "--replicas", "6", "--format", "sglang"}
+	plain := call(t, "", args...).want(t, exitDone).stdout
+	if got := call(t, "", append(args, "--out", "-")...).want(t, exitDone).stdout; got != plain || got == "" {
+		t.Errorf("--out -: %q, want %q", got, plain)
+	}
+	call(t, "", append(args, "--out", "")...).want(t, exitUsage)
+	call(t, "", append(args, "--out", "-", "--json")...).want(t, exitUsage)
+	for _, f := range []string{"sglang", "vllm-ascend", "tensorrt-llm", "fastdeploy"} {
+		a := call(t, "", "plan", args[1], "--gpus", "4", "--replicas", "6", "--format", f).want(t, exitFailed)
+		if want := "num_replicas: 6 on 4 GPUs: format " + f + " wants as many on every GPU: 4 or 8"; !strings.Contains(a.stderr, want) {
+			t.Errorf("%q does not say %q", a.stderr, want)
+		}
+	}
+	call(t, "", "plan", args[1], "--gpus", "4", "--replicas", "6", "--format", "omni").want(t, exitDone)
+}

@@ -45,10 +45,13 @@ type planFlags struct {
 	model           string
 	format          string
 	firstLayer      int
+	steps           string // --steps
+	sum             bool
 	rows            string // --layers
 	numbers         []int  // of the layers, where they do not count from 0 or a format's file needs them
 	numbered        int    // layers of the statistics
 	out, html       string
+	outGiven        bool
 	asJSON, asTable bool
 	chosen          formats.Format
 	windows         int
@@ -111,13 +114,15 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.BoolVar(&f.schedule, "schedule", false, "with --previous: order the moves in rounds, and say whether they pay")
 	f.copies.add(cmd, "with --schedule: how many steps the plan is expected to hold")
 	l.StringVar(&f.rows, "layers", "", "plan only these rows of the loads, A-B from 0: the MoE layers")
+	l.StringVar(&f.steps, "steps", "", "plan on these steps of the loads, A:B from 0, B not among them; either may be left out")
+	l.BoolVar(&f.sum, "sum", false, "plan on the sum of the loads' steps")
 	l.IntVar(&f.windows, "windows", 0, "plan on the last N windows of the loads; 0 = on all")
-	l.Float64Var(&f.tolerance, "tolerance", 0, "end a layer's search this near its bound, as a fraction; 0 = 0.0002, negative = never")
+	l.Float64Var(&f.tolerance, "tolerance", 0, "end a layer's search this near its bound, as a fraction; unset = 0.0002, negative = never")
 	l.IntVar(&f.workers, "workers", 0, "threads; 0 = all cores. The plan does not depend on it")
 	l.DurationVar(&f.timeout, "timeout", 0, "end the search after this time with the best plan so far, e.g. 500ms")
 	l.BoolVar(&f.example, "example", false, "plan the built-in example and read nothing")
 	l.StringVar(&f.model, "model", "auto", "whose experts are moved, for their size: auto (by shape), none, "+modelNames())
-	l.StringVar(&f.out, "out", "", "write the plan to this file, in one stroke")
+	l.StringVar(&f.out, "out", "", "write the plan to this file, in one stroke; - = to standard output")
 	l.StringVar(&f.format, "format", "", "write an engine's own file: "+formatNames())
 	l.IntVar(&f.firstLayer, "first-layer", 0, "number of the first layer, where a format numbers layers absolutely (DeepSeek-V3: 3); unset = as in the loads")
 	l.StringVar(&f.html, "html", "", "write a page with pictures to this file")
@@ -151,6 +156,7 @@ func formatNames() string {
 
 // run is the command: read, plan, render everything, then write.
 func (f *planFlags) run(cmd *cobra.Command, c *console, args []string) error {
+	f.outGiven = cmd.Flags().Changed("out")
 	if err := f.check(args); err != nil {
 		return err
 	}
@@ -160,6 +166,9 @@ func (f *planFlags) run(cmd *cobra.Command, c *console, args []string) error {
 	p, err := f.read(cmd, c, args)
 	if err != nil {
 		return err
+	}
+	if n, gpus := p.replicas, p.topology.GPUs; evenFormats[f.chosen] && n%gpus != 0 {
+		return wire.Bad(placement.ErrFit, "num_replicas", -1, -1, "%d on %d GPUs: format %s wants as many on every GPU: %d or %d", n, gpus, f.chosen, n/gpus*gpus, (n/gpus+1)*gpus)
 	}
 	ctx, release := searching(cmd.Context(), f.timeout)
 	defer release()
@@ -174,6 +183,9 @@ func (f *planFlags) run(cmd *cobra.Command, c *console, args []string) error {
 	}
 	return f.write(cmd.OutOrStdout(), c, s)
 }
+
+// evenFormats cannot say that GPUs differ in slots.
+var evenFormats = map[formats.Format]bool{formats.SGLang: true, formats.VLLMAscend: true, formats.TensorRTLLM: true, formats.FastDeploy: true}
 
 // check refuses what can be seen to be wrong without any input.
 func (f *planFlags) check(args []string) (err error) {
@@ -202,6 +214,10 @@ func (f *planFlags) check(args []string) (err error) {
 		return usagef("--json and --table exclude each other")
 	case f.asJSON && f.format != "" && f.out == "":
 		return usagef("--json and --format both want standard output: give --out")
+	case f.out == "" && f.outGiven:
+		return usagef("--out: a file name is needed, or - for standard output")
+	case f.out == "-" && f.asJSON && f.format != "":
+		return usagef("--json and --out - both want standard output")
 	case f.timeout < 0:
 		return usagef("--timeout %v is negative", f.timeout)
 	case f.windows < 0:
@@ -262,6 +278,12 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 		if n := given.steps; n > 1 {
 			fmt.Fprintf(c.stderr, "moelb: %s: a long recording: every %d of its steps are added up\n", in.name(), n)
 		}
+		if given.note != "" {
+			fmt.Fprintf(c.stderr, "moelb: %s: %s\n", in.name(), given.note)
+		}
+	}
+	if err := f.selectSteps(&given); err != nil {
+		return nil, named(in.named(), err)
 	}
 	if err := f.selectLayers(cmd, &given); err != nil {
 		return nil, named(in.named(), err)
@@ -287,6 +309,9 @@ func (f *planFlags) read(cmd *cobra.Command, c *console, args []string) (*proble
 		p.windows = p.windows[len(p.windows)-n:]
 	}
 	p.source = source
+	if cmd.Flags().Changed("tolerance") && f.tolerance == 0 {
+		f.tolerance = math.SmallestNonzeroFloat64 // to the planner 0 is unset
+	}
 	p.options.Tolerance, p.options.Workers, p.options.Restarts = f.tolerance, f.workers, f.restarts
 	return p, nil
 }
@@ -309,7 +334,7 @@ func (in *input) fields(statsExpected bool) (f fields, source string, err error)
 	if err != nil {
 		return f, "", err
 	}
-	return fields{loads: stats.Windows, steps: stats.Steps, layers: stats.Layers, maxMoves: -1}, fmt.Sprintf("%s (%s)", in.name(), stats.Format), nil
+	return fields{loads: stats.Windows, steps: stats.Steps, note: stats.Note, layers: stats.Layers, maxMoves: -1}, fmt.Sprintf("%s (%s)", in.name(), stats.Format), nil
 }
 
 // stats reads an engine's statistics.
@@ -407,6 +432,10 @@ func (f *planFlags) override(cmd *cobra.Command, given *fields, in *input) error
 func (f *planFlags) write(stdout io.Writer, c *console, s *solution) (err error) {
 	var toFile, toStdout, page, table []byte
 	screen := terminal(c.stdout)
+	toStream := f.out == "-" && !f.asJSON
+	if f.out == "-" {
+		f.out = ""
+	}
 	if f.out != "" {
 		if toFile, err = f.encode(s); err != nil {
 			return err
@@ -415,6 +444,8 @@ func (f *planFlags) write(stdout io.Writer, c *console, s *solution) (err error)
 	switch {
 	case f.asJSON || f.out == "" && f.format == "" && !screen && !f.asTable:
 		toStdout, err = s.json()
+	case toStream:
+		toStdout, err = f.encode(s)
 	case f.format != "" && f.out == "":
 		toStdout, err = f.encode(s)
 	}

@@ -29,7 +29,8 @@ type problem struct {
 // fields are the members of the JSON problem that a flag may override.
 type fields struct {
 	loads                          []placement.Loads
-	steps                          int   // recorded steps that each of loads adds up
+	steps                          int // recorded steps that each of loads adds up
+	note                           string
 	layers                         []int // numbers of the layers; nil = from 0
 	from, rows                     int   // --layers: the first row kept, and how many there were
 	replicas, groups, nodes, gpus  int

@@ -2,73 +2,162 @@ package formats
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/moelb/moelb/placement"
 )
 
-// decodeCSV reads one row a layer, one column an expert, numbers separated by
-// commas. Empty lines are passed over. encoding/csv would allow quotes and hold
-// lines of any length.
+// decodeCSV reads one row a layer, one column an expert: numbers separated by
+// commas, or all of them by blanks. The first line may be a header; where its
+// first name is empty or says layer, so does the first column, which is passed
+// over. Empty lines and those that start with # are too. encoding/csv would allow
+// quotes and hold lines of any length.
 func decodeCSV(b *bufio.Reader, lim *limits) (Stats, error) {
-	t := table{lim: lim, field: "csv"}
-	var row []float64
-	var field []byte
-	line := 1
-	value := func() error {
-		if len(row) >= lim.experts {
-			return fmt.Errorf("line %d: more than %d columns, the most that is supported", line, lim.experts)
-		}
-		v, bad := parseNumber(field)
-		if bad != "" {
-			if line == 1 && len(field) > 0 && !numberByte[field[0]] {
-				bad += " (one row a layer, one column an expert, no header)"
-			}
-			return errorf(placement.ErrValue, fmt.Sprintf("csv, line %d", line), len(t.rows), len(row), "%s", bad)
-		}
-		row = append(row, v)
-		field = field[:0]
-		return nil
+	c := csvReader{b: b, t: table{lim: lim, field: "csv"}, line: 1}
+	if err := c.header(); err != nil {
+		return Stats{}, err
 	}
-	space := false // a space after the number: only a comma or the line's end may follow
 	for {
-		c, err := b.ReadByte()
-		if err != nil && err != io.EOF {
+		ended, err := c.row()
+		if err != nil {
 			return Stats{}, err
 		}
-		switch {
-		case err == io.EOF || c == '\n':
-			if len(row) > 0 || len(field) > 0 {
-				if err := value(); err != nil {
-					return Stats{}, err
-				}
-				if err := t.add(row); err != nil {
-					return Stats{}, fmt.Errorf("line %d: %w", line, err)
-				}
-			}
-			row, space = row[:0], false
-			line++
-		case c == ',':
-			if err := value(); err != nil {
-				return Stats{}, err
-			}
-			space = false
-		case c == ' ' || c == '\t' || c == '\r':
-			space = len(field) > 0
-		case space:
-			return Stats{}, errorf(placement.ErrValue, fmt.Sprintf("csv, line %d", line), len(t.rows), len(row), "%q after a number: a comma is expected", rune(c))
-		case len(field) >= maxNumber:
-			return Stats{}, errorf(placement.ErrValue, fmt.Sprintf("csv, line %d", line), len(t.rows), len(row), "more than %d characters", maxNumber)
-		default:
-			field = append(field, c)
-		}
-		if err == io.EOF {
+		if ended {
 			break
 		}
 	}
-	if err := t.end(); err != nil {
+	if err := c.t.end(); err != nil {
 		return Stats{}, err
 	}
-	return t.stats("csv")
+	return c.t.stats("csv")
+}
+
+type csvReader struct {
+	b       *bufio.Reader
+	t       table
+	line    int
+	labeled bool // the first column is the layer's name
+	sep     byte // ',' or ' ', once there has been one
+	values  []float64
+	field   []byte
+}
+
+// header passes over a first line that begins with a letter or a quote.
+func (c *csvReader) header() error {
+	head, _ := c.b.Peek(c.b.Size())
+	text := bytes.TrimLeft(head, " \t\"'")
+	if len(text) == 0 || !(text[0] >= 'a' && text[0] <= 'z' || text[0] >= 'A' && text[0] <= 'Z' || text[0] == ',') {
+		return nil
+	}
+	first := string(text[:max(bytes.IndexAny(text, ",\r\n"), 0)])
+	if word := strings.ToLower(strings.Trim(first, " \t\"'")); strings.HasPrefix("nan", word) && word != "" || strings.HasPrefix("infinity", word) && len(word) > 2 {
+		return nil // a number that is none
+	}
+	first, _, _ = strings.Cut(strings.ToLower(strings.Trim(first, " \t\"'")), "_")
+	c.labeled = first == "" || first == "layer" || first == "layers" || first == "index"
+	for {
+		part, err := c.b.ReadSlice('\n')
+		if err == bufio.ErrBufferFull && len(part) > 0 {
+			continue
+		}
+		c.line++
+		if err != nil && err != io.EOF {
+			return err
+		}
+		return nil
+	}
+}
+
+// value ends a field.
+func (c *csvReader) value() error {
+	field := c.field
+	c.field = c.field[:0]
+	if c.labeled && len(c.values) == 0 {
+		c.values = append(c.values, 0) // taken away at the row's end
+		return nil
+	}
+	if len(c.values) > c.t.lim.experts {
+		return fmt.Errorf("line %d: more than %d columns, the most that is supported", c.line, c.t.lim.experts)
+	}
+	v, bad := parseNumber(field)
+	if bad != "" {
+		return c.errorf("%s (one row a layer, one column an expert)", bad)
+	}
+	c.values = append(c.values, v)
+	return nil
+}
+
+func (c *csvReader) errorf(format string, args ...any) error {
+	n := len(c.values)
+	if c.labeled {
+		n--
+	}
+	return errorf(placement.ErrValue, fmt.Sprintf("csv, line %d", c.line), len(c.t.rows), max(n, 0), format, args...)
+}
+
+// row reads a line; ended = it was the last.
+func (c *csvReader) row() (ended bool, err error) {
+	c.values, c.field = c.values[:0], c.field[:0]
+	space := false // a blank after the number
+	comment, began := false, false
+	for {
+		x, err := c.b.ReadByte()
+		if err != nil && err != io.EOF {
+			return false, err
+		}
+		switch {
+		case err == io.EOF || x == '\n':
+			return err == io.EOF, c.close()
+		case comment:
+		case x == '#' && !began:
+			comment = true
+		case x == ',':
+			if c.sep == ' ' {
+				return false, c.errorf("a comma where blanks separate the numbers before")
+			}
+			c.sep = ','
+			if err := c.value(); err != nil {
+				return false, err
+			}
+			space, began = false, true
+		case x == ' ' || x == '\t' || x == '\r':
+			space = len(c.field) > 0
+		case space && c.sep == ',':
+			return false, c.errorf("%q after a number: a comma is expected", rune(x))
+		case len(c.field) >= maxNumber:
+			return false, c.errorf("more than %d characters", maxNumber)
+		default:
+			if space {
+				c.sep = ' '
+				if err := c.value(); err != nil {
+					return false, err
+				}
+			}
+			space, began = false, true
+			c.field = append(c.field, x)
+		}
+	}
+}
+
+// close ends a line.
+func (c *csvReader) close() error {
+	if len(c.values) > 0 || len(c.field) > 0 {
+		if len(c.field) > 0 || c.sep == ',' {
+			if err := c.value(); err != nil {
+				return err
+			}
+		}
+		row := c.values
+		if c.labeled {
+			row = row[1:]
+		}
+		if err := c.t.add(row); err != nil {
+			return fmt.Errorf("line %d: %w", c.line, err)
+		}
+	}
+	c.line++
+	return nil
 }

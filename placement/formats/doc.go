@@ -13,16 +13,18 @@
 //	adrs          ADRS/OpenEvolve: {"load_history": [{"logical_expert_load": [layers][experts]}]}
 //	json          [layers][experts] or [windows][layers][experts]
 //	json-lines    one object a window: {"counts": [layers][experts]}
-//	csv           one row a layer, one column an expert, no header
-//	npy           NumPy, 2-D or 3-D, integers or floats
+//	csv           one row a layer, one column an expert, commas or blanks between
+//	              them, with a header or without
+//	npy           NumPy, 2-D or 3-D, integers or floats; in an .npz too
 //
 // Placements: see the constants of Format.
 //
 // Input is untrusted. Nothing is executed: the reader of .pt files knows the
 // few pickle operations and names that it needs and refuses the rest by name.
 // Sizes are bounded before memory is taken (the limits of package placement;
-// after decompression 1 GiB of statistics that are read as a stream, 256 MiB of
-// .pt and .npy, 128 MiB of a placement), negative and non-finite numbers are
+// after decompression 1 GiB of statistics that are read as a stream, 8 GiB of a
+// .pt file that is read in place, 256 MiB of one from a stream, 128 MiB of a
+// placement; windows beyond 2^25 numbers are added up in pairs), negative and non-finite numbers are
 // refused with their place, and no input makes a reader panic.
 //
 // The readers are our own. The libraries that exist were tried with hostile

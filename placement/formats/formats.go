@@ -22,6 +22,8 @@ type Stats struct {
 	// Steps is how many recorded windows each of Windows adds up, the last
 	// perhaps fewer: 1 unless they hold more than 2^25 numbers together.
 	Steps int
+	// Note is what a reader of the file should know, in one line; "" = nothing.
+	Note string
 	// Layers are the numbers of the layers, ascending, where the file gives them
 	// (TensorRT-LLM's, which begin at the first MoE layer); nil = from 0.
 	Layers []int

@@ -1,6 +1,7 @@
 package formats
 
 import (
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
@@ -175,12 +176,19 @@ func TestStats(t *testing.T) {
 		{"adrs", `{"meta":{"a":[true,{"b":"x"}]},"load_history":[{"logical_expert_load":[[0,0],[1,2]]},{"t":1,"logical_expert_load":[[3,4],[5,600]]}]}`, "adrs", want3},
 		{"json lines", "{\"step\":0,\"domain\":\"law\",\"counts\":[[0,0],[1,2]]}\n{\"step\":1,\"domain\":\"\\u00e9\",\"counts\":[[3,4],[5,600]]}\n\n", "json-lines", want3},
 		{"csv", "0,0\r\n\r\n 1 , 2.5\n", "csv", want2},
+		{"csv with a header", "e0,e1\n0,0\n1,2.5\n", "csv", want2},
+		{"csv with a header of ids and quotes", "\"layer\",\"0\",\"1\"\n3,0,0\n4,1,2.5\n", "csv", want2},
+		{"csv with a nameless index", ",a,b\nx,0,0\ny,1,2.5\n", "csv", want2},
+		{"blanks", "  0 0 \n1\t2.5\n", "csv", want2},
+		{"blanks, comments", "# saved by hand\n0.0e+00 0\n\n# more\n1 2.5\r\n", "csv", want2},
 		{"csv without a last line end", "0,0\n1,2.5", "csv", want2},
 		{"csv with a byte order mark", "\xef\xbb\xbf0,0\n1,2.5", "csv", want2},
 		{"npy f8", string(npyFileOf("<f8", []float64{0, 0, 1, 2.5}, 2, 2)), "npy", want2},
 		{"npy f4", string(npyFileOf("<f4", []float32{0, 0, 1, 2.5}, 2, 2)), "npy", want2},
 		{"npy i8", string(npyFileOf("<i8", []int64{0, 0, 1, 2, 3, 4, 5, 600}, 2, 2, 2)), "npy", want3},
 		{"npy u2", string(npyFileOf("<u2", []uint16{0, 0, 1, 2, 3, 4, 5, 600}, 2, 2, 2)), "npy", want3},
+		{"npz", npzOf(map[string][]byte{"arr_0": npyFileOf("<i4", []int32{0, 0, 1, 2, 3, 4, 5, 600}, 2, 2, 2)}), "npy", want3},
+		{"npz of two", npzOf(map[string][]byte{"a": nil, "logical_count": npyFileOf("<f8", []float64{0, 0, 1, 2.5}, 2, 2)}), "npy", want2},
 		{"npy fortran", string(fortran), "npy", want3},
 		{"npy big-endian", string(append(npyHeader(">i2", []int{1, 2}), 1, 0, 0, 1)), "npy", "[[[256 1]]]"},
 		{"much white space", strings.Repeat(" \n", 1<<16) + "[[0,0],[1,2.5]]", "json", want2},
@@ -196,6 +204,31 @@ func TestStats(t *testing.T) {
 			}
 			wantStats(t, s, c.format, c.want)
 		}
+	}
+}
+
+func npzOf(arrays map[string][]byte) string {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for name, content := range arrays {
+		if f, err := z.Create(name + ".npy"); err != nil {
+			panic(err)
+		} else if _, err := f.Write(content); err != nil {
+			panic(err)
+		}
+	}
+	z.Close()
+	return b.String()
+}
+
+func TestNpzHostile(t *testing.T) {
+	for want, in := range map[string]string{
+		"an .npz of 2 arrays": npzOf(map[string][]byte{"a": nil, "b": nil}), `"a.npy" is no array`: npzOf(map[string][]byte{"a": nil}),
+		"a zip without data.pkl": npzOf(nil), `"a.npy": npy: layer 0, index 1: -2 is negative`: npzOf(map[string][]byte{"a": npyFileOf("<i4", []int32{1, -2}, 1, 2)}),
+		"decompresses to more than": npzOf(map[string][]byte{"a": make([]byte, 32<<20)}),
+	} {
+		_, err := DecodeStats(strings.NewReader(in))
+		wantError(t, want, err, want)
 	}
 }
 
@@ -218,7 +251,8 @@ func TestStatsHostile(t *testing.T) {
 		{"nothing", "", "the input is empty"},
 		{"white space", " \n\t ", "the input is empty"},
 		{"binary", "\x00\x01\x02", "not a known statistics format"},
-		{"words", "hello", `layer 0, index 0: "hello" is not a number (one row a layer`},
+		{"words", "hello", "csv: no layers"},
+		{"words below words", "hello\nworld", `csv, line 2: layer 0, index 0: "world" is not a number (one row a layer`},
 		{"negative", "[[1,2],[3,-4]]", "loads: layer 1, index 1: -4 is negative"},
 		{"negative in a window", "[[[1,2]],[[3,-4]]]", "loads, window 1: layer 0, index 1: -4 is negative"},
 		{"1e999", "[[1,1e999]]", "layer 0, index 1: 1e999 is too large"},
@@ -270,11 +304,13 @@ func TestStatsHostile(t *testing.T) {
 		{"empty history", `{"load_history":[]}`, "no windows"},
 		{"history without loads", `{"load_history":[{"x":1}]}`, "index 0: no logical_expert_load"},
 		{"negative in a history", `{"load_history":[{"logical_expert_load":[[1]]},{"logical_expert_load":[[-1]]}]}`, "load_history, window 1: layer 0, index 0: -1 is negative"},
-		{"csv header", "a,b\n1,2", "no header"},
+		{"csv, a header twice", "a,b\na,b\n1,2", `line 2: layer 0, index 0: "a" is not a number`},
+		{"csv, NaN is no header", "nan,1\n1,2", `line 1: layer 0, index 0: "nan" is not a number`},
 		{"csv empty field", "1,,2", `csv, line 1: layer 0, index 1: "" is not a number`},
 		{"csv trailing comma", "1,2\n3,", `csv, line 2: layer 1, index 1: "" is not a number`},
 		{"csv ragged", "1,2\n\n3", "line 3: csv: layer 1: 1 experts, but layer 0 has 2"},
-		{"csv spaces", "1 2", "a comma is expected"},
+		{"csv spaces after commas", "1,2\n1 2", "a comma is expected"},
+		{"csv commas after spaces", "1 2\n1,2", "a comma where blanks separate"},
 		{"csv NaN", "1,nan", `index 1: "nan" is not a number`},
 		{"csv negative", "1,2\n-1,3", "layer 1, index 0: -1 is negative"},
 		{"csv quotes", `"1",2`, "is not a number"},

@@ -104,7 +104,7 @@ func TestPlacementsHostile(t *testing.T) {
 		{"yaml: tab", "initial_global_assignments:\n\t3: [0]\n", 1, "a tab in the indent"},
 		{"yaml: empty lines", "num_slots: 1" + strings.Repeat("\n", 1<<22+2), 1, "more than 4194304 lines"},
 		{"words", "hello", 1, `line 1: "key: value" is expected`},
-		{"zip", "PK\x03\x04", 1, "not a known placement format"},
+		{"zip", "PK\x03\x04", 1, "not a valid zip file"},
 	} {
 		_, err := DecodePlacement(strings.NewReader(c.in), c.gpus)
 		wantError(t, c.name, err, c.want)

@@ -269,7 +269,9 @@ func decodeSafetensorsStats(b *bufio.Reader, lim *limits) (Stats, error) {
 	if err := it.add(b); err != nil {
 		return Stats{}, err
 	}
-	return it.stats()
+	s, err := it.stats()
+	s.Note = "what one rank counted, alone: give the folder that holds meta_info.json and every rank's file"
+	return s, err
 }
 
 // readTensorRTLLM reads a folder of statistics: meta_info.json and

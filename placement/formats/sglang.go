@@ -74,9 +74,14 @@ func decodeSGLang(root *pickleDict, a *archive) (Stats, error) {
 		if err := j.add(one); err != nil {
 			return Stats{}, err
 		}
-		return j.stats(a.lim)
+		s, err := j.stats(a.lim)
+		s.Note = fmt.Sprintf("what rank %d recorded, alone: where other ranks recorded too, give the folder of all their files", one.rank)
+		return s, err
 	}
 	x, ok := root.get("logical_count")
+	if _, placed := root.get("physical_to_logical_map"); placed && !ok {
+		return Stats{}, errorf(placement.ErrValue, "physical_to_logical_map", -1, -1, "this makes it a placement, not statistics")
+	}
 	if !ok {
 		return Stats{}, errorf(placement.ErrShape, "pickle", -1, -1, "the dict has neither logical_count nor records, which SGLang writes")
 	}
@@ -154,6 +159,11 @@ func decodePasses(root *pickleDict, a *archive) (passes, error) {
 func decodeLayout(root *pickleDict, a *archive) (placement.Placement, error) {
 	const field = "last_physical_to_logical_map"
 	x, _ := root.get(field)
+	return decodeMap(x, field, a)
+}
+
+// decodeMap reads a tensor [layers, slots] of expert ids, on one GPU.
+func decodeMap(x any, field string, a *archive) (placement.Placement, error) {
 	m, ok := x.(*tensor)
 	if !ok || len(m.shape) != 2 {
 		return placement.Placement{}, errorf(placement.ErrShape, field, -1, -1, "a tensor [layers, slots] is expected")
@@ -183,6 +193,25 @@ func decodeLayout(root *pickleDict, a *archive) (placement.Placement, error) {
 		return p, renamedMap(err, field)
 	}
 	return p, nil
+}
+
+// decodeSGLangPlacement reads an --init-expert-location in a .pt: the map, or a
+// dict that holds it.
+func decodeSGLangPlacement(root any, a *archive, gpus int) (placement.Placement, error) {
+	const field = "physical_to_logical_map"
+	if dict, ok := root.(*pickleDict); ok {
+		x, ok := dict.get(field)
+		if !ok {
+			return placement.Placement{}, errorf(placement.ErrShape, "pickle", -1, -1, "the dict has no %s, which makes a placement", field)
+		}
+		root = x
+	}
+	if err := gpusOf(gpus, SGLang); err != nil {
+		return placement.Placement{}, err
+	}
+	p, err := decodeMap(root, field, a)
+	p.GPUs = gpus
+	return p, err
 }
 
 // joined adds up the ranks' passes, one file after the other.

@@ -72,7 +72,7 @@ func isSafetensors(head []byte) bool {
 
 var (
 	errEmpty     = errors.New("the input is empty")
-	errOldPickle = errors.New("a pickle without the zip around it, as PyTorch before 1.6 wrote it: load it and save it again")
+	errOldPickle = errors.New("a pickle without the zip around it, as PyTorch before 1.6 wrote it: python3 -c \"import torch; torch.save(torch.load('old.pt', weights_only=True), 'new.pt')\" makes a file that is read")
 )
 
 func decodeStats(r io.Reader, lim *limits) (Stats, error) {
@@ -212,6 +212,14 @@ func decodePlacement(r io.Reader, gpus int, lim *limits) (placement.Placement, e
 	switch k {
 	case empty:
 		return p, errEmpty
+	case zipFile:
+		var a *archive
+		var root any
+		if a, root, err = openTorch(b, lim); err == nil {
+			p, err = decodeSGLangPlacement(root, a, gpus)
+		}
+	case oldPickle:
+		err = errOldPickle
 	case npyFile:
 		p, err = decodeOmniNpy(b, lim)
 	case jsonObject:
@@ -221,7 +229,7 @@ func decodePlacement(r io.Reader, gpus int, lim *limits) (placement.Placement, e
 	case plainText:
 		p, err = decodeTensorRTLLM(b, gpus, lim)
 	default:
-		err = errors.New("not a known placement format: JSON, YAML (TensorRT-LLM) or .npy (omni-infer) is expected")
+		err = errors.New("not a known placement format: JSON, YAML (TensorRT-LLM), .npy (omni-infer) or .pt (SGLang) is expected")
 	}
 	if err != nil {
 		return placement.Placement{}, err

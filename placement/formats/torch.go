@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/moelb/moelb/placement"
@@ -41,6 +42,7 @@ func newTensor(args []any) (*tensor, error) {
 	}
 	t := &tensor{storage: st, shape: make([]int, len(size.items)), stride: make([]int, len(size.items))}
 	last, count := offset, int64(1)
+	const most = 1 << 40
 	for i := range size.items {
 		n, ok1 := size.items[i].(int64)
 		step, ok2 := stride.items[i].(int64)
@@ -48,12 +50,12 @@ func newTensor(args []any) (*tensor, error) {
 			return nil, errors.New("a tensor whose size or stride is not a number from 0 to 2^31-1")
 		}
 		t.shape[i], t.stride[i] = int(n), int(step)
-		last += max(n-1, 0) * step
-		if count *= n; count > int64(st.size) || last < 0 {
-			break // also where an expanded view would repeat elements
+		last += max(n-1, 0) * step // at most 2^62 a dimension
+		if count *= n; count > most || last < 0 || last > most {
+			return nil, errors.New("a tensor of more elements than are supported")
 		}
 	}
-	if offset < 0 || offset > int64(st.size) || count > int64(st.size) || (count > 0 && (last < 0 || last >= int64(st.size))) {
+	if offset < 0 || offset > int64(st.size) || (count > 0 && (last < 0 || last >= int64(st.size))) {
 		return nil, fmt.Errorf("a tensor that reaches beyond its storage of %d elements", st.size)
 	}
 	t.offset = int(offset)
@@ -121,7 +123,7 @@ func openTorchAt(r io.ReaderAt, size int64, lim *limits) (*archive, any, error) 
 		}
 	}
 	if found == "" {
-		return nil, nil, errors.New("a zip without data.pkl: .pt files hold one, .npz files are not read")
+		return a, nil, nil // an .npz, perhaps
 	}
 	a.prefix = strings.TrimSuffix(found, "data.pkl")
 	if f, ok := a.files[a.prefix+"byteorder"]; ok {
@@ -213,7 +215,7 @@ func (a *archive) load(st *storage) ([]byte, error) {
 
 // convert counts the elements of a row and makes numbers of them.
 func (a *archive) convert(dst []float64, kind string, raw []byte, step int) error {
-	if a.work += int64(len(dst)) + 16; a.work > 1<<32 {
+	if a.work += int64(len(dst)) + 16; a.work > 1<<30 {
 		return errors.New("more elements in all than are supported")
 	}
 	elements(dst, kind, raw, step*storageSizes[kind])
@@ -244,6 +246,9 @@ func (a *archive) rows(t *tensor, each func(row []float64) error) error {
 	count := 1
 	for _, d := range t.shape[:len(t.shape)-1] {
 		count *= d
+	}
+	if !t.contiguous() && int64(count)*int64(n+16) > 1<<27 {
+		return errors.New("a view of more elements in all than are supported: save a contiguous copy, tensor.contiguous()")
 	}
 	if !t.contiguous() || t.storage.bytes() < 1<<16 {
 		index := make([]int, len(t.shape)-1)
@@ -281,9 +286,7 @@ func (a *archive) rows(t *tensor, each func(row []float64) error) error {
 		if _, err := io.ReadFull(b, raw); err != nil {
 			return fmt.Errorf("%s: %w", quote(f.Name), err)
 		}
-		if err := a.convert(row, t.storage.kind, raw, 1); err != nil {
-			return err
-		}
+		elements(row, t.storage.kind, raw, size)
 		if err := each(row); err != nil {
 			return err
 		}
@@ -406,6 +409,9 @@ func decodeTorch(r io.Reader, lim *limits) (Stats, error) {
 
 // stats tells SGLang's dict from vllm-ascend's tensor.
 func (a *archive) stats(root any) (Stats, error) {
+	if root == nil {
+		return a.npz()
+	}
 	if dict, ok := root.(*pickleDict); ok {
 		return decodeSGLang(dict, a)
 	}
@@ -414,4 +420,40 @@ func (a *archive) stats(root any) (Stats, error) {
 		return Stats{}, err
 	}
 	return t.stats("vllm-ascend")
+}
+
+// npz reads the one array of NumPy's .npz, or the one that has a name for loads.
+func (a *archive) npz() (Stats, error) {
+	var names []string
+	for name := range a.files {
+		if strings.HasSuffix(name, ".npy") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if len(names) == 0 {
+		return Stats{}, errors.New("a zip without data.pkl, which a .pt holds, and without .npy, which an .npz holds")
+	}
+	found := names[0]
+	if len(names) > 1 {
+		i := slices.IndexFunc(names, func(n string) bool { return n == "logical_count.npy" || n == "loads.npy" })
+		if i < 0 {
+			return Stats{}, fmt.Errorf("an .npz of %d arrays, none of them named logical_count or loads: save the one that is meant by itself", len(names))
+		}
+		found = names[i]
+	}
+	r, err := a.open(a.files[found], a.lim.stream)
+	if err != nil {
+		return Stats{}, err
+	}
+	defer r.Close()
+	b := bufio.NewReaderSize(r, 1<<18)
+	if head, _ := b.Peek(len(npyMagic)); string(head) != npyMagic {
+		return Stats{}, fmt.Errorf("%s is no array of NumPy", quote(found))
+	}
+	s, err := decodeNpyStats(b, a.lim)
+	if err != nil {
+		return Stats{}, fmt.Errorf("%s: %w", quote(found), err)
+	}
+	return s, nil
 }

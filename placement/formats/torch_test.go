@@ -314,7 +314,9 @@ func TestTorchHostile(t *testing.T) {
 		{"beyond the storage", view(4, 0, []int{2, 3}, []int{3, 1}), "reaches beyond its storage of 4"},
 		{"beyond by offset", view(4, 1, []int{2, 2}, []int{2, 1}), "reaches beyond"},
 		{"beyond by stride", view(4, 0, []int{2, 2}, []int{1 << 30, 1 << 30}), "reaches beyond"},
-		{"expanded", view(4, 0, []int{1 << 20, 1 << 20}, []int{0, 0}), "reaches beyond"},
+		{"expanded far", view(4, 0, []int{1 << 20, 1 << 20}, []int{0, 0}), "at most 4096 layers"},
+		{"expanded in windows", view(4, 0, []int{1 << 27, 1, 1}, []int{0, 0, 0}), "more elements in all"},
+		{"expanded without end", view(4, 0, []int{1 << 30, 1 << 30, 1}, []int{0, 0, 0}), "more elements than are supported"},
 		{"negative offset", view(4, -1, []int{2, 2}, []int{2, 1}), "reaches beyond"},
 		{"negative size", view(4, 0, []int{-2, 2}, []int{2, 1}), "size or stride"},
 		{"negative elements", view(-4, 0, []int{2, 2}, []int{2, 1}), "not well-formed"},
@@ -338,4 +340,121 @@ func TestTorchHostile(t *testing.T) {
 			t.Errorf("cut to %d bytes: no error", n)
 		}
 	}
+}
+
+// Tensors that expand a smaller one, as torch.Tensor.expand makes them, repeat
+// its numbers.
+func TestExpanded(t *testing.T) {
+	w := &torchWriter{}
+	in := w.zip(func() {
+		w.view("IntStorage", encodeElements([]int32{3, 4, 500, 6}), 4, 1, []int{2, 2, 3}, []int{0, 0, 1})
+	})
+	s, err := DecodeStats(bytes.NewReader(in))
+	if err != nil || fmt.Sprint(s.Windows) != "[[[4 500 6] [4 500 6]] [[4 500 6] [4 500 6]]]" {
+		t.Errorf("%v, %v", s.Windows, err)
+	}
+}
+
+// A placement in a .pt, alone or in a dict as SGLang loads it.
+func TestTorchPlacement(t *testing.T) {
+	ids := encodeElements([]int64{3, 0, 1, 2, 3, 0, 2, 1, 0, 1, 3, 2})
+	bare, dict := &torchWriter{}, &torchWriter{}
+	for name, in := range map[string][]byte{
+		"bare": bare.zip(func() { bare.tensor("LongStorage", ids, 2, 6) }),
+		"dict": dict.zip(func() {
+			dict.op("}")
+			dict.put()
+			dict.str("physical_to_logical_map")
+			dict.tensor("LongStorage", ids, 2, 6)
+			dict.op("s")
+		}),
+	} {
+		p, err := DecodePlacement(bytes.NewReader(in), 2)
+		if d := cmp.Diff(example(), p); err != nil || d != "" {
+			t.Errorf("%s: %v\n%s", name, err, d)
+		}
+		_, err = DecodePlacement(bytes.NewReader(in), 0)
+		wantError(t, name, err, "give the number")
+		if name == "dict" {
+			_, err = DecodeStats(bytes.NewReader(in))
+			wantError(t, "as statistics", err, "a placement")
+		}
+	}
+	w := &torchWriter{}
+	_, err := DecodePlacement(bytes.NewReader(w.zip(func() { w.op("}"); w.put() })), 2)
+	wantError(t, "no map", err, "the dict has no physical_to_logical_map")
+}
+
+// What a record holds beside its counts, such as the ids of its tokens, takes no
+// memory; the file of one rank says so.
+func TestTokensAreSkipped(t *testing.T) {
+	w := &torchWriter{}
+	in := w.zip(func() {
+		w.op("}")
+		w.put()
+		w.op("(")
+		w.str("records")
+		w.op("]")
+		w.put()
+		w.op("(")
+		for id := range 20 {
+			w.op("}")
+			w.put()
+			w.op("(")
+			w.str("input_ids")
+			w.op("]")
+			w.put()
+			w.op("(")
+			for i := range 1000 {
+				w.int(i)
+			}
+			w.op("e")
+			w.str("forward_pass_id")
+			w.int(id)
+			w.str("rank")
+			w.int(0)
+			w.str("global_physical_count")
+			w.tensor("IntStorage", encodeElements([]int32{1, 2, 3, 4}), 1, 4)
+			w.op("u")
+		}
+		w.op("e")
+		w.str("last_physical_to_logical_map")
+		w.tensor("LongStorage", encodeElements([]int64{0, 1, 2, 0}), 1, 4)
+		w.op("u")
+	})
+	lim := standard
+	lim.objects = 4000 // far fewer than tokens
+	s, err := decodeStats(bytes.NewReader(in), &lim)
+	if err != nil || len(s.Windows) != 20 || fmt.Sprint(s.Windows[7]) != "[[5 2 3]]" || !strings.Contains(s.Note, "rank 0 recorded, alone") {
+		t.Errorf("%v, %v, %q", err, s.Windows, s.Note)
+	}
+}
+
+// A file is read in place, and as a stream the same; a checksum that is wrong is
+// found in either.
+func TestReadInPlace(t *testing.T) {
+	w := &torchWriter{}
+	counts := make([]int32, 100*4*64)
+	for i := range counts {
+		counts[i] = int32(i % 1000)
+	}
+	in := w.zip(func() { w.tensor("IntStorage", encodeElements(counts), 100, 4, 64) })
+	path := filepath.Join(t.TempDir(), "x.pt")
+	read := func(in []byte) (place, stream Stats, err1, err2 error) {
+		if err := os.WriteFile(path, in, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		place, err1 = ReadStats(path)
+		stream, err2 = DecodeStats(bytes.NewReader(in))
+		return
+	}
+	place, stream, err1, err2 := read(in)
+	if d := cmp.Diff(place, stream); err1 != nil || err2 != nil || d != "" || place.Windows[99][3][63] != 599 {
+		t.Fatalf("%v, %v\n%s", err1, err2, d)
+	}
+	at := bytes.Index(in, encodeElements(counts[500:600]))
+	in[at] ^= 1
+	_, _, err1, err2 = read(in)
+	wantError(t, "in place", err1, "checksum")
+	wantError(t, "stream", err2, "checksum")
 }

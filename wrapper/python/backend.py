@@ -1,7 +1,9 @@
 """Builds the wheel: the package and the library that Go builds for this machine.
 
-pip calls it (PEP 517): `pip install ./wrapper/python`. It imports only the standard
-library, so that an install needs no network.
+pip calls it (PEP 517): `pip install ./wrapper/python`. Without pip, `python3
+wrapper/python/backend.py [folder]` makes the wheel; it is installed where there is
+neither Go nor a compiler. It imports only the standard library, so that an install
+needs no network.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
+import sys
 import sysconfig
 import tempfile
 import zipfile
@@ -47,9 +50,10 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         except builder.BuildError as e:
             raise SystemExit(f"moelb: {e}") from None
         info = f"{NAME}-{VERSION}.dist-info"
-        files = {f"moelb/{f.name}": f.read_bytes() for f in sorted((HERE / "moelb").iterdir()) if f.suffix == ".py" or f.name == "py.typed"}
+        files = {f.relative_to(HERE).as_posix(): f.read_bytes() for f in sorted((HERE / "moelb").rglob("*")) if f.suffix == ".py" or f.name == "py.typed"}
         files[f"moelb/{builder.NAME}"] = library.read_bytes()
     files[f"{info}/METADATA"] = METADATA.encode()
+    files[f"{info}/entry_points.txt"] = b"[vllm.general_plugins]\nmoelb = moelb.integrations.vllm:register\n"
     files[f"{info}/LICENSE"] = (root / "LICENSE").read_bytes()
     files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: moelb\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()
     name = f"{NAME}-{VERSION}-{tag}.whl"
@@ -65,3 +69,11 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 def build_sdist(sdist_directory, config_settings=None):
     raise SystemExit("moelb: there is no source distribution apart from the repository: build a wheel")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2 or sys.argv[1:] == ["--help"]:
+        raise SystemExit("usage: backend.py [FOLDER]: builds the wheel into FOLDER, else into the current one")
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    target.mkdir(parents=True, exist_ok=True)
+    print(target / build_wheel(target))

@@ -98,6 +98,8 @@ func unittest(t *testing.T, name string, modules ...string) {
 
 func TestLists(t *testing.T) { unittest(t, "test_lists") }
 
+func TestIntegrations(t *testing.T) { unittest(t, "test_integrations") }
+
 func TestSessions(t *testing.T) { unittest(t, "test_sessions") }
 
 func TestNumpy(t *testing.T) { unittest(t, "test_numpy", "numpy") }
@@ -117,7 +119,7 @@ func TestInstall(t *testing.T) {
 	t.Setenv("GOMODCACHE", t.TempDir())
 	dir := t.TempDir()
 	run(t, python, "-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", "--root-user-action=ignore", "--target", dir, ".")
-	for _, name := range []string{"moelb/py.typed", "moelb/__init__.py"} {
+	for _, name := range []string{"moelb/py.typed", "moelb/__init__.py", "moelb/integrations/vllm.py"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}
@@ -128,6 +130,29 @@ import moelb
 print(moelb.__file__.startswith(sys.argv[1]), str(moelb._library.find()).startswith(sys.argv[1]))
 print(moelb.rebalance_experts([[90, 40, 30, 20, 10, 10]], 8, 1, 1, 4)[2])`, dir)
 	if want := "True True\n[[3, 1, 1, 1, 1, 1]]\n"; out != want {
+		t.Errorf("printed %q, want %q", out, want)
+	}
+}
+
+// TestWheel makes the wheel by the documented command and uses it in a clean
+// virtual environment where there is no Go.
+func TestWheel(t *testing.T) {
+	python := interpreter(t, "pip", "venv", "ensurepip")
+	dir := t.TempDir()
+	out, _ := run(t, python, "backend.py", dir)
+	wheel := strings.TrimSpace(out)
+	run(t, python, "-m", "venv", filepath.Join(dir, "env"))
+	clean := filepath.Join(dir, "env", "bin", "python")
+	t.Setenv("PATH", "/usr/bin:/bin")
+	t.Setenv("MOELB_LIBRARY", "")
+	run(t, clean, "-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", wheel)
+	out, _ = run(t, clean, "-c", `import sys
+sys.path = [p for p in sys.path if p and "wrapper" not in p]
+import moelb, importlib.metadata
+from moelb.integrations.vllm import EplbPolicy
+print("env" in moelb.__file__, [e.value for e in importlib.metadata.entry_points(group="vllm.general_plugins") if e.name == "moelb"])
+print(len(EplbPolicy.rebalance_experts([[90, 40, 30, 20, 10, 10]], 8, 1, 1, 4)[0]))`)
+	if want := "True ['moelb.integrations.vllm:register']\n8\n"; out != want {
 		t.Errorf("printed %q, want %q", out, want)
 	}
 }

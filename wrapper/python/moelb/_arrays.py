@@ -64,6 +64,33 @@ def vector(field: str, value: Any) -> array[float]:
         raise ValueError(f"{field}: {e}") from None
 
 
+def rows(field: str, value: Any) -> list[list[int]]:
+    """Whole numbers as nested lists, [layers, n]."""
+    n = integers(field, value, 2)
+    if 0 in n.shape:
+        raise ValueError(f"{field}: {n.shape[0]} x {n.shape[1]} numbers: at least one layer of one slot is needed")
+    flat = _flat(n)
+    return [flat[i : i + n.shape[1]] for i in range(0, len(flat), n.shape[1])]
+
+
+def cube(field: str, value: Any) -> list[list[list[float]]]:
+    """Numbers as nested lists, [layers, devices, slots]."""
+    n = kind_of(value).loads(field, value)
+    if len(n.shape) != 3 or 0 in n.shape:
+        raise ValueError(f"{field}: {' x '.join(map(str, n.shape))} numbers: [layers, devices, slots] is needed, at least one of each")
+    flat, (_, devices, slots) = _flat(n), n.shape
+    return [[flat[i + d * slots : i + (d + 1) * slots] for d in range(devices)] for i in range(0, len(flat), devices * slots)]
+
+
+def without_empty(value: Any) -> Any:
+    """Expert 0 for the -1 of empty slots."""
+    return value.clip(min=0) if hasattr(value, "clip") else [[max(e, 0) for e in row] for row in value]
+
+
+def _flat(n: Numbers) -> list[Any]:
+    return list(n.owner.reshape(-1).tolist()) if hasattr(n.owner, "reshape") else n.owner.tolist()
+
+
 class Kind:
     """What differs between the kinds of arrays."""
 

@@ -7,9 +7,12 @@ import os
 import platform
 import shutil
 import subprocess
+import stat
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 NAME = {"darwin": "libmoelb.dylib", "win32": "moelb.dll"}.get(sys.platform, "libmoelb.so")
 
@@ -68,9 +71,45 @@ def cached(root: Path) -> Path:
     """The library of these sources in the user's cache, built where it is not there yet."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     path = Path(base, "moelb", fingerprint(root), NAME)
-    if not path.is_file():
-        try:
-            build(root, path)
-        except OSError as e:
-            raise BuildError(f"moelb's library cannot be kept in {path.parent}: {e}; XDG_CACHE_HOME names another folder") from None
+    try:
+        private(path.parent.parent)
+        private(path.parent)
+        if not path.is_file():
+            with locked(path.with_name("lock")):
+                if not path.is_file():
+                    build(root, path)
+        if hasattr(os, "getuid"):
+            _owned(path)
+    except OSError as e:
+        raise BuildError(f"moelb's library cannot be kept in {path.parent}: {e}; XDG_CACHE_HOME names another folder") from None
     return path
+
+
+def private(folder: Path) -> None:
+    """Makes a folder that its owner alone can write, or refuses one that others can: what
+    is loaded from there runs."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid"):
+        info = _owned(folder)
+        if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            folder.chmod(stat.S_IMODE(info.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _owned(path: Path) -> os.stat_result:
+    info = path.stat()
+    if info.st_uid != os.getuid():
+        raise BuildError(f"{path} belongs to another user (uid {info.st_uid}), whose library is not loaded: XDG_CACHE_HOME names another folder")
+    return info
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process holds the lock; it ends with the process that holds it."""
+    with open(path, "a", encoding="ascii") as f:
+        try:
+            import fcntl
+        except ImportError:  # elsewhere each builds for itself, in one stroke
+            yield
+            return
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield

@@ -92,13 +92,13 @@ def plan(
         previous: the placement in force, [layers, slots]: few replicas are then
             moved, and slots that keep their expert keep their index.
         previous_gpus: how many GPUs it is on, where that is not num_gpus.
-        target: with previous: a layer is left once its imbalance is within it. None =
-            within 1% of the best plan.
+        target: with previous: a layer is left once its imbalance is within it; 0 = 1,
+            as even as can be. None = within 1% of the best plan.
         max_moves: with previous: the most moves in all layers together, but for those
             without which an expert would have no replica. None = any number.
         windows: plan on the last so many windows of weight; 0 = all.
-        tolerance: end a layer's search this near its bound, as a fraction. None =
-            0.0002; negative = when nothing improves.
+        tolerance: end a layer's search this near its bound, as a fraction; 0 = at the
+            bound. None = 0.0002; negative = when nothing improves.
         timeout: end the search after so many seconds with the best plan so far.
         workers: threads; 0 = all cores. The plan does not depend on it.
     """
@@ -122,8 +122,8 @@ def plan(
         num_gpus=gpus,
         off_node_replicas=_whole("off_node_replicas", off_node_replicas, 0),
         two_nodes=bool(two_nodes),
-        target=0 if target is None else _number("target", target),
-        tolerance=0 if tolerance is None else _number("tolerance", tolerance),
+        target=0 if target is None else _number("target", target) or 1,  # to the library 0 is unset, and 1 the least
+        tolerance=0 if tolerance is None else _number("tolerance", tolerance) or 5e-324,
         timeout_seconds=0 if timeout is None else _positive("timeout", timeout),
         workers=_whole("workers", workers, 0),
     )
