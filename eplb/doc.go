@@ -33,9 +33,12 @@ package eplb
 //	                         replicas off their nodes: copies, evening out, single slots, the bound, small layers
 //	splitplan cluster refine component
 //	                         plans made for a split of every batch: trees, clusters, small layers, bounds
-//	windows jointswap jointcounts
-//	                         plans over several windows
-//	moves mover pairmoves    few moves from the placement in force: rungs, steps, two slots a GPU
-//	  mend fresh assign movehomes
-//	                         GPUs that died or came, the plan from scratch, renaming GPUs, groups
+//	windows layer            plans over several windows: their sum, or what they need at most, then the search
+//	polish                   plans from scratch, improved by the search's steps
+//	moves fresh assign movehomes
+//	                         few moves from the placement in force: paths of the search and the
+//	                         best on them, the plan from scratch, renaming GPUs, groups
+//	twonodes domains         every expert on two nodes or domains
+//	everywhere               experts on every GPU
+//	internal/search          the local search: exchanges and replacements under masks and prices
 //	internal/flow            a batch's tokens over the replicas, exactly

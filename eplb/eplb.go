@@ -88,10 +88,11 @@ type Problem struct {
 	// Loads is the expected load of each expert, [layers][experts].
 	Loads placement.Loads
 	// Windows, oldest first, are set instead of Loads where the plan is to hold
-	// over several windows of one shape: the mean over them of the imbalance is
-	// then least, not the imbalance of their sum. A window counts as much as any
-	// other, whatever its total; one without load in a layer is balanced there.
-	// Policy deepseek, groups kept on nodes, dispatch split and moves from Previous
+	// over several windows of one shape: the time that steps like these take
+	// together is then least, not the imbalance of their sum. Windows count in
+	// proportion to their loads, those without load in a layer for nothing. Where
+	// a layer has more than 16 with load, sums of alike ones are planned for; the
+	// figures are those of all. Policy deepseek, and groups with dispatch split,
 	// plan the sum.
 	Windows []placement.Loads
 	// Replicas is the number of slots a layer, over all GPUs, those out of
@@ -158,8 +159,9 @@ type Options struct {
 // Layer is how one layer of a result fares.
 type Layer struct {
 	// Imbalance is the largest load/speed of a GPU in service divided by total
-	// load / total speed; 1 for a layer without load. With Windows it is the mean
-	// over them; with dispatch split it is that of their sum.
+	// load / total speed; 1 for a layer without load. With Windows it is the sum
+	// over them of the largest load/speed over the sum of their means, with
+	// dispatch split each window's by itself.
 	Imbalance float64
 	// LowerBound is proved: no placement of this layer's loads under the same
 	// constraints has a smaller Imbalance. That no expert is twice on a GPU and

@@ -53,7 +53,7 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 			level = 1
 		}
 		if o.Dispatch == Split {
-			level, bound = s.splitOf(p.Loads[l], slot, level)
+			level, bound = s.splitOver(p, l, slot, level)
 		}
 		r.Layers[l] = newLayer(level, bound, stopped[l])
 		r.Layers[l].Moves = g.Moves
@@ -63,6 +63,31 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 		}
 	}
 	return r
+}
+
+// splitOver is splitOf over the windows of layer l, each split by itself, in
+// proportion to their tokens.
+func (s *solver) splitOver(p *Problem, l int, slot []int32, level float64) (split, bound float64) {
+	if len(p.Windows) == 0 {
+		return s.splitOf(p.Loads[l], slot, level)
+	}
+	all := 0.0
+	for _, w := range p.Windows {
+		sum := 0.0
+		for _, x := range w[l] {
+			sum += x
+		}
+		if sum > 0 {
+			x, b := s.splitOf(w[l], slot, level)
+			split += float64(x * sum)
+			bound += float64(b * sum)
+			all += sum
+		}
+	}
+	if all == 0 {
+		return 1, 1
+	}
+	return split / all, bound / all * (1 - 1e-12)
 }
 
 // splitOf is the level of a layer's placement under the best split of its loads,

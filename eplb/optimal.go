@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -96,6 +97,9 @@ func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r
 	switch {
 	case local != nil:
 		tolerance := max(o.Tolerance, 0)
+		if o.Dispatch == Split {
+			j = nil // groups are split on the sum of the windows
+		}
 		if j != nil {
 			tolerance = j.sumTolerance(l, o)
 		}
@@ -109,11 +113,14 @@ func (s *solver) planLayer(ctx context.Context, p *Problem, o *Options, l int, r
 		return
 	case s.idle:
 		bound = s.search(0, stop)
-	case o.Dispatch == Split:
+	case o.Dispatch == Split && j == nil:
 		bound = s.planSplit(max(o.Tolerance, 0), stop)
 	case j != nil:
 		bound = s.search(j.sumTolerance(l, o), stop)
 		bound = s.planWindows(j, l, bound, max(o.Tolerance, 0), true, stop)
+		if o.Dispatch == Split {
+			s.best.level, bound = s.splitOver(p, l, slices.Clone(s.best.slot), s.best.level)
+		}
 	default:
 		bound = s.search(max(o.Tolerance, 0), stop)
 	}

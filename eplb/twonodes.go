@@ -170,7 +170,7 @@ func planTwoNodes(ctx context.Context, p *Problem, o *Options, u *unit, r *Resul
 			f.setLayer(ctx, l, r)
 			f.make()
 			if o.Dispatch == Split {
-				f.level, f.bound = f.s.splitOf(p.Loads[l], f.slot, f.level)
+				f.level, f.bound = f.s.splitOver(p, l, f.slot, f.level)
 			}
 			if f.s.idle {
 				f.level, f.bound = 1, 1

@@ -28,7 +28,7 @@ type windows struct {
 
 // newWindows is nil where there is one window.
 func newWindows(p *Problem, o *Options, u *unit) *windows {
-	if len(p.Windows) == 0 || o.Dispatch != Even {
+	if len(p.Windows) == 0 {
 		return nil
 	}
 	return &windows{layerTask: newLayerTask(p, o, u)}
