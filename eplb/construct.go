@@ -6,6 +6,23 @@ package eplb
 // slots are left go to the others on each node as Adams' counts would have it.
 // It says whether that fits. Cost: O(experts·nodes).
 func (lo *locality) construct(limit float64, may int) bool {
+	if !lo.atHome(limit, may) || !lo.sendAway(may) || !lo.takeIn() || !lo.fillNodes() {
+		return false
+	}
+	s, nodes := lo.s, len(lo.nodes)
+	for e := lo.experts; e < len(s.w); e++ {
+		s.count[e] = 0
+		for _, c := range lo.copies[e*nodes : e*nodes+nodes] {
+			s.count[e] += int32(c)
+		}
+	}
+	lo.total()
+	return lo.out <= may
+}
+
+// atHome gives every expert its copies, those at home that its node has GPUs for,
+// and says whether no more than may are left over.
+func (lo *locality) atHome(limit float64, may int) bool {
 	s := lo.s
 	nodes := len(lo.nodes)
 	clear(lo.copies)
@@ -37,9 +54,13 @@ func (lo *locality) construct(limit float64, may int) bool {
 			lo.exports = append(lo.exports, e)
 		}
 	}
-	if len(lo.exports) > may {
-		return false
-	}
+	return len(lo.exports) <= may
+}
+
+// sendAway takes from nodes with too much what has to leave them, at most may
+// copies in all, and says whether what stays has room.
+func (lo *locality) sendAway(may int) bool {
+	s, nodes := lo.s, len(lo.nodes)
 	for n := range lo.nodes {
 		ns := &lo.nodes[n]
 		for {
@@ -70,6 +91,12 @@ func (lo *locality) construct(limit float64, may int) bool {
 			return false
 		}
 	}
+	return true
+}
+
+// takeIn finds a node for every copy that left its own, the largest first.
+func (lo *locality) takeIn() bool {
+	s, nodes := lo.s, len(lo.nodes)
 	for i := 1; i < len(lo.exports); i++ {
 		for j := i; j > 0 && s.size[lo.exports[j]] > s.size[lo.exports[j-1]]; j-- {
 			lo.exports[j], lo.exports[j-1] = lo.exports[j-1], lo.exports[j]
@@ -93,6 +120,13 @@ func (lo *locality) construct(limit float64, may int) bool {
 		lo.slots[best]++
 		lo.sum[best] += s.size[e]
 	}
+	return true
+}
+
+// fillNodes gives the slots that are left to the experts at home there whose
+// replicas are largest.
+func (lo *locality) fillNodes() bool {
+	s, nodes := lo.s, len(lo.nodes)
 	for n := range lo.nodes {
 		ns := &lo.nodes[n]
 		for ; lo.slots[n] < ns.s.u.slots; lo.slots[n]++ {
@@ -121,12 +155,5 @@ func (lo *locality) construct(limit float64, may int) bool {
 			}
 		}
 	}
-	for e := lo.experts; e < len(s.w); e++ {
-		s.count[e] = 0
-		for _, c := range lo.copies[e*nodes : e*nodes+nodes] {
-			s.count[e] += int32(c)
-		}
-	}
-	lo.total()
-	return lo.out <= may
+	return true
 }
