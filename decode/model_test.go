@@ -311,7 +311,7 @@ func TestFar(t *testing.T) {
 	if err := b.Report(Report{Rank: 3, Age: 9}); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := b.far(), 2*herd*50*4*10; math.Abs(got-want) > 1e-9 {
+	if got, want := b.far(), 2*herd*50*2*10; math.Abs(got-want) > 1e-9 {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -3,16 +3,17 @@ package decode
 import "math"
 
 // A router looks beyond its own share of the ranks only where that costs more than
-// afar requests, and more than this share of what all routers place before they hear
-// of it: else they meet on the rank that looks best to all.
+// afar requests, and more than what the routers that it does not hear of may send to
+// the rank that looks best to all: a share of what each places meanwhile, which adds
+// up over routers as chance does.
 const (
 	afar = 3
-	herd = 0.05
+	herd = 0.1
 )
 
 // far is the cost above which a router looks beyond its own share.
 func (b *Balancer) far() float64 {
-	unheard := b.model.usual * float64(b.cfg.Routers) * float64(b.late+1)
+	unheard := b.model.usual * float64(b.late+1) * math.Sqrt(float64(b.cfg.Routers))
 	return max(afar, float64(herd*unheard)) * b.cfg.Cost.Request
 }
 
