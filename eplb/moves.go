@@ -252,9 +252,17 @@ func (m *mover) paths(out *search.Front, first []int32, goal search.Goal, f *fre
 	for _, twice := range norms {
 		m.s.Ahead(out, first, twice, 0, goal)
 	}
+	for i := range uint64(normRestarts) {
+		if m.s.Work() < moveWork {
+			m.s.Ahead(out, first, norms[1], i+1, goal)
+		}
+	}
 	m.goOn(out, goal)
 	m.retreat(out, goal, f)
 }
+
+// normRestarts is how many random paths under a norm are tried.
+const normRestarts = 4
 
 // goOn walks on from the best placement so far, where one norm after another has
 // found no step.
@@ -283,6 +291,9 @@ func (m *mover) retreat(out *search.Front, goal search.Goal, f *fresh) {
 	m.setHomes(full)
 	for _, twice := range norms {
 		m.s.Retreat(out, full, twice, goal)
+	}
+	if len(m.task.Share) == 1 {
+		m.s.Retreat(out, full, 0, goal)
 	}
 }
 
@@ -338,6 +349,12 @@ func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 		for _, twice := range norms[1:] {
 			m.s.Ahead(out, first, twice, 0, goal)
 			shorten()
+		}
+		for i := range uint64(normRestarts) {
+			if m.u.slots <= few*len(m.u.gpu) && m.s.Work() < moveWork {
+				m.s.Ahead(out, first, norms[1], i+1, goal)
+				shorten()
+			}
 		}
 	}
 	m.walk(out, first, goal, 0)

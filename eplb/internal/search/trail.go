@@ -171,7 +171,7 @@ func (s *State) seed(i uint64) {
 // Retreat takes moves back from a layout, each time the one that is missed least.
 func (s *State) Retreat(f *Front, from []int32, twice int, goal Goal) {
 	s.Start(from)
-	s.twice = twice
+	s.twice, s.over = twice, goal.Time
 	f.begin(s)
 	for s.moves > 0 && !goal.Stop() {
 		c, ok := s.Back()
