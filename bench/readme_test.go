@@ -17,13 +17,13 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// TestREADME runs every fenced block of the README: programs in Go, Python and C,
-// which must print the text block that follows them, and the commands of console
-// blocks, which must print what stands below them, but for times. A block that is
-// none of these is an error.
+// TestREADME runs every fenced block of the README and of docs: programs in Go,
+// Python and C, which must print the text block that follows them, and the commands
+// of console blocks, which must print what stands below them, but for times. A block
+// that is none of these is an error.
 func TestREADME(t *testing.T) {
 	r := readREADME(t)
-	for i, b := range r.blocks {
+	for _, b := range r.blocks {
 		var try func(*testing.T, fenced)
 		switch b.language {
 		case "go":
@@ -35,15 +35,15 @@ func TestREADME(t *testing.T) {
 		case "console":
 			try = r.console
 		case "text":
-			if i == 0 || r.blocks[i-1].prints == "" {
-				t.Errorf("line %d: a text block that follows no program", b.line)
+			if !b.printed {
+				t.Errorf("%s: a text block that follows no program", b.at)
 			}
 			continue
 		default:
-			t.Errorf("line %d: a block of %q, which no test runs", b.line, b.language)
+			t.Errorf("%s: a block of %q, which no test runs", b.at, b.language)
 			continue
 		}
-		t.Run(fmt.Sprintf("%s in line %d", b.language, b.line), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s in %s", b.language, b.at), func(t *testing.T) {
 			t.Parallel()
 			try(t, b)
 		})
@@ -52,9 +52,10 @@ func TestREADME(t *testing.T) {
 
 // fenced is a fenced block.
 type fenced struct {
-	line           int
+	at             string // file:line
 	language, text string
 	prints         string // the text block that follows a program
+	printed        bool   // it is such a text block
 }
 
 // readme is the README and what its blocks need.
@@ -72,7 +73,7 @@ func readREADME(t *testing.T) *readme {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content, err := os.ReadFile("../README.md")
+	pages, err := filepath.Glob("../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,15 +90,8 @@ func readREADME(t *testing.T) *readme {
 		}
 	}
 	r := &readme{root: root, dir: t.TempDir()}
-	for _, m := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$").FindAllSubmatchIndex(content, -1) {
-		b := fenced{line: bytes.Count(content[:m[0]], []byte("\n")) + 1, language: string(content[m[2]:m[3]]), text: string(content[m[4]:m[5]])}
-		if n := len(r.blocks); n > 0 && b.language == "text" && r.blocks[n-1].language != "console" {
-			r.blocks[n-1].prints = b.text
-		}
-		r.blocks = append(r.blocks, b)
-	}
-	if n := bytes.Count(content, []byte("\n```")); n != 2*len(r.blocks) {
-		t.Fatalf("%d fences, but %d blocks", n, len(r.blocks))
+	for _, page := range append([]string{"../README.md"}, pages...) {
+		r.read(t, page)
 	}
 	r.command = sync.OnceValues(func() (string, error) {
 		path := filepath.Join(r.dir, "moelb")
@@ -131,6 +125,54 @@ func readREADME(t *testing.T) *readme {
 		return dir, r.run(dir, nil, moelb, "plan", "stats.json", "--gpus", "32", "--replicas", "288", "--out", "plan.json").err
 	})
 	return r
+}
+
+// read adds the blocks of a page.
+func (r *readme) read(t *testing.T, page string) {
+	t.Helper()
+	content, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := len(r.blocks)
+	for _, m := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$").FindAllSubmatchIndex(content, -1) {
+		line := bytes.Count(content[:m[0]], []byte("\n")) + 1
+		b := fenced{at: fmt.Sprintf("%s:%d", filepath.Base(page), line), language: string(content[m[2]:m[3]]), text: string(content[m[4]:m[5]])}
+		if n := len(r.blocks); n > before && b.language == "text" && r.blocks[n-1].language != "console" && r.blocks[n-1].language != "text" {
+			r.blocks[n-1].prints, b.printed = b.text, true
+		}
+		r.blocks = append(r.blocks, b)
+	}
+	if n := bytes.Count(content, []byte("\n```")); n != 2*(len(r.blocks)-before) {
+		t.Fatalf("%s: %d fences, but %d blocks", page, n, len(r.blocks)-before)
+	}
+}
+
+// TestREADMEIsShort: what does not fit one page stands in docs, and every page that
+// the README names exists.
+func TestREADMEIsShort(t *testing.T) {
+	content, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(content) > 7000 {
+		t.Errorf("the README has %d bytes: at most 7,000 are read in one go", len(content))
+	}
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append([]string{"../README.md"}, pages...) {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`).FindAllSubmatch(content, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), string(m[1]))); err != nil {
+				t.Errorf("%s links to %s, which is not there", page, m[1])
+			}
+		}
+	}
 }
 
 // ran is what a program printed.
