@@ -62,7 +62,7 @@ func TestBadInput(t *testing.T) {
 		{"negative workers", func(p *Problem, o *Options) { o.Workers = -1 }, placement.ErrValue, "workers", -1, -1},
 		{"unknown policy", func(p *Problem, o *Options) { o.Policy = 7 }, placement.ErrValue, "policy", -1, -1},
 		{"unknown locality", func(p *Problem, o *Options) { o.Locality = -1 }, placement.ErrValue, "locality", -1, -1},
-		{"unknown dispatch", func(p *Problem, o *Options) { o.Dispatch = 2 }, placement.ErrValue, "dispatch", -1, -1},
+		{"unknown dispatch", func(p *Problem, o *Options) { o.Dispatch = 3 }, placement.ErrValue, "dispatch", -1, -1},
 		{"speeds under deepseek", func(p *Problem, o *Options) { o.Policy, p.Topology.Speed = DeepSeek, []float64{1, 2} }, placement.ErrValue, "gpu_speed", -1, -1},
 		{"split under deepseek", func(p *Problem, o *Options) { o.Policy, o.Dispatch = DeepSeek, Split }, placement.ErrValue, "dispatch", -1, -1},
 		{"uneven slots under deepseek", func(p *Problem, o *Options) { o.Policy, p.Replicas = DeepSeek, 5 }, placement.ErrShape, "num_replicas", -1, -1},

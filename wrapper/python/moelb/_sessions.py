@@ -51,7 +51,12 @@ def _plain(value: Any) -> Any:
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode
 
 # What a field may be, where it is no number.
-_TYPES: Mapping[str, Any] = {"op": str, "id": str, "leader": str, "cached": (Real, Sequence), "max_kv": (Real, Sequence), "speed": (Real, Sequence), "among": Sequence, "keep_kv": bool, "cost": dict, "requests": list, "state": dict}
+_TYPES: Mapping[str, Any] = {"op": str, "id": str, "leader": str, "prefix": str, "cached": (Real, Sequence), "kv_capacity": (Real, Sequence), "max_kv": (Real, Sequence), "speed": (Real, Sequence), "tokens": (Real, dict), "among": Sequence, "keep_kv": bool, "waiting": bool, "cost": dict, "requests": list, "state": dict}
+
+
+def _fits(value: Any, types: Any) -> bool:
+    """Whether a value is of a field's types; a bool is not a number."""
+    return isinstance(value, types) and (types is bool or not isinstance(value, bool))
 
 
 class _Session:
@@ -79,7 +84,7 @@ class _Session:
                 code = call("moelb_session_line", self._handle, sent, len(sent), self._reply, len(self._reply), byref(length))
             except ValueError as e:
                 field = str(e).partition(":")[0]
-                if field in line and (isinstance(line[field], bool) or not isinstance(line[field], _TYPES.get(field, Real))):
+                if field in line and not _fits(line[field], _TYPES.get(field, Real)):
                     raise TypeError(str(e)) from None
                 raise
             if code == ROOM:  # it is done, and its reply still there
