@@ -26,7 +26,7 @@ type Decode struct {
 // decodeUnit is a decode balancer whose ranks change hands.
 type decodeUnit struct{ *decode.Balancer }
 
-func (u decodeUnit) clear(g int) { _, _ = u.Dead(nil, g) } // until Restore
+func (u decodeUnit) vacate(g int) { _, _ = u.Dead(nil, g) } // until Restore
 
 // NewDecode returns the ledger of an empty unit of no endpoints, which makes a
 // step every so often (0 = 50 ms). unit.Ranks is not read. Errors: a bad
@@ -62,9 +62,11 @@ func (d *Decode) Pick(key any, r decode.Request, candidates []Candidate) (int, e
 	for h := d.book.overdue(now, d.cfg.MaxAge); h != nil; h = d.book.overdue(now, d.cfg.MaxAge) {
 		d.cancel(h.key)
 	}
-	if err := d.seats.call(candidates, now); err != nil {
+	among, err := d.seats.call(candidates, now)
+	if err != nil {
 		return -1, err
 	}
+	r.Among = among
 	if d.told {
 		d.report(candidates, now)
 	}
@@ -170,7 +172,7 @@ func (d *Decode) advance() time.Time {
 }
 
 // Stats returns how many requests are held and the state of the balancer, whose
-// ranks that were no candidates of the latest pick are not Serving.
+// ranks that no endpoint has are dead.
 func (d *Decode) Stats() (requests int, unit decode.Stats) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -19,11 +19,10 @@ type Prefill struct {
 	cached []int64 // scratch of Pick
 }
 
-// prefillRanks is a prefill unit as seats use it: its ranks were told of nothing that
-// would have to be forgotten.
+// prefillRanks is a prefill unit whose ranks change hands.
 type prefillRanks struct{ *prefill.Balancer }
 
-func (prefillRanks) clear(int) {}
+func (u prefillRanks) vacate(g int) { _, _ = u.Dead(nil, g) } // until Restore
 
 // NewPrefill returns the ledger of an empty unit of no endpoints. unit.Ranks is not
 // read. Errors: a bad configuration.
@@ -51,11 +50,12 @@ func (p *Prefill) Pick(key any, tokens int64, candidates []Candidate) (int, erro
 	for h := p.book.overdue(now, p.cfg.MaxAge); h != nil; h = p.book.overdue(now, p.cfg.MaxAge) {
 		p.release(h.key)
 	}
-	if err := p.seats.call(candidates, now); err != nil {
+	among, err := p.seats.call(candidates, now)
+	if err != nil {
 		return -1, err
 	}
 	p.id++
-	r := prefill.Request{ID: prefill.ID(p.id), Tokens: tokens}
+	r := prefill.Request{ID: prefill.ID(p.id), Tokens: tokens, Among: among}
 	p.cached = append(p.cached[:0], make([]int64, p.unit.Ranks())...)
 	for i := range candidates {
 		if c := candidates[i].Cached; c > 0 {
@@ -97,8 +97,8 @@ func (p *Prefill) release(key any) {
 	}
 }
 
-// Stats returns how many requests are held and each rank's ledger. Ranks that were
-// no candidates of the latest pick are Drained.
+// Stats returns how many requests are held and each rank's ledger. Ranks that no
+// endpoint has are dead.
 func (p *Prefill) Stats() (requests int, ranks []prefill.RankStats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,22 +8,22 @@ import (
 
 // ranked is what seats need of a balancer.
 type ranked interface {
-	Drain(rank int) error
 	Restore(rank int) error
 	Resize(ranks int) error
-	clear(rank int) // forgets what an empty rank out of service was told of others' requests
+	vacate(rank int) // takes an empty rank out of service, with all that it was told
 }
 
 // seats gives endpoints ranks of a balancer. An endpoint that was not known takes
 // a free rank, the lowest; several take theirs in the order of their names. It
-// keeps it until it no longer exists and what ran on it has ended. For a pick, only
-// the candidates' ranks are in service.
+// keeps it until it no longer exists and what ran on it has ended; a rank that
+// nobody has is out of service.
 type seats struct {
 	unit    ranked
 	present func() []Name // the endpoints that exist; nil = all
 	rank    map[Name]int
 	seat    []seat
 	turn    uint64 // picks made
+	among   []int  // the latest pick's ranks
 	looked  time.Time
 }
 
@@ -31,7 +31,6 @@ type seat struct {
 	name  Name
 	taken bool
 	gone  bool       // its endpoint no longer exists
-	open  bool       // its rank is in service
 	held  int        // requests on it
 	turn  uint64     // the latest pick that it was a candidate of
 	at    int        // its place among the candidates then
@@ -45,11 +44,12 @@ const lookEvery = time.Second
 
 // newSeats takes over a unit of one rank in service.
 func newSeats(unit ranked, present func() []Name) seats {
-	return seats{unit: unit, present: present, rank: map[Name]int{}, seat: []seat{{open: true}}}
+	return seats{unit: unit, present: present, rank: map[Name]int{}, seat: make([]seat, 1)}
 }
 
-// call puts the candidates' ranks in service, and no others.
-func (s *seats) call(candidates []Candidate, now time.Time) error {
+// call returns the ranks of the candidates, which are a pick's to choose from; nil =
+// all in service. They are valid until the next call.
+func (s *seats) call(candidates []Candidate, now time.Time) ([]int, error) {
 	s.turn++
 	var strangers []int
 	for i := range candidates {
@@ -61,35 +61,29 @@ func (s *seats) call(candidates []Candidate, now time.Time) error {
 	}
 	if len(strangers) > 0 {
 		if err := s.admit(candidates, strangers); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	absent := false
+	s.among = s.among[:0]
+	absent, others := false, false
 	for g := range s.seat {
 		t := &s.seat[g]
-		called := t.turn == s.turn
-		if called {
+		if t.turn == s.turn {
 			t.gone = false
-		} else if t.taken && !t.gone {
-			absent = true
-		}
-		if called == t.open {
+			s.among = append(s.among, g)
 			continue
 		}
-		change := s.unit.Drain
-		if called {
-			change = s.unit.Restore
-		}
-		if err := change(g); err != nil {
-			return err
-		}
-		t.open = called
+		others = others || t.taken
+		absent = absent || t.taken && !t.gone
 	}
 	if absent && s.present != nil && now.Sub(s.looked) >= lookEvery {
 		s.looked = now
 		s.look()
 	}
-	return nil
+	if !others {
+		return nil, nil
+	}
+	return s.among, nil
 }
 
 // admit gives ranks to candidates that have none.
@@ -105,7 +99,7 @@ func (s *seats) admit(candidates []Candidate, strangers []int) error {
 			return err
 		}
 		for len(s.seat) < n {
-			s.seat = append(s.seat, seat{open: true})
+			s.seat = append(s.seat, seat{})
 		}
 	}
 	slices.SortFunc(strangers, func(i, j int) int {
@@ -121,8 +115,11 @@ func (s *seats) admit(candidates []Candidate, strangers []int) error {
 		for s.seat[g].taken {
 			g++
 		}
+		if err := s.unit.Restore(g); err != nil {
+			return err
+		}
 		s.rank[name] = g
-		s.seat[g] = seat{name: name, taken: true, open: s.seat[g].open, turn: s.turn, at: i}
+		s.seat[g] = seat{name: name, taken: true, turn: s.turn, at: i}
 	}
 	return nil
 }
@@ -151,7 +148,7 @@ func (s *seats) leave(g int) {
 func (s *seats) vacate(g int) {
 	if t := &s.seat[g]; t.gone && t.held == 0 {
 		delete(s.rank, t.name)
-		s.unit.clear(g)
+		s.unit.vacate(g)
 		*t = seat{turn: t.turn}
 	}
 }
