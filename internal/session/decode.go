@@ -135,7 +135,7 @@ func (d *decodeUnit) costOf(key string) (*float64, error) {
 	case "step":
 		return &c.Step, nil
 	}
-	return nil, unknown("cost." + key)
+	return nil, wire.Bad(placement.ErrValue, "cost", -1, -1, "%.40q is an unknown field", key)
 }
 
 // requestField reads one of a request's fields beside its id and the ranks it may
