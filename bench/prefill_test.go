@@ -41,8 +41,8 @@ func prefillLoads(tb testing.TB) []prefillLoad {
 	chat, talks := workload.Chat(4000, 1), workload.Conversations(4000, 1)
 	loads := []prefillLoad{
 		{"chat", chat, cluster.NoCache, false, all, .94},
-		{"talks", talks, cluster.NoCache, false, all, .93},
-		{"talks", talks, cluster.GlobalCache, false, all, .88},
+		{"talks", talks, cluster.NoCache, false, all, .92},
+		{"talks", talks, cluster.GlobalCache, false, all, .70},
 		{"talks", talks, cluster.LocalCache, false, all, .28},
 		{"chat", chat, cluster.NoCache, false, .85, 0},
 		{"talks", talks, cluster.NoCache, false, .3, 0},

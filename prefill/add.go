@@ -67,8 +67,8 @@ type prices struct {
 const together = 3
 
 func (b *Balancer) prices() prices {
-	tokens := max(float64(b.seen.Tokens)/b.power, calmTokens)
-	pairs := max(float64(b.seen.Pairs)/b.power, float64(pairsOf(calmTokens, 0)))
+	tokens := max(float64(b.seen.Tokens)/b.power, idleTokens)
+	pairs := max(float64(b.seen.Pairs)/b.power, float64(pairsOf(idleTokens, 0)))
 	p := prices{token: b.cost.Token / tokens, pair: b.cost.Pair / pairs, cost: b.cost}
 	if b.unlike {
 		// A slow rank that has little of one may still be the last with both.
@@ -168,3 +168,6 @@ func (b *Balancer) chooseAny(w Work, pr *prices) (best, own choice) {
 	}
 	return best, own
 }
+
+// idleTokens is what a rank is taken to hold at least.
+const idleTokens = 2048

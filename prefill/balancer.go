@@ -61,6 +61,12 @@ type Balancer struct {
 	bound    Work // of all requests if nothing were cached: no ledger exceeds it
 	seq      int64
 
+	levels   []*level // of the queue, the highest priority first; those that hold something
+	spare    *level
+	sharers  []int32 // of the queue, held back for a prefix: a heap, by when they are let go
+	observed observed
+	caps     trial // of the last step
+
 	former
 }
 
@@ -75,13 +81,13 @@ func (b *Balancer) Enqueue(r Request) error {
 	if err := b.countable(&r); err != nil {
 		return err
 	}
-	before := b.cost.of(b.total) / max(b.power, 1/MaxSpeed)
 	s := b.enter(&r, r.Cached, queued)
 	q := &b.requests[s]
 	q.remember(&r)
 	b.recache(q)
 	q.came = b.clock
-	q.due = b.clock + before + b.cfg.Patience
+	q.priority = r.Priority
+	b.observed.came++
 	q.place = int32(len(b.queue))
 	b.queue = append(b.queue, s)
 	if r.Shared > 0 {
@@ -93,6 +99,7 @@ func (b *Balancer) Enqueue(r Request) error {
 			}
 		}
 	}
+	b.wait(s)
 	return nil
 }
 
@@ -174,6 +181,7 @@ func (b *Balancer) start(s int32, g int) {
 	b.unfollow(s)
 	b.leave(s)
 	b.settleOn(s, g, pos, started)
+	q.from = pos
 	b.turn = g + 1
 	if b.turn == len(b.ranks) {
 		b.turn = 0
@@ -206,6 +214,7 @@ func (b *Balancer) settleOn(s int32, g int, pos int64, state uint8) {
 func (b *Balancer) leave(s int32) {
 	q := &b.requests[s]
 	if q.state == queued {
+		b.unwait(s)
 		b.queue[q.place] = -1
 		b.holes++
 		return

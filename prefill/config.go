@@ -24,9 +24,13 @@ type Config struct {
 	// until Done says that the KV has gone, to a decode rank say. Without, it is gone
 	// with its last chunk.
 	KeepKV bool
-	// Patience bounds overtaking, in seconds of the steps formed: a queued request
-	// that has waited so much longer than the work before it should have taken goes
-	// before all others. 0 = 20, negative = none.
+	// StepSeconds bounds a step's time, but for a step of one smallest chunk; 0 = the
+	// balancer decides.
+	StepSeconds float64
+	// Page: chunks but the last of a prompt are multiples of so many tokens; 0 = 1.
+	Page int64
+	// Patience is for how many seconds of the steps formed a higher Request.Priority
+	// goes before a lower one at most. 0 = 20, negative = none.
 	Patience float64
 	// Routers is how many routers place on the unit beside each other, each with
 	// a Balancer of its own and its number Router, 0 to Routers-1; 0 = 1. Router r
@@ -86,6 +90,10 @@ func (c *Config) complete() error {
 		return bad(ErrValue, "speed", -1, "%d values for %d ranks", len(c.Speed), c.Ranks)
 	case len(c.MaxKV) > 1 && len(c.MaxKV) != c.Ranks:
 		return bad(ErrValue, "max_kv", -1, "%d values for %d ranks", len(c.MaxKV), c.Ranks)
+	case !(c.StepSeconds >= 0 && c.StepSeconds <= 1e12):
+		return bad(ErrValue, "step_seconds", -1, "%v is not a number of seconds", c.StepSeconds)
+	case c.Page < 0 || c.Page > MaxPrompt || c.MaxTokens > 0 && c.Page > c.MaxTokens:
+		return bad(ErrValue, "page", -1, "%d: from 0 to what a rank takes in one step are needed", c.Page)
 	case !(math.Abs(c.Patience) <= 1e12):
 		return bad(ErrValue, "patience", -1, "%v is not a number of seconds", c.Patience)
 	case c.Routers < 0 || c.Router < 0 || c.Router >= c.Routers:
@@ -115,16 +123,17 @@ func (b *Balancer) resize(n int, create func(g int) rank) {
 	old := len(b.ranks)
 	b.ranks = slices.Grow(b.ranks, max(0, n-old))
 	b.views = slices.Grow(b.views, max(0, n-old))
-	b.former.load = slices.Grow(b.former.load, max(0, n-old))
+	f := &b.former
+	f.load, f.fresh = slices.Grow(f.load, max(0, n-old)), slices.Grow(f.fresh, max(0, n-old))
+	f.at = make([]int32, n+1)
 	for g := n; g < old; g++ {
 		b.seen = b.seen.less(b.ranks[g].seen)
-		b.ranks[g], b.former.load[g] = rank{}, load{}
+		b.ranks[g] = rank{}
 	}
-	b.ranks, b.views, b.former.load = b.ranks[:n], b.views[:n], b.former.load[:n]
+	b.ranks, b.views, f.load, f.fresh = b.ranks[:n], b.views[:n], f.load[:n], f.fresh[:n]
 	for g := old; g < n; g++ {
 		b.ranks[g] = create(g)
 		b.views[g] = view{}
-		b.former.load[g] = load{}
 	}
 	b.serving()
 }

@@ -121,11 +121,12 @@ func (b *Balancer) requeue(s int32) {
 		b.unfollow(q.follower)
 	}
 	b.total = b.total.less(q.work())
-	q.state, q.rank, q.pos, q.passed = queued, -1, q.cached, false
+	q.state, q.rank, q.pos, q.from, q.turn = queued, -1, q.cached, 0, unknownSince
 	b.total = b.total.plus(q.work())
 	b.recache(q)
 	q.place = int32(len(b.queue))
 	b.queue = append(b.queue, s)
+	b.wait(s)
 }
 
 // sortQueue puts the queue in order of age again.

@@ -27,16 +27,16 @@ func Example() {
 		}
 	}
 	// Output:
-	// step 0, rank 0: 2048 tokens of request 0, last false
+	// step 0, rank 0: 848 tokens of request 0, last false
+	// step 0, rank 0: 1200 tokens of request 2, last true
 	// step 0, rank 1: 1500 tokens of request 1, last true
-	// step 0, rank 1: 548 tokens of request 2, last false
-	// step 1, rank 0: 2048 tokens of request 0, last false
-	// step 1, rank 1: 652 tokens of request 2, last true
-	// step 1, rank 1: 900 tokens of request 3, last true
+	// step 0, rank 1: 548 tokens of request 3, last false
+	// step 1, rank 0: 1024 tokens of request 0, last false
+	// step 1, rank 1: 352 tokens of request 3, last true
+	// step 1, rank 1: 700 tokens of request 4, last true
 	// step 2, rank 0: 2048 tokens of request 0, last false
-	// step 2, rank 1: 700 tokens of request 4, last true
-	// step 3, rank 0: 1940 tokens of request 0, last false
-	// step 4, rank 0: 916 tokens of request 0, last true
+	// step 3, rank 0: 2048 tokens of request 0, last false
+	// step 4, rank 0: 3032 tokens of request 0, last true
 }
 
 // An engine that forms its own steps asks for a rank and says when it is done.

@@ -37,7 +37,7 @@ func check(tb testing.TB, b *Balancer) {
 		total, bound = total.plus(w), bound.plus(WorkOf(q.tokens, 0))
 		if q.state == queued {
 			waiting++
-			if b.queue[q.place] != int32(s) || q.taken {
+			if b.queue[q.place] != int32(s) || q.item >= 0 {
 				tb.Fatalf("request %d is not in its place", q.id)
 			}
 			continue

@@ -123,8 +123,12 @@ func (b *Balancer) become(g int, s RankState) {
 		if i < 0 {
 			continue
 		}
-		if q := &b.requests[i]; q.local && q.on(g) > 0 {
+		q := &b.requests[i]
+		if q.local && q.on(g) > 0 {
 			b.recache(q)
+		}
+		if q.pinned {
+			b.rewait(i)
 		}
 	}
 }
@@ -162,6 +166,7 @@ func (b *Balancer) Resize(ranks int) error {
 	for _, s := range b.queue {
 		if s >= 0 {
 			b.recache(&b.requests[s])
+			b.rewait(s)
 		}
 	}
 	return nil

@@ -26,6 +26,9 @@ type Request struct {
 	// its age; an unknown Leader is no reason to wait.
 	Leader ID
 	Shared int64
+	// Priority: of those in the queue, who has a higher one starts first, until one of
+	// a lower priority has waited for Config.Patience.
+	Priority int64
 }
 
 func (r *Request) cachedOn(g int) int64 {
@@ -52,8 +55,10 @@ type request struct {
 	cached   int64 // on all ranks, as it was told
 	seq      int64
 	came     float64 // clock when it came
-	due      float64 // clock at which its patience ends
-	urgent   int64   // how it ranks before its age, in this step
+	turn     float64 // clock when its turn came first; unknownSince = it has not
+	key      float64 // its order in its heap
+	priority int64
+	from     int64 // once started: the tokens that were cached
 	shared   int64
 	cachedAt []int64 // in use if local; 0 beyond its end
 	among    []int32 // in use if pinned; rising
@@ -66,8 +71,9 @@ type request struct {
 	state    uint8
 	local    bool
 	pinned   bool
-	passed   bool // it was this one's turn, and no rank had room
-	taken    bool // the step that is being formed starts it
+	class    int16 // of those who wait, or notWaiting, or heldBack
+	spot     int32 // in its heap
+	item     int32 // among the items of the step that is being formed; -1 = not there
 }
 
 func (r *request) left() int64 { return r.tokens - r.pos }
@@ -132,6 +138,7 @@ func (b *Balancer) recache(q *request) {
 		}
 	}
 	b.total = b.total.plus(q.work())
+	b.reorder(q)
 }
 
 // setCached changes what is cached of a queued request.
@@ -140,6 +147,7 @@ func (b *Balancer) setCached(q *request, rank int, cached int64) {
 		b.total = b.total.less(q.work())
 		q.pos = cached
 		b.total = b.total.plus(q.work())
+		b.reorder(q)
 		return
 	}
 	for len(q.cachedAt) <= rank {
@@ -153,6 +161,7 @@ func (b *Balancer) setCached(q *request, rank int, cached int64) {
 		b.total = b.total.less(q.work())
 		q.pos = cached
 		b.total = b.total.plus(q.work())
+		b.reorder(q)
 	case old == q.pos:
 		b.recache(q)
 	}
@@ -219,7 +228,7 @@ func (b *Balancer) countable(r *Request) error {
 func (b *Balancer) enter(r *Request, pos int64, state uint8) int32 {
 	s := b.slot()
 	q := &b.requests[s]
-	*q = request{id: r.ID, tokens: r.Tokens, pos: pos, seq: b.seq, rank: -1, leader: -1, follower: -1, next: -1, prev: -1, state: state, cachedAt: q.cachedAt, among: q.among}
+	*q = request{id: r.ID, tokens: r.Tokens, pos: pos, seq: b.seq, rank: -1, leader: -1, follower: -1, next: -1, prev: -1, state: state, class: notWaiting, item: -1, turn: unknownSince, cachedAt: q.cachedAt, among: q.among}
 	b.seq++
 	b.ids.Add(uint64(r.ID), s)
 	b.total = b.total.plus(q.work())
@@ -263,4 +272,7 @@ func (b *Balancer) unfollow(s int32) {
 		b.requests[q.next].prev = q.prev
 	}
 	q.leader, q.next, q.prev = -1, -1, -1
+	if q.class == heldBack {
+		b.rewait(s)
+	}
 }

@@ -52,6 +52,13 @@ func (s *Safe) Step(dst []Chunk) []Chunk {
 	return s.b.Step(dst)
 }
 
+// StepWithin is Balancer.StepWithin.
+func (s *Safe) StepWithin(dst []Chunk, left []Budget) ([]Chunk, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.StepWithin(dst, left)
+}
+
 // SetCached is Balancer.SetCached.
 func (s *Safe) SetCached(id ID, rank int, cached int64) error {
 	s.mu.Lock()

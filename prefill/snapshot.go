@@ -23,6 +23,9 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	w.Int(int64(len(b.ranks)), c.MaxTokens, int64(c.Routers), int64(c.Router), int64(b.turn), b.seq)
 	w.Float(c.Cost.Pair, c.Cost.Token, c.Cost.Step, c.Cost.Prefix, c.Patience, b.clock)
 	w.Bool(c.KeepKV)
+	o := &b.observed
+	w.Int(c.Page, int64(b.caps.tokens), int64(b.caps.pairs), int64(o.came))
+	w.Float(c.StepSeconds, o.steps, o.seconds, o.work, o.arrivals, o.recent)
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		w.Int(int64(k.state), k.maxKV, k.others.Tokens, k.others.Pairs, int64(k.version), int64(k.reported))
@@ -47,9 +50,12 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 			leader = int64(place[q.leader])
 		}
 		w.Uint(uint64(q.id))
-		w.Int(int64(q.state), int64(q.rank), q.tokens, q.pos, q.cached, q.seq, leader, q.shared)
-		w.Float(q.came, q.due)
-		w.Bool(q.passed)
+		w.Int(int64(q.state), int64(q.rank), q.tokens, q.pos, q.cached, q.seq, leader, q.shared, q.priority, q.from)
+		w.Float(q.came, q.turn)
+		w.Bool(q.class == heldBack)
+		if q.class == heldBack {
+			w.Float(q.key)
+		}
 		w.Bool(q.local)
 		if q.local {
 			w.Int(int64(len(q.cachedAt)))
@@ -116,6 +122,13 @@ func read(r *ledger.Reader) *Balancer {
 	c.Patience = r.Float(0, 1e12)
 	clock := r.Float(0, mostTime)
 	c.KeepKV = r.Bool()
+	c.Page = r.Int(0, MaxPrompt)
+	last := trial{int8(r.Int(0, tokenCaps-1)), int8(r.Int(0, pairCaps-1))}
+	seen := observed{came: int(r.Int(0, math.MaxInt32))}
+	c.StepSeconds = r.Float(0, 1e12)
+	for _, x := range [...]*float64{&seen.steps, &seen.seconds, &seen.work, &seen.arrivals, &seen.recent} {
+		*x = r.Float(0, mostTime)
+	}
 	r.Fail(c.Ranks <= r.Left()/rankBytes && c.Cost != (Cost{}))
 	if r.Bad() {
 		return nil
@@ -131,7 +144,7 @@ func read(r *ledger.Reader) *Balancer {
 	for g := range b.ranks {
 		readRank(r, &b.ranks[g])
 	}
-	b.turn, b.seq, b.clock = turn, seq, clock
+	b.turn, b.seq, b.clock, b.caps, b.observed = turn, seq, clock, last, seen
 	b.serving()
 	readRequests(r, b)
 	if r.Bad() {
@@ -212,7 +225,7 @@ func acyclic(leaders []int32) bool {
 // leader's slot.
 func readRequest(r *ledger.Reader, b *Balancer, s int32, n int) int32 {
 	q := &b.requests[s]
-	*q = request{rank: -1, leader: -1, follower: -1, next: -1, prev: -1}
+	*q = request{rank: -1, leader: -1, follower: -1, next: -1, prev: -1, class: notWaiting, item: -1}
 	q.id = ID(r.Uint())
 	state := uint8(r.Int(int64(added), int64(ended)))
 	g := int(r.Int(-1, int64(len(b.ranks))-1))
@@ -222,8 +235,13 @@ func readRequest(r *ledger.Reader, b *Balancer, s int32, n int) int32 {
 	q.seq = r.Int(0, b.seq-1)
 	leader := int32(r.Int(-1, int64(n)-1))
 	q.shared = r.Int(0, q.tokens)
-	q.came, q.due = r.Float(0, b.clock), r.Float(0, math.MaxFloat64)
-	q.passed = r.Bool()
+	q.priority, q.from = r.Int(math.MinInt64, math.MaxInt64), r.Int(0, q.tokens)
+	q.came, q.turn = r.Float(0, b.clock), r.Float(unknownSince, b.clock)
+	until := -1.
+	if r.Bool() {
+		until = r.Float(0, math.MaxFloat64)
+		r.Fail(state == queued)
+	}
 	if q.local = r.Bool(); q.local {
 		q.cachedAt = make([]int64, 0, r.Length(len(b.ranks)))
 		for len(q.cachedAt) < cap(q.cachedAt) && !r.Bad() {
@@ -254,6 +272,10 @@ func readRequest(r *ledger.Reader, b *Balancer, s int32, n int) int32 {
 		r.Fail(s == 0 || len(b.queue) == int(s) && b.requests[s-1].seq < q.seq)
 		b.queue = append(b.queue, s)
 		b.recache(q)
+		b.wait(s)
+		if until >= 0 {
+			b.holdUntil(s, until)
+		}
 	case ended:
 		r.Fail(pos == q.tokens)
 		q.state, q.rank = ended, int32(g)

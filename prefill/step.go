@@ -15,91 +15,100 @@ type Chunk struct {
 	Half int8
 }
 
-// leastChunk is the shortest chunk that is cut from a longer prompt, in tokens:
-// shorter ones cost more in overhead than they even out.
-const leastChunk = 512
-
-// piece is a chunk in the making.
-type piece struct {
-	slot  int32
-	rank  int32
-	n     int64 // tokens of the chunk
-	pos   int64 // tokens of the request before it
-	fresh bool  // of a request from the queue
-	half  int8
-}
-
-// load is what a rank has in the step that is being formed.
-type load struct {
-	tokens int64
-	pairs  int64   // with what prefixes cost to re-expand
-	stock  int64   // pairs that its prompts need to their ends, with this step's
-	kv     int64   // tokens of its prompts in full
-	pieces []int32 // indices of the pieces on it
-	closed bool    // takes nothing from the queue
-}
-
-// former is what Step works with. It is kept so as not to be allocated anew; only
-// the queue's order outlives a step.
+// former is what Step works with. It is kept so as not to be allocated anew.
 type former struct {
-	pieces []piece
+	items   []item
+	from    int     // the first of the queue among the items
+	urgent  int     // the end of the most urgent of the queue, in this order from there on
+	order   []int32 // items, the most urgent first
+	largest []int32 // items, the most work first
+	turnOf  []int32 // the place in order of each
+	old     []int32 // the oldest of the queue, one a rank in service at most
+	heads   []head
+	open    []int32 // ranks that take new requests, the one whose turn it is first
+	base    float64 // seconds: an empty step and a usual one
+	waiting float64 // how many wait or run
+	tokens  int64   // what any rank may take in a step
+	ahead   float64 // seconds that all known work takes
+	deep    bool    // steps are to waste least
+	density float64 // pairs a token of all that is ahead
+	some    []int32 // items at hand
+	pairs   int64   // what the densest of the items would fill a rank with
+	share   float64 // seconds that the oldest of each rank are due
+
+	fresh  []load // what the ranks have before the step is packed
 	load   []load
-	ready  []int32 // requests of the queue that may run, oldest first
-	order  []int32 // some of them in another order
-	urgent []int64 // of the requests in order: how they rank before their age
-	moved  mover
+	pieces []piece
+	placed []int32 // the piece of each item; -1 = none
+	caps   caps
+	shares int  // pieces that are shares
+	light  Work // of the short prompts that fill the caps
+	worth  [tokenCaps][pairCaps]float64
+	at     []int32 // where each rank's pieces begin in byRank
+	byRank []int32
+}
 
-	started, all Work // unfinished: of prompts on ranks, and with the queue's
-
-	pinned bool    // some of what is ready may not run everywhere
-	local  bool    // some of what is ready has prefixes in the ranks' caches
-	full   bool    // much is ready
-	tokens int64   // what a rank takes in this step, at most
-	pairs  int64   // the same; a rank that only runs what it must may have more
-	dense  float64 // pairs a token above which a prompt is dense
-	light  Work    // of the ready prompts that are not
+// Budget is what a rank may compute in one step.
+type Budget struct {
+	Tokens  int64   // new ones, at most; Config.MaxTokens bounds them too
+	Seconds float64 // for tokens and attention together
 }
 
 // Step forms the next lockstep step of all ranks jointly: who runs now, where,
 // and how long a chunk. It appends the chunks to dst, by rank, and enters them
-// into the ledgers as computed; an empty step means that nothing is ready.
+// into the ledgers as computed; an empty step means that nothing can run. A started
+// request stays on its rank. No rank gets more than MaxTokens.
 //
-// A started request stays on its rank. No rank gets more than MaxTokens, and while
-// nobody has waited for long a step takes only a share of what is ready: whoever
-// comes next then waits for a short step. A step's pairs are to its tokens about as
-// in all that is to be done, so that long prompts advance by chunks beside the
-// short ones that fill the tokens. While much is ready, all ranks aim at the same
-// of both; while little is, prompts are placed whole where the step allows it, so
-// that its time is least.
+// Every second of a step is waited by all who wait. So a step is what is worth most
+// a second: the work in it, weighed by how urgent it is to whom it belongs and how
+// many wait behind it, and each prompt that it ends, less what its length costs
+// those who end in it and those who come. Urgent is who has waited for long compared
+// with its own work: of alike prompts the first, and a short one before a long one
+// until that has waited as many times its own length.
 //
-// No request starves: the oldest request started on a rank advances in every
-// step, and a queued one whose patience has ended (Config.Patience) starts before
-// any other as soon as a rank has a token to spare, and KV room, which is then
-// kept for it. One that waits for another's prefix is held back for up to
-// holdFactor times as long.
+// Waiting is bounded. An eighth of each step's seconds, on each rank, or all the
+// tokens that it may take, go to the oldest that has started there, or to what is
+// older than all that are left in the queue. So, where KV room and Request.Among leave
+// the choice, whoever comes has ended once the unit could have done, in an eighth of
+// the time, the work that came before it and was not done, and one rank its own work
+// and twice the longest's of those before: nothing that comes later adds to it. As
+// much of each step is open to short prompts: they do not wait for long ones. One
+// that waits for another's prefix, or the rank that caches its own, does so for as
+// long as computing the prefix would take, and a step or two.
 //
-// The cost is linear in the requests known, plus ranks times the requests that
-// start.
-func (b *Balancer) Step(dst []Chunk) []Chunk {
-	b.forget()
-	b.compact()
-	b.survey()
-	b.target()
-	f := &b.former
-	if f.full {
-		b.carryFull()
-		b.overdue()
-		b.startDense()
-		b.fill()
-		b.trade()
-	} else {
-		b.carryAll()
-		b.overdue()
-		b.placeWhole()
-		b.settle()
+// The cost is linear in what could fill the longest step, and in what has started.
+func (b *Balancer) Step(dst []Chunk) []Chunk { return b.form(dst, nil) }
+
+// StepWithin is Step where the ranks have other work to do beside, as in engines
+// that decode on the same ranks: left[g] is what rank g has left for prefill in this
+// step. Errors: ErrValue, and nothing has changed.
+func (b *Balancer) StepWithin(dst []Chunk, left []Budget) ([]Chunk, error) {
+	if len(left) != len(b.ranks) {
+		return dst, bad(ErrValue, "budgets", -1, "%d values for %d ranks", len(left), len(b.ranks))
 	}
-	b.unstick()
-	b.lengthen()
+	for g := range left {
+		if left[g].Tokens < 0 || !(left[g].Seconds >= 0) {
+			return dst, bad(ErrValue, "budgets", g, "%v: neither may be negative", left[g])
+		}
+	}
+	return b.form(dst, left), nil
+}
+
+func (b *Balancer) form(dst []Chunk, left []Budget) []Chunk {
+	b.forget()
+	if 2*b.holes > len(b.queue) {
+		b.compact()
+	}
+	b.survey(left)
+	f := &b.former
+	if len(f.items) > 0 {
+		b.plan()
+	} else {
+		f.pieces = f.pieces[:0]
+	}
+	if len(f.pieces) == 0 {
+		b.unstick()
+	}
 	b.halve()
 	return b.commit(dst)
 }
@@ -124,125 +133,96 @@ func (b *Balancer) compact() {
 // pairsOf is what a chunk counts for a rank's pairs.
 func (b *Balancer) pairsOf(n, p int64) int64 { return pairsOf(n, p) + b.expand*p }
 
-// within returns the longest chunk at p, at most most, whose pairs stay within room.
-func (b *Balancer) within(p, room, most int64) int64 { return longest(p, room-b.expand*p, most) }
-
-// put adds a chunk to the step.
-func (b *Balancer) put(s int32, g int, n, pos int64, fresh bool) {
-	f := &b.former
-	l := &f.load[g]
-	l.pieces = append(l.pieces, int32(len(f.pieces)))
-	f.pieces = append(f.pieces, piece{slot: s, rank: int32(g), n: n, pos: pos, fresh: fresh})
-	l.tokens += n
-	l.pairs += b.pairsOf(n, pos)
-	if fresh {
-		q := &b.requests[s]
-		q.taken = true
-		l.kv += q.tokens
-		l.stock += pairsOf(q.tokens-pos, pos)
-	}
-}
-
-// takes reports whether a queued request may start on a rank.
-func (b *Balancer) takes(g int, q *request) bool {
-	l := &b.former.load[g]
-	return b.able(g, q) && !l.closed && q.tokens <= b.ranks[g].room()-l.kv
-}
-
-// overdue starts the oldest request of the queue if its patience has ended: on
-// the rank with the least stock that has a token to spare. If none has KV room for
-// it, the rank that will have it soonest takes nothing else until then.
-func (b *Balancer) overdue() {
-	f := &b.former
-	if len(f.ready) == 0 {
-		return
-	}
-	s := f.ready[0]
-	q := &b.requests[s]
-	if q.due > b.clock {
-		return
-	}
-	best, soonest := -1, -1
-	least := int64(0)
-	for i := range f.load {
-		g := b.turned(i)
-		l, k := &f.load[g], &b.ranks[g]
-		if !b.able(g, q) {
-			continue
-		}
-		// what must go first; what was added goes when its caller says so
-		if over := l.kv + q.tokens - k.room(); over > 0 && over <= k.startedKV && (soonest < 0 || over < least) {
-			soonest, least = g, over
-		}
-		if l.tokens < f.tokens && b.takes(g, q) && (best < 0 || l.stock < f.load[best].stock) {
-			best = g
-		}
-	}
-	switch {
-	case best >= 0:
-		l := &f.load[best]
-		pos := q.at(best)
-		most := min(q.tokens-pos, f.tokens-l.tokens)
-		b.put(s, best, max(b.cut(best, most, pos), min(leastChunk, most)), pos, true)
-	case soonest >= 0:
-		f.load[soonest].closed = true
-	}
-}
-
-// unstick starts the oldest request that can start at all where the step would be
-// empty: nothing waits for what only a step can bring about.
+// unstick runs the smallest chunk there is of the first that can run, where no
+// step within bounds would hold anything, or none of the most urgent has room: so a
+// step is empty only if nothing can run. Whoever waits for a prefix comes last.
 func (b *Balancer) unstick() {
 	f := &b.former
-	if len(f.pieces) > 0 {
-		return
-	}
-	for _, s := range b.queue {
-		if s < 0 {
-			continue
+	copy(f.load, f.fresh)
+	for _, i := range f.order {
+		if b.leastOf(i) {
+			return
 		}
-		q := &b.requests[s]
-		for i := range f.load {
-			if g := b.turned(i); b.takes(g, q) {
-				pos := q.at(g)
-				b.put(s, g, min(q.tokens-pos, f.tokens, leastChunk), pos, true)
+	}
+	for _, sharing := range [2]bool{false, true} {
+		for _, s := range b.queue {
+			if s < 0 || sharing != (b.requests[s].class == heldBack) {
+				continue
+			}
+			i := int32(len(f.items))
+			f.items = append(f.items, b.item(s, &b.requests[s]))
+			f.placed = append(f.placed, -1)
+			if b.leastOf(i) {
 				return
 			}
+			f.items, f.placed = f.items[:i], f.placed[:i]
 		}
 	}
 }
 
-// lengthen grows chunks into what costs nothing: tokens up to the most tokens of
-// a rank, pairs up to the most pairs.
-func (b *Balancer) lengthen() {
+// leastOf puts the smallest chunk of an item into the step, if some rank takes it.
+func (b *Balancer) leastOf(i int32) bool {
 	f := &b.former
-	most := f.most()
-	for i := range f.pieces {
-		p := &f.pieces[i]
-		l := &f.load[p.rank]
-		end := p.pos + p.n
-		if more := longest(end, most.Pairs-l.pairs, min(b.requests[p.slot].tokens-end, most.Tokens-l.tokens)); more > 0 {
-			l.pairs += pairsOf(more, end)
-			l.tokens += more
-			p.n += more
+	it := &f.items[i]
+	ranks := f.open
+	if it.rank >= 0 {
+		ranks = []int32{it.rank}
+	}
+	for _, r := range ranks {
+		g := int(r)
+		l := &f.load[g]
+		if it.rank < 0 && !b.takes(g, it) {
+			continue
+		}
+		pos := it.pos
+		if it.rank < 0 {
+			pos = b.requests[it.slot].at(g)
+		}
+		left := it.pos + it.left - pos
+		n := min(left, max(1, b.cfg.Page))
+		if n <= l.mostTokens && b.cost.of(Work{n, b.pairsOf(n, pos)}) <= l.seconds {
+			b.put(i, g, n, pos)
+			return true
 		}
 	}
+	return false
 }
 
-// most is the most tokens and the most pairs of a rank.
-func (f *former) most() Work {
-	var w Work
-	for g := range f.load {
-		w.Tokens, w.Pairs = max(w.Tokens, f.load[g].tokens), max(w.Pairs, f.load[g].pairs)
+// sortPieces lists the pieces by rank.
+func (b *Balancer) sortPieces() {
+	f := &b.former
+	clear(f.at)
+	for i := range f.pieces {
+		f.at[f.pieces[i].rank+1]++
 	}
-	return w
+	for g := range f.load {
+		f.at[g+1] += f.at[g]
+	}
+	f.byRank = slices.Grow(f.byRank[:0], len(f.pieces))[:len(f.pieces)]
+	for i := len(f.pieces) - 1; i >= 0; i-- {
+		end := &f.at[f.pieces[i].rank+1]
+		*end--
+		f.byRank[*end] = int32(i)
+	}
+	// at[g+1] is now where rank g begins
+}
+
+// of is the pieces of a rank.
+func (f *former) of(g int) []int32 {
+	end := len(f.pieces)
+	if g+2 < len(f.at) {
+		end = int(f.at[g+2])
+	}
+	return f.byRank[f.at[g+1]:end]
 }
 
 // halve splits each rank's chunks into micro-batches: by falling pairs, each to
 // the half that has fewer.
 func (b *Balancer) halve() {
 	f := &b.former
+	b.sortPieces()
 	for g := range f.load {
-		at := f.load[g].pieces
+		at := f.of(g)
 		slices.SortFunc(at, func(x, y int32) int {
 			p, q := &f.pieces[x], &f.pieces[y]
 			return order(b.pairsOf(q.n, q.pos), b.pairsOf(p.n, p.pos), int64(x), int64(y))
@@ -278,35 +258,40 @@ func order(x, y, u, v int64) int {
 // commit enters the step into the ledgers and appends its chunks to dst.
 func (b *Balancer) commit(dst []Chunk) []Chunk {
 	f := &b.former
-	if len(f.pieces) > 0 {
-		b.clock += b.cost.Seconds(f.most())
+	if len(f.pieces) == 0 {
+		return dst
 	}
+	m := f.most()
+	seconds := b.cost.Step + float64(b.cost.Token*m.tokens) + float64(b.cost.Pair*m.pairs)
+	work := 0.0
 	for i := range f.pieces {
-		if p := &f.pieces[i]; p.fresh {
-			b.requests[p.slot].taken = false
-			if p.n > 0 || p.pos == b.requests[p.slot].tokens {
-				b.start(p.slot, int(p.rank))
-			}
+		p := &f.pieces[i]
+		it := &f.items[p.item]
+		work += b.useful(p, it)
+		if it.rank < 0 {
+			b.start(it.slot, int(p.rank))
 		}
 	}
+	b.clock += seconds
+	b.observed.add(seconds, work)
 	for g := range f.load {
-		for _, i := range f.load[g].pieces {
+		of := f.of(g)
+		if len(of) == 0 {
+			continue
+		}
+		for _, i := range of {
 			p := &f.pieces[i]
-			q := &b.requests[p.slot]
-			if q.state != started {
-				continue // traded away whole
-			}
+			s := f.items[p.item].slot
+			q := &b.requests[s]
 			k := &b.ranks[g]
 			w := WorkOf(p.n, p.pos)
 			q.pos += p.n
 			k.work = k.work.less(w)
 			b.total = b.total.less(w)
 			last := q.pos == q.tokens
-			if p.n > 0 || last {
-				dst = append(dst, Chunk{ID: q.id, Rank: g, Tokens: p.n, Last: last, Half: p.half})
-			}
+			dst = append(dst, Chunk{ID: q.id, Rank: g, Tokens: p.n, Last: last, Half: p.half})
 			if last {
-				b.finish(p.slot)
+				b.finish(s)
 			}
 		}
 		b.look(g)

@@ -157,6 +157,7 @@ func (b *Balancer) retell(s int32, x *Running) {
 	b.bound = b.bound.less(WorkOf(q.tokens, 0)).plus(WorkOf(x.Tokens, 0))
 	q.tokens = x.Tokens
 	q.pos, q.cached, q.shared = min(q.pos, q.tokens), min(q.cached, q.tokens), min(q.shared, q.tokens)
+	q.from = min(q.from, q.pos)
 	if q.local {
 		for g := range q.cachedAt {
 			q.cachedAt[g] = min(q.cachedAt[g], q.tokens)

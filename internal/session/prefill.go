@@ -43,10 +43,10 @@ func (p *prefillUnit) operations() map[string]operation {
 		return func(e *wire.Encoder) error { return done(e, do()) }
 	}
 	return map[string]operation{
-		"config":   {first: true, mandatory: []string{"ranks"}, optional: []string{"max_tokens", "max_kv", "patience", "cost", "speed", "keep_kv"}, reply: ok(p.config)},
+		"config":   {first: true, mandatory: []string{"ranks"}, optional: []string{"max_tokens", "max_kv", "patience", "cost", "speed", "keep_kv", "step_seconds", "page"}, reply: ok(p.config)},
 		"add":      {mandatory: []string{"id", "tokens"}, optional: []string{"cached", "among", "rank"}, reply: p.add},
 		"quote":    {mandatory: []string{"id", "tokens"}, optional: []string{"cached", "among", "rank"}, reply: p.quote},
-		"enqueue":  {mandatory: []string{"id", "tokens"}, optional: []string{"cached", "leader", "shared", "among"}, reply: ok(p.enqueue)},
+		"enqueue":  {mandatory: []string{"id", "tokens"}, optional: []string{"cached", "leader", "shared", "among", "priority"}, reply: ok(p.enqueue)},
 		"cached":   {mandatory: []string{"id", "cached"}, optional: []string{"rank"}, reply: ok(p.cached)},
 		"step":     {reply: p.step},
 		"done":     {mandatory: []string{"id"}, reply: ok(func() error { return p.end(p.b.Done) })},
@@ -85,6 +85,10 @@ func (p *prefillUnit) field(s *wire.Scanner, key string) (err error) {
 		p.cfg.KeepKV, err = s.Bool(key)
 	case "patience":
 		p.cfg.Patience, err = s.Number("a number of seconds", key, -1, -1)
+	case "step_seconds":
+		p.cfg.StepSeconds, err = s.Number("a number of seconds", key, -1, -1)
+	case "page":
+		p.cfg.Page, err = tokens(s, key, 0)
 	case "cost":
 		p.cfg.Cost = prefill.DeepSeekV3H800()
 		err = readCost(s, p.costOf)
@@ -103,6 +107,10 @@ func (p *prefillUnit) field(s *wire.Scanner, key string) (err error) {
 		})
 	case "leader":
 		p.leader, err = s.Name(key)
+	case "priority":
+		n := 0
+		n, err = s.Integer(key, -1<<30, 1<<30)
+		p.request.Priority = int64(n)
 	case "shared":
 		p.request.Shared, err = tokens(s, key, 0)
 	case "to":

@@ -1,0 +1,263 @@
+package prefill
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// seconds is how long a step takes, each prompt's work in it, and where.
+func (s *shadow) seconds(b *Balancer) (step float64, of map[ID]float64, on map[ID]int) {
+	s.tb.Helper()
+	before := map[ID]int64{}
+	for id, r := range s.left {
+		before[id] = r.Cached
+	}
+	start := s.clock
+	chunks, _ := s.step(b)
+	of, on = map[ID]float64{}, map[ID]int{}
+	for _, c := range chunks {
+		on[c.ID] = c.Rank
+		of[c.ID] = b.cost.of(WorkOf(c.Tokens, before[c.ID]))
+	}
+	return s.clock - start, of, on
+}
+
+// TestOldestHaveTheirShare floods a unit with prompts of all lengths, more than it
+// can do, and demands of every step that each rank spends a share of it on prompts
+// older than all that are left in the queue, or on the oldest that it has started, or
+// all the tokens it may take.
+func TestOldestHaveTheirShare(t *testing.T) {
+	const share = shareWeight / (1 + 3*shareWeight)
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(21, seed))
+		cfg := Config{Ranks: 1 + r.IntN(6), MaxTokens: 2048 << r.IntN(4)}
+		b := newUnit(t, cfg)
+		s := newShadow(t, cfg)
+		next := ID(0)
+		for step := range 120 {
+			for tokens := int64(0); tokens < int64(cfg.Ranks)*cfg.MaxTokens*3/2; next++ {
+				n := 1 + r.Int64N(2000)
+				if r.IntN(40) == 0 {
+					n = 1 + r.Int64N(120_000)
+				}
+				tokens += min(n, 4000)
+				s.add(b, Request{ID: next, Tokens: n})
+			}
+			took, of, on := s.seconds(b)
+			first := next
+			for id := range s.left {
+				if _, ok := s.rank[id]; !ok {
+					first = min(first, id)
+				}
+			}
+			for g := range cfg.Ranks {
+				oldest := next
+				for id, at := range s.rank {
+					if at == g {
+						oldest = min(oldest, id)
+					}
+				}
+				spent := 0.0
+				for id, x := range of {
+					if on[id] == g && (id < first || id <= oldest) {
+						spent += x
+					}
+				}
+				if spent < share*took-1e-6 && b.former.load[g].tokens < cfg.MaxTokens {
+					t.Fatalf("seed %d, step %d of %.3f s: rank %d spends %.4f s on its oldest", seed, step, took, g, spent)
+				}
+			}
+		}
+	}
+}
+
+// TestWaitingIsBounded is an adversary: while others wait, it sends the prompts
+// that the rule likes best, short ones, faster than they can be served. Whoever came
+// before must end in the time that the work before it takes with a share of the
+// unit, and its own.
+func TestWaitingIsBounded(t *testing.T) {
+	const share = shareWeight / (1 + 3*shareWeight)
+	for seed := range uint64(6) {
+		r := rand.New(rand.NewPCG(22, seed))
+		cfg := Config{Ranks: 2 + r.IntN(4), MaxTokens: 4096}
+		b := newUnit(t, cfg)
+		s := newShadow(t, cfg)
+		due := map[ID]float64{}
+		before, longest := 0.0, 0.0
+		id := ID(0)
+		for ; id < 20; id++ {
+			n := 1000 + r.Int64N(60_000)
+			own := b.cost.of(WorkOf(n, 0))
+			longest = max(longest, own)
+			due[id] = (before/float64(cfg.Ranks)+2*longest+own)/share + b.cost.Seconds(WorkOf(cfg.MaxTokens, 60_000))
+			before += own
+			s.add(b, Request{ID: id, Tokens: n})
+		}
+		worst := 0.0
+		for len(due) > 0 {
+			for tokens := int64(0); tokens < int64(cfg.Ranks)*cfg.MaxTokens*5/4; id++ {
+				n := 50 + r.Int64N(400)
+				tokens += n
+				s.add(b, Request{ID: id, Tokens: n})
+			}
+			s.step(b)
+			for x, d := range due {
+				if s.clock > d {
+					t.Fatalf("seed %d: prompt %d has not ended after %.1f s, due at %.1f", seed, x, s.clock, d)
+				}
+				if _, ok := s.left[x]; !ok {
+					worst = max(worst, s.clock/d)
+					delete(due, x)
+				}
+			}
+		}
+		t.Logf("seed %d: at most %.2f of the bound", seed, worst)
+	}
+}
+
+// TestShortBesideLong: eight ranks, each in the middle of a prompt of 128k tokens,
+// compute one of 500 that comes in the next step or the one after.
+func TestShortBesideLong(t *testing.T) {
+	for _, most := range []int64{2048, 4096, 8192, 16384} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			cfg := Config{Ranks: 8, MaxTokens: most}
+			b := newUnit(t, cfg)
+			s := newShadow(t, cfg)
+			for g := range ID(8) {
+				s.add(b, Request{ID: g, Tokens: 128 << 10})
+			}
+			for i := range ID(60) {
+				for range 3 {
+					s.step(b)
+				}
+				s.add(b, Request{ID: 100 + i, Tokens: 500})
+				for range 2 {
+					s.step(b)
+				}
+				if _, waits := s.left[100+i]; waits {
+					t.Fatalf("after %d steps a prompt of 500 tokens is not computed in two", s.steps)
+				}
+			}
+		})
+	}
+}
+
+// TestPriority: who has a higher priority starts first, but one of a lower one
+// waits no longer for that than Patience, and what a share takes.
+func TestPriority(t *testing.T) {
+	cfg := Config{Ranks: 1, MaxTokens: 1000, Patience: 3}
+	b := newUnit(t, cfg)
+	s := newShadow(t, cfg)
+	s.add(b, Request{ID: 1, Tokens: 900})
+	s.add(b, Request{ID: 2, Tokens: 900, Priority: 1})
+	s.add(b, Request{ID: 3, Tokens: 900, Priority: 2})
+	for _, want := range []ID{3, 2, 1} {
+		chunks, _ := s.step(b)
+		for i := 0; len(chunks) > 0 && !chunks[0].Last && i < 9; i++ {
+			chunks, _ = s.step(b)
+		}
+		if len(chunks) == 0 || chunks[0].ID != want {
+			t.Fatalf("%+v where %d was due", chunks, want)
+		}
+	}
+	s.add(b, Request{ID: 4, Tokens: 900})
+	for id := ID(5); ; id++ {
+		s.add(b, Request{ID: id, Tokens: 900, Priority: 1})
+		s.step(b)
+		if _, waits := s.left[4]; !waits {
+			break
+		}
+		if s.clock > 8 {
+			t.Fatalf("a prompt of a lower priority still waits after %.1f s", s.clock)
+		}
+	}
+}
+
+// TestStepSeconds: no step lasts longer than it may, and all is computed.
+func TestStepSeconds(t *testing.T) {
+	for _, most := range []float64{.05, .2, .8} {
+		cfg := Config{Ranks: 4, MaxTokens: 8192, StepSeconds: most}
+		b := newUnit(t, cfg)
+		s := newShadow(t, cfg)
+		r := rand.New(rand.NewPCG(23, 1))
+		for i := range 60 {
+			s.add(b, Request{ID: ID(i), Tokens: 1 + r.Int64N(1+r.Int64N(30_000))})
+		}
+		for len(s.left) > 0 {
+			before := s.clock
+			if chunks, _ := s.step(b); s.clock-before > most*(1+1e-9) && len(chunks) > 1 {
+				t.Fatalf("a step of %v s, %v allowed", s.clock-before, most)
+			}
+			if s.steps > 20_000 {
+				t.Fatal("it does not end")
+			}
+		}
+	}
+}
+
+// TestPage: chunks are whole pages, but for a prompt's last.
+func TestPage(t *testing.T) {
+	for _, page := range []int64{16, 64, 1000} {
+		cfg := Config{Ranks: 3, MaxTokens: 4096, Page: page}
+		b := newUnit(t, cfg)
+		s := newShadow(t, cfg)
+		r := rand.New(rand.NewPCG(24, uint64(page)))
+		for i := range 80 {
+			s.add(b, Request{ID: ID(i), Tokens: 1 + r.Int64N(1+r.Int64N(30_000))})
+		}
+		for len(s.left) > 0 {
+			chunks, _ := s.step(b)
+			for _, c := range chunks {
+				if !c.Last && c.Tokens%page != 0 {
+					t.Fatalf("page %d: a chunk of %d tokens", page, c.Tokens)
+				}
+			}
+			if len(chunks) == 0 {
+				t.Fatal("an empty step")
+			}
+		}
+	}
+}
+
+// TestStepWithin: ranks take no more than what is left to each, and those with
+// nothing left take nothing.
+func TestStepWithin(t *testing.T) {
+	const ranks = 4
+	cfg := Config{Ranks: ranks, MaxTokens: 8192}
+	b := newUnit(t, cfg)
+	if _, err := b.StepWithin(nil, make([]Budget, ranks-1)); err == nil {
+		t.Error("budgets of three ranks for four")
+	}
+	if _, err := b.StepWithin(nil, []Budget{{}, {}, {Tokens: -1}, {}}); err == nil {
+		t.Error("a negative budget")
+	}
+	s := newShadow(t, cfg)
+	r := rand.New(rand.NewPCG(25, 1))
+	for i := range 200 {
+		s.add(b, Request{ID: ID(i), Tokens: 1 + r.Int64N(1+r.Int64N(20_000))})
+	}
+	for len(s.left) > 0 {
+		left := make([]Budget, ranks)
+		for g := range left {
+			if r.IntN(4) > 0 {
+				left[g] = Budget{r.Int64N(8192), .05 + r.Float64()}
+			}
+		}
+		_, load := s.check(b, func() []Chunk {
+			chunks, err := b.StepWithin(nil, left)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return chunks
+		})
+		for g, w := range load {
+			if w.Tokens > left[g].Tokens || b.cost.of(w) > left[g].Seconds+1e-9 {
+				t.Fatalf("rank %d: %+v, %.3f s, of %+v", g, w, b.cost.of(w), left[g])
+			}
+		}
+		if s.steps > 5000 {
+			t.Fatal("it does not end")
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package prefill
+
+import (
+	"math"
+	"slices"
+)
+
+// The queue in order of urgency. Requests are put into classes by what is left of
+// their own work, four an octave, and each class is first come, first served. The
+// most urgent of all is then the head of some class, and finding it costs as many
+// comparisons as there are classes, however many requests wait.
+const (
+	perOctave    = 4
+	leastOctave  = -24 // of seconds; shorter ones share the first class
+	octaves      = 64
+	classCount   = octaves * perOctave
+	notWaiting   = -1
+	heldBack     = -2 // waits for the prefix of another: in sharers
+	unable       = -3 // no rank in service may take it
+	unknownSince = -1 // its turn has not come yet
+)
+
+// level is the queue of one priority.
+type level struct {
+	priority int64
+	n        int
+	classes  [classCount][]int32 // heaps by seq
+}
+
+// classOf is the class of so many seconds of work.
+func classOf(seconds float64) int16 {
+	if !(seconds > 0) {
+		return 0
+	}
+	mantissa, exponent := math.Frexp(seconds)
+	c := (exponent-leastOctave)*perOctave + int(math.Floor((mantissa-.5)*2*perOctave))
+	return int16(min(max(c, 0), classCount-1))
+}
+
+// wait puts a request of the queue where Step looks for it.
+func (b *Balancer) wait(s int32) {
+	q := &b.requests[s]
+	if q.pinned && !slices.ContainsFunc(q.among, func(g int32) bool { return b.ranks[g].open }) {
+		q.class = unable
+		return
+	}
+	i := 0
+	for i < len(b.levels) && b.levels[i].priority > q.priority {
+		i++
+	}
+	if i == len(b.levels) || b.levels[i].priority != q.priority {
+		b.levels = append(b.levels, nil)
+		copy(b.levels[i+1:], b.levels[i:])
+		if b.spare != nil {
+			b.levels[i], b.spare = b.spare, nil
+		} else {
+			b.levels[i] = new(level)
+		}
+		b.levels[i].priority = q.priority
+	}
+	l := b.levels[i]
+	l.n++
+	q.class = classOf(b.cost.of(b.ownWork(q)))
+	q.key = float64(q.seq)
+	b.push(&l.classes[q.class], s)
+}
+
+// unwait takes it out again.
+func (b *Balancer) unwait(s int32) {
+	q := &b.requests[s]
+	switch q.class {
+	case notWaiting, unable:
+	case heldBack:
+		b.pull(&b.sharers, q.spot)
+	default:
+		for i, l := range b.levels {
+			if l.priority != q.priority {
+				continue
+			}
+			b.pull(&l.classes[q.class], q.spot)
+			if l.n--; l.n == 0 {
+				b.spare = l
+				b.levels = append(b.levels[:i], b.levels[i+1:]...)
+			}
+			break
+		}
+	}
+	q.class = notWaiting
+}
+
+// rewait puts a request whose work has changed into the class that is now right,
+// and lets one go on that is held back.
+func (b *Balancer) rewait(s int32) {
+	if b.requests[s].class != notWaiting {
+		b.unwait(s)
+		b.wait(s)
+	}
+}
+
+// reorder follows a change of a request's work.
+func (b *Balancer) reorder(q *request) {
+	if q.class != notWaiting {
+		b.rewait(b.ids.Find(uint64(q.id)))
+	}
+}
+
+// hold takes a request whose turn has come out of the order until its leader's
+// prefix is cached, but for no longer than computing the prefix itself would take,
+// and a step or two: on a rank of its own while the leader has not started, and after
+// that with a share of one.
+func (b *Balancer) hold(s int32) bool {
+	q := &b.requests[s]
+	if q.leader < 0 || q.shared <= q.pos {
+		return false
+	}
+	if q.turn == unknownSince {
+		q.turn = b.clock
+	}
+	saved := Work{q.shared - q.pos, b.pairsOf(q.left(), q.pos) - b.pairsOf(q.tokens-q.shared, q.shared)}
+	worth := b.cost.of(saved)
+	// a leader that has started goes on, with a share of its rank at least; one that is
+	// held back itself waits for such a one
+	if l := &b.requests[q.leader]; l.state == started || l.class == heldBack {
+		worth *= (1 + 3*shareWeight) / shareWeight
+	}
+	until := q.turn + worth + 2*b.former.base // it is seen at steps' ends
+	if until <= b.clock {
+		return false
+	}
+	b.holdUntil(s, until)
+	return true
+}
+
+func (b *Balancer) holdUntil(s int32, until float64) {
+	b.unwait(s)
+	q := &b.requests[s]
+	q.class, q.key = heldBack, until
+	b.push(&b.sharers, s)
+}
+
+// letGo lets those go on that have been held back for as long as it is worth.
+func (b *Balancer) letGo() {
+	for len(b.sharers) > 0 && b.requests[b.sharers[0]].key <= b.clock {
+		b.rewait(b.sharers[0])
+	}
+}
+
+// ownWork is what is left of a request, with what its prefix costs.
+func (b *Balancer) ownWork(q *request) Work { return Work{q.left(), b.pairsOf(q.left(), q.pos)} }
+
+func (b *Balancer) push(h *[]int32, s int32) {
+	*h = append(*h, s)
+	b.requests[s].spot = int32(len(*h) - 1)
+	b.rise(*h, len(*h)-1)
+}
+
+// pull removes the i-th of a heap.
+func (b *Balancer) pull(h *[]int32, i int32) {
+	last := len(*h) - 1
+	moved := (*h)[last]
+	*h = (*h)[:last]
+	if int(i) == last {
+		return
+	}
+	(*h)[i] = moved
+	b.requests[moved].spot = i
+	if b.rise(*h, int(i)) == int(i) {
+		b.sink(*h, int(i))
+	}
+}
+
+func (b *Balancer) before(x, y int32) bool {
+	p, q := &b.requests[x], &b.requests[y]
+	return p.key < q.key || p.key == q.key && p.seq < q.seq
+}
+
+func (b *Balancer) rise(h []int32, i int) int {
+	for i > 0 {
+		up := (i - 1) / 2
+		if !b.before(h[i], h[up]) {
+			break
+		}
+		b.swap(h, i, up)
+		i = up
+	}
+	return i
+}
+
+func (b *Balancer) sink(h []int32, i int) {
+	for {
+		least := i
+		for c := 2*i + 1; c <= 2*i+2 && c < len(h); c++ {
+			if b.before(h[c], h[least]) {
+				least = c
+			}
+		}
+		if least == i {
+			return
+		}
+		b.swap(h, i, least)
+		i = least
+	}
+}
+
+func (b *Balancer) swap(h []int32, i, j int) {
+	h[i], h[j] = h[j], h[i]
+	b.requests[h[i]].spot, b.requests[h[j]].spot = int32(i), int32(j)
+}
