@@ -125,3 +125,18 @@ func TestOutput(t *testing.T) {
 	}
 	call(t, "", "plan", args[1], "--gpus", "4", "--replicas", "6", "--format", "omni").want(t, exitDone)
 }
+
+func TestDocs(t *testing.T) {
+	page := call(t, "", "docs").want(t, exitDone).stdout
+	for _, want := range []string{"## moelb plan\n", "--layers string", "## moelb completion bash\n", "## moelb docs\n"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q in the page", want)
+		}
+	}
+	if v := call(t, "", "version").want(t, exitDone).stdout; !regexp.MustCompile(`^moelb v\d+\.\d+\.\d+\S*\n$`).MatchString(v) {
+		t.Errorf("version %q", v)
+	}
+	if s := call(t, "", "completion", "bash").want(t, exitDone).stdout; !strings.Contains(s, "complete") {
+		t.Errorf("completion: %.80q", s)
+	}
+}

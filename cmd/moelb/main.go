@@ -105,10 +105,9 @@ so that this load is least, and proves how much better any plan could be.`,
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(planCommand(c), scoreCommand(c), applyCommand(c), sizeCommand(c), splitCommand(c), replayCommand(c), prefillCommand(c), decodeCommand(c), estimateCommand(c), simulateCommand(c), &cobra.Command{
+	root.AddCommand(planCommand(c), scoreCommand(c), applyCommand(c), sizeCommand(c), splitCommand(c), replayCommand(c), prefillCommand(c), decodeCommand(c), estimateCommand(c), simulateCommand(c), docsCommand(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: atMost(0),
 		Example: "  moelb version",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -129,12 +128,25 @@ func atMost(n int) cobra.PositionalArgs {
 	}
 }
 
-// version is the module's version as the Go tool recorded it.
+// release is the version that this source is on the way to.
+const release = "v0.1.0-dev"
+
+// version is the module's version as the Go tool recorded it; of a build from a
+// source tree, the release it is on the way to, and the commit where it is known.
 func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return "moelb " + info.Main.Version
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "moelb " + release
 	}
-	return "moelb (devel)"
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return "moelb " + v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "moelb " + release + "+" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "moelb " + release
 }
 
 // terminal reports whether a stream of the console is a person's screen.
