@@ -91,7 +91,9 @@ func (b *Balancer) collectDeep() {
 	for _, l := range b.levels {
 		for c := classCount - 1; c >= 0 && n > 0; c-- {
 			for _, s := range l.classes[c] {
-				n--
+				if n--; n < 0 {
+					break
+				}
 				add(s, true)
 			}
 		}
