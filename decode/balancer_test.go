@@ -43,7 +43,7 @@ func enter(tb testing.TB, b *Balancer, r Request, g int) ID {
 func recompute(tb testing.TB, b *Balancer) {
 	tb.Helper()
 	remodel(tb, b)
-	running := 0
+	running, waits := 0, 0
 	sumBase, sumWidth, active := int64(0), int64(0), int64(0)
 	for g := range b.ranks {
 		k := &b.ranks[g]
@@ -61,6 +61,7 @@ func recompute(tb testing.TB, b *Balancer) {
 			running++
 			if q.waiting {
 				waiting += int64(q.width)
+				waits++
 			}
 			if b.ids.Find(uint64(q.id)) != i {
 				tb.Fatalf("request %d is in slot %d, not %d", q.id, i, b.ids.Find(uint64(q.id)))
@@ -87,6 +88,9 @@ func recompute(tb testing.TB, b *Balancer) {
 			sumBase += b.base[g]
 			sumWidth += k.width
 		}
+	}
+	if waits != b.waiting {
+		tb.Fatalf("%d wait, %d requests do", b.waiting, waits)
 	}
 	if running+len(b.free) != len(b.requests) {
 		tb.Fatalf("%d running and %d free of %d", running, len(b.free), len(b.requests))

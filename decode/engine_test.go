@@ -2,6 +2,7 @@ package decode
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -97,6 +98,57 @@ func TestOverfull(t *testing.T) {
 	moves, err := b.Rebalance(nil, 1)
 	if err != nil || len(moves) != 1 || moves[0].ID != 2 || moves[0].To != 1 {
 		t.Errorf("%+v, %v: the smallest that suffices is 2", moves, err)
+	}
+}
+
+// TestOverfullSparesWhoIsNeedless: of several that would do, none is named whom the
+// others make needless; and nobody is moved where he may not be.
+func TestOverfullSparesWhoIsNeedless(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 2, KVCapacity: []int64{1000, 1000}})
+	for id, kv := range []int64{10, 60, 100, 920} {
+		if err := b.Enter(Request{ID: ID(id), KV: kv, Among: []int{0}}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.Overfull(nil); len(got) != 1 || got[0] != 2 {
+		t.Errorf("%v, though 2 suffices", got)
+	}
+	if moves, err := b.Rebalance(nil, 4); err != nil || len(moves) > 0 {
+		t.Errorf("%+v, %v", moves, err)
+	}
+}
+
+// TestOldEpoch: a report of an epoch that is over is an error and changes nothing.
+func TestOldEpoch(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, Routers: 2})
+	if err := b.Report(Report{KV: 500, Requests: 1, Epoch: 3}); err != nil {
+		t.Fatal(err)
+	}
+	for epoch := range uint64(3) {
+		if err := b.Report(Report{KV: 9000, Requests: 9, Epoch: epoch}); !errors.Is(err, ErrState) || b.Rank(0).KV != 500 {
+			t.Errorf("epoch %d: %v, %+v", epoch, err, b.Rank(0))
+		}
+	}
+	if err := b.Report(Report{KV: 700, Requests: 1, Epoch: 3}); err != nil || b.Rank(0).KV != 700 {
+		t.Errorf("%v, %+v", err, b.Rank(0))
+	}
+}
+
+// TestSnapshotSums: a state whose sums are not what its requests add up to is
+// refused.
+func TestSnapshotSums(t *testing.T) {
+	for _, bend := range []func(b *Balancer){func(b *Balancer) { b.base[0]++ }, func(b *Balancer) { b.ranks[0].width++ }} {
+		b := newBalancer(t, Config{Ranks: 2})
+		if err := b.Enter(Request{ID: 1, KV: 50}, 0); err != nil {
+			t.Fatal(err)
+		}
+		bend(b)
+		if _, err := FromSnapshot(b.AppendSnapshot(nil)); !errors.Is(err, ErrSnapshot) {
+			t.Error(err)
+		}
+	}
+	if _, err := FromSnapshot([]byte("moelb decode 1\n and what follows")); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), "version 1") {
+		t.Error(err)
 	}
 }
 
