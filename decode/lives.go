@@ -11,9 +11,9 @@ import (
 // long, and lives that were not seen from their beginning. It is drawn up anew
 // every few steps.
 type lives struct {
-	// Lives that are over, by the tokens with which they came into sight, finished,
-	// or left unfinished.
-	entered, finished, left [lifeBins]int64
+	// Lives that are over, by the tokens with which they finished, and their spans.
+	finished [lifeBins]int64
+	spans
 
 	ends    int64 // that finished
 	sum     int64 // of their tokens
@@ -31,6 +31,34 @@ type lives struct {
 	curve      [lifeBins + 1]float64         // share that generates as many tokens as the bin begins with, or more
 	rest       [lifeBins + 1]float64         // mean tokens beyond that of all
 	chance     [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
+}
+
+// spans counts lives by the bins in which they came into sight and left unfinished,
+// and how much of that bin each was not in sight: where bins are wide, most lives
+// are seen for a part of one.
+type spans struct {
+	entered, left [lifeBins]int64
+	late, early   [lifeBins]int64 // tokens of the bin before all that entered, and after all that left
+}
+
+// add takes in a life seen from since; left says that it was last seen with n.
+func (s *spans) add(since, n int64, left bool, weight int64) {
+	i := lifeBin(since)
+	s.entered[i] += weight
+	s.late[i] += weight * (min(since, MaxTokens) - edge(i, 4))
+	if left {
+		i = lifeBin(n)
+		s.left[i] += weight
+		s.early[i] += weight * (edge(i+1, 4) - min(n, MaxTokens))
+	}
+}
+
+// halve lets all weigh half.
+func (s *spans) halve() {
+	for i := range s.entered {
+		s.entered[i], s.left[i] = (s.entered[i]+1)/2, (s.left[i]+1)/2
+		s.late[i], s.early[i] = s.late[i]/2, (s.early[i]+1)/2
+	}
 }
 
 const (
@@ -89,10 +117,9 @@ func (l *lives) over(q *request, clock int64, finished bool) {
 	if q.vague || !finished && n <= q.since {
 		return
 	}
-	l.entered[lifeBin(q.since)]++
+	l.add(q.since, n, !finished, 1)
 	l.news++
 	if !finished {
-		l.left[lifeBin(n)]++
 		return
 	}
 	n = min(max(n, leastOut), MaxTokens)
@@ -104,8 +131,9 @@ func (l *lives) over(q *request, clock int64, finished bool) {
 	}
 	l.ends, l.sum = l.ends/2, l.sum/2
 	for i := range l.finished {
-		l.entered[i], l.finished[i], l.left[i] = (l.entered[i]+1)/2, (l.finished[i]+1)/2, (l.left[i]+1)/2
+		l.finished[i] = (l.finished[i] + 1) / 2
 	}
+	l.halve()
 }
 
 // mean is how many tokens those generated that finished; 0 = too few have.
@@ -122,13 +150,12 @@ const sampled = 4096
 // draw draws the curve anew. O(requests, up to some thousands).
 func (b *Balancer) draw() {
 	l := &b.lives
-	entered, left := l.entered, l.left
+	seen := l.spans
 	stride := max(1, len(b.requests)/sampled)
 	for i := 0; i < len(b.requests); i += stride {
 		if q := &b.requests[i]; q.rank >= 0 && !q.vague && !q.waiting {
 			if n := q.generated(b.clock); n > q.since {
-				entered[lifeBin(q.since)] += int64(stride)
-				left[lifeBin(n)] += int64(stride)
+				seen.add(q.since, n, true, int64(stride))
 			}
 		}
 	}
@@ -136,7 +163,7 @@ func (b *Balancer) draw() {
 	if l.ends >= enough {
 		l.bound = 8 * l.longest
 	}
-	l.fit(&entered, &left, b.cfg.Output)
+	l.fit(&seen, b.cfg.Output)
 	l.follow()
 	l.news, l.at = 0, b.clock
 	l.due = b.clock + min(max(int64(l.rest[0])/16, 4), 256)
@@ -149,7 +176,7 @@ func ramp(x, from int64) float64 { return min(max(2-float64(x)/float64(from), 0)
 
 // fit draws the survival curve. What was told to expect holds until enough have
 // finished, and counts as much as so many from then on.
-func (l *lives) fit(entered, left *[lifeBins]int64, told int64) {
+func (l *lives) fit(s *spans, told int64) {
 	l.curve[lifeBins] = 0
 	if l.ends < enough {
 		if told == 0 {
@@ -165,7 +192,7 @@ func (l *lives) fit(entered, left *[lifeBins]int64, told int64) {
 		last = lifeBin(2 * told)
 	}
 	for i := range lifeBins {
-		if l.finished[i] > 0 || left[i] > 0 {
+		if l.finished[i] > 0 || s.left[i] > 0 {
 			last = max(last, i)
 		}
 	}
@@ -185,16 +212,18 @@ func (l *lives) fit(entered, left *[lifeBins]int64, told int64) {
 			share /= 1 + float64(width*often)
 			continue
 		}
-		ends, cut := float64(l.finished[i]), float64(left[i])
+		ends, cut := float64(l.finished[i]), float64(s.left[i])
 		if told > 0 {
 			ends += enough * (ramp(edge(i, 4), told) - ramp(edge(i+1, 4), told))
 		}
-		risk += float64(entered[i])
-		if at := max(ends, risk-cut/2); ends > 0 {
+		risk += float64(s.entered[i])
+		// As many as were in sight all through the bin.
+		at := max(ends, risk-(float64(s.late[i]+s.early[i])-cut/2)/width)
+		if ends > 0 {
 			share *= 1 - ends/(at+few/(1+at/few)) // that a few ended does not mean that all do
 		}
 		if 2*edge(i, 4) >= end {
-			seen, ended = seen+float64(width*max(ends, risk-cut/2)), ended+ends
+			seen, ended = seen+float64(width*at), ended+ends
 		}
 		risk = max(risk-ends-cut, 0)
 	}

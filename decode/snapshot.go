@@ -251,7 +251,7 @@ func (l *lives) write(w *ledger.Writer) {
 	w.Int(l.ends, l.sum, l.longest, l.news, l.at, l.due, l.drawn, l.bound)
 	for i := range l.finished {
 		if l.entered[i]|l.finished[i]|l.left[i] != 0 {
-			w.Int(int64(i), l.entered[i], l.finished[i], l.left[i])
+			w.Int(int64(i), l.entered[i], l.finished[i], l.left[i], l.late[i], l.early[i])
 		}
 	}
 	w.Int(lifeBins)
@@ -274,6 +274,8 @@ func (d *snapshotReader) lives(l *lives, clock int64) {
 			break
 		}
 		l.entered[i], l.finished[i], l.left[i] = d.Int(0, most), d.Int(0, most), d.Int(0, most)
+		width := edge(int(i)+1, 4) - edge(int(i), 4)
+		l.late[i], l.early[i] = d.Int(0, l.entered[i]*width), d.Int(0, l.left[i]*width)
 		last = i
 	}
 	for i, share := 0, 1.0; i < len(l.curve) && !d.Bad(); {
