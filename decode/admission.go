@@ -39,11 +39,15 @@ func (b *Balancer) fits(g int, r *Request, kv int64) bool {
 	late := float64(width * float64(b.clock-b.lives.at)) // what it would have grown by since
 	left, first := float64(told)+late, float64(kv)-late
 	chance := &b.lives.chance[ageClass(r.Generated)]
+	came := 0 // by how many horizons a life is the younger that was not there when the curve was drawn
+	if float64(r.Generated) < late {
+		came = 1
+	}
 	full := func(j int) bool {
 		x, c := first+float64(width*horizon(j)), 1.0
 		switch {
 		case told == 0:
-			c = chance[j]
+			c = chance[max(j-came, 0)]
 		case float64(width*horizon(j-1)) >= left:
 			c = 0
 		case j == horizons-1 || float64(width*horizon(j)) > left:
@@ -82,8 +86,8 @@ func (b *Balancer) forecast(g int) *forecast {
 
 // foreseen is the scratch of forecasts.
 type foreseen struct {
-	classes [ageClasses]lifeClass
-	ending  [horizons]lifeClass // of those whose output was told; n = KV use at their ends
+	classes [ageClasses + 1]lifeClass // the last: of those who came since the curve was drawn
+	ending  [horizons]lifeClass       // of those whose output was told; n = KV use at their ends
 }
 
 // lifeClass is what the requests of a rank have in common for a forecast.
@@ -118,7 +122,10 @@ func (b *Balancer) foresee(g int, f *forecast) {
 			e.kv, e.width, e.n = e.kv+kv, e.width+width, e.n+kv+left
 			continue
 		}
-		c := &w.classes[ageClass(max(age, 0))]
+		c := &w.classes[ageClasses]
+		if age >= 0 {
+			c = &w.classes[ageClass(age)]
+		}
 		x, y := float64(kv), float64(width)
 		c.n, c.kv, c.width = c.n+1, c.kv+kv, c.width+width
 		c.square, c.cross, c.widths = c.square+float64(x*x), c.cross+float64(x*y), c.widths+float64(y*y)
@@ -138,11 +145,15 @@ func (b *Balancer) foresee(g int, f *forecast) {
 		if c.n == 0 {
 			continue
 		}
-		for j, p := range l.chance[a] {
+		came, age := 0, a
+		if a == ageClasses {
+			came, age = 1, 0
+		}
+		for j := range horizons {
+			p, t := l.chance[age][max(j-came, 0)], horizon(j)
 			if p <= 0 {
 				break
 			}
-			t := horizon(j)
 			f.mean[j] += p * (float64(c.kv) + float64(float64(c.width)*t))
 			f.variance[j] += float64(p*(1-p)) * (c.square + float64(2*t*c.cross) + float64(t*t*c.widths))
 		}

@@ -274,7 +274,9 @@ func (b *Balancer) Evict(id ID) error { return b.Cancel(id) }
 
 // learn takes in the life of a request that leaves.
 func (b *Balancer) learn(q *request, finished bool) {
-	if b.lives.over(q, b.clock, finished); b.lives.news >= 64+b.lives.ends/8 {
+	b.lives.over(q, b.clock, finished)
+	q.since = max(q.since, q.generated(b.clock)) // all of it has been taken in
+	if b.lives.news >= 64+b.lives.ends/8 {
 		b.draw()
 	}
 }

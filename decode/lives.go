@@ -42,14 +42,14 @@ type spans struct {
 }
 
 // add takes in a life seen from since; left says that it was last seen with n.
-func (s *spans) add(since, n int64, left bool, weight int64) {
+func (s *spans) add(since, n int64, left bool) {
 	i := lifeBin(since)
-	s.entered[i] += weight
-	s.late[i] += weight * (min(since, MaxTokens) - edge(i, 4))
+	s.entered[i]++
+	s.late[i] += min(since, MaxTokens) - edge(i, 4)
 	if left {
 		i = lifeBin(n)
-		s.left[i] += weight
-		s.early[i] += weight * (edge(i+1, 4) - min(n, MaxTokens))
+		s.left[i]++
+		s.early[i] += edge(i+1, 4) - min(n, MaxTokens)
 	}
 }
 
@@ -66,8 +66,6 @@ const (
 	memory   = 8192 // finished lives after which all weigh half
 	guessed  = 1024 // tokens of output, while nothing is known
 	leastOut = 1
-
-	few = 16.0 // lives of which little follows
 
 	lifeBins   = 448 // 16 an octave up to MaxTokens
 	ageClasses = 116 // 4 an octave
@@ -117,7 +115,7 @@ func (l *lives) over(q *request, clock int64, finished bool) {
 	if q.vague || !finished && n <= q.since {
 		return
 	}
-	l.add(q.since, n, !finished, 1)
+	l.add(q.since, n, !finished)
 	l.news++
 	if !finished {
 		return
@@ -144,18 +142,17 @@ func (l *lives) mean() int64 {
 	return l.sum / l.ends
 }
 
-// sampled is of how many running lives at least the curve takes account.
-const sampled = 4096
-
-// draw draws the curve anew. O(requests, up to some thousands).
+// draw draws the curve anew. What running lives have shown since it was drawn last
+// is entered as lives that left now and come into sight again: so all that is known
+// fades alike, and those who run long do not count for more than those who ended
+// beside them. O(requests).
 func (b *Balancer) draw() {
 	l := &b.lives
-	seen := l.spans
-	stride := max(1, len(b.requests)/sampled)
-	for i := 0; i < len(b.requests); i += stride {
+	for i := range b.requests {
 		if q := &b.requests[i]; q.rank >= 0 && !q.vague && !q.waiting {
 			if n := q.generated(b.clock); n > q.since {
-				seen.add(q.since, n, true, int64(stride))
+				l.add(q.since, n, true)
+				q.since = n
 			}
 		}
 	}
@@ -163,7 +160,7 @@ func (b *Balancer) draw() {
 	if l.ends >= enough {
 		l.bound = 8 * l.longest
 	}
-	l.fit(&seen, b.cfg.Output)
+	l.fit(b.cfg.Output)
 	l.follow()
 	l.news, l.at = 0, b.clock
 	l.due = b.clock + min(max(int64(l.rest[0])/16, 4), 256)
@@ -176,7 +173,7 @@ func ramp(x, from int64) float64 { return min(max(2-float64(x)/float64(from), 0)
 
 // fit draws the survival curve. What was told to expect holds until enough have
 // finished, and counts as much as so many from then on.
-func (l *lives) fit(s *spans, told int64) {
+func (l *lives) fit(told int64) {
 	l.curve[lifeBins] = 0
 	if l.ends < enough {
 		if told == 0 {
@@ -192,40 +189,65 @@ func (l *lives) fit(s *spans, told int64) {
 		last = lifeBin(2 * told)
 	}
 	for i := range lifeBins {
-		if l.finished[i] > 0 || s.left[i] > 0 {
+		if l.finished[i] > 0 || l.left[i] > 0 {
 			last = max(last, i)
 		}
 	}
-	end := edge(last+1, 4)
-	risk, share := 0.0, 1.0
-	seen, ended := 1.0, 0.0 // tokens generated in the later half of what was seen, and lives that ended there
+	risk := 0.0
 	if told > 0 {
 		risk = enough
 	}
-	for i := range lifeBins {
-		l.curve[i] = share
+	var ended, at [lifeBins]float64 // lives that ended in the bin, and that were in sight all through it
+	for i := range last + 1 {
 		width := float64(edge(i+1, 4) - edge(i, 4))
-		if i > last {
-			// What has outlived all others ends as seldom as may be true of what was
-			// seen, and within some lives.
-			often := max((ended-float64(3*math.Sqrt(ended)))/seen, 1/float64(8*max(end, guessed)))
-			share /= 1 + float64(width*often)
-			continue
-		}
-		ends, cut := float64(l.finished[i]), float64(s.left[i])
+		ends, cut := float64(l.finished[i]), float64(l.left[i])
 		if told > 0 {
 			ends += enough * (ramp(edge(i, 4), told) - ramp(edge(i+1, 4), told))
 		}
-		risk += float64(s.entered[i])
-		// As many as were in sight all through the bin.
-		at := max(ends, risk-(float64(s.late[i]+s.early[i])-cut/2)/width)
-		if ends > 0 {
-			share *= 1 - ends/(at+few/(1+at/few)) // that a few ended does not mean that all do
-		}
-		if 2*edge(i, 4) >= end {
-			seen, ended = seen+float64(width*at), ended+ends
-		}
+		risk += float64(l.entered[i])
+		ended[i], at[i] = ends, max(ends, risk-(float64(l.late[i]+l.early[i])-cut/2)/width)
 		risk = max(risk-ends-cut, 0)
+	}
+	share, near := 1.0, 0.0 // near = lives that ended within half an octave
+	for i := range min(half, last+1) {
+		near += ended[i]
+	}
+	for i := range last + 1 {
+		l.curve[i] = share
+		if i+half <= last {
+			near += ended[i+half]
+		}
+		if ended[i] > 0 {
+			share *= 1 - float64(ended[i]/at[i])*surely(near)
+		}
+		if i-half >= 0 {
+			near -= ended[i-half]
+		}
+	}
+	l.outlive(last, share, &ended, &at)
+}
+
+// half is how many bins make half an octave.
+const half = 8
+
+// surely is the share of a rate, of which so many ends were seen, that is true of
+// lives to come but for one case in six: a few that ended do not mean that all do.
+func surely(ends float64) float64 { return max(0, 1-1/math.Sqrt(ends)) }
+
+// outlive draws the curve beyond the longest life seen: who outlives all others ends
+// as seldom as may be true of the later half of what was seen.
+func (l *lives) outlive(last int, share float64, ended, at *[lifeBins]float64) {
+	end := edge(last+1, 4)
+	seen, ends := 1.0, 0.0
+	for i := range last + 1 {
+		if 2*edge(i, 4) >= end {
+			seen, ends = seen+float64(float64(edge(i+1, 4)-edge(i, 4))*at[i]), ends+ended[i]
+		}
+	}
+	often := max((ends-float64(3*math.Sqrt(ends)))/seen, 1/float64(8*max(end, guessed)))
+	for i := last + 1; i < lifeBins; i++ {
+		l.curve[i] = share
+		share /= 1 + float64(float64(edge(i+1, 4)-edge(i, 4))*often)
 	}
 }
 

@@ -69,7 +69,15 @@ func TestCurve(t *testing.T) {
 					ends++
 				}
 			}
-			share *= 1 - ends/(risk+few/(1+risk/few))
+			near := 0
+			for _, x := range all {
+				if x.finished && x.to >= age-half && x.to <= age+half {
+					near++
+				}
+			}
+			if ends > 0 {
+				share *= 1 - ends/risk*(1-1/math.Sqrt(float64(near)))
+			}
 		}
 	}
 }
