@@ -69,7 +69,7 @@ const (
 
 	lifeBins   = 448 // 16 an octave up to MaxTokens
 	ageClasses = 116 // 4 an octave
-	horizons   = 48
+	horizons   = 80
 )
 
 // bin returns the place of x among bins of which there are 1<<each an octave.
@@ -92,7 +92,7 @@ func edge(i, each int) int64 {
 func lifeBin(tokens int64) int { return min(bin(tokens, 4), lifeBins-1) }
 func ageClass(age int64) int   { return min(bin(age, 2), ageClasses-1) }
 
-// horizon is how many steps ahead KV use is looked at: 8, and a fifth more each.
+// horizon is how many steps ahead KV use is looked at: 8, and an eighth more each.
 func horizon(j int) float64 {
 	if j < 0 {
 		return 0
@@ -104,7 +104,7 @@ var horizonSteps = func() (h [horizons]float64) {
 	x := 8.0
 	for j := range h {
 		h[j] = math.Floor(x)
-		x = float64(x*6) / 5
+		x = float64(x*28) / 25
 	}
 	return h
 }()
@@ -255,7 +255,7 @@ func (l *lives) outlive(last int, share float64, ended, at *[lifeBins]float64) {
 func (l *lives) follow() {
 	l.deviations = 2.5
 	if l.drawn >= enough {
-		l.deviations = 2.1 + 8/math.Sqrt(float64(l.drawn))
+		l.deviations = 2.5 + 8/math.Sqrt(float64(l.drawn))
 	}
 	l.rest[lifeBins] = 0
 	for i := lifeBins - 1; i >= 0; i-- {
