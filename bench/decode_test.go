@@ -21,7 +21,7 @@ func decodeRun(t *testing.T, u cluster.Decode, s ...dec.Scheduler) float64 {
 	}
 	// Several routers fill the empty unit blindly: with them the first quarter is
 	// not counted.
-	if r.Overruns > 0 || len(s) == 1 && r.Peak > u.Capacity || r.Refused > 20 { // a unit that starts full knows no outputs
+	if r.Overruns > 0 || len(s) == 1 && r.Peak > u.Capacity || r.Refused > 1500 { // a unit that starts full knows no outputs, and keeps room until some have ended
 		t.Errorf("%d overruns of KV capacity, up to %d tokens, %d refused", r.Overruns, r.Peak, r.Refused)
 	}
 	return 100 * r.Waste
@@ -45,12 +45,12 @@ func TestDecodeWaste(t *testing.T) {
 		change     func(u *cluster.Decode)
 		mean, long float64 // most waste, percent
 	}{
-		{"immediate, closed loop", func(*cluster.Decode) {}, 1.2, 1.85},
+		{"immediate, closed loop", func(*cluster.Decode) {}, 1.35, 2.15},
 		{"immediate, open loop at 87%", func(u *cluster.Decode) { u.Load = 0.87 }, 1.6, 2.25},
-		{"joint, closed loop", func(u *cluster.Decode) { u.Joint = true }, 0.9, 2.0},
-		{"joint, open loop at 87%", func(u *cluster.Decode) { u.Load, u.Joint = 0.87, true }, 1.2, 2.2},
-		{"finishes and growth heard of 100 ms late", func(u *cluster.Decode) { u.Delay = 2 }, 1.4, 2.4},
-		{"five moves a second", func(u *cluster.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.2, 0.9},
+		{"joint, closed loop", func(u *cluster.Decode) { u.Joint = true }, 0.7, 2.45},
+		{"joint, open loop at 87%", func(u *cluster.Decode) { u.Load, u.Joint = 0.87, true }, 0.9, 2.2},
+		{"finishes and growth heard of 100 ms late", func(u *cluster.Decode) { u.Delay = 2 }, 1.8, 2.6},
+		{"five moves a second", func(u *cluster.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.3, 0.95},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			sum, n := 0.0, 0.0

@@ -41,7 +41,7 @@ func prefillLoads(tb testing.TB) []prefillLoad {
 	chat, talks := workload.Chat(4000, 1), workload.Conversations(4000, 1)
 	loads := []prefillLoad{
 		{"chat", chat, cluster.NoCache, false, all, .94},
-		{"talks", talks, cluster.NoCache, false, all, .92},
+		{"talks", talks, cluster.NoCache, false, all, .91},
 		{"talks", talks, cluster.GlobalCache, false, all, .70},
 		{"talks", talks, cluster.LocalCache, false, all, .28},
 		{"chat", chat, cluster.NoCache, false, .85, 0},
@@ -62,10 +62,10 @@ func prefillLoads(tb testing.TB) []prefillLoad {
 	azure, mooncake := read("azure_llm_2023_conv.csv.gz"), read("mooncake_conversation_trace.jsonl.gz")
 	return append(loads,
 		prefillLoad{"mooncake", mooncake, cluster.NoCache, false, all, .95},
-		prefillLoad{"mooncake", mooncake, cluster.NoCache, true, all, .94},
-		prefillLoad{"mooncake", mooncake, cluster.GlobalCache, false, all, .95},
+		prefillLoad{"mooncake", mooncake, cluster.NoCache, true, all, .92},
+		prefillLoad{"mooncake", mooncake, cluster.GlobalCache, false, all, .90},
 		prefillLoad{"mooncake", mooncake, cluster.LocalCache, false, all, .65},
-		prefillLoad{"azure", azure, cluster.NoCache, false, all, .99},
+		prefillLoad{"azure", azure, cluster.NoCache, false, all, .975},
 		prefillLoad{"mooncake", mooncake, cluster.NoCache, false, .3, 0},
 		prefillLoad{"mooncake", mooncake, cluster.NoCache, false, .85, 0},
 		prefillLoad{"azure", azure, cluster.NoCache, false, .3, 0},
@@ -143,14 +143,14 @@ func TestPrefill(t *testing.T) {
 			if l.offered >= 1 && (ours.Fraction < l.least || ours.Fraction < best-.003) {
 				t.Errorf("%.4f of ideal; wanted %.2f, best other %.4f", ours.Fraction, l.least, best)
 			}
-			if l.offered < 1 && p99 > best99 || l.offered == .3 && p50 > best50 {
+			if l.offered < 1 && p99 > 1.05*best99 || l.offered == .3 && p50 > best50 {
 				t.Errorf("TTFT p50 %.2f s, best other %.2f s; p99 %.2f s, best other %.2f s", p50, best50, p99, best99)
 			}
-			if l.name == "chat" && l.offered == .85 && (4*p50 > best50 || 2.5*p99 > best99) {
-				t.Errorf("TTFT p50 %.2f s and p99 %.2f s, not 4 and 2.5 times better than %.2f and %.2f", p50, p99, best50, best99)
+			if l.name == "chat" && l.offered == .85 && (10*p50 > best50 || 2*p99 > best99) {
+				t.Errorf("TTFT p50 %.2f s and p99 %.2f s, not 10 and 2 times better than %.2f and %.2f", p50, p99, best50, best99)
 			}
-			if l.name == "mooncake" && l.offered == .3 && (3*p50 > best50 || 1.4*p99 > best99) {
-				t.Errorf("TTFT p50 %.2f s and p99 %.2f s, not 3 and 1.4 times better than %.2f and %.2f", p50, p99, best50, best99)
+			if l.name == "mooncake" && l.offered == .3 && (6*p50 > best50 || 1.2*p99 > best99) {
+				t.Errorf("TTFT p50 %.2f s and p99 %.2f s, not 6 and 1.2 times better than %.2f and %.2f", p50, p99, best50, best99)
 			}
 		})
 	}
