@@ -21,7 +21,7 @@ func decodeRun(t *testing.T, u cluster.Decode, s ...dec.Scheduler) float64 {
 	}
 	// Several routers fill the empty unit blindly: with them the first quarter is
 	// not counted.
-	if r.Overruns > 0 || len(s) == 1 && r.Peak > u.Capacity || r.Refused > 1500 { // a unit that starts full knows no outputs, and keeps room until some have ended
+	if r.Overruns > 0 || len(s) == 1 && r.Peak > u.Capacity || r.Refused > 2000 { // a unit that starts full knows no outputs, and keeps room until some have ended
 		t.Errorf("%d overruns of KV capacity, up to %d tokens, %d refused", r.Overruns, r.Peak, r.Refused)
 	}
 	return 100 * r.Waste
@@ -45,10 +45,10 @@ func TestDecodeWaste(t *testing.T) {
 		change     func(u *cluster.Decode)
 		mean, long float64 // most waste, percent
 	}{
-		{"immediate, closed loop", func(*cluster.Decode) {}, 1.35, 2.15},
-		{"immediate, open loop at 87%", func(u *cluster.Decode) { u.Load = 0.87 }, 1.6, 2.25},
-		{"joint, closed loop", func(u *cluster.Decode) { u.Joint = true }, 0.7, 2.45},
-		{"joint, open loop at 87%", func(u *cluster.Decode) { u.Load, u.Joint = 0.87, true }, 0.9, 2.2},
+		{"immediate, closed loop", func(*cluster.Decode) {}, 1.4, 2.5},
+		{"immediate, open loop at 87%", func(u *cluster.Decode) { u.Load = 0.87 }, 1.6, 2.4},
+		{"joint, closed loop", func(u *cluster.Decode) { u.Joint = true }, 0.7, 2.6},
+		{"joint, open loop at 87%", func(u *cluster.Decode) { u.Load, u.Joint = 0.87, true }, 0.9, 2.4},
 		{"finishes and growth heard of 100 ms late", func(u *cluster.Decode) { u.Delay = 2 }, 1.8, 2.6},
 		{"five moves a second", func(u *cluster.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.3, 0.95},
 	} {
