@@ -409,6 +409,7 @@ func (b *Balancer) Step() {
 			}
 		}
 	}
+	b.idle()
 	if b.clock >= b.lives.due {
 		b.draw()
 	}

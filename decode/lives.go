@@ -69,7 +69,7 @@ const (
 
 	lifeBins   = 448 // 16 an octave up to MaxTokens
 	ageClasses = 116 // 4 an octave
-	horizons   = 80
+	horizons   = 48
 )
 
 // bin returns the place of x among bins of which there are 1<<each an octave.
@@ -92,7 +92,7 @@ func edge(i, each int) int64 {
 func lifeBin(tokens int64) int { return min(bin(tokens, 4), lifeBins-1) }
 func ageClass(age int64) int   { return min(bin(age, 2), ageClasses-1) }
 
-// horizon is how many steps ahead KV use is looked at: 8, and an eighth more each.
+// horizon is how many steps ahead KV use is looked at: 8, and a fifth more each.
 func horizon(j int) float64 {
 	if j < 0 {
 		return 0
@@ -104,7 +104,7 @@ var horizonSteps = func() (h [horizons]float64) {
 	x := 8.0
 	for j := range h {
 		h[j] = math.Floor(x)
-		x = float64(x*28) / 25
+		x = float64(x*6) / 5
 	}
 	return h
 }()
@@ -202,7 +202,7 @@ func (l *lives) fit(told int64) {
 		width := float64(edge(i+1, 4) - edge(i, 4))
 		ends, cut := float64(l.finished[i]), float64(l.left[i])
 		if told > 0 {
-			ends += enough * (ramp(edge(i, 4), told) - ramp(edge(i+1, 4), told))
+			ends += punctual * enough * (ramp(edge(i, 4), told) - ramp(edge(i+1, 4), told))
 		}
 		risk += float64(l.entered[i])
 		ended[i], at[i] = ends, max(ends, risk-(float64(l.late[i]+l.early[i])-cut/2)/width)
@@ -226,6 +226,9 @@ func (l *lives) fit(told int64) {
 	}
 	l.outlive(last, share, &ended, &at)
 }
+
+// punctual is the share of lives that end within twice what was told to expect.
+const punctual = 0.7
 
 // half is how many bins make half an octave.
 const half = 8
@@ -255,7 +258,7 @@ func (l *lives) outlive(last int, share float64, ended, at *[lifeBins]float64) {
 func (l *lives) follow() {
 	l.deviations = 2.5
 	if l.drawn >= enough {
-		l.deviations = 2.5 + 8/math.Sqrt(float64(l.drawn))
+		l.deviations = 2.3 + 8/math.Sqrt(float64(l.drawn))
 	}
 	l.rest[lifeBins] = 0
 	for i := lifeBins - 1; i >= 0; i-- {

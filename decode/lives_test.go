@@ -274,7 +274,7 @@ func TestConfiguredOutput(t *testing.T) {
 	last := base
 	for _, n := range []int{enough, 100, 400, 3000} {
 		got := with(n, 0)
-		if got < last || n == enough && got > base*3/2 {
+		if got < last*4/5 || n == enough && got > base*3/2 { // what outlasts the guess is new at first
 			t.Errorf("%d finished after 20 tokens: %d admitted, %d before", n, got, last)
 		}
 		last = got

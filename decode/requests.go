@@ -140,8 +140,16 @@ func (b *Balancer) forget(i int32) {
 	q.rank = -1
 	b.prefixes.release(q.prefix)
 	b.ids.Remove(uint64(q.id))
+	b.idle()
 	delete(b.among, i)
 	b.free = append(b.free, i)
+}
+
+// idle lets the curve of lives stand for now where nothing runs whose age it knew.
+func (b *Balancer) idle() {
+	if b.ids.Len() == 0 && b.cfg.Routers == 0 {
+		b.lives.at = b.clock
+	}
 }
 
 // move brings a request to another rank.
