@@ -131,8 +131,8 @@ class PrefillSession(_Session):
         ...     unit.enqueue("short", tokens=500, cached=100)
         ...     for chunk in unit.step():
         ...         print(chunk["id"], chunk["rank"], chunk["tokens"], chunk["last"])
-        short 0 400 True
-        long 1 2048 False
+        long 0 400 False
+        short 1 400 True
 
     Parameters:
         ranks: data-parallel ranks.
