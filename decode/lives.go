@@ -134,14 +134,6 @@ func (l *lives) over(q *request, clock int64, finished bool) {
 	l.halve()
 }
 
-// mean is how many tokens those generated that finished; 0 = too few have.
-func (l *lives) mean() int64 {
-	if l.ends < enough {
-		return 0
-	}
-	return l.sum / l.ends
-}
-
 // draw draws the curve anew. What running lives have shown since it was drawn last
 // is entered as lives that left now and come into sight again: so all that is known
 // fades alike, and those who run long do not count for more than those who ended

@@ -194,7 +194,7 @@ func TestDeathKeepsAges(t *testing.T) {
 			}
 			return false
 		}
-		if !came() && !came() {
+		if first, second := came(), came(); !first && !second {
 			t.Errorf("seed %d: the oldest does not start again within two steps", seed)
 		}
 	}

@@ -175,6 +175,8 @@ func (m *model) enqueue(r prefill.Request) error {
 }
 
 // add checks what Add said.
+//
+//lint:ignore ST1008 the error is what the model wants, not this function's
 func (m *model) add(r prefill.Request, rank int, said error) (want error, complaint string) {
 	if err := m.wrong(&r); err != nil {
 		return err, ""

@@ -86,12 +86,6 @@ func newRandomUnit(t *testing.T, seed uint64) *randomUnit {
 	return u
 }
 
-// answer is what a call gave.
-type answer struct {
-	value any
-	err   string
-}
-
 // both makes a call, on the twin too, and complains where they differ.
 func both[T any](u *randomUnit, call func(*prefill.Balancer) (T, error)) (T, error, error) {
 	var before []byte

@@ -11,10 +11,9 @@ import (
 // engineRank is a rank as it reports: what it has, and the newest order it has seen
 // of each router.
 type engineRank struct {
-	work    prefill.Work
-	epoch   uint64
-	seen    [3]uint64
-	pending []prefill.Report // the last of them, oldest first, of router 0
+	work  prefill.Work
+	epoch uint64
+	seen  [3]uint64
 }
 
 // TestReportsThatLie: two routers place 800 requests each on one unit, whose reports

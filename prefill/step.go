@@ -41,7 +41,6 @@ type former struct {
 	pieces []piece
 	placed []int32 // the piece of each item; -1 = none
 	caps   caps
-	shares int  // pieces that are shares
 	light  Work // of the short prompts that fill the caps
 	worth  [tokenCaps][pairCaps]float64
 	at     []int32 // where each rank's pieces begin in byRank

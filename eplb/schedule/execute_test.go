@@ -107,7 +107,7 @@ func (x *executor) round(i int) error {
 		if !x.o.InPlace && m.Expert >= 0 {
 			stage[g]++
 		}
-		read := m.Expert
+		var read int
 		switch {
 		case m.Expert < 0:
 			if m.From != -1 || x.dead[g] && i != 0 {

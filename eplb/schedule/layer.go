@@ -16,7 +16,7 @@ type scheduler struct {
 	live           []bool // the GPU's memory can be read
 	leaving        []bool // it can, and ends empty
 	someLeave      bool
-	rdma, apart    bool // links may be RDMA; outside reads have a link of their own
+	apart          bool // outside reads have a link of their own
 	cur, fin       [][]int32
 	left           []int // slots of each layer that differ
 	begun          []bool

@@ -27,7 +27,6 @@ type scan struct {
 	least [3]float64 // what the objective must be below to be better, by moves
 	limit [3]float64 // and its total, where there is one window
 	best  Change
-	bound float64   // on the relative gain
 	rng   *rand.PCG // nil = the plain path
 	work  int       // changes looked at since Set
 	wide  bool
