@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/bench/baseline"
-	"github.com/moelb/moelb/bench/cluster"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"github.com/moelb/moelb/bench/workload"
 	dec "github.com/moelb/moelb/decode"
 )
@@ -57,8 +57,8 @@ func decodeLoads(tb testing.TB) []decodeLoad {
 		decodeLoad{"r1", r1, 88, 6000, true})
 }
 
-func (l decodeLoad) unit() cluster.Decode {
-	return cluster.Decode{Ranks: 144, Batch: l.batch, Capacity: 550_000, Cost: dec.DeepSeekV3H800(), Requests: l.requests, Steps: l.steps, Seed: 1}
+func (l decodeLoad) unit() lockstep.Decode {
+	return lockstep.Decode{Ranks: 144, Batch: l.batch, Capacity: 550_000, Cost: dec.DeepSeekV3H800(), Requests: l.requests, Steps: l.steps, Seed: 1}
 }
 
 func ours(tb testing.TB, cfg dec.Config) *dec.Balancer {
@@ -82,7 +82,7 @@ func BenchmarkDecode(b *testing.B) {
 		}{{"closed", 0, false}, {"closed-joint", 0, true}, {"open", 0.87, false}, {"open-joint", 0.87, true}} {
 			run := func(name string, s func() dec.Scheduler) {
 				b.Run(fmt.Sprintf("load=%s/loop=%s/policy=%s", l.name, m.name, name), func(b *testing.B) {
-					var r cluster.DecodeResult
+					var r lockstep.DecodeResult
 					for b.Loop() {
 						u := l.unit()
 						u.Load, u.Joint, u.Hints = m.load, m.joint, name == "br-h"

@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/bench/baseline"
-	"github.com/moelb/moelb/bench/cluster"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	dec "github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/decode/decodetest"
 	"github.com/moelb/moelb/internal/long"
 )
 
 // decodeRun runs a unit and returns the waste in percent.
-func decodeRun(t *testing.T, u cluster.Decode, s ...dec.Scheduler) float64 {
+func decodeRun(t *testing.T, u lockstep.Decode, s ...dec.Scheduler) float64 {
 	t.Helper()
 	r, err := u.Run(s...)
 	if err != nil {
@@ -42,15 +42,15 @@ func shortened(t *testing.T) []decodeLoad {
 func TestDecodeWaste(t *testing.T) {
 	for _, m := range []struct {
 		name       string
-		change     func(u *cluster.Decode)
+		change     func(u *lockstep.Decode)
 		mean, long float64 // most waste, percent
 	}{
-		{"immediate, closed loop", func(*cluster.Decode) {}, 1.5, 2.6},
-		{"immediate, open loop at 87%", func(u *cluster.Decode) { u.Load = 0.87 }, 1.6, 2.5},
-		{"joint, closed loop", func(u *cluster.Decode) { u.Joint = true }, 0.75, 2.7},
-		{"joint, open loop at 87%", func(u *cluster.Decode) { u.Load, u.Joint = 0.87, true }, 0.95, 2.5},
-		{"finishes and growth heard of 100 ms late", func(u *cluster.Decode) { u.Delay = 2 }, 1.9, 2.8},
-		{"five moves a second", func(u *cluster.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.4, 1.0},
+		{"immediate, closed loop", func(*lockstep.Decode) {}, 1.5, 2.6},
+		{"immediate, open loop at 87%", func(u *lockstep.Decode) { u.Load = 0.87 }, 1.6, 2.5},
+		{"joint, closed loop", func(u *lockstep.Decode) { u.Joint = true }, 0.75, 2.7},
+		{"joint, open loop at 87%", func(u *lockstep.Decode) { u.Load, u.Joint = 0.87, true }, 0.95, 2.5},
+		{"finishes and growth heard of 100 ms late", func(u *lockstep.Decode) { u.Delay = 2 }, 1.9, 2.8},
+		{"five moves a second", func(u *lockstep.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.4, 1.0},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			sum, n := 0.0, 0.0

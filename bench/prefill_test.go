@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/bench/baseline"
-	"github.com/moelb/moelb/bench/cluster"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/internal/long"
 	pre "github.com/moelb/moelb/prefill"
@@ -22,7 +22,7 @@ import (
 type prefillLoad struct {
 	name    string
 	trace   []workload.Request
-	cache   cluster.Cache
+	cache   lockstep.Cache
 	latent  bool // count the re-expansion of prefixes
 	offered float64
 	least   float64 // of ideal, where all is offered
@@ -40,12 +40,12 @@ const latentPairs = 191
 func prefillLoads(tb testing.TB) []prefillLoad {
 	chat, talks := workload.Chat(4000, 1), workload.Conversations(4000, 1)
 	loads := []prefillLoad{
-		{"chat", chat, cluster.NoCache, false, all, .94},
-		{"talks", talks, cluster.NoCache, false, all, .91},
-		{"talks", talks, cluster.GlobalCache, false, all, .70},
-		{"talks", talks, cluster.LocalCache, false, all, .28},
-		{"chat", chat, cluster.NoCache, false, .85, 0},
-		{"talks", talks, cluster.NoCache, false, .3, 0},
+		{"chat", chat, lockstep.NoCache, false, all, .94},
+		{"talks", talks, lockstep.NoCache, false, all, .91},
+		{"talks", talks, lockstep.GlobalCache, false, all, .70},
+		{"talks", talks, lockstep.LocalCache, false, all, .28},
+		{"chat", chat, lockstep.NoCache, false, .85, 0},
+		{"talks", talks, lockstep.NoCache, false, .3, 0},
 	}
 	dir, err := workload.DataDir()
 	if err != nil {
@@ -61,15 +61,15 @@ func prefillLoads(tb testing.TB) []prefillLoad {
 	}
 	azure, mooncake := read("azure_llm_2023_conv.csv.gz"), read("mooncake_conversation_trace.jsonl.gz")
 	return append(loads,
-		prefillLoad{"mooncake", mooncake, cluster.NoCache, false, all, .95},
-		prefillLoad{"mooncake", mooncake, cluster.NoCache, true, all, .92},
-		prefillLoad{"mooncake", mooncake, cluster.GlobalCache, false, all, .90},
-		prefillLoad{"mooncake", mooncake, cluster.LocalCache, false, all, .65},
-		prefillLoad{"azure", azure, cluster.NoCache, false, all, .975},
-		prefillLoad{"mooncake", mooncake, cluster.NoCache, false, .3, 0},
-		prefillLoad{"mooncake", mooncake, cluster.NoCache, false, .85, 0},
-		prefillLoad{"azure", azure, cluster.NoCache, false, .3, 0},
-		prefillLoad{"azure", azure, cluster.NoCache, false, .85, 0})
+		prefillLoad{"mooncake", mooncake, lockstep.NoCache, false, all, .95},
+		prefillLoad{"mooncake", mooncake, lockstep.NoCache, true, all, .92},
+		prefillLoad{"mooncake", mooncake, lockstep.GlobalCache, false, all, .90},
+		prefillLoad{"mooncake", mooncake, lockstep.LocalCache, false, all, .65},
+		prefillLoad{"azure", azure, lockstep.NoCache, false, all, .975},
+		prefillLoad{"mooncake", mooncake, lockstep.NoCache, false, .3, 0},
+		prefillLoad{"mooncake", mooncake, lockstep.NoCache, false, .85, 0},
+		prefillLoad{"azure", azure, lockstep.NoCache, false, .3, 0},
+		prefillLoad{"azure", azure, lockstep.NoCache, false, .85, 0})
 }
 
 func (l prefillLoad) String() string {
@@ -81,15 +81,15 @@ func (l prefillLoad) String() string {
 }
 
 // unit is the unit of the research notes: 16,384 tokens a rank and step.
-func (l prefillLoad) unit() cluster.Prefill {
-	u := cluster.Prefill{Ranks: 32, MaxTokens: 16384, Cost: pre.DeepSeekV3H800(), Cache: l.cache, Requests: l.trace}
+func (l prefillLoad) unit() lockstep.Prefill {
+	u := lockstep.Prefill{Ranks: 32, MaxTokens: 16384, Cost: pre.DeepSeekV3H800(), Cache: l.cache, Requests: l.trace}
 	if l.latent {
 		u.Cost.Prefix = latentPairs * u.Cost.Pair
 	}
 	return u.Scaled(l.offered)
 }
 
-func newPrefill(tb testing.TB, u *cluster.Prefill) *pre.Balancer {
+func newPrefill(tb testing.TB, u *lockstep.Prefill) *pre.Balancer {
 	b, err := pre.New(pre.Config{Ranks: u.Ranks, MaxTokens: u.MaxTokens, Cost: u.Cost})
 	if err != nil {
 		tb.Fatal(err)
@@ -97,7 +97,7 @@ func newPrefill(tb testing.TB, u *cluster.Prefill) *pre.Balancer {
 	return b
 }
 
-func form(tb testing.TB, u *cluster.Prefill) *cluster.PrefillResult {
+func form(tb testing.TB, u *lockstep.Prefill) *lockstep.PrefillResult {
 	tb.Helper()
 	r, err := u.Form(newPrefill(tb, u))
 	if err != nil {
@@ -106,7 +106,7 @@ func form(tb testing.TB, u *cluster.Prefill) *cluster.PrefillResult {
 	return r
 }
 
-func route(tb testing.TB, u *cluster.Prefill, p baseline.PrefillPolicy, stale float64) *cluster.PrefillResult {
+func route(tb testing.TB, u *lockstep.Prefill, p baseline.PrefillPolicy, stale float64) *lockstep.PrefillResult {
 	tb.Helper()
 	r, err := u.Route(p, stale)
 	if err != nil {
@@ -130,13 +130,13 @@ func TestPrefill(t *testing.T) {
 		t.Run(l.String(), func(t *testing.T) {
 			u := l.unit()
 			ours := form(t, &u)
-			p50, p99 := cluster.Quantile(ours.TTFT, .5), cluster.Quantile(ours.TTFT, .99)
+			p50, p99 := lockstep.Quantile(ours.TTFT, .5), lockstep.Quantile(ours.TTFT, .99)
 			best, best50, best99 := 0.0, math.Inf(1), math.Inf(1)
 			for _, p := range baseline.PrefillPolicies() {
 				if strings.HasPrefix(p.Name, "trtllm") || p.Name == "tpu-inference" || p.Name == "least-tokens" {
 					r := route(t, &u, p.New(u.Ranks), 0)
 					best = max(best, r.Fraction)
-					best50, best99 = min(best50, cluster.Quantile(r.TTFT, .5)), min(best99, cluster.Quantile(r.TTFT, .99))
+					best50, best99 = min(best50, lockstep.Quantile(r.TTFT, .5)), min(best99, lockstep.Quantile(r.TTFT, .99))
 				}
 			}
 			t.Logf("%.4f of ideal (best other %.4f), TTFT p50 %.2f s (%.2f), p99 %.2f s (%.2f)", ours.Fraction, best, p50, best50, p99, best99)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/internal/wire"
 )
 

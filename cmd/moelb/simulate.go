@@ -8,8 +8,8 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
-	"github.com/moelb/moelb/bench/cluster/cost"
-	"github.com/moelb/moelb/bench/cluster/system"
+	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/internal/wire"
 )
@@ -18,11 +18,11 @@ import (
 type simulateFlags struct {
 	trace, scenario, data, gpu, html string
 	load, seconds, hit, visits       float64
-	fleet                            system.Fleet
+	fleet                            simulate.Fleet
 	maxTokens                        int64
 	maxRequests                      int
 	seed                             uint64
-	prices                           system.Prices
+	prices                           simulate.Prices
 	asJSON                           bool
 }
 
@@ -35,7 +35,7 @@ const (
 )
 
 func simulateCommand(c *console) *cobra.Command {
-	f := &simulateFlags{prices: system.PublishedPrices()}
+	f := &simulateFlags{prices: simulate.PublishedPrices()}
 	cmd := &cobra.Command{
 		Use:   "simulate",
 		Short: "Simulate the whole system: what each balancer is worth",
@@ -128,13 +128,13 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console) error {
 
 // simulated is a study and what it was run on.
 type simulated struct {
-	system.Study
-	config system.Config
+	simulate.Study
+	config simulate.Config
 }
 
 // study runs every policy.
 func (f *simulateFlags) study(cmd *cobra.Command, c *console, gpu cost.GPU) (*simulated, error) {
-	config := system.Default(system.Policy{})
+	config := simulate.Default(simulate.Policy{})
 	for _, u := range []*cost.Unit{&config.Prefill, &config.Decode} {
 		u.Nodes = u.Nodes * u.GPU.Node / gpu.Node
 		u.GPU = gpu
@@ -173,7 +173,7 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console, gpu cost.GPU) (*si
 	if err != nil {
 		return nil, err
 	}
-	o := system.StudyOptions{Load: f.load, Fleet: f.fleet, Prices: f.prices, Rows: system.Choices()}
+	o := simulate.StudyOptions{Load: f.load, Fleet: f.fleet, Prices: f.prices, Rows: simulate.Choices()}
 	probe := config
 	probe.Policy = o.Rows[0].Policy
 	if err := probe.Validate(); err != nil {
@@ -184,7 +184,7 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console, gpu cost.GPU) (*si
 		bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(c.stderr), progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("simulating"), progressbar.OptionSetPredictTime(true))
 	}
 	o.Progress = func(done float64) { bar.Set(int(1000 * done)) }
-	study, err := system.Compare(config, t, o)
+	study, err := simulate.Compare(config, t, o)
 	bar.Finish()
 	if err != nil {
 		return nil, err
@@ -193,11 +193,11 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console, gpu cost.GPU) (*si
 }
 
 // traffic is the workload that the flags ask for.
-func (f *simulateFlags) traffic(config *system.Config) (system.Traffic, error) {
+func (f *simulateFlags) traffic(config *simulate.Config) (simulate.Traffic, error) {
 	if f.trace != "" {
 		requests, format, err := workload.ReadTraceFile(f.trace)
 		if err != nil {
-			return system.Traffic{}, err
+			return simulate.Traffic{}, err
 		}
 		kept := requests[:0]
 		for _, q := range requests {
@@ -206,10 +206,10 @@ func (f *simulateFlags) traffic(config *system.Config) (system.Traffic, error) {
 			}
 		}
 		if len(kept) == 0 {
-			return system.Traffic{}, fmt.Errorf("%s: no request has both prompt and generated tokens", f.trace)
+			return simulate.Traffic{}, fmt.Errorf("%s: no request has both prompt and generated tokens", f.trace)
 		}
-		return system.Traffic{Name: fmt.Sprintf("%s (%s, %d requests)", f.trace, format, len(kept)), New: func(rate float64) system.Source {
-			r := &system.Replay{Requests: kept}
+		return simulate.Traffic{Name: fmt.Sprintf("%s (%s, %d requests)", f.trace, format, len(kept)), New: func(rate float64) simulate.Source {
+			r := &simulate.Replay{Requests: kept}
 			r.Speed = rate / r.Rate()
 			return r
 		}}, nil
@@ -217,16 +217,16 @@ func (f *simulateFlags) traffic(config *system.Config) (system.Traffic, error) {
 	seconds := config.Seconds
 	switch f.scenario {
 	case steadyScenario:
-		return system.Traffic{Name: "built-in requests", New: func(rate float64) system.Source { return workload.Steady(rate, f.seed) }}, nil
+		return simulate.Traffic{Name: "built-in requests", New: func(rate float64) simulate.Source { return workload.Steady(rate, f.seed) }}, nil
 	case dayScenario:
-		demand := system.PublishedDemand()
+		demand := simulate.PublishedDemand()
 		profile := make([]float64, len(demand))
 		top := 0.0
 		for h, x := range demand {
 			profile[h] = x * float64(len(demand))
 			top = max(top, profile[h])
 		}
-		return system.Traffic{Name: "built-in day", Profile: profile, New: func(rate float64) system.Source {
+		return simulate.Traffic{Name: "built-in day", Profile: profile, New: func(rate float64) simulate.Source {
 			return &workload.Traffic{Peak: rate, Seed: f.seed, PerSecond: func(t float64) float64 {
 				return rate * profile[int(t/seconds*float64(len(profile)))%len(profile)] / top
 			}}
@@ -236,28 +236,28 @@ func (f *simulateFlags) traffic(config *system.Config) (system.Traffic, error) {
 		if dir == "" {
 			var err error
 			if dir, err = workload.DataDir(); err != nil {
-				return system.Traffic{}, err
+				return simulate.Traffic{}, err
 			}
 		}
 		day, err := workload.ReadServeGenDay(dir)
 		if err != nil {
-			return system.Traffic{}, err
+			return simulate.Traffic{}, err
 		}
 		profile, top := day.Profile(), 0.0
 		for _, x := range profile {
 			top = max(top, x)
 		}
-		return system.Traffic{Name: "ServeGen's day of DeepSeek-R1", Profile: profile, New: func(rate float64) system.Source {
+		return simulate.Traffic{Name: "ServeGen's day of DeepSeek-R1", Profile: profile, New: func(rate float64) simulate.Source {
 			return day.Requests(rate/top, seconds, f.seed)
 		}}, nil
 	}
-	return system.Traffic{}, usagef("--scenario %.40q: steady, day, servegen-day or deepseek-day", f.scenario)
+	return simulate.Traffic{}, usagef("--scenario %.40q: steady, day, servegen-day or deepseek-day", f.scenario)
 }
 
 // day prints the reckoning of the published day.
 func (f *simulateFlags) day(cmd *cobra.Command, gpu cost.GPU) error {
 	u := cost.Unit{Model: cost.DeepSeekV3(), GPU: gpu, Factors: cost.Calibrated(), Phase: cost.DecodePhase, Nodes: 144 / gpu.Node}
-	d, err := system.PublishedDay(f.prices, u)
+	d, err := simulate.PublishedDay(f.prices, u)
 	if err != nil {
 		return err
 	}
@@ -269,7 +269,7 @@ func (f *simulateFlags) day(cmd *cobra.Command, gpu cost.GPU) error {
 	return err
 }
 
-func dayTable(d *system.Day) []byte {
+func dayTable(d *simulate.Day) []byte {
 	b := &bytes.Buffer{}
 	b.WriteString("DeepSeek's published day: its node plan and its tokens are given, the rest follows\n\n")
 	g := grid{}
@@ -294,7 +294,7 @@ func dayTable(d *system.Day) []byte {
 	return b.Bytes()
 }
 
-func dayJSON(d *system.Day) []byte {
+func dayJSON(d *simulate.Day) []byte {
 	o := &wire.Encoder{}
 	number := func(name string, x float64) { o.Field(name); o.Float(x) }
 	o.Raw(`{"version":1,"scenario":"deepseek-day"`)
@@ -307,7 +307,7 @@ func dayJSON(d *system.Day) []byte {
 	number("decode_tokens_per_second_per_node", d.DecodePerNode)
 	number("output_tokens_per_second_per_request", d.PerRequest)
 	o.Field("hours")
-	wire.List(o, d.Hours, func(h system.Hour) {
+	wire.List(o, d.Hours, func(h simulate.Hour) {
 		o.Raw("\n" + `{"hour":`)
 		o.Int(int64(h.Hour))
 		number("nodes", exactly(h.Nodes))

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
-	"github.com/moelb/moelb/bench/cluster/system"
+	"github.com/moelb/moelb/bench/simulate"
 	"github.com/moelb/moelb/internal/wire"
 )
 
@@ -63,7 +63,7 @@ func (s *simulated) json() []byte {
 	number("mean_output", s.MeanOutput)
 	number("hit", s.HitRate)
 	o.Field("policies")
-	wire.List(o, s.Rows, func(r system.Row) {
+	wire.List(o, s.Rows, func(r simulate.Row) {
 		o.Raw("\n" + `{"label":`)
 		o.Quote(r.Label)
 		text("prefill", r.Policy.Prefill.Name)

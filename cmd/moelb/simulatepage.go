@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/moelb/moelb/bench/cluster/cost"
-	"github.com/moelb/moelb/bench/cluster/system"
+	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate"
 )
 
 // simulatePage is what the page draws. It stands in the page as JSON.
@@ -24,20 +24,20 @@ type simulatePage struct {
 
 // pageRow is one policy.
 type pageRow struct {
-	Label     string         `json:"label"`
-	Policy    string         `json:"policy"`
-	USD       [2]float64     `json:"usd"` // a million tokens: prefill, decode
-	Tokens    float64        `json:"tokens"`
-	TTFT      [2]float64     `json:"ttft"`
-	TPOT      [2]float64     `json:"tpot"`
-	Idle      float64        `json:"idle"`
-	Nodes     float64        `json:"nodes"`
-	Imbalance [6]float64     `json:"imbalance"`
-	Series    []system.Point `json:"series"`
-	Experts   [][]int        `json:"experts"` // decode, thousandths of the mean, [layers][GPUs]
-	Prefill   [][]int        `json:"prefill"`
-	KV        []int          `json:"kv"`
-	Requests  []int          `json:"requests"`
+	Label     string           `json:"label"`
+	Policy    string           `json:"policy"`
+	USD       [2]float64       `json:"usd"` // a million tokens: prefill, decode
+	Tokens    float64          `json:"tokens"`
+	TTFT      [2]float64       `json:"ttft"`
+	TPOT      [2]float64       `json:"tpot"`
+	Idle      float64          `json:"idle"`
+	Nodes     float64          `json:"nodes"`
+	Imbalance [6]float64       `json:"imbalance"`
+	Series    []simulate.Point `json:"series"`
+	Experts   [][]int          `json:"experts"` // decode, thousandths of the mean, [layers][GPUs]
+	Prefill   [][]int          `json:"prefill"`
+	KV        []int            `json:"kv"`
+	Requests  []int            `json:"requests"`
 }
 
 // pageGantt is one layer's overlap.
@@ -86,7 +86,7 @@ func (f *simulateFlags) page(s *simulated) ([]byte, error) {
 	}
 	for _, x := range []struct {
 		name string
-		row  system.Row
+		row  simulate.Row
 	}{{"all balancers on", on}, {"all off", off}} {
 		g, err := s.gantt(x.name, &x.row)
 		if err != nil {
@@ -114,7 +114,7 @@ func (f *simulateFlags) page(s *simulated) ([]byte, error) {
 }
 
 // gantt plays two layers of each phase, as uneven as a policy left the work.
-func (s *simulated) gantt(name string, r *system.Row) ([]pageGantt, error) {
+func (s *simulated) gantt(name string, r *simulate.Row) ([]pageGantt, error) {
 	least := func(x float64) float64 { return max(1, x) }
 	prompt := math.Max(2, s.MeanInput)
 	p, err := s.config.Prefill.Estimate(cost.Batch{Tokens: float64(s.config.MaxTokens), Prompt: prompt, Hit: min(s.HitRate, .99), Attention: least(r.PairsImbalance), Senders: least(r.TokensImbalance), Experts: least(r.PrefillExperts)})

@@ -1,4 +1,4 @@
-// Package system simulates the published inference system of DeepSeek-V3 and
+// Package simulate simulates the published inference system of DeepSeek-V3 and
 // R1: an API server, a balancer over prefill units, decode units behind another,
 // a balancer of experts in each unit, and a store of prefixes outside them. It
 // answers what a policy of each balancer is worth in tokens a second, latency,
@@ -11,4 +11,4 @@
 //
 // Not modelled: the transfer of a prefix from the store, faults, and steps that
 // verify several tokens.
-package system
+package simulate

@@ -1,4 +1,4 @@
-package system
+package simulate
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/internal/long"
 )

@@ -1,4 +1,4 @@
-package system
+package simulate
 
 import (
 	"context"
@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/schedule"

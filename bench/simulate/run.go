@@ -1,10 +1,10 @@
-package system
+package simulate
 
 import (
 	"fmt"
 	"math"
 
-	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/prefill"

@@ -1,9 +1,9 @@
-package system
+package simulate
 
 import (
 	"math/rand/v2"
 
-	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/decode"
 )
 

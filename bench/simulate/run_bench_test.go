@@ -1,4 +1,4 @@
-package system
+package simulate
 
 import (
 	"runtime"
@@ -34,7 +34,7 @@ func TestPeakMemory(t *testing.T) {
 // BenchmarkPeakHour is one simulated hour of the published fleet at its peak, on
 // one core: 29 prefill and 9 decode units.
 //
-//	go test -run '^$' -bench PeakHour -benchtime 1x ./bench/cluster/system
+//	go test -run '^$' -bench PeakHour -benchtime 1x ./bench/simulate
 func BenchmarkPeakHour(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for b.Loop() {

@@ -1,6 +1,6 @@
-// Package cluster simulates serving units step by step, as far as balancing
+// Package lockstep simulates serving units step by step, as far as balancing
 // them goes: who holds how much, and how long a lockstep step takes.
-package cluster
+package lockstep
 
 import (
 	"cmp"

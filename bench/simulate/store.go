@@ -1,4 +1,4 @@
-package system
+package simulate
 
 // store is the external store of prefixes: blocks by name, the longest unused
 // thrown out first.

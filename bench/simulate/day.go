@@ -1,9 +1,9 @@
-package system
+package simulate
 
 import (
 	"fmt"
 
-	"github.com/moelb/moelb/bench/cluster/cost"
+	"github.com/moelb/moelb/bench/cost"
 )
 
 // Prices are what a GPU costs and what tokens earn, in dollars.
