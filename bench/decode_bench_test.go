@@ -38,11 +38,11 @@ func decodeLoads(tb testing.TB) []decodeLoad {
 		return loads
 	}
 	read := func(name string) []workload.Request {
-		requests, _, err := workload.ReadTraceFile(filepath.Join(dir, name))
+		trace, err := workload.ReadTraceFile(filepath.Join(dir, name), 0)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		return slices.DeleteFunc(requests, func(q workload.Request) bool { return q.Output == 0 })
+		return slices.DeleteFunc(trace.Requests, func(q workload.Request) bool { return q.Output == 0 })
 	}
 	azure, mooncake := read("azure_llm_2023_conv.csv.gz"), read("mooncake_conversation_trace.jsonl.gz")
 	r1, err := workload.ServeGen(dir, 40000, 1)

@@ -53,11 +53,11 @@ func prefillLoads(tb testing.TB) []prefillLoad {
 		return loads
 	}
 	read := func(name string) []workload.Request {
-		trace, _, err := workload.ReadTraceFile(filepath.Join(dir, name))
+		trace, err := workload.ReadTraceFile(filepath.Join(dir, name), 0)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		return slices.DeleteFunc(trace, func(q workload.Request) bool { return q.Output == 0 || q.Input == 0 })
+		return slices.DeleteFunc(trace.Requests, func(q workload.Request) bool { return q.Output == 0 || q.Input == 0 })
 	}
 	azure, mooncake := read("azure_llm_2023_conv.csv.gz"), read("mooncake_conversation_trace.jsonl.gz")
 	return append(loads,

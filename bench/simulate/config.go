@@ -27,10 +27,11 @@ type Config struct {
 	// for the speed of each request.
 	Concurrency float64
 	// Hit is the share of prompt tokens that the store of prefixes holds, where
-	// the requests do not name their blocks; StoreBlocks its size in blocks of 512
-	// tokens where they do.
+	// the requests do not name their blocks; StoreTokens its size where they do, in
+	// blocks of BlockTokens tokens.
 	Hit         float64
-	StoreBlocks int
+	StoreTokens int64
+	BlockTokens int
 	// Seconds is how long requests come; what is under way then is served to its
 	// end. The first Warm seconds are not measured.
 	Seconds, Warm float64
@@ -66,7 +67,7 @@ func Default(p Policy) Config {
 		panic(err) // a preset
 	}
 	unit := cost.Unit{Model: cost.DeepSeekV3(), GPU: gpu, Factors: cost.Calibrated()}
-	c := Config{Prefill: unit, Decode: unit, Policy: p, MaxTokens: 16384, MaxRequests: 128, Hit: .563, StoreBlocks: 1 << 20, Seconds: 600, Warm: 120, Seed: 1}
+	c := Config{Prefill: unit, Decode: unit, Policy: p, MaxTokens: 16384, MaxRequests: 128, Hit: .563, StoreTokens: 1 << 29, BlockTokens: 512, Seconds: 600, Warm: 120, Seed: 1}
 	c.Prefill.Phase, c.Prefill.Nodes = cost.PrefillPhase, 4
 	c.Decode.Phase, c.Decode.Nodes = cost.DecodePhase, 18
 	c.Plan = []PlanStep{{0, Fleet{3, 1}}}
@@ -102,8 +103,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("concurrency: %v is not between 0 and 2^14", c.Concurrency)
 	case !(c.Hit >= 0 && c.Hit < 1):
 		return fmt.Errorf("hit: %v is not a fraction below 1", c.Hit)
-	case c.StoreBlocks < 1:
-		return fmt.Errorf("store_blocks: %d is below 1", c.StoreBlocks)
+	case c.BlockTokens < 1 || c.BlockTokens > 1<<20:
+		return fmt.Errorf("block_tokens: %d is not between 1 and 2^20", c.BlockTokens)
+	case c.StoreTokens < int64(c.BlockTokens) || c.StoreTokens/int64(c.BlockTokens) > 1<<28:
+		return fmt.Errorf("store_tokens: %d is not between 1 and 2^28 blocks of %d", c.StoreTokens, c.BlockTokens)
 	case !(c.Seconds > 0 && c.Seconds <= maxSeconds):
 		return fmt.Errorf("seconds: %v is not between 0 and %d", c.Seconds, maxSeconds)
 	case !(c.Warm >= 0 && c.Warm < c.Seconds):
@@ -128,9 +131,16 @@ type Source interface {
 
 // Result is what a run measured, from Warm on unless it says otherwise.
 type Result struct {
-	Policy          Policy
-	Seconds         float64 // measured
-	Requests        int64   // of the whole run
+	Policy   Policy
+	Seconds  float64 // measured
+	Requests int64   // of the whole run
+	// LeftOut counts the requests, beside these, that are longer than a decode GPU's
+	// room for KV.
+	LeftOut int64
+	// Unstable: more requests wait at the end of the measured time than at its begin,
+	// by more than chance: the fleet does not carry the load, and latencies would grow
+	// for as long as it lasts. ServedPerSecond is then what it carries.
+	Unstable        bool
 	InputTokens     int64
 	HitTokens       int64
 	OutputTokens    int64

@@ -1,13 +1,17 @@
 package simulate
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // usage is what has been used up to a time.
 type usage struct {
 	prefill, decode float64 // GPU-seconds up
 	computed        [2]float64
 	// Sums over steps: most and mean pairs, tokens (prefill), KV, requests (decode).
-	uneven [8]float64
+	uneven          [8]float64
+	queued, entered int64 // requests
 }
 
 // marks are the times between which a run is measured.
@@ -16,7 +20,7 @@ func (s *sim) marks() [2]int64 { return [2]int64{s.from, s.to} }
 // snapshot is the usage so far. What a running step will have computed counts
 // already: a step is short against the measured time.
 func (s *sim) snapshot() usage {
-	var x usage
+	x := usage{queued: s.queued, entered: s.count.entered.requests}
 	for _, u := range s.prefill {
 		x.prefill += u.seconds(s.now) * float64(s.Prefill.Ranks())
 		x.computed[0] += u.computed
@@ -115,6 +119,10 @@ func ratio(a, b float64) float64 {
 	return a / b
 }
 
+// grew says whether a queue became longer while so many came: by more than one in
+// fifty of them, and by more than chance would have it.
+func grew(by, came float64) bool { return by > came/50+4*math.Sqrt(came) }
+
 // result checks that nothing was lost and sums the run up.
 func (s *sim) result() (Result, error) {
 	end := s.now
@@ -131,13 +139,14 @@ func (s *sim) result() (Result, error) {
 	r := Result{
 		Policy: s.Policy, Seconds: t, End: float64(end) / second,
 		Requests: s.count.entered.requests, InputTokens: s.count.entered.input, HitTokens: s.count.cached, OutputTokens: s.count.generated,
-		Evictions: s.evictions, PeakInFlight: s.peak, Heat: s.heat,
+		LeftOut: s.leftOut, Evictions: s.evictions, PeakInFlight: s.peak, Heat: s.heat,
 		TokensPerSecond: float64(s.measured.out) / t, InputPerSecond: float64(s.measured.in) / t, ServedPerSecond: float64(s.measured.served) / t,
 		TTFT50: s.ttft.quantile(.5), TTFT99: s.ttft.quantile(.99), TPOT50: s.tpot.quantile(.5), TPOT99: s.tpot.quantile(.99),
 		PrefillExperts: s.experts[0].meanImbalance(), DecodeExperts: s.experts[1].meanImbalance(),
 		Moves: s.experts[0].moves + s.experts[1].moves, MoveSeconds: s.experts[0].moveTime + s.experts[1].moveTime,
 	}
 	a, b := s.taken[0], s.taken[1]
+	r.Unstable = grew(float64(b.queued-a.queued), float64(b.entered-a.entered))
 	prefill, decode := b.prefill-a.prefill, b.decode-a.decode
 	r.PrefillIdle = 1 - ratio(b.computed[0]-a.computed[0], prefill)
 	r.DecodeIdle = 1 - ratio(b.computed[1]-a.computed[1], decode)

@@ -40,10 +40,9 @@ func (s *sim) arrive() {
 // hit is how many tokens of a request's prompt the store holds; the last one is
 // always computed.
 func (s *sim) hit(f *flight) int32 {
-	const block = 512
 	n := 0
 	if f.blocks != nil {
-		n = min(s.store.match(f.blocks)*block, int(f.prompt)-1)
+		n = min(s.store.match(f.blocks)*s.BlockTokens, int(f.prompt)-1)
 	} else if s.Hit > 0 {
 		// Two of three requests go on from an earlier one, of which most is cached.
 		s.draw += 0x9e3779b97f4a7c15 // splitmix64

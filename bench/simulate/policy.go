@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/moelb/moelb/bench/baseline"
 	"github.com/moelb/moelb/decode"
@@ -49,30 +50,77 @@ func (p Policy) String() string {
 	return fmt.Sprintf("%s / %s / %s", p.Prefill.Name, p.Decode.Name, p.Experts)
 }
 
-// PrefillPolicies lists the balancers of prompts: ours first, what engines run,
-// none last.
+// PrefillPolicies lists the balancers of prompts that a study compares: ours
+// first, what engines run, none last.
 func PrefillPolicies() []PrefillPolicy {
+	return choose(allPrefill(), "moelb", "sglang-total-tokens", "trtllm-adp", "round-robin")
+}
+
+// allPrefill is ours and every one of package baseline.
+func allPrefill() []PrefillPolicy {
 	out := []PrefillPolicy{{"moelb", func(c prefill.Config) (prefill.Former, error) { return prefill.New(c) }, true}}
-	for _, name := range []string{"sglang-total-tokens", "trtllm-adp", "round-robin"} {
-		for _, p := range baseline.PrefillPolicies() {
-			if p.Name == name {
-				out = append(out, PrefillPolicy{name, func(c prefill.Config) (prefill.Former, error) { return newRouted(p.New(c.Ranks), c), nil }, name != "round-robin"})
+	for _, p := range baseline.PrefillPolicies() {
+		out = append(out, PrefillPolicy{p.Name, func(c prefill.Config) (prefill.Former, error) { return newRouted(p.New(c.Ranks), c), nil }, p.Name != "round-robin"})
+	}
+	return out
+}
+
+func (p PrefillPolicy) name() string { return p.Name }
+func (p DecodePolicy) name() string  { return p.Name }
+func (p ExpertPolicy) name() string  { return p.String() }
+
+// choose returns the named of all, in the order of the names.
+func choose[P interface{ name() string }](all []P, names ...string) []P {
+	var out []P
+	for _, n := range names {
+		for _, p := range all {
+			if p.name() == n {
+				out = append(out, p)
 			}
 		}
 	}
 	return out
 }
 
+// FindPolicy returns the named balancers: ours is "moelb" for requests and
+// "optimal" for experts; those of package baseline, "deepseek" and "none" are the
+// others. An error lists them.
+func FindPolicy(prefill, decode, experts string) (Policy, error) {
+	var p Policy
+	var err error
+	if p.Prefill, err = find("prefill", prefill, allPrefill()); err != nil {
+		return p, err
+	}
+	if p.Decode, err = find("decode", decode, allDecode()); err != nil {
+		return p, err
+	}
+	p.Experts, err = find("experts", experts, []ExpertPolicy{ExpertsOptimal, ExpertsDeepSeek, ExpertsAlone})
+	return p, err
+}
+
+func find[P interface{ name() string }](what, name string, all []P) (P, error) {
+	var names []string
+	for _, p := range all {
+		if p.name() == name {
+			return p, nil
+		}
+		names = append(names, p.name())
+	}
+	var none P
+	return none, fmt.Errorf("%s policy %.40q: known are %s", what, name, strings.Join(names, ", "))
+}
+
 // DecodePolicies lists the balancers of requests that stay: ours first, what
 // engines run, none last.
 func DecodePolicies() []DecodePolicy {
+	return choose(allDecode(), "moelb", "least-tokens", "vllm-new", "round-robin")
+}
+
+// allDecode is ours and every one of package baseline.
+func allDecode() []DecodePolicy {
 	out := []DecodePolicy{{"moelb", func(c decode.Config) (decode.Batcher, error) { return decode.New(c) }, true}}
-	for _, name := range []string{"least-tokens", "vllm-new", "round-robin"} {
-		for _, p := range baseline.DecodePolicies() {
-			if p.Name == name {
-				out = append(out, DecodePolicy{name, func(c decode.Config) (decode.Batcher, error) { return p.New(c.Ranks, c.KVCapacity[0], 1), nil }, name != "round-robin"})
-			}
-		}
+	for _, p := range baseline.DecodePolicies() {
+		out = append(out, DecodePolicy{p.Name, func(c decode.Config) (decode.Batcher, error) { return p.New(c.Ranks, c.KVCapacity[0], 1), nil }, p.Name != "round-robin"})
 	}
 	return out
 }

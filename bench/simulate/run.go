@@ -53,6 +53,8 @@ type sim struct {
 	window  int64
 	turn    [2]int // round robin over units
 	pending workload.Request
+	most    int64 // tokens of one request
+	leftOut int64
 	draw    uint64 // of the requests' hits
 	cost    prefill.Cost
 
@@ -89,7 +91,7 @@ func newSim(c Config, source Source) (*sim, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &sim{Config: c, source: source, store: newStore(c.StoreBlocks), from: int64(c.Warm * second), to: int64(c.Seconds * second), draw: c.Seed}
+	s := &sim{Config: c, source: source, store: newStore(int(c.StoreTokens / int64(c.BlockTokens))), from: int64(c.Warm * second), to: int64(c.Seconds * second), draw: c.Seed}
 	var err error
 	if c.topics[0] == nil {
 		s.setTopics(c.Seconds)
@@ -112,6 +114,10 @@ func newSim(c Config, source Source) (*sim, error) {
 	}
 	if s.cost, err = prefillCost(&s.Prefill, c.MaxTokens); err != nil {
 		return nil, err
+	}
+	s.most = min(s.kvCapacity(), maxTokens)
+	if past, ok := source.(interface{ warm(int, func([]int64)) }); ok {
+		past.warm(2*s.store.capacity, s.store.add)
 	}
 	if err := s.apply(c.Plan[0].Fleet); err != nil {
 		return nil, err
@@ -222,19 +228,29 @@ func (s *sim) run() (Result, error) {
 
 // fetch takes the next request from the source and returns when it comes.
 func (s *sim) fetch() (int64, error) {
-	q, more := s.source.Next()
-	if !more || q.Arrival > s.Seconds {
-		return never, nil
+	for range mostLeftOut {
+		q, more := s.source.Next()
+		if !more || q.Arrival > s.Seconds {
+			return never, nil
+		}
+		if q.Input < 1 || q.Output < 1 {
+			return 0, fmt.Errorf("request at second %v: %d prompt and %d generated tokens: each must be at least 1", q.Arrival, q.Input, q.Output)
+		}
+		if int64(q.Input)+int64(q.Output) > s.most {
+			s.leftOut++
+			continue
+		}
+		s.pending = q
+		if s.PrefillOnly {
+			s.pending.Output = 1
+		}
+		return int64(q.Arrival * second), nil
 	}
-	s.pending = q
-	if s.PrefillOnly {
-		s.pending.Output = 1
-	}
-	if q.Input < 1 || q.Output < 1 || q.Input > maxTokens || q.Output > maxTokens || int64(q.Input)+int64(q.Output) > s.kvCapacity() {
-		return 0, fmt.Errorf("request at second %v: %d prompt and %d generated tokens: each must be at least 1, together at most %d", q.Arrival, q.Input, q.Output, s.kvCapacity())
-	}
-	return int64(q.Arrival * second), nil
+	return 0, fmt.Errorf("%d requests in a row are longer than a decode GPU's room for KV, %d tokens", mostLeftOut, s.most)
 }
+
+// mostLeftOut is how many requests may follow each other of which none fits.
+const mostLeftOut = 1 << 16
 
 // turnTo moves the clock, past changes of the fleet and of the experts' loads.
 func (s *sim) turnTo(t int64) error {

@@ -115,7 +115,7 @@ func TestPlan(t *testing.T) {
 	for i := range 4000 {
 		requests = append(requests, workload.Request{Arrival: float64(i) / 44, Input: 1 + rng.IntN(2000), Output: 1 + rng.IntN(2500)})
 	}
-	r, err := Run(c, &Replay{Requests: requests, Speed: 1})
+	r, err := Run(c, NewReplay(requests, Rate(requests)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestBadInput(t *testing.T) {
 		func(c *Config) { c.Plan = nil }, func(c *Config) { c.Plan[0].Fleet.Decode = 0 }, func(c *Config) { c.Seconds = 0 }, func(c *Config) { c.Seconds = math.NaN() },
 		func(c *Config) { c.Warm = c.Seconds }, func(c *Config) { c.Hit = 1 }, func(c *Config) { c.MaxTokens = 0 }, func(c *Config) { c.MaxRequests = 1 << 20 },
 		func(c *Config) { c.Decode.Nodes = 0 }, func(c *Config) { c.Decode.GPU.Memory = 1 }, func(c *Config) { c.Policy = Policy{} }, func(c *Config) { c.Concurrency = -1 },
-		func(c *Config) { c.Plan = append(c.Plan, PlanStep{0, Fleet{1, 1}}) }, func(c *Config) { c.StoreBlocks = 0 }, func(c *Config) { c.PrefillOnly, c.DecodeOnly = true, true },
+		func(c *Config) { c.Plan = append(c.Plan, PlanStep{0, Fleet{1, 1}}) }, func(c *Config) { c.StoreTokens = 0 }, func(c *Config) { c.BlockTokens = 0 }, func(c *Config) { c.PrefillOnly, c.DecodeOnly = true, true },
 	} {
 		c := small(ours(), 10)
 		change(&c)
@@ -142,8 +142,8 @@ func TestBadInput(t *testing.T) {
 			t.Errorf("change %d was accepted", i)
 		}
 	}
-	for _, q := range []workload.Request{{Input: 0, Output: 1}, {Input: 1, Output: 0}, {Input: 1 << 23, Output: 1}} {
-		if _, err := Run(small(ours(), 10), &Replay{Requests: []workload.Request{q}, Speed: 1}); err == nil {
+	for _, q := range []workload.Request{{Input: 0, Output: 1}, {Input: 1, Output: 0}} {
+		if _, err := Run(small(ours(), 10), NewReplay([]workload.Request{q}, 1)); err == nil {
 			t.Errorf("%+v was accepted", q)
 		}
 	}

@@ -1,50 +1,151 @@
 package simulate
 
 import (
-	"slices"
+	"math"
 
 	"github.com/moelb/moelb/bench/workload"
 )
 
-// Replay is a trace, played over and over at another speed.
+// Replay is a trace at any rate, for ever. A trace is never played faster than it
+// was recorded: as many copies of it run side by side as the rate needs, each
+// shifted against the others, all slowed to the rate exactly. A copy that ends
+// starts again. Each round of each copy has blocks of its own, so that a prompt is
+// not found because the trace was played before.
 type Replay struct {
-	Requests []workload.Request
-	Speed    float64 // trace seconds a second
-	next     int
-	round    int
+	requests []workload.Request
+	slow     float64 // seconds a second of the trace
+	span     float64 // of one round, in seconds of the trace
+	copies   []replayCopy
 }
 
-// blockStride keeps the blocks of one round of a trace apart from those of
-// another, so that a prompt is not found because it came before.
-const blockStride = 1 << 40
+// replayCopy is one copy's next request; the copies are a heap by when that comes.
+type replayCopy struct {
+	at   float64 // seconds of the trace since the replay began
+	next int
+	name int64 // which round of which copy: what its blocks are told apart by
+	copy int
+}
 
-// Next returns the next request.
-func (t *Replay) Next() (workload.Request, bool) {
-	n := len(t.Requests)
-	if n == 0 {
-		return workload.Request{}, false
+// apart keeps the blocks of one round of a copy apart from those of another: an odd
+// number near 2^64 divided by the golden ratio.
+const apart = 0x9e3779b97f4a7c15
+
+// maxReplayCopies bounds the copies; beyond it a trace is played faster after all.
+const maxReplayCopies = 1 << 16
+
+// span is how long a trace lasts, and its last gap; one whose requests all come
+// at one time says nothing of when they come: they are taken for one a second.
+func span(requests []workload.Request) (seconds float64, spread bool) {
+	n := len(requests)
+	if last := requests[n-1].Arrival; last > 0 {
+		return last * (1 + 1/float64(max(n-1, 1))), false
 	}
-	if t.next == n {
-		t.next, t.round = 0, t.round+1
-	}
-	q := t.Requests[t.next]
-	t.next++
-	span := t.Requests[n-1].Arrival * (1 + 1/float64(max(n-1, 1)))
-	q.Arrival = (q.Arrival + float64(float64(t.round)*span)) / t.Speed
-	if q.Blocks != nil && t.round > 0 {
-		q.Blocks = slices.Clone(q.Blocks)
-		for i := range q.Blocks {
-			q.Blocks[i] += int64(t.round) * blockStride
+	return float64(n), true
+}
+
+// NewReplay returns a trace's requests, which are in order of arrival and at
+// least one, at so many a second on average.
+func NewReplay(requests []workload.Request, perSecond float64) *Replay {
+	r := &Replay{requests: requests}
+	var spread bool
+	r.span, spread = span(requests)
+	if spread {
+		r.requests = make([]workload.Request, len(requests))
+		for i, q := range requests {
+			q.Arrival = float64(i)
+			r.requests[i] = q
 		}
 	}
+	own := float64(len(requests)) / r.span
+	copies := int(min(math.Ceil(perSecond/own-1e-9), maxReplayCopies))
+	copies = max(copies, 1)
+	r.slow = float64(copies) * own / perSecond
+	for i := range copies {
+		// Copy i begins i/copies of a round into the trace.
+		begin := float64(float64(i)*r.span) / float64(copies)
+		next := 0
+		for next < len(r.requests) && r.requests[next].Arrival < begin {
+			next++
+		}
+		c := replayCopy{next: next, name: int64(i), copy: i}
+		if next == len(r.requests) {
+			c.next, c.name = 0, int64(i+copies)
+			begin -= r.span
+		}
+		c.at = r.requests[c.next].Arrival - begin
+		r.copies = append(r.copies, c)
+	}
+	for i := len(r.copies)/2 - 1; i >= 0; i-- {
+		r.sink(i)
+	}
+	return r
+}
+
+// before orders copies by their next request; ties go to the lower copy.
+func (c *replayCopy) before(d *replayCopy) bool {
+	return c.at < d.at || c.at == d.at && c.copy < d.copy
+}
+
+// sink restores the heap below copy i.
+func (r *Replay) sink(i int) {
+	for {
+		least := i
+		for _, j := range [2]int{2*i + 1, 2*i + 2} {
+			if j < len(r.copies) && r.copies[j].before(&r.copies[least]) {
+				least = j
+			}
+		}
+		if least == i {
+			return
+		}
+		r.copies[i], r.copies[least] = r.copies[least], r.copies[i]
+		i = least
+	}
+}
+
+// Next returns the next request.
+func (r *Replay) Next() (workload.Request, bool) {
+	c := &r.copies[0]
+	q := r.requests[c.next]
+	q.Arrival = float64(c.at * r.slow)
+	if q.Blocks != nil && c.name > 0 {
+		blocks := make([]int64, len(q.Blocks))
+		for i, b := range q.Blocks {
+			blocks[i] = int64(uint64(b) + uint64(c.name)*apart)
+		}
+		q.Blocks = blocks
+	}
+	from := r.requests[c.next].Arrival
+	if c.next++; c.next == len(r.requests) {
+		c.next = 0
+		c.name += int64(len(r.copies))
+		from -= r.span
+	}
+	c.at += r.requests[c.next].Arrival - from
+	r.sink(0)
 	return q, true
 }
 
-// Rate is how many requests a second a trace has at speed 1.
-func (t *Replay) Rate() float64 {
-	n := len(t.Requests)
-	if n < 2 || t.Requests[n-1].Arrival <= 0 {
-		return 1
+// warm plays what came before the first request, up to a round of the trace and so
+// many blocks, so that copies that begin in the middle find the prefixes of their
+// own past. One copy alone begins at the begin, and has no past.
+func (r *Replay) warm(blocks int, use func(blocks []int64)) {
+	if len(r.copies) == 1 || r.requests[0].Blocks == nil {
+		return
 	}
-	return float64(n-1) / t.Requests[n-1].Arrival
+	for blocks > 0 && r.copies[0].at < r.span {
+		q, _ := r.Next()
+		use(q.Blocks)
+		blocks -= 1 + len(q.Blocks)
+	}
+	passed := r.copies[0].at
+	for i := range r.copies {
+		r.copies[i].at -= passed
+	}
+}
+
+// Rate is how many requests a second a trace has.
+func Rate(requests []workload.Request) float64 {
+	seconds, _ := span(requests)
+	return float64(len(requests)) / seconds
 }

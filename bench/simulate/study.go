@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/prefill"
 )
 
 // Traffic is a workload that can be asked for at any rate.
@@ -27,6 +28,8 @@ type Row struct {
 	// phases at their capacity; USDPerMillion what a million generated tokens cost
 	// on them.
 	NodesPerThousand, USDPerMillion float64
+	// Carries is how many requests a second the fleet serves.
+	Carries float64
 }
 
 // Study is what policies are worth on one workload.
@@ -46,8 +49,8 @@ type Study struct {
 // StudyOptions say how a study is run.
 type StudyOptions struct {
 	// Load is how many requests come, as a share of what the fleet serves with all
-	// balancers on.
-	Load float64
+	// balancers on; Rate how many come a second, in place of Load.
+	Load, Rate float64
 	// Fleet is the units; 0 = one for decode, and as many for prefill as keep up
 	// with it, at most 32.
 	Fleet    Fleet
@@ -92,8 +95,11 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 	if err := o.Prices.Validate(); err != nil {
 		return Study{}, err
 	}
-	if !(o.Load > 0 && o.Load <= 10) {
+	if !(o.Load > 0 && o.Load <= 10) && o.Rate == 0 {
 		return Study{}, fmt.Errorf("load: %v is not between 0 and 10", o.Load)
+	}
+	if !(o.Rate >= 0 && o.Rate <= 1e6) {
+		return Study{}, fmt.Errorf("rate: %v is not between 0 and 10^6 requests a second", o.Rate)
 	}
 	s := Study{Traffic: t.Name, Load: o.Load, PrefillNodes: c.Prefill.Nodes, DecodeNodes: c.Decode.Nodes}
 	known := map[string]capacity{}
@@ -129,6 +135,10 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 				s.Fleet.Prefill = min(32, int(b.perSecond*float64(s.Fleet.Decode)/a.perSecond)+1)
 			}
 			s.Rate = o.Load * min(a.perSecond*float64(s.Fleet.Prefill), b.perSecond*float64(s.Fleet.Decode))
+			if o.Rate > 0 {
+				s.Load = o.Rate / s.Rate * o.Load
+				s.Rate = o.Rate
+			}
 		}
 		run := c
 		run.Concurrency = concurrency(&c, t)
@@ -139,6 +149,10 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 			return Study{}, err
 		}
 		x := Row{Label: row.Label, Result: r, PrefillCapacity: a.perSecond, DecodeCapacity: b.perSecond}
+		x.Carries = min(a.perSecond*float64(s.Fleet.Prefill), b.perSecond*float64(s.Fleet.Decode))
+		// A short run can end with more waiting than it began with by accident, or too
+		// early for the queue to show.
+		x.Unstable = r.Unstable && x.Carries < s.Rate || t.Profile == nil && x.Carries < .95*s.Rate
 		x.NodesPerThousand = 1000 * (float64(c.Prefill.Nodes)/a.perSecond + float64(c.Decode.Nodes)/b.perSecond)
 		hour := float64(c.Prefill.GPU.Node) * o.Prices.GPUHour
 		x.USDPerMillion = x.NodesPerThousand / 1000 * hour / 3600 / s.MeanOutput * 1e6
@@ -234,20 +248,68 @@ func saturate(c Config, t Traffic, phase phaseOnly, known map[string]capacity, p
 	if c.DecodeOnly {
 		c.Backlog, c.Concurrency = backlogRequests*c.Decode.Ranks(), concurrency(&c, t)
 	}
-	r, err := Run(c, &flood{source: t.New(1e4)})
+	x, err := c.overloaded(t)
 	if err != nil {
 		return capacity{}, err
-	}
-	x := capacity{input: float64(r.InputTokens) / float64(r.Requests), output: float64(r.OutputTokens) / float64(r.Requests), hit: float64(r.HitTokens) / float64(r.InputTokens)}
-	x.perSecond = r.InputPerSecond / x.input
-	if c.DecodeOnly {
-		x.perSecond = r.TokensPerSecond / x.output
 	}
 	if !(x.perSecond > 0) {
 		return capacity{}, fmt.Errorf("seconds: nothing is served within %v", c.Seconds)
 	}
 	known[key] = x
 	return x, nil
+}
+
+// overloaded runs a phase on more than it serves. Where the requests name their
+// prefixes they come in their own time, as many times over as are too many:
+// whether a prefix is cached depends on what came before it. Elsewhere they all
+// come at once.
+func (c Config) overloaded(t Traffic) (capacity, error) {
+	source := t.New(1e4)
+	q, _ := source.Next()
+	inTime := q.Blocks != nil && c.PrefillOnly
+	rate := c.evenRate(t)
+	const tries = 12
+	for range tries {
+		source = &flood{source: t.New(1e4)}
+		if inTime {
+			source = t.New(rate)
+		}
+		r, err := Run(c, source)
+		if err != nil {
+			return capacity{}, err
+		}
+		if r.Requests == 0 {
+			return capacity{}, fmt.Errorf("seconds: no request comes within %v", c.Seconds)
+		}
+		x := capacity{input: float64(r.InputTokens) / float64(r.Requests), output: float64(r.OutputTokens) / float64(r.Requests), hit: float64(r.HitTokens) / float64(r.InputTokens)}
+		x.perSecond = r.InputPerSecond / x.input
+		if c.DecodeOnly {
+			x.perSecond = r.TokensPerSecond / x.output
+		}
+		if !inTime || x.perSecond < .95*rate {
+			return x, nil
+		}
+		rate *= 1.5
+	}
+	return capacity{}, fmt.Errorf("a prefill unit serves more than %.0f requests a second: no end was found", rate)
+}
+
+// evenRate is a little more than a prefill unit serves if all is even and nothing
+// is cached.
+func (c *Config) evenRate(t Traffic) float64 {
+	k, err := prefillCost(&c.Prefill, c.MaxTokens)
+	if err != nil {
+		return 1
+	}
+	source, work, n := t.New(1e4), 0.0, 0
+	for ; n < 1<<14; n++ {
+		q, ok := source.Next()
+		if !ok {
+			break
+		}
+		work += float64(k.Token*float64(q.Input)) + float64(k.Pair*float64(prefill.WorkOf(int64(q.Input), 0).Pairs))
+	}
+	return 1.2 * float64(c.Prefill.Ranks()) * float64(n) / max(work, 1e-9)
 }
 
 // flood is a source whose requests all come at once.

@@ -21,22 +21,18 @@ func TestTraces(t *testing.T) {
 		name string
 		from func() Source
 	}
-	read := func(requests []workload.Request, format string, err error) trace {
+	read := func(t0 workload.Trace, err error) trace {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept := requests[:0]
-		for _, q := range requests {
+		kept := t0.Requests[:0]
+		for _, q := range t0.Requests {
 			if q.Input > 0 && q.Output > 0 {
 				kept = append(kept, q)
 			}
 		}
-		return trace{format, func() Source {
-			r := &Replay{Requests: kept}
-			r.Speed = 60 / r.Rate()
-			return r
-		}}
+		return trace{t0.Format, func() Source { return NewReplay(kept, 60) }}
 	}
 	lines := func(head, line string) string {
 		b := &strings.Builder{}
@@ -48,18 +44,18 @@ func TestTraces(t *testing.T) {
 	}
 	var traces []trace
 	for _, text := range []string{
-		lines("", `{"timestamp": %d, "input_length": %d, "output_length": %d, "hash_ids": [1, 2]}`),
+		lines("", `{"timestamp": %d, "input_length": %d, "output_length": %d}`),
 		lines("TIMESTAMP,ContextTokens,GeneratedTokens\n", "2023-11-16 18:17:03.%03d,%d,%d"),
 		lines("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n", "%d,GPT-4,%d,%d,0,API log"),
 		lines("arrived_at,num_prefill_tokens,num_decode_tokens\n", "%d,%d,%d"),
 	} {
-		traces = append(traces, read(workload.ReadTrace(strings.NewReader(text))))
+		traces = append(traces, read(workload.ReadTrace(strings.NewReader(text), 0)))
 	}
 	if dir, err := workload.DataDir(); err != nil || !long.Tests() {
 		t.Log("no recorded traces: ", err)
 	} else {
 		for _, name := range []string{"mooncake_conversation_trace.jsonl.gz", "azure_llm_2023_conv.csv.gz"} {
-			traces = append(traces, read(workload.ReadTraceFile(filepath.Join(dir, name))))
+			traces = append(traces, read(workload.ReadTraceFile(filepath.Join(dir, name), 0)))
 		}
 		day, err := workload.ReadServeGenDay(dir)
 		if err != nil {

@@ -22,15 +22,24 @@ type Request struct {
 	Arrival float64 // seconds after the first request of the trace
 	Input   int     // prompt tokens
 	Output  int     // generated tokens
-	// Blocks names the prompt's blocks of 512 tokens, the last of which may be
-	// shorter: two requests share a prefix as far as their leading names agree.
-	// nil where the trace does not tell.
+	// Blocks names the prompt's blocks of Trace.BlockTokens tokens (512 in what this
+	// package makes), the last of which may be shorter: two requests share a prefix
+	// as far as their leading names agree. nil where the trace does not tell.
 	Blocks []int64
+}
+
+// Trace is a request trace.
+type Trace struct {
+	Requests []Request // in order of arrival; those of one instant in the order of the trace
+	Format   string
+	// BlockTokens is how many tokens a block has; 0 = no request names any.
+	BlockTokens int
 }
 
 // The trace formats that ReadTrace knows, as it names them.
 const (
-	Mooncake = "mooncake" // JSON Lines: timestamp (ms), input_length, output_length, hash_ids
+	Mooncake = "mooncake" // JSON Lines: timestamp (ms), input_length, output_length, hash_ids of 512 tokens
+	Bailian  = "bailian"  // JSON Lines: the same with chat_id, timestamp in seconds, hash_ids of 16 tokens
 	Azure    = "azure"    // CSV: TIMESTAMP (a date), ContextTokens, GeneratedTokens
 	BurstGPT = "burstgpt" // CSV: Timestamp (s), Request tokens, Response tokens, and others
 	Vidur    = "vidur"    // CSV: arrived_at (s), num_prefill_tokens, num_decode_tokens, and others
@@ -45,22 +54,33 @@ const (
 	maxTraceSeconds  = 1e12
 )
 
+// What a block of each format's hash_ids holds, unless the reader is told otherwise.
+const (
+	mooncakeBlock = 512
+	bailianBlock  = 16
+	maxTraceBlock = 1 << 20
+)
+
 // ReadTrace reads a request trace in one of the formats above, which it tells
-// by the first line, and returns its requests in order of arrival (those of one
-// instant in the order of the trace) and the format's name. It unpacks gzip.
-// CSV columns are found by their name; others are ignored. Counts of tokens may
-// be zero, as they are for requests that failed. It reads line by line, and an
-// error names the line.
-func ReadTrace(r io.Reader) ([]Request, string, error) {
+// by the first line. It unpacks gzip. CSV columns are found by their name; others
+// are ignored. Counts of tokens may be zero, as they are for requests that failed.
+// blockTokens is how many tokens each of a request's hash_ids stands for; 0 = as
+// many as the format's publisher says. A request whose ids are more or fewer than
+// its input has blocks is refused: the blocks are of another size. It reads line
+// by line, and an error names the line.
+func ReadTrace(r io.Reader, blockTokens int) (Trace, error) {
+	if blockTokens < 0 || blockTokens > maxTraceBlock {
+		return Trace{}, fmt.Errorf("block tokens: %d is not between 1 and %d", blockTokens, maxTraceBlock)
+	}
 	b := bufio.NewReaderSize(r, 1<<16)
 	if head, _ := b.Peek(2); string(head) == "\x1f\x8b" {
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, "", fmt.Errorf("gzip: %w", err)
+			return Trace{}, fmt.Errorf("gzip: %w", err)
 		}
 		b = bufio.NewReaderSize(z, 1<<16)
 	}
-	t := traceReader{lines: bufio.NewScanner(b)}
+	t := traceReader{lines: bufio.NewScanner(b), block: blockTokens}
 	t.lines.Buffer(nil, maxTraceLine)
 	format, err := t.read()
 	if err == nil && len(t.requests) == 0 {
@@ -70,7 +90,7 @@ func ReadTrace(r io.Reader) ([]Request, string, error) {
 		if t.line > 0 {
 			err = fmt.Errorf("line %d: %w", t.line, err)
 		}
-		return nil, "", err
+		return Trace{}, err
 	}
 	first := t.requests[0].Arrival
 	for _, q := range t.requests {
@@ -80,21 +100,25 @@ func ReadTrace(r io.Reader) ([]Request, string, error) {
 		t.requests[i].Arrival -= first
 	}
 	slices.SortStableFunc(t.requests, func(a, b Request) int { return cmp.Compare(a.Arrival, b.Arrival) })
-	return t.requests, format, nil
+	out := Trace{Requests: t.requests, Format: format}
+	if t.blocks > 0 {
+		out.BlockTokens = t.block
+	}
+	return out, nil
 }
 
 // ReadTraceFile is ReadTrace on a file.
-func ReadTraceFile(path string) ([]Request, string, error) {
+func ReadTraceFile(path string, blockTokens int) (Trace, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, "", err
+		return Trace{}, err
 	}
 	defer f.Close()
-	requests, format, err := ReadTrace(f)
+	t, err := ReadTrace(f, blockTokens)
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", path, err)
+		return Trace{}, fmt.Errorf("%s: %w", path, err)
 	}
-	return requests, format, nil
+	return t, nil
 }
 
 // traceReader holds the place in a trace and what has been read of it.
@@ -102,6 +126,7 @@ type traceReader struct {
 	lines    *bufio.Scanner
 	line     int // counted from 1; 0 = before the first
 	blocks   int
+	block    int // tokens of a block; 0 = not known yet
 	requests []Request
 }
 
@@ -133,7 +158,7 @@ func (t *traceReader) read() (string, error) {
 		return "", err
 	}
 	if line[0] == '{' {
-		return Mooncake, t.jsonLines(line)
+		return t.jsonLines(line)
 	}
 	for _, f := range traceFormats {
 		if columns, ok := f.columns(line); ok {
@@ -152,46 +177,68 @@ func (t *traceReader) add(q Request) error {
 	return nil
 }
 
-func (t *traceReader) jsonLines(line []byte) error {
+// jsonLine is a request of the formats in JSON Lines.
+type jsonLine struct {
+	Timestamp *float64 `json:"timestamp"`
+	Input     *int     `json:"input_length"`
+	Output    *int     `json:"output_length"`
+	Blocks    []int64  `json:"hash_ids"`
+	Chat      *float64 `json:"chat_id"` // Bailian's alone
+}
+
+func (t *traceReader) jsonLines(line []byte) (format string, err error) {
+	format = Mooncake
+	perSecond := 1000.0
 	for line != nil {
-		var q struct {
-			Timestamp *float64 `json:"timestamp"`
-			Input     *int     `json:"input_length"`
-			Output    *int     `json:"output_length"`
-			Blocks    []int64  `json:"hash_ids"`
-		}
+		var q jsonLine
 		if err := json.Unmarshal(line, &q); err != nil {
-			return err
+			return format, err
 		}
-		switch {
-		case q.Timestamp == nil:
-			return errors.New("timestamp: missing")
-		case math.Abs(*q.Timestamp) > maxTraceSeconds*1000:
-			return fmt.Errorf("timestamp: %v is out of range", *q.Timestamp)
-		}
-		for _, n := range []struct {
-			field string
-			value *int
-		}{{"input_length", q.Input}, {"output_length", q.Output}} {
-			switch {
-			case n.value == nil:
-				return fmt.Errorf("%s: missing", n.field)
-			case *n.value < 0 || *n.value > maxTraceTokens:
-				return fmt.Errorf("%s: %d is out of range", n.field, *n.value)
+		if len(t.requests) == 0 {
+			block := mooncakeBlock
+			if q.Chat != nil {
+				format, perSecond, block = Bailian, 1, bailianBlock
+			}
+			if t.block == 0 {
+				t.block = block
 			}
 		}
-		if t.blocks += len(q.Blocks); t.blocks > maxTraceBlocks {
-			return fmt.Errorf("hash_ids: more than %d in all", maxTraceBlocks)
+		if err := t.addJSON(&q, perSecond); err != nil {
+			return format, err
 		}
-		if err := t.add(Request{*q.Timestamp / 1000, *q.Input, *q.Output, q.Blocks}); err != nil {
-			return err
-		}
-		var err error
 		if line, err = t.next(); err != nil {
-			return err
+			return format, err
 		}
 	}
-	return nil
+	return format, nil
+}
+
+func (t *traceReader) addJSON(q *jsonLine, perSecond float64) error {
+	switch {
+	case q.Timestamp == nil:
+		return errors.New("timestamp: missing")
+	case math.Abs(*q.Timestamp) > maxTraceSeconds*perSecond:
+		return fmt.Errorf("timestamp: %v is out of range", *q.Timestamp)
+	}
+	for _, n := range []struct {
+		field string
+		value *int
+	}{{"input_length", q.Input}, {"output_length", q.Output}} {
+		switch {
+		case n.value == nil:
+			return fmt.Errorf("%s: missing", n.field)
+		case *n.value < 0 || *n.value > maxTraceTokens:
+			return fmt.Errorf("%s: %d is out of range", n.field, *n.value)
+		}
+	}
+	// The last block may go unnamed where it is not full.
+	if n := len(q.Blocks); n > 0 && n != *q.Input/t.block && n != (*q.Input+t.block-1)/t.block {
+		return fmt.Errorf("hash_ids: %d for an input of %d tokens, which has %d blocks of %d: are the blocks of another size?", n, *q.Input, (*q.Input+t.block-1)/t.block, t.block)
+	}
+	if t.blocks += len(q.Blocks); t.blocks > maxTraceBlocks {
+		return fmt.Errorf("hash_ids: more than %d in all", maxTraceBlocks)
+	}
+	return t.add(Request{*q.Timestamp / perSecond, *q.Input, *q.Output, q.Blocks})
 }
 
 // traceFormat is a CSV format: the columns of arrival, input and output, and

@@ -18,6 +18,9 @@ func TestReadTrace(t *testing.T) {
 		{Mooncake, `{"timestamp": 2000, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]}` + "\n\n" +
 			`{"timestamp": 500, "input_length": 7, "output_length": 0, "hash_ids": [2], "more": 1}`,
 			[]Request{{0, 7, 0, []int64{2}}, {1.5, 600, 5, []int64{0, 1}}}},
+		{Bailian, `{"chat_id": 159, "parent_chat_id": -1, "timestamp": 61.25, "input_length": 33, "output_length": 5, "type": "text", "turn": 1, "hash_ids": [1089, 1090, 1091]}` + "\n" +
+			`{"chat_id": 160, "parent_chat_id": 159, "timestamp": 63, "input_length": 33, "output_length": 5, "type": "text", "turn": 2, "hash_ids": [1089, 1090]}`,
+			[]Request{{0, 33, 5, []int64{1089, 1090, 1091}}, {1.75, 33, 5, []int64{1089, 1090}}}},
 		{Azure, "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:59:59.7500000,374,44\r\n2023-11-16 19:00:01.0000000,396,109\r\n",
 			[]Request{{0, 374, 44, nil}, {1.25, 396, 109, nil}}},
 		{Azure, "\ufeffTIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.5+00:00,1,2\n2024-05-10 00:00:00+00:00,3,4",
@@ -32,14 +35,14 @@ func TestReadTrace(t *testing.T) {
 		z.Write([]byte(c.text))
 		z.Close()
 		for _, text := range []string{c.text, packed.String()} {
-			got, format, err := ReadTrace(strings.NewReader(text))
+			got, err := ReadTrace(strings.NewReader(text), 0)
 			if err != nil {
 				t.Fatalf("%s: %v", c.format, err)
 			}
-			if format != c.format {
-				t.Errorf("format %s, want %s", format, c.format)
+			if got.Format != c.format || got.BlockTokens != map[string]int{Mooncake: 512, Bailian: 16}[c.format] {
+				t.Errorf("format %s of blocks of %d, want %s", got.Format, got.BlockTokens, c.format)
 			}
-			if d := cmp.Diff(c.want, got); d != "" {
+			if d := cmp.Diff(c.want, got.Requests); d != "" {
 				t.Errorf("%s: %s", c.format, d)
 			}
 		}
@@ -65,14 +68,26 @@ func TestReadTraceRefuses(t *testing.T) {
 		{vidur + "0,1e10,2\n", `line 2: num_prefill_tokens: "1e10"`},
 		{vidur + "0,1," + strings.Repeat("1", maxTraceLine) + "\n", "line 2: longer than"},
 		{"\x1f\x8bgarbage", "gzip"},
+		{`{"timestamp": 0, "input_length": 600, "output_length": 1, "hash_ids": [1, 2, 3]}`, "line 1: hash_ids: 3 for an input of 600 tokens, which has 2 blocks of 512"},
+		{`{"timestamp": 0, "input_length": 9, "output_length": 1, "hash_ids": [1]}` + "\n" + `{"timestamp": 0, "input_length": 1100, "output_length": 1, "hash_ids": [1]}`, "line 2: hash_ids: 1 for"},
+		{`{"chat_id": 1, "timestamp": 0, "input_length": 600, "output_length": 1, "hash_ids": [1, 2]}`, "line 1: hash_ids: 2 for an input of 600 tokens, which has 38 blocks of 16"},
 	} {
-		got, _, err := ReadTrace(strings.NewReader(c.text))
-		if err == nil || !strings.Contains(err.Error(), c.want) || got != nil {
-			t.Errorf("%.60q: %d requests, error %v, want %q", c.text, len(got), err, c.want)
+		got, err := ReadTrace(strings.NewReader(c.text), 0)
+		if err == nil || !strings.Contains(err.Error(), c.want) || got.Requests != nil {
+			t.Errorf("%.60q: %d requests, error %v, want %q", c.text, len(got.Requests), err, c.want)
 		}
 	}
-	if _, _, err := ReadTraceFile(filepath.Join(t.TempDir(), "absent")); err == nil {
+	if _, err := ReadTraceFile(filepath.Join(t.TempDir(), "absent"), 0); err == nil {
 		t.Error("no error without the file")
+	}
+	const line = `{"timestamp": 0, "input_length": 600, "output_length": 1, "hash_ids": [1, 2, 3]}`
+	if got, err := ReadTrace(strings.NewReader(line), 256); err != nil || got.BlockTokens != 256 {
+		t.Errorf("three blocks of 256: %v", err)
+	}
+	for _, n := range []int{-1, 1<<20 + 1} {
+		if _, err := ReadTrace(strings.NewReader(line), n); err == nil {
+			t.Errorf("blocks of %d tokens accepted", n)
+		}
 	}
 }
 
@@ -89,10 +104,11 @@ func TestReadTraceMeasured(t *testing.T) {
 		{"azure_llm_2023_conv.csv.gz", Azure, 19366, 3501, 1154, 211},
 		{"mooncake_conversation_trace.jsonl.gz", Mooncake, 12031, 3536, 12035, 342},
 	} {
-		q, format, err := ReadTraceFile(filepath.Join(dir, c.file))
+		trace, err := ReadTraceFile(filepath.Join(dir, c.file), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
+		q, format := trace.Requests, trace.Format
 		in, out := 0, 0
 		for i, r := range q {
 			in, out = in+r.Input, out+r.Output
@@ -117,9 +133,10 @@ func FuzzReadTrace(f *testing.F) {
 	f.Add([]byte("arrived_at,num_prefill_tokens,num_decode_tokens\n0.25,374.0,44\n"))
 	f.Add([]byte("\x1f\x8b"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		q, format, err := ReadTrace(bytes.NewReader(in))
+		trace, err := ReadTrace(bytes.NewReader(in), 0)
+		q := trace.Requests
 		if err != nil {
-			if q != nil || format != "" {
+			if q != nil || trace.Format != "" {
 				t.Fatal("an error and an answer")
 			}
 			return

@@ -10,14 +10,15 @@ import (
 
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/simulate"
-	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/internal/wire"
 )
 
 // simulateFlags are moelb simulate's flags as given.
 type simulateFlags struct {
 	trace, scenario, data, gpu, html string
-	load, seconds, hit, visits       float64
+	prefill, decode, experts         string // policies
+	load, rate, seconds, hit, visits float64
+	blockTokens                      int
 	fleet                            simulate.Fleet
 	maxTokens                        int64
 	maxRequests                      int
@@ -52,27 +53,39 @@ Scenarios: steady (built-in requests like those of DeepSeek's published day, at
 one rate), day (the same over a day, with units that join and leave; an hour lasts
 a 24th of --seconds), servegen-day (a day of DeepSeek-R1 in production, from
 ServeGen's files in --data), deepseek-day (the reckoning of DeepSeek's published
-day: nodes, cost, income). --trace FILE replays a public trace instead, again and
-again at the rate that the load asks for.`,
+day: nodes, cost, income). --trace FILE replays a public trace instead, at the rate
+that the load asks for: never faster than it was recorded, but as often side by
+side, each copy shifted against the others and with prefixes of its own.
+
+Where more comes than a fleet carries, waiting times grow for as long as it does:
+the row says unstable and what the fleet carries, and no latency.
+
+--prefill-policy, --decode-policy and --experts-policy run these alone.`,
 		Example: `  moelb simulate
   moelb simulate --scenario deepseek-day
   moelb simulate --scenario day --html day.html
-  moelb simulate --trace mooncake_conversation_trace.jsonl.gz --json`,
+  moelb simulate --trace mooncake_conversation_trace.jsonl.gz --json
+  moelb simulate --trace azure.csv --hit 0.4 --decode-policy vllm-new`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, c) },
 	}
 	l := cmd.Flags()
 	l.SortFlags = false
-	l.StringVar(&f.trace, "trace", "", "replay this file: Mooncake, Azure, BurstGPT or Vidur; gzip is unpacked")
+	l.StringVar(&f.trace, "trace", "", "replay this file: Mooncake, Bailian, Azure, BurstGPT or Vidur; gzip is unpacked")
+	l.IntVar(&f.blockTokens, "block-tokens", 0, "tokens of a block of the trace's hash_ids; 0 = 512 of Mooncake's, 16 of Bailian's")
 	l.StringVar(&f.scenario, "scenario", steadyScenario, "steady, day, servegen-day or deepseek-day")
 	l.StringVar(&f.data, "data", "", "the folder of ServeGen's files; \"\" = $MOELB_DATA")
 	l.Float64Var(&f.load, "load", .85, "requests that come, as a share of what the fleet serves with all balancers on")
+	l.Float64Var(&f.rate, "rps", 0, "requests a second, in place of --load")
+	l.StringVar(&f.prefill, "prefill-policy", "moelb", "run this balancer of prompts alone: moelb, or one that others run")
+	l.StringVar(&f.decode, "decode-policy", "moelb", "the same for requests that generate")
+	l.StringVar(&f.experts, "experts-policy", "optimal", "the same for experts: optimal, deepseek or none")
 	l.Float64Var(&f.seconds, "seconds", 0, "simulated seconds; 0 = 600, for a day 1800")
 	l.IntVar(&f.fleet.Decode, "decode-units", 0, "decode units; 0 = 1, for a day 2")
 	l.IntVar(&f.fleet.Prefill, "prefill-units", 0, "prefill units; 0 = as many as keep up with decode")
 	l.StringVar(&f.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
 	l.Float64Var(&f.visits, "nodes-per-token", 0, "nodes that a token visits in prefill, as moelb plan --routes reports them; 0 = as group-limited routing makes them")
-	l.Float64Var(&f.hit, "hit", .563, "share of prompt tokens in the store of prefixes, where the requests do not name their blocks")
+	l.Float64Var(&f.hit, "hit", .563, "share of prompt tokens in the store of prefixes; to be given for traces that do not name theirs")
 	l.Int64Var(&f.maxTokens, "max-tokens", 16384, "new tokens that a prefill GPU takes in one step")
 	l.IntVar(&f.maxRequests, "max-requests", 128, "requests that a decode GPU holds")
 	l.Uint64Var(&f.seed, "seed", 1, "seed of what is random")
@@ -169,11 +182,27 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console, gpu cost.GPU) (*si
 	if !(f.load > 0 && f.load <= 10) {
 		return nil, usagef("--load %v: above 0 and at most 10 is needed", f.load)
 	}
-	t, err := f.traffic(&config)
+	if cmd.Flags().Changed("rps") && (cmd.Flags().Changed("load") || !(f.rate > 0 && f.rate <= 1e6)) {
+		return nil, usagef("--rps %v: above 0 and at most 10^6 is needed, and no --load", f.rate)
+	}
+	t, err := f.traffic(&config, cmd.Flags().Changed("hit"))
 	if err != nil {
 		return nil, err
 	}
-	o := simulate.StudyOptions{Load: f.load, Fleet: f.fleet, Prices: f.prices, Rows: simulate.Choices()}
+	o := simulate.StudyOptions{Load: f.load, Rate: f.rate, Fleet: f.fleet, Prices: f.prices, Rows: simulate.Choices()}
+	for _, name := range []string{"prefill-policy", "decode-policy", "experts-policy"} {
+		if !cmd.Flags().Changed(name) {
+			continue
+		}
+		if f.html != "" {
+			return nil, usagef("--html compares all policies: it does not go with --%s", name)
+		}
+		p, err := simulate.FindPolicy(f.prefill, f.decode, f.experts)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		o.Rows = []simulate.Choice{{Label: "as asked", Policy: p}}
+	}
 	probe := config
 	probe.Policy = o.Rows[0].Policy
 	if err := probe.Validate(); err != nil {
@@ -190,68 +219,6 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console, gpu cost.GPU) (*si
 		return nil, err
 	}
 	return &simulated{study, config}, nil
-}
-
-// traffic is the workload that the flags ask for.
-func (f *simulateFlags) traffic(config *simulate.Config) (simulate.Traffic, error) {
-	if f.trace != "" {
-		requests, format, err := workload.ReadTraceFile(f.trace)
-		if err != nil {
-			return simulate.Traffic{}, err
-		}
-		kept := requests[:0]
-		for _, q := range requests {
-			if q.Input > 0 && q.Output > 0 { // others failed
-				kept = append(kept, q)
-			}
-		}
-		if len(kept) == 0 {
-			return simulate.Traffic{}, fmt.Errorf("%s: no request has both prompt and generated tokens", f.trace)
-		}
-		return simulate.Traffic{Name: fmt.Sprintf("%s (%s, %d requests)", f.trace, format, len(kept)), New: func(rate float64) simulate.Source {
-			r := &simulate.Replay{Requests: kept}
-			r.Speed = rate / r.Rate()
-			return r
-		}}, nil
-	}
-	seconds := config.Seconds
-	switch f.scenario {
-	case steadyScenario:
-		return simulate.Traffic{Name: "built-in requests", New: func(rate float64) simulate.Source { return workload.Steady(rate, f.seed) }}, nil
-	case dayScenario:
-		demand := simulate.PublishedDemand()
-		profile := make([]float64, len(demand))
-		top := 0.0
-		for h, x := range demand {
-			profile[h] = x * float64(len(demand))
-			top = max(top, profile[h])
-		}
-		return simulate.Traffic{Name: "built-in day", Profile: profile, New: func(rate float64) simulate.Source {
-			return &workload.Traffic{Peak: rate, Seed: f.seed, PerSecond: func(t float64) float64 {
-				return rate * profile[int(t/seconds*float64(len(profile)))%len(profile)] / top
-			}}
-		}}, nil
-	case serveGenScenario:
-		dir := f.data
-		if dir == "" {
-			var err error
-			if dir, err = workload.DataDir(); err != nil {
-				return simulate.Traffic{}, err
-			}
-		}
-		day, err := workload.ReadServeGenDay(dir)
-		if err != nil {
-			return simulate.Traffic{}, err
-		}
-		profile, top := day.Profile(), 0.0
-		for _, x := range profile {
-			top = max(top, x)
-		}
-		return simulate.Traffic{Name: "ServeGen's day of DeepSeek-R1", Profile: profile, New: func(rate float64) simulate.Source {
-			return day.Requests(rate/top, seconds, f.seed)
-		}}, nil
-	}
-	return simulate.Traffic{}, usagef("--scenario %.40q: steady, day, servegen-day or deepseek-day", f.scenario)
 }
 
 // day prints the reckoning of the published day.

@@ -125,6 +125,7 @@ func TestSimulate(t *testing.T) {
 	}
 	out := decode[struct {
 		Hit      float64
+		Rate     float64 `json:"requests_per_second"`
 		Policies []struct {
 			Label, Prefill, Decode, Experts string
 			Tokens                          float64 `json:"tokens_per_second"`
@@ -133,6 +134,8 @@ func TestSimulate(t *testing.T) {
 			TPOT50                          float64 `json:"tpot_p50"`
 			TPOT99                          float64 `json:"tpot_p99"`
 			Idle                            float64
+			Unstable                        bool
+			Carries                         float64 `json:"carries_requests_per_second"`
 			USD                             float64 `json:"usd_per_million_tokens"`
 		}
 	}](t, a.stdout)
@@ -140,7 +143,12 @@ func TestSimulate(t *testing.T) {
 		t.Fatalf("%d policies, %v of the prompts' tokens cached", len(out.Policies), out.Hit)
 	}
 	for _, p := range out.Policies {
-		if p.Prefill == "" || p.Decode == "" || p.Experts == "" || !(p.Tokens > 0 && p.TTFT50 > 0 && p.TTFT99 >= p.TTFT50 && p.TPOT50 > 0 && p.TPOT99 >= p.TPOT50 && p.Idle > 0 && p.Idle < 1 && p.USD > 0) {
+		// A fleet that does not carry the load has no latency, but says what it carries.
+		late := p.TTFT50 > 0 && p.TTFT99 >= p.TTFT50 && p.TPOT50 > 0 && p.TPOT99 >= p.TPOT50
+		if p.Unstable {
+			late = p.TTFT50 == 0 && p.TTFT99 == 0 && p.TPOT50 == 0 && p.TPOT99 == 0 && p.Carries < out.Rate
+		}
+		if p.Prefill == "" || p.Decode == "" || p.Experts == "" || !(p.Tokens > 0 && late && p.Carries > 0 && p.Idle > 0 && p.Idle < 1 && p.USD > 0) {
 			t.Errorf("%+v", p)
 		}
 	}
@@ -154,5 +162,50 @@ func TestSimulate(t *testing.T) {
 	missing := call(t, "", "simulate", "--trace", filepath.Join(t.TempDir(), "none")).want(t, exitFailed)
 	if !strings.Contains(missing.stderr, "none") {
 		t.Error(missing.stderr)
+	}
+}
+
+// TestSimulateAsks: what is assumed is asked for, and what cannot be is refused
+// before anything runs.
+func TestSimulateAsks(t *testing.T) {
+	azure := write(t, "azure.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:59:59.75,374,44\n")
+	mooncake := write(t, "mooncake.jsonl", `{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]}`)
+	for _, c := range []struct {
+		args []string
+		exit int
+		want string
+	}{
+		{[]string{"--trace", azure}, exitUsage, "--hit"},
+		{[]string{"--scenario", "servegen-day"}, exitUsage, "--hit"},
+		{[]string{"--trace", mooncake, "--hit", ".5"}, exitUsage, "says itself"},
+		{[]string{"--trace", mooncake, "--block-tokens", "16"}, exitFailed, "line 1: hash_ids: 2 for an input of 600 tokens"},
+		{[]string{"--trace", mooncake, "--block-tokens", "-1"}, exitUsage, "--block-tokens"},
+		{[]string{"--trace", azure, "--hit", "0", "--block-tokens", "16"}, exitUsage, "name no blocks"},
+		{[]string{"--block-tokens", "16"}, exitUsage, "--trace"},
+		{[]string{"--rps", "0"}, exitUsage, "--rps"},
+		{[]string{"--rps", "5", "--load", ".5"}, exitUsage, "--rps"},
+		{[]string{"--decode-policy", "nobody"}, exitUsage, "known are moelb, "},
+		{[]string{"--experts-policy", "moelb"}, exitUsage, "known are optimal, deepseek, none"},
+		{[]string{"--prefill-policy", "moelb", "--html", filepath.Join(t.TempDir(), "x.html")}, exitUsage, "--html"},
+	} {
+		if got := call(t, "", append([]string{"simulate"}, c.args...)...).want(t, c.exit); !strings.Contains(got.stderr, c.want) {
+			t.Errorf("%v: %s, want %q", c.args, got.stderr, c.want)
+		}
+	}
+}
+
+// TestSimulateOverload: a fleet that does not carry the load says so and what it
+// carries, and no latency.
+func TestSimulateOverload(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: simulations take seconds")
+	}
+	args := []string{"simulate", "--seconds", "20", "--experts-policy", "none", "--decode-units", "1", "--prefill-units", "1", "--rps"}
+	table := call(t, "", append(args, "900")...).want(t, exitDone).stdout
+	if !regexp.MustCompile(`(?m)^  as asked .* unstable  `).MatchString(table) || !strings.Contains(table, "Unstable: fewer than the 900 requests") {
+		t.Errorf("900 requests a second on one unit of each are not called unstable:\n%s", table)
+	}
+	if table := call(t, "", append(args, "5")...).want(t, exitDone).stdout; strings.Contains(strings.ToLower(table), "unstable") {
+		t.Errorf("5 requests a second on one unit of each are called unstable:\n%s", table)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 
 	"github.com/moelb/moelb/bench/simulate"
 	"github.com/moelb/moelb/internal/wire"
@@ -17,12 +18,24 @@ func (s *simulated) headline() string {
 func (s *simulated) table() []byte {
 	b := &bytes.Buffer{}
 	fmt.Fprintf(b, "%s\nmean prompt %.0f tokens, %.1f%% of them cached; %.0f generated; load %.2f of what the fleet serves with all balancers on\n\n", s.headline(), s.MeanInput, 100*s.HitRate, s.MeanOutput, s.Load)
+	unstable := false
 	g := grid{}
-	g.add("", "prefill", "decode", "experts", "tokens/s", "TTFT p50", "p99", "TPOT p50", "p99", "idle", "evicted")
+	g.add("", "prefill", "decode", "experts", "tokens/s", "carries/s", "TTFT p50", "p99", "TPOT p50", "p99", "idle", "evicted")
 	for _, r := range s.Rows {
-		g.add(r.Label, r.Policy.Prefill.Name, r.Policy.Decode.Name, r.Policy.Experts.String(), fmt.Sprintf("%.0f", r.TokensPerSecond), duration(r.TTFT50), duration(r.TTFT99), milli(r.TPOT50), milli(r.TPOT99), fmt.Sprintf("%.1f%%", 100*r.Idle), fmt.Sprint(r.Evictions))
+		late := [4]string{duration(r.TTFT50), duration(r.TTFT99), milli(r.TPOT50), milli(r.TPOT99)}
+		if r.Unstable {
+			unstable = true
+			late = [4]string{"unstable", "", "", ""}
+		}
+		g.add(r.Label, r.Policy.Prefill.Name, r.Policy.Decode.Name, r.Policy.Experts.String(), fmt.Sprintf("%.0f", r.TokensPerSecond), fmt.Sprintf("%.0f", r.Carries), late[0], late[1], late[2], late[3], fmt.Sprintf("%.1f%%", 100*r.Idle), fmt.Sprint(r.Evictions))
 	}
 	g.write(b, "  ")
+	if unstable {
+		fmt.Fprintf(b, "\nUnstable: fewer than the %.0f requests a second that come are carried, and waiting times grow for as long as they do.\n", s.Rate)
+	}
+	if n := s.Rows[0].LeftOut; n > 0 {
+		fmt.Fprintf(b, "\n%s left out, longer than a decode GPU's room for KV.\n", plural(int(n), "request"))
+	}
 	b.WriteString("\nWhat it takes when units are full:\n\n")
 	on := s.Rows[0]
 	h := grid{}
@@ -71,10 +84,20 @@ func (s *simulated) json() []byte {
 		text("experts", r.Policy.Experts.String())
 		number("tokens_per_second", r.TokensPerSecond)
 		number("input_tokens_per_second", r.InputPerSecond)
-		number("ttft_p50", r.TTFT50)
-		number("ttft_p99", r.TTFT99)
-		number("tpot_p50", r.TPOT50)
-		number("tpot_p99", r.TPOT99)
+		for _, x := range []struct {
+			name  string
+			value float64
+		}{{"ttft_p50", r.TTFT50}, {"ttft_p99", r.TTFT99}, {"tpot_p50", r.TPOT50}, {"tpot_p99", r.TPOT99}} {
+			if o.Field(x.name); r.Unstable {
+				o.Raw("null")
+			} else {
+				o.Float(x.value)
+			}
+		}
+		o.Field("unstable")
+		o.Raw(strconv.FormatBool(r.Unstable))
+		number("carries_requests_per_second", r.Carries)
+		count("left_out", r.LeftOut)
 		number("idle", r.Idle)
 		number("prefill_idle", r.PrefillIdle)
 		number("decode_idle", r.DecodeIdle)

@@ -29,6 +29,8 @@ type pageRow struct {
 	USD       [2]float64       `json:"usd"` // a million tokens: prefill, decode
 	Tokens    float64          `json:"tokens"`
 	TTFT      [2]float64       `json:"ttft"`
+	Unstable  bool             `json:"unstable"`
+	Carries   float64          `json:"carries"` // requests a second
 	TPOT      [2]float64       `json:"tpot"`
 	Idle      float64          `json:"idle"`
 	Nodes     float64          `json:"nodes"`
@@ -68,7 +70,7 @@ func (f *simulateFlags) page(s *simulated) ([]byte, error) {
 		}
 		hour := float64(s.config.Prefill.GPU.Node) * f.prices.GPUHour / 3600 / s.MeanOutput * 1e6
 		row := pageRow{
-			Label: r.Label, Policy: r.Policy.String(), Tokens: r.TokensPerSecond, TTFT: [2]float64{r.TTFT50, r.TTFT99}, TPOT: [2]float64{r.TPOT50, r.TPOT99}, Idle: r.Idle, Nodes: r.NodesPerThousand,
+			Label: r.Label, Policy: r.Policy.String(), Tokens: r.TokensPerSecond, TTFT: [2]float64{r.TTFT50, r.TTFT99}, TPOT: [2]float64{r.TPOT50, r.TPOT99}, Unstable: r.Unstable, Carries: r.Carries, Idle: r.Idle, Nodes: r.NodesPerThousand,
 			USD:       [2]float64{hour * float64(s.PrefillNodes) / r.PrefillCapacity, hour * float64(s.DecodeNodes) / r.DecodeCapacity},
 			Imbalance: [6]float64{r.PairsImbalance, r.TokensImbalance, r.PrefillExperts, r.KVImbalance, r.RequestsImbalance, r.DecodeExperts},
 			KV:        thousandths(r.Heat.KV), Requests: thousandths(r.Heat.Requests),
@@ -99,8 +101,14 @@ func (f *simulateFlags) page(s *simulated) ([]byte, error) {
 	}
 	add("A million generated tokens", fmt.Sprintf("$%.2f", on.USDPerMillion), "$%.2f with all balancers off", off.USDPerMillion)
 	add("Nodes for 1,000 requests a second", fmt.Sprintf("%.0f", on.NodesPerThousand), "%.0f with all off", off.NodesPerThousand)
-	add("Time a token, median", milli(on.TPOT50), "%s with all off, at the same load", milli(off.TPOT50))
-	add("Time to the first token, median", duration(on.TTFT50), "%s with all off", duration(off.TTFT50))
+	late := func(r simulate.Row, text string) string {
+		if r.Unstable {
+			return fmt.Sprintf("unstable (%.0f requests a second carried)", r.Carries)
+		}
+		return text
+	}
+	add("Time a token, median", late(on, milli(on.TPOT50)), "%s with all off, at the same load", late(off, milli(off.TPOT50)))
+	add("Time to the first token, median", late(on, duration(on.TTFT50)), "%s with all off", late(off, duration(off.TTFT50)))
 	add("GPU time idle", fmt.Sprintf("%.0f%%", 100*on.Idle), "%.0f%% with all off: waiting for others, for the network, for work", 100*off.Idle)
 	add("Requests simulated", fmt.Sprint(on.Requests), "each policy served the same; none was lost")
 	d.Notes = []string{

@@ -1,0 +1,143 @@
+package simulate
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/moelb/moelb/bench/workload"
+)
+
+// take plays so many requests.
+func take(r *Replay, n int) []workload.Request {
+	out := make([]workload.Request, n)
+	for i := range out {
+		out[i], _ = r.Next()
+	}
+	return out
+}
+
+// TestReplayRate: whatever the trace's times are, and the rate, requests come in
+// order and at that rate, and a trace is never played faster than it was recorded.
+func TestReplayRate(t *testing.T) {
+	even := func(n int, gap float64) []workload.Request {
+		out := make([]workload.Request, n)
+		for i := range out {
+			out[i] = workload.Request{Arrival: gap * float64(i), Input: 1 + i, Output: 1}
+		}
+		return out
+	}
+	bursts := even(40, 1)
+	for i := range bursts {
+		bursts[i].Arrival = float64(i / 10 * 10)
+	}
+	for _, c := range []struct {
+		name     string
+		requests []workload.Request
+	}{{"even", even(100, .5)}, {"one request", even(1, 0)}, {"two", even(2, 3)}, {"all at one time", even(50, 0)}, {"bursts", bursts}} {
+		for _, rate := range []float64{.01, .7, 1, 2, 3.7, 250} {
+			r := NewReplay(c.requests, rate)
+			if r.slow < 1-1e-9 {
+				t.Errorf("%s at %v a second: %v times as fast as recorded", c.name, rate, 1/r.slow)
+			}
+			const n = 4000
+			all := take(r, n)
+			last := 0.0
+			seen := map[int]int{}
+			for i, q := range all {
+				if q.Arrival < last {
+					t.Fatalf("%s at %v a second: request %d comes at %v, after one at %v", c.name, rate, i, q.Arrival, last)
+				}
+				last = q.Arrival
+				seen[q.Input]++
+			}
+			slack := 3 * float64(len(r.copies)) * r.span * r.slow / float64(n) / float64(len(r.copies)) // the rounds that are cut
+			if got := n / last; math.Abs(got/rate-1) > .02+slack {
+				t.Errorf("%s at %v a second: %v", c.name, rate, got)
+			}
+			if each := n / len(c.requests); each > 20*len(r.copies) {
+				for k, x := range seen {
+					if math.Abs(float64(x)/float64(each)-1) > .2 {
+						t.Errorf("%s at %v a second: request %d came %d times of %d", c.name, rate, k, x, each)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestReplayBlocks: within a round of a copy prefixes are shared as in the trace,
+// between rounds and copies they are not.
+func TestReplayBlocks(t *testing.T) {
+	trace := []workload.Request{{Arrival: 0, Input: 600, Output: 1, Blocks: []int64{1, 2}}, {Arrival: 1, Input: 1100, Output: 1, Blocks: []int64{1, 2, 3}}, {Arrival: 4, Input: 40, Output: 1, Blocks: []int64{9}}}
+	first := map[int64]int{}
+	for _, q := range take(NewReplay(trace, 5), 3000) {
+		first[q.Blocks[0]]++
+		if len(q.Blocks) == 3 && q.Blocks[2] == q.Blocks[1] {
+			t.Fatal("a prompt's blocks are one")
+		}
+	}
+	for b, n := range first {
+		if n > 2 {
+			t.Fatalf("block %d begins %d prompts, 2 of a round do", b, n)
+		}
+	}
+	if one := NewReplay(trace, .1); !slices.Equal(take(one, 1)[0].Blocks, trace[0].Blocks) {
+		t.Error("the first round has other blocks than the trace")
+	}
+}
+
+// TestReplayHits: what a store finds of a trace played many times side by side is
+// what it finds of the trace played once, in order of time.
+func TestReplayHits(t *testing.T) {
+	talks := workload.Conversations(3000, 1)
+	for i := range talks {
+		talks[i].Arrival *= .2 // five a second
+	}
+	seen := map[int64]bool{}
+	found, all := 0, 0
+	for _, q := range talks {
+		n := 0
+		for n < len(q.Blocks) && seen[q.Blocks[n]] {
+			n++
+		}
+		for _, b := range q.Blocks {
+			seen[b] = true
+		}
+		found, all = found+min(512*n, q.Input-1), all+q.Input
+	}
+	want := float64(found) / float64(all)
+	c := small(none(), 40)
+	c.PrefillOnly = true
+	r, err := Run(c, NewReplay(talks, 60))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := float64(r.HitTokens) / float64(r.InputTokens)
+	t.Logf("%.3f of the prompts' tokens are found, %.3f of the trace played once", got, want)
+	if want < .3 || math.Abs(got-want) > .05 {
+		t.Errorf("%.3f of the prompts' tokens are found, %.3f of the trace played once", got, want)
+	}
+}
+
+// TestOddTraces: traces without a span end, over-long requests are counted and left
+// out, and nothing but such is an error.
+func TestOddTraces(t *testing.T) {
+	for name, requests := range map[string][]workload.Request{
+		"one request":       {{Input: 100, Output: 3}},
+		"all at one time":   {{Input: 100, Output: 3}, {Input: 200, Output: 4}, {Input: 300, Output: 5}},
+		"one of three long": {{Input: 100, Output: 3}, {Arrival: 1, Input: 1 << 22, Output: 4}, {Arrival: 2, Input: 300, Output: 5}},
+	} {
+		r, err := Run(small(none(), 10), NewReplay(requests, 20))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if all := r.Requests + r.LeftOut; all < 190 || all > 210 || (r.LeftOut > 50) != (name == "one of three long") {
+			t.Errorf("%s: %d requests and %d left out in 10 s at 20 a second", name, r.Requests, r.LeftOut)
+		}
+	}
+	if _, err := Run(small(none(), 10), &flood{NewReplay([]workload.Request{{Input: 1 << 22, Output: 1}}, 1)}); err == nil {
+		t.Error("nothing but over-long requests was accepted")
+	}
+}
