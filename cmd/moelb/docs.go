@@ -6,11 +6,13 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/cmd/moelb/internal/console"
 )
 
 func docsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "docs", Short: "Print the help of all commands as one Markdown page", Args: atMost(0),
+		Use: "docs", Short: "Print the help of all commands as one Markdown page", Args: console.AtMost(0),
 		Example: "  moelb docs > moelb.md",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return document(cmd.OutOrStdout(), cmd.Root())

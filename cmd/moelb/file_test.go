@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
@@ -46,40 +45,5 @@ func TestOut(t *testing.T) {
 	call(t, small, "plan", "--out", dir).want(t, exitFailed)
 	if names := left(t, dir); len(names) != 1 {
 		t.Errorf("left behind: %v", names)
-	}
-}
-
-func TestWriteFile(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("modes and links of Unix")
-	}
-	dir := t.TempDir()
-	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
-	if err := os.WriteFile(real, []byte("old"), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(real, link); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeFile(link, []byte("new")); err != nil {
-		t.Fatal(err)
-	}
-	if b, _ := os.ReadFile(real); string(b) != "new" {
-		t.Errorf("the link's target holds %q", b)
-	}
-	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
-		t.Error("the link was replaced")
-	}
-	if info, _ := os.Stat(real); info.Mode().Perm() != 0o640 {
-		t.Errorf("mode %v", info.Mode())
-	}
-	if err := writeFile("/dev/null", []byte("x")); err != nil {
-		t.Error(err)
-	}
-	if info, err := os.Stat("/dev/null"); err != nil || info.Mode().IsRegular() {
-		t.Fatal("/dev/null was replaced")
-	}
-	if len(left(t, dir)) != 2 {
-		t.Errorf("left behind: %v", left(t, dir))
 	}
 }

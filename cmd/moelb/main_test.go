@@ -8,10 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -116,27 +121,6 @@ func TestHelp(t *testing.T) {
 		if a.stdout == "" || a.stderr != "" || len(args) == 2 && !strings.Contains(a.stdout, "Examples:\n  ") {
 			t.Errorf("%q: %q %q", args, a.stdout, a.stderr)
 		}
-	}
-}
-
-// TestInterrupt: the first interrupt ends a search, not the program.
-func TestInterrupt(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("a process cannot interrupt itself there")
-	}
-	ctx, release := searching(context.Background(), time.Minute)
-	defer release()
-	self, err := os.FindProcess(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := self.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(10 * time.Second):
-		t.Fatal("the search goes on")
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moelb/moelb/bench/workload"
+	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/placement/formats"
 )
 
@@ -245,7 +247,7 @@ func TestPlanExample(t *testing.T) {
 		t.Fatal(errs.String())
 	}
 	p := decode[planned](t, out.String())
-	check(t, p, exampleFields().loads[0], 32)
+	check(t, p, workload.Experts(placement.DeepSeekV3(), 1), 32)
 	q := decode[planned](t, call(t, "", "plan", "--example", "--workers", "3").want(t, exitDone).stdout)
 	if rows(p.PhysicalToLogical) != rows(q.PhysicalToLogical) {
 		t.Error("the plan depends on the workers")
@@ -260,7 +262,7 @@ func TestPlanStopped(t *testing.T) {
 	if code := run(ctx, []string{"plan", "--example", "--locality", "none"}, nil, &out, &errs); code != exitDone {
 		t.Fatal(errs.String())
 	}
-	check(t, decode[planned](t, out.String()), exampleFields().loads[0], 32)
+	check(t, decode[planned](t, out.String()), workload.Experts(placement.DeepSeekV3(), 1), 32)
 	call(t, "", "plan", "--example", "--timeout", "1ms").want(t, exitDone)
 }
 

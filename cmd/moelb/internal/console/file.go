@@ -1,0 +1,61 @@
+package console
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// WriteFile writes a file in one stroke: into a temporary file in the same
+// folder, flushed to the disk, and renamed. Whoever reads the path sees the
+// old content or the new one, and on an error the old one stays. What is no
+// regular file, such as /dev/stdout, is written as it is.
+func WriteFile(path string, content []byte) (err error) {
+	mode := fs.FileMode(0o666)
+	if info, e := os.Stat(path); e == nil {
+		if info.IsDir() {
+			return &fs.PathError{Op: "write", Path: path, Err: errors.New("is a folder")}
+		}
+		if !info.Mode().IsRegular() {
+			return os.WriteFile(path, content, 0)
+		}
+		mode = info.Mode().Perm()
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return err
+		}
+	}
+	f, err := createBeside(path, mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	if _, err = f.Write(content); err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
+}
+
+// createBeside creates a file of a new name in path's folder. os.CreateTemp
+// makes files that no other user can read.
+func createBeside(path string, mode fs.FileMode) (*os.File, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return nil, err
+	}
+	name := f.Name()
+	if err := errors.Join(f.Close(), os.Remove(name)); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+}

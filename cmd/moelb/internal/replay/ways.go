@@ -1,0 +1,292 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/moelb/moelb/cmd/moelb/internal/copies"
+	"github.com/moelb/moelb/cmd/moelb/internal/figures"
+	"github.com/moelb/moelb/cmd/moelb/internal/problem"
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/schedule"
+	"github.com/moelb/moelb/eplb/track"
+	"github.com/moelb/moelb/placement"
+)
+
+// replay is windows that are planned one by one in several ways.
+type replay struct {
+	*problem.Problem
+	model       *placement.Model
+	bytes       int64 // of an expert in one layer; 0 = unknown
+	copies      *copies.Flags
+	every, past int
+	target      float64
+	maxMoves    int // as eplb has it
+	ways        []way
+}
+
+// way is one way to keep a placement, and how it fared.
+type way struct {
+	name, title string
+	policy      eplb.Policy
+	never, once bool // placed by no plan, planned on the first window alone
+	follows     bool // plans from the placement in force
+	ifPays      bool // follows, plans jointly or stays, by what it gains and costs
+	joint       bool // plans the last windows jointly
+	steps       []step
+	refused     error // why it cannot be; nil = it can
+}
+
+// step is one window after the first: what was placed before it, and how that
+// fared in it.
+type step struct {
+	planned     bool
+	moves       int
+	copySeconds float64
+	planSeconds float64
+	saidNo      bool      // moving did not pay
+	imbalance   []float64 // [layers]
+	mean, most  float64   // over the layers with load
+	slow, stall float64   // time lost to imbalance and to copying, of a balanced window's
+}
+
+// allWays lists the ways, in the order of the table.
+func (r *replay) allWays() []way {
+	to := "with few moves"
+	if r.target > 0 {
+		to = fmt.Sprintf("to %.4g", r.target)
+	}
+	ways := []way{
+		{name: "none", title: "no balancing", never: true},
+		{name: "once", title: "planned once", once: true},
+		{name: "published", title: "published policy", policy: eplb.DeepSeek},
+		{name: "replan", title: "re-planned"},
+		{name: "joint", title: fmt.Sprintf("last %d jointly", r.past), joint: true},
+		{name: "follow", title: "followed " + to, follows: true},
+		{name: "decide", title: "whichever pays", ifPays: true},
+	}
+	if r.bytes == 0 && r.copies.Hidden < 1 {
+		ways[len(ways)-1].refused = errors.New("the size of an expert is unknown: give --model or --expert-bytes")
+	}
+	return ways
+}
+
+// run replays the windows in one way.
+func (r *replay) run(ctx context.Context, w *way, tick func()) error {
+	layers, experts := len(r.Windows[0]), r.Windows[0].Experts()
+	at := placement.Trivial(layers, experts, r.Replicas, r.Topology.GPUs)
+	for i := range r.Windows[1:] {
+		if w.refused != nil {
+			return nil
+		}
+		tick()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s := step{}
+		if !w.never && (i == 0 || !w.once && i%r.every == 0) {
+			next, err := r.next(ctx, w, &at, i, &s)
+			if err != nil {
+				var bad *placement.Error
+				if i == 0 && w.policy == eplb.DeepSeek && errors.As(err, &bad) {
+					w.refused = err
+					return nil
+				}
+				return err
+			}
+			at = *next
+		}
+		if err := r.score(&s, &at, r.Windows[i+1]); err != nil {
+			return err
+		}
+		w.steps = append(w.steps, s)
+	}
+	return nil
+}
+
+// next is the placement for the windows after window i, and fills in what it
+// took to get there.
+func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i int, s *step) (*placement.Placement, error) {
+	s.planned = true
+	if i == 0 || !w.ifPays {
+		next, err := r.plan(ctx, w.policy, w.joint, w.follows && i > 0, at, i, s)
+		if err != nil || i == 0 {
+			return next, err
+		}
+		return r.move(at, next, s, nil)
+	}
+	// Of a plan of few moves, and of one that holds over the last windows, that
+	// which gains most, or none.
+	var best *placement.Placement
+	bestNet := 0.0
+	var taken schedule.Schedule
+	for _, joint := range []bool{false, true} {
+		next, err := r.plan(ctx, w.policy, joint, !joint, at, i, s)
+		if err != nil {
+			return nil, err
+		}
+		k := r.copies.Stakes()
+		k.Horizon *= float64(r.every)
+		if k.Before, err = r.pastImbalance(at, i); err != nil {
+			return nil, err
+		}
+		if k.After, err = r.pastImbalance(next, i); err != nil {
+			return nil, err
+		}
+		rounds, err := r.copies.Schedule(at, next, r.Topology, r.bytes, &k)
+		if err != nil {
+			return nil, err
+		}
+		d, err := schedule.Decide(&rounds, k)
+		if err != nil {
+			return nil, err
+		}
+		if net := float64(d.GainPerStep*k.Horizon) - d.Cost; d.Move && net > bestNet {
+			taken = rounds.Prefix(d.Rounds)
+			to, err := taken.Apply(at, d.Rounds)
+			if err != nil {
+				return nil, err
+			}
+			best, bestNet = &to, net
+		}
+	}
+	if best == nil {
+		s.saidNo = true
+		return at, nil
+	}
+	return r.move(at, best, s, &taken)
+}
+
+// plan plans for the windows after window i: from the last ones, jointly or from
+// their sum, and from the placement in force where it follows.
+func (r *replay) plan(ctx context.Context, policy eplb.Policy, joint, follows bool, at *placement.Placement, i int, s *step) (*placement.Placement, error) {
+	o := r.Options
+	o.Policy = policy
+	if policy == eplb.DeepSeek {
+		o.Locality = eplb.Auto
+	}
+	p := eplb.Problem{Replicas: r.Replicas, Groups: r.Groups, Topology: r.Topology}
+	f := track.Forecast{Past: r.every}
+	if joint {
+		f = track.Forecast{Past: r.past, Joint: true}
+	}
+	if err := f.Set(&p, r.Windows[:i+1]); err != nil {
+		return nil, err
+	}
+	if follows {
+		p.Previous, o.Target, o.MaxMoves = at, r.target, r.maxMoves
+	}
+	start := time.Now()
+	plan, err := eplb.Plan(ctx, p, o)
+	s.planSeconds += time.Since(start).Seconds()
+	return &plan.Placement, err
+}
+
+// pastImbalance is each layer's imbalance under the last windows up to window i,
+// their mean: what a placement is expected to have.
+func (r *replay) pastImbalance(at *placement.Placement, i int) ([]float64, error) {
+	past := r.Windows[max(0, i+1-max(r.past, r.every)) : i+1]
+	out := make([]float64, len(at.PhysicalToLogical))
+	for _, loads := range past {
+		x, err := imbalances(at, loads, r.Topology)
+		if err != nil {
+			return nil, err
+		}
+		for l := range out {
+			out[l] += x[l] / float64(len(past))
+		}
+	}
+	return out, nil
+}
+
+// move counts the moves from one placement to the next and prices their
+// schedule; nil = it is still to be made.
+func (r *replay) move(at, next *placement.Placement, s *step, rounds *schedule.Schedule) (*placement.Placement, error) {
+	if rounds == nil {
+		made, err := r.copies.Schedule(at, next, r.Topology, r.bytes, &schedule.Stakes{})
+		if err != nil {
+			return nil, err
+		}
+		rounds = &made
+	}
+	moves, err := at.CountMoves(next)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range moves {
+		s.moves += n
+	}
+	s.copySeconds = rounds.Seconds
+	return next, nil
+}
+
+// score measures the placement on the window it is used in.
+func (r *replay) score(s *step, at *placement.Placement, loads placement.Loads) (err error) {
+	if s.imbalance, err = imbalances(at, loads, r.Topology); err != nil {
+		return err
+	}
+	s.mean, s.most = figures.MeanMax(s.imbalance, loads, 1)
+	k := r.copies.Stakes()
+	for _, x := range s.imbalance {
+		s.slow += k.Sensitivity.Slowdown(x) / float64(len(s.imbalance))
+	}
+	if window := k.Horizon * k.StepSeconds; window > 0 {
+		s.stall = s.copySeconds * (1 - k.Hidden) / window
+	}
+	return nil
+}
+
+// imbalances are those of the layers.
+func imbalances(at *placement.Placement, loads placement.Loads, t placement.Topology) ([]float64, error) {
+	scores, err := at.ScoreLayers(loads, t)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float64, len(scores))
+	for l, x := range scores {
+		out[l] = x.Imbalance
+	}
+	return out, nil
+}
+
+// summary is a way over all windows.
+type summary struct {
+	mean, most  float64
+	moves       int
+	perLayer    float64 // moves a planned window and layer
+	copySeconds float64 // a planned window
+	planSeconds float64 // a planned window, the first included
+	slow, stall float64
+	changes     int // windows planned after the first
+	refusals    int // of them, those in which moving did not pay
+}
+
+func (w *way) summary(layers int) summary {
+	var t summary
+	plans := 0
+	for i, s := range w.steps {
+		n := float64(len(w.steps))
+		t.mean += s.mean / n
+		t.most = max(t.most, s.most)
+		t.slow += s.slow / n
+		t.stall += s.stall / n
+		t.moves += s.moves
+		if s.planned {
+			plans++
+			t.planSeconds += s.planSeconds
+			t.copySeconds += s.copySeconds
+			if i > 0 {
+				t.changes++
+			}
+			if s.saidNo {
+				t.refusals++
+			}
+		}
+	}
+	t.planSeconds /= float64(max(plans, 1))
+	t.copySeconds /= float64(max(t.changes, 1))
+	t.perLayer = float64(t.moves) / float64(max(t.changes, 1)*layers)
+	return t
+}

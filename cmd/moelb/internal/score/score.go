@@ -1,0 +1,242 @@
+// Package score is moelb score: a placement under given loads.
+package score
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/cmd/moelb/internal/console"
+	"github.com/moelb/moelb/cmd/moelb/internal/figures"
+	"github.com/moelb/moelb/cmd/moelb/internal/human"
+	"github.com/moelb/moelb/cmd/moelb/internal/problem"
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/wire"
+	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats"
+)
+
+func Command(c *console.Console) *cobra.Command {
+	var at, loads, dispatch string
+	var gpus, nodes int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "score --placement FILE --loads FILE",
+		Short: "Score a placement under given loads",
+		Long: `Score each layer of a placement under given loads: imbalance (max/mean GPU load,
+each expert's load split evenly over its replicas), balancedness (mean/max), and
+a lower bound that no placement on as many slots can be below. Several windows
+count in proportion to their tokens. Where experts have no replica, as after a
+failure, a layer's imbalance is infinite (null in JSON) and they are named.
+
+--dispatch nearest scores what engines with a static table make of it (SGLang's
+default): every GPU sends its tokens of an expert to its own replica, else to the
+first on its node, else evenly to all.
+
+The placement may be in any known format: moelb's own, SGLang, vllm-ascend,
+TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
+		Example: `  moelb score --placement plan.json --loads stats.json
+  moelb score --placement expert_location.json --gpus 32 --loads stats.json --json`,
+		Args: console.AtMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case at == "" || loads == "":
+				return console.Usagef("--placement and --loads are needed")
+			case cmd.Flags().Changed("gpus") && (gpus < 1 || gpus > placement.MaxGPUs):
+				return console.Usagef("--gpus %d: between 1 and %d are possible", gpus, placement.MaxGPUs)
+			}
+			d, err := problem.Choice("--dispatch", dispatch, problem.Dispatches)
+			switch {
+			case err != nil:
+				return console.Usage(err)
+			case d == int(eplb.Split):
+				return console.Usagef("--dispatch split: moelb split splits batches")
+			case nodes < 1 || nodes > placement.MaxGPUs:
+				return console.Usagef("--nodes %d: between 1 and %d are possible", nodes, placement.MaxGPUs)
+			case nodes > 1 && d == int(eplb.Even):
+				return console.Usagef("--nodes %d: only --dispatch nearest asks who shares a node", nodes)
+			}
+			p, err := formats.ReadPlacement(at, gpus)
+			if err != nil {
+				return fmt.Errorf("placement: %w", err)
+			}
+			w, err := loadsOf(c, loads)
+			if err != nil {
+				return err
+			}
+			s, err := score(cmd.Context(), &p, w, placement.Topology{GPUs: p.GPUs, Nodes: nodes}, eplb.Dispatch(d))
+			if err != nil {
+				return fmt.Errorf("%s under %s: %w", at, loads, err)
+			}
+			b := s.table()
+			if asJSON {
+				b = s.json()
+			}
+			_, err = cmd.OutOrStdout().Write(b)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&at, "placement", "", "the placement's file")
+	cmd.Flags().StringVar(&loads, "loads", "", "the loads' file: statistics or a problem")
+	cmd.Flags().IntVar(&gpus, "gpus", 0, "GPUs, where the placement's format does not say")
+	cmd.Flags().StringVar(&dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even or nearest")
+	cmd.Flags().IntVar(&nodes, "nodes", 1, "with --dispatch nearest: nodes that share the GPUs evenly")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of a table")
+	return cmd
+}
+
+// loads reads the windows of loads in a file of statistics or a problem.
+func loadsOf(c *console.Console, path string) ([]placement.Loads, error) {
+	in, err := c.Open([]string{path})
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	f, _, err := problem.ReadFields(in, true)
+	if err != nil {
+		return nil, err
+	}
+	if f.Loads == nil {
+		return nil, console.Named(path, wire.Bad(placement.ErrShape, "loads", -1, -1, "missing"))
+	}
+	return f.Loads, nil
+}
+
+// scored is a placement under loads.
+type scored struct {
+	at    *placement.Placement
+	loads placement.Loads // the windows' sum
+	level []float64       // imbalance of each layer
+	bound []float64
+}
+
+// score measures a placement. Its bound is that of eplb's plan for as many
+// slots, any expert anywhere; where GPUs differ in slots by more than one, for
+// as many on every GPU as the largest has.
+func score(ctx context.Context, p *placement.Placement, windows []placement.Loads, t placement.Topology, d eplb.Dispatch) (*scored, error) {
+	s := &scored{at: p}
+	var err error
+	if s.level, err = figures.ImbalanceOver(p, windows, t, d); err != nil {
+		return nil, err
+	}
+	q := problem.Problem{Windows: windows}
+	if s.loads, err = q.Sum(); err != nil {
+		return nil, err
+	}
+	slots := p.Slots()
+	s.bound = slices.Repeat([]float64{math.Inf(1)}, len(s.level))
+	if slots < p.Experts {
+		return s, nil // no placement on these slots can serve
+	}
+	if p.GPUSlots != nil {
+		most, least := 0, slots
+		for _, n := range p.GPUSlots {
+			most, least = max(most, n), min(least, n)
+		}
+		if most-least > 1 {
+			slots = most * p.GPUs
+		}
+	}
+	q.Replicas, q.Topology = slots, t
+	r, err := eplb.Plan(ctx, q.Ask(), eplb.Options{Locality: eplb.Free, Dispatch: d})
+	if err != nil {
+		return nil, err
+	}
+	for l, x := range r.Layers {
+		s.bound[l] = min(x.LowerBound, s.level[l])
+	}
+	return s, nil
+}
+
+// some lists the first numbers of a list.
+func some(list []int, n int) string {
+	text := strings.Trim(fmt.Sprint(list[:min(n, len(list))]), "[]")
+	if len(list) > n {
+		text += " …"
+	}
+	return text
+}
+
+// figures are the imbalance and the balancedness of each layer.
+func (s *scored) figures() (imbalance, balancedness []float64) {
+	balancedness = make([]float64, len(s.level))
+	for l, x := range s.level {
+		balancedness[l] = 1 / x
+	}
+	return s.level, balancedness
+}
+
+func (s *scored) table() []byte {
+	imbalance, balancedness := s.figures()
+	b := &bytes.Buffer{}
+	g := human.Table{Numbers: true}
+	g.Add("layer", "imbalance", "balancedness", "lower bound")
+	row := func(name string, i, bal, low float64) {
+		g.Add(name, fmt.Sprintf("%.4f", i), fmt.Sprintf("%.4f", bal), fmt.Sprintf("%.4f", low))
+	}
+	for l := range s.level {
+		if !figures.Loaded(s.loads[l]) {
+			g.Add(fmt.Sprint(l), "no load", "", "")
+			continue
+		}
+		row(fmt.Sprint(l), imbalance[l], balancedness[l], s.bound[l])
+	}
+	mean, most := figures.MeanMax(imbalance, s.loads, 1)
+	bal, _ := figures.MeanMax(balancedness, s.loads, 1)
+	low, lowMost := figures.MeanMax(s.bound, s.loads, 1)
+	row("mean", mean, bal, low)
+	row("worst", most, 1/most, lowMost)
+	g.Write(b, "")
+	for l := range s.level {
+		if m := s.at.Missing(l, nil); m != nil {
+			fmt.Fprintf(b, "\nlayer %d has no replica of %s: %s\n", l, human.Plural(len(m), "expert"), some(m, 8))
+		}
+	}
+	if n := s.at.Duplicates(); n > 0 {
+		fmt.Fprintf(b, "\n%s of an expert on a GPU that holds it already: they take no load off it\n", human.Plural(n, "replica"))
+	}
+	return b.Bytes()
+}
+
+func (s *scored) json() []byte {
+	imbalance, balancedness := s.figures()
+	mean, most := figures.MeanMax(imbalance, s.loads, 1)
+	bal, _ := figures.MeanMax(balancedness, s.loads, 1)
+	low, _ := figures.MeanMax(s.bound, s.loads, 1)
+	e := &wire.Encoder{}
+	e.Raw(`{"version":1,"imbalance_mean":`)
+	figures.Number(e, mean)
+	e.Field("imbalance_max")
+	figures.Number(e, most)
+	e.Field("balancedness_mean")
+	e.Float(bal)
+	e.Field("lower_bound_mean")
+	figures.Number(e, low)
+	e.Field("duplicates")
+	e.Int(int64(s.at.Duplicates()))
+	e.Field("layers")
+	e.Raw("[")
+	for l := range s.level {
+		if l > 0 {
+			e.Raw(",")
+		}
+		e.Raw("\n" + `{"imbalance":`)
+		figures.Number(e, imbalance[l])
+		e.Field("balancedness")
+		e.Float(balancedness[l])
+		e.Field("lower_bound")
+		figures.Number(e, s.bound[l])
+		if m := s.at.Missing(l, nil); m != nil {
+			e.Field("missing")
+			figures.Ints(e, m)
+		}
+		e.Raw("}")
+	}
+	e.Raw("\n]}\n")
+	return e.B
+}

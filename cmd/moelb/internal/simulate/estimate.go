@@ -1,0 +1,273 @@
+package simulate
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/cmd/moelb/internal/console"
+	"github.com/moelb/moelb/cmd/moelb/internal/human"
+	"github.com/moelb/moelb/internal/wire"
+)
+
+// estimateFlags are moelb estimate's flags as given.
+type estimateFlags struct {
+	phase, gpu, factors string
+	nodes, slots        int
+	visits              float64
+	batch               cost.Batch
+	kvImbalance         float64
+	requestImbalance    float64
+	asJSON              bool
+}
+
+func EstimateCommand(c *console.Console) *cobra.Command {
+	f := &estimateFlags{}
+	cmd := &cobra.Command{
+		Use:   "estimate --phase decode|prefill",
+		Short: "Estimate how long a step takes and what it yields",
+		Long: `Estimate how long one step of one unit takes, stage by stage, and how many
+tokens a second that yields: DeepSeek-V3 or R1 under the published schedules,
+which overlap computing and communication of two micro-batches.
+
+An imbalance is the busiest GPU against the mean of all; the busiest in
+attention, in tokens and in experts are three different GPUs. The factors behind
+the stages and where each comes from stand below the table. --factors tables
+leaves out those that were fitted to a throughput.`,
+		Example: `  moelb estimate --phase decode --gpu h800 --nodes 18 --batch 88 --kv 4989
+  moelb estimate --phase prefill --gpu h800 --nodes 4 --tokens 16384 --prompt 4096 --hit 0.563
+  moelb estimate --phase decode --gpu h200 --nodes 9 --batch 256 --kv 2050 --imbalance-experts 1.1 --json`,
+		Args: console.AtMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	l := cmd.Flags()
+	l.SortFlags = false
+	l.StringVar(&f.phase, "phase", "", "decode or prefill")
+	l.StringVar(&f.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
+	l.IntVar(&f.nodes, "nodes", 0, "nodes of the unit; 0 = 18 for decode, 4 for prefill")
+	l.IntVar(&f.slots, "slots", 0, "experts a GPU and layer; 0 = as 32 redundant ones need")
+	l.Float64Var(&f.visits, "nodes-per-token", 0, "prefill: nodes that a token visits, as moelb plan --routes reports them; 0 = as group-limited routing makes them, 2.93 of 4")
+	l.Float64Var(&f.batch.Requests, "batch", 88, "decode: requests a GPU")
+	l.Float64Var(&f.batch.KV, "kv", 4989, "decode: tokens of KV a request")
+	l.Float64Var(&f.batch.Queries, "mtp", 1, "decode: tokens verified a request and step")
+	l.Float64Var(&f.batch.Acceptance, "acceptance", 0.85, "decode: chance that a token beyond the first is accepted")
+	l.Float64Var(&f.batch.Tokens, "tokens", 16384, "prefill: new tokens a GPU and step")
+	l.Float64Var(&f.batch.Prompt, "prompt", 4096, "prefill: tokens of a prompt, the cached ones too")
+	l.Float64Var(&f.batch.Hit, "hit", 0, "prefill: fraction of a prompt that is cached")
+	l.Float64Var(&f.kvImbalance, "imbalance-kv", 1, "decode: KV tokens, max/mean")
+	l.Float64Var(&f.requestImbalance, "imbalance-requests", 1, "decode: requests, max/mean")
+	l.Float64Var(&f.batch.Attention, "imbalance-attention", 1, "prefill: query-key pairs, max/mean")
+	l.Float64Var(&f.batch.Senders, "imbalance-tokens", 1, "prefill: new tokens, max/mean")
+	l.Float64Var(&f.batch.Experts, "imbalance-experts", 1, "tokens that a GPU's experts get, max/mean")
+	l.StringVar(&f.factors, "factors", "calibrated", "calibrated, or tables (nothing fitted to a throughput)")
+	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
+	return cmd
+}
+
+func gpuNames() string {
+	var names []string
+	for _, g := range cost.GPUs() {
+		names = append(names, g.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (f *estimateFlags) run(cmd *cobra.Command) error {
+	u := cost.Unit{Model: cost.DeepSeekV3(), Nodes: f.nodes, Slots: f.slots, NodesPerToken: f.visits}
+	var foreign []string
+	switch f.phase {
+	case "decode":
+		u.Phase = cost.DecodePhase
+		foreign = []string{"tokens", "prompt", "hit", "nodes-per-token"}
+	case "prefill":
+		u.Phase = cost.PrefillPhase
+		foreign = []string{"batch", "kv", "mtp", "acceptance", "imbalance-kv", "imbalance-requests"}
+	default:
+		return console.Usagef("--phase %.40q: decode or prefill is needed", f.phase)
+	}
+	for _, name := range foreign {
+		if cmd.Flags().Changed(name) {
+			return console.Usagef("--%s does not go with --phase %s", name, f.phase)
+		}
+	}
+	switch f.factors {
+	case "calibrated":
+		u.Factors = cost.Calibrated()
+	case "tables":
+		u.Factors = cost.Tables()
+	default:
+		return console.Usagef("--factors %.40q: calibrated or tables", f.factors)
+	}
+	if u.Phase == cost.DecodePhase {
+		// KV is decode's attention and requests are its tokens: either name will do.
+		for _, x := range []struct {
+			flag, other string
+			value       float64
+			at          *float64
+		}{{"imbalance-kv", "imbalance-attention", f.kvImbalance, &f.batch.Attention}, {"imbalance-requests", "imbalance-tokens", f.requestImbalance, &f.batch.Senders}} {
+			if cmd.Flags().Changed(x.flag) {
+				if cmd.Flags().Changed(x.other) {
+					return console.Usagef("--%s and --%s are one in decode: give one of them", x.flag, x.other)
+				}
+				*x.at = x.value
+			}
+		}
+	}
+	var err error
+	if u.GPU, err = cost.FindGPU(f.gpu); err != nil {
+		return console.Usage(err)
+	}
+	if u.Nodes == 0 && !cmd.Flags().Changed("nodes") {
+		u.Nodes = map[cost.Phase]int{cost.PrefillPhase: 32 / u.GPU.Node, cost.DecodePhase: 144 / u.GPU.Node}[u.Phase]
+	}
+	e, err := u.Estimate(f.batch)
+	if err != nil {
+		return console.Usage(err)
+	}
+	b := f.table(&u, &e)
+	if f.asJSON {
+		b = f.json(&u, &e)
+	}
+	_, err = cmd.OutOrStdout().Write(b)
+	return err
+}
+
+func (f *estimateFlags) table(u *cost.Unit, e *cost.Estimate) []byte {
+	b := &bytes.Buffer{}
+	what := fmt.Sprintf("%g requests a GPU of %g tokens, %g verified a step", f.batch.Requests, f.batch.KV, f.batch.Queries)
+	if u.Phase == cost.PrefillPhase {
+		what = fmt.Sprintf("%g new tokens a GPU of prompts of %g, %.4g%% cached", f.batch.Tokens, f.batch.Prompt, 100*f.batch.Hit)
+	}
+	fmt.Fprintf(b, "%s, %s unit of %s (%d GPUs %s, %s a GPU): %s\n\n", u.Model.Name, u.Phase, human.Plural(u.Nodes, "node"), u.Ranks(), strings.ToUpper(u.GPU.Name), human.Plural(u.SlotsEach(), "expert"), what)
+	g := human.Table{}
+	g.Add("stage, a layer and micro-batch", "busiest GPU", "even GPU", "times a step")
+	for _, s := range e.Stages {
+		even := "-"
+		if s.Even > 0 {
+			even = micro(s.Even)
+		}
+		g.Add(strings.ReplaceAll(s.Name, "_", " "), micro(s.Seconds), even, fmt.Sprint(s.Count))
+	}
+	g.Write(b, "  ")
+	b.WriteByte('\n')
+	y := human.Table{}
+	y.Add("a step yields", "")
+	y.Add("step", human.Duration(e.StepSeconds))
+	y.Add("tokens/s a node", fmt.Sprintf("%.0f", e.TokensPerNode))
+	if u.Phase == cost.PrefillPhase {
+		y.Add("tokens/s a node, cached ones counted", fmt.Sprintf("%.0f", e.InputPerNode))
+	} else {
+		y.Add("tokens/s a request", fmt.Sprintf("%.1f", e.TokensPerRequest))
+		y.Add("KV tokens a GPU (room)", fmt.Sprintf("%d (%d)", e.KVNeed, e.KVRoom))
+	}
+	y.Write(b, "  ")
+	fmt.Fprintf(b, "\nThe pace of a layer is set by %s.", e.Bound)
+	if u.Phase == cost.DecodePhase && e.KVNeed > e.KVRoom {
+		fmt.Fprintf(b, " The KV does not fit the GPU.")
+	}
+	b.WriteString("\n\n")
+	t := human.Table{Left: true}
+	t.Add("factor (on H800)", "value", "fitted", "source")
+	fitted := []string{}
+	for _, x := range u.Factors.List(u.Phase) {
+		mark := ""
+		if x.Fitted != "" {
+			mark = "off"
+			if active(x) {
+				mark = "FITTED"
+				fitted = append(fitted, fmt.Sprintf("%s to %s", x.Name, x.Fitted))
+			}
+		}
+		t.Add(x.Name, quantity(x.Value, x.Unit), mark, x.Source)
+	}
+	t.Write(b, "  ")
+	b.WriteByte('\n')
+	switch {
+	case len(fitted) > 0:
+		fmt.Fprintf(b, "Fitted: %s. Where an estimate is compared with the figure that a factor was fitted to, it is no prediction.\n", strings.Join(fitted, "; "))
+	default:
+		b.WriteString("No factor was fitted to a throughput.\n")
+	}
+	if !u.GPU.Checked {
+		fmt.Fprintf(b, "The factors are H800's, scaled by the data sheet of %s (%s): unchecked.\n", strings.ToUpper(u.GPU.Name), u.GPU.Source)
+	}
+	return b.Bytes()
+}
+
+// active tells a fitted factor from one that is left neutral.
+func active(x cost.Factor) bool { return x.Value != 0 && x.Value != 1 }
+
+func micro(seconds float64) string { return fmt.Sprintf("%.1f µs", 1e6*seconds) }
+
+func quantity(x float64, unit string) string {
+	switch unit {
+	case "FLOP/s":
+		return fmt.Sprintf("%.4g TFLOP/s", x/1e12)
+	case "B/s":
+		return fmt.Sprintf("%.4g GB/s", x/1e9)
+	case "s":
+		if x < 1e-3 {
+			return fmt.Sprintf("%.3g µs", x*1e6)
+		}
+		return fmt.Sprintf("%.3g ms", x*1e3)
+	}
+	return fmt.Sprintf("%.4g %s", x, unit)
+}
+
+func (f *estimateFlags) json(u *cost.Unit, e *cost.Estimate) []byte {
+	o := &wire.Encoder{}
+	number := func(name string, x float64) { o.Field(name); o.Float(x) }
+	o.Raw(`{"version":1,"phase":`)
+	o.Quote(u.Phase.String())
+	o.Field("gpu")
+	o.Quote(u.GPU.Name)
+	o.Field("nodes")
+	o.Int(int64(u.Nodes))
+	o.Field("gpus")
+	o.Int(int64(u.Ranks()))
+	o.Field("slots_per_gpu")
+	o.Int(int64(u.SlotsEach()))
+	number("step_seconds", e.StepSeconds)
+	number("tokens_per_second_per_node", e.TokensPerNode)
+	number("tokens_per_second_per_request", e.TokensPerRequest)
+	number("input_tokens_per_second_per_node", e.InputPerNode)
+	number("layer_seconds", e.LayerSeconds)
+	o.Field("kv_tokens_per_gpu")
+	o.Int(e.KVNeed)
+	o.Field("kv_room_per_gpu")
+	o.Int(e.KVRoom)
+	o.Field("stages")
+	o.Raw("{")
+	for i, s := range e.Stages {
+		if i > 0 {
+			o.Raw(",")
+		}
+		o.Quote(s.Name)
+		o.Raw(`:{"seconds":`)
+		o.Float(s.Seconds)
+		o.Field("times")
+		o.Int(int64(s.Count))
+		o.Raw("}")
+	}
+	o.Raw("}")
+	o.Field("factors")
+	wire.List(o, u.Factors.List(u.Phase), func(x cost.Factor) {
+		o.Raw(`{"name":`)
+		o.Quote(x.Name)
+		number("value", x.Value)
+		o.Field("unit")
+		o.Quote(x.Unit)
+		o.Field("source")
+		o.Quote(x.Source)
+		if x.Fitted != "" && active(x) {
+			o.Field("fitted_to")
+			o.Quote(x.Fitted)
+		}
+		o.Raw("}")
+	})
+	o.Raw("}\n")
+	return o.B
+}

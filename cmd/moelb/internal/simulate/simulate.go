@@ -1,0 +1,299 @@
+// Package simulate is moelb simulate and moelb estimate: the whole system on a
+// workload, and one step of one unit.
+package simulate
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate"
+	"github.com/moelb/moelb/cmd/moelb/internal/console"
+	"github.com/moelb/moelb/cmd/moelb/internal/human"
+	"github.com/moelb/moelb/internal/wire"
+)
+
+// simulateFlags are moelb simulate's flags as given.
+type simulateFlags struct {
+	trace, scenario, data, gpu, html string
+	prefill, decode, experts         string // policies
+	load, rate, seconds, hit, visits float64
+	blockTokens                      int
+	fleet                            simulate.Fleet
+	maxTokens                        int64
+	maxRequests                      int
+	seed                             uint64
+	prices                           simulate.Prices
+	asJSON                           bool
+}
+
+// The scenarios, by name.
+const (
+	steadyScenario   = "steady"
+	dayScenario      = "day"
+	serveGenScenario = "servegen-day"
+	deepSeekScenario = "deepseek-day"
+)
+
+func SimulateCommand(c *console.Console) *cobra.Command {
+	f := &simulateFlags{prices: simulate.PublishedPrices()}
+	cmd := &cobra.Command{
+		Use:   "simulate",
+		Short: "Simulate the whole system: what each balancer is worth",
+		Long: `Simulate the published system on a workload: prefill units and decode units, each
+with a balancer of requests and one of experts, and an external store of
+prefixes. One table compares all three balancers on, each off in turn, all off,
+and the usual or published policy in the place of each.
+
+Every policy sees the same requests. Tokens a second, latencies and idle GPUs are
+measured at --load, a share of what the fleet serves with all balancers on; nodes
+and dollars are what each policy needs when its units are full.
+
+Scenarios: steady (built-in requests like those of DeepSeek's published day, at
+one rate), day (the same over a day, with units that join and leave; an hour lasts
+a 24th of --seconds), servegen-day (a day of DeepSeek-R1 in production, from
+ServeGen's files in --data), deepseek-day (the reckoning of DeepSeek's published
+day: nodes, cost, income). --trace FILE replays a public trace instead, at the rate
+that the load asks for: never faster than it was recorded, but as often side by
+side, each copy shifted against the others and with prefixes of its own.
+
+Where more comes than a fleet carries, waiting times grow for as long as it does:
+the row says unstable and what the fleet carries, and no latency.
+
+--prefill-policy, --decode-policy and --experts-policy run these alone.`,
+		Example: `  moelb simulate
+  moelb simulate --scenario deepseek-day
+  moelb simulate --scenario day --html day.html
+  moelb simulate --trace mooncake_conversation_trace.jsonl.gz --json
+  moelb simulate --trace azure.csv --hit 0.4 --decode-policy vllm-new`,
+		Args: console.AtMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, c) },
+	}
+	l := cmd.Flags()
+	l.SortFlags = false
+	l.StringVar(&f.trace, "trace", "", "replay this file: Mooncake, Bailian, Azure, BurstGPT or Vidur; gzip is unpacked")
+	l.IntVar(&f.blockTokens, "block-tokens", 0, "tokens of a block of the trace's hash_ids; 0 = 512 of Mooncake's, 16 of Bailian's")
+	l.StringVar(&f.scenario, "scenario", steadyScenario, "steady, day, servegen-day or deepseek-day")
+	l.StringVar(&f.data, "data", "", "the folder of ServeGen's files; \"\" = $MOELB_DATA")
+	l.Float64Var(&f.load, "load", .85, "requests that come, as a share of what the fleet serves with all balancers on")
+	l.Float64Var(&f.rate, "rps", 0, "requests a second, in place of --load")
+	l.StringVar(&f.prefill, "prefill-policy", "moelb", "run this balancer of prompts alone: moelb, or one that others run")
+	l.StringVar(&f.decode, "decode-policy", "moelb", "the same for requests that generate")
+	l.StringVar(&f.experts, "experts-policy", "optimal", "the same for experts: optimal, deepseek or none")
+	l.Float64Var(&f.seconds, "seconds", 0, "simulated seconds; 0 = 600, for a day 1800")
+	l.IntVar(&f.fleet.Decode, "decode-units", 0, "decode units; 0 = 1, for a day 2")
+	l.IntVar(&f.fleet.Prefill, "prefill-units", 0, "prefill units; 0 = as many as keep up with decode")
+	l.StringVar(&f.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
+	l.Float64Var(&f.visits, "nodes-per-token", 0, "nodes that a token visits in prefill, as moelb plan --routes reports them; 0 = as group-limited routing makes them")
+	l.Float64Var(&f.hit, "hit", .563, "share of prompt tokens in the store of prefixes; to be given for traces that do not name theirs")
+	l.Int64Var(&f.maxTokens, "max-tokens", 16384, "new tokens that a prefill GPU takes in one step")
+	l.IntVar(&f.maxRequests, "max-requests", 128, "requests that a decode GPU holds")
+	l.Uint64Var(&f.seed, "seed", 1, "seed of what is random")
+	l.Float64Var(&f.prices.GPUHour, "price-gpu-hour", f.prices.GPUHour, "dollars a GPU and hour")
+	l.Float64Var(&f.prices.Hit, "price-hit", f.prices.Hit, "dollars a million prompt tokens in the store")
+	l.Float64Var(&f.prices.Miss, "price-miss", f.prices.Miss, "dollars a million prompt tokens not in the store")
+	l.Float64Var(&f.prices.Output, "price-output", f.prices.Output, "dollars a million generated tokens")
+	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
+	l.StringVar(&f.html, "html", "", "write the run as a page with pictures to this file")
+	return cmd
+}
+
+func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
+	if f.trace != "" && cmd.Flags().Changed("scenario") {
+		return console.Usagef("--trace and --scenario exclude each other")
+	}
+	if err := f.prices.Validate(); err != nil {
+		return console.Usage(err)
+	}
+	gpu, err := cost.FindGPU(f.gpu)
+	if err != nil {
+		return console.Usage(err)
+	}
+	if f.scenario == deepSeekScenario {
+		if f.html != "" {
+			return console.Usagef("--html does not go with --scenario %s", deepSeekScenario)
+		}
+		if f.visits != 0 {
+			return console.Usagef("--nodes-per-token does not go with --scenario %s, which reckons with published rates", deepSeekScenario)
+		}
+		return f.day(cmd, gpu)
+	}
+	s, err := f.study(cmd, c, gpu)
+	if err != nil {
+		return err
+	}
+	if f.html != "" {
+		page, err := f.page(s)
+		if err == nil {
+			err = console.WriteFile(f.html, page)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	b := s.table()
+	if f.asJSON {
+		b = s.json()
+	}
+	_, err = cmd.OutOrStdout().Write(b)
+	return err
+}
+
+// simulated is a study and what it was run on.
+type simulated struct {
+	simulate.Study
+	config simulate.Config
+}
+
+// study runs every policy.
+func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, gpu cost.GPU) (*simulated, error) {
+	config := simulate.Default(simulate.Policy{})
+	for _, u := range []*cost.Unit{&config.Prefill, &config.Decode} {
+		u.Nodes = u.Nodes * u.GPU.Node / gpu.Node
+		u.GPU = gpu
+	}
+	if config.Prefill.NodesPerToken = f.visits; f.visits != 0 {
+		if err := config.Prefill.Validate(); err != nil {
+			return nil, console.Usage(err)
+		}
+	}
+	config.MaxTokens, config.MaxRequests, config.Hit, config.Seed, config.Series = f.maxTokens, f.maxRequests, f.hit, f.seed, 240
+	long := f.scenario == dayScenario || f.scenario == serveGenScenario
+	config.Seconds = f.seconds
+	if f.seconds == 0 {
+		config.Seconds = 600
+		if long {
+			config.Seconds = 1800
+		}
+	}
+	if !(config.Seconds >= 10 && config.Seconds <= 86400) {
+		return nil, console.Usagef("--seconds %v: between 10 and 86400 are possible", config.Seconds)
+	}
+	config.Warm = config.Seconds / 5
+	if long {
+		config.Warm = config.Seconds / 24
+	}
+	if f.fleet.Decode == 0 && long {
+		f.fleet.Decode = 2
+	}
+	if f.fleet.Decode < 0 || f.fleet.Decode > 64 || f.fleet.Prefill < 0 || f.fleet.Prefill > 256 {
+		return nil, console.Usagef("units: at most 64 for decode and 256 for prefill")
+	}
+	if !(f.load > 0 && f.load <= 10) {
+		return nil, console.Usagef("--load %v: above 0 and at most 10 is needed", f.load)
+	}
+	if cmd.Flags().Changed("rps") && (cmd.Flags().Changed("load") || !(f.rate > 0 && f.rate <= 1e6)) {
+		return nil, console.Usagef("--rps %v: above 0 and at most 10^6 is needed, and no --load", f.rate)
+	}
+	t, err := f.traffic(&config, cmd.Flags().Changed("hit"))
+	if err != nil {
+		return nil, err
+	}
+	o := simulate.StudyOptions{Load: f.load, Rate: f.rate, Fleet: f.fleet, Prices: f.prices, Rows: simulate.Choices()}
+	for _, name := range []string{"prefill-policy", "decode-policy", "experts-policy"} {
+		if !cmd.Flags().Changed(name) {
+			continue
+		}
+		if f.html != "" {
+			return nil, console.Usagef("--html compares all policies: it does not go with --%s", name)
+		}
+		p, err := simulate.FindPolicy(f.prefill, f.decode, f.experts)
+		if err != nil {
+			return nil, console.Usage(err)
+		}
+		o.Rows = []simulate.Choice{{Label: "as asked", Policy: p}}
+	}
+	probe := config
+	probe.Policy = o.Rows[0].Policy
+	if err := probe.Validate(); err != nil {
+		return nil, console.Usage(err)
+	}
+	bar := progressbar.DefaultSilent(1000)
+	if console.Terminal(c.Stderr) {
+		bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(c.Stderr), progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("simulating"), progressbar.OptionSetPredictTime(true))
+	}
+	o.Progress = func(done float64) { bar.Set(int(1000 * done)) }
+	study, err := simulate.Compare(config, t, o)
+	bar.Finish()
+	if err != nil {
+		return nil, err
+	}
+	return &simulated{study, config}, nil
+}
+
+// day prints the reckoning of the published day.
+func (f *simulateFlags) day(cmd *cobra.Command, gpu cost.GPU) error {
+	u := cost.Unit{Model: cost.DeepSeekV3(), GPU: gpu, Factors: cost.Calibrated(), Phase: cost.DecodePhase, Nodes: 144 / gpu.Node}
+	d, err := simulate.PublishedDay(f.prices, u)
+	if err != nil {
+		return err
+	}
+	b := dayTable(&d)
+	if f.asJSON {
+		b = dayJSON(&d)
+	}
+	_, err = cmd.OutOrStdout().Write(b)
+	return err
+}
+
+func dayTable(d *simulate.Day) []byte {
+	b := &bytes.Buffer{}
+	b.WriteString("DeepSeek's published day: its node plan and its tokens are given, the rest follows\n\n")
+	g := human.Table{}
+	g.Add("the day", "here", "published")
+	g.Add("nodes, mean", fmt.Sprintf("%.2f", d.NodesMean), "226.75")
+	g.Add("nodes, peak", fmt.Sprintf("%.0f", d.NodesPeak), "278")
+	g.Add("cost", fmt.Sprintf("$%.0f", d.CostUSD), "$87072")
+	g.Add("income", fmt.Sprintf("$%.0f", d.IncomeUSD), "$562027")
+	g.Add("margin", fmt.Sprintf("%.1f%%", d.Margin), "545%")
+	g.Add("prompt tokens/s a prefill node", fmt.Sprintf("%.0f", d.PrefillPerNode), "73.7k")
+	g.Add("generated tokens/s a decode node", fmt.Sprintf("%.0f", d.DecodePerNode), "14.8k")
+	g.Add("tokens/s a request, by the cost model", fmt.Sprintf("%.1f", d.PerRequest), "20-22")
+	g.Write(b, "  ")
+	b.WriteByte('\n')
+	h := human.Table{}
+	h.Add("hour", "nodes", "cost", "income", "tokens/s a decode node", "requests a GPU", "tokens/s a request")
+	for _, x := range d.Hours {
+		h.Add(fmt.Sprintf("%02d:00", x.Hour), fmt.Sprintf("%.1f", x.Nodes), fmt.Sprintf("$%.0f", x.CostUSD), fmt.Sprintf("$%.0f", x.IncomeUSD), fmt.Sprintf("%.0f", x.PerNode), fmt.Sprintf("%.0f", x.Requests), fmt.Sprintf("%.1f", x.PerRequest))
+	}
+	h.Write(b, "  ")
+	b.WriteString("\nEach step of the plan is a whole number of one decode unit (18 nodes) and three prefill units (4 nodes each).\n")
+	return b.Bytes()
+}
+
+func dayJSON(d *simulate.Day) []byte {
+	o := &wire.Encoder{}
+	number := func(name string, x float64) { o.Field(name); o.Float(x) }
+	o.Raw(`{"version":1,"scenario":"deepseek-day"`)
+	number("nodes_mean", exactly(d.NodesMean))
+	number("nodes_peak", d.NodesPeak)
+	number("cost_usd", cents(d.CostUSD))
+	number("income_usd", cents(d.IncomeUSD))
+	number("margin_percent", d.Margin)
+	number("prefill_tokens_per_second_per_node", d.PrefillPerNode)
+	number("decode_tokens_per_second_per_node", d.DecodePerNode)
+	number("output_tokens_per_second_per_request", d.PerRequest)
+	o.Field("hours")
+	wire.List(o, d.Hours, func(h simulate.Hour) {
+		o.Raw("\n" + `{"hour":`)
+		o.Int(int64(h.Hour))
+		number("nodes", exactly(h.Nodes))
+		number("cost_usd", cents(h.CostUSD))
+		number("income_usd", cents(h.IncomeUSD))
+		number("decode_tokens_per_second_per_node", h.PerNode)
+		number("requests_per_gpu", h.Requests)
+		number("output_tokens_per_second_per_request", h.PerRequest)
+		o.Raw("}")
+	})
+	o.Raw("}\n")
+	return o.B
+}
+
+// cents rounds dollars, exactly what is counted in minutes.
+func cents(x float64) float64 { return math.Round(100*x) / 100 }
+
+func exactly(x float64) float64 { return math.Round(1e6*x) / 1e6 }

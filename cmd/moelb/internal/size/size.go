@@ -1,0 +1,282 @@
+// Package size is moelb size: how many redundant experts are worth their memory.
+package size
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/cmd/moelb/internal/console"
+	"github.com/moelb/moelb/cmd/moelb/internal/figures"
+	"github.com/moelb/moelb/cmd/moelb/internal/human"
+	"github.com/moelb/moelb/cmd/moelb/internal/problem"
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/wire"
+	"github.com/moelb/moelb/placement"
+)
+
+// flags are moelb size's flags as given.
+type flags struct {
+	problem.Flags
+	maxRedundant int
+	worth        float64
+	asJSON       bool
+}
+
+func Command(c *console.Console) *cobra.Command {
+	f := &flags{}
+	cmd := &cobra.Command{
+		Use:   "size [FILE | -]",
+		Short: "Find how many redundant experts are worth their memory",
+		Long: `Plan the same loads with more and more redundant experts, and print what each
+number gives and takes: imbalance, the lower bound, and the memory of the
+experts a GPU.
+
+The knee is the smallest number from which on no larger one in the table lowers
+the imbalance by --worth (1%) for each further slot a GPU. Engines keep as many
+slots on every GPU, so memory is that of the GPU with the most.
+
+FILE is what moelb plan reads; without any input the built-in example is sized.`,
+		Example: `  moelb size
+  moelb size stats.json --gpus 32 --nodes 4 --groups 8 --max-redundant 128
+  moelb size stats.json --gpus 144 --nodes 18 --json`,
+		Args: console.AtMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, c, args) },
+	}
+	l := cmd.Flags()
+	l.SortFlags = false
+	f.Shape.Add(cmd)
+	l.IntVar(&f.maxRedundant, "max-redundant", 0, "largest number of redundant experts; 0 = half the experts or two slots a GPU")
+	l.Float64Var(&f.worth, "worth", 0.01, "the gain in imbalance, as a fraction, that one more slot a GPU must bring")
+	l.StringVar(&f.Locality, "locality", "auto", "auto, groups (each group of experts on one node), or none")
+	l.IntVar(&f.OffNode, "off-node-replicas", 0, "replicas a layer that may live outside their group's node")
+	l.StringVar(&f.Dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, or split per batch")
+	l.StringVar(&f.Speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
+	l.IntVar(&f.Windows, "windows", 0, "size for the last N windows of the loads; 0 = for all")
+	l.IntVar(&f.Workers, "workers", 0, "threads; 0 = all cores")
+	l.DurationVar(&f.Timeout, "timeout", 0, "end the searches after this time with the best plans so far")
+	l.BoolVar(&f.Example, "example", false, "size the built-in example and read nothing")
+	l.StringVar(&f.Model, "model", "auto", "whose experts they are, for their size: auto (by shape), none, "+problem.ModelNames())
+	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
+	return cmd
+}
+
+// run plans each size and prints the table.
+func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error {
+	if err := f.Check(args); err != nil {
+		return err
+	}
+	switch {
+	case f.maxRedundant < 0 || f.maxRedundant > placement.MaxSlots:
+		return console.Usagef("--max-redundant %d: between 0 and %d are possible", f.maxRedundant, placement.MaxSlots)
+	case !(f.worth > 0) || f.worth > 1:
+		return console.Usagef("--worth %v: a fraction above 0, at most 1, is needed", f.worth)
+	}
+	f.AnyReplicas = true
+	p, err := f.Read(cmd, c, args)
+	if err != nil {
+		return err
+	}
+	if p.Options.Policy != eplb.Optimal {
+		return wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.Options.Policy)
+	}
+	ctx, release := console.Searching(cmd.Context(), f.Timeout)
+	defer release()
+	model, err := problem.FindModel(f.Model, len(p.Windows[0]), p.Windows[0].Experts())
+	if err != nil {
+		return err
+	}
+	loads, err := p.Sum()
+	if err != nil {
+		return err
+	}
+	t := &sizes{Problem: p, model: model, worth: f.worth, layers: len(loads)}
+	plan := sweep(p.Windows[0].Experts(), p.Topology.GPUs, p.Topology.InService(), f.maxRedundant)
+	bar := console.Progress(c, len(plan))
+	for _, replicas := range plan {
+		r, err := eplb.Plan(ctx, fromScratch(p, replicas), p.Options)
+		if err != nil {
+			return err
+		}
+		t.add(replicas, &r, loads)
+		bar.Add(1)
+	}
+	bar.Finish()
+	b := t.table()
+	if f.asJSON {
+		b = t.json()
+	}
+	_, err = cmd.OutOrStdout().Write(b)
+	return err
+}
+
+// fromScratch is the problem with another number of replicas, from scratch.
+func fromScratch(p *problem.Problem, replicas int) eplb.Problem {
+	q := p.Ask()
+	return eplb.Problem{Loads: q.Loads, Windows: q.Windows, Replicas: replicas, Groups: q.Groups, Topology: q.Topology}
+}
+
+// sweep lists the numbers of replicas to plan: as many as experts, then every
+// whole number of slots a GPU up to most redundant ones, and quarters of the
+// steps between where those are few. most 0 = half the experts or two slots a
+// GPU, in whole slots. Where GPUs are out of service only whole slots are planned, so
+// that it does not matter which GPUs those are.
+func sweep(experts, gpus, alive, most int) []int {
+	const few, many = 8, 40
+	least := (experts + alive - 1) / alive // slots a GPU
+	if most == 0 {
+		most = max((experts+(experts+1)/2+alive-1)/alive, least+2)*alive - experts
+	}
+	limit := experts + most // slots in service
+	stride := 1 + (limit/alive-least)/many
+	var out []int
+	if alive < gpus {
+		for k := least; k == least || k*alive <= limit; k += stride {
+			out = append(out, k*gpus)
+		}
+		return out
+	}
+	parts := 1
+	if limit/alive-experts/alive <= few {
+		parts = 4
+	}
+	for k := experts / alive; k*alive <= limit; k += stride {
+		for part := range parts {
+			out = append(out, k*alive+part*alive/parts)
+		}
+	}
+	out = append(out, experts, limit)
+	slices.Sort(out)
+	out = slices.DeleteFunc(out, func(n int) bool { return n < experts || n > limit })
+	return slices.Compact(out)
+}
+
+// sizes is the table of moelb size.
+type sizes struct {
+	*problem.Problem
+	model  *placement.Model
+	worth  float64
+	layers int
+	rows   []sized
+}
+
+// sized is one number of replicas, planned.
+type sized struct {
+	replicas, redundant int
+	each                int // slots of the GPU with the most
+	mean, worst         float64
+	bound               float64
+	bytes               int64 // of experts on that GPU; 0 = unknown
+	extra               int64 // of them, beyond the row without redundant experts
+	slotsEach           float64
+}
+
+func (t *sizes) add(replicas int, r *eplb.Result, loads placement.Loads) {
+	x := sized{replicas: replicas, each: (replicas + t.Topology.GPUs - 1) / t.Topology.GPUs}
+	x.redundant = replicas/t.Topology.GPUs*t.Topology.InService() + replicas%t.Topology.GPUs - loads.Experts()
+	x.slotsEach = float64(replicas) / float64(t.Topology.GPUs)
+	x.mean, x.worst = figures.MeanMax(figures.Each(r, figures.ImbalanceOf), loads, 1)
+	x.bound, _ = figures.MeanMax(figures.Each(r, figures.BoundOf), loads, 1)
+	if t.model != nil {
+		x.bytes = int64(x.each) * int64(t.layers) * t.model.ExpertBytes()
+		x.extra = x.bytes
+		if len(t.rows) > 0 {
+			x.extra = x.bytes - t.rows[0].bytes
+		}
+	}
+	t.rows = append(t.rows, x)
+}
+
+// knee is the index of the smallest size from which on no larger one is worth
+// its slots: a size j beyond i is if it lowers the mean imbalance of i by worth
+// for each further slot a GPU.
+func (t *sizes) knee() int {
+	for i := range t.rows {
+		worth := false
+		for _, later := range t.rows[i+1:] {
+			gain := 1 - later.mean/t.rows[i].mean
+			worth = worth || gain >= t.worth*(later.slotsEach-t.rows[i].slotsEach)
+		}
+		if !worth {
+			return i
+		}
+	}
+	return len(t.rows) - 1
+}
+
+func (t *sizes) table() []byte {
+	b := &bytes.Buffer{}
+	fmt.Fprintf(b, "%s: %s x %d experts on %s (%s)\n\n", t.Source, human.Plural(t.layers, "layer"), t.Windows[0].Experts(), human.Plural(t.Topology.GPUs, "GPU"), human.Plural(t.Topology.NodeCount(), "node"))
+	knee := t.knee()
+	g := human.Table{Numbers: true}
+	g.Add("redundant experts", "slots a GPU", "imbalance", "worst layer", "lower bound", "experts a GPU", "")
+	for i, x := range t.rows {
+		memory, mark, each := "-", "", fmt.Sprintf("%.4g", x.slotsEach)
+		if x.bytes > 0 {
+			memory = human.Bytes(x.bytes)
+		}
+		if i == knee {
+			mark = "<- knee"
+		}
+		g.Add(fmt.Sprint(x.redundant), each, fmt.Sprintf("%.4f", x.mean), fmt.Sprintf("%.4f", x.worst), fmt.Sprintf("%.4f", x.bound), memory, mark)
+	}
+	g.Write(b, "  ")
+	fmt.Fprintf(b, "\n%s\n", t.verdict())
+	return b.Bytes()
+}
+
+// verdict names the knee in words.
+func (t *sizes) verdict() string {
+	x, first, last := t.rows[t.knee()], t.rows[0], t.rows[len(t.rows)-1]
+	text := fmt.Sprintf("%s are enough: imbalance %.4f, from %.4f without", human.Plural(x.redundant, "redundant expert"), x.mean, first.mean)
+	if x.redundant == 0 {
+		text = fmt.Sprintf("no redundant expert is worth its memory: imbalance %.4f without any", x.mean)
+	}
+	if x.extra > 0 && x.redundant > 0 {
+		text += fmt.Sprintf(", for %s more a GPU", human.Bytes(x.extra))
+	}
+	if x.redundant == last.redundant {
+		return text + "; more were not tried (--max-redundant)"
+	}
+	return text + fmt.Sprintf("; from there one more slot a GPU lowers it by less than %.3g%% (up to %d: %.4f)", 100*t.worth, last.redundant, last.mean)
+}
+
+func (t *sizes) json() []byte {
+	e := &wire.Encoder{}
+	knee := t.rows[t.knee()]
+	e.Raw(`{"version":1,"knee":{"redundant":`)
+	e.Int(int64(knee.redundant))
+	e.Field("num_replicas")
+	e.Int(int64(knee.replicas))
+	e.Field("worth")
+	e.Float(t.worth)
+	e.Field("text")
+	e.Quote(t.verdict())
+	e.Raw("}")
+	e.Field("sizes")
+	figures.Lines(e, t.rows, func(x sized) {
+		e.Raw(`{"redundant":`)
+		e.Int(int64(x.redundant))
+		e.Field("num_replicas")
+		e.Int(int64(x.replicas))
+		e.Field("slots_per_gpu")
+		e.Int(int64(x.each))
+		e.Field("imbalance_mean")
+		e.Float(x.mean)
+		e.Field("imbalance_max")
+		e.Float(x.worst)
+		e.Field("lower_bound_mean")
+		e.Float(x.bound)
+		e.Field("expert_bytes_per_gpu")
+		if x.bytes == 0 {
+			e.Raw("null")
+		} else {
+			e.Int(x.bytes)
+		}
+		e.Raw("}")
+	})
+	e.Raw("}\n")
+	return e.B
+}
