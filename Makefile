@@ -41,8 +41,9 @@ tidy:
 test:
 	MOELB_LONG=1 $(GO) test -timeout 30m -skip README $$($(GO) list ./... | grep -v $(WRAPPERS:%=-e %$$))
 
+# Not bench and examples: all that they do side by side is eplb's, and tested there.
 race:
-	$(GO) test -race -short -timeout 30m ./...
+	$(GO) test -race -short -timeout 30m $$($(GO) list ./... | grep -v -e /bench -e /examples)
 
 # The same answers with 32-bit integers, and where products and sums are fused: run
 # where the machine or an emulator can, else built.

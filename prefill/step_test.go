@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/moelb/moelb/internal/long"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -94,6 +96,7 @@ func (s *shadow) check(b *Balancer, form func() []Chunk) ([]Chunk, []Work) {
 
 // TestStepDrains runs random queues dry, under every kind of configuration.
 func TestStepDrains(t *testing.T) {
+	long.OneGoroutine(t)
 	n := 100
 	if testing.Short() {
 		n = 20

@@ -19,3 +19,12 @@ func Only(t testing.TB) {
 		t.Skip("takes long: only with MOELB_LONG=1, and without -short")
 	}
 }
+
+// OneGoroutine skips a test under the race detector, which makes it ten times as
+// long and cannot find anything: all of it happens on one goroutine.
+func OneGoroutine(t testing.TB) {
+	t.Helper()
+	if race {
+		t.Skip("runs on one goroutine: nothing for the race detector")
+	}
+}

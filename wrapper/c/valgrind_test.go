@@ -6,23 +6,33 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+)
+
+// probed is whether valgrind runs the least of Go, once it has been tried.
+var (
+	probe  sync.Once
+	probed error
 )
 
 // valgrind returns where it is, or skips: where it is not installed, and where it
 // does not run the least of Go, as older ones do not on processors whose
 // instructions they do not know. AddressSanitizer is the check that counts.
-func valgrind(t *testing.T, goFlags []string) string {
+func valgrind(t *testing.T) string {
 	t.Helper()
 	compiler(t)
 	path, err := exec.LookPath("valgrind")
 	if err != nil {
 		t.Skip("valgrind is not installed")
 	}
-	cmd := exec.CommandContext(t.Context(), path, "-q", compile(t, "./testdata/probe", "testdata/probe/probe.c", goFlags, nil))
-	cmd.Env = append(cmd.Environ(), preemption)
-	if err := cmd.Run(); err != nil {
-		t.Skipf("valgrind does not run a library in Go here: %v", err)
+	probe.Do(func() {
+		cmd := exec.CommandContext(t.Context(), path, "-q", compile(t, "./testdata/probe", "testdata/probe/probe.c", nil, nil))
+		cmd.Env = append(cmd.Environ(), preemption)
+		probed = cmd.Run()
+	})
+	if probed != nil {
+		t.Skipf("valgrind does not run a library in Go here: %v", probed)
 	}
 	return path
 }
@@ -33,7 +43,7 @@ const preemption = "GODEBUG=asyncpreemptoff=1"
 // underValgrind runs each program, a tenth of it, and hands over what valgrind
 // says. Programs run beside each other: valgrind uses one core.
 func underValgrind(t *testing.T, goFlags, flags []string, says func(t *testing.T, out string)) {
-	tool := valgrind(t, goFlags)
+	tool := valgrind(t)
 	for _, p := range programs {
 		t.Run(strings.TrimSuffix(filepath.Base(p.source), ".c"), func(t *testing.T) {
 			t.Parallel()
