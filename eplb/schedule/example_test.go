@@ -63,3 +63,27 @@ func ExampleDecide() {
 	// not worth moving: it would not pay within the horizon (1 of 1 rounds: 0.09165 ms a step gained for 0.9787 ms of stall, paid back after 10.68 steps of 5)
 	// move 1 of 1 rounds: it pays (0.09165 ms a step gained for 0.9787 ms of stall, paid back after 10.68 steps of 1000)
 }
+
+// The controller restarts in the middle: what stands after the first round, and
+// what the rest leads to.
+func ExampleSchedule_Resume() {
+	prev := placement.Placement{Experts: 4, GPUs: 3, PhysicalToLogical: [][]int{{0, 1, 2, 3, 0, 3}}}
+	next := placement.Placement{Experts: 4, GPUs: 3, PhysicalToLogical: [][]int{{0, 2, 1, 3, 1, 3}}}
+	s, err := schedule.New(&prev, &next, placement.Topology{GPUs: 3}, schedule.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	then, err := s.Apply(&prev, 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	end, err := s.Resume(&then, 1, len(s.Rounds))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(then.PhysicalToLogical[0])
+	fmt.Println(end.PhysicalToLogical[0])
+	// Output:
+	// [0 2 1 3 0 3]
+	// [0 2 1 3 1 3]
+}
