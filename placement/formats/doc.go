@@ -10,6 +10,8 @@
 //	vllm-ascend   a tensor [layers, experts] or [windows, layers, experts] in a .pt
 //	tensorrt-llm  TensorRT-LLM: a folder of meta_info.json and rank<r>.safetensors
 //	fastdeploy    FastDeploy: {"tokens_per_expert_stats_list": [layers][experts]}
+//	vllm-proposed the loads that vLLM is proposed to save: safetensors, a tensor
+//	              [layers, experts] a model
 //	adrs          ADRS/OpenEvolve: {"load_history": [{"logical_expert_load": [layers][experts]}]}
 //	json          [layers][experts] or [windows][layers][experts]
 //	json-lines    one object a window: {"counts": [layers][experts]}

@@ -59,11 +59,15 @@ const (
 	Omni        Format = "omni"         // omni-infer's .npy: 0 or 1 for [device][layer][expert]; also read as nested JSON arrays
 	OmniJSON    Format = "omni-json"    // omni-infer's as JSON: {"device_experts": [layer][device][experts]}
 	FastDeploy  Format = "fastdeploy"   // JSON of its three tables
+
+	// VLLMProposed is what was proposed to vLLM, which reads none as it is: JSON
+	// of a list of slots a MoE layer. It may change with the proposals.
+	VLLMProposed Format = "vllm-proposed"
 )
 
 // Formats lists the placement formats.
 func Formats() []Format {
-	return []Format{Moelb, SGLang, VLLMAscend, TensorRTLLM, Omni, OmniJSON, FastDeploy}
+	return []Format{Moelb, SGLang, VLLMAscend, TensorRTLLM, Omni, OmniJSON, FastDeploy, VLLMProposed}
 }
 
 // ParseFormat returns the format of that name, or an error that lists the names.
@@ -116,7 +120,7 @@ func ReadPlacement(path string, gpus int) (placement.Placement, error) {
 
 // DecodePlacement reads a placement in any of the formats, which is told from
 // the input; the result is valid. gpus is needed where the format does not say
-// it (SGLang, TensorRT-LLM, FastDeploy, and Moelb without num_gpus and
+// it (SGLang, TensorRT-LLM, FastDeploy, VLLMProposed, and Moelb without num_gpus and
 // gpu_slots); 0 = the file must say. Where both say it they must agree. The
 // number of experts is the largest id + 1 where the file does not say it. Only a
 // Moelb file that says how many experts there are may lack some of them.
@@ -194,6 +198,8 @@ func EncodePlacement(w io.Writer, f Format, p *placement.Placement, o EncodeOpti
 		text, err = encodeOmniJSON(p)
 	case FastDeploy:
 		text, err = encodeFastDeploy(p)
+	case VLLMProposed:
+		text, err = encodeVLLMProposed(p)
 	default:
 		_, err = ParseFormat(string(f))
 	}

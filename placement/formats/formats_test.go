@@ -141,11 +141,11 @@ func TestCannotExpress(t *testing.T) {
 		formats []Format
 		want    string
 	}{
-		{"uneven", uneven, []Format{SGLang, VLLMAscend, TensorRTLLM, FastDeploy}, "gpu_slots: index 1: 1 slots, but GPU 0 has 2"},
-		{"hole", hole, []Format{SGLang, VLLMAscend, TensorRTLLM, FastDeploy}, "layer 0, index 3: the slot is empty"},
+		{"uneven", uneven, []Format{SGLang, VLLMAscend, TensorRTLLM, FastDeploy, VLLMProposed}, "gpu_slots: index 1: 1 slots, but GPU 0 has 2"},
+		{"hole", hole, []Format{SGLang, VLLMAscend, TensorRTLLM, FastDeploy, VLLMProposed}, "layer 0, index 3: the slot is empty"},
 		{"twice", twice, []Format{VLLMAscend, Omni, OmniJSON}, "layer 0, index 3: expert 1 is on GPU 1 twice"},
 		{"lacking", lacking, Formats()[1:], "layer 0: expert 2 has no replica"},
-		{"unknown format", example(), []Format{"vllm"}, "moelb, sglang, vllm-ascend, tensorrt-llm, omni, omni-json, fastdeploy"},
+		{"unknown format", example(), []Format{"vllm"}, "moelb, sglang, vllm-ascend, tensorrt-llm, omni, omni-json, fastdeploy, vllm-proposed"},
 	} {
 		for _, f := range c.formats {
 			var b bytes.Buffer

@@ -73,7 +73,7 @@ func checkPlacement(t *testing.T, p placement.Placement, err error) {
 				continue
 			}
 			q.GPUSlots, want.GPUSlots = nil, nil
-		case SGLang, VLLMAscend, TensorRTLLM:
+		case SGLang, VLLMAscend, TensorRTLLM, VLLMProposed:
 			want.ReplicaRank = nil
 		}
 		if !reflect.DeepEqual(want, q) {
@@ -139,7 +139,7 @@ func FuzzNpy(f *testing.F) {
 
 func FuzzSafetensors(f *testing.F) {
 	fuzzStats(f, func(b *bufio.Reader) (Stats, error) { return decodeSafetensorsStats(b, &tiny) },
-		string(rankFile([]string{"9_3", "9_4", "10_3", "10_4"}, [][]int64{{1, 0}, {0, 2}, {0, 3}, {0, 4}})))
+		string(rankFile([]string{"9_3", "9_4", "10_3", "10_4"}, [][]int64{{1, 0}, {0, 2}, {0, 3}, {0, 4}})), string(safetensorsOf(`{"m":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}`, make([]byte, 8))))
 }
 
 func FuzzTorch(f *testing.F) {
@@ -194,6 +194,8 @@ func FuzzOmni(f *testing.F) {
 func FuzzFastDeploy(f *testing.F) {
 	fuzzPlacement(f, `{"tokens_per_expert_stats_list":[[1,2]],"ep_rank_to_expert_id_list":[[0,1,0,1]],"expert_id_to_ep_rank_array":[[[2,0],[1,3]]],"expert_in_rank_num_list":[[2,2]]}`)
 }
+
+func FuzzVLLMProposed(f *testing.F) { fuzzPlacement(f, "[[0,1,1,0],[1,0,0,1]]", "[0,1]") }
 
 func FuzzYAML(f *testing.F) {
 	fuzzPlacement(f, "# a comment\n---\nnum_slots: 4\ninitial_global_assignments:\n  4: [1, 0,\n      2, 0]\n  3:\n  - 0\n  - 1\n  - 2\n  - 0\nlayer_updates_per_iter: 0\n", "initial_global_assignments:\n  3: *a\n")

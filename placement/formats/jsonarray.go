@@ -129,6 +129,11 @@ func (s *scanner) integers(field string, layer, max int) ([]int, error) {
 	if err := s.open(field, layer); err != nil {
 		return nil, err
 	}
+	return s.restIntegers(field, layer, max)
+}
+
+// restIntegers reads the rest of [n, n, ...], whose bracket has been taken.
+func (s *scanner) restIntegers(field string, layer, max int) ([]int, error) {
 	row, err := s.numbers(field, layer, max)
 	if err != nil {
 		return nil, err
@@ -326,6 +331,12 @@ func (s *scanner) windows(t *table) error {
 	if s.next() != '[' {
 		return s.window(t, true)
 	}
+	return s.restWindows(t)
+}
+
+// restWindows reads the rest of [windows][layers][experts], of which two brackets
+// have been taken.
+func (s *scanner) restWindows(t *table) error {
 	if err := s.window(t, false); err != nil {
 		return err
 	}

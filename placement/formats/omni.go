@@ -104,10 +104,11 @@ func decodeOmniNpy(b *bufio.Reader, lim *limits) (placement.Placement, error) {
 	})
 }
 
-// decodeOmniArray reads the same tensor as nested JSON arrays.
+// decodeOmniArray reads the same tensor as nested JSON arrays, of which two
+// brackets have been taken.
 func decodeOmniArray(s *scanner) (placement.Placement, error) {
 	t := table{lim: s.lim, field: "placement_pattern", exact: true}
-	if err := s.windows(&t); err != nil {
+	if err := s.restWindows(&t); err != nil {
 		return placement.Placement{}, err
 	}
 	if err := s.finish(); err != nil {

@@ -22,6 +22,8 @@ func TestPlacements(t *testing.T) {
 		{"omni json", `{"devices":2,"moe_layers":2,"experts":3,"slots_per_layer":[4,3],"device_experts":[[[0,2],[1,2]],[[1],[2,0]]]}`, 0, "[[0 2 1 2] [1 -1 2 0]]"},
 		{"omni array", `[[[1,0,1],[0,1,0]],[[0,1,1],[1,0,1]]]`, 0, "[[0 2 1 2] [1 -1 0 2]]"},
 		{"omni npy of floats", string(npyFileOf("<f8", []float64{1, 0, 1, 0, 1, 0, 0, 1, 1, 1, 0, 1}, 2, 2, 3)), 0, "[[0 2 1 2] [1 -1 0 2]]"},
+		{"vllm-proposed", "[[7,2,0,3,5, 6,1,4,7,2]]", 2, want},
+		{"vllm-proposed, two layers", "[[0,1],\n[1,0]]", 2, "[[0 1] [1 0]]"},
 		{"fastdeploy", `{"tokens_per_expert_stats_list":[[1,2]],"ep_rank_to_expert_id_list":[[0,1,0,1]],"expert_id_to_ep_rank_array":[[[2,0],[1,3]]],"expert_in_rank_num_list":[[2,2]]}`, 2, "[[0 1 0 1]]"},
 	} {
 		for _, buffer := range []int{16, 64 << 10} {
@@ -48,6 +50,12 @@ func TestPlacementsHostile(t *testing.T) {
 		want     string
 	}{
 		{"nothing", "", 0, "the input is empty"},
+		{"one list for all layers", "[0,1,2]", 1, "one list for all layers: a list a layer is expected"},
+		{"lists and GPUs unknown", "[[0,1]]", 0, "num_gpus: format vllm-proposed does not say"},
+		{"lists of other lengths", "[[0,1],[1]]", 1, "physical_to_logical_map: layer 1"},
+		{"a list without an expert", "[[0,2]]", 1, "layer 0: expert 1 has no replica"},
+		{"lists cut short", "[[0,1],", 1, "line 1, column 8"},
+		{"a list after the end", "[[0,1]][", 1, "the end of the input"},
 		{"sglang without GPUs", `{"physical_to_logical_map":[[0]]}`, 0, "num_gpus: format sglang does not say"},
 		{"negative GPUs", `{"physical_to_logical_map":[[0]]}`, -1, "num_gpus: -1"},
 		{"GPUs that do not divide", `{"physical_to_logical_map":[[0,1,0]]}`, 2, "3 slots cannot be shared evenly by 2 GPUs"},

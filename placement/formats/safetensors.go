@@ -42,27 +42,27 @@ type stTensor struct {
 	given    int // of the three keys
 }
 
-// add reads one rank's safetensors file: tensors named <iteration>_<layer>,
-// [experts] integers or floats. The data is read as a stream.
-func (it *iterations) add(r io.Reader) error {
+// openSafetensors reads the header: the tensors in the order of their data,
+// which follows in one piece.
+func openSafetensors(r io.Reader, lim *limits) ([]stTensor, error) {
 	var head [8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return fmt.Errorf("safetensors: the header: %w", err)
+		return nil, fmt.Errorf("safetensors: the header: %w", err)
 	}
 	n := binary.LittleEndian.Uint64(head[:])
-	if n > uint64(it.lim.header) {
-		return errorf(placement.ErrShape, "safetensors", -1, -1, "a header of %d bytes: at most %d are supported", n, it.lim.header)
+	if n > uint64(lim.header) {
+		return nil, errorf(placement.ErrShape, "safetensors", -1, -1, "a header of %d bytes: at most %d are supported", n, lim.header)
 	}
 	header := &io.LimitedReader{R: r, N: int64(n)}
-	tensors, err := readSafetensorsHeader(newScanner(header, it.lim))
+	tensors, err := readSafetensorsHeader(newScanner(header, lim))
 	if err != nil {
-		return fmt.Errorf("safetensors header: %w", err)
+		return nil, fmt.Errorf("safetensors header: %w", err)
 	}
 	if header.N > 0 {
-		return errorf(placement.ErrShape, "safetensors", -1, -1, "the header ends too early")
+		return nil, errorf(placement.ErrShape, "safetensors", -1, -1, "the header ends too early")
 	}
 	if len(tensors) == 0 {
-		return errorf(placement.ErrShape, "safetensors", -1, -1, "no tensors")
+		return nil, errorf(placement.ErrShape, "safetensors", -1, -1, "no tensors")
 	}
 	slices.SortFunc(tensors, func(a, b stTensor) int {
 		if a.from != b.from {
@@ -70,32 +70,79 @@ func (it *iterations) add(r io.Reader) error {
 		}
 		return strings.Compare(a.name, b.name)
 	})
-	at := 0.0
-	var raw []byte
 	for i := range tensors {
-		t := &tensors[i]
-		if err := it.place(t); err != nil {
-			return err
-		}
-		size := stSizes[t.dtype]
-		if t.from != at || t.to != at+float64(size*it.experts) {
-			return errorf(placement.ErrShape, quote(t.name), -1, -1, "data_offsets [%v, %v]: [%v, %v] is expected", t.from, t.to, at, at+float64(size*it.experts))
-		}
-		at = t.to
-		raw = slices.Grow(raw[:0], size*it.experts)[:size*it.experts]
-		if _, err := io.ReadFull(r, raw); err != nil {
-			return fmt.Errorf("%s: the data: %w", quote(t.name), err)
-		}
-		if err := it.count(t, raw); err != nil {
-			return err
+		switch t := &tensors[i]; {
+		case t.given != 3:
+			return nil, errorf(placement.ErrShape, quote(t.name), -1, -1, "dtype, shape and data_offsets are expected")
+		case stSizes[t.dtype] == 0:
+			return nil, errorf(placement.ErrValue, quote(t.name), -1, -1, "dtype %s: I64, I32, F64 and F32 are known", quote(t.dtype))
 		}
 	}
+	return tensors, nil
+}
+
+// follows demands that a tensor of so many numbers lies after those before it,
+// which end at a byte; it returns its own end.
+func (t *stTensor) follows(at float64, numbers int) (float64, error) {
+	end := at + float64(stSizes[t.dtype])*float64(numbers)
+	if t.from != at || t.to != end {
+		return 0, errorf(placement.ErrShape, quote(t.name), -1, -1, "data_offsets [%v, %v]: [%v, %v] is expected", t.from, t.to, at, end)
+	}
+	return end, nil
+}
+
+// read reads a row of numbers.
+func (t *stTensor) read(r io.Reader, raw []byte, row []float64) error {
+	raw = raw[:len(row)*stSizes[t.dtype]]
+	if _, err := io.ReadFull(r, raw); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("%s: the data: %w", quote(t.name), err)
+	}
+	elements(row, stKinds[t.dtype], raw, stSizes[t.dtype])
+	return nil
+}
+
+// safetensorsEnd demands that nothing follows the last tensor.
+func safetensorsEnd(r io.Reader) error {
 	var one [1]byte
 	if _, err := io.ReadFull(r, one[:]); err != io.EOF {
 		if err != nil {
 			return err
 		}
 		return errorf(placement.ErrShape, "safetensors", -1, -1, "bytes after the last tensor")
+	}
+	return nil
+}
+
+// add reads one rank's file: tensors named <iteration>_<layer>, [experts] integers
+// or floats. The data is read as a stream.
+func (it *iterations) add(r io.Reader, tensors []stTensor) error {
+	at := 0.0
+	var raw []byte
+	var row []float64
+	for i := range tensors {
+		t := &tensors[i]
+		err := it.place(t)
+		if err != nil {
+			return err
+		}
+		if at, err = t.follows(at, it.experts); err != nil {
+			return err
+		}
+		if row == nil {
+			row, raw = make([]float64, it.experts), make([]byte, 8*it.experts)
+		}
+		if err := t.read(r, raw, row); err != nil {
+			return err
+		}
+		if err := it.count(t, row); err != nil {
+			return err
+		}
+	}
+	if err := safetensorsEnd(r); err != nil {
+		return err
 	}
 	it.ranks++
 	return nil
@@ -106,14 +153,8 @@ var stSizes = map[string]int{"I64": 8, "I32": 4, "F64": 8, "F32": 4}
 
 var stKinds = map[string]string{"I64": "LongStorage", "I32": "IntStorage", "F64": "DoubleStorage", "F32": "FloatStorage"}
 
-// place checks a tensor's type and shape and parses its name.
+// place checks a tensor's shape and parses its name.
 func (it *iterations) place(t *stTensor) error {
-	if t.given != 3 {
-		return errorf(placement.ErrShape, quote(t.name), -1, -1, "dtype, shape and data_offsets are expected")
-	}
-	if stSizes[t.dtype] == 0 {
-		return errorf(placement.ErrValue, quote(t.name), -1, -1, "dtype %s: I64, I32, F64 and F32 are known", quote(t.dtype))
-	}
 	if len(t.shape) != 1 || t.shape[0] < 1 || t.shape[0] > it.lim.experts {
 		return errorf(placement.ErrShape, quote(t.name), -1, -1, "shape %s: [num_experts] is expected, at most %d", shapeText(t.shape), it.lim.experts)
 	}
@@ -133,7 +174,7 @@ func (it *iterations) place(t *stTensor) error {
 	return nil
 }
 
-func (it *iterations) count(t *stTensor, raw []byte) error {
+func (it *iterations) count(t *stTensor, row []float64) error {
 	sum := it.counts[t.step]
 	if it.have[t.step] > it.ranks {
 		return errorf(placement.ErrValue, quote(t.name), -1, -1, "the tensor stands twice in one file")
@@ -149,9 +190,7 @@ func (it *iterations) count(t *stTensor, raw []byte) error {
 		it.counts[t.step] = sum
 	}
 	it.have[t.step]++
-	size := stSizes[t.dtype]
-	for e := range sum {
-		v := element(stKinds[t.dtype], raw[e*size:])
+	for e, v := range row {
 		if !(v >= 0 && v <= most) {
 			return errorf(placement.ErrValue, quote(t.name), -1, e, "%v is not a count", v)
 		}
@@ -263,10 +302,18 @@ func readSafetensorsHeader(s *scanner) ([]stTensor, error) {
 	}
 }
 
-// decodeSafetensorsStats reads one rank's file by itself.
+// decodeSafetensorsStats reads one rank's file of TensorRT-LLM by itself, or the
+// loads that vLLM is proposed to save.
 func decodeSafetensorsStats(b *bufio.Reader, lim *limits) (Stats, error) {
+	tensors, err := openSafetensors(b, lim)
+	if err != nil {
+		return Stats{}, err
+	}
+	if len(tensors[0].shape) == 2 {
+		return decodeLoadDump(b, tensors, lim)
+	}
 	it := newIterations(lim)
-	if err := it.add(b); err != nil {
+	if err := it.add(b, tensors); err != nil {
 		return Stats{}, err
 	}
 	s, err := it.stats()
@@ -318,7 +365,11 @@ func readTensorRTLLM(path string, lim *limits) (Stats, error) {
 			if err != nil {
 				return none, err
 			}
-			return none, it.add(b)
+			tensors, err := openSafetensors(b, lim)
+			if err != nil {
+				return none, err
+			}
+			return none, it.add(b, tensors)
 		})
 		if err != nil {
 			return Stats{}, fmt.Errorf("%s: %w", name, err)

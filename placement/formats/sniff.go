@@ -225,7 +225,7 @@ func decodePlacement(r io.Reader, gpus int, lim *limits) (placement.Placement, e
 	case jsonObject:
 		p, err = decodePlacementObject(newScanner(b, lim), gpus)
 	case jsonArray:
-		p, err = decodeOmniArray(newScanner(b, lim))
+		p, err = decodePlacementArray(newScanner(b, lim), gpus)
 	case plainText:
 		p, err = decodeTensorRTLLM(b, gpus, lim)
 	default:

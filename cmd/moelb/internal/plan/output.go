@@ -90,6 +90,10 @@ func (s *solution) report(e *wire.Encoder, before []float64) {
 			e.Field("nodes_per_token_mean")
 			figures.Number(e, figures.MeanOf(t.Previous))
 		}
+		if names := s.without(); names != nil {
+			e.Field("without")
+			wire.List(e, names, e.Quote)
+		}
 		e.Raw("}")
 	}
 	if s.result.Traffic != nil {

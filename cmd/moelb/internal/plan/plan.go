@@ -86,6 +86,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	f.copies.Add(cmd, "with --schedule: how many steps the plan is expected to hold")
 	l.StringVar(&f.Rows, "layers", "", "plan only these rows of the loads, A-B from 0: the MoE layers")
 	l.StringVar(&f.Steps, "steps", "", "plan on these steps of the loads, A:B from 0, B not among them; either may be left out")
+	l.StringVar(&f.Weights, "window-weights", "", "a weight of each window of the loads, comma-separated: a window counts as its tokens times its weight, 0 = for nothing")
 	l.BoolVar(&f.Sum, "sum", false, "plan on the sum of the loads' steps")
 	l.IntVar(&f.Windows, "windows", 0, "plan on the last N windows of the loads; 0 = on all")
 	l.Float64Var(&f.Tolerance, "tolerance", 0, "end a layer's search this near its bound, as a fraction; unset = 0.0002, negative = never")
@@ -130,7 +131,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 }
 
 // evenFormats cannot say that GPUs differ in slots.
-var evenFormats = map[formats.Format]bool{formats.SGLang: true, formats.VLLMAscend: true, formats.TensorRTLLM: true, formats.FastDeploy: true}
+var evenFormats = map[formats.Format]bool{formats.SGLang: true, formats.VLLMAscend: true, formats.TensorRTLLM: true, formats.FastDeploy: true, formats.VLLMProposed: true}
 
 // check refuses what can be seen to be wrong without any input.
 func (f *flags) check(args []string) (err error) {

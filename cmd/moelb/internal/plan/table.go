@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/moelb/moelb/cmd/moelb/internal/figures"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
@@ -97,6 +98,13 @@ func (s *solution) remarks() []string {
 	say("%s", text)
 	if n := len(s.Windows); n > 1 && s.Options.Dispatch != eplb.Split {
 		say("Imbalance is that of %s in proportion to their tokens", human.Plural(n, "window"))
+	}
+	if names := s.without(); names != nil {
+		what := "The previous placement"
+		if s.Previous == nil {
+			what = "The initial placement (expert after expert, as engines start)"
+		}
+		say("%s stands without the plan's %s", what, strings.Join(names, ", "))
 	}
 	if k := s.result.Locality; k != nil {
 		mean, _ := figures.MeanMax(figures.Each(&s.result, figures.ImbalanceOf), s.loads, 1)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +37,7 @@ type Flags struct {
 	Slack  float64
 
 	Model    string
+	Weights  string // --window-weights
 	Steps    string // --steps
 	Sum      bool
 	Rows     string // --layers
@@ -96,7 +96,7 @@ func (f *Flags) Check(args []string) error {
 
 // The names that tell a problem from an engine's statistics by its first field.
 var (
-	problemFields = append([]string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves", "routes", "traffic_slack"}, unitNames...)
+	problemFields = append([]string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves", "window_weights", "routes", "traffic_slack"}, unitNames...)
 	statsFields   = []string{"logical_count", "rank", "average_utilization_rate_over_window", "physical_to_logical_map", // SGLang
 		"load_history",                                                                                                       // ADRS
 		"tokens_per_expert_stats_list", "ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list", // FastDeploy
@@ -145,6 +145,9 @@ func (f *Flags) Read(cmd *cobra.Command, c *console.Console, args []string) (*Pr
 		if given.note != "" {
 			fmt.Fprintf(c.Stderr, "moelb: %s: %s\n", in.Name(), given.note)
 		}
+	}
+	if err := given.Weigh(f.Weights); err != nil {
+		return nil, console.Named(in.Named(), err)
 	}
 	if err := f.selectSteps(&given); err != nil {
 		return nil, console.Named(in.Named(), err)
@@ -252,13 +255,9 @@ func (f *Flags) override(cmd *cobra.Command, given *Fields, in *console.Input) e
 		}
 	}
 	if f.Speed != "" {
-		given.speed = nil
-		for i, text := range strings.Split(f.Speed, ",") {
-			v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
-			if err != nil {
-				return console.Usagef("--gpu-speed: entry %d, %q, is not a number", i, text)
-			}
-			given.speed = append(given.speed, v)
+		var err error
+		if given.speed, err = numbersOf("--gpu-speed", f.Speed); err != nil {
+			return err
 		}
 	}
 	if given.version == 0 { // statistics, which say nothing about the unit

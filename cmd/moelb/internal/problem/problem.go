@@ -23,7 +23,7 @@ type Problem struct {
 	Replicas int
 	Groups   int
 	Topology placement.Topology
-	must     []int     // experts that are everywhere
+	Must     []int     // experts that are everywhere
 	Weights  []float64 // of the layers; nil = all alike
 	Options  eplb.Options
 	Previous *placement.Placement // nil = none
@@ -35,8 +35,9 @@ type Fields struct {
 	Loads                          []placement.Loads
 	steps                          int // recorded steps that each of loads adds up
 	note                           string
-	layers                         []int // numbers of the layers; nil = from 0
-	from, rows                     int   // --layers: the first row kept, and how many there were
+	windowWeights                  []float64 // nil = not given
+	layers                         []int     // numbers of the layers; nil = from 0
+	from, rows                     int       // --layers: the first row kept, and how many there were
 	replicas, groups, nodes, gpus  int
 	version, offNode, maxMoves     int
 	policy, locality, dispatch     string
@@ -102,6 +103,8 @@ func readProblem(s *wire.Scanner) (Fields, error) {
 		case "max_moves":
 			f.hasMax = true
 			f.maxMoves, err = s.Integer(key, 0, math.MaxInt32)
+		case "window_weights":
+			f.windowWeights, err = ReadVector(s, &windowKind, key)
 		case "routes":
 			f.routes, err = readRoutes(s, key)
 		case "traffic_slack":
@@ -155,6 +158,42 @@ func readPrevious(s *wire.Scanner) (rows [][]float64, gpus int, err error) {
 	return rows, gpus, err
 }
 
+// Weigh lets each window count as its tokens times its weight. text is a flag's
+// weights, "" = the problem's own, if any.
+func (f *Fields) Weigh(text string) (err error) {
+	const field = "window_weights"
+	if text != "" {
+		if f.windowWeights, err = numbersOf("--window-weights", text); err != nil {
+			return err
+		}
+	}
+	if f.windowWeights == nil || f.Loads == nil {
+		return nil
+	}
+	switch n := len(f.Loads); {
+	case f.steps > 1:
+		return wire.Bad(placement.ErrFit, field, -1, -1, "of so long a recording every %d steps have been added up: weigh a shorter one", f.steps)
+	case len(f.windowWeights) != n:
+		return wire.Bad(placement.ErrShape, field, -1, -1, "%d entries, but loads has %d windows", len(f.windowWeights), n)
+	}
+	some := false
+	for w, weight := range f.windowWeights {
+		if !(weight >= 0 && weight <= 1e6) {
+			return wire.Bad(placement.ErrValue, field, -1, w, "%v: a number from 0 to 1e6 is needed", weight)
+		}
+		some = some || weight > 0
+		for _, row := range f.Loads[w] {
+			for e := range row {
+				row[e] *= weight
+			}
+		}
+	}
+	if !some {
+		return wire.Bad(placement.ErrValue, field, -1, -1, "no window has any")
+	}
+	return nil
+}
+
 // Choice finds a name among those of a field.
 func Choice(field, name string, names []string) (int, error) {
 	for i, n := range names {
@@ -175,7 +214,7 @@ func (f *Fields) build() (*Problem, error) {
 			return nil, wire.Bad(placement.ErrShape, m.field, -1, -1, "missing")
 		}
 	}
-	p := &Problem{Windows: f.Loads, Replicas: f.replicas, Groups: max(f.groups, 1), must: f.unit.everywhere}
+	p := &Problem{Windows: f.Loads, Replicas: f.replicas, Groups: max(f.groups, 1), Must: f.unit.everywhere}
 	p.Options.OffNodeReplicas = f.offNode
 	p.Options.TwoNodes, p.Options.TwoDomains = f.unit.twoNodes, f.unit.twoDomains
 	policy, err := Choice("policy", f.policy, policies)
@@ -311,7 +350,7 @@ func (p *Problem) Sum() (placement.Loads, error) {
 
 // Ask is the problem in eplb's words.
 func (p *Problem) Ask() eplb.Problem {
-	ask := eplb.Problem{Replicas: p.Replicas, Groups: p.Groups, Topology: p.Topology, Everywhere: p.must, Previous: p.Previous, Routes: p.routes}
+	ask := eplb.Problem{Replicas: p.Replicas, Groups: p.Groups, Topology: p.Topology, Everywhere: p.Must, Previous: p.Previous, Routes: p.routes}
 	if len(p.Windows) == 1 {
 		ask.Loads = p.Windows[0]
 	} else {

@@ -24,6 +24,7 @@ type unitFields struct {
 var (
 	sizeKind   = kind{what: "an integer ≥ 1", least: 1, most: placement.MaxGPUs, whole: true, columns: placement.MaxGPUs, column: "GPUs"}
 	weightKind = kind{what: "a number ≥ 0", columns: placement.MaxLayers, column: "layers"}
+	windowKind = kind{what: "a number ≥ 0", columns: placement.MaxCells, column: "windows"}
 	expertKind = kind{what: "an expert's number", most: placement.MaxExperts - 1, whole: true, columns: placement.MaxExperts, column: "experts"}
 )
 
@@ -145,6 +146,19 @@ func (f *unitFlags) override(cmd *cobra.Command, u *unitFields) error {
 		u.twoDomains = f.twoDomains
 	}
 	return nil
+}
+
+// numbersOf is the numbers of a flag, comma-separated.
+func numbersOf(flag, text string) ([]float64, error) {
+	var out []float64
+	for i, word := range strings.Split(text, ",") {
+		x, err := strconv.ParseFloat(strings.TrimSpace(word), 64)
+		if err != nil {
+			return nil, console.Usagef("%s: entry %d, %q, is not a number", flag, i, word)
+		}
+		out = append(out, x)
+	}
+	return out, nil
 }
 
 // ListOf is the whole numbers of a flag, comma-separated; none = nil.

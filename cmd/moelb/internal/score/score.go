@@ -22,7 +22,7 @@ import (
 )
 
 func Command(c *console.Console) *cobra.Command {
-	var at, loads, dispatch string
+	var at, loads, dispatch, weights string
 	var gpus, nodes int
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -65,7 +65,7 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 			if err != nil {
 				return fmt.Errorf("placement: %w", err)
 			}
-			w, err := loadsOf(c, loads)
+			w, err := loadsOf(c, loads, weights)
 			if err != nil {
 				return err
 			}
@@ -85,13 +85,15 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 	cmd.Flags().StringVar(&loads, "loads", "", "the loads' file: statistics or a problem")
 	cmd.Flags().IntVar(&gpus, "gpus", 0, "GPUs, where the placement's format does not say")
 	cmd.Flags().StringVar(&dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even or nearest")
+	cmd.Flags().StringVar(&weights, "window-weights", "", "a weight of each window of the loads, comma-separated; 0 = it counts for nothing")
 	cmd.Flags().IntVar(&nodes, "nodes", 1, "with --dispatch nearest: nodes that share the GPUs evenly")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of a table")
 	return cmd
 }
 
-// loads reads the windows of loads in a file of statistics or a problem.
-func loadsOf(c *console.Console, path string) ([]placement.Loads, error) {
+// loadsOf reads the windows of loads in a file of statistics or a problem; weights
+// are a flag's, "" = the problem's own.
+func loadsOf(c *console.Console, path, weights string) ([]placement.Loads, error) {
 	in, err := c.Open([]string{path})
 	if err != nil {
 		return nil, err
@@ -104,7 +106,7 @@ func loadsOf(c *console.Console, path string) ([]placement.Loads, error) {
 	if f.Loads == nil {
 		return nil, console.Named(path, wire.Bad(placement.ErrShape, "loads", -1, -1, "missing"))
 	}
-	return f.Loads, nil
+	return f.Loads, console.Named(path, f.Weigh(weights))
 }
 
 // scored is a placement under loads.

@@ -54,6 +54,7 @@ FILE is what moelb plan reads; without any input the built-in example is sized.`
 	l.IntVar(&f.OffNode, "off-node-replicas", 0, "replicas a layer that may live outside their group's node")
 	l.StringVar(&f.Dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, or split per batch")
 	l.StringVar(&f.Speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
+	l.StringVar(&f.Weights, "window-weights", "", "a weight of each window of the loads, comma-separated; 0 = it counts for nothing")
 	l.IntVar(&f.Windows, "windows", 0, "size for the last N windows of the loads; 0 = for all")
 	l.IntVar(&f.Workers, "workers", 0, "threads; 0 = all cores")
 	l.DurationVar(&f.Timeout, "timeout", 0, "end the searches after this time with the best plans so far")
