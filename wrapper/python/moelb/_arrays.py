@@ -82,6 +82,14 @@ def cube(field: str, value: Any) -> list[list[list[float]]]:
     return [[flat[i + d * slots : i + (d + 1) * slots] for d in range(devices)] for i in range(0, len(flat), devices * slots)]
 
 
+def windows(field: str, value: Any) -> list[list[list[list[float]]]]:
+    """Numbers as nested lists, [windows, layers, devices, slots]; without the first, one window."""
+    dimensions, x = 0, value
+    while dimensions < 4 and getattr(x, "shape", (1,)) != () and hasattr(x, "__len__") and len(x) > 0:
+        dimensions, x = dimensions + 1, x[0]
+    return [cube(field, w) for w in value] if dimensions == 4 else [cube(field, value)]
+
+
 def without_empty(value: Any) -> Any:
     """Expert 0 for the -1 of empty slots."""
     return value.clip(min=0) if hasattr(value, "clip") else [[max(e, 0) for e in row] for row in value]

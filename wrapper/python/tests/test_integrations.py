@@ -172,6 +172,56 @@ class VLLMAscend(unittest.TestCase):
         again, _, same = vllm_ascend.EplbPolicy().rebalance_experts(new, [[[row[e] / sum(d.count(e) for d in layer) for e in d] for d in layer] for layer, row in zip(new, w)])
         self.assertEqual((again, same), (0, new))
 
+    def test_what_the_loader_takes(self):
+        """An expert that stands twice on a device is not left there, whatever else is kept."""
+        _, table, _ = self.tables()
+        for layer in table:
+            layer[2][1] = layer[2][0]
+            for e in set(range(16)) - {e for d in layer for e in d}:
+                layer[3][2] = e
+        w = loads()
+        heat = [[[w[l][e] / sum(d.count(e) for d in layer) for e in device] for device in layer] for l, layer in enumerate(table)]
+        for layer, before in zip(vllm_ascend.EplbPolicy().rebalance_experts(table, heat)[2], table):
+            self.assertEqual(sorted({e for d in layer for e in d}), list(range(16)))
+            for device, old in zip(layer, before):
+                self.assertEqual(len(set(device)), 3)
+                for e in set(device) & set(old):
+                    self.assertEqual(device.index(e), old.index(e))
+
+    def test_few_may_move(self):
+        _, table, heat = self.tables()
+        for layer, load in zip(table, heat):
+            layer[1][2], layer[7][2], load[1][2], load[7][2] = 7, 9, load[7][2], load[1][2]  # none twice on a device
+
+        def received(new, host):
+            return max(sum(e not in old for new_d, old in zip(a[h : h + host], b[h : h + host]) for e in new_d) for a, b in zip(new, table) for h in range(0, 8, host))
+        free = vllm_ascend.EplbPolicy(types.SimpleNamespace(other=1)).rebalance_experts(table, heat)[2]
+        most = received(free, 4)
+        self.assertGreater(most, 2)
+        for limit in (0, 1, 2, most):
+            config = types.SimpleNamespace(max_transferred_expert_per_layer=limit, num_die_per_host=4)
+            new = vllm_ascend.EplbPolicy(config).rebalance_experts(table, heat)[2]
+            self.assertLessEqual(received(new, 4), limit)
+            self.assertEqual(new == free, limit == most)
+
+    def test_windows_and_sizes(self):
+        w, table, heat = self.tables()
+        halves = [[[[x / 2 for x in d] for d in layer] for layer in heat]] * 2
+        changed, order, new = vllm_ascend.EplbPolicy().rebalance_experts(table, halves)
+        self.assertEqual((changed, sorted(order)), (1, [0, 1]))
+        whole = vllm_ascend.EplbPolicy().rebalance_experts(table, heat)[2]
+        for a, b, row in zip(new, whole, w):
+            self.assertLess(imbalance(row, [e for d in a for e in d], 8), 1.03 * imbalance(row, [e for d in b for e in d], 8))
+        for size in (6, 10):
+            policy = vllm_ascend.EplbPolicy()
+            policy.set_new_ep_size(size)
+            changed, _, new = policy.rebalance_experts(table, heat)
+            self.assertEqual((changed, [[len(d) for d in layer] for layer in new]), (1, [[3] * size] * 2))
+            for layer in new:
+                self.assertEqual(sorted({e for d in layer for e in d}), list(range(16)))
+        with self.assertRaises(ValueError):
+            vllm_ascend.EplbPolicy().set_new_ep_size(0)
+
     def test_no_load_and_bad_input(self):
         _, table, heat = self.tables()
         idle = [[[-1] * 3 for _ in range(8)] for _ in range(2)]
