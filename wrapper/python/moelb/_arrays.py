@@ -96,7 +96,7 @@ def without_empty(value: Any) -> Any:
 
 
 def _flat(n: Numbers) -> list[Any]:
-    return list(n.owner.reshape(-1).tolist()) if hasattr(n.owner, "reshape") else n.owner.tolist()
+    return list((n.owner.reshape(-1) if hasattr(n.owner, "reshape") else n.owner).tolist())
 
 
 class Kind:

@@ -53,8 +53,8 @@ class EplbPolicy:
         p = plan(loads, gpus * slots, 1, 1, gpus, previous=old, **options)
         rows, level = [list(row) for row in p.physical_to_logical_map], list(p.imbalance)
         limit, host = self._limits()
-        for layer in range(layers if limit is not None else 0):
-            if _received(old[layer], rows[layer], slots, host) > limit:
+        for layer in range(layers):
+            if limit is not None and _received(old[layer], rows[layer], slots, host) > limit:
                 q = plan([[window[layer]] for window in loads], gpus * slots, 1, 1, gpus, previous=[old[layer]], max_moves=limit, **options)
                 rows[layer], level[layer] = list(q.physical_to_logical_map[0]), q.imbalance[0]
         before = [sum(max(_positive_sum(d) for d in window[layer]) for window in heat) for layer in range(layers)]
