@@ -2,25 +2,29 @@ package ledger
 
 import (
 	"fmt"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moelb/moelb/decode"
 )
 
-// Decode is the ledger of a decode unit.
+// Decode is the ledger of the decode units of a pool.
 type Decode struct {
-	cfg  Config
-	step time.Duration
-	told bool // candidates tell their loads
+	pool
+	step     time.Duration
+	most     int         // requests a rank runs; 0 = no limit
+	several  bool        // routers serve the pool, and candidates tell their loads
+	heir     bool        // what ran before this ledger began is being taken over
+	listens  atomic.Bool // either
+	began    time.Time   // when the first request came; zero = none has
+	restored time.Time   // when the snapshot was written that this came from; zero = none
 
-	mu    sync.Mutex
-	b     decodeUnit
-	seats seats
-	book  book
-	id    decode.ID // the latest request's
-	now   time.Time // the latest step's
+	mu   sync.Mutex
+	id   decode.ID // the latest request's
+	now  time.Time // the latest step's
+	mean average   // tokens that requests generate
+	hold hold
 }
 
 // decodeUnit is a decode balancer whose ranks change hands.
@@ -28,8 +32,10 @@ type decodeUnit struct{ *decode.Balancer }
 
 func (u decodeUnit) vacate(g int) { _, _ = u.Dead(nil, g) } // until Restore
 
-// NewDecode returns the ledger of an empty unit of no endpoints, which makes a
-// step every so often (0 = 50 ms). unit.Ranks is not read. Errors: a bad
+func balancerOf(u *unit) *decode.Balancer { return u.ranked.(decodeUnit).Balancer }
+
+// NewDecode returns the ledger of no endpoints, whose units make a step every so
+// often (0 = 50 ms), and are each as unit says; unit.Ranks is not read. Errors: a bad
 // configuration.
 func NewDecode(unit decode.Config, step time.Duration, cfg Config) (*Decode, error) {
 	if err := cfg.check(); err != nil {
@@ -41,77 +47,106 @@ func NewDecode(unit decode.Config, step time.Duration, cfg Config) (*Decode, err
 	if step < time.Microsecond {
 		return nil, fmt.Errorf("stepTime: %v is less than a microsecond", step)
 	}
-	unit.Ranks = 1
-	b, err := decode.New(unit)
-	if err != nil {
-		return nil, err
+	several := unit.Routers > 1
+	unit.Ranks, unit.Routers = 1, max(unit.Routers, 1) // one may report, too
+	d := &Decode{step: step, most: unit.MaxRequests, several: several, heir: !several, now: cfg.Now()}
+	d.cfg = cfg
+	d.make = func(string) (ranked, error) {
+		b, err := decode.New(unit)
+		return decodeUnit{b}, err
 	}
-	u := decodeUnit{b}
-	return &Decode{cfg: cfg, step: step, told: unit.Routers > 1, b: u, seats: newSeats(u, cfg.Present), book: newBook(), now: cfg.Now()}, nil
+	d.listens.Store(true)
+	_, err := d.unit("")
+	d.units = nil
+	return d, err
 }
+
+// Wanted reports whether the next pick wants to know the candidates' loads.
+func (d *Decode) Wanted() bool { return d.listens.Load() }
 
 // Pick places a request on one of the candidates and returns which; -1 = none of
 // them has room. The request, known by its key from here on, holds its place until
-// Done. One that holds a place already gives it up first. Errors: a bad request, or
+// End. One that holds a place already gives it up first. Errors: a bad request, or
 // more endpoints than a balancer can have.
 func (d *Decode) Pick(key any, r decode.Request, candidates []Candidate) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := d.advance()
-	d.cancel(key)
-	for h := d.book.overdue(now, d.cfg.MaxAge); h != nil; h = d.book.overdue(now, d.cfg.MaxAge) {
-		d.cancel(h.key)
-	}
-	among, err := d.seats.call(candidates, now)
+	now, err := d.ready(key, candidates)
 	if err != nil {
 		return -1, err
 	}
-	r.Among = among
-	if d.told {
-		d.report(candidates, now)
+	return d.place(key, r, now)
+}
+
+// ready does what is due before a request is placed on one of the candidates.
+func (d *Decode) ready(key any, candidates []Candidate) (time.Time, error) {
+	now := d.advance()
+	if d.began.IsZero() {
+		d.began = now
 	}
+	if h := d.book.find(key); h != nil {
+		d.release(h, now, false, 0)
+	}
+	for h := d.book.overdue(now, d.cfg.MaxAge, d.cfg.MostHeld-1); h != nil; h = d.book.overdue(now, d.cfg.MaxAge, d.cfg.MostHeld-1) {
+		d.release(h, now, false, 0)
+	}
+	if err := d.call(candidates, now); err != nil {
+		return now, err
+	}
+	if d.listens.Load() {
+		d.listen(candidates, now)
+	}
+	return now, nil
+}
+
+// place places a request on one of the candidates that were called.
+func (d *Decode) place(key any, r decode.Request, now time.Time) (int, error) {
 	d.id++
 	r.ID = d.id
-	g, err := d.b.Add(r)
+	u, g, err := d.add(r)
+	if err == nil && g < 0 {
+		if undo := d.force(); undo != nil {
+			u, g, err = d.add(r)
+			defer undo()
+		}
+	}
 	if err != nil || g < 0 {
 		return -1, err
 	}
-	d.book.add(&held{key: key, rank: g, id: uint64(r.ID), since: now})
-	d.seats.seat[g].held++
-	return d.seats.seat[g].at, nil
+	return d.seated(u, g, key, now), nil
 }
 
-// report passes on what the candidates have said of themselves since the last
-// pick. What was placed less than a step before is taken as not seen by them, what
-// was released since then as still in it.
-func (d *Decode) report(candidates []Candidate, now time.Time) {
-	for i := range candidates {
-		l := candidates[i].Load
-		g := d.seats.rank[candidates[i].Name]
-		t := &d.seats.seat[g]
-		if !l.At.After(t.told) {
-			continue
+// seated enters what a request holds and returns which candidate has it.
+func (d *Decode) seated(u *unit, g int, key any, now time.Time) int {
+	d.sit(u, g, key, uint64(d.id), now)
+	return u.seat[g].at
+}
+
+// add places a request on the unit that it costs the fewest seconds.
+func (d *Decode) add(r decode.Request) (*unit, int, error) {
+	var best *unit
+	least := 0.0
+	var failed error
+	if len(d.called) == 1 {
+		best = d.called[0]
+	} else {
+		for _, u := range d.called {
+			r.Among = u.among
+			switch q, err := balancerOf(u).Quote(r); {
+			case err != nil:
+				failed = err
+			case q.Rank >= 0 && (best == nil || q.Seconds < least):
+				best, least, failed = u, q.Seconds, nil
+			}
 		}
-		t.told = l.At
-		t.left = slices.DeleteFunc(t.left, func(r released) bool { return !r.at.After(l.At) })
-		for _, r := range t.left {
-			l.Requests--
-			l.KV -= r.kv
-		}
-		age := min(max(now.Sub(l.At), 0)/d.step+1, 1<<20)
-		// What makes no sense is no reason to refuse a request.
-		_ = d.b.Report(decode.Report{Rank: g, Requests: max(l.Requests, 0), KV: int64(max(l.KV, 0)), Age: int(age)})
 	}
+	if best == nil {
+		return nil, decode.Full, failed
+	}
+	r.Among = best.among
+	g, err := balancerOf(best).Add(r)
+	return best, g, err
 }
-
-// released is a request that has left a rank since the rank last said what it has.
-type released struct {
-	at time.Time
-	kv int
-}
-
-// mostLeft bounds what is remembered for a rank that says nothing.
-const mostLeft = 1024
 
 // Sent says that a request that was picked is on its way.
 func (d *Decode) Sent(key any) {
@@ -120,39 +155,124 @@ func (d *Decode) Sent(key any) {
 	d.book.send(key, d.cfg.Now())
 }
 
-// Done takes a request off that has ended, having generated so many tokens (0 =
-// as many as steps were made). One that holds nothing is ignored.
-func (d *Decode) Done(key any, output int) {
+// Heard says that a request's stream has moved: its endpoint has begun to answer it,
+// and well. It reports whether the request holds a place; one that does not, because
+// nothing was heard of it for too long, may Resume. It takes no lock but with the
+// first of an answer.
+func (d *Decode) Heard(key any) bool {
+	h := d.book.find(key)
+	if h == nil {
+		return false
+	}
+	now := d.cfg.Now()
+	h.heard.Store(now.UnixNano())
+	if !h.answered.Swap(true) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.book.find(key) == h {
+			d.told(h, Finished, now)
+		}
+	}
+	return true
+}
+
+// Resume says that a request that holds no place runs on an endpoint: it is entered
+// there, whatever the limits. Of an endpoint that is not known it is ignored. Errors:
+// a bad request.
+func (d *Decode) Resume(key any, r decode.Request, at Name) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.advance()
+	if d.book.find(key) != nil {
+		return nil
+	}
+	for _, u := range d.units {
+		g, ok := u.of[at]
+		if !ok {
+			continue
+		}
+		d.id++
+		r.ID, r.Among = d.id, nil
+		if err := balancerOf(u).Enter(r, g); err != nil {
+			return err
+		}
+		d.sit(u, g, key, uint64(d.id), now).answered.Store(true)
+		d.book.send(key, now)
+		return nil
+	}
+	return nil
+}
+
+// Answered reports whether some of an answer to a request has come, and whether it
+// was sent a step ago or longer.
+func (d *Decode) Answered(key any) (some, long bool) {
+	h := d.book.find(key)
+	if h == nil {
+		return false, true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return h.answered.Load(), d.cfg.Now().Sub(h.since) >= d.step
+}
+
+// Counted says how long a request's prompt turned out to be, as the engine counts it,
+// and how many tokens it has generated. What makes no sense is not believed.
+func (d *Decode) Counted(key any, prompt, output int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.advance()
-	d.release(key, func(id decode.ID) error {
-		if output > 0 {
-			_ = d.b.Generated(id, int64(output)) // one that makes no sense is not believed
-		}
-		return d.b.Done(id)
-	})
-}
-
-// cancel takes a request off that nobody waits for any more.
-func (d *Decode) cancel(key any) { d.release(key, d.b.Cancel) }
-
-func (d *Decode) release(key any, end func(decode.ID) error) {
-	h := d.book.take(key)
+	h := d.book.find(key)
 	if h == nil {
 		return
 	}
-	id := decode.ID(h.id)
-	kv, _ := d.b.KV(id)
-	_ = end(id)
-	if d.told {
-		t := &d.seats.seat[h.rank]
-		if len(t.left) == mostLeft {
-			t.left = append(t.left[:0], t.left[mostLeft/2:]...)
-		}
-		t.left = append(t.left, released{d.cfg.Now(), int(kv)})
+	b, id := balancerOf(h.unit), decode.ID(h.id)
+	if b.Generated(id, output) != nil || prompt <= 0 {
+		return
 	}
-	d.seats.leave(h.rank)
+	kv, _ := b.KV(id)
+	if off := prompt + output - kv; 16*max(off, -off) > kv && prompt+output <= decode.MaxTokens {
+		_ = b.Cancel(id) // its life goes on with what it has generated
+		_ = b.Enter(decode.Request{ID: id, KV: prompt + output, Generated: output}, h.rank)
+	}
+}
+
+// End takes a request off that has ended, having generated so many tokens (0 = as
+// many as steps were made). Only what is Finished says how long outputs are. One that
+// holds nothing is ignored.
+func (d *Decode) End(key any, how End, output int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.advance()
+	h := d.book.find(key)
+	if h == nil {
+		return
+	}
+	if how != Finished || !h.answered.Load() {
+		d.told(h, how, now)
+	}
+	d.release(h, now, how == Finished, output)
+}
+
+func (d *Decode) release(h *held, now time.Time, finished bool, output int64) {
+	d.book.take(h.key)
+	b, id := balancerOf(h.unit), decode.ID(h.id)
+	if output > 0 {
+		_ = b.Generated(id, output) // one that makes no sense is not believed
+	}
+	kv, _ := b.KV(id)
+	if finished {
+		d.mean.add(float64(now.Sub(h.since)) / float64(d.step))
+		_ = b.Done(id)
+	} else {
+		_ = b.Cancel(id)
+	}
+	if h.probe { // nobody knows
+		d.told(h, Cut, now)
+	}
+	if d.listens.Load() {
+		h.unit.seat[h.rank].leave(h, kv, now)
+	}
+	d.rise(h)
 }
 
 // advance makes the steps that are due.
@@ -163,19 +283,35 @@ func (d *Decode) advance() time.Time {
 		return now
 	}
 	d.now = d.now.Add(n * d.step)
-	if len(d.book.at) > 0 {
-		for ; n > 0; n-- {
-			d.b.Step()
+	if d.book.len() == 0 && !d.heir {
+		return now
+	}
+	for _, u := range d.units {
+		for b, i := balancerOf(u), n; i > 0; i-- {
+			b.Step()
 		}
 	}
 	return now
 }
 
-// Stats returns how many requests are held and the state of the balancer, whose
-// ranks that no endpoint has are dead.
-func (d *Decode) Stats() (requests int, unit decode.Stats) {
+// Stats returns how many requests are held and the state of the units, rank after
+// rank in the order in which the units became known. Ranks that no endpoint has are
+// dead.
+func (d *Decode) Stats() (requests int, all decode.Stats) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.advance()
-	return len(d.book.at), d.b.Stats()
+	for _, u := range d.units {
+		s := balancerOf(u).Stats()
+		all.Ranks = append(all.Ranks, s.Ranks...)
+		all.Imbalance = s.Imbalance
+	}
+	return d.book.len(), all
+}
+
+// Output returns how many steps requests take on average that finish; 0 = none has.
+func (d *Decode) Output() float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mean.value()
 }

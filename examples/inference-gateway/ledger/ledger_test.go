@@ -31,7 +31,7 @@ func (d decoder) pick(t testing.TB, key any, candidates []Candidate) int {
 	return i
 }
 
-func (d decoder) done(key any) { d.Done(key, 0) }
+func (d decoder) done(key any) { d.End(key, Finished, 0) }
 
 func (d decoder) loads() (int, []int) {
 	held, unit := d.Stats()
@@ -55,7 +55,7 @@ func (p prefiller) pick(t testing.TB, key any, candidates []Candidate) int {
 	return i
 }
 
-func (p prefiller) done(key any) { p.Done(key) }
+func (p prefiller) done(key any) { p.End(key, Finished) }
 
 func (p prefiller) loads() (int, []int) {
 	held, all := p.Stats()
@@ -323,17 +323,17 @@ func TestLoads(t *testing.T) {
 	now = now.Add(time.Second)
 	then := now // with another's two
 	now = now.Add(time.Second)
-	d.Done("early", 0)
+	d.End("early", Finished, 0)
 	want("its own left", 0, 0)
 	said := Load{Requests: 3, KV: 3000, At: then}
 	pick("late", said)
 	want("the others' two and the late one", 3, 3002) // the two a step older, in doubt
-	d.Done("late", 0)
+	d.End("late", Finished, 0)
 	pick("later", said)
 	want("said again", 3, 3002)
 	now = now.Add(time.Second)
 	pick("last", Load{Requests: -1, KV: -1, At: now})
-	want("nonsense", 2, 2000)
+	want("nonsense, as if nothing had been said", 4, 4002)
 }
 
 // TestNewOwner: what an endpoint said of itself does not count for the next one on
@@ -350,7 +350,7 @@ func TestNewOwner(t *testing.T) {
 		if _, err := d.Pick(i, decode.Request{KV: 1000}, c); err != nil {
 			t.Fatal(err)
 		}
-		d.Done(i, 0)
+		d.End(i, Finished, 0)
 		now = now.Add(2 * time.Second)
 	}
 	_, unit := d.Stats()
@@ -394,7 +394,7 @@ func TestLearns(t *testing.T) {
 		if _, err := d.Pick(key, decode.Request{KV: 1000}, named("a", "b")); err != nil {
 			t.Fatal(err)
 		}
-		d.Done(key, 300)
+		d.End(key, Finished, 300)
 	}
 	if _, err := d.Pick(0, decode.Request{KV: 1000}, named("a")); err != nil {
 		t.Fatal(err)
@@ -404,7 +404,7 @@ func TestLearns(t *testing.T) {
 	if kept < 300 || kept > 1000 { // with deviations to spare
 		t.Errorf("%d tokens are kept back for one request, of 300 expected", kept)
 	}
-	d.Done(0, 1<<30) // nonsense does not keep it from ending
+	d.End(0, Finished, 1<<30) // nonsense does not keep it from ending
 	empty(t, decoder{d})
 }
 

@@ -3,76 +3,119 @@ package ledger
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/moelb/moelb/prefill"
 )
 
-// Prefill is the ledger of a prefill unit.
+// Prefill is the ledger of the prefill units of a pool.
 type Prefill struct {
-	cfg Config
+	pool
 
 	mu     sync.Mutex
-	unit   *prefill.Balancer
-	seats  seats
-	book   book
 	id     uint64
 	cached []int64 // scratch of Pick
 }
 
-// prefillRanks is a prefill unit whose ranks change hands.
-type prefillRanks struct{ *prefill.Balancer }
+// prefillUnit is a prefill balancer whose ranks change hands.
+type prefillUnit struct{ *prefill.Balancer }
 
-func (u prefillRanks) vacate(g int) { _, _ = u.Dead(nil, g) } // until Restore
+func (u prefillUnit) vacate(g int) { _, _ = u.Dead(nil, g) } // until Restore
 
-// NewPrefill returns the ledger of an empty unit of no endpoints. unit.Ranks is not
-// read. Errors: a bad configuration.
+func prefillOf(u *unit) *prefill.Balancer { return u.ranked.(prefillUnit).Balancer }
+
+// NewPrefill returns the ledger of no endpoints, whose units are each as unit says;
+// unit.Ranks is not read. Errors: a bad configuration.
 func NewPrefill(unit prefill.Config, cfg Config) (*Prefill, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	unit.Ranks = 1
-	b, err := prefill.New(unit)
-	if err != nil {
-		return nil, err
+	p := &Prefill{}
+	p.cfg = cfg
+	p.make = func(string) (ranked, error) {
+		b, err := prefill.New(unit)
+		return prefillUnit{b}, err
 	}
-	return &Prefill{cfg: cfg, unit: b, seats: newSeats(prefillRanks{b}, cfg.Present), book: newBook()}, nil
+	_, err := p.unit("")
+	p.units = nil
+	return p, err
 }
 
 // Pick places a prompt of so many tokens on one of the candidates and returns
-// which. The request, known by its key from here on, holds its place until Done.
-// One that holds a place already gives it up first. Errors: a bad request, or more
-// endpoints than a balancer can have.
+// which; -1 = none of them has room. The request, known by its key from here on,
+// holds its place until End. One that holds a place already gives it up first.
+// Errors: a bad request, or more endpoints than a balancer can have.
 func (p *Prefill) Pick(key any, tokens int64, candidates []Candidate) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.cfg.Now()
-	p.release(key)
-	for h := p.book.overdue(now, p.cfg.MaxAge); h != nil; h = p.book.overdue(now, p.cfg.MaxAge) {
-		p.release(h.key)
+	if h := p.book.find(key); h != nil {
+		p.release(h, now)
 	}
-	among, err := p.seats.call(candidates, now)
-	if err != nil {
+	for h := p.book.overdue(now, p.cfg.MaxAge, p.cfg.MostHeld-1); h != nil; h = p.book.overdue(now, p.cfg.MaxAge, p.cfg.MostHeld-1) {
+		p.release(h, now)
+	}
+	if err := p.call(candidates, now); err != nil {
 		return -1, err
 	}
 	p.id++
-	r := prefill.Request{ID: prefill.ID(p.id), Tokens: tokens, Among: among}
-	p.cached = append(p.cached[:0], make([]int64, p.unit.Ranks())...)
-	for i := range candidates {
-		if c := candidates[i].Cached; c > 0 {
-			p.cached[p.seats.rank[candidates[i].Name]] = min(c, tokens)
-			r.CachedAt = p.cached
+	u, g, err := p.add(tokens, candidates)
+	if err == nil && g < 0 {
+		if undo := p.force(); undo != nil {
+			u, g, err = p.add(tokens, candidates)
+			defer undo()
 		}
 	}
-	g, err := p.unit.Add(r)
-	if err == nil && g == prefill.Full {
+	if err == nil && g < 0 {
 		err = errors.New("no endpoint has room")
 	}
 	if err != nil {
 		return -1, err
 	}
-	p.book.add(&held{key: key, rank: g, id: p.id, since: now})
-	p.seats.seat[g].held++
-	return p.seats.seat[g].at, nil
+	p.sit(u, g, key, p.id, now)
+	return u.seat[g].at, nil
+}
+
+// add places a prompt on the unit that it costs the fewest seconds.
+func (p *Prefill) add(tokens int64, candidates []Candidate) (*unit, int, error) {
+	var best *unit
+	least := 0.0
+	var failed error
+	if len(p.called) == 1 {
+		best = p.called[0]
+	} else {
+		for _, u := range p.called {
+			switch q, err := prefillOf(u).Quote(p.request(u, tokens, candidates)); {
+			case err != nil:
+				failed = err
+			case q.Rank >= 0 && (best == nil || q.Seconds < least):
+				best, least, failed = u, q.Seconds, nil
+			}
+		}
+	}
+	if best == nil {
+		return nil, prefill.Full, failed
+	}
+	g, err := prefillOf(best).Add(p.request(best, tokens, candidates))
+	return best, g, err
+}
+
+// request is a prompt as a unit sees it.
+func (p *Prefill) request(u *unit, tokens int64, candidates []Candidate) prefill.Request {
+	r := prefill.Request{ID: prefill.ID(p.id), Tokens: tokens, Among: u.among}
+	p.cached = append(p.cached[:0], make([]int64, prefillOf(u).Ranks())...)
+	for g := range u.seat {
+		s := &u.seat[g]
+		if s.turn != p.turn || !s.taken {
+			continue
+		}
+		if c := candidates[s.at].Cached; c > 0 {
+			p.cached[g] = min(c, tokens)
+			r.CachedAt = p.cached
+		}
+	}
+	return r
 }
 
 // Sent says that a request that was picked is on its way.
@@ -82,28 +125,50 @@ func (p *Prefill) Sent(key any) {
 	p.book.send(key, p.cfg.Now())
 }
 
-// Done takes a request off whose prefill has ended. One that holds nothing is
-// ignored.
-func (p *Prefill) Done(key any) {
+// Holds reports whether a request holds a place on an endpoint.
+func (p *Prefill) Holds(key any, at Name) bool {
+	if p.book.find(key) == nil {
+		return false
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.release(key)
+	h := p.book.find(key)
+	return h != nil && h.unit.seat[h.rank].name == at
 }
 
-func (p *Prefill) release(key any) {
-	if h := p.book.take(key); h != nil {
-		_ = p.unit.Done(prefill.ID(h.id))
-		p.seats.leave(h.rank)
+// End takes a request off whose prefill has ended. One that holds nothing is
+// ignored.
+func (p *Prefill) End(key any, how End) {
+	if p.book.find(key) == nil {
+		return // as with each piece of an answer but the first
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h := p.book.find(key); h != nil {
+		now := p.cfg.Now()
+		p.told(h, how, now)
+		p.release(h, now)
 	}
 }
 
-// Stats returns how many requests are held and each rank's ledger. Ranks that no
-// endpoint has are dead.
+func (p *Prefill) release(h *held, now time.Time) {
+	p.book.take(h.key)
+	_ = prefillOf(h.unit).Done(prefill.ID(h.id))
+	if h.probe { // nobody knows
+		p.told(h, Cut, now)
+	}
+	p.rise(h)
+}
+
+// Stats returns how many requests are held and each rank's ledger, unit after unit.
+// Ranks that no endpoint has are dead.
 func (p *Prefill) Stats() (requests int, ranks []prefill.RankStats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for g := range p.unit.Ranks() {
-		ranks = append(ranks, p.unit.Rank(g))
+	for _, u := range p.units {
+		for g := range prefillOf(u).Ranks() {
+			ranks = append(ranks, prefillOf(u).Rank(g))
+		}
 	}
-	return len(p.book.at), ranks
+	return p.book.len(), ranks
 }

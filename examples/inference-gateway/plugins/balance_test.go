@@ -24,9 +24,9 @@ func (p *picker) left() (requests, tokens int) {
 // TestBalance runs 10^5 requests through the endpoint picker's scheduler and the
 // same ones through a session of the library.
 func TestBalance(t *testing.T) {
-	total := 100_000
-	if testing.Short() {
-		total = 30_000
+	total := 30_000
+	if long.Tests() {
+		total = 100_000
 	}
 	b, err := decode.New(decode.Config{Ranks: ranks, KVCapacity: []int64{capacity}})
 	if err != nil {
@@ -54,13 +54,8 @@ func TestBalance(t *testing.T) {
 // requests and none knowing another's ledger: either as if it were alone, or knowing
 // of the others, by what the endpoints' metrics say.
 func TestPickersSideBySide(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes ten seconds")
-	}
-	total := 34_000
-	if long.Tests() {
-		total = 100_000
-	}
+	long.Only(t)
+	const total = 100_000
 	t.Logf("%d requests, %d ranks, max/mean over the ranks, mean over the steps", total, ranks)
 	type variant struct {
 		name         string
@@ -68,22 +63,20 @@ func TestPickersSideBySide(t *testing.T) {
 		routers      bool
 		stale        int     // steps of 48 ms; -1 = no metrics
 		kv, requests float64 // at most
-		full         bool    // only then
 	}
-	all := []variant{
-		{"one picker", 1, false, -1, 1.05, 1.03, true},
-		{"two, each as if alone", 2, false, -1, 1.07, 1.04, false},
-		{"two routers, no metrics", 2, true, -1, 1.15, 1.1, true},
-		{"two routers, metrics of now", 2, true, 0, 1.07, 1.03, false},
-		{"two routers, metrics 48 ms old", 2, true, 1, 1.07, 1.03, true},
-		{"two routers, metrics 96 ms old", 2, true, 2, 1.075, 1.03, false},
-		{"two routers, metrics 480 ms old", 2, true, 10, 1.08, 1.04, true},
-		{"four, each as if alone", 4, false, -1, 1.11, 1.06, true},
-		{"four routers, metrics of now", 4, true, 0, 1.08, 1.04, false},
-		{"four routers, metrics 48 ms old", 4, true, 1, 1.09, 1.04, true},
-		{"four routers, metrics 96 ms old", 4, true, 2, 1.1, 1.04, true},
+	variants := []variant{
+		{"one picker", 1, false, -1, 1.05, 1.03},
+		{"two, each as if alone", 2, false, -1, 1.07, 1.04},
+		{"two routers, no metrics", 2, true, -1, 1.15, 1.1},
+		{"two routers, metrics of now", 2, true, 0, 1.07, 1.03},
+		{"two routers, metrics 48 ms old", 2, true, 1, 1.07, 1.03},
+		{"two routers, metrics 96 ms old", 2, true, 2, 1.075, 1.03},
+		{"two routers, metrics 480 ms old", 2, true, 10, 1.08, 1.04},
+		{"four, each as if alone", 4, false, -1, 1.11, 1.06},
+		{"four routers, metrics of now", 4, true, 0, 1.08, 1.04},
+		{"four routers, metrics 48 ms old", 4, true, 1, 1.09, 1.04},
+		{"four routers, metrics 96 ms old", 4, true, 2, 1.1, 1.04},
 	}
-	variants := slices.DeleteFunc(all, func(v variant) bool { return v.full && !long.Tests() })
 	outcomes := make([]outcome, len(variants))
 	routers := make([][]router, len(variants))
 	var wg sync.WaitGroup

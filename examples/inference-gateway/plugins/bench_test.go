@@ -30,7 +30,7 @@ func BenchmarkSchedule(b *testing.B) {
 			running := make([]*fwk.LLMRequest, 1000)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				r := &fwk.LLMRequest{RequestSizeBytes: 4 * (500 + i*7919%9500)}
+				r := prompt(500 + i*7919%9500)
 				result, err := s.Schedule(ctx, r, all)
 				if err != nil {
 					b.Fatal(err)
@@ -40,7 +40,7 @@ func BenchmarkSchedule(b *testing.B) {
 				}
 				old := &running[i%len(running)]
 				if hook, ok := p.(requestcontrol.ResponseBody); ok && *old != nil {
-					hook.ResponseBody(ctx, *old, &requestcontrol.Response{EndOfStream: true}, nil)
+					hook.ResponseBody(traced(), *old, finished(200), nil)
 				}
 				*old = r
 			}

@@ -49,7 +49,7 @@ func newDecodePicker(name string, raw json.RawMessage, h plugin.Handle) (plugin.
 }
 
 func newDecodePickerAt(name string, raw json.RawMessage, h plugin.Handle, now func() time.Time) (*DecodePicker, error) {
-	p := &DecodePicker{noter: noter{plugin.TypedName{Type: DecodePickerType, Name: name}}}
+	p := &DecodePicker{noter: noter{name: plugin.TypedName{Type: DecodePickerType, Name: name}}}
 	c := &p.parameters
 	if err := read(raw, c); err != nil {
 		return nil, err
@@ -79,38 +79,51 @@ func newDecodePickerAt(name string, raw json.RawMessage, h plugin.Handle, now fu
 
 // Pick picks one of the endpoints that the profile's filters have left, whatever
 // their scores.
-func (p *DecodePicker) Pick(ctx context.Context, cycle *scheduling.CycleState, endpoints []*scheduling.ScoredEndpoint) *scheduling.ProfileRunResult {
-	r := p.request(ctx, cycle)
+func (p *DecodePicker) Pick(ctx context.Context, cycle *scheduling.CycleState, scored []*scheduling.ScoredEndpoint) *scheduling.ProfileRunResult {
+	r, endpoints := p.noted(ctx, cycle, scored)
 	if r == nil {
 		return nil
 	}
-	candidates := make([]ledger.Candidate, len(endpoints))
+	list := p.list(len(endpoints))
+	defer p.give(list)
+	candidates, wanted := *list, p.ledger.Wanted()
 	for i, e := range endpoints {
-		candidates[i].Name = name(e)
-		if p.parameters.Routers > 1 {
+		candidates[i] = p.parameters.candidate(e)
+		if wanted {
 			candidates[i].Load = p.load(e.GetMetrics())
 		}
 	}
-	i, err := p.ledger.Pick(r, decode.Request{KV: int64(p.parameters.tokens(r, decode.MaxTokens))}, candidates)
+	i, err := p.ledger.Await(ctx, r, p.request(r), candidates)
 	return p.picked(ctx, r, endpoints, i, err)
+}
+
+func (p *DecodePicker) request(r *scheduling.LLMRequest) decode.Request {
+	return decode.Request{KV: int64(p.parameters.tokens(r, decode.MaxTokens))}
 }
 
 // load is what an endpoint's metrics say of it.
 func (p *DecodePicker) load(m *datalayer.Metrics) ledger.Load {
-	if m == nil {
+	if m == nil || m.UpdateTime.IsZero() || !(m.KVCacheUsagePercent >= 0 && m.KVCacheUsagePercent <= 2) {
 		return ledger.Load{}
 	}
-	capacity := m.KvCacheMaxTokenCapacity
-	if capacity == 0 {
-		capacity = m.CacheBlockSize * m.CacheNumBlocks
+	l := ledger.Load{KV: -1, At: m.UpdateTime}
+	for _, n := range [...]int{m.RunningRequestsSize, m.WaitingQueueSize} {
+		if n < 0 || n > 1<<30 {
+			return ledger.Load{}
+		}
+		l.Requests += n
 	}
-	if capacity == 0 {
-		capacity = int(p.parameters.KVCapacity)
+	capacity := int64(m.KvCacheMaxTokenCapacity)
+	if capacity <= 0 && m.CacheBlockSize > 0 && m.CacheNumBlocks > 0 && m.CacheNumBlocks < 1<<40/m.CacheBlockSize {
+		capacity = int64(m.CacheBlockSize) * int64(m.CacheNumBlocks)
 	}
-	if capacity == 0 {
-		return ledger.Load{} // a share of what?
+	if capacity <= 0 || capacity > 1<<40 {
+		capacity = p.parameters.KVCapacity
 	}
-	return ledger.Load{Requests: m.RunningRequestsSize + m.WaitingQueueSize, KV: int(m.KVCacheUsagePercent * float64(capacity)), At: m.UpdateTime}
+	if capacity > 0 { // else it is a share of what?
+		l.KV = int64(m.KVCacheUsagePercent * float64(capacity))
+	}
+	return l
 }
 
 // PreRequest notes that the request goes to the endpoint picked.
@@ -118,10 +131,27 @@ func (p *DecodePicker) PreRequest(_ context.Context, r *scheduling.LLMRequest, _
 	p.ledger.Sent(r)
 }
 
-// ResponseBody takes the request off at the end of its stream. The endpoint picker
-// calls it then even if the client has gone or the endpoint has failed.
-func (p *DecodePicker) ResponseBody(_ context.Context, r *scheduling.LLMRequest, response *requestcontrol.Response, _ *datalayer.EndpointMetadata) {
-	if response.EndOfStream {
-		p.ledger.Done(r, response.Usage.CompletionTokens)
+// ResponseBody notes that the request's stream moves, and takes the request off at
+// its end. The endpoint picker calls it then even if the client has gone or the
+// endpoint has failed.
+func (p *DecodePicker) ResponseBody(ctx context.Context, r *scheduling.LLMRequest, response *requestcontrol.Response, at *datalayer.EndpointMetadata) {
+	usage := &response.Usage
+	if !response.EndOfStream {
+		if !well(response) {
+			return
+		}
+		if !p.ledger.Heard(r) && at != nil {
+			_ = p.ledger.Resume(r, p.request(r), ledger.Name(at.NamespacedName))
+		}
+		if usage.CompletionTokens > 0 {
+			p.ledger.Counted(r, int64(usage.PromptTokens), int64(usage.CompletionTokens))
+		}
+		return
 	}
+	answered, long := p.ledger.Answered(r)
+	how := ending(ctx, response, answered, long)
+	if how == ledger.Finished {
+		p.parameters.learn(r, usage.PromptTokens)
+	}
+	p.ledger.End(r, how, int64(usage.CompletionTokens))
 }

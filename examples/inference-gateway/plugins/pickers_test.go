@@ -3,6 +3,7 @@ package plugins
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -65,26 +66,6 @@ func TestRouterEnv(t *testing.T) {
 	}
 	if n := p.(*DecodePicker).parameters.Router; n != 2 {
 		t.Errorf("router %d, not 2", n)
-	}
-}
-
-// TestTokens: a prompt's length is what a tokenizer counted, or else by its bytes.
-func TestTokens(t *testing.T) {
-	p := &Parameters{BytesPerToken: 4}
-	text := &fwk.LLMRequestBody{Completions: &fwk.CompletionsRequest{Prompt: fwk.Prompt{Raw: strings.Repeat("x", 80)}}}
-	for _, c := range []struct {
-		r    fwk.LLMRequest
-		want int
-	}{
-		{fwk.LLMRequest{}, 1},
-		{fwk.LLMRequest{Body: text}, 20},
-		{fwk.LLMRequest{Body: text, RequestSizeBytes: 120}, 30},
-		{fwk.LLMRequest{Body: text, RequestSizeBytes: 120, TokenizedPrompt: &fwk.TokenizedPrompt{TokenIDs: make([]uint32, 17)}}, 17},
-		{fwk.LLMRequest{RequestSizeBytes: 4000}, 500},
-	} {
-		if n := p.tokens(&c.r, 500); n != c.want {
-			t.Errorf("%d tokens, not %d", n, c.want)
-		}
 	}
 }
 
@@ -170,7 +151,7 @@ func TestConcurrentPicks(t *testing.T) {
 					for _, g := range rng.Perm(len(all))[:12] {
 						some = append(some, all[g])
 					}
-					r := &fwk.LLMRequest{RequestSizeBytes: 1 + rng.IntN(100_000)}
+					r := prompt(1 + rng.IntN(25_000))
 					result, err := s.Schedule(quiet(), r, some)
 					if err != nil {
 						t.Error(err)
@@ -230,7 +211,7 @@ func TestPrefillAsSession(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request := &fwk.LLMRequest{RequestSizeBytes: 4 * int(r.Tokens)}
+		request := prompt(int(r.Tokens))
 		result, err := s.Schedule(quiet(), request, all)
 		if err != nil {
 			t.Fatal(err)
@@ -262,7 +243,7 @@ func TestLoad(t *testing.T) {
 	at := time.Unix(5, 0)
 	p := &DecodePicker{}
 	m := &datalayer.Metrics{RunningRequestsSize: 3, WaitingQueueSize: 2, KVCacheUsagePercent: 0.5, UpdateTime: at}
-	if l := p.load(m); !l.At.IsZero() {
+	if l := p.load(m); l.Requests != 5 || l.KV != -1 || l.At != at {
 		t.Errorf("without a capacity: %v", l)
 	}
 	p.parameters.KVCapacity = 1000
@@ -272,5 +253,21 @@ func TestLoad(t *testing.T) {
 	m.CacheBlockSize, m.CacheNumBlocks = 16, 200
 	if l := p.load(m); l.KV != 1600 {
 		t.Errorf("by the blocks: %v", l)
+	}
+	for _, bad := range []datalayer.Metrics{
+		{RunningRequestsSize: -1, UpdateTime: at}, {RunningRequestsSize: 1 << 31, UpdateTime: at}, {KVCacheUsagePercent: -1, UpdateTime: at},
+		{KVCacheUsagePercent: math.NaN(), UpdateTime: at}, {KVCacheUsagePercent: 1 << 30, UpdateTime: at}, {RunningRequestsSize: 5},
+	} {
+		if l := p.load(&bad); !l.At.IsZero() {
+			t.Errorf("%+v is believed: %v", bad, l)
+		}
+	}
+	for _, odd := range []datalayer.Metrics{
+		{KvCacheMaxTokenCapacity: -1, KVCacheUsagePercent: 1, UpdateTime: at}, {KvCacheMaxTokenCapacity: 1 << 62, KVCacheUsagePercent: 1, UpdateTime: at},
+		{CacheBlockSize: 1 << 40, CacheNumBlocks: 1 << 40, KVCacheUsagePercent: 1, UpdateTime: at},
+	} {
+		if l := p.load(&odd); l.KV != 1000 {
+			t.Errorf("of a capacity that makes no sense: %v, not of the parameter's", l)
+		}
 	}
 }

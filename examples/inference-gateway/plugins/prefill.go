@@ -50,7 +50,7 @@ func newPrefillPicker(name string, raw json.RawMessage, h plugin.Handle) (plugin
 }
 
 func newPrefillPickerAt(name string, raw json.RawMessage, h plugin.Handle, now func() time.Time) (*PrefillPicker, error) {
-	p := &PrefillPicker{noter: noter{plugin.TypedName{Type: PrefillPickerType, Name: name}}}
+	p := &PrefillPicker{noter: noter{name: plugin.TypedName{Type: PrefillPickerType, Name: name}}}
 	c := &p.parameters
 	if err := read(raw, c); err != nil {
 		return nil, err
@@ -71,15 +71,17 @@ func newPrefillPickerAt(name string, raw json.RawMessage, h plugin.Handle, now f
 
 // Pick picks one of the endpoints that the profile's filters have left, whatever
 // their scores.
-func (p *PrefillPicker) Pick(ctx context.Context, cycle *scheduling.CycleState, endpoints []*scheduling.ScoredEndpoint) *scheduling.ProfileRunResult {
-	r := p.request(ctx, cycle)
+func (p *PrefillPicker) Pick(ctx context.Context, cycle *scheduling.CycleState, scored []*scheduling.ScoredEndpoint) *scheduling.ProfileRunResult {
+	r, endpoints := p.noted(ctx, cycle, scored)
 	if r == nil {
 		return nil
 	}
-	candidates := make([]ledger.Candidate, len(endpoints))
+	list := p.list(len(endpoints))
+	defer p.give(list)
+	candidates := *list
 	tokens := p.parameters.tokens(r, prefill.MaxPrompt)
 	for i, e := range endpoints {
-		candidates[i].Name = name(e)
+		candidates[i] = p.parameters.candidate(e)
 		if a, ok := e.Get(prefix.PrefixCacheMatchInfoKey); ok {
 			if m, ok := a.(*prefix.PrefixCacheMatchInfo); ok {
 				// Its last token is computed even where all are cached.
@@ -97,7 +99,21 @@ func (p *PrefillPicker) PreRequest(_ context.Context, r *scheduling.LLMRequest, 
 }
 
 // ResponseBody takes the request off: there is a first token, or the stream has
-// ended.
-func (p *PrefillPicker) ResponseBody(_ context.Context, r *scheduling.LLMRequest, _ *requestcontrol.Response, _ *datalayer.EndpointMetadata) {
-	p.ledger.Done(r)
+// ended. Where another endpoint than the one picked has answered, as a decode rank
+// does, an error is not held against the latter.
+func (p *PrefillPicker) ResponseBody(ctx context.Context, r *scheduling.LLMRequest, response *requestcontrol.Response, at *datalayer.EndpointMetadata) {
+	how := ledger.Finished
+	if at == nil || !p.ledger.Holds(r, ledger.Name(at.NamespacedName)) {
+		if !well(response) {
+			how = ledger.Cut
+		}
+	} else if response.EndOfStream {
+		how = ending(ctx, response, false, true)
+	} else if !well(response) {
+		how = ledger.Failed
+	}
+	if response.EndOfStream && how == ledger.Finished {
+		p.parameters.learn(r, response.Usage.PromptTokens)
+	}
+	p.ledger.End(r, how)
 }

@@ -36,13 +36,28 @@ func Register() {
 
 // Parameters are those that both pickers take.
 type Parameters struct {
-	// BytesPerToken turns the size of a request into tokens, unless a tokenizer
-	// has counted them; 0 = 4.
+	// BytesPerToken turns the text of a request into tokens, unless a tokenizer
+	// has counted them, until responses have told how long prompts are; 0 = 4.
 	BytesPerToken float64 `json:"bytesPerToken"`
 
-	// MaxAge is how long a request is taken to run at most, as a duration like
-	// "20m"; "" = an hour. It is released then, even if its stream has not ended.
+	// MediaTokens is how many tokens images and the like take.
+	MediaTokens Media `json:"mediaTokens"`
+
+	// MaxAge is after how long a request is released of whose stream nothing was
+	// heard, as a duration like "20m"; "" = an hour.
 	MaxAge string `json:"maxAge"`
+
+	// MostHeld is how many requests are held at most: of more, those are released of
+	// which nothing was heard for longest; 0 = 262,144.
+	MostHeld int `json:"mostHeld"`
+
+	// UnitLabel is the label of an endpoint's pod that names the lockstep unit which
+	// it is a rank of; "" = all are ranks of one.
+	UnitLabel string `json:"unitLabel"`
+
+	// DrainLabel is the label of a pod that is to get nothing more, with whatever
+	// value but "false"; "" = moelb/drain.
+	DrainLabel string `json:"drainLabel"`
 
 	// Of Routers endpoint pickers that serve one pool at once, this is number
 	// Router, from 0; or the one whose number is at the end of the environment
@@ -50,6 +65,8 @@ type Parameters struct {
 	Routers   int    `json:"routers"`
 	Router    int    `json:"router"`
 	RouterEnv string `json:"routerEnv"`
+
+	lengths lengths
 }
 
 // read fills in parameters from a configuration file; nothing given leaves them as
@@ -77,6 +94,15 @@ func (p *Parameters) complete() error {
 	if !(p.BytesPerToken >= 0.01 && p.BytesPerToken <= 1000) {
 		return fmt.Errorf("parameters: bytesPerToken: %v is not from 0.01 to 1000", p.BytesPerToken)
 	}
+	if p.MostHeld < 0 {
+		return fmt.Errorf("parameters: mostHeld: %d is negative", p.MostHeld)
+	}
+	if err := p.MediaTokens.complete(); err != nil {
+		return err
+	}
+	if p.DrainLabel == "" {
+		p.DrainLabel = "moelb/drain"
+	}
 	if p.RouterEnv == "" {
 		return nil
 	}
@@ -91,7 +117,7 @@ func (p *Parameters) complete() error {
 
 // ledger is what the ledgers need, for a picker of a running endpoint picker.
 func (p *Parameters) ledger(h plugin.Handle, now func() time.Time) (ledger.Config, error) {
-	c := ledger.Config{Now: now, Present: func() []ledger.Name {
+	c := ledger.Config{Now: now, MostHeld: p.MostHeld, Present: func() []ledger.Name {
 		pods := h.PodList()
 		names := make([]ledger.Name, len(pods))
 		for i := range pods {

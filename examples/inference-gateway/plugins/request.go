@@ -2,10 +2,16 @@ package plugins
 
 import (
 	"context"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
 
+	"go.opentelemetry.io/otel/trace"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/common/observability/logging"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/plugin"
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/requestcontrol"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/scheduling"
 
 	"github.com/moelb/moelb/examples/inference-gateway/ledger"
@@ -15,35 +21,64 @@ import (
 // Filter is: so a picker is a filter too, one that keeps every endpoint and leaves
 // a note. A request is known by its address, which the endpoint picker keeps until
 // the request's stream has ended; ids come from clients and need not be unique.
-type noter struct{ name plugin.TypedName }
+type noter struct {
+	name       plugin.TypedName
+	candidates sync.Pool // of *[]ledger.Candidate
+}
 
 // note is what the filter leaves for the picker.
-type note struct{ request *scheduling.LLMRequest }
+type note struct {
+	request   *scheduling.LLMRequest
+	endpoints []scheduling.Endpoint
+}
 
 // Clone returns the note.
-func (n note) Clone() plugin.StateData { return n }
+func (n *note) Clone() plugin.StateData { return n }
 
 // TypedName returns the picker's type and its name in the configuration.
 func (n *noter) TypedName() plugin.TypedName { return n.name }
 
 // Filter keeps every endpoint.
 func (n *noter) Filter(_ context.Context, cycle *scheduling.CycleState, request *scheduling.LLMRequest, endpoints []scheduling.Endpoint) []scheduling.Endpoint {
-	cycle.Write(plugin.StateKey(n.name.String()), note{request})
+	cycle.Write(plugin.StateKey(n.name.String()), &note{request, endpoints})
 	return endpoints
 }
 
-// request returns the request that Filter noted; nil = none.
-func (n *noter) request(ctx context.Context, cycle *scheduling.CycleState) *scheduling.LLMRequest {
-	found, err := scheduling.ReadCycleStateKey[note](cycle, plugin.StateKey(n.name.String()))
+// noted returns the request that Filter noted, nil = none, and the endpoints to pick
+// from: in the order in which Filter saw them, where they are the same.
+func (n *noter) noted(ctx context.Context, cycle *scheduling.CycleState, scored []*scheduling.ScoredEndpoint) (*scheduling.LLMRequest, []scheduling.Endpoint) {
+	found, err := scheduling.ReadCycleStateKey[*note](cycle, plugin.StateKey(n.name.String()))
 	if err != nil {
 		log.FromContext(ctx).Error(err, "The picker is not among the profile's filters: it must be both", "plugin", n.name)
-		return nil
+		return nil, nil
 	}
-	return found.request
+	if len(found.endpoints) == len(scored) { // later filters only take away
+		return found.request, found.endpoints
+	}
+	endpoints := make([]scheduling.Endpoint, len(scored))
+	for i, e := range scored {
+		endpoints[i] = e
+	}
+	return found.request, endpoints
 }
 
+// list returns room for so many candidates, which give takes back.
+func (n *noter) list(size int) *[]ledger.Candidate {
+	list, _ := n.candidates.Get().(*[]ledger.Candidate)
+	if list == nil {
+		list = new([]ledger.Candidate)
+	}
+	if cap(*list) < size {
+		*list = make([]ledger.Candidate, size)
+	}
+	*list = (*list)[:size]
+	return list
+}
+
+func (n *noter) give(list *[]ledger.Candidate) { n.candidates.Put(list) }
+
 // picked makes the outcome of a pick: nil refuses the request.
-func (n *noter) picked(ctx context.Context, r *scheduling.LLMRequest, endpoints []*scheduling.ScoredEndpoint, i int, err error) *scheduling.ProfileRunResult {
+func (n *noter) picked(ctx context.Context, r *scheduling.LLMRequest, endpoints []scheduling.Endpoint, i int, err error) *scheduling.ProfileRunResult {
 	if err != nil {
 		log.FromContext(ctx).Error(err, "The request cannot be placed", "plugin", n.name, "request", r.RequestId)
 		return nil
@@ -55,17 +90,88 @@ func (n *noter) picked(ctx context.Context, r *scheduling.LLMRequest, endpoints 
 	return &scheduling.ProfileRunResult{TargetEndpoints: []scheduling.Endpoint{endpoints[i]}}
 }
 
-func name(e scheduling.Endpoint) ledger.Name { return ledger.Name(e.GetMetadata().NamespacedName) }
-
-// tokens is how long a request's prompt is: counted by a tokenizer, or else
-// estimated from its size.
-func (p *Parameters) tokens(r *scheduling.LLMRequest, most int) int {
-	size := r.RequestSizeBytes
-	switch {
-	case r.TokenizedPrompt != nil && len(r.TokenizedPrompt.TokenIDs) > 0:
-		return min(len(r.TokenizedPrompt.TokenIDs), most)
-	case size <= 0 && r.Body != nil:
-		size = len(r.Body.PromptText())
+// candidate is an endpoint as the ledger knows it.
+func (p *Parameters) candidate(e scheduling.Endpoint) ledger.Candidate {
+	m := e.GetMetadata()
+	c := ledger.Candidate{Name: ledger.Name(m.NamespacedName)}
+	if len(m.Labels) > 0 {
+		if p.UnitLabel != "" {
+			c.Unit = m.Labels[p.UnitLabel]
+		}
+		if v, ok := m.Labels[p.DrainLabel]; ok {
+			c.Drain = v != "false"
+		}
 	}
-	return int(min(max(float64(size)/p.BytesPerToken, 1), float64(most)))
+	return c
+}
+
+// tokens is how long a request's prompt is, at most so long: counted by a tokenizer,
+// or else estimated from what its body is made of; where that can't be read, as long
+// as prompts are on average.
+func (p *Parameters) tokens(r *scheduling.LLMRequest, most int) int {
+	if r.TokenizedPrompt != nil && len(r.TokenizedPrompt.TokenIDs) > 0 {
+		return min(len(r.TokenizedPrompt.TokenIDs), most)
+	}
+	n := 0.0
+	if c, ok := p.MediaTokens.measure(r.Body); ok {
+		n = p.lengths.tokens(r.TargetModel, c, p.BytesPerToken)
+	} else {
+		n = p.lengths.usual()
+	}
+	return int(min(max(math.Round(n), 1), float64(most)))
+}
+
+// learn takes in how long the engine says that a request's prompt was.
+func (p *Parameters) learn(r *scheduling.LLMRequest, prompt int) {
+	if r.TokenizedPrompt != nil && len(r.TokenizedPrompt.TokenIDs) > 0 {
+		return
+	}
+	c, ok := p.MediaTokens.measure(r.Body)
+	if !ok {
+		c = content{}
+	}
+	p.lengths.learn(r.TargetModel, c, p.BytesPerToken, prompt)
+}
+
+// statusOf is a response's status, as proxies name it; 0 = there was none.
+func statusOf(response *requestcontrol.Response) int {
+	for _, key := range [...]string{":status", "status"} {
+		if s, ok := response.Headers[key]; ok {
+			n, _ := strconv.Atoi(s)
+			return n
+		}
+	}
+	return 0
+}
+
+// well reports whether a response's headers, where there are any, are those of an
+// answer.
+func well(response *requestcontrol.Response) bool {
+	n := statusOf(response)
+	return n == 0 || n >= 200 && n < 300
+}
+
+// broken reports whether the endpoint picker only cleans up after a stream that broke
+// off: it does so outside of the request's trace.
+func broken(ctx context.Context) bool {
+	return trace.SpanFromContext(ctx) == trace.SpanFromContext(context.Background())
+}
+
+// ending tells how a request ended whose stream is over. answered says that some of
+// an answer came before, long that there was time for one.
+func ending(ctx context.Context, response *requestcontrol.Response, answered, long bool) ledger.End {
+	n := statusOf(response)
+	switch {
+	case n >= 500 || n == 429 || n == 408:
+		return ledger.Failed
+	case n >= 300:
+		return ledger.Refused
+	case broken(ctx):
+		return ledger.Cut
+	case response.Usage.CompletionTokens > 0 || answered:
+		return ledger.Finished
+	case !long || strings.TrimSpace(response.Headers["content-length"]) == "0" || strings.Contains(response.Headers["content-type"], "event-stream"):
+		return ledger.Failed
+	}
+	return ledger.Finished
 }

@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/plugins/flowcontrol/usagelimits"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/plugins/requestcontrol/dataproducer/approximateprefix"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/plugins/requesthandling/parsers/openai"
+	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/plugins/requesthandling/parsers/passthrough"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/plugins/scheduling/profile"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/handlers"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/requestcontrol"
@@ -69,12 +70,18 @@ func (p *pool) Admit(context.Context, *handlers.RequestContext, int) error { ret
 func load(t *testing.T, yaml string, p *pool) (*handlers.StreamingServer, plugin.Handle, error) {
 	t.Helper()
 	Register()
+	return loadRegistered(t, yaml, p)
+}
+
+func loadRegistered(t testing.TB, yaml string, p *pool) (*handlers.StreamingServer, plugin.Handle, error) {
+	t.Helper()
 	for name, factory := range map[string]plugin.FactoryFunc{
 		profile.SingleProfileHandlerType:              profile.SingleProfileHandlerFactory,
 		fairness.GlobalStrictFairnessPolicyType:       fairness.GlobalStrictFairnessPolicyFactory,
 		ordering.FCFSOrderingPolicyType:               ordering.FCFSOrderingPolicyFactory,
 		usagelimits.StaticUsageLimitPolicyType:        usagelimits.StaticPolicyFactory,
 		openai.OpenAIParserType:                       openai.OpenAIParserPluginFactory,
+		passthrough.PassthroughParserType:             passthrough.PassthroughParserPluginFactory,
 		utilization.UtilizationDetectorType:           utilization.UtilizationDetectorFactory,
 		sourcemetrics.MetricsDataSourceType:           sourcemetrics.MetricsDataSourceFactory,
 		extractormetrics.MetricsExtractorType:         extractormetrics.CoreMetricsExtractorFactory,

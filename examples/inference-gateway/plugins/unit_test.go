@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/datalayer"
@@ -24,6 +27,14 @@ import (
 
 // quiet is a context whose logger says nothing.
 func quiet() context.Context { return log.IntoContext(context.Background(), logr.Discard()) }
+
+// traced is one of a request's own stream.
+func traced() context.Context { return trace.ContextWithSpan(quiet(), noop.Span{}) }
+
+// finished is the end of an answer of so many tokens.
+func finished(tokens int) *requestcontrol.Response {
+	return &requestcontrol.Response{EndOfStream: true, Usage: requestcontrol.Usage{CompletionTokens: tokens}}
+}
 
 // clock is a time that tests set.
 type clock struct{ at time.Time }
@@ -51,6 +62,13 @@ func endpoints(n int, metrics func(g int) *datalayer.Metrics) []fwk.Endpoint {
 		}, metrics(g), nil)
 	}
 	return all
+}
+
+var text = strings.Repeat("x", 1<<23)
+
+// prompt makes a request of so many tokens, at four bytes each.
+func prompt(tokens int) *fwk.LLMRequest {
+	return &fwk.LLMRequest{Body: &fwk.LLMRequestBody{Completions: &fwk.CompletionsRequest{Prompt: fwk.Prompt{Raw: text[:4*tokens]}}}}
 }
 
 func noMetrics(int) *datalayer.Metrics { return datalayer.NewMetrics() }
@@ -130,7 +148,7 @@ func newPicker(tb testing.TB, c *clock, ranks int, parameters string) *picker {
 }
 
 func (p *picker) place(r *running, all []fwk.Endpoint) int {
-	r.request = &fwk.LLMRequest{RequestSizeBytes: 4 * r.prompt}
+	r.request = prompt(r.prompt)
 	result, err := p.s.Schedule(quiet(), r.request, all)
 	if err != nil {
 		panic(err)
@@ -140,7 +158,7 @@ func (p *picker) place(r *running, all []fwk.Endpoint) int {
 }
 
 func (p *picker) done(r *running) {
-	p.ResponseBody(quiet(), r.request, &requestcontrol.Response{EndOfStream: true}, nil)
+	p.ResponseBody(traced(), r.request, finished(r.kv-r.prompt), nil)
 }
 
 func (*picker) step() {} // its clock does
