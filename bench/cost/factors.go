@@ -11,22 +11,23 @@ type Factors struct {
 	Decode     float64 // FLOP of core attention in decode
 	KVRead     float64 // bytes of KV read in decode
 
-	CommSMs    float64 // SMs that prefill leaves to communication
-	Wire       float64 // bytes over RDMA, normal kernels
-	Overlap    float64 // how much longer they take beside computation
-	NVLinkLeg  float64 // share of the RDMA leg that the NVLink leg takes, all even
-	LowRDMA    float64 // bytes over RDMA, low-latency kernels
-	LowNVLink  float64 // bytes over NVLink, low-latency kernels
-	LowStartD  float64 // seconds a dispatch takes, however small
-	LowStartK  float64 // seconds a combine takes, however small
-	AttnToken  float64 // seconds of element-wise work in prefill: attention, a token
-	SharedTok  float64 // the same, shared expert
-	MLPToken   float64 // the same, routed experts
-	DecodeA0   float64 // seconds of small kernels in decode: before core attention,
-	DecodeCore float64 // of core attention,
-	DecodeA1   float64 // after it,
-	DecodeMLP  float64 // of the routed experts,
-	DecodeS    float64 // of the shared expert
+	Wire         float64 // bytes over RDMA, normal kernels
+	Overlap      float64 // how much longer they take beside computation
+	NVLinkNormal float64 // bytes over NVLink, normal kernels
+	FP8Attention float64 // how much faster attention is in FP8
+	NVLinkLeg    float64 // share of the RDMA leg that the NVLink leg takes, all even
+	LowRDMA      float64 // bytes over RDMA, low-latency kernels
+	LowNVLink    float64 // bytes over NVLink, low-latency kernels
+	LowStartD    float64 // seconds a dispatch takes, however small
+	LowStartK    float64 // seconds a combine takes, however small
+	AttnToken    float64 // seconds of element-wise work in prefill: attention, a token
+	SharedTok    float64 // the same, shared expert
+	MLPToken     float64 // the same, routed experts
+	DecodeA0     float64 // seconds of small kernels in decode: before core attention,
+	DecodeCore   float64 // of core attention,
+	DecodeA1     float64 // after it,
+	DecodeMLP    float64 // of the routed experts,
+	DecodeS      float64 // of the shared expert
 
 	Host          float64 // seconds between the steps of decode
 	DecodeExperts float64 // how much longer decode's grouped GEMMs take
@@ -64,10 +65,11 @@ var factors = []Factor{
 	{"prefill_attention", 655e12, "FLOP/s", trace + ", per 132 SMs", "", "prefill", func(f *Factors) *float64 { return &f.Prefill }},
 	{"decode_attention", 580e12, "FLOP/s", "FlashMLA, published February 2025", "", "decode", func(f *Factors) *float64 { return &f.Decode }},
 	{"kv_read", 3.0e12, "B/s", "FlashMLA, published February 2025", "", "decode", func(f *Factors) *float64 { return &f.KVRead }},
-	{"comm_sms", 24, "SMs", "DeepSeek's published prefill schedule", "", "prefill", func(f *Factors) *float64 { return &f.CommSMs }},
 	{"wire", 43.8e9, "B/s", "DeepEP's published table, less the own node", "", "prefill", func(f *Factors) *float64 { return &f.Wire }},
 	{"overlap", 1.5, "x", trace + " against DeepEP's table", "", "prefill", func(f *Factors) *float64 { return &f.Overlap }},
 	{"nvlink_leg", 0.72, "x", "DeepEP's bandwidths at even traffic", "", "prefill", func(f *Factors) *float64 { return &f.NVLinkLeg }},
+	{"nvlink_normal", 155e9, "B/s", "DeepEP's published table, 8 GPUs", "", "prefill", func(f *Factors) *float64 { return &f.NVLinkNormal }},
+	{"fp8_attention", 1.7, "x", "FlashMLA pull request 82: FP8 against BF16 (1.8 in SGLang's GB200 report)", "", "", func(f *Factors) *float64 { return &f.FP8Attention }},
 	{"low_latency_rdma", 42.25e9, "B/s", deepEP, "", "decode", func(f *Factors) *float64 { return &f.LowRDMA }},
 	{"low_latency_nvlink", 130e9, "B/s", deepEP, "", "decode", func(f *Factors) *float64 { return &f.LowNVLink }},
 	{"dispatch_start", 25e-6, "s", deepEP, "", "decode", func(f *Factors) *float64 { return &f.LowStartD }},
@@ -80,7 +82,7 @@ var factors = []Factor{
 	{"small_a1", 24e-6, "s", kernels, "", "decode", func(f *Factors) *float64 { return &f.DecodeA1 }},
 	{"small_mlp", 8e-6, "s", kernels, "", "decode", func(f *Factors) *float64 { return &f.DecodeMLP }},
 	{"small_shared", 6e-6, "s", kernels, "", "decode", func(f *Factors) *float64 { return &f.DecodeS }},
-	{"host", 8.7e-3, "s", kernels + ", ambiguous there", "the online 14.8k tokens/s a node (chosen knowing that it closes the gap)", "decode", func(f *Factors) *float64 { return &f.Host }},
+	{"host", 2e-3, "s", "RTP-LLM's report: its host takes 2 ms less than the decode profile's, so at least that", "", "decode", func(f *Factors) *float64 { return &f.Host }},
 	{"decode_experts", 1.30, "x", kernels, "the decode profile (after the rows without it were seen)", "decode", func(f *Factors) *float64 { return &f.DecodeExperts }},
 	{"decode_comm", 1.07, "x", kernels, "the decode profile (after the rows without it were seen)", "decode", func(f *Factors) *float64 { return &f.DecodeComm }},
 	{"prefill_share", 0.94, "x", "62,713 tokens a second and node of DeepSeek's prefill profile", "the prefill profile's 62,713 tokens/s a node", "prefill", func(f *Factors) *float64 { return &f.PrefillShare }},

@@ -7,40 +7,63 @@ type Kernels struct {
 	Model
 	GPU
 	Factors
-	flop, bytes float64 // scale of computing and memory against H800
-	flopBF16    float64
-	share       float64 // of the SMs that compute
-	visits      float64 // Unit.NodesPerToken
+	bytes      float64 // scale of memory bandwidth against H800
+	share      float64 // of the SMs that compute
+	beside     float64 // how much longer communication takes beside computing
+	visits     float64 // Unit.NodesPerToken
+	expertBits int
+	kvBits     int
+	tp         float64 // GPUs that share attention
 }
 
-// newKernels scales the factors to a GPU. share is the share of SMs that
-// compute.
-func newKernels(m Model, g GPU, f Factors, share float64) Kernels {
-	const h800FP8, h800BF16, h800HBM = 1979e12, 989e12, 3.35e12
-	return Kernels{Model: m, GPU: g, Factors: f, flop: g.FP8 / h800FP8, flopBF16: g.BF16 / h800BF16, bytes: g.HBM / h800HBM, share: share}
+// The data sheet of the GPU that the factors were measured on.
+const h800FP8, h800BF16, h800HBM, h800NVLink, h800RDMA = 1979e12, 989e12, 3.35e12, 200e9, 50e9
+
+// newKernels scales the factors to a unit's GPU.
+func newKernels(u *Unit) Kernels {
+	k := Kernels{Model: u.Model, GPU: u.GPU, Factors: u.Factors, bytes: u.GPU.HBM / h800HBM * orOne(u.GPU.Reach.Memory), share: 1, beside: 1, visits: u.NodesPerToken, expertBits: u.expertBits(), kvBits: u.kvBits(), tp: float64(u.tp())}
+	if u.Phase == PrefillPhase && u.Overlap == TwoBatch {
+		k.share = 1 - float64(u.GPU.CommSMs)/float64(u.GPU.SMs)
+		k.beside = u.Factors.Overlap
+	}
+	return k
 }
 
-// gemm is the time of g FP8 products of m x k by k x n.
+// rate is the FLOP a second that GEMMs of operands of so many bits reach.
+func (k *Kernels) rate(bits int) float64 {
+	reach := orOne(k.Reach.GEMM)
+	switch {
+	case bits == 16:
+		return k.Factors.BF16 * k.GPU.BF16 / h800BF16 * reach
+	case bits == 4 && k.GPU.FP4 > 0:
+		return k.Factors.GEMM * k.GPU.FP4 / h800FP8 * reach
+	}
+	return k.Factors.GEMM * k.GPU.FP8 / h800FP8 * reach
+}
+
+// gemm is the time of g products of m x k by k x n, operands of the precision of
+// all weights but experts'.
 func (k *Kernels) gemm(g, m, n, depth float64) float64 {
-	return k.product(g, m, n, depth, 1, k.Factors.GEMM*k.flop)
+	return k.product(g, m, n, depth, k.AttentionBits)
 }
 
 // bmm is the time of g BF16 products of m x k by k x n.
 func (k *Kernels) bmm(g, m, n, depth float64) float64 {
-	return k.product(g, m, n, depth, 2, k.Factors.BF16*k.flopBF16)
+	return k.product(g, m, n, depth, 16)
 }
 
 // product is the law of the published GEMM tables: computing and reading overlap
 // but for what the exponent 2.5 costs where both take as long; then the result
 // is written.
-func (k *Kernels) product(g, m, n, depth, width, rate float64) float64 {
+func (k *Kernels) product(g, m, n, depth float64, bits int) float64 {
 	if m <= 0 {
 		return 0
 	}
-	memory := k.GEMMMemory * k.bytes
-	compute := 2 * g * m * n * depth / (rate * k.share)
+	memory := k.GEMMMemory * k.bytes * orOne(k.Reach.Weights)
+	width := float64(bits) / 8
+	compute := 2 * g * m * n * depth / (k.rate(bits) * k.share)
 	read := width * g * (float64(n*depth) + float64(m*depth)) / memory
-	write := 2 * g * m * n / memory
+	write := 2 * g * m * n / (k.GEMMMemory * k.bytes)
 	return k.GEMMStart + write + both(compute, read)
 }
 
@@ -60,9 +83,15 @@ func both(a, b float64) float64 {
 	return a * float64(z*z)
 }
 
+// nvlink is the bytes a second that kernels reach over NVLink, given what they
+// reach on H800.
+func (k *Kernels) nvlink(onH800 float64) float64 {
+	return onH800 * k.NVLink / h800NVLink * orOne(k.Reach.NVLink)
+}
+
 // lowLatency is the time of decode's dispatch or combine: every token goes to
-// each of its experts on its own. send and receive are copies of the busiest GPU
-// a micro-batch.
+// each of its experts on its own. copies are those of the busiest GPU a
+// micro-batch.
 func (k *Kernels) lowLatency(copies, bytes, start float64, ranks int) float64 {
 	if ranks <= 1 || copies <= 0 {
 		return 0
@@ -70,26 +99,37 @@ func (k *Kernels) lowLatency(copies, bytes, start float64, ranks int) float64 {
 	domain := min(k.Domain, ranks)
 	far := float64(ranks-domain) / float64(ranks)
 	near := float64(domain-1) / float64(ranks)
-	rdma := k.LowRDMA * k.GPU.RDMA / 50e9
-	nvlink := k.LowNVLink * max(1, k.NVLink/200e9)
-	return k.DecodeComm * (start + max(copies*bytes*far/rdma, copies*bytes*near/nvlink))
+	rdma := k.LowRDMA * k.GPU.RDMA / h800RDMA
+	return k.DecodeComm * (start + max(copies*bytes*far/rdma, copies*bytes*near/k.nvlink(k.LowNVLink)))
 }
 
 // normal is the time of prefill's dispatch or combine: one copy of a token to
 // each node over RDMA, from there over NVLink. tokens are those of the busiest
-// sender, received is the busiest receiver against the mean: it slows the NVLink
-// leg alone.
-func (k *Kernels) normal(tokens, mean, received, bytes float64, nodes int) float64 {
-	domains := (nodes*k.Node + k.Domain - 1) / k.Domain
+// sender, received is the busiest receiver against the mean, which slows the NVLink
+// leg, and node the busiest node, which slows that over RDMA.
+func (k *Kernels) normal(tokens, mean, received, node, bytes float64, ranks int) float64 {
+	if ranks <= 1 {
+		return 0
+	}
+	domains := (ranks + k.Domain - 1) / k.Domain
 	if domains <= 1 {
-		// All over NVLink: about one copy to each GPU of a token's experts.
-		return k.Overlap * float64(k.TopK) * bytes * max(tokens, mean*received) / (k.LowNVLink * max(1, k.NVLink/200e9))
+		copies := k.gpusPerToken(ranks) * float64(ranks-1) / float64(ranks)
+		return k.beside * copies * bytes * max(tokens, mean*received) / k.nvlink(k.Factors.NVLinkNormal)
 	}
 	remote := k.remoteNodes(domains)
 	if k.visits > 0 {
 		remote = k.visits * float64(domains-1) / float64(domains) // a token is anywhere
 	}
-	rdma := remote * bytes / (k.Wire * k.GPU.RDMA / 50e9)
-	leg := k.NVLinkLeg * 200e9 / k.NVLink
-	return k.Overlap * rdma * max(tokens, leg*mean*received)
+	rdma := remote * bytes / (k.Wire * k.GPU.RDMA / h800RDMA)
+	leg := k.NVLinkLeg * h800NVLink / (k.NVLink * orOne(k.Reach.NVLink)) * k.GPU.RDMA / h800RDMA
+	return k.beside * rdma * max(tokens, mean*node, leg*mean*received)
+}
+
+// reduce is the time in which GPUs that share attention add up their parts of the
+// result for so many tokens each, and hand it on: twice a layer.
+func (k *Kernels) reduce(tokens float64) float64 {
+	if k.tp <= 1 {
+		return 0
+	}
+	return 2 * (k.tp - 1) * tokens * k.combineBytes() / k.nvlink(k.Factors.NVLinkNormal)
 }

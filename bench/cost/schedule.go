@@ -6,6 +6,7 @@ package cost
 // the last has its experts done; Dispatch and Combine are those of the busiest
 // GPU.
 type Prefill struct {
+	Overlap                    Overlap
 	Attention, Shared, Experts []float64
 	Dispatch, Combine          float64
 }
@@ -19,7 +20,20 @@ type Prefill struct {
 // It is the longest cycle of dependencies that leads from a layer to the next,
 // each run of computing being as long as it takes the slowest rank. It equals
 // Timeline's period exactly where all layers are alike.
+//
+// Without two micro-batches it is that of one: its stages one after the other, or
+// with two of them hidden, see SingleBatch.
 func (p *Prefill) Layer() float64 {
+	switch p.Overlap {
+	case NoOverlap:
+		before := 0.0
+		for r, a := range p.Attention {
+			before = max(before, a+p.Shared[r])
+		}
+		return before + p.Dispatch + most(p.Experts) + p.Combine
+	case SingleBatch:
+		return singleBatch(most(p.Attention), most(p.Shared), most(p.Experts), p.Dispatch, p.Combine)
+	}
 	d, k := p.Dispatch, p.Combine
 	t := max(2*d+2*k, 0)
 	longer := func(x float64) {
@@ -45,9 +59,21 @@ func (p *Prefill) Layer() float64 {
 	return max(t, a+m+d+k)
 }
 
+// secondProduct is the share of an expert's work that its second product is.
+const secondProduct = 1.0 / 3
+
+// singleBatch is a layer in which the shared expert runs beside the dispatch, and
+// the combine beside the experts' second product.
+func singleBatch(attention, shared, experts, dispatch, combine float64) float64 {
+	return attention + max(dispatch, shared) + experts + max(0, combine-experts*secondProduct)
+}
+
 // Decode is the stages of one micro-batch in one layer of decode. Before is the
 // shared expert and the attention up to its core; After is the core and the rest.
 type Decode struct {
+	Overlap Overlap
+	// Shared is the part of Before that the shared expert is.
+	Shared                 []float64
 	Before, After, Experts []float64
 	Dispatch, Combine      float64
 }
@@ -57,8 +83,24 @@ type Decode struct {
 // other runs Before, then the experts of the one, then, while it is combined,
 // After of the other. It equals Timeline's period exactly where all layers are
 // alike.
+//
+// Without two micro-batches it is a whole layer of one.
 func (s *Decode) HalfLayer() float64 {
 	t := 0.0
+	if s.Overlap != TwoBatch {
+		shared := 0.0
+		for r, p := range s.Before {
+			if s.Overlap == SingleBatch {
+				p -= s.Shared[r]
+				shared = max(shared, s.Shared[r])
+			}
+			t = max(t, p+s.After[r])
+		}
+		if s.Overlap == SingleBatch {
+			return singleBatch(t, shared, most(s.Experts), s.Dispatch, s.Combine)
+		}
+		return t + s.Dispatch + most(s.Experts) + s.Combine
+	}
 	for r, m := range s.Experts {
 		p, q := s.Before[r], s.After[r]
 		t = max(t, p+m+q, s.Dispatch+m+s.Combine, s.Dispatch+m+q, s.Combine+p+m)

@@ -26,6 +26,10 @@ type Config struct {
 	// average; 0 = MaxRequests. What comes beyond waits: it trades tokens a second
 	// for the speed of each request.
 	Concurrency float64
+	// Queries is how many tokens a decode step verifies for a request; those beyond
+	// the first are accepted with chance Acceptance.
+	Queries    int
+	Acceptance float64
 	// Hit is the share of prompt tokens that the store of prefixes holds, where
 	// the requests do not name their blocks; StoreTokens its size where they do, in
 	// blocks of BlockTokens tokens.
@@ -67,7 +71,7 @@ func Default(p Policy) Config {
 		panic(err) // a preset
 	}
 	unit := cost.Unit{Model: cost.DeepSeekV3(), GPU: gpu, Factors: cost.Calibrated()}
-	c := Config{Prefill: unit, Decode: unit, Policy: p, MaxTokens: 16384, MaxRequests: 128, Hit: .563, StoreTokens: 1 << 29, BlockTokens: 512, Seconds: 600, Warm: 120, Seed: 1}
+	c := Config{Prefill: unit, Decode: unit, Policy: p, MaxTokens: 16384, MaxRequests: 128, Queries: 1, Hit: .563, StoreTokens: 1 << 29, BlockTokens: 512, Seconds: 600, Warm: 120, Seed: 1}
 	c.Prefill.Phase, c.Prefill.Nodes = cost.PrefillPhase, 4
 	c.Decode.Phase, c.Decode.Nodes = cost.DecodePhase, 18
 	c.Plan = []PlanStep{{0, Fleet{3, 1}}}
@@ -101,6 +105,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("max_requests: %d is not between 1 and 2^14", c.MaxRequests)
 	case !(c.Concurrency >= 0 && c.Concurrency <= 1<<14):
 		return fmt.Errorf("concurrency: %v is not between 0 and 2^14", c.Concurrency)
+	case c.Queries < 1 || c.Queries > 16:
+		return fmt.Errorf("queries: %d is not between 1 and 16", c.Queries)
+	case !(c.Acceptance >= 0 && c.Acceptance <= 1):
+		return fmt.Errorf("acceptance: %v is not a fraction", c.Acceptance)
 	case !(c.Hit >= 0 && c.Hit < 1):
 		return fmt.Errorf("hit: %v is not a fraction below 1", c.Hit)
 	case c.BlockTokens < 1 || c.BlockTokens > 1<<20:

@@ -172,7 +172,7 @@ func PublishedDay(p Prices, u cost.Unit) (Day, error) {
 // requestsFor is how many requests a GPU yield so many tokens a second and node,
 // and how many each of them gets.
 func requestsFor(u cost.Unit, perNode float64) (requests, each float64, err error) {
-	low, high := 1.0, 512.0
+	low, high := 1.0, min(512, .99*float64(u.KVRoom())/publishedKV)
 	for range 40 {
 		requests = (low + high) / 2
 		e, err := u.Estimate(cost.Batch{Requests: requests, KV: publishedKV, Queries: 1, Attention: 1, Senders: 1, Experts: 1})

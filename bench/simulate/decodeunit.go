@@ -17,11 +17,13 @@ type decodeUnit struct {
 	first  []int32 // the requests of a rank, latest first; -1 = none
 	total  int64   // requests
 	tokens int64   // of KV, with those that wait
-	wheel  []int32 // requests by the step in which they end, modulo its length
+	ticks  int64   // tokens that a request would have got since the start
+	credit float64 // of tokens, the part of one that is saved up
+	wheel  []int32 // requests by the tick in which they end, modulo its length
 	wait   []int32 // transferred or on their way, in order
 }
 
-// wheelSize is how many steps ahead a request's end is told apart; later ones
+// wheelSize is how many ticks ahead a request's end is told apart; later ones
 // pass by and stay.
 const wheelSize = 1 << 12
 
@@ -30,10 +32,12 @@ type decodeClock struct {
 	kernels cost.Kernels
 	unit    *cost.Unit
 	experts *experts
-	// By requests of a rank, both micro-batches: the stages of half of them.
-	before, projection, dense []float64
-	coreKV, coreStart         float64 // seconds of core attention: a KV token of the rank, and in any case
-	rows                      *table
+	// By requests of a rank, all micro-batches: the stages of one of them.
+	before, shared, projection, dense, coreStart []float64
+	coreKV                                       float64 // seconds of core attention a KV token of the rank
+	bent                                         bool    // core attention is no line in KV tokens
+	batches, queries, share                      float64
+	rows                                         *table
 	// m is each layer's and rank's experts, [layers x ranks], for about total
 	// requests; it is drawn anew as they change, and every freshSteps.
 	m              []float64
@@ -59,19 +63,20 @@ const freshSteps = 64
 // between follow the busiest ranks' stages, in the layers whose time they set.
 const exactSteps = 8
 
-func newDecodeClock(u *cost.Unit, e *experts, maxRequests int, seed uint64) *decodeClock {
+func newDecodeClock(u *cost.Unit, e *experts, maxRequests int, queries float64, seed uint64) *decodeClock {
 	n, layers := u.Ranks(), u.Model.Layers
-	c := &decodeClock{kernels: u.Kernels(), unit: u, experts: e, m: make([]float64, layers*n), top: make([]float64, layers), received: make([]float64, layers), p: make([]float64, n), q: make([]float64, n)}
+	c := &decodeClock{batches: u.Batches(), queries: queries, share: u.StepShare(), bent: u.Model.Attended > 0 || u.Model.WindowLayers > 0, kernels: u.Kernels(), unit: u, experts: e, m: make([]float64, layers*n), top: make([]float64, layers), received: make([]float64, layers), p: make([]float64, n), q: make([]float64, n)}
 	c.noise.Seed(seed, 2)
 	for i := range maxRequests + 1 {
-		t := float64(i) / 2
+		t := float64(i) * queries / c.batches
 		c.before = append(c.before, c.kernels.DecodeBefore(t))
+		c.shared = append(c.shared, c.kernels.DecodeShared(t))
+		c.coreStart = append(c.coreStart, c.kernels.DecodeCore(cost.DecodeRank{Requests: t / queries, Queries: queries}))
 		c.projection = append(c.projection, c.kernels.DecodeProjection(t))
 		c.dense = append(c.dense, c.kernels.DecodeDense(t))
 	}
 	const much = 1 << 20
-	c.coreStart = c.kernels.Factors.DecodeCore
-	c.coreKV = (c.kernels.DecodeCore(cost.DecodeRank{Requests: 1, KV: much, Queries: 1}) - c.coreStart) / much / 2
+	c.coreKV = (c.kernels.DecodeCore(cost.DecodeRank{Requests: 1, KV: much, Queries: queries}) - c.kernels.DecodeCore(cost.DecodeRank{Requests: 1, Queries: queries})) / much / c.batches
 	slots := u.SlotsEach()
 	c.rows = newTable(float64(maxRequests)*4*float64(u.Model.TopK), 4096, func(x float64) float64 { return c.kernels.DecodeExperts(x, slots) })
 	c.d0, c.k0 = c.kernels.DecodeNetwork(1e-9, n)
@@ -83,7 +88,7 @@ func newDecodeClock(u *cost.Unit, e *experts, maxRequests int, seed uint64) *dec
 // draw sets what the experts of each layer and rank get in a micro-batch.
 func (c *decodeClock) draw(total int64) {
 	n := len(c.p)
-	routed := float64(total) / 2 * float64(c.unit.Model.TopK)
+	routed := float64(total) * c.queries / c.batches * float64(c.unit.Model.TopK)
 	sum := 0.0
 	for l := range c.top {
 		top, received := 0.0, 0.0
@@ -111,10 +116,7 @@ func (c *decodeClock) seconds(kv, n []int64, total int64) (step, computed float6
 	mostP, mostQ := 0.0, 0.0
 	layers := float64(c.unit.Model.Layers)
 	for g, x := range n {
-		core := c.coreStart + float64(c.coreKV*float64(kv[g]))
-		if x == 0 {
-			core = 0
-		}
+		core := c.core(x, kv[g])
 		c.p[g], c.q[g] = c.before[x], core+c.projection[x]
 		dense = max(dense, core+c.dense[x])
 		work += c.p[g] + c.q[g]
@@ -125,19 +127,36 @@ func (c *decodeClock) seconds(kv, n []int64, total int64) (step, computed float6
 	c.maxKV, c.meanKV = c.maxKV+float64(mostKV), c.meanKV+float64(sumKV)/float64(ranks)
 	c.maxN, c.meanN = c.maxN+float64(mostN), c.meanN+float64(total)/float64(ranks)
 	if c.fresh%exactSteps == 1 {
-		c.layers(float64(mostN) / 2 * float64(c.unit.Model.TopK))
+		c.layers(float64(mostN)*c.queries/c.batches*float64(c.unit.Model.TopK), n)
 		c.lastP, c.lastQ = mostP, mostQ
 	}
 	half := c.half + float64(c.countP*(mostP-c.lastP)) + float64(c.countQ*(mostQ-c.lastQ))
-	host := c.kernels.Head(float64(mostN)) + c.unit.Factors.Host
-	step = float64(2*half) + float64(2*float64(c.unit.Model.DenseLayers)*dense) + host
-	computed = 2*layers*(work+float64(float64(ranks)*c.mean)) + float64(ranks)*(2*float64(c.unit.Model.DenseLayers)*dense+host-c.unit.Factors.Host)
+	head := c.kernels.Head(float64(mostN) * c.queries)
+	draft := (c.queries - 1) / c.queries * (float64(c.batches*half)/layers + head) / c.share
+	others := float64(c.batches * float64(c.unit.Model.DenseLayers) * dense)
+	step = (float64(c.batches*half)+others+head)/c.share + draft + c.unit.Factors.Host
+	computed = (c.batches*layers*(work+float64(float64(ranks)*c.mean))+float64(ranks)*(others+head))/c.share + float64(ranks)*draft
 	return step, computed
+}
+
+// core is the core attention of one layer and micro-batch of a rank.
+func (c *decodeClock) core(requests, kv int64) float64 {
+	switch {
+	case requests == 0:
+		return 0
+	case c.bent:
+		return c.kernels.DecodeCore(cost.DecodeRank{Requests: float64(requests) / c.batches, KV: float64(kv) / c.batches, Queries: c.queries})
+	}
+	return c.coreStart[requests] + float64(c.coreKV*float64(kv))
 }
 
 // layers adds up the half-layers of a step whose busiest rank sends so many
 // copies of tokens.
-func (c *decodeClock) layers(sent float64) {
+func (c *decodeClock) layers(sent float64, n []int64) {
+	if c.unit.Overlap != cost.TwoBatch {
+		c.oneByOne(sent, n)
+		return
+	}
 	ranks := len(c.p)
 	p, q := c.p, c.q[:ranks]
 	c.half, c.countP, c.countQ = 0, 0, 0
@@ -170,10 +189,27 @@ func (c *decodeClock) layers(sent float64) {
 	}
 }
 
-// decodeCost is the unit's cost as a balancer wants it: a line in requests through
-// an empty rank and a full one, and what KV adds.
-func (c *decodeClock) decodeCost() decode.Cost {
-	times := 2 * float64(c.unit.Model.AllLayers())
+// oneByOne is layers without two micro-batches.
+func (c *decodeClock) oneByOne(sent float64, n []int64) {
+	ranks := len(c.p)
+	s := cost.Decode{Overlap: c.unit.Overlap, Before: c.p, After: c.q, Shared: make([]float64, ranks)}
+	for g, x := range n {
+		s.Shared[g] = c.shared[x]
+	}
+	// The busiest rank's stages enter every layer in full.
+	c.half, c.countP, c.countQ = 0, float64(len(c.top)), float64(len(c.top))
+	for l := range c.top {
+		copies := max(sent, c.received[l])
+		s.Dispatch, s.Combine = c.d0+float64(c.d1*copies), c.k0+float64(c.k1*copies)
+		s.Experts = c.m[l*ranks : (l+1)*ranks]
+		c.half += s.HalfLayer()
+	}
+}
+
+// decodeCost is the unit's cost as a balancer wants it, a token: a line in requests
+// through an empty rank and a full one, and what KV adds.
+func (c *decodeClock) decodeCost(perStep float64) decode.Cost {
+	times := c.batches * float64(c.unit.Model.AllLayers()) / perStep
 	most := len(c.before) - 1
 	slope := (c.before[most] + c.projection[most] - c.before[0] - c.projection[0]) / float64(most)
 	return decode.Cost{KV: times * c.coreKV, Request: times * slope}

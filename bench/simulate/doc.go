@@ -9,6 +9,5 @@
 // Time passes from event to event in whole nanoseconds, so a run is the same
 // bytes on every machine. At its end every run checks that nothing was lost.
 //
-// Not modelled: the transfer of a prefix from the store, faults, and steps that
-// verify several tokens.
+// Not modelled: the transfer of a prefix from the store, and faults.
 package simulate

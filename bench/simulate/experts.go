@@ -39,6 +39,7 @@ type experts struct {
 	// share is the share of a layer's tokens that each GPU's experts get,
 	// [layers x ranks]; it changes with version.
 	share   []float64
+	nodes   []float64 // by layer: the busiest NVLink domain's share against the mean
 	version int
 	heat    [][]float64 // of the last window: GPU load / mean, [layers][ranks]
 
@@ -61,6 +62,7 @@ func newExperts(u *cost.Unit, policy ExpertPolicy, domains []workload.Domain) (*
 	e.topology.NVLink, e.topology.RDMA = .8*u.GPU.NVLink, .9*u.GPU.RDMA
 	e.domains = domains
 	e.share = make([]float64, u.Model.Layers*u.Ranks())
+	e.nodes = make([]float64, u.Model.Layers)
 	e.current = placement.Trivial(u.Model.Layers, u.Model.Experts, u.SlotsEach()*u.Ranks(), u.Ranks())
 	e.forecast = placement.NewLoads(u.Model.Layers, u.Model.Experts)
 	for w := -history; w < -1; w++ {
@@ -74,6 +76,7 @@ func newExperts(u *cost.Unit, policy ExpertPolicy, domains []workload.Domain) (*
 func (e *experts) clone(u *cost.Unit) *experts {
 	c := *e
 	c.unit, c.forecast, c.heat, c.share = u, clone(e.forecast), clone(e.heat), slices.Clone(e.share)
+	c.nodes = slices.Clone(e.nodes)
 	return &c
 }
 
@@ -152,12 +155,31 @@ func (e *experts) advance(step float64) (stall float64, err error) {
 			row[r] *= float64(u.Ranks())
 		}
 		e.heat = append(e.heat, row)
+		e.nodes[l] = busiestDomain(row, u.GPU.Domain)
 		sum += s.Imbalance
 	}
 	e.version++
 	e.imbalance += sum / float64(len(scores))
 	e.windows++
 	return stall, nil
+}
+
+// busiestDomain is the load of the NVLink domain with most against the mean, of
+// GPUs' loads against theirs.
+func busiestDomain(row []float64, domain int) float64 {
+	if len(row) <= domain {
+		return 1
+	}
+	top := 0.0
+	for from := 0; from < len(row); from += domain {
+		part := row[from:min(from+domain, len(row))]
+		sum := 0.0
+		for _, x := range part {
+			sum += x
+		}
+		top = max(top, sum/float64(len(part)))
+	}
+	return max(1, top)
 }
 
 // move changes the placement, all at once for the published algorithm, and as

@@ -176,7 +176,7 @@ func (s *sim) toDecode(id int32) {
 		return
 	}
 	kv := int64(f.input) + 1
-	f.ready = s.now + int64(float64(kv*s.Decode.Model.KVBytes())/(.9*s.Decode.GPU.RDMA)*second)
+	f.ready = s.now + int64(float64(kv*s.Decode.KVBytes())/(.9*s.Decode.GPU.RDMA)*second)
 	if s.DecodeOnly {
 		f.ready = s.now
 	}
@@ -228,10 +228,26 @@ func (s *sim) decodeEvent(u *decodeUnit) {
 	s.start(&u.unitState, seconds, computed)
 }
 
-// endDecodeStep gives every request of a unit a token and lets go of those that
-// have all of theirs.
+// endDecodeStep gives every request of a unit the tokens of a step and lets go of
+// those that have all of theirs.
 func (s *sim) endDecodeStep(u *decodeUnit) {
 	u.stepping = false
+	// Of the tokens that a step verifies some are accepted: all requests of a unit
+	// go on by as many, the fraction saved up.
+	u.credit += s.perStep()
+	tokens := int64(u.credit)
+	u.credit -= float64(tokens)
+	for range tokens {
+		s.tick(u)
+	}
+}
+
+// perStep is how many tokens a request generates in a step, on average.
+func (s *sim) perStep() float64 { return 1 + float64(s.Acceptance*float64(s.Queries-1)) }
+
+// tick gives every request of a unit a token.
+func (s *sim) tick(u *decodeUnit) {
+	u.ticks++
 	over := false
 	room := s.Decode.KVRoom()
 	for r, n := range u.n {
@@ -249,13 +265,13 @@ func (s *sim) endDecodeStep(u *decodeUnit) {
 		c.observe(s, u)
 	}
 	// Those whose last token this was.
-	slot := u.steps % wheelSize
+	slot := u.ticks % wheelSize
 	id := u.wheel[slot]
 	u.wheel[slot] = -1
 	for id >= 0 {
 		f := &s.flights[id]
 		next := f.wheel
-		if f.ends != u.steps {
+		if f.ends != u.ticks {
 			f.wheel, u.wheel[slot] = u.wheel[slot], id
 		} else {
 			f.made = f.output
@@ -277,7 +293,7 @@ func (s *sim) evict(u *decodeUnit, room int64) {
 			id := u.first[r]
 			f := &s.flights[id]
 			// Out of its slot of the wheel.
-			left := f.ends - u.steps
+			left := f.ends - u.ticks
 			at := &u.wheel[f.ends%wheelSize]
 			for *at != id {
 				at = &s.flights[*at].wheel
@@ -403,7 +419,7 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32) (full bool) {
 		u.n[r]++
 		u.total++
 		s.queued--
-		f.ends = u.steps + int64(f.output-f.made)
+		f.ends = u.ticks + int64(f.output-f.made)
 		slot := f.ends % wheelSize
 		f.wheel, u.wheel[slot] = u.wheel[slot], id
 	}

@@ -22,7 +22,7 @@ func TestKVMoves(t *testing.T) {
 	if got := s.decode[f.decode].tokens; got != 1001 || f.kv() != 1001 {
 		t.Errorf("%d tokens move, the request holds %d", got, f.kv())
 	}
-	bytes := 1001 * float64(s.Decode.Model.KVBytes())
+	bytes := 1001 * float64(s.Decode.KVBytes())
 	if got, want := float64(f.ready-s.now)/second, bytes/(.9*s.Decode.GPU.RDMA); math.Abs(got-want) > 1e-8 {
 		t.Errorf("the move takes %v s, not %v", got, want)
 	}

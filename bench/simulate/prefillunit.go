@@ -50,7 +50,7 @@ func newPrefillClock(u *cost.Unit, e *experts, maxTokens int64, seed uint64) *pr
 	n := u.Ranks()
 	c := &prefillClock{kernels: u.Kernels(), unit: u, experts: e, rank: make([]cost.PrefillRank, n)}
 	c.noise.Seed(seed, 1)
-	c.stage = cost.Prefill{Attention: make([]float64, n), Shared: make([]float64, n), Experts: make([]float64, n)}
+	c.stage = cost.Prefill{Overlap: u.Overlap, Attention: make([]float64, n), Shared: make([]float64, n), Experts: make([]float64, n)}
 	slots := u.SlotsEach()
 	c.rows = newTable(float64(maxTokens)*4*float64(u.Model.TopK), 4096, func(x float64) float64 { return c.kernels.PrefillExperts(x, slots) })
 	return c
@@ -60,12 +60,13 @@ func newPrefillClock(u *cost.Unit, e *experts, maxTokens int64, seed uint64) *pr
 // computing. depth is how many tokens come before each chunk.
 func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk) int64) (step, computed float64) {
 	clear(c.rank)
+	batches := c.unit.Batches()
 	for _, x := range chunks {
 		p := depth(x)
 		r := &c.rank[x.Rank]
-		r.Tokens += float64(x.Tokens) / 2
-		r.Cached += float64(p) / 2
-		r.Pairs += float64(prefill.WorkOf(x.Tokens, p).Pairs) / 2
+		r.Tokens += float64(x.Tokens) / batches
+		r.Cached += float64(p) / batches
+		r.Pairs += float64(prefill.WorkOf(x.Tokens, p).Pairs) / batches
 	}
 	n := float64(len(c.rank))
 	sum, top, dense, work, topPairs, sumPairs := 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -73,9 +74,9 @@ func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk)
 		a, _ := c.kernels.PrefillAttention(r)
 		s := c.kernels.PrefillShared(r.Tokens)
 		c.stage.Attention[g], c.stage.Shared[g] = a, s
-		d := 2 * c.kernels.PrefillDense(a, r.Tokens)
+		d := batches * c.kernels.PrefillDense(a, r.Tokens)
 		dense = max(dense, d)
-		work += float64(2*float64(c.unit.Model.Layers)*(a+s)) + float64(c.unit.Model.DenseLayers)*d
+		work += float64(batches*float64(c.unit.Model.Layers)*(a+s)) + float64(c.unit.Model.DenseLayers)*d
 		sum, top = sum+r.Tokens, max(top, r.Tokens)
 		sumPairs, topPairs = sumPairs+r.Pairs, max(topPairs, r.Pairs)
 	}
@@ -92,13 +93,13 @@ func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk)
 			received = max(received, rows)
 			m := c.rows.value(rows)
 			c.stage.Experts[g] = m
-			work += 2 * m
+			work += batches * m
 		}
-		c.stage.Dispatch, c.stage.Combine = c.kernels.PrefillNetwork(top, sum/n, received/meanRows, c.unit.Nodes)
+		c.stage.Dispatch, c.stage.Combine = c.kernels.PrefillNetwork(top, sum/n, received/meanRows, c.experts.nodes[l], len(c.rank))
 		step += c.stage.Layer()
 	}
 	step += float64(c.unit.Model.DenseLayers) * dense
-	return step / c.unit.Factors.PrefillShare, work / c.unit.Factors.PrefillShare
+	return step / c.unit.StepShare(), work / c.unit.StepShare()
 }
 
 // prefillCost is the unit's cost as a balancer wants it: a line through the times
@@ -116,7 +117,7 @@ func prefillCost(u *cost.Unit, maxTokens int64) (prefill.Cost, error) {
 		seconds[i] = e.StepSeconds
 	}
 	k := u.Kernels()
-	layers := float64(u.Model.AllLayers()) / u.Factors.PrefillShare
+	layers := float64(u.Model.AllLayers()) / u.StepShare()
 	attention := func(cached, pairs float64) float64 {
 		a, _ := k.PrefillAttention(cost.PrefillRank{Tokens: tokens[1], Cached: cached, Pairs: pairs})
 		return float64(layers * a)

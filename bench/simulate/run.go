@@ -35,7 +35,7 @@ type flight struct {
 	decode         int32
 	next, prev     int32 // on its rank, latest first
 	wheel          int32 // next of those that end in the same step
-	ends           int64 // the step of its unit in which it ends
+	ends           int64 // the tick of its unit in which it ends
 }
 
 // sim is a run.
@@ -143,9 +143,9 @@ func (s *sim) apply(f Fleet) error {
 	for i := len(s.decode); i < f.Decode; i++ {
 		u := &decodeUnit{unitState: unitState{index: i, next: never}}
 		n := s.Decode.Ranks()
-		u.clock = newDecodeClock(&s.Decode, s.experts[1], s.MaxRequests, s.Seed<<20+uint64(i))
+		u.clock = newDecodeClock(&s.Decode, s.experts[1], s.MaxRequests, float64(s.Queries), s.Seed<<20+uint64(i))
 		var err error
-		if u.placer, err = s.Policy.Decode.New(decode.Config{Ranks: n, KVCapacity: []int64{s.kvCapacity()}, MaxRequests: s.MaxRequests, Cost: u.clock.decodeCost()}); err != nil {
+		if u.placer, err = s.Policy.Decode.New(decode.Config{Ranks: n, KVCapacity: []int64{s.kvCapacity()}, MaxRequests: s.MaxRequests, Cost: u.clock.decodeCost(s.perStep())}); err != nil {
 			return err
 		}
 		u.kv, u.n, u.first, u.wheel = make([]int64, n), make([]int64, n), make([]int32, n), make([]int32, wheelSize)

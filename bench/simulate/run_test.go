@@ -206,7 +206,7 @@ func TestDecodeClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := newDecodeClock(&c.Decode, e, c.MaxRequests, 1)
+	k := newDecodeClock(&c.Decode, e, c.MaxRequests, 1, 1)
 	ranks := c.Decode.Ranks()
 	kv, n, total := make([]int64, ranks), make([]int64, ranks), int64(0)
 	r := rand.New(rand.NewPCG(1, 1))

@@ -54,12 +54,12 @@ func TestEstimate(t *testing.T) {
 	}
 	// What was fitted is said, and only of what was.
 	table := call(t, "", append([]string{"estimate"}, online...)...).want(t, exitDone).stdout
-	for _, name := range []string{"host", "decode_experts", "decode_comm"} {
+	for _, name := range []string{"decode_experts", "decode_comm"} {
 		if !regexp.MustCompile(`(?m)^  ` + name + ` .*FITTED`).MatchString(table) {
 			t.Errorf("the table does not say that %s was fitted", name)
 		}
 	}
-	if n := strings.Count(table, "FITTED"); n != 3 {
+	if n := strings.Count(table, "FITTED"); n != 2 {
 		t.Errorf("%d factors are said to be fitted", n)
 	}
 	if free := call(t, "", "estimate", "--phase", "decode", "--factors", "tables").want(t, exitDone).stdout; strings.Contains(free, "FITTED") || !strings.Contains(free, "No factor was fitted") {
@@ -207,5 +207,79 @@ func TestSimulateOverload(t *testing.T) {
 	}
 	if table := call(t, "", append(args, "5")...).want(t, exitDone).stdout; strings.Contains(strings.ToLower(table), "unstable") {
 		t.Errorf("5 requests a second on one unit of each are called unstable:\n%s", table)
+	}
+}
+
+// TestEstimatePublished: the comparison names every system's conditions and source,
+// and its figures are those that the model gives.
+func TestEstimatePublished(t *testing.T) {
+	out := decode[struct {
+		Median  float64 `json:"median_error"`
+		Worst   float64 `json:"worst_error"`
+		Systems []struct {
+			Name, Conditions, Source, Standing string
+			Published                          float64 `json:"published_tokens_per_second_per_gpu"`
+			Estimated                          float64 `json:"estimated_tokens_per_second_per_gpu"`
+			Error                              float64
+		}
+	}](t, call(t, "", "estimate", "--published", "--json").want(t, exitDone).stdout)
+	counted := 0
+	for _, s := range out.Systems {
+		if s.Name == "" || s.Conditions == "" || s.Source == "" || math.Abs(s.Estimated/s.Published-1-s.Error) > 1e-9 {
+			t.Errorf("%+v", s)
+		}
+		if s.Standing == "counts" {
+			counted++
+			if math.Abs(s.Error) > out.Worst {
+				t.Errorf("%s is off by %v, the worst is said to be %v", s.Name, s.Error, out.Worst)
+			}
+		}
+	}
+	if counted < 15 || !(out.Median > 0 && out.Median <= .10 && out.Worst <= .25) {
+		t.Errorf("%d systems count: median error %v, worst %v", counted, out.Median, out.Worst)
+	}
+	table := call(t, "", "estimate", "--published").want(t, exitDone).stdout
+	for _, s := range out.Systems {
+		if !strings.Contains(table, s.Name) || !strings.Contains(table, s.Source) {
+			t.Errorf("the table lacks %s", s.Name)
+		}
+	}
+	call(t, "", "estimate", "--published", "--gpu", "h100").want(t, exitUsage)
+}
+
+// TestEstimateHardware: models and GPUs by name and from files, and what does not
+// fit is an error, in the table and in JSON.
+func TestEstimateHardware(t *testing.T) {
+	gpu := write(t, "gpu.json", `{"name":"mine","sms":100,"fp8_flops":1e15,"bf16_flops":5e14,"memory_bandwidth":3e12,"memory_bytes":2e11,"nvlink_bandwidth":2e11,"rdma_bandwidth":5e10,"gpus_per_node":8}`)
+	model := write(t, "model.json", `{"name":"mine","layers":10,"experts":64,"top_k":4,"hidden":2048,"intermediate":1024,"vocabulary":32000,"heads":16,"kv_heads":4,"head_dim":128}`)
+	base := []string{"estimate", "--phase", "decode", "--nodes", "4"}
+	for _, args := range [][]string{
+		{"--model", "kimi-k2", "--gpu", "gb200", "--nodes", "16"}, {"--model", "gpt-oss-120b", "--gpu", "mi300x"}, {"--model", "deepseek-v3.2", "--kv-bits", "8", "--mtp", "2"},
+		{"--model-file", model, "--gpu-file", gpu}, {"--gpu", "b200", "--expert-bits", "4", "--overlap", "none"}, {"--tp", "8", "--gpu", "h200", "--overlap", "single-batch", "--batch", "16"},
+	} {
+		for _, format := range [][]string{nil, {"--json"}} {
+			call(t, "", append(append(base, args...), format...)...).want(t, exitDone)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		exit int
+		want string
+	}{
+		{[]string{"--batch", "300"}, exitFailed, "memory: the batch keeps 1496700 tokens"},
+		{[]string{"--nodes", "1"}, exitUsage, "do not fit"},
+		{[]string{"--model", "gpt-5"}, exitUsage, "known are"},
+		{[]string{"--gpu-file", model}, exitFailed, "model.json: gpu"},
+		{[]string{"--model-file", filepath.Join(t.TempDir(), "none")}, exitFailed, "none"},
+		{[]string{"--overlap", "much"}, exitUsage, "two-batch"},
+		{[]string{"--kv-bits", "4"}, exitUsage, "kv bits"},
+		{[]string{"--tp", "5"}, exitUsage, "tp"},
+	} {
+		for _, format := range [][]string{nil, {"--json"}} {
+			got := call(t, "", append(append(base, c.args...), format...)...).want(t, c.exit)
+			if !strings.Contains(got.stderr, c.want) || got.stdout != "" {
+				t.Errorf("%v: %s, want %q", c.args, got.stderr, c.want)
+			}
+		}
 	}
 }

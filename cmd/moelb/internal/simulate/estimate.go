@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -15,13 +16,16 @@ import (
 
 // estimateFlags are moelb estimate's flags as given.
 type estimateFlags struct {
-	phase, gpu, factors string
-	nodes, slots        int
-	visits              float64
-	batch               cost.Batch
-	kvImbalance         float64
-	requestImbalance    float64
-	asJSON              bool
+	hardware
+	phase, factors   string
+	nodes, gpus      int
+	slots            int
+	visits, spread   float64
+	published        bool
+	batch            cost.Batch
+	kvImbalance      float64
+	requestImbalance float64
+	asJSON           bool
 }
 
 func EstimateCommand(c *console.Console) *cobra.Command {
@@ -30,15 +34,23 @@ func EstimateCommand(c *console.Console) *cobra.Command {
 		Use:   "estimate --phase decode|prefill",
 		Short: "Estimate how long a step takes and what it yields",
 		Long: `Estimate how long one step of one unit takes, stage by stage, and how many
-tokens a second that yields: DeepSeek-V3 or R1 under the published schedules,
-which overlap computing and communication of two micro-batches.
+tokens a second that yields, under the published schedules. What does not fit the
+GPUs' memory is an error.
 
 An imbalance is the busiest GPU against the mean of all; the busiest in
 attention, in tokens and in experts are three different GPUs. The factors behind
 the stages and where each comes from stand below the table. --factors tables
-leaves out those that were fitted to a throughput.`,
+leaves out those that were fitted to a throughput.
+
+--published compares the model with what others published: each system's
+conditions and source, the figure, the estimate, and what remains unexplained.
+
+--model-file and --gpu-file read one JSON object each: docs/simulation.md has
+their fields.`,
 		Example: `  moelb estimate --phase decode --gpu h800 --nodes 18 --batch 88 --kv 4989
   moelb estimate --phase prefill --gpu h800 --nodes 4 --tokens 16384 --prompt 4096 --hit 0.563
+  moelb estimate --phase decode --model kimi-k2 --gpu gb200 --expert-bits 4 --kv-bits 8 --overlap single-batch --batch 256
+  moelb estimate --published
   moelb estimate --phase decode --gpu h200 --nodes 9 --batch 256 --kv 2050 --imbalance-experts 1.1 --json`,
 		Args: console.AtMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
@@ -46,7 +58,9 @@ leaves out those that were fitted to a throughput.`,
 	l := cmd.Flags()
 	l.SortFlags = false
 	l.StringVar(&f.phase, "phase", "", "decode or prefill")
-	l.StringVar(&f.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
+	f.hardware.flags(l)
+	l.BoolVar(&f.published, "published", false, "compare the model with published systems")
+	l.IntVar(&f.gpus, "gpus", 0, "GPUs of the unit, where they are no whole nodes; 0 = all of --nodes")
 	l.IntVar(&f.nodes, "nodes", 0, "nodes of the unit; 0 = 18 for decode, 4 for prefill")
 	l.IntVar(&f.slots, "slots", 0, "experts a GPU and layer; 0 = as 32 redundant ones need")
 	l.Float64Var(&f.visits, "nodes-per-token", 0, "prefill: nodes that a token visits, as moelb plan --routes reports them; 0 = as group-limited routing makes them, 2.93 of 4")
@@ -57,6 +71,7 @@ leaves out those that were fitted to a throughput.`,
 	l.Float64Var(&f.batch.Tokens, "tokens", 16384, "prefill: new tokens a GPU and step")
 	l.Float64Var(&f.batch.Prompt, "prompt", 4096, "prefill: tokens of a prompt, the cached ones too")
 	l.Float64Var(&f.batch.Hit, "hit", 0, "prefill: fraction of a prompt that is cached")
+	l.Float64Var(&f.spread, "spread", 0, "prefill: spread of lognormal prompts around --prompt, their mean: the deviation of the logarithm; 0 = all alike")
 	l.Float64Var(&f.kvImbalance, "imbalance-kv", 1, "decode: KV tokens, max/mean")
 	l.Float64Var(&f.requestImbalance, "imbalance-requests", 1, "decode: requests, max/mean")
 	l.Float64Var(&f.batch.Attention, "imbalance-attention", 1, "prefill: query-key pairs, max/mean")
@@ -76,12 +91,19 @@ func gpuNames() string {
 }
 
 func (f *estimateFlags) run(cmd *cobra.Command) error {
-	u := cost.Unit{Model: cost.DeepSeekV3(), Nodes: f.nodes, Slots: f.slots, NodesPerToken: f.visits}
+	if f.published {
+		return f.comparison(cmd)
+	}
+	u, err := f.hardware.unit()
+	if err != nil {
+		return err
+	}
+	u.Nodes, u.GPUs, u.Slots, u.NodesPerToken = f.nodes, f.gpus, f.slots, f.visits
 	var foreign []string
 	switch f.phase {
 	case "decode":
 		u.Phase = cost.DecodePhase
-		foreign = []string{"tokens", "prompt", "hit", "nodes-per-token"}
+		foreign = []string{"tokens", "prompt", "hit", "spread", "nodes-per-token"}
 	case "prefill":
 		u.Phase = cost.PrefillPhase
 		foreign = []string{"batch", "kv", "mtp", "acceptance", "imbalance-kv", "imbalance-requests"}
@@ -116,14 +138,23 @@ func (f *estimateFlags) run(cmd *cobra.Command) error {
 			}
 		}
 	}
-	var err error
-	if u.GPU, err = cost.FindGPU(f.gpu); err != nil {
-		return console.Usage(err)
-	}
 	if u.Nodes == 0 && !cmd.Flags().Changed("nodes") {
-		u.Nodes = map[cost.Phase]int{cost.PrefillPhase: 32 / u.GPU.Node, cost.DecodePhase: 144 / u.GPU.Node}[u.Phase]
+		u.Nodes = publishedNodes(u.Phase, &u.GPU)
+		if f.gpus > 0 {
+			u.Nodes = (f.gpus + u.GPU.Node - 1) / u.GPU.Node
+		}
+	}
+	if !(f.spread >= 0 && f.spread <= 4) {
+		return console.Usagef("--spread %v: between 0 and 4", f.spread)
+	}
+	if f.spread > 0 {
+		f.batch.PairsPerToken = cost.Spread(f.batch.Prompt, f.spread, f.batch.Hit)
 	}
 	e, err := u.Estimate(f.batch)
+	var memory *cost.MemoryError
+	if errors.As(err, &memory) {
+		return err
+	}
 	if err != nil {
 		return console.Usage(err)
 	}
@@ -165,9 +196,6 @@ func (f *estimateFlags) table(u *cost.Unit, e *cost.Estimate) []byte {
 	}
 	y.Write(b, "  ")
 	fmt.Fprintf(b, "\nThe pace of a layer is set by %s.", e.Bound)
-	if u.Phase == cost.DecodePhase && e.KVNeed > e.KVRoom {
-		fmt.Fprintf(b, " The KV does not fit the GPU.")
-	}
 	b.WriteString("\n\n")
 	t := human.Table{Left: true}
 	t.Add("factor (on H800)", "value", "fitted", "source")
@@ -192,9 +220,21 @@ func (f *estimateFlags) table(u *cost.Unit, e *cost.Estimate) []byte {
 		b.WriteString("No factor was fitted to a throughput.\n")
 	}
 	if !u.GPU.Checked {
-		fmt.Fprintf(b, "The factors are H800's, scaled by the data sheet of %s (%s): unchecked.\n", strings.ToUpper(u.GPU.Name), u.GPU.Source)
+		fmt.Fprintf(b, "The factors are H800's, scaled by the data sheet of %s (%s).\n", strings.ToUpper(u.GPU.Name), u.GPU.Source)
+		if r := u.GPU.Reach; r.Source != "" {
+			fmt.Fprintf(b, "What its kernels reach of it: %s.\n", r.Source)
+		}
+		if r := u.GPU.Reach; r.Fitted != "" {
+			fmt.Fprintf(b, "What a step reaches of its kernels is fitted to %s.\n", r.Fitted)
+		}
 	}
 	return b.Bytes()
+}
+
+// publishedNodes is as many nodes as have the GPUs of a published unit.
+func publishedNodes(phase cost.Phase, g *cost.GPU) int {
+	gpus := map[cost.Phase]int{cost.PrefillPhase: 32, cost.DecodePhase: 144}[phase]
+	return max(1, gpus/g.Node)
 }
 
 // active tells a fitted factor from one that is left neutral.
@@ -222,8 +262,12 @@ func (f *estimateFlags) json(u *cost.Unit, e *cost.Estimate) []byte {
 	number := func(name string, x float64) { o.Field(name); o.Float(x) }
 	o.Raw(`{"version":1,"phase":`)
 	o.Quote(u.Phase.String())
+	o.Field("model")
+	o.Quote(u.Model.Name)
 	o.Field("gpu")
 	o.Quote(u.GPU.Name)
+	o.Field("overlap")
+	o.Quote(u.Overlap.String())
 	o.Field("nodes")
 	o.Int(int64(u.Nodes))
 	o.Field("gpus")

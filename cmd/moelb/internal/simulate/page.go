@@ -129,7 +129,9 @@ func (s *simulated) gantt(name string, r *simulate.Row) ([]pageGantt, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.config.Decode.Estimate(cost.Batch{Requests: 88, KV: s.MeanInput + s.MeanOutput/2, Queries: 1, Attention: least(r.KVImbalance), Senders: least(r.RequestsImbalance), Experts: least(r.DecodeExperts)})
+	held := max(1, s.MeanInput+s.MeanOutput/2)
+	each := min(88, .8*float64(s.config.Decode.KVRoom())/held)
+	d, err := s.config.Decode.Estimate(cost.Batch{Requests: each, KV: held, Queries: float64(s.config.Queries), Acceptance: s.config.Acceptance, Attention: least(r.KVImbalance), Senders: least(r.RequestsImbalance), Experts: least(r.DecodeExperts)})
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,10 @@ import (
 
 // simulateFlags are moelb simulate's flags as given.
 type simulateFlags struct {
-	trace, scenario, data, gpu, html string
+	hardware
+	trace, scenario, data, html      string
+	queries                          int
+	acceptance                       float64
 	prefill, decode, experts         string // policies
 	load, rate, seconds, hit, visits float64
 	blockTokens                      int
@@ -87,7 +90,9 @@ the row says unstable and what the fleet carries, and no latency.
 	l.Float64Var(&f.seconds, "seconds", 0, "simulated seconds; 0 = 600, for a day 1800")
 	l.IntVar(&f.fleet.Decode, "decode-units", 0, "decode units; 0 = 1, for a day 2")
 	l.IntVar(&f.fleet.Prefill, "prefill-units", 0, "prefill units; 0 = as many as keep up with decode")
-	l.StringVar(&f.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
+	f.hardware.flags(l)
+	l.IntVar(&f.queries, "mtp", 1, "tokens that a decode step verifies for a request")
+	l.Float64Var(&f.acceptance, "acceptance", 0.85, "chance that a token beyond the first is accepted")
 	l.Float64Var(&f.visits, "nodes-per-token", 0, "nodes that a token visits in prefill, as moelb plan --routes reports them; 0 = as group-limited routing makes them")
 	l.Float64Var(&f.hit, "hit", .563, "share of prompt tokens in the store of prefixes; to be given for traces that do not name theirs")
 	l.Int64Var(&f.maxTokens, "max-tokens", 16384, "new tokens that a prefill GPU takes in one step")
@@ -109,9 +114,9 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	if err := f.prices.Validate(); err != nil {
 		return console.Usage(err)
 	}
-	gpu, err := cost.FindGPU(f.gpu)
+	unit, err := f.hardware.unit()
 	if err != nil {
-		return console.Usage(err)
+		return err
 	}
 	if f.scenario == deepSeekScenario {
 		if f.html != "" {
@@ -120,9 +125,9 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
 		if f.visits != 0 {
 			return console.Usagef("--nodes-per-token does not go with --scenario %s, which reckons with published rates", deepSeekScenario)
 		}
-		return f.day(cmd, gpu)
+		return f.day(cmd, unit)
 	}
-	s, err := f.study(cmd, c, gpu)
+	s, err := f.study(cmd, c, unit)
 	if err != nil {
 		return err
 	}
@@ -150,12 +155,16 @@ type simulated struct {
 }
 
 // study runs every policy.
-func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, gpu cost.GPU) (*simulated, error) {
+func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.Unit) (*simulated, error) {
 	config := simulate.Default(simulate.Policy{})
 	for _, u := range []*cost.Unit{&config.Prefill, &config.Decode} {
-		u.Nodes = u.Nodes * u.GPU.Node / gpu.Node
-		u.GPU = gpu
+		unit.Phase, unit.Nodes = u.Phase, publishedNodes(u.Phase, &unit.GPU)
+		*u = unit
+		if err := u.Validate(); err != nil {
+			return nil, fmt.Errorf("%v unit: %w", u.Phase, err)
+		}
 	}
+	config.Queries, config.Acceptance = f.queries, f.acceptance
 	if config.Prefill.NodesPerToken = f.visits; f.visits != 0 {
 		if err := config.Prefill.Validate(); err != nil {
 			return nil, console.Usage(err)
@@ -226,8 +235,8 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, gpu cost.G
 }
 
 // day prints the reckoning of the published day.
-func (f *simulateFlags) day(cmd *cobra.Command, gpu cost.GPU) error {
-	u := cost.Unit{Model: cost.DeepSeekV3(), GPU: gpu, Factors: cost.Calibrated(), Phase: cost.DecodePhase, Nodes: 144 / gpu.Node}
+func (f *simulateFlags) day(cmd *cobra.Command, u cost.Unit) error {
+	u.Phase, u.Nodes = cost.DecodePhase, publishedNodes(cost.DecodePhase, &u.GPU)
 	d, err := simulate.PublishedDay(f.prices, u)
 	if err != nil {
 		return err

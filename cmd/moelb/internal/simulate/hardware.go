@@ -1,0 +1,75 @@
+package simulate
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/cmd/moelb/internal/console"
+)
+
+// hardware is the flags that say which model runs on what, and how.
+type hardware struct {
+	model, modelFile, gpu, gpuFile, overlap string
+	expertBits, kvBits, tp                  int
+}
+
+func (h *hardware) flags(l *pflag.FlagSet) {
+	l.StringVar(&h.model, "model", "deepseek-v3", "model: "+pricedModels())
+	l.StringVar(&h.modelFile, "model-file", "", "read the model from this JSON file instead")
+	l.StringVar(&h.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
+	l.StringVar(&h.gpuFile, "gpu-file", "", "read the kind of GPU from this JSON file instead")
+	l.StringVar(&h.overlap, "overlap", "two-batch", "how computing and communication overlap: two-batch, single-batch or none")
+	l.IntVar(&h.expertBits, "expert-bits", 0, "bits of an expert's weights: 4, 8 or 16; 0 = as the model is published")
+	l.IntVar(&h.kvBits, "kv-bits", 16, "bits of the KV cache and of attention: 8 or 16")
+	l.IntVar(&h.tp, "tp", 1, "GPUs that share the attention of their requests")
+}
+
+func pricedModels() string {
+	var names []string
+	for _, m := range cost.Models() {
+		names = append(names, m.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// unit is a unit of the model on the GPU, without its phase and size.
+func (h *hardware) unit() (cost.Unit, error) {
+	u := cost.Unit{Factors: cost.Calibrated(), ExpertBits: h.expertBits, KVBits: h.kvBits, TP: h.tp}
+	var err error
+	if u.Model, err = preset(h.modelFile, h.model, cost.FindModel, func(f *os.File) (cost.Model, error) { return cost.ReadModel(f) }); err != nil {
+		return u, err
+	}
+	if u.GPU, err = preset(h.gpuFile, h.gpu, cost.FindGPU, func(f *os.File) (cost.GPU, error) { return cost.ReadGPU(f) }); err != nil {
+		return u, err
+	}
+	if u.Overlap, err = cost.FindOverlap(h.overlap); err != nil {
+		return u, console.Usage(err)
+	}
+	return u, nil
+}
+
+// preset reads what a file says, or else takes the preset of a name.
+func preset[T any](file, name string, find func(string) (T, error), read func(*os.File) (T, error)) (T, error) {
+	if file == "" {
+		x, err := find(name)
+		if err != nil {
+			return x, console.Usage(err)
+		}
+		return x, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	defer f.Close()
+	x, err := read(f)
+	if err != nil {
+		return x, fmt.Errorf("%s: %w", file, err)
+	}
+	return x, nil
+}
