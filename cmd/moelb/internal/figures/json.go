@@ -3,10 +3,12 @@ package figures
 import (
 	"math"
 
+	"golang.org/x/exp/constraints"
+
 	"github.com/moelb/moelb/internal/wire"
 )
 
-func Ints[T int | int64](e *wire.Encoder, row []T) {
+func Ints[T constraints.Integer](e *wire.Encoder, row []T) {
 	wire.List(e, row, func(n T) { e.Int(int64(n)) })
 }
 
@@ -24,7 +26,7 @@ func Lines[T any](e *wire.Encoder, items []T, item func(T)) {
 	e.Raw("\n]")
 }
 
-func IntRows[T int | int64](e *wire.Encoder, rows [][]T) {
+func IntRows[T constraints.Integer](e *wire.Encoder, rows [][]T) {
 	Lines(e, rows, func(row []T) { Ints(e, row) })
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 
+	"golang.org/x/exp/constraints"
+
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
@@ -148,7 +150,7 @@ func readWindows(s *wire.Scanner, field string) ([]placement.Loads, error) {
 }
 
 // Ints converts the cells of a whole kind.
-func Ints[T int | int64](rows [][]float64) [][]T {
+func Ints[T constraints.Integer](rows [][]float64) [][]T {
 	if len(rows) == 0 {
 		return nil
 	}
