@@ -10,10 +10,10 @@ MODULES = wrapper/prometheus examples/inference-gateway
 DEEP_wrapper/prometheus = ./...
 DEEP_examples/inference-gateway = ./ledger
 
-.PHONY: check lint fmt vet staticcheck tidy test race 386 arm64 wrapper modules bench fuzz $(MODULES:%=module/%)
+.PHONY: check lint fmt vet staticcheck tidy deps api test race 386 arm64 wrapper modules bench fuzz $(MODULES:%=module/%)
 
 # Everything that must hold before a change is merged, and how long each part took.
-CHECKS = lint test race 386 arm64 wrapper modules
+CHECKS = lint api test race 386 arm64 wrapper modules
 check:
 	@set -e; for part in $(CHECKS); do \
 		from=$$(date +%s); \
@@ -21,7 +21,7 @@ check:
 		echo "make $$part: $$(($$(date +%s) - from)) s"; \
 	done
 
-lint: fmt vet staticcheck tidy
+lint: fmt vet staticcheck tidy deps
 
 fmt:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
@@ -34,6 +34,16 @@ staticcheck:
 
 tidy:
 	$(GO) mod tidy -diff
+
+# What callers import brings nothing but the standard library and golang.org/x/exp.
+deps:
+	@out=$$($(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./placement/... ./eplb/... ./prefill/... ./decode/... \
+		| grep -v -e '^github.com/moelb/moelb/' -e '^golang.org/x/exp/'); \
+	if [ -n "$$out" ]; then echo "a library package depends on:"; echo "$$out"; exit 1; fi
+
+# What has changed in the interface since the last release: docs/interfaces.md.
+api:
+	.ci/api
 
 # MOELB_LONG=1 adds what go test ./... leaves out for its length: whole traces, many
 # seeds, what other tools build and run (make wrapper). -timeout is for a machine

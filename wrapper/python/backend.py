@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
+import re
 import sys
 import sysconfig
 import tempfile
@@ -18,7 +19,8 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAME, VERSION = "moelb", "0.1.0.dev0"
+NAME = "moelb"
+VERSION = re.search(r'Version = "(.*)"', (HERE / "../../moelb.go").read_text())[1]
 METADATA = f"""Metadata-Version: 2.1
 Name: {NAME}
 Version: {VERSION}
