@@ -28,7 +28,7 @@ const (
 	// riskPrice is what variance of the GPUs' loads may cost in nodes a token. Experts
 	// that are chosen together make loads come and go together; far below, later loads
 	// are less even than without routes, far above, tokens visit more nodes.
-	riskPrice = 16
+	riskPrice = 64
 	// freeMove is what a move must save where moves are counted, but not limited,
 	// in nodes a token.
 	freeMove = 5e-4

@@ -1,16 +1,28 @@
 package traffic
 
+import "slices"
+
 const (
 	// mostCovaried is the most experts for which risk is known.
 	mostCovaried = 1024
 	// leastLater is the least tokens over which loads are thought to be measured later.
 	leastLater = 4096
+	// longestBlock is the most consecutive tokens that are thought to be about one
+	// thing, and leastBlocks the fewest blocks that tell what changes together.
+	longestBlock = 64
+	leastBlocks  = 32
+	// steady is by how much longer blocks may vary more, a token, before tokens count
+	// as alike over their length.
+	steady = 1.15
 )
 
 // risk is how much the loads of GPUs come and go with what tokens are about: the sum
 // over GPUs of the variance of their load, relative to its mean, over as many other
-// tokens as there are, 4,096 at least. Experts that are chosen together on one GPU or on the GPUs of
-// one node raise it. It takes replicas to share tokens evenly.
+// tokens as there are, 4,096 at least. Experts that are chosen together on one GPU or
+// on the GPUs of one node raise it. Consecutive tokens of a text are about one thing,
+// so that loads vary by twice and thrice what as many tokens at random would make
+// them: what counts is how blocks of tokens vary, as long as it takes for blocks to
+// be independent. It takes replicas to share tokens evenly.
 type risk struct {
 	s     *state
 	cov   []float64 // of two experts in a token, [experts][experts], over the scale
@@ -25,29 +37,97 @@ func newRisk(s *state) *risk {
 		return nil
 	}
 	r := &risk{s: s, cov: make([]float64, experts*experts)}
-	count := make([]float64, experts)
-	weight := 0.0
-	for i := range t.Len() {
-		w := float64(t.weight(int32(i)))
-		weight += w
-		token := t.of(int32(i))
-		for _, a := range token {
-			count[a] += w
-			for _, b := range token {
-				r.cov[int(a)*experts+int(b)] += w
+	r.covary(t.block(experts))
+	r.count()
+	return r
+}
+
+// covary sets the covariances to those of blocks of so many tokens. Weights of
+// tokens count where a block is one.
+func (r *risk) covary(block int) {
+	t, experts := r.s.y.Tokens, len(r.s.at)
+	mean, weight := t.mean(experts)
+	counts := make([]float64, experts)
+	chosen := make([]uint16, 0, block*t.K)
+	blocks := 0.0
+	for lo := int32(0); int(lo)+block <= t.Len(); lo += int32(block) {
+		w := 1.0
+		if block == 1 {
+			w = float64(t.weight(lo))
+		}
+		blocks += w
+		chosen = chosen[:0]
+		for _, e := range t.IDs[int(lo)*t.K : (int(lo)+block)*t.K] {
+			if counts[e] == 0 {
+				chosen = append(chosen, e)
+			}
+			counts[e]++
+		}
+		for _, a := range chosen {
+			for _, b := range chosen {
+				r.cov[int(a)*experts+int(b)] += float64(w * counts[a] * counts[b])
 			}
 		}
+		for _, e := range chosen {
+			counts[e] = 0
+		}
 	}
-	mean := float64(t.K) / float64(len(s.u.Node)) // what a token loads a GPU with
-	scale := 1 / (float64(mean*mean) * max(weight, leastLater))
+	each := float64(t.K) / float64(len(r.s.u.Node)) // what a token loads a GPU with
+	scale := 1 / (float64(each*each) * max(weight, leastLater))
 	for a := range experts {
 		for b := range experts {
 			c := &r.cov[a*experts+b]
-			*c = (*c/weight - float64(count[a]/weight*(count[b]/weight))) * scale
+			*c = (*c/(blocks*float64(block)) - float64(mean[a]*mean[b])*float64(block)) * scale
 		}
 	}
-	r.count()
-	return r
+}
+
+// mean is how often a token chooses each expert, and the weight of all tokens.
+func (t *Tokens) mean(experts int) (mean []float64, weight float64) {
+	mean = make([]float64, experts)
+	for i := range t.Len() {
+		w := float64(t.weight(int32(i)))
+		weight += w
+		for _, e := range t.of(int32(i)) {
+			mean[e] += w
+		}
+	}
+	for e := range mean {
+		mean[e] /= weight
+	}
+	return mean, weight
+}
+
+// block is the shortest length, of powers of two, above which blocks of
+// consecutive tokens do not vary more, a token; 1 where tokens have weights: their
+// order then says nothing.
+func (t *Tokens) block(experts int) int {
+	if t.Weight != nil {
+		return 1
+	}
+	mean, _ := t.mean(experts)
+	var varies []float64 // of blocks of 1, 2, 4, ... tokens, a token
+	counts := make([]float64, experts)
+	for n := 1; n <= longestBlock && t.Len()/n >= leastBlocks; n *= 2 {
+		sum, blocks := 0.0, t.Len()/n
+		for b := range blocks {
+			clear(counts)
+			for _, e := range t.IDs[b*n*t.K : (b+1)*n*t.K] {
+				counts[e]++
+			}
+			for e, x := range counts {
+				d := x - float64(mean[e]*float64(n))
+				sum += float64(d * d)
+			}
+		}
+		varies = append(varies, sum/float64(blocks*n))
+	}
+	for i, v := range varies {
+		if slices.Max(varies[i:]) <= v*steady {
+			return 1 << i
+		}
+	}
+	return 1
 }
 
 // count adds the risk up anew.

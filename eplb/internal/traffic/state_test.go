@@ -131,7 +131,12 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		u := testUnit(rng, 2+rng.IntN(7))
 		experts := max(6, u.Slots()*2/3)
-		y, slot := testLayer(rng, u, experts, 1+rng.IntN(3), 3, 60)
+		y, slot := testLayer(rng, u, experts, 1+rng.IntN(3), 3, 60+500*rng.IntN(2))
+		if seed%2 == 0 { // in runs of four
+			for i := range y.Tokens.IDs {
+				y.Tokens.IDs[i] = y.Tokens.IDs[i/12*12+i%3]
+			}
+		}
 		y.Rule = Rule(rng.IntN(2))
 		y.Was, y.Moves = slices.Clone(slot), math.MaxInt
 		if seed%3 == 0 {
@@ -186,32 +191,64 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 	}
 }
 
-// naiveRisk is the sum over GPUs of the variance of what a token loads them with,
-// token by token.
+// naiveRisk is the sum over GPUs of the variance of what a block of tokens loads
+// them with, a token, block by block.
 func naiveRisk(u *Unit, y *Layer, slot []int32) float64 {
+	t := y.Tokens
+	block := t.block(len(y.Loads[0]))
 	count := map[int32]float64{}
 	for _, e := range slot {
 		count[e]++
 	}
-	sum, weight := 0.0, 0.0
-	for i := range y.Tokens.Len() {
-		weight += float64(y.Tokens.weight(int32(i)))
-	}
+	token, all := 0.0, 0.0 // what a token loads the GPU with, and their weight
+	sum := 0.0
 	for g := range u.Node {
-		mean, square := 0.0, 0.0
-		for i := range y.Tokens.Len() {
-			load := 0.0
+		loads := make([]float64, t.Len())
+		token, all = 0, 0
+		for i := range loads {
 			for _, e := range slot[u.First[g]:u.First[g+1]] {
-				if slices.Contains(y.Tokens.of(int32(i)), uint16(e)) {
-					load += 1 / count[e]
+				if slices.Contains(t.of(int32(i)), uint16(e)) {
+					loads[i] += 1 / count[e]
 				}
 			}
-			w := float64(y.Tokens.weight(int32(i))) / weight
-			mean += w * load
-			square += w * load * load
+			token += float64(t.weight(int32(i))) * loads[i]
+			all += float64(t.weight(int32(i)))
 		}
-		sum += square - mean*mean
+		mean, square, blocks := token/all*float64(block), 0.0, 0.0
+		for lo := 0; lo+block <= len(loads); lo += block {
+			w, x := 1.0, 0.0
+			if t.Weight != nil {
+				w = float64(t.weight(int32(lo)))
+			}
+			for _, v := range loads[lo : lo+block] {
+				x += v
+			}
+			blocks += w
+			square += w * x * x
+		}
+		sum += (square/blocks - mean*mean) / float64(block)
 	}
 	each := float64(y.Tokens.K) / float64(len(u.Node))
-	return sum / (each * each * leastLater)
+	return sum / (each * each * max(all, leastLater))
+}
+
+// Tokens that come in runs vary with the runs.
+func TestBlock(t *testing.T) {
+	for _, run := range []int{1, 2, 8, 32} {
+		rng := rand.New(rand.NewPCG(7, uint64(run)))
+		y := &Tokens{K: 2}
+		for range 4096 / run {
+			a := uint16(rng.IntN(15))
+			for range run {
+				y.IDs = append(y.IDs, a, a+1)
+			}
+		}
+		if got := y.block(16); got != run {
+			t.Errorf("runs of %d tokens are blocks of %d", run, got)
+		}
+		y.Weight = make([]int32, y.Len())
+		if got := y.block(16); got != 1 {
+			t.Errorf("tokens with weights are blocks of %d", got)
+		}
+	}
 }
