@@ -21,7 +21,7 @@ func decodeRun(t *testing.T, u lockstep.Decode, s ...dec.Scheduler) float64 {
 	}
 	// Several routers fill the empty unit blindly: with them the first quarter is
 	// not counted.
-	if r.Overruns > 0 || len(s) == 1 && r.Peak > u.Capacity || r.Refused > 2500 { // a unit that starts full knows no outputs, and keeps room until some have ended
+	if r.Overruns > 0 || len(s) == 1 && r.Peak > u.Capacity || r.Refused > 20 { // a unit that starts full knows no outputs
 		t.Errorf("%d overruns of KV capacity, up to %d tokens, %d refused", r.Overruns, r.Peak, r.Refused)
 	}
 	return 100 * r.Waste
@@ -38,32 +38,40 @@ func shortened(t *testing.T) []decodeLoad {
 }
 
 // TestDecodeWaste demands what is claimed of a decode unit: on the mean of the
-// loads, and of reasoning's long outputs by themselves.
+// loads, and by themselves of reasoning's long outputs and of code, of which several
+// requests a rank finish in every step, so that a placement that does not know which
+// is soon out of date.
 func TestDecodeWaste(t *testing.T) {
 	for _, m := range []struct {
-		name       string
-		change     func(u *lockstep.Decode)
-		mean, long float64 // most waste, percent
+		name             string
+		change           func(u *lockstep.Decode)
+		mean, long, code float64 // most waste, percent
 	}{
-		{"immediate, closed loop", func(*lockstep.Decode) {}, 1.5, 2.6},
-		{"immediate, open loop at 87%", func(u *lockstep.Decode) { u.Load = 0.87 }, 1.6, 2.5},
-		{"joint, closed loop", func(u *lockstep.Decode) { u.Joint = true }, 0.75, 2.7},
-		{"joint, open loop at 87%", func(u *lockstep.Decode) { u.Load, u.Joint = 0.87, true }, 0.95, 2.5},
-		{"finishes and growth heard of 100 ms late", func(u *lockstep.Decode) { u.Delay = 2 }, 1.9, 2.8},
-		{"five moves a second", func(u *lockstep.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.4, 1.0},
+		{"immediate, closed loop", func(*lockstep.Decode) {}, 1.15, 2.1, 2.7},
+		{"immediate, open loop at 87%", func(u *lockstep.Decode) { u.Load = 0.87 }, 1.25, 2.5, 2.7},
+		{"joint, closed loop", func(u *lockstep.Decode) { u.Joint = true }, 0.7, 2.1, 0.35},
+		{"joint, open loop at 87%", func(u *lockstep.Decode) { u.Load, u.Joint = 0.87, true }, 0.95, 2.5, 0.35},
+		{"finishes and growth heard of 100 ms late", func(u *lockstep.Decode) { u.Delay = 2 }, 1.35, 2.4, 4.8},
+		{"five moves a second", func(u *lockstep.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.1, 0.9, 2.7},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			sum, n := 0.0, 0.0
 			for _, l := range shortened(t) {
 				u := l.unit()
 				m.change(&u)
-				waste := decodeRun(t, u, ours(t, dec.Config{}))
+				waste, most := decodeRun(t, u, ours(t, dec.Config{})), 100.0
 				t.Logf("%-16s %.2f%%", l.name, waste)
-				if !l.long {
+				switch {
+				case l.long:
+					most = m.long
+				case l.name == "code":
+					most = m.code
+				default:
 					sum += waste
 					n++
-				} else if waste > m.long {
-					t.Errorf("%s: %.2f%% waste, %.2f%% wanted", l.name, waste, m.long)
+				}
+				if waste > most {
+					t.Errorf("%s: %.2f%% waste, %.2f%% wanted", l.name, waste, most)
 				}
 			}
 			t.Logf("mean %.2f%% (wanted %.2f%%)", sum/n, m.mean)
@@ -134,14 +142,14 @@ func TestDecodeReports(t *testing.T) {
 		delay   int // steps of 48 ms
 		mean    float64
 	}{
-		{"one router, uncounted reports 50 ms late", 1, false, 1, 1.6},
-		{"four routers, 50 ms", 4, true, 1, 3.0},
-		{"four routers, 100 ms", 4, true, 2, 3.1},
+		{"one router, uncounted reports 50 ms late", 1, false, 1, 1.1},
+		{"four routers, 50 ms", 4, true, 1, 2.1},
+		{"four routers, 100 ms", 4, true, 2, 2.4},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			sum, n := 0.0, 0.0
 			for _, l := range shortened(t) {
-				if l.long {
+				if l.long || l.name == "code" {
 					continue
 				}
 				u := l.unit()
@@ -174,15 +182,14 @@ func TestDecodeBeatsPolicies(t *testing.T) {
 			u.Steps /= 2
 			waste := decodeRun(t, u, ours(t, dec.Config{}))
 			for _, p := range baseline.DecodePolicies() {
-				if !slices.Contains([]string{"br-0", "trtllm-adp", "least-tokens", "least-requests", "br-h", "bf-io"}, p.Name) {
-					continue // the benchmark has them all; these come closest
+				if !slices.Contains([]string{"br-0", "trtllm-adp", "least-tokens", "least-requests", "bf-io"}, p.Name) {
+					continue // the benchmark has them all; these come closest of those that are not told which ends they will see
 				}
-				u.Hints = p.Name == "br-h" // told, as no other is, which ends it will see
 				r, err := u.Run(p.New(u.Ranks, int64(u.Capacity), 1))
 				if err != nil {
 					t.Fatal(err)
 				}
-				worse := 0.7 // the rule is chosen while the unit runs
+				worse := 0.1
 				if !long.Tests() {
 					worse = 1 // a run too short for that
 				}

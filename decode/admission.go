@@ -9,7 +9,19 @@ type forecast struct {
 	version        int64 // of the curve; 0 = what the rank runs has changed since
 	tight          int   // the horizon at which it was last found too full
 	mean, variance [horizons]float64
+	kv, width      float64 // where nothing ended: KV use, and by how much it grew in a step
 }
+
+// peak is what so much more leads to at a horizon: so many standard deviations above
+// the mean, and no more than if nothing ended. A few large requests deviate far.
+func (f *forecast) peak(j int, mean, variance, kv, width float64) float64 {
+	spread := float64(deviations * math.Sqrt(f.variance[j]+variance))
+	return min(f.mean[j]+mean+spread, f.kv+kv+float64((f.width+width)*horizon(j)))
+}
+
+// deviations is how many standard deviations above the mean must fit: a rank that is
+// always as full as may be holds too much in one step of 200.
+const deviations = 2.576
 
 // fits reports whether rank g is expected to hold a request, which brings so many
 // tokens, and all that is there to their ends within its KV capacity. An idle rank
@@ -18,20 +30,23 @@ type forecast struct {
 // as they are the same.
 func (b *Balancer) fits(g int, r *Request, kv int64) bool {
 	k := &b.ranks[g]
-	now := b.kv(g) + kv
-	switch {
-	case k.capacity == unlimited:
+	now, capacity := b.kv(g)+kv, k.capacity
+	if capacity == unlimited {
 		return true
-	case now+leastOut > k.capacity:
+	}
+	if !b.own(g) {
+		capacity -= 2 * b.long // what its own router may be placing there now, and one more that looks beyond its share
+	}
+	if now+leastOut > capacity {
 		return false
 	}
 	told := b.believed(r.Output, r.Generated)
 	if len(k.members) == 0 && k.width == 0 {
-		return now+told <= k.capacity
+		return now+told <= capacity
 	}
 	// Even if nothing ended before all have generated three times the mean.
 	mean := int64(b.lives.rest[0])
-	if now+k.outputs+told+3*mean*(k.guesses+1) <= k.capacity {
+	if now+k.outputs+told+3*mean*(k.guesses+1) <= capacity {
 		return true
 	}
 	f := b.forecast(g)
@@ -56,8 +71,7 @@ func (b *Balancer) fits(g int, r *Request, kv int64) bool {
 		if c <= 0 {
 			return false
 		}
-		v := f.variance[j] + float64(x*x*c*(1-c))
-		return f.mean[j]+float64(x*c)+float64(b.lives.deviations*math.Sqrt(v)) > float64(k.capacity)
+		return f.peak(j, float64(x*c), float64(x*x*c*(1-c)), first, width) > float64(capacity)
 	}
 	if full(f.tight) {
 		return false
@@ -104,6 +118,7 @@ type lifeClass struct {
 func (b *Balancer) foresee(g int, f *forecast) {
 	k, l := &b.ranks[g], &b.lives
 	w := &b.foreseen
+	f.kv, f.width = float64(b.base[g]+k.width*l.at), float64(max(k.width, 0))
 	clear(w.classes[:])
 	clear(w.ending[:])
 	rest, restWidth := b.base[g]+k.width*l.at, k.width
@@ -164,8 +179,8 @@ func (b *Balancer) foresee(g int, f *forecast) {
 func (b *Balancer) expectedPeak(g int) int64 {
 	f := b.forecast(g)
 	most := float64(b.kv(g))
-	for j, mean := range f.mean {
-		most = max(most, mean+float64(b.lives.deviations*math.Sqrt(f.variance[j])))
+	for j := range horizons {
+		most = max(most, f.peak(j, 0, 0, 0, 0))
 	}
 	return int64(min(most, unlimited))
 }

@@ -22,14 +22,14 @@ func (b *Balancer) placeAmong(l *level, q *Request) int {
 func (b *Balancer) offerAll(c *choice, l *level, q *Request, own bool) {
 	if q.Among != nil {
 		for _, g := range q.Among {
-			if b.others == nil || (g%b.cfg.Routers == b.cfg.Router) == own {
+			if b.own(g) == own {
 				b.offer(c, l, q, g)
 			}
 		}
 		return
 	}
 	for g := range b.ranks {
-		if b.others == nil || (g%b.cfg.Routers == b.cfg.Router) == own {
+		if b.own(g) == own {
 			b.offer(c, l, q, g)
 		}
 	}

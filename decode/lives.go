@@ -18,19 +18,18 @@ type lives struct {
 	ends    int64 // that finished
 	sum     int64 // of their tokens
 	longest int64 // of them, ever
-	news    int64 // lives that ended since the curve was drawn
+	aged    int64 // that were not seen to begin,
+	ages    int64 // and the tokens that they had generated
+	news    int64 // of all these since the curve was drawn
 
-	at    int64 // clock when the curve was drawn
-	due   int64 // clock when it will be again
-	drawn int64 // finished lives then
-	bound int64 // then, what is told beyond which is not believed
-	// deviations is how many standard deviations above the mean must fit: more while
-	// few lives were seen, since the mean is then uncertain itself.
-	deviations float64
-	version    int64                         // how often it was
-	curve      [lifeBins + 1]float64         // share that generates as many tokens as the bin begins with, or more
-	rest       [lifeBins + 1]float64         // mean tokens beyond that of all
-	chance     [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
+	at      int64                         // clock when the curve was drawn
+	due     int64                         // clock when it will be again
+	drawn   int64                         // finished lives then
+	bound   int64                         // then, what is told beyond which is not believed
+	version int64                         // how often it was
+	curve   [lifeBins + 1]float64         // share that generates as many tokens as the bin begins with, or more
+	rest    [lifeBins + 1]float64         // mean tokens beyond that of all
+	chance  [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
 }
 
 // spans counts lives by the bins in which they came into sight and left unfinished,
@@ -40,6 +39,22 @@ type spans struct {
 	entered, left [lifeBins]int64
 	late, early   [lifeBins]int64 // tokens of the bin before all that entered, and after all that left
 }
+
+// comes takes in that a life came into sight which had generated so many tokens.
+func (l *lives) comes(generated int64) {
+	if generated == 0 {
+		return
+	}
+	l.aged++
+	l.ages += min(generated, MaxTokens)
+	l.news++
+	if l.aged >= memory {
+		l.aged, l.ages = l.aged/2, l.ages/2
+	}
+}
+
+// stale reports whether so much is new that the curve is to be drawn anew.
+func (l *lives) stale() bool { return l.news >= 8+(l.ends+l.aged)/8 }
 
 // add takes in a life seen from since; left says that it was last seen with n.
 func (s *spans) add(since, n int64, left bool) {
@@ -62,7 +77,6 @@ func (s *spans) halve() {
 }
 
 const (
-	enough   = 32   // finished lives before which nothing is concluded
 	memory   = 8192 // finished lives after which all weigh half
 	guessed  = 1024 // tokens of output, while nothing is known
 	leastOut = 1
@@ -149,7 +163,7 @@ func (b *Balancer) draw() {
 		}
 	}
 	l.drawn, l.bound = l.ends, math.MaxInt64
-	if l.ends >= enough {
+	if l.ends >= weight {
 		l.bound = 8 * l.longest
 	}
 	l.fit(b.cfg.Output)
@@ -159,99 +173,78 @@ func (b *Balancer) draw() {
 	l.version++
 }
 
-// ramp is the share that is left at x of lives that end evenly from one age to
-// twice that: what is guessed is no moment at which all end.
-func ramp(x, from int64) float64 { return min(max(2-float64(x)/float64(from), 0), 1) }
-
-// fit draws the survival curve. What was told to expect holds until enough have
-// finished, and counts as much as so many from then on.
+// fit draws the survival curve, by the rate at which lives end at each age. What
+// was seen at an age decides it where many lives were in sight. Where next to nothing
+// was, at a cold start and beyond the longest lives, a guess does: nobody ends before
+// the scale that was told, or is the mean age of those that ran already when they came
+// into sight, and who has outlived it is expected to live as long again as it has. A
+// guess weighs as much as so many lives in sight (Hjort 1990), so that it gives way
+// gradually; one that nobody told, to the rate at earlier ages too.
 func (l *lives) fit(told int64) {
-	l.curve[lifeBins] = 0
-	if l.ends < enough {
-		if told == 0 {
-			told = guessed
-		}
-		for i := range lifeBins {
-			l.curve[i] = ramp(edge(i, 4), told)
-		}
-		return
+	scale := told
+	if told == 0 {
+		scale = (weight*guessed + l.ages) / (weight + l.aged)
 	}
-	last := 0
-	if told > 0 {
-		last = lifeBin(2 * told)
+	near, risk, share := 0.0, 0.0, 1.0 // near = lives that ended within half an octave
+	for i := range half {
+		near += float64(l.finished[i])
 	}
+	var ended, seen [lifeBins]float64 // of the latest octave in which lives were in sight, with their tokens there
+	ends, tokens, low, last := 0.0, 0.0, 0, 0
 	for i := range lifeBins {
-		if l.finished[i] > 0 || l.left[i] > 0 {
-			last = max(last, i)
-		}
-	}
-	risk := 0.0
-	if told > 0 {
-		risk = enough
-	}
-	var ended, at [lifeBins]float64 // lives that ended in the bin, and that were in sight all through it
-	for i := range last + 1 {
-		width := float64(edge(i+1, 4) - edge(i, 4))
-		ends, cut := float64(l.finished[i]), float64(l.left[i])
-		if told > 0 {
-			ends += punctual * enough * (ramp(edge(i, 4), told) - ramp(edge(i+1, 4), told))
-		}
-		risk += float64(l.entered[i])
-		ended[i], at[i] = ends, max(ends, risk-(float64(l.late[i]+l.early[i])-cut/2)/width)
-		risk = max(risk-ends-cut, 0)
-	}
-	share, near := 1.0, 0.0 // near = lives that ended within half an octave
-	for i := range min(half, last+1) {
-		near += ended[i]
-	}
-	for i := range last + 1 {
 		l.curve[i] = share
-		if i+half <= last {
-			near += ended[i+half]
+		if i+half < lifeBins {
+			near += float64(l.finished[i+half])
 		}
-		if ended[i] > 0 {
-			share *= 1 - float64(ended[i]/at[i])*surely(near)
+		if i > half {
+			near -= float64(l.finished[i-half-1])
 		}
-		if i-half >= 0 {
-			near -= ended[i-half]
+		from, to := edge(i, 4), edge(i+1, 4)
+		width := float64(to - from)
+		done, cut := float64(l.finished[i]), float64(l.left[i])
+		risk += float64(l.entered[i])
+		// Lives that were in sight all through the bin.
+		lives := max(done, risk-(float64(l.late[i]+l.early[i])-cut/2)/width)
+		risk = max(risk-done-cut, 0)
+		done *= surely(near)
+
+		rate, known := 0.0, weight*float64(to)
+		if from >= scale {
+			rate = 2 / float64(to)
+		}
+		if ends > 0 {
+			earlier := ends * float64(edge(last, 4))
+			rate = (float64(rate*known) + float64(earlier*ends/tokens)) / (known + earlier)
+		}
+		share = max(share*(1-(float64(weight*rate*width)+done)/(weight+lives)), faint)
+		if lives <= 0 || told > 0 {
+			continue
+		}
+		last = i + 1
+		ended[i], seen[i] = done, float64(lives*width)
+		ends, tokens = ends+ended[i], tokens+seen[i]
+		for ; 2*edge(low, 4) < from; low++ {
+			ends, tokens = max(ends-ended[low], 0), max(tokens-seen[low], 0)
 		}
 	}
-	l.outlive(last, share, &ended, &at)
+	l.curve[lifeBins] = 0
 }
 
-// punctual is the share of lives that end within twice what was told to expect.
-const punctual = 0.7
+// weight is how many lives in sight a guess weighs as much as.
+const weight = 32
+
+// faint is the least share: none is impossible.
+const faint = 1e-100
 
 // half is how many bins make half an octave.
 const half = 8
 
 // surely is the share of a rate, of which so many ends were seen, that is true of
-// lives to come but for one case in six: a few that ended do not mean that all do.
-func surely(ends float64) float64 { return max(0, 1-1/math.Sqrt(ends)) }
-
-// outlive draws the curve beyond the longest life seen: who outlives all others ends
-// as seldom as may be true of the later half of what was seen.
-func (l *lives) outlive(last int, share float64, ended, at *[lifeBins]float64) {
-	end := edge(last+1, 4)
-	seen, ends := 1.0, 0.0
-	for i := range last + 1 {
-		if 2*edge(i, 4) >= end {
-			seen, ends = seen+float64(float64(edge(i+1, 4)-edge(i, 4))*at[i]), ends+ended[i]
-		}
-	}
-	often := max((ends-float64(3*math.Sqrt(ends)))/seen, 1/float64(8*max(end, guessed)))
-	for i := last + 1; i < lifeBins; i++ {
-		l.curve[i] = share
-		share /= 1 + float64(float64(edge(i+1, 4)-edge(i, 4))*often)
-	}
-}
+// lives to come but for one case in forty: a few that ended do not mean that all do.
+func surely(ends float64) float64 { return max(0, 1-2/math.Sqrt(max(ends, 1))) }
 
 // follow draws up what follows from the curve.
 func (l *lives) follow() {
-	l.deviations = 2.5
-	if l.drawn >= enough {
-		l.deviations = 2.3 + 8/math.Sqrt(float64(l.drawn))
-	}
 	l.rest[lifeBins] = 0
 	for i := lifeBins - 1; i >= 0; i-- {
 		width := float64(edge(i+1, 4) - edge(i, 4))
@@ -261,14 +254,10 @@ func (l *lives) follow() {
 		age := (edge(c, 2) + edge(c+1, 2)) / 2
 		alive := l.curve[lifeBin(age)]
 		for j := range l.chance[c] {
-			ahead := horizon(j - 1)
-			switch x := float64(age) + ahead; {
-			case alive <= 0 && ahead < float64(age):
-				l.chance[c][j] = 1
-			case alive <= 0 || x > MaxTokens:
-				l.chance[c][j] = 0
-			default:
+			if x := float64(age) + horizon(j-1); x <= MaxTokens {
 				l.chance[c][j] = l.curve[lifeBin(int64(x))] / alive
+			} else {
+				l.chance[c][j] = 0
 			}
 		}
 	}
@@ -277,10 +266,6 @@ func (l *lives) follow() {
 // expected is how many tokens a request will still generate that has generated
 // so many, where nobody told.
 func (b *Balancer) expected(generated int64) int64 {
-	l := &b.lives
 	i := lifeBin(generated)
-	if l.curve[i] <= 0 {
-		return max(generated, leastOut) // longer than any before: as long again
-	}
-	return max(int64(l.rest[i]/l.curve[i]), leastOut)
+	return max(int64(b.lives.rest[i]/b.lives.curve[i]), leastOut)
 }

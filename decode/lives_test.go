@@ -20,7 +20,8 @@ func TestBins(t *testing.T) {
 }
 
 // TestCurve compares the curve with the product-limit estimate as textbooks have it,
-// life by life, of short lives, which have bins of their own.
+// life by life, of short lives, which have bins of their own; beside those that were
+// seen there are as many that outlive all of them as a guess weighs.
 func TestCurve(t *testing.T) {
 	type seen struct {
 		from, to int
@@ -28,7 +29,7 @@ func TestCurve(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(8, 80))
 	for range 50 {
-		b := newBalancer(t, Config{Ranks: 1})
+		b := newBalancer(t, Config{Ranks: 1, Output: 5000})
 		var all []seen
 		for i := range 400 {
 			x := seen{from: r.IntN(4) * r.IntN(2)}
@@ -76,7 +77,7 @@ func TestCurve(t *testing.T) {
 				}
 			}
 			if ends > 0 {
-				share *= 1 - ends/risk*(1-1/math.Sqrt(float64(near)))
+				share *= 1 - ends*max(0, 1-2/math.Sqrt(float64(near)))/(risk+weight)
 			}
 		}
 	}
@@ -147,8 +148,7 @@ func TestColdStart(t *testing.T) {
 			for _, cancelled := range []float64{0, 0.3, 0.8} {
 				over, used := saturated(t, seed, draw, cancelled)
 				t.Logf("%s, seed %d, %.0f%% cancelled: %.2f%% over, %.0f%% used", name, seed, 100*cancelled, 100*over, 100*used)
-				// Room is kept for what is cancelled, as if it were to finish.
-				if over > 0.005 || cancelled < 0.5 && used < 0.55 || used < 0.2 {
+				if over > 0.005 || used < 0.6 {
 					t.Errorf("%s, seed %d, %.0f%% cancelled: %.2f%% over, %.0f%% used", name, seed, 100*cancelled, 100*over, 100*used)
 				}
 			}
@@ -247,7 +247,7 @@ func TestWhatEndsTeach(t *testing.T) {
 	}
 }
 
-// TestConfiguredOutput: it holds until enough have finished, whatever else ends, and
+// TestConfiguredOutput: it holds until weight have finished, whatever else ends, and
 // then gives way gradually.
 func TestConfiguredOutput(t *testing.T) {
 	with := func(finished, cancelled int) int {
@@ -268,13 +268,13 @@ func TestConfiguredOutput(t *testing.T) {
 	if base < 16 || base > 27 {
 		t.Errorf("%d admitted of 26 that end within capacity", base)
 	}
-	if a, b := with(enough-1, 0), with(0, 300); a != base || b != base {
+	if a, b := with(4, 0), with(0, 300); a != base || b != base {
 		t.Errorf("%d and %d admitted after a few short ones and many cancels, not %d", a, b, base)
 	}
 	last := base
-	for _, n := range []int{enough, 100, 400, 3000} {
+	for _, n := range []int{weight, 100, 400, 3000} {
 		got := with(n, 0)
-		if got < last*4/5 || n == enough && got > base*3/2 { // what outlasts the guess is new at first
+		if got < last || n == weight && got > base*3/2 {
 			t.Errorf("%d finished after 20 tokens: %d admitted, %d before", n, got, last)
 		}
 		last = got

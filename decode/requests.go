@@ -172,11 +172,16 @@ func (b *Balancer) shift(g int, base, width int64) {
 	}
 }
 
+// own reports whether a rank is of the router's own share.
+func (b *Balancer) own(g int) bool {
+	return b.others == nil || g%b.cfg.Routers == b.cfg.Router
+}
+
 func (b *Balancer) set(g int) *levels {
-	if b.others != nil && g%b.cfg.Routers != b.cfg.Router {
-		return b.others
+	if b.own(g) {
+		return b.mine
 	}
-	return b.mine
+	return b.others
 }
 
 func (b *Balancer) enter(g int) {

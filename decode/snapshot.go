@@ -248,7 +248,7 @@ func (d *snapshotReader) request(b *Balancer, g int) bool {
 }
 
 func (l *lives) write(w *ledger.Writer) {
-	w.Int(l.ends, l.sum, l.longest, l.news, l.at, l.due, l.drawn, l.bound)
+	w.Int(l.ends, l.sum, l.longest, l.aged, l.ages, l.news, l.at, l.due, l.drawn, l.bound)
 	for i := range l.finished {
 		if l.entered[i]|l.finished[i]|l.left[i] != 0 {
 			w.Int(int64(i), l.entered[i], l.finished[i], l.left[i], l.late[i], l.early[i])
@@ -266,7 +266,8 @@ func (l *lives) write(w *ledger.Writer) {
 
 func (d *snapshotReader) lives(l *lives, clock int64) {
 	const most = 1 << 40
-	l.ends, l.sum, l.longest, l.news = d.Int(0, memory), d.Int(0, memory*MaxTokens), d.Int(0, MaxTokens), d.Int(0, most)
+	l.ends, l.sum, l.longest = d.Int(0, memory), d.Int(0, memory*MaxTokens), d.Int(0, MaxTokens)
+	l.aged, l.ages, l.news = d.Int(0, memory), d.Int(0, memory*MaxTokens), d.Int(0, most)
 	l.at, l.due, l.drawn, l.bound = d.Int(0, clock), d.Int(0, mostSteps+256), d.Int(0, memory), d.Int(0, math.MaxInt64)
 	for last := int64(-1); ; {
 		i := d.Int(last+1, lifeBins)
@@ -278,16 +279,19 @@ func (d *snapshotReader) lives(l *lives, clock int64) {
 		l.late[i], l.early[i] = d.Int(0, l.entered[i]*width), d.Int(0, l.left[i]*width)
 		last = i
 	}
-	for i, share := 0, 1.0; i < len(l.curve) && !d.Bad(); {
-		to := int(d.Int(int64(max(i, 1)), lifeBins+1))
-		for ; i < to && !d.Bad(); i++ {
+	for i, share := 0, 1.0; !d.Bad(); i++ {
+		for to := int(d.Int(int64(max(i, 1)), int64(len(l.curve)))); i < to; i++ {
 			l.curve[i] = share
 		}
-		if i < len(l.curve) {
-			share = d.Float(0, share)
-			l.curve[i] = share
-			i++
+		if i == len(l.curve) {
+			break
 		}
+		least := faint
+		if i == lifeBins {
+			least = 0
+		}
+		share = d.Float(least, share)
+		l.curve[i] = share
 	}
 	d.Fail(l.curve[lifeBins] == 0)
 	l.version = 1
