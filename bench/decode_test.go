@@ -74,6 +74,9 @@ func TestDecodeWaste(t *testing.T) {
 					t.Errorf("%s: %.2f%% waste, %.2f%% wanted", l.name, waste, most)
 				}
 			}
+			if !long.Tests() {
+				m.mean *= 1.4 // a run too short for the rule to be chosen
+			}
 			t.Logf("mean %.2f%% (wanted %.2f%%)", sum/n, m.mean)
 			if sum/n > m.mean {
 				t.Errorf("mean %.2f%% waste, %.2f%% wanted", sum/n, m.mean)
