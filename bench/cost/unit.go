@@ -78,8 +78,9 @@ func (u *Unit) Ranks() int {
 	return u.Nodes * u.GPU.Node
 }
 
-// NodesHeld is Nodes, or the part of them that the unit's GPUs are.
-func (u *Unit) NodesHeld() float64 { return float64(u.Ranks()) / float64(u.GPU.Node) }
+// Groups is the number of ranks that requests are balanced over: GPUs that share
+// attention are one.
+func (u *Unit) Groups() int { return u.Ranks() / u.tp() }
 
 // batches is how many micro-batches a step has.
 func (u *Unit) batches() float64 {

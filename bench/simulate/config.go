@@ -40,6 +40,13 @@ type Config struct {
 	// end. The first Warm seconds are not measured.
 	Seconds, Warm float64
 	Seed          uint64
+	// Past is how many seconds of requests came before the run starts: those that still
+	// generate, at PastTPOT seconds a token, are in the decode units at its begin.
+	Past, PastTPOT float64
+	// TTFT and TPOT are what the first token and each further one shall take at most,
+	// in seconds, for a request to count as good, and Percentile the share of requests
+	// that shall be so; 0 = no such aim.
+	TTFT, TPOT, Percentile float64
 	// Only one phase: prompts leave when they are computed, or come computed.
 	PrefillOnly, DecodeOnly bool
 	// Backlog bounds how many requests wait for either phase; what comes then is
@@ -119,6 +126,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("seconds: %v is not between 0 and %d", c.Seconds, maxSeconds)
 	case !(c.Warm >= 0 && c.Warm < c.Seconds):
 		return fmt.Errorf("warm: %v is not below %v seconds", c.Warm, c.Seconds)
+	case !(c.Past >= 0 && c.Past <= maxSeconds) || !(c.PastTPOT >= 0 && c.PastTPOT <= maxSeconds) || c.Past > 0 && c.PastTPOT == 0:
+		return fmt.Errorf("past: %v seconds at %v a token", c.Past, c.PastTPOT)
+	case !(c.TTFT >= 0) || !(c.TPOT >= 0) || !(c.Percentile >= 0 && c.Percentile < 1):
+		return fmt.Errorf("aim: first token within %v s, others within %v s, for the share %v of requests", c.TTFT, c.TPOT, c.Percentile)
 	case c.PrefillOnly && c.DecodeOnly:
 		return fmt.Errorf("only one phase: which?")
 	}
@@ -158,6 +169,9 @@ type Result struct {
 	ServedPerSecond float64 // requests whose last phase ended
 	TTFT50, TTFT99  float64
 	TPOT50, TPOT99  float64
+	// TTFTAim and TPOTAim are at Config's Percentile; GoodPerSecond is the share of
+	// ServedPerSecond that was as good as its aims.
+	TTFTAim, TPOTAim, GoodPerSecond float64
 	// Idle is the share of GPU time, over units while they are up, in which a GPU
 	// computes nothing: it waits for others, for the network, or for work.
 	Idle, PrefillIdle, DecodeIdle float64

@@ -145,6 +145,10 @@ func (s *sim) result() (Result, error) {
 		PrefillExperts: s.experts[0].meanImbalance(), DecodeExperts: s.experts[1].meanImbalance(),
 		Moves: s.experts[0].moves + s.experts[1].moves, MoveSeconds: s.experts[0].moveTime + s.experts[1].moveTime,
 	}
+	r.GoodPerSecond = r.ServedPerSecond * ratio(float64(s.measured.good), float64(s.measured.judged))
+	if s.Percentile > 0 {
+		r.TTFTAim, r.TPOTAim = s.ttft.quantile(s.Percentile), s.tpot.quantile(s.Percentile)
+	}
 	a, b := s.taken[0], s.taken[1]
 	r.Unstable = grew(float64(b.queued-a.queued), float64(b.entered-a.entered))
 	prefill, decode := b.prefill-a.prefill, b.decode-a.decode

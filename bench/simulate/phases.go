@@ -180,6 +180,14 @@ func (s *sim) toDecode(id int32) {
 	if s.DecodeOnly {
 		f.ready = s.now
 	}
+	s.assign(id, kv, f.ready)
+}
+
+// assign hands a request to the decode balancer of units; its KV of so many tokens
+// is there from ready on.
+func (s *sim) assign(id int32, kv, ready int64) {
+	f := &s.flights[id]
+	f.ready = ready
 	best := -1
 	if s.Policy.Decode.Even {
 		for i, u := range s.decode {
@@ -426,6 +434,13 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32) (full bool) {
 	return full
 }
 
+// enoughTokens is how many tokens a request that ran before the run must have
+// generated in it for its pace to count.
+const enoughTokens = 64
+
+// within says whether a time keeps an aim; 0 = there is none.
+func within(ns int64, aim float64) bool { return aim == 0 || float64(ns) <= aim*second }
+
 // leave lets a request go.
 func (s *sim) leave(id int32) {
 	f := &s.flights[id]
@@ -438,8 +453,19 @@ func (s *sim) leave(id int32) {
 	s.inFlight--
 	if s.now >= s.from && s.now < s.to {
 		s.measured.served++
-		if f.output > 1 {
-			s.tpot.add((s.now - f.first) / int64(f.output-1))
+		each := int64(0)
+		switch {
+		case f.first < 0 && f.output-f.cached >= enoughTokens:
+			s.tpot.add(s.now / int64(f.output-f.cached))
+		case f.first >= 0 && f.output > 1:
+			each = (s.now - f.first) / int64(f.output-1)
+			s.tpot.add(each)
+		}
+		if f.first >= 0 {
+			s.measured.judged++
+		}
+		if f.first >= 0 && within(f.first-f.arrival, s.TTFT) && within(each, s.TPOT) {
+			s.measured.good++
 		}
 	}
 	f.blocks = nil

@@ -47,7 +47,7 @@ type prefillClock struct {
 }
 
 func newPrefillClock(u *cost.Unit, e *experts, maxTokens int64, seed uint64) *prefillClock {
-	n := u.Ranks()
+	n := u.Groups()
 	c := &prefillClock{kernels: u.Kernels(), unit: u, experts: e, rank: make([]cost.PrefillRank, n)}
 	c.noise.Seed(seed, 1)
 	c.stage = cost.Prefill{Overlap: u.Overlap, Attention: make([]float64, n), Shared: make([]float64, n), Experts: make([]float64, n)}
@@ -60,7 +60,9 @@ func newPrefillClock(u *cost.Unit, e *experts, maxTokens int64, seed uint64) *pr
 // computing. depth is how many tokens come before each chunk.
 func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk) int64) (step, computed float64) {
 	clear(c.rank)
-	batches := c.unit.Batches()
+	// Of GPUs that share attention each has its part of the tokens.
+	shared := c.unit.Ranks() / len(c.rank)
+	batches := c.unit.Batches() * float64(shared)
 	for _, x := range chunks {
 		p := depth(x)
 		r := &c.rank[x.Rank]
@@ -68,34 +70,35 @@ func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk)
 		r.Cached += float64(p) / batches
 		r.Pairs += float64(prefill.WorkOf(x.Tokens, p).Pairs) / batches
 	}
-	n := float64(len(c.rank))
+	n, gpus := float64(len(c.rank)), c.unit.Ranks()
 	sum, top, dense, work, topPairs, sumPairs := 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
 	for g, r := range c.rank {
 		a, _ := c.kernels.PrefillAttention(r)
 		s := c.kernels.PrefillShared(r.Tokens)
 		c.stage.Attention[g], c.stage.Shared[g] = a, s
-		d := batches * c.kernels.PrefillDense(a, r.Tokens)
+		d := c.unit.Batches() * c.kernels.PrefillDense(a, r.Tokens)
 		dense = max(dense, d)
-		work += float64(batches*float64(c.unit.Model.Layers)*(a+s)) + float64(c.unit.Model.DenseLayers)*d
+		work += float64(shared) * (float64(c.unit.Batches()*float64(c.unit.Model.Layers)*(a+s)) + float64(c.unit.Model.DenseLayers)*d)
 		sum, top = sum+r.Tokens, max(top, r.Tokens)
 		sumPairs, topPairs = sumPairs+r.Pairs, max(topPairs, r.Pairs)
 	}
 	c.maxTokens, c.meanTokens = c.maxTokens+top, c.meanTokens+sum/n
 	c.maxPairs, c.meanPairs = c.maxPairs+topPairs, c.meanPairs+sumPairs/n
-	routed := sum * float64(c.unit.Model.TopK)
-	meanRows := routed / n
+	routed := sum * float64(shared) * float64(c.unit.Model.TopK)
+	meanRows := routed / float64(gpus)
 	// Received tokens enter both communication stages alike, by their excess.
 	for l := range c.unit.Model.Layers {
-		share := c.experts.share[l*len(c.rank) : (l+1)*len(c.rank)]
+		share := c.experts.share[l*gpus : (l+1)*gpus]
 		received := 0.0
+		clear(c.stage.Experts)
 		for g, x := range share {
 			rows := scatter(&c.noise, routed*x)
 			received = max(received, rows)
 			m := c.rows.value(rows)
-			c.stage.Experts[g] = m
-			work += batches * m
+			c.stage.Experts[g/shared] = max(c.stage.Experts[g/shared], m)
+			work += c.unit.Batches() * m
 		}
-		c.stage.Dispatch, c.stage.Combine = c.kernels.PrefillNetwork(top, sum/n, received/meanRows, c.experts.nodes[l], len(c.rank))
+		c.stage.Dispatch, c.stage.Combine = c.kernels.PrefillNetwork(top, sum/n, received/meanRows, c.experts.nodes[l], gpus)
 		step += c.stage.Layer()
 	}
 	step += float64(c.unit.Model.DenseLayers) * dense
@@ -116,6 +119,11 @@ func prefillCost(u *cost.Unit, maxTokens int64) (prefill.Cost, error) {
 		}
 		seconds[i] = e.StepSeconds
 	}
+	// What no step is shorter than.
+	e, err := u.Estimate(cost.Batch{Tokens: 16, Prompt: 16, Attention: 1, Senders: 1, Experts: 1})
+	if err != nil {
+		return prefill.Cost{}, err
+	}
 	k := u.Kernels()
 	layers := float64(u.Model.AllLayers()) / u.StepShare()
 	attention := func(cached, pairs float64) float64 {
@@ -125,6 +133,9 @@ func prefillCost(u *cost.Unit, maxTokens int64) (prefill.Cost, error) {
 	const many = 1e8
 	c := prefill.Cost{Pair: (attention(0, many) - attention(0, 0)) / many, Prefix: (attention(tokens[1], 0) - attention(0, 0)) / tokens[1]}
 	c.Token = (seconds[1]-seconds[0])/(tokens[1]-tokens[0]) - float64(c.Pair*prompt/2)
-	c.Step = max(0, seconds[0]-float64((c.Token+float64(c.Pair*prompt/2))*tokens[0]))
+	c.Step = max(e.StepSeconds, seconds[0]-float64((c.Token+float64(c.Pair*prompt/2))*tokens[0]))
+	// A rank's tokens are shared by its GPUs.
+	shared := float64(u.Ranks() / u.Groups())
+	c.Pair, c.Token, c.Prefix = c.Pair/shared, c.Token/shared, c.Prefix/shared
 	return c, nil
 }

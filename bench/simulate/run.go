@@ -21,13 +21,13 @@ const kvFill = .95
 
 // flight is a request on its way.
 type flight struct {
-	arrival, first int64 // ns; first token
+	arrival, first int64 // ns; first token, -1 = before the run
 	ready          int64 // ns: when its KV has reached the decode unit
 	blocks         []int64
 	prompt         int32 // tokens as it came
 	output         int32 // tokens it will have generated
 	input          int32 // tokens to prefill: the prompt, and what was generated before an eviction
-	cached         int32
+	cached         int32 // of its prompt; of one that ran before the run, the tokens that it had generated
 	done           int32 // tokens computed or cached
 	made           int32 // tokens generated
 	rank           int32 // of its decode unit
@@ -64,7 +64,7 @@ type sim struct {
 	peak       int64
 	ttft, tpot histogram
 	count      counts
-	measured   struct{ out, in, served int64 }
+	measured   struct{ out, in, served, judged, good int64 }
 	evictions  int64
 	series     []seriesCell
 	batch      []int32
@@ -122,7 +122,7 @@ func newSim(c Config, source Source) (*sim, error) {
 	if err := s.apply(c.Plan[0].Fleet); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return s, s.enterRunning()
 }
 
 // kvCapacity is the KV tokens of a rank that requests may take when they come.
@@ -134,7 +134,7 @@ func (s *sim) apply(f Fleet) error {
 	for i := len(s.prefill); i < f.Prefill; i++ {
 		u := &prefillUnit{unitState: unitState{index: i, next: never}}
 		var err error
-		if u.former, err = s.Policy.Prefill.New(prefill.Config{Ranks: s.Prefill.Ranks(), MaxTokens: s.MaxTokens, Cost: s.cost}); err != nil {
+		if u.former, err = s.Policy.Prefill.New(prefill.Config{Ranks: s.Prefill.Groups(), MaxTokens: s.MaxTokens * int64(s.Prefill.Ranks()/s.Prefill.Groups()), Cost: s.cost}); err != nil {
 			return err
 		}
 		u.clock = newPrefillClock(&s.Prefill, s.experts[0], s.MaxTokens, s.Seed<<20+uint64(i))

@@ -108,6 +108,11 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 		return Study{}, err
 	}
 	c.setTopics(c.Seconds)
+	// What every policy may hold is what keeps the aim under the first.
+	hold, err := concurrency(&c, t)
+	if err != nil {
+		return Study{}, err
+	}
 	for i, row := range o.Rows {
 		c.Policy = row.Policy
 		step := func(part, parts int) func(float64) {
@@ -117,11 +122,11 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 				}
 			}
 		}
-		a, err := saturate(c, t, cfgPrefill, known, step(0, 3))
+		a, err := saturate(c, t, cfgPrefill, hold, known, step(0, 3))
 		if err != nil {
 			return Study{}, err
 		}
-		b, err := saturate(c, t, cfgDecode, known, step(1, 3))
+		b, err := saturate(c, t, cfgDecode, hold, known, step(1, 3))
 		if err != nil {
 			return Study{}, err
 		}
@@ -141,7 +146,7 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 			}
 		}
 		run := c
-		run.Concurrency = concurrency(&c, t)
+		run.Concurrency = hold
 		run.Plan = planFor(s.Fleet, t.Profile, c.Seconds)
 		run.Progress = step(2, 3)
 		r, err := Run(run, t.New(s.Rate))
@@ -192,27 +197,26 @@ type capacity struct {
 	perSecond, input, output, hit float64
 }
 
-// publishedRequests is how many requests a decode GPU of the published system
-// holds on average; kvShare is how much of its KV room they may take.
+// kvShare is how much of a decode GPU's KV room requests may take on average;
+// usualTPOT the seconds a token that they may take where nobody says: those of the
+// published 20 to 22 tokens a second.
 const (
-	publishedRequests = 88
-	kvShare           = .75
+	kvShare   = .75
+	usualTPOT = .05
 )
 
-// concurrency is how many requests a rank shall hold: the published number, or
-// fewer where their KV is longer.
-func concurrency(c *Config, t Traffic) float64 {
-	source := t.New(1e4)
-	kv, tokens := 0.0, 0.0
-	for range 1 << 14 {
-		q, ok := source.Next()
-		if !ok {
-			break
-		}
-		kv += float64(q.Output) * (float64(q.Input) + float64(q.Output)/2)
-		tokens += float64(q.Output)
+// concurrency is how many requests a rank shall hold: as many as their KV has room
+// for and as keep Config.TPOT.
+func concurrency(c *Config, t Traffic) (float64, error) {
+	p, err := newPace(c, t)
+	if err != nil {
+		return 0, err
 	}
-	return max(1, min(publishedRequests, float64(c.MaxRequests), kvShare*float64(c.Decode.KVRoom())*tokens/max(kv, 1)))
+	aim := c.TPOT
+	if aim == 0 {
+		aim = usualTPOT
+	}
+	return float64(most(room(&c.Decode, p.kv, c.MaxRequests), func(n int) bool { return p.tpot(n) <= aim })), nil
 }
 
 // What saturate keeps waiting for a rank, and for how long it runs.
@@ -232,7 +236,7 @@ const (
 
 // saturate measures one unit of one phase while more requests wait than it
 // serves.
-func saturate(c Config, t Traffic, phase phaseOnly, known map[string]capacity, progress func(float64)) (capacity, error) {
+func saturate(c Config, t Traffic, phase phaseOnly, hold float64, known map[string]capacity, progress func(float64)) (capacity, error) {
 	key := fmt.Sprint(phase, c.Policy.Experts, c.Policy.Prefill.Name)
 	if phase == cfgDecode {
 		key = fmt.Sprint(phase, c.Policy.Experts, c.Policy.Decode.Name)
@@ -244,9 +248,9 @@ func saturate(c Config, t Traffic, phase phaseOnly, known map[string]capacity, p
 	c.Series, c.Progress = 0, progress
 	c.Seconds, c.Warm = min(c.Seconds, saturatedSeconds), min(c.Warm*saturatedWarm/120, saturatedWarm, c.Seconds/2)
 	c.PrefillOnly, c.DecodeOnly = phase == cfgPrefill, phase == cfgDecode
-	c.Backlog = backlogPrompts * c.Prefill.Ranks()
+	c.Backlog = backlogPrompts * c.Prefill.Groups()
 	if c.DecodeOnly {
-		c.Backlog, c.Concurrency = backlogRequests*c.Decode.Ranks(), concurrency(&c, t)
+		c.Backlog, c.Concurrency = backlogRequests*c.Decode.Ranks(), hold
 	}
 	x, err := c.overloaded(t)
 	if err != nil {
@@ -309,7 +313,7 @@ func (c *Config) evenRate(t Traffic) float64 {
 		}
 		work += float64(k.Token*float64(q.Input)) + float64(k.Pair*float64(prefill.WorkOf(int64(q.Input), 0).Pairs))
 	}
-	return 1.2 * float64(c.Prefill.Ranks()) * float64(n) / max(work, 1e-9)
+	return 1.2 * float64(c.Prefill.Groups()) * float64(n) / max(work, 1e-9)
 }
 
 // flood is a source whose requests all come at once.

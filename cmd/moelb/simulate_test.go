@@ -283,3 +283,43 @@ func TestEstimateHardware(t *testing.T) {
 		}
 	}
 }
+
+// TestSimulateAim: a fleet for an aim is found, and the same command with one unit
+// less says that it does not keep it.
+func TestSimulateAim(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: simulations take seconds")
+	}
+	type trial struct {
+		Holds bool
+	}
+	type fleets struct {
+		Fleets []struct {
+			GPU     string
+			Prefill int     `json:"prefill_units"`
+			Decode  int     `json:"decode_units"`
+			TP      int     `json:"prefill_tp"`
+			USD     float64 `json:"usd_per_million_tokens"`
+			Fleet   trial
+			Less    trial `json:"one_prefill_unit_less"`
+		}
+	}
+	aim := []string{"simulate", "--json", "--seconds", "15", "--rps", "120", "--slo-ttft", "2s", "--slo-tpot", "50ms"}
+	x := decode[fleets](t, call(t, "", aim...).want(t, exitDone).stdout).Fleets[0]
+	if !x.Fleet.Holds || x.Less.Holds || x.Prefill < 2 || x.Decode < 1 || !(x.USD > 0) {
+		t.Errorf("%+v", x)
+	}
+	given := append(aim, "--prefill-tp", fmt.Sprint(x.TP), "--decode-units", fmt.Sprint(x.Decode), "--prefill-units")
+	if y := decode[fleets](t, call(t, "", append(given, fmt.Sprint(x.Prefill))...).want(t, exitDone).stdout).Fleets[0]; !y.Fleet.Holds {
+		t.Errorf("the fleet that was found does not keep the aim: %+v", y)
+	}
+	if y := decode[fleets](t, call(t, "", append(given, fmt.Sprint(x.Prefill-1))...).want(t, exitDone).stdout).Fleets[0]; y.Fleet.Holds {
+		t.Errorf("one prefill unit less keeps the aim: %+v", y)
+	}
+	for _, args := range [][]string{{"simulate", "--slo-ttft", "2"}, {"simulate", "--rps", "5", "--slo-tpot", "soon"}, {"simulate", "--rps", "5", "--slo-percentile", "100"}, {"simulate", "--rps", "5", "--slo-ttft", "2", "--prefill-units", "3"}, {"simulate", "--rps", "5", "--slo-ttft", "2", "--scenario", "day"}} {
+		call(t, "", args...).want(t, exitUsage)
+	}
+	if got := call(t, "", "simulate", "--rps", "5", "--slo-tpot", "1ms").want(t, exitFailed); !strings.Contains(got.stderr, "no fleet keeps the aim") {
+		t.Error(got.stderr)
+	}
+}

@@ -25,6 +25,9 @@ type simulateFlags struct {
 	acceptance                       float64
 	prefill, decode, experts         string // policies
 	load, rate, seconds, hit, visits float64
+	aim                              simulate.Aim
+	ttft, tpot                       seconds
+	prefillTP                        int
 	blockTokens                      int
 	fleet                            simulate.Fleet
 	maxTokens                        int64
@@ -67,10 +70,19 @@ side, each copy shifted against the others and with prefixes of its own.
 Where more comes than a fleet carries, waiting times grow for as long as it does:
 the row says unstable and what the fleet carries, and no latency.
 
---prefill-policy, --decode-policy and --experts-policy run these alone.`,
+--prefill-policy, --decode-policy and --experts-policy run these alone.
+
+--rps with --slo-ttft and --slo-tpot asks for a fleet: the fewest units of each
+phase whose requests have their first token and each further one in that time, but
+for one in a hundred (--slo-percentile); their ratio, goodput and dollars a million
+tokens, for each kind of GPU (--gpu h800,h200). The answer is simulated, and so is
+one unit less of each phase. With --prefill-units and --decode-units that fleet is
+simulated alone. Where one GPU is too slow for the longest prompts, GPUs share
+attention in prefill (--prefill-tp).`,
 		Example: `  moelb simulate
   moelb simulate --scenario deepseek-day
   moelb simulate --scenario day --html day.html
+  moelb simulate --rps 400 --slo-ttft 2 --slo-tpot 0.05 --gpu h800,h200
   moelb simulate --trace mooncake_conversation_trace.jsonl.gz --json
   moelb simulate --trace azure.csv --hit 0.4 --decode-policy vllm-new`,
 		Args: console.AtMost(0),
@@ -84,6 +96,11 @@ the row says unstable and what the fleet carries, and no latency.
 	l.StringVar(&f.data, "data", "", "the folder of ServeGen's files; \"\" = $MOELB_DATA")
 	l.Float64Var(&f.load, "load", .85, "requests that come, as a share of what the fleet serves with all balancers on")
 	l.Float64Var(&f.rate, "rps", 0, "requests a second, in place of --load")
+	f.ttft, f.tpot = 2, 0.05
+	l.Var(&f.ttft, "slo-ttft", "with --rps: seconds to the first token, at most")
+	l.Var(&f.tpot, "slo-tpot", "with --rps: seconds a further token, at most")
+	l.Float64Var(&f.aim.Percentile, "slo-percentile", 99, "percentage of requests that shall keep both")
+	l.IntVar(&f.prefillTP, "prefill-tp", 0, "GPUs that share attention in prefill; 0 = --tp, or as an aim needs")
 	l.StringVar(&f.prefill, "prefill-policy", "moelb", "run this balancer of prompts alone: moelb, or one that others run")
 	l.StringVar(&f.decode, "decode-policy", "moelb", "the same for requests that generate")
 	l.StringVar(&f.experts, "experts-policy", "optimal", "the same for experts: optimal, deepseek or none")
@@ -96,7 +113,7 @@ the row says unstable and what the fleet carries, and no latency.
 	l.Float64Var(&f.visits, "nodes-per-token", 0, "nodes that a token visits in prefill, as moelb plan --routes reports them; 0 = as group-limited routing makes them")
 	l.Float64Var(&f.hit, "hit", .563, "share of prompt tokens in the store of prefixes; to be given for traces that do not name theirs")
 	l.Int64Var(&f.maxTokens, "max-tokens", 16384, "new tokens that a prefill GPU takes in one step")
-	l.IntVar(&f.maxRequests, "max-requests", 128, "requests that a decode GPU holds")
+	l.IntVar(&f.maxRequests, "max-requests", 1024, "requests that a decode GPU holds, at most: fewer where their KV has no room or tokens would take longer than --slo-tpot")
 	l.Uint64Var(&f.seed, "seed", 1, "seed of what is random")
 	l.Float64Var(&f.prices.GPUHour, "price-gpu-hour", f.prices.GPUHour, "dollars a GPU and hour")
 	l.Float64Var(&f.prices.Hit, "price-hit", f.prices.Hit, "dollars a million prompt tokens in the store")
@@ -113,6 +130,9 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	}
 	if err := f.prices.Validate(); err != nil {
 		return console.Usage(err)
+	}
+	if f.aimed(cmd) {
+		return f.size(cmd, c)
 	}
 	unit, err := f.hardware.unit()
 	if err != nil {
@@ -154,20 +174,23 @@ type simulated struct {
 	config simulate.Config
 }
 
-// study runs every policy.
-func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.Unit) (*simulated, error) {
+// config is the system that the flags ask for, and whether it lives a day.
+func (f *simulateFlags) config(unit cost.Unit) (simulate.Config, bool, error) {
 	config := simulate.Default(simulate.Policy{})
 	for _, u := range []*cost.Unit{&config.Prefill, &config.Decode} {
 		unit.Phase, unit.Nodes = u.Phase, publishedNodes(u.Phase, &unit.GPU)
 		*u = unit
+		if u.Phase == cost.PrefillPhase && f.prefillTP > 0 {
+			u.TP = f.prefillTP
+		}
 		if err := u.Validate(); err != nil {
-			return nil, fmt.Errorf("%v unit: %w", u.Phase, err)
+			return config, false, fmt.Errorf("%v unit: %w", u.Phase, err)
 		}
 	}
-	config.Queries, config.Acceptance = f.queries, f.acceptance
+	config.Queries, config.Acceptance, config.TPOT = f.queries, f.acceptance, float64(f.tpot)
 	if config.Prefill.NodesPerToken = f.visits; f.visits != 0 {
 		if err := config.Prefill.Validate(); err != nil {
-			return nil, console.Usage(err)
+			return config, false, console.Usage(err)
 		}
 	}
 	config.MaxTokens, config.MaxRequests, config.Hit, config.Seed, config.Series = f.maxTokens, f.maxRequests, f.hit, f.seed, 240
@@ -180,11 +203,20 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.
 		}
 	}
 	if !(config.Seconds >= 10 && config.Seconds <= 86400) {
-		return nil, console.Usagef("--seconds %v: between 10 and 86400 are possible", config.Seconds)
+		return config, false, console.Usagef("--seconds %v: between 10 and 86400 are possible", config.Seconds)
 	}
 	config.Warm = config.Seconds / 5
 	if long {
 		config.Warm = config.Seconds / 24
+	}
+	return config, long, nil
+}
+
+// study runs every policy.
+func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.Unit) (*simulated, error) {
+	config, long, err := f.config(unit)
+	if err != nil {
+		return nil, err
 	}
 	if f.fleet.Decode == 0 && long {
 		f.fleet.Decode = 2

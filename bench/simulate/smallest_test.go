@@ -1,0 +1,53 @@
+package simulate
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/moelb/moelb/internal/long"
+)
+
+// TestSmallest: the fleet that is found keeps the aim, and one unit less of either
+// phase does not; a tighter aim takes no fewer GPUs.
+func TestSmallest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates for seconds, on one goroutine")
+	}
+	c := Default(ours())
+	c.Seconds, c.Warm = 20, 5
+	c.MaxRequests = 512
+	rates, aims := []float64{150}, []float64{2}
+	if long.Tests() {
+		rates, aims = append(rates, 600), []float64{3, 2}
+	}
+	for _, rate := range rates {
+		gpus := 0
+		for _, ttft := range aims {
+			s, err := Smallest(c, builtIn(), Aim{Rate: rate, TTFT: ttft, TPOT: .05, Percentile: .99}, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%.0f/s, TTFT %v: %+v, %d GPUs, $%.3f, TTFT %.2f TPOT %.4f good %.0f, %d runs; less prefill %+v unstable %v TTFT %.2f; less decode unstable %v TPOT %.4f", rate, ttft, s.Fleet, s.GPUs, s.USDPerMillion, s.TTFTAim, s.TPOTAim, s.GoodPerSecond, s.Searched, s.LessPrefill.Fleet, s.LessPrefill.Unstable, s.LessPrefill.TTFTAim, s.LessDecode.Unstable, s.LessDecode.TPOTAim)
+			single := s.Fleet.Decode == 1
+			if !s.Holds || s.LessPrefill.Holds || s.LessDecode.Holds || s.LessPrefill.Fleet.Prefill != s.Fleet.Prefill-1 || s.LessDecode.Fleet.Decode != s.Fleet.Decode-1 && !single {
+				t.Errorf("%.0f/s: %+v does %v, one unit less %v and %v", rate, s.Fleet, s.Holds, s.LessPrefill.Holds, s.LessDecode.Holds)
+			}
+			if s.TTFTAim > ttft || s.TPOTAim > .05 || s.GoodPerSecond < .9*rate {
+				t.Errorf("%.0f/s: TTFT %v, TPOT %v, %v good a second", rate, s.TTFTAim, s.TPOTAim, s.GoodPerSecond)
+			}
+			if s.GPUs < gpus {
+				t.Errorf("a tighter aim takes %d GPUs, a looser one %d", s.GPUs, gpus)
+			}
+			gpus = s.GPUs
+		}
+	}
+	var impossible *ImpossibleError
+	if _, err := Smallest(c, builtIn(), Aim{Rate: 100, TTFT: 2, TPOT: .001, Percentile: .99}, 2); !errors.As(err, &impossible) {
+		t.Errorf("a token every millisecond: %v", err)
+	}
+	for _, a := range []Aim{{0, 2, .05, .99}, {10, 0, .05, .99}, {10, 2, -1, .99}, {10, 2, .05, 1}} {
+		if _, err := Smallest(c, builtIn(), a, 2); err == nil {
+			t.Errorf("%+v accepted", a)
+		}
+	}
+}
