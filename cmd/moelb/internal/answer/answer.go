@@ -28,7 +28,7 @@ func JSON(v any) ([]byte, error) {
 // value appends one value; style is the tag lines of its field, none = no such tag.
 func value(e *wire.Encoder, v reflect.Value, style string) error {
 	switch v.Kind() {
-	case reflect.Pointer:
+	case reflect.Pointer, reflect.Interface:
 		if v.IsNil() {
 			e.Raw("null")
 			return nil

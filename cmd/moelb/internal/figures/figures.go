@@ -1,5 +1,4 @@
-// Package figures sums up what plans and placements say of each layer, and writes
-// rows of layers as JSON.
+// Package figures sums up what plans and placements say of each layer.
 package figures
 
 import (

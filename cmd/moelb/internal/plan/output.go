@@ -1,12 +1,84 @@
 package plan
 
 import (
-	"strconv"
-
+	"github.com/moelb/moelb/cmd/moelb/internal/answer"
 	"github.com/moelb/moelb/cmd/moelb/internal/figures"
+	"github.com/moelb/moelb/eplb/schedule"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
+
+// planJSON is the contract's answer to moelb plan. Slots of the schedule are those
+// of physical_to_logical_map; from -1 = from outside the unit, expert -1 = emptied.
+type planJSON struct {
+	Version           int                `json:"version"`
+	Policy            string             `json:"policy"`
+	GPUs              int                `json:"num_gpus"`
+	Experts           int                `json:"num_experts"`
+	GPUSlots          []int              `json:"gpu_slots,omitempty"`
+	PhysicalToLogical [][]int            `json:"physical_to_logical_map" lines:""`
+	LogicalToPhysical [][][]int          `json:"logical_to_physical_map" lines:""`
+	LogicalCount      [][]int            `json:"logical_count" lines:""`
+	Report            reportJSON         `json:"report"`
+	Schedule          *schedule.Schedule `json:"schedule,omitempty"`
+	Decision          **decisionJSON     `json:"decision,omitempty"` // null = the schedule has no price
+}
+
+// reportJSON is what is said about the plan.
+type reportJSON struct {
+	Mean          float64       `json:"imbalance_mean"`
+	Max           float64       `json:"imbalance_max"`
+	Bound         float64       `json:"lower_bound_mean"`
+	WeightedMean  *float64      `json:"imbalance_weighted_mean,omitempty"`
+	Moves         int           `json:"moves"`
+	MovedBytes    *int64        `json:"moved_bytes"`
+	Seconds       float64       `json:"seconds"`
+	Before        *beforeJSON   `json:"before,omitempty"`
+	NodesPerToken *float64      `json:"nodes_per_token_mean,omitempty"`
+	Traffic       *trafficJSON  `json:"traffic,omitempty"`
+	Layers        []layerJSON   `json:"layers" lines:""`
+	Locality      *localityJSON `json:"locality,omitempty"`
+}
+
+type beforeJSON struct {
+	Mean          float64  `json:"imbalance_mean"`
+	Max           float64  `json:"imbalance_max"`
+	NodesPerToken *float64 `json:"nodes_per_token_mean,omitempty"`
+	Without       []string `json:"without,omitempty"`
+}
+
+type layerJSON struct {
+	Imbalance     float64  `json:"imbalance"`
+	LowerBound    float64  `json:"lower_bound"`
+	Moves         int      `json:"moves"`
+	Status        string   `json:"status"`
+	NodesPerToken *float64 `json:"nodes_per_token,omitempty"`
+}
+
+type localityJSON struct {
+	Home            [][]int   `json:"home" lines:""`
+	FreeMean        float64   `json:"free_imbalance_mean"`
+	OffNodeReplicas []int     `json:"off_node_replicas"`
+	OffNodeShare    []float64 `json:"off_node_share"`
+	OffNodeMean     float64   `json:"off_node_share_mean"`
+}
+
+// trafficJSON is what routes were planned for.
+type trafficJSON struct {
+	Without struct {
+		NodesPerToken float64 `json:"nodes_per_token_mean"`
+		Imbalance     float64 `json:"imbalance_mean"`
+	} `json:"without_routes"`
+	HeldOut *heldOutJSON `json:"held_out,omitempty"`
+	Bound   float64      `json:"lower_bound_mean"`
+	Moves   int          `json:"moves"`
+}
+
+// heldOutJSON is of tokens that were not planned with.
+type heldOutJSON struct {
+	NodesPerToken float64 `json:"nodes_per_token_mean"`
+	Without       float64 `json:"without_routes"`
+}
 
 // json is the contract's answer to moelb plan.
 func (s *solution) json() ([]byte, error) {
@@ -25,118 +97,71 @@ func (s *solution) json() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &wire.Encoder{B: make([]byte, 0, 64*len(counts)+len(counts)*(4*p.Slots()+3*p.Experts*(width+1)))}
-	e.Raw(`{"version":1,"policy":"`)
-	e.Raw(s.Options.Policy.String())
-	e.Raw(`"`)
-	e.Field("num_gpus")
-	e.Int(int64(p.GPUs))
-	e.Field("num_experts")
-	e.Int(int64(p.Experts))
-	if p.GPUSlots != nil {
-		e.Field("gpu_slots")
-		figures.Ints(e, p.GPUSlots)
+	a := planJSON{
+		Version: 1, Policy: s.Options.Policy.String(), GPUs: p.GPUs, Experts: p.Experts, GPUSlots: p.GPUSlots,
+		PhysicalToLogical: p.PhysicalToLogical, LogicalToPhysical: p.LogicalToPhysical(), LogicalCount: counts,
+		Report: s.report(before),
 	}
-	e.Field("physical_to_logical_map")
-	figures.IntRows(e, p.PhysicalToLogical)
-	e.Field("logical_to_physical_map")
-	figures.Lines(e, p.LogicalToPhysical(), func(experts [][]int) { wire.List(e, experts, func(slots []int) { figures.Ints(e, slots) }) })
-	e.Field("logical_count")
-	figures.IntRows(e, counts)
-	e.Field("report")
-	s.report(e, before)
 	if s.change != nil {
-		if err := s.change.json(e); err != nil {
-			return nil, err
-		}
+		d := s.change.json()
+		a.Schedule, a.Decision = &s.change.schedule, &d
 	}
-	e.Raw("}\n")
-	return e.B, nil
+	return answer.JSON(&a)
 }
 
-// report writes what is said about the plan.
-func (s *solution) report(e *wire.Encoder, before []float64) {
-	mean, most := figures.MeanMax(figures.Each(&s.result, figures.ImbalanceOf), s.loads, 1)
-	bound, _ := figures.MeanMax(figures.Each(&s.result, figures.BoundOf), s.loads, 1)
-	moves := s.moves()
-	e.Raw(`{"imbalance_mean":`)
-	e.Float(mean)
-	e.Field("imbalance_max")
-	e.Float(most)
-	e.Field("lower_bound_mean")
-	e.Float(bound)
+// report is what is said about the plan; before = the imbalance of each layer of
+// what it is compared with, nil = unknown.
+func (s *solution) report(before []float64) reportJSON {
+	imbalance := figures.Each(&s.result, figures.ImbalanceOf)
+	r := reportJSON{Moves: s.moves(), Seconds: s.seconds}
+	r.Mean, r.Max = figures.MeanMax(imbalance, s.loads, 1)
+	r.Bound, _ = figures.MeanMax(figures.Each(&s.result, figures.BoundOf), s.loads, 1)
 	if s.Weights != nil {
-		e.Field("imbalance_weighted_mean")
-		e.Float(figures.WeighedMean(figures.Each(&s.result, figures.ImbalanceOf), s.loads, s.Weights))
+		r.WeightedMean = new(figures.WeighedMean(imbalance, s.loads, s.Weights))
 	}
-	e.Field("moves")
-	e.Int(int64(moves))
-	e.Field("moved_bytes")
-	if n, known := s.movedBytes(moves); known {
-		e.Int(n)
-	} else {
-		e.Raw("null")
+	if n, known := s.movedBytes(r.Moves); known {
+		r.MovedBytes = &n
 	}
-	e.Field("seconds")
-	e.Float(s.seconds)
+	traffic := s.result.Traffic
 	if before != nil {
-		mean, most := figures.MeanMax(before, s.loads, 1)
-		e.Field("before")
-		e.Raw(`{"imbalance_mean":`)
-		e.Float(mean)
-		e.Field("imbalance_max")
-		e.Float(most)
-		if t := s.result.Traffic; t != nil && t.Previous != nil {
-			e.Field("nodes_per_token_mean")
-			figures.Number(e, figures.MeanOf(t.Previous))
+		b := &beforeJSON{Without: s.without()}
+		b.Mean, b.Max = figures.MeanMax(before, s.loads, 1)
+		if traffic != nil && traffic.Previous != nil {
+			b.NodesPerToken = new(figures.MeanOf(traffic.Previous))
 		}
-		if names := s.without(); names != nil {
-			e.Field("without")
-			wire.List(e, names, e.Quote)
-		}
-		e.Raw("}")
+		r.Before = b
 	}
-	if s.result.Traffic != nil {
-		e.Field("nodes_per_token_mean")
-		figures.Number(e, figures.MeanOf(figures.Each(&s.result, nodesOf)))
-		s.traffic(e)
+	if traffic != nil {
+		r.NodesPerToken = new(figures.MeanOf(figures.Each(&s.result, nodesOf)))
+		r.Traffic = s.traffic()
 	}
-	e.Field("layers")
-	e.Raw("[")
-	for l, layer := range s.result.Layers {
-		if l > 0 {
-			e.Raw(",")
+	for _, x := range s.result.Layers {
+		l := layerJSON{Imbalance: x.Imbalance, LowerBound: x.LowerBound, Moves: x.Moves, Status: x.Status.String()}
+		if traffic != nil {
+			l.NodesPerToken = &x.NodesPerToken
 		}
-		e.Raw("\n" + `{"imbalance":`)
-		e.Float(layer.Imbalance)
-		e.Field("lower_bound")
-		e.Float(layer.LowerBound)
-		e.Field("moves")
-		e.Int(int64(layer.Moves))
-		e.Field("status")
-		e.Raw(strconv.Quote(layer.Status.String()))
-		if s.result.Traffic != nil {
-			e.Field("nodes_per_token")
-			figures.Number(e, layer.NodesPerToken)
-		}
-		e.Raw("}")
+		r.Layers = append(r.Layers, l)
 	}
-	e.Raw("\n]")
 	if k := s.result.Locality; k != nil {
-		free, _ := figures.MeanMax(k.FreeImbalance, s.loads, 1)
-		share, _ := figures.MeanMax(k.OffNodeShare, s.loads, 0)
-		e.Field("locality")
-		e.Raw(`{"home":`)
-		figures.IntRows(e, k.Home)
-		e.Field("free_imbalance_mean")
-		e.Float(free)
-		e.Field("off_node_replicas")
-		figures.Ints(e, k.OffNodeReplicas)
-		e.Field("off_node_share")
-		figures.Floats(e, k.OffNodeShare)
-		e.Field("off_node_share_mean")
-		e.Float(share)
-		e.Raw("}")
+		c := &localityJSON{Home: k.Home, OffNodeReplicas: k.OffNodeReplicas, OffNodeShare: k.OffNodeShare}
+		c.FreeMean, _ = figures.MeanMax(k.FreeImbalance, s.loads, 1)
+		c.OffNodeMean, _ = figures.MeanMax(k.OffNodeShare, s.loads, 0)
+		r.Locality = c
 	}
-	e.Raw("}")
+	return r
+}
+
+// traffic is what is said of the routes that were planned for.
+func (s *solution) traffic() *trafficJSON {
+	t := s.result.Traffic
+	out := &trafficJSON{Bound: figures.MeanOf(t.LowerBound)}
+	out.Without.NodesPerToken = figures.MeanOf(t.Even)
+	out.Without.Imbalance, _ = figures.MeanMax(t.EvenImbalance, s.loads, 1)
+	if t.HeldOut != nil {
+		out.HeldOut = &heldOutJSON{figures.MeanOf(t.HeldOut), figures.MeanOf(t.HeldOutEven)}
+	}
+	for _, n := range t.Moves {
+		out.Moves += n
+	}
+	return out
 }

@@ -8,39 +8,9 @@ import (
 	"github.com/moelb/moelb/cmd/moelb/internal/figures"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
 	"github.com/moelb/moelb/eplb"
-	"github.com/moelb/moelb/internal/wire"
 )
 
 func nodesOf(l eplb.Layer) float64 { return l.NodesPerToken }
-
-// traffic writes what routes were planned for.
-func (s *solution) traffic(e *wire.Encoder) {
-	t := s.result.Traffic
-	e.Field("traffic")
-	e.Raw(`{"without_routes":{"nodes_per_token_mean":`)
-	figures.Number(e, figures.MeanOf(t.Even))
-	e.Field("imbalance_mean")
-	mean, _ := figures.MeanMax(t.EvenImbalance, s.loads, 1)
-	e.Float(mean)
-	e.Raw("}")
-	if t.HeldOut != nil {
-		e.Field("held_out")
-		e.Raw(`{"nodes_per_token_mean":`)
-		figures.Number(e, figures.MeanOf(t.HeldOut))
-		e.Field("without_routes")
-		figures.Number(e, figures.MeanOf(t.HeldOutEven))
-		e.Raw("}")
-	}
-	e.Field("lower_bound_mean")
-	figures.Number(e, figures.MeanOf(t.LowerBound))
-	moves := 0
-	for _, n := range t.Moves {
-		moves += n
-	}
-	e.Field("moves")
-	e.Int(int64(moves))
-	e.Raw("}")
-}
 
 // trafficTable sums up for people what routes were planned for.
 func (s *solution) trafficTable(b *bytes.Buffer) {

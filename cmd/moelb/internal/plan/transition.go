@@ -71,47 +71,25 @@ func (x *transition) verdict() string {
 	}
 }
 
-// json writes the members "schedule" and "decision". Slots are those of
-// physical_to_logical_map; from -1 = from outside the unit, expert -1 = emptied.
-func (x *transition) json(e *wire.Encoder) error {
-	text, err := x.schedule.MarshalJSON()
-	if err != nil {
-		return err
-	}
-	e.Field("schedule")
-	e.Raw(string(text))
-	e.Field("decision")
-	if x.decision == nil {
-		e.Raw("null")
+// decisionJSON is whether the moves pay.
+type decisionJSON struct {
+	Move      bool    `json:"move"`
+	Rounds    int     `json:"rounds"`
+	Gain      float64 `json:"gain_seconds_per_step"`
+	Cost      float64 `json:"cost_seconds"`
+	BreakEven float64 `json:"break_even_steps"` // null = never
+	Horizon   float64 `json:"horizon_steps"`
+	Reason    string  `json:"reason"`
+	Text      string  `json:"text"`
+}
+
+// json is the decision; nil = there is none.
+func (x *transition) json() *decisionJSON {
+	d := x.decision
+	if d == nil {
 		return nil
 	}
-	d := x.decision
-	e.Raw(`{"move":`)
-	if d.Move {
-		e.Raw("true")
-	} else {
-		e.Raw("false")
-	}
-	e.Field("rounds")
-	e.Int(int64(d.Rounds))
-	e.Field("gain_seconds_per_step")
-	e.Float(d.GainPerStep)
-	e.Field("cost_seconds")
-	e.Float(d.Cost)
-	e.Field("break_even_steps")
-	if math.IsInf(d.BreakEven, 1) {
-		e.Raw("null")
-	} else {
-		e.Float(d.BreakEven)
-	}
-	e.Field("horizon_steps")
-	e.Float(x.stakes.Horizon)
-	e.Field("reason")
-	e.Quote(d.Reason)
-	e.Field("text")
-	e.Quote(d.String())
-	e.Raw("}")
-	return nil
+	return &decisionJSON{Move: d.Move, Rounds: d.Rounds, Gain: d.GainPerStep, Cost: d.Cost, BreakEven: d.BreakEven, Horizon: x.stakes.Horizon, Reason: d.Reason, Text: d.String()}
 }
 
 // remarks say how long the moves take and whether they pay.

@@ -96,7 +96,9 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	bar.Finish()
 	b := r.table()
 	if f.asJSON {
-		b = r.json()
+		if b, err = r.json(); err != nil {
+			return err
+		}
 	}
 	if f.html != "" {
 		page, err := r.page()

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
-	"github.com/moelb/moelb/cmd/moelb/internal/figures"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
-	"github.com/moelb/moelb/internal/wire"
 )
 
 // headline says in one line what is replayed.
@@ -78,81 +76,4 @@ func (r *replay) remarks() []string {
 		}
 	}
 	return out
-}
-
-// json is the replay in full.
-func (r *replay) json() []byte {
-	k := r.copies.Stakes()
-	e := &wire.Encoder{}
-	e.Raw(`{"version":1,"windows":`)
-	e.Int(int64(len(r.Windows)))
-	e.Field("layers")
-	e.Int(int64(len(r.Windows[0])))
-	e.Field("phase")
-	e.Quote(r.copies.Phase)
-	e.Field("step_seconds")
-	e.Float(k.StepSeconds)
-	e.Field("steps_per_window")
-	e.Float(k.Horizon)
-	e.Field("policies")
-	priced := r.bytes > 0
-	seconds := func(x float64) {
-		if priced {
-			e.Float(x)
-		} else {
-			e.Raw("null")
-		}
-	}
-	figures.Lines(e, r.ways, func(w way) {
-		e.Raw(`{"name":"` + w.name + `"`)
-		if w.refused != nil {
-			e.Field("error")
-			e.Quote(wire.OneLine(w.refused))
-			e.Raw("}")
-			return
-		}
-		s := w.summary(len(r.Windows[0]))
-		lost := func(x float64) {
-			if priced || s.changes == 0 || k.Hidden == 1 {
-				e.Float(x)
-			} else {
-				e.Raw("null")
-			}
-		}
-		e.Field("imbalance_mean")
-		e.Float(s.mean)
-		e.Field("imbalance_max")
-		e.Float(s.most)
-		e.Field("moves")
-		e.Int(int64(s.moves))
-		e.Field("moves_per_plan_and_layer")
-		e.Float(s.perLayer)
-		e.Field("copy_seconds_per_plan")
-		seconds(s.copySeconds)
-		e.Field("lost")
-		lost(s.slow + s.stall)
-		e.Field("plan_seconds")
-		e.Float(s.planSeconds)
-		e.Field("plans")
-		e.Int(int64(s.changes))
-		e.Field("not_worth_moving")
-		e.Int(int64(s.refusals))
-		e.Field("next_windows")
-		figures.Lines(e, w.steps, func(s step) {
-			e.Raw(`{"imbalance_mean":`)
-			e.Float(s.mean)
-			e.Field("imbalance_max")
-			e.Float(s.most)
-			e.Field("moves")
-			e.Int(int64(s.moves))
-			e.Field("copy_seconds")
-			seconds(s.copySeconds)
-			e.Field("lost")
-			lost(s.slow + s.stall)
-			e.Raw("}")
-		})
-		e.Raw("}")
-	})
-	e.Raw("}\n")
-	return e.B
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/moelb/moelb/cmd/moelb/internal/answer"
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/figures"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
@@ -21,10 +22,16 @@ import (
 	"github.com/moelb/moelb/placement/formats"
 )
 
+// flags are moelb score's flags as given.
+type flags struct {
+	at, loads, dispatch, weights string
+	gpus, nodes                  int
+	asJSON                       bool
+}
+
+// Command is moelb score.
 func Command(c *console.Console) *cobra.Command {
-	var at, loads, dispatch, weights string
-	var gpus, nodes int
-	var asJSON bool
+	f := &flags{}
 	cmd := &cobra.Command{
 		Use:   "score --placement FILE --loads FILE",
 		Short: "Score a placement under given loads",
@@ -43,52 +50,58 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 		Example: `  moelb score --placement plan.json --loads stats.json
   moelb score --placement expert_location.json --gpus 32 --loads stats.json --json`,
 		Args: console.AtMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
-			case at == "" || loads == "":
-				return console.Usagef("--placement and --loads are needed")
-			case cmd.Flags().Changed("gpus") && (gpus < 1 || gpus > placement.MaxGPUs):
-				return console.Usagef("--gpus %d: between 1 and %d are possible", gpus, placement.MaxGPUs)
-			}
-			d, err := problem.Choice("--dispatch", dispatch, problem.Dispatches)
-			switch {
-			case err != nil:
-				return console.Usage(err)
-			case d == int(eplb.Split):
-				return console.Usagef("--dispatch split: moelb split splits batches")
-			case nodes < 1 || nodes > placement.MaxGPUs:
-				return console.Usagef("--nodes %d: between 1 and %d are possible", nodes, placement.MaxGPUs)
-			case nodes > 1 && d == int(eplb.Even):
-				return console.Usagef("--nodes %d: only --dispatch nearest asks who shares a node", nodes)
-			}
-			p, err := formats.ReadPlacement(at, gpus)
-			if err != nil {
-				return fmt.Errorf("placement: %w", err)
-			}
-			w, err := loadsOf(c, loads, weights)
-			if err != nil {
-				return err
-			}
-			s, err := score(cmd.Context(), &p, w, placement.Topology{GPUs: p.GPUs, Nodes: nodes}, eplb.Dispatch(d))
-			if err != nil {
-				return fmt.Errorf("%s under %s: %w", at, loads, err)
-			}
-			b := s.table()
-			if asJSON {
-				b = s.json()
-			}
-			_, err = cmd.OutOrStdout().Write(b)
-			return err
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, c) },
 	}
-	cmd.Flags().StringVar(&at, "placement", "", "the placement's file")
-	cmd.Flags().StringVar(&loads, "loads", "", "the loads' file: statistics or a problem")
-	cmd.Flags().IntVar(&gpus, "gpus", 0, "GPUs, where the placement's format does not say")
-	cmd.Flags().StringVar(&dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even or nearest")
-	cmd.Flags().StringVar(&weights, "window-weights", "", "a weight of each window of the loads, comma-separated; 0 = it counts for nothing")
-	cmd.Flags().IntVar(&nodes, "nodes", 1, "with --dispatch nearest: nodes that share the GPUs evenly")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of a table")
+	l := cmd.Flags()
+	l.StringVar(&f.at, "placement", "", "the placement's file")
+	l.StringVar(&f.loads, "loads", "", "the loads' file: statistics or a problem")
+	l.IntVar(&f.gpus, "gpus", 0, "GPUs, where the placement's format does not say")
+	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even or nearest")
+	l.StringVar(&f.weights, "window-weights", "", "a weight of each window of the loads, comma-separated; 0 = it counts for nothing")
+	l.IntVar(&f.nodes, "nodes", 1, "with --dispatch nearest: nodes that share the GPUs evenly")
+	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
 	return cmd
+}
+
+// run reads, scores and prints.
+func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
+	switch {
+	case f.at == "" || f.loads == "":
+		return console.Usagef("--placement and --loads are needed")
+	case cmd.Flags().Changed("gpus") && (f.gpus < 1 || f.gpus > placement.MaxGPUs):
+		return console.Usagef("--gpus %d: between 1 and %d are possible", f.gpus, placement.MaxGPUs)
+	}
+	d, err := problem.Choice("--dispatch", f.dispatch, problem.Dispatches)
+	switch {
+	case err != nil:
+		return console.Usage(err)
+	case d == int(eplb.Split):
+		return console.Usagef("--dispatch split: moelb split splits batches")
+	case f.nodes < 1 || f.nodes > placement.MaxGPUs:
+		return console.Usagef("--nodes %d: between 1 and %d are possible", f.nodes, placement.MaxGPUs)
+	case f.nodes > 1 && d == int(eplb.Even):
+		return console.Usagef("--nodes %d: only --dispatch nearest asks who shares a node", f.nodes)
+	}
+	p, err := formats.ReadPlacement(f.at, f.gpus)
+	if err != nil {
+		return fmt.Errorf("placement: %w", err)
+	}
+	w, err := loadsOf(c, f.loads, f.weights)
+	if err != nil {
+		return err
+	}
+	s, err := score(cmd.Context(), &p, w, placement.Topology{GPUs: p.GPUs, Nodes: f.nodes}, eplb.Dispatch(d))
+	if err != nil {
+		return fmt.Errorf("%s under %s: %w", f.at, f.loads, err)
+	}
+	b := s.table()
+	if f.asJSON {
+		if b, err = s.json(); err != nil {
+			return err
+		}
+	}
+	_, err = cmd.OutOrStdout().Write(b)
+	return err
 }
 
 // loadsOf reads the windows of loads in a file of statistics or a problem; weights
@@ -205,40 +218,32 @@ func (s *scored) table() []byte {
 	return b.Bytes()
 }
 
-func (s *scored) json() []byte {
+// scoreJSON is the contract's answer to moelb score.
+type scoreJSON struct {
+	Version      int         `json:"version"`
+	Mean         float64     `json:"imbalance_mean"`
+	Max          float64     `json:"imbalance_max"`
+	Balancedness float64     `json:"balancedness_mean"`
+	Bound        float64     `json:"lower_bound_mean"`
+	Duplicates   int         `json:"duplicates"`
+	Layers       []layerJSON `json:"layers" lines:""`
+}
+
+type layerJSON struct {
+	Imbalance    float64 `json:"imbalance"`
+	Balancedness float64 `json:"balancedness"`
+	Bound        float64 `json:"lower_bound"`
+	Missing      []int   `json:"missing,omitempty"`
+}
+
+func (s *scored) json() ([]byte, error) {
 	imbalance, balancedness := s.figures()
-	mean, most := figures.MeanMax(imbalance, s.loads, 1)
-	bal, _ := figures.MeanMax(balancedness, s.loads, 1)
-	low, _ := figures.MeanMax(s.bound, s.loads, 1)
-	e := &wire.Encoder{}
-	e.Raw(`{"version":1,"imbalance_mean":`)
-	figures.Number(e, mean)
-	e.Field("imbalance_max")
-	figures.Number(e, most)
-	e.Field("balancedness_mean")
-	e.Float(bal)
-	e.Field("lower_bound_mean")
-	figures.Number(e, low)
-	e.Field("duplicates")
-	e.Int(int64(s.at.Duplicates()))
-	e.Field("layers")
-	e.Raw("[")
+	a := scoreJSON{Version: 1, Duplicates: s.at.Duplicates()}
+	a.Mean, a.Max = figures.MeanMax(imbalance, s.loads, 1)
+	a.Balancedness, _ = figures.MeanMax(balancedness, s.loads, 1)
+	a.Bound, _ = figures.MeanMax(s.bound, s.loads, 1)
 	for l := range s.level {
-		if l > 0 {
-			e.Raw(",")
-		}
-		e.Raw("\n" + `{"imbalance":`)
-		figures.Number(e, imbalance[l])
-		e.Field("balancedness")
-		e.Float(balancedness[l])
-		e.Field("lower_bound")
-		figures.Number(e, s.bound[l])
-		if m := s.at.Missing(l, nil); m != nil {
-			e.Field("missing")
-			figures.Ints(e, m)
-		}
-		e.Raw("}")
+		a.Layers = append(a.Layers, layerJSON{imbalance[l], balancedness[l], s.bound[l], s.at.Missing(l, nil)})
 	}
-	e.Raw("\n]}\n")
-	return e.B
+	return answer.JSON(&a)
 }

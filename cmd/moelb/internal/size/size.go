@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/moelb/moelb/cmd/moelb/internal/answer"
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/figures"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
@@ -107,7 +108,9 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	bar.Finish()
 	b := t.table()
 	if f.asJSON {
-		b = t.json()
+		if b, err = t.json(); err != nil {
+			return err
+		}
 	}
 	_, err = cmd.OutOrStdout().Write(b)
 	return err
@@ -244,40 +247,39 @@ func (t *sizes) verdict() string {
 	return text + fmt.Sprintf("; from there one more slot a GPU lowers it by less than %.3g%% (up to %d: %.4f)", 100*t.worth, last.redundant, last.mean)
 }
 
-func (t *sizes) json() []byte {
-	e := &wire.Encoder{}
+// sizesJSON is the answer to moelb size.
+type sizesJSON struct {
+	Version int        `json:"version"`
+	Knee    kneeJSON   `json:"knee"`
+	Sizes   []sizeJSON `json:"sizes" lines:""`
+}
+
+type kneeJSON struct {
+	Redundant int     `json:"redundant"`
+	Replicas  int     `json:"num_replicas"`
+	Worth     float64 `json:"worth"`
+	Text      string  `json:"text"`
+}
+
+type sizeJSON struct {
+	Redundant int     `json:"redundant"`
+	Replicas  int     `json:"num_replicas"`
+	Slots     int     `json:"slots_per_gpu"`
+	Mean      float64 `json:"imbalance_mean"`
+	Max       float64 `json:"imbalance_max"`
+	Bound     float64 `json:"lower_bound_mean"`
+	Bytes     *int64  `json:"expert_bytes_per_gpu"`
+}
+
+func (t *sizes) json() ([]byte, error) {
 	knee := t.rows[t.knee()]
-	e.Raw(`{"version":1,"knee":{"redundant":`)
-	e.Int(int64(knee.redundant))
-	e.Field("num_replicas")
-	e.Int(int64(knee.replicas))
-	e.Field("worth")
-	e.Float(t.worth)
-	e.Field("text")
-	e.Quote(t.verdict())
-	e.Raw("}")
-	e.Field("sizes")
-	figures.Lines(e, t.rows, func(x sized) {
-		e.Raw(`{"redundant":`)
-		e.Int(int64(x.redundant))
-		e.Field("num_replicas")
-		e.Int(int64(x.replicas))
-		e.Field("slots_per_gpu")
-		e.Int(int64(x.each))
-		e.Field("imbalance_mean")
-		e.Float(x.mean)
-		e.Field("imbalance_max")
-		e.Float(x.worst)
-		e.Field("lower_bound_mean")
-		e.Float(x.bound)
-		e.Field("expert_bytes_per_gpu")
-		if x.bytes == 0 {
-			e.Raw("null")
-		} else {
-			e.Int(x.bytes)
+	a := sizesJSON{Version: 1, Knee: kneeJSON{knee.redundant, knee.replicas, t.worth, t.verdict()}}
+	for _, x := range t.rows {
+		row := sizeJSON{Redundant: x.redundant, Replicas: x.replicas, Slots: x.each, Mean: x.mean, Max: x.worst, Bound: x.bound}
+		if x.bytes != 0 {
+			row.Bytes = &x.bytes
 		}
-		e.Raw("}")
-	})
-	e.Raw("}\n")
-	return e.B
+		a.Sizes = append(a.Sizes, row)
+	}
+	return answer.JSON(&a)
 }

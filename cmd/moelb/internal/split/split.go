@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/moelb/moelb/cmd/moelb/internal/answer"
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/figures"
 	"github.com/moelb/moelb/cmd/moelb/internal/problem"
@@ -16,11 +17,17 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
+// flags are moelb split's flags as given.
+type flags struct {
+	out      string
+	readCost float64
+	table    bool
+	nodes    int
+}
+
+// Command is moelb split.
 func Command(c *console.Console) *cobra.Command {
-	var out string
-	var readCost float64
-	var table bool
-	var nodes int
+	f := &flags{}
 	cmd := &cobra.Command{
 		Use:   "split [FILE | -]",
 		Short: "Split a batch's tokens among the replicas of a placement",
@@ -39,61 +46,56 @@ logical_to_rank_dispatch_physical_map [GPUs][layers][experts].`,
   moelb split batch.json --read-cost inf
   echo '{"version":1,"num_gpus":2,"physical_to_logical_map":[[0,1,0,2]],"counts":[[10,4,3]]}' | moelb split`,
 		Args: console.AtMost(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case nodes < 1 || nodes > placement.MaxGPUs:
-				return console.Usagef("--nodes %d: between 1 and %d are possible", nodes, placement.MaxGPUs)
-			case nodes > 1 && !table:
-				return console.Usagef("--nodes %d: only --table asks who shares a node", nodes)
-			case table && cmd.Flags().Changed("read-cost"):
-				return console.Usagef("--read-cost does not go with --table")
-			}
-			in, err := c.Open(args)
-			if err != nil {
-				return err
-			}
-			if in == nil {
-				return console.Usagef("moelb split wants a file, or \"-\" for standard input")
-			}
-			defer in.Close()
-			if in.R == nil {
-				return fmt.Errorf("%s: is a folder", in.Name())
-			}
-			p, t, counts, err := readBatch(wire.NewScanner(in.R))
-			if err != nil {
-				return err
-			}
-			if table {
-				t.Nodes = nodes
-				b, err := tableJSON(p, t, counts)
-				if err != nil {
-					return err
-				}
-				if out != "" {
-					return console.WriteFile(out, b)
-				}
-				_, err = cmd.OutOrStdout().Write(b)
-				return err
-			}
-			start := time.Now()
-			quota, layers, err := splitBatch(p, t, counts, readCost)
-			seconds := time.Since(start).Seconds()
-			if err != nil {
-				return err
-			}
-			b := splitJSON(quota, layers, counts, seconds)
-			if out != "" {
-				return console.WriteFile(out, b)
-			}
-			_, err = cmd.OutOrStdout().Write(b)
-			return err
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, c, args) },
 	}
-	cmd.Flags().Float64Var(&readCost, "read-cost", 0, "tokens' worth of reading an expert's weights, for small decode batches; inf = fewest activated experts a GPU")
-	cmd.Flags().BoolVar(&table, "table", false, "make a static table: which replica serves each GPU's tokens of each expert")
-	cmd.Flags().IntVar(&nodes, "nodes", 1, "with --table: nodes that share the GPUs evenly")
-	cmd.Flags().StringVar(&out, "out", "", "write the answer to this file, in one stroke")
+	l := cmd.Flags()
+	l.Float64Var(&f.readCost, "read-cost", 0, "tokens' worth of reading an expert's weights, for small decode batches; inf = fewest activated experts a GPU")
+	l.BoolVar(&f.table, "table", false, "make a static table: which replica serves each GPU's tokens of each expert")
+	l.IntVar(&f.nodes, "nodes", 1, "with --table: nodes that share the GPUs evenly")
+	l.StringVar(&f.out, "out", "", "write the answer to this file, in one stroke")
 	return cmd
+}
+
+// run reads, splits and writes.
+func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error {
+	switch {
+	case f.nodes < 1 || f.nodes > placement.MaxGPUs:
+		return console.Usagef("--nodes %d: between 1 and %d are possible", f.nodes, placement.MaxGPUs)
+	case f.nodes > 1 && !f.table:
+		return console.Usagef("--nodes %d: only --table asks who shares a node", f.nodes)
+	case f.table && cmd.Flags().Changed("read-cost"):
+		return console.Usagef("--read-cost does not go with --table")
+	}
+	in, err := c.Open(args)
+	if err != nil {
+		return err
+	}
+	if in == nil {
+		return console.Usagef("moelb split wants a file, or \"-\" for standard input")
+	}
+	defer in.Close()
+	if in.R == nil {
+		return fmt.Errorf("%s: is a folder", in.Name())
+	}
+	p, t, counts, err := readBatch(wire.NewScanner(in.R))
+	if err != nil {
+		return err
+	}
+	var b []byte
+	if f.table {
+		t.Nodes = f.nodes
+		b, err = table(p, t, counts)
+	} else {
+		b, err = quotas(p, t, counts, f.readCost)
+	}
+	if err != nil {
+		return err
+	}
+	if f.out != "" {
+		return console.WriteFile(f.out, b)
+	}
+	_, err = cmd.OutOrStdout().Write(b)
+	return err
 }
 
 // readBatch reads the contract's input of moelb split.
@@ -173,46 +175,58 @@ func splitBatch(p *placement.Placement, t placement.Topology, counts [][]int64, 
 	return quota, layers, nil
 }
 
-// tableJSON makes a static table and writes it as SGLang holds it, rank by rank.
-func tableJSON(p *placement.Placement, t placement.Topology, counts [][]int64) ([]byte, error) {
+// splitJSON is the contract's answer to moelb split.
+type splitJSON struct {
+	Version int        `json:"version"`
+	Quota   [][]int64  `json:"quota" lines:""`
+	Report  reportJSON `json:"report"`
+}
+
+// tableJSON is a static table as SGLang holds it, [GPUs][layers][experts].
+type tableJSON struct {
+	Version int        `json:"version"`
+	Table   [][][]int  `json:"logical_to_rank_dispatch_physical_map"`
+	Report  reportJSON `json:"report"`
+}
+
+type reportJSON struct {
+	Mean    float64  `json:"imbalance_mean"`
+	Max     float64  `json:"imbalance_max"`
+	Bound   *float64 `json:"lower_bound_mean,omitempty"`
+	Seconds float64  `json:"seconds"`
+}
+
+// table makes a static table.
+func table(p *placement.Placement, t placement.Topology, counts [][]int64) ([]byte, error) {
 	loads, err := placement.LoadsOf(counts)
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
 	tables, layers, err := split.Table(p, t, loads)
-	seconds := time.Since(start).Seconds()
 	if err != nil {
 		return nil, err
 	}
-	imbalance := make([]float64, len(layers))
-	for l, x := range layers {
-		imbalance[l] = x.Imbalance
-	}
-	e := &wire.Encoder{}
-	e.Raw(`{"version":1`)
-	e.Field("logical_to_rank_dispatch_physical_map")
-	e.Raw("[")
+	a := tableJSON{Version: 1, Report: report(layers, loads, time.Since(start))}
+	a.Report.Bound = nil // it is even loads'
 	for g := range p.GPUs {
-		if g > 0 {
-			e.Raw(",")
+		var rows [][]int
+		for _, layer := range tables {
+			rows = append(rows, layer[g])
 		}
-		wire.List(e, tables, func(table [][]int) { figures.Ints(e, table[g]) })
+		a.Table = append(a.Table, rows)
 	}
-	e.Raw("]")
-	e.Field("report")
-	mean, most := figures.MeanMax(imbalance, loads, 1)
-	e.Raw(`{"imbalance_mean":`)
-	e.Float(mean)
-	e.Field("imbalance_max")
-	e.Float(most)
-	e.Field("seconds")
-	e.Float(seconds)
-	e.Raw("}}\n")
-	return e.B, nil
+	return answer.JSON(&a)
 }
 
-func splitJSON(quota [][]int64, layers []eplb.Layer, counts [][]int64, seconds float64) []byte {
+// quotas splits every layer's counts.
+func quotas(p *placement.Placement, t placement.Topology, counts [][]int64, readCost float64) ([]byte, error) {
+	start := time.Now()
+	quota, layers, err := splitBatch(p, t, counts, readCost)
+	took := time.Since(start)
+	if err != nil {
+		return nil, err
+	}
 	loads := make(placement.Loads, len(counts))
 	for l, row := range counts {
 		loads[l] = make([]float64, len(row))
@@ -220,25 +234,15 @@ func splitJSON(quota [][]int64, layers []eplb.Layer, counts [][]int64, seconds f
 			loads[l][i] = float64(n)
 		}
 	}
-	imbalance, bound := make([]float64, len(layers)), make([]float64, len(layers))
-	for l, x := range layers {
-		imbalance[l], bound[l] = x.Imbalance, x.LowerBound
-	}
-	e := &wire.Encoder{}
-	e.Raw(`{"version":1`)
-	e.Field("quota")
-	figures.IntRows(e, quota)
-	mean, most := figures.MeanMax(imbalance, loads, 1)
-	low, _ := figures.MeanMax(bound, loads, 1)
-	e.Field("report")
-	e.Raw(`{"imbalance_mean":`)
-	e.Float(mean)
-	e.Field("imbalance_max")
-	e.Float(most)
-	e.Field("lower_bound_mean")
-	e.Float(low)
-	e.Field("seconds")
-	e.Float(seconds)
-	e.Raw("}}\n")
-	return e.B
+	return answer.JSON(&splitJSON{Version: 1, Quota: quota, Report: report(layers, loads, took)})
+}
+
+// report is what is said of the layers.
+func report(layers []eplb.Layer, loads placement.Loads, took time.Duration) reportJSON {
+	r := reportJSON{Seconds: took.Seconds()}
+	all := &eplb.Result{Layers: layers}
+	r.Mean, r.Max = figures.MeanMax(figures.Each(all, figures.ImbalanceOf), loads, 1)
+	bound, _ := figures.MeanMax(figures.Each(all, figures.BoundOf), loads, 1)
+	r.Bound = &bound
+	return r
 }
