@@ -60,8 +60,8 @@ func checksum(r Result) uint64 {
 // The plans of a fixed workload, bit for bit: on every platform and with any
 // number of workers. Where the search is improved on purpose these change.
 var golden = [...]uint64{
-	0x7377ca92165cb219, 0xce3170b07b11863f, 0xeecbe6e0a05d7a52, 0xf1603fdd9ee8b377,
-	0x3b6af4d50e47e67c, 0x0987ceb3dd3c3732, 0x012b76835ef9dc24, 0xc6f186d9bb8220e5,
+	0x7377ca92165cb219, 0xce3170b07b11863f, 0x68c3934028b5f96d, 0xf1603fdd9ee8b377,
+	0xf3a55777e2df0205, 0x0987ceb3dd3c3732, 0x012b76835ef9dc24, 0xc6f186d9bb8220e5,
 }
 
 func TestSameBytesEverywhere(t *testing.T) {

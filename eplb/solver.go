@@ -2,7 +2,6 @@ package eplb
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 )
 
@@ -27,24 +26,23 @@ type solver struct {
 
 	best layout
 
-	heap           []heapItem
-	popped, single []heapItem
-	multi          []int32
-	ranked         []int32
-	frozen         []bool
-	sz             []float64 // size of the replica in each slot
-	pairsH         []pair
-	pairsG         []pair
-	sum            sumBound
-	pairs          pairCounts
-	squeezed       int // slots looked at by squeeze in this packing
-	exact          exact
-	least          int32    // replicas that every expert has at least
-	thrift         int      // divides the work on small layers
-	looked         int      // slots and pairs of slots that swap looked at in this descent
-	draw           rand.PCG // of shake
-	splitter       *splitPlanner
-	polisher       *polisher
+	heap      []heapItem
+	popped    []heapItem
+	multi     []int32
+	ranked    []int32
+	frozen    []bool
+	sz        []float64 // size of the replica in each slot
+	pairsH    []pair
+	pairsG    []pair
+	sum       sumBound
+	pairs     pairCounts
+	squeezed  int // slots looked at by squeeze in this packing
+	exact     exact
+	least     int32 // replicas that every expert has at least
+	thrift    int   // divides the work on small layers
+	looked    int   // slots and pairs of slots that swap looked at in this descent
+	splitter  *splitPlanner
+	annealing *annealing
 }
 
 // layout is a placement kept aside.
@@ -210,9 +208,18 @@ func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
 			s.searchSums(bound, goal, stop)
 		}
 	}
-	bound = s.improveSmall(bound, goal, stop)
-	if s.u.slots > shiftSlots && s.best.level > bound*(1+provedTolerance) {
-		s.polish(goal, stop)
+	if math.IsInf(s.best.level, 1) {
+		s.adams(s.u.slots, most, nil)
+		s.deal()
+		s.swap(goal)
+		s.keep()
+	}
+	if s.u.slots <= shiftSlots {
+		s.shiftCounts(goal, stop)
+		bound = s.improveExactly(bound, stop)
+	}
+	if s.best.level > bound*(1+provedTolerance) {
+		s.anneal(goal, stop)
 	}
 	return bound
 }

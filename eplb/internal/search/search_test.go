@@ -280,3 +280,42 @@ func TestMend(t *testing.T) {
 		check(t, &s)
 	}
 }
+
+// Annealing keeps what must hold, never ends worse than it began, is the same again,
+// and mostly finds the best placement of a tiny task.
+func TestAnneal(t *testing.T) {
+	better := 0
+	for seed := range uint64(100) {
+		task, slot := random(rand.New(rand.NewPCG(seed, 6)))
+		var s State
+		var a Annealer
+		s.Set(task)
+		s.Start(slot)
+		was := s.Time()
+		a.Anneal(&s, 1<<12, 1, func() bool { return false })
+		check(t, &s)
+		if x := s.Time(); x > was+1e-9 {
+			t.Fatalf("seed %d: %v from %v", seed, x, was)
+		} else if x < was-1e-9 {
+			better++
+		}
+		first := slices.Clone(s.Slots())
+		s.Start(slot)
+		a.Anneal(&s, 1<<12, 1, func() bool { return false })
+		if !slices.Equal(first, s.Slots()) {
+			t.Fatalf("seed %d: another placement the second time", seed)
+		}
+	}
+	if better < 90 {
+		t.Errorf("%d of 100 better than at first", better)
+	}
+}
+
+// unlikely is a table of logarithms.
+func TestUnlikely(t *testing.T) {
+	for i, x := range unlikely {
+		if want := -math.Log((float64(i) + .5) / 256); math.Abs(x-want) > 1e-12 {
+			t.Errorf("%d: %v, not %v", i, x, want)
+		}
+	}
+}
