@@ -30,7 +30,9 @@ const (
 //   - an expert left needs replicas no larger than the most that any GPU with
 //     room can still take, and together they need more than the slots left;
 //   - a GPU has k slots left, and the k coldest experts left, each cut as small
-//     as the slots and GPUs allow, bring it above T·speed.
+//     as the slots and GPUs allow, bring it above T·speed;
+//   - the load left of a node's own experts does not fit it, but for the replicas
+//     that may yet leave, where experts have homes.
 type exact struct {
 	target float64 // T: what is found must be below it
 	work   int     // steps left
@@ -44,17 +46,39 @@ type exact struct {
 	order  []int     // [rank][GPU]: GPUs, emptiest first
 	sums   []float64 // [rank]: load of that expert and of all after it
 	prefer []int32   // replicas of each expert in the best placement before the search, by rank
+
+	home   []int32   // node of each expert; nil = anywhere
+	pseudo [][]int32 // of each node: what stands for empty slots of a GPU; nil = none
+	empty  int       // slots that may be empty, in all
+	n      int       // experts, without those
+	may    int       // replicas that may be elsewhere
+	out    int       // and those that are
+	nodes  int
+	atHome []float64 // [rank][node]: load of the node's experts of that rank and after
 }
 
 // improveExactly searches a small layer exhaustively, from the best placement
 // known. It returns the bound, which is that placement's level if the search
 // came to its end: then nothing is better.
 func (s *solver) improveExactly(bound float64, stop func() bool) float64 {
-	experts, gpus := len(s.w), len(s.u.gpu)
 	if s.u.slots > exactSlots || s.best.level <= bound*(1+provedTolerance) {
 		return bound
 	}
 	x := &s.exact
+	x.n = len(s.w)
+	x.target, x.work, x.done, x.stop = s.best.level*(1-exactMargin), exactWork/s.thrift, true, stop
+	s.everySet()
+	if x.done {
+		// Nothing is below the target, which is the level but for rounding.
+		return s.best.level
+	}
+	return bound
+}
+
+// everySet searches from the root.
+func (s *solver) everySet() {
+	x := &s.exact
+	experts, gpus := x.n, len(s.u.gpu)
 	x.load = memory.Resize(x.load, gpus)
 	x.room = memory.Resize(x.room, gpus)
 	x.count = memory.Resize(x.count, experts)
@@ -72,23 +96,34 @@ func (s *solver) improveExactly(bound float64, stop func() bool) float64 {
 		x.sums[i] = x.sums[i+1] + s.w[s.order[i]]
 		x.prefer[i] = s.best.count[s.order[i]]
 	}
-	x.target, x.work, x.done, x.stop = s.best.level*(1-exactMargin), exactWork/s.thrift, true, stop
-	s.branch(0, s.u.slots)
-	if x.done {
-		// Nothing is below the target, which is the level but for rounding.
-		return s.best.level
+	if x.home != nil {
+		x.out = 0
+		x.atHome = memory.Resize(x.atHome, (experts+1)*x.nodes)
+		clear(x.atHome[experts*x.nodes:])
+		for i := experts - 1; i >= 0; i-- {
+			copy(x.atHome[i*x.nodes:(i+1)*x.nodes], x.atHome[(i+1)*x.nodes:])
+			x.atHome[i*x.nodes+int(x.home[s.order[i]])] += s.w[s.order[i]]
+		}
 	}
-	return bound
+	s.branch(0, s.u.slots)
+}
+
+// away is 1 where the expert of rank i is not at home on GPU g.
+func (s *solver) away(i, g int) int {
+	if h := s.exact.home; h != nil && int(h[s.order[i]]) != s.u.node[g] {
+		return 1
+	}
+	return 0
 }
 
 // branch places the experts from rank i on in the slots that are left.
 func (s *solver) branch(i, slots int) {
 	x, u := &s.exact, s.u
-	experts := len(s.w) - i
+	experts := x.n - i
 	if s.hopeless(i, slots) {
 		return
 	}
-	if x.sums[i] == 0 {
+	if experts == 0 || x.sums[i] == 0 && x.home == nil {
 		s.complete(i)
 		return
 	}
@@ -109,9 +144,9 @@ func (s *solver) branch(i, slots int) {
 			order[k], order[k-1] = order[k-1], order[k]
 		}
 	}
-	low, high := max(1, slots-most), min(len(order), slots-experts+1)
+	low, high := max(1, slots-most-x.empty), min(len(order), slots-experts+1)
 	w := s.w[s.order[i]]
-	if i > 0 && w == s.w[s.order[i-1]] {
+	if i > 0 && w == s.w[s.order[i-1]] && (x.home == nil || x.home[s.order[i]] == x.home[s.order[i-1]]) {
 		high = min(high, int(x.count[i-1]))
 	}
 	// The counts of the best placement first, then those next to them.
@@ -158,18 +193,22 @@ func (s *solver) choose(i int, order []int, k, n int, size float64, slots int) {
 	for ; k <= len(order)-n && x.done; k++ {
 		g := order[k]
 		x.work--
-		if l := x.load[g] + size; l < x.target*u.speed[g] {
+		away := s.away(i, g)
+		if l := x.load[g] + size; l < float64(x.target*u.speed[g]) && x.out+away <= x.may {
 			was := x.load[g]
 			x.load[g] = l
 			x.room[g]--
+			x.out += away
 			x.set[i*len(u.gpu)+g] = true
 			s.choose(i, order, k+1, n-1, size, slots)
 			x.set[i*len(u.gpu)+g] = false
+			x.out -= away
 			x.room[g]++
 			x.load[g] = was
 		}
 		// Without g: then without the GPUs that are like it.
-		for k+1 < len(order) && x.load[order[k+1]] == x.load[g] && x.room[order[k+1]] == x.room[g] && u.speed[order[k+1]] == u.speed[g] {
+		for k+1 < len(order) && x.load[order[k+1]] == x.load[g] && x.room[order[k+1]] == x.room[g] && u.speed[order[k+1]] == u.speed[g] &&
+			(x.home == nil || u.node[order[k+1]] == u.node[g]) {
 			k++
 		}
 	}
@@ -178,7 +217,7 @@ func (s *solver) choose(i int, order []int, k, n int, size float64, slots int) {
 // hopeless says whether no placement below the target is left: see exact.
 func (s *solver) hopeless(i, slots int) bool {
 	x, u := &s.exact, s.u
-	experts := len(s.w) - i
+	experts := x.n - i
 	if slots < experts {
 		return true
 	}
@@ -186,13 +225,16 @@ func (s *solver) hopeless(i, slots int) bool {
 	space, widest := 0.0, 0.0
 	for g, v := range u.speed {
 		k := x.room[g]
+		if x.pseudo != nil {
+			k -= min(k, len(x.pseudo[u.node[g]]))
+		}
 		if k > experts {
 			return true
 		}
 		if x.load[g] >= x.target*v {
 			return true
 		}
-		if k > 0 {
+		if x.room[g] > 0 {
 			free := float64(x.target*v) - x.load[g]
 			if (x.sums[i+experts-k]-x.sums[i+experts])/float64(most) > free {
 				return true
@@ -202,11 +244,11 @@ func (s *solver) hopeless(i, slots int) bool {
 		}
 	}
 	const slack = 1 + 1e-13 // rounding must not end a branch
-	if x.sums[i] > space*slack {
+	if x.sums[i] > space*slack || x.home != nil && s.crowded(i, widest*slack) {
 		return true
 	}
 	need := experts
-	for _, e := range s.order[i:] {
+	for _, e := range s.order[i:x.n] {
 		w := s.w[e]
 		if w <= widest {
 			break
@@ -218,6 +260,23 @@ func (s *solver) hopeless(i, slots int) bool {
 	return false
 }
 
+// crowded says whether more load must leave its node than the replicas that may
+// yet do so can carry, each of them at most widest.
+func (s *solver) crowded(i int, widest float64) bool {
+	x, u := &s.exact, s.u
+	leave, g := 0.0, 0
+	for n := range x.nodes {
+		space := 0.0
+		for ; g < len(u.gpu) && u.node[g] == n; g++ {
+			if x.room[g] > 0 {
+				space += float64(x.target*u.speed[g]) - x.load[g]
+			}
+		}
+		leave += max(0, x.atHome[i*x.nodes+n]-space*(1+1e-12))
+	}
+	return leave > float64(x.may-x.out)*widest*(1+1e-12)
+}
+
 // complete fills the slots that are left with the experts from rank i on, none
 // of which has load: each GPU takes the next ones in turn, so all are placed
 // (hopeless has seen to it that there are enough slots) and none twice on a GPU.
@@ -225,11 +284,9 @@ func (s *solver) hopeless(i, slots int) bool {
 func (s *solver) complete(i int) {
 	x, u := &s.exact, s.u
 	gpus := len(u.gpu)
-	for k := range s.w {
+	clear(s.count)
+	for k := range i {
 		s.count[s.order[k]] = x.count[k]
-	}
-	for k := i; k < len(s.w); k++ {
-		s.count[s.order[k]] = 0
 	}
 	next := i
 	for g := range u.gpu {
@@ -240,17 +297,23 @@ func (s *solver) complete(i int) {
 				at++
 			}
 		}
-		for ; at < u.first[g+1]; at++ {
+		for k := 0; at < u.first[g+1]; at++ {
+			if x.pseudo != nil {
+				s.slot[at] = x.pseudo[u.node[g]][k]
+				s.count[s.slot[at]]++
+				k++
+				continue
+			}
 			e := s.order[next]
 			s.slot[at] = e
 			s.count[e]++
-			if next++; next == len(s.w) {
+			if next++; next == x.n {
 				next = i
 			}
 		}
 	}
 	for e, w := range s.w {
-		s.size[e] = w / float64(s.count[e])
+		s.size[e] = w / float64(max(s.count[e], 1))
 	}
 	s.keep()
 	x.target = min(x.target, s.best.level*(1-exactMargin))

@@ -24,10 +24,9 @@ type locality struct {
 
 	// Remembered for every set of groups on every kind of node.
 	bound []float64
-	state []uint32 // stamp of the question answered; +1 = by a search
+	state []uint32 // stamp of the question answered
 	stamp uint32
 
-	exact exactHome
 	offNode
 }
 
@@ -202,42 +201,17 @@ func (lo *locality) report(l int, to *LocalityPrice) {
 }
 
 // placeHomes plans a layer with as few replicas off their nodes as can be. Homes
-// are chosen so that the largest bound of a node is least; where a node's GPUs
-// cannot be packed to its bound, what was reached takes its place and homes are
-// chosen anew. It returns a bound for no replica off its node.
+// are chosen so that the largest bound of a node is least. It returns a bound for
+// no replica off its node.
 func (lo *locality) placeHomes(floor, tolerance float64, stop func() bool) (bound float64) {
 	h := lo.homes
-	lo.stamp += 2
+	lo.stamp++
 	floor = max(floor, h.pigeonhole())
 	bound, exact := h.least(floor, lo.nodeBound)
 	if !exact {
 		bound = floor
 	}
 	bound = max(bound, floor)
-	level := h.value
-	for lo.short() == 0 && lo.bound != nil && !stop() {
-		// The worst node that is not packed yet.
-		worst := -1
-		for n := range lo.nodes {
-			i := lo.memo(n, lo.maskOf(h.best, n))
-			if lo.state[i]&1 == 0 && (worst < 0 || lo.bound[i] > lo.bound[lo.memo(worst, lo.maskOf(h.best, worst))]) {
-				worst = n
-			}
-		}
-		if worst < 0 {
-			break
-		}
-		i := lo.memo(worst, lo.maskOf(h.best, worst))
-		lo.list(worst, h.best)
-		reached := lo.nodes[worst].solve(max(lo.bound[i], bound), tolerance, stop)
-		lo.state[i] |= 1
-		if reached > lo.bound[i]*(1+tolerance) {
-			lo.bound[i] = reached
-		}
-		if reached > level*(1+tolerance) {
-			level, _ = h.least(floor, lo.nodeBound)
-		}
-	}
 	lo.setHome(h.best)
 	lo.list(-1, lo.home)
 	for n := range lo.nodes {
@@ -245,15 +219,6 @@ func (lo *locality) placeHomes(floor, tolerance float64, stop func() bool) (boun
 	}
 	lo.gather()
 	return bound
-}
-
-// short is how many experts must leave their nodes for want of slots.
-func (lo *locality) short() int {
-	n := 0
-	for i := range lo.nodes {
-		n += max(0, lo.experts/len(lo.nodes)-lo.nodes[i].s.u.slots)
-	}
-	return n
 }
 
 // maskOf is the set of groups that home gives to node n, for few groups.
@@ -273,14 +238,14 @@ func (lo *locality) memo(n int, mask uint32) int {
 }
 
 // nodeBound is a lower bound of the level of node n with the groups that the
-// branch at hand gives it, or the level found where one was searched for: its
+// branch at hand gives it: its
 // share of the load, and the least that its slots allow its hottest experts.
 func (lo *locality) nodeBound(n int, mask uint32) float64 {
 	if lo.bound == nil {
 		return lo.homes.share(n, lo.homes.sum[n])
 	}
 	i := lo.memo(n, mask)
-	if lo.state[i]&^1 != lo.stamp {
+	if lo.state[i] != lo.stamp {
 		lo.state[i] = lo.stamp
 		lo.list(n, lo.homes.at)
 		lo.bound[i] = max(lo.homes.share(n, lo.homes.sum[n]), lo.nodes[n].replicaLevel())

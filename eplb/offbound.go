@@ -79,7 +79,7 @@ func (lo *locality) canLeave(T float64) bool {
 			b.pieces[i] = p
 		}
 	}
-	lo.stamp += 2
+	lo.stamp++
 	return lo.homes.within(float64(b.may), b.need)
 }
 

@@ -2,6 +2,8 @@ package eplb
 
 import (
 	"math"
+
+	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // offNode is what the search for replicas off their nodes needs.
@@ -36,7 +38,7 @@ type offNode struct {
 	exports []int32 // copies sent away
 	small   []float64
 	away    offBound
-	transfers
+	*annealing
 }
 
 const (
@@ -63,7 +65,6 @@ func (f *offNode) init(lo *locality) {
 	f.frozen = make([]bool, len(lo.s.w))
 	f.over = make([]float64, n)
 	f.limit = make([]float64, n)
-	f.transfers.init(lo.s)
 	lo.away.need = lo.mustLeave
 }
 
@@ -177,7 +178,7 @@ func (lo *locality) improve(x int) {
 		}
 	}
 	if lo.placeNodes() {
-		lo.refine(x)
+		lo.settle(x)
 		lo.keepWhole()
 	}
 }
@@ -270,4 +271,42 @@ func (lo *locality) placeNodes() bool {
 	}
 	lo.gather()
 	return true
+}
+
+const (
+	// settleDraws is how many random changes follow the descent of a plan.
+	settleDraws = 1 << 9
+	// drawCost is the work of one, in slots looked at.
+	drawCost = 64
+	// settleSlack is how much worse than the best a plan may be for that.
+	settleSlack = 1e-2
+)
+
+// settle improves the placement at hand by single slots, with at most may replicas
+// off their node. Without it 8 of them on 4 nodes of 8 GPUs leave .2 to .6% more.
+func (lo *locality) settle(may int) {
+	s := lo.s
+	if len(s.w) > lo.experts {
+		return // what stands for empty slots is not moved
+	}
+	p := lo.annealing
+	if p == nil {
+		p = &annealing{task: search.Task{Experts: lo.experts, First: s.u.first, Speed: s.u.speed, Share: []float64{1}, Node: s.u.node}}
+		lo.annealing = p
+	}
+	p.task.Load, p.task.Home, p.task.MostOff = s.w, lo.homeAt, may
+	p.s.Set(&p.task)
+	p.s.Start(s.slot)
+	stop := func() bool { return p.s.Work() > lo.work }
+	level := p.s.Descend(lo.aim, nil, stop)
+	lo.work -= p.s.Work()
+	if level > lo.aim && level < s.best.level*(1+settleSlack) && lo.work > 0 {
+		lo.work -= settleDraws * drawCost
+		p.a.Anneal(&p.s, settleDraws, lo.aim, func() bool { return false })
+	}
+	copy(s.slot, p.s.Slots())
+	copy(s.count, p.s.Counts())
+	for e, w := range s.w {
+		s.size[e] = w / float64(s.count[e])
+	}
 }
