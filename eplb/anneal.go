@@ -5,7 +5,6 @@ import "github.com/moelb/moelb/eplb/internal/search"
 // annealing improves plans from scratch, of one window.
 type annealing struct {
 	s    search.State
-	a    search.Annealer
 	task search.Task
 }
 
@@ -35,17 +34,22 @@ func (s *solver) anneal(goal float64, stop func() bool) {
 	}
 	p.task.Load = s.w
 	p.s.Set(&p.task)
-	for draws := min(firstDraws, int((s.best.level-goal)*drawsAGap)) / s.thrift; ; draws *= 2 {
+	s.annealAs(&p.s, goal, stop)
+}
+
+// annealAs is anneal under what a state's task asks for.
+func (s *solver) annealAs(p *search.State, goal float64, stop func() bool) {
+	for draws := min(firstDraws, int((s.best.level-goal)*drawsAGap)) / s.thrift; draws <= lastDraws; draws *= 2 {
 		was := s.best.level
-		if was <= goal || draws > lastDraws || stop() {
+		if was <= goal || stop() {
 			return
 		}
-		p.s.Start(s.best.slot)
-		p.a.Anneal(&p.s, draws, goal, stop)
-		if l := p.s.Time(); l < was {
+		p.Start(s.best.slot)
+		s.cold.Anneal(p, draws, goal, stop)
+		if l := p.Time(); l < was {
 			s.best.level = l
-			copy(s.best.slot, p.s.Slots())
-			copy(s.best.count, p.s.Counts())
+			copy(s.best.slot, p.Slots())
+			copy(s.best.count, p.Counts())
 		}
 		if was-s.best.level < goOn {
 			return

@@ -54,6 +54,7 @@ type exact struct {
 	may    int       // replicas that may be elsewhere
 	out    int       // and those that are
 	nodes  int
+	apart  bool      // every expert is on two nodes
 	atHome []float64 // [rank][node]: load of the node's experts of that rank and after
 }
 
@@ -123,7 +124,7 @@ func (s *solver) branch(i, slots int) {
 	if s.hopeless(i, slots) {
 		return
 	}
-	if experts == 0 || x.sums[i] == 0 && x.home == nil {
+	if experts == 0 || x.sums[i] == 0 && x.home == nil && !x.apart {
 		s.complete(i)
 		return
 	}
@@ -144,7 +145,8 @@ func (s *solver) branch(i, slots int) {
 			order[k], order[k-1] = order[k-1], order[k]
 		}
 	}
-	low, high := max(1, slots-most-x.empty), min(len(order), slots-experts+1)
+	least := int(s.least)
+	low, high := max(least, slots-most-x.empty), min(len(order), slots-least*(experts-1))
 	w := s.w[s.order[i]]
 	if i > 0 && w == s.w[s.order[i-1]] && (x.home == nil || x.home[s.order[i]] == x.home[s.order[i-1]]) {
 		high = min(high, int(x.count[i-1]))
@@ -187,7 +189,9 @@ func (s *solver) emptier(a, b int) bool {
 func (s *solver) choose(i int, order []int, k, n int, size float64, slots int) {
 	x, u := &s.exact, s.u
 	if n == 0 {
-		s.branch(i+1, slots)
+		if !x.apart || s.twoNodes(i) {
+			s.branch(i+1, slots)
+		}
 		return
 	}
 	for ; k <= len(order)-n && x.done; k++ {
@@ -208,20 +212,34 @@ func (s *solver) choose(i int, order []int, k, n int, size float64, slots int) {
 		}
 		// Without g: then without the GPUs that are like it.
 		for k+1 < len(order) && x.load[order[k+1]] == x.load[g] && x.room[order[k+1]] == x.room[g] && u.speed[order[k+1]] == u.speed[g] &&
-			(x.home == nil || u.node[order[k+1]] == u.node[g]) {
+			(x.home == nil && !x.apart || u.node[order[k+1]] == u.node[g]) {
 			k++
 		}
 	}
+}
+
+// twoNodes says whether the expert of rank i is on two nodes.
+func (s *solver) twoNodes(i int) bool {
+	u, first := s.u, -1
+	for g, in := range s.exact.set[i*len(u.gpu) : (i+1)*len(u.gpu)] {
+		if in && first < 0 {
+			first = u.node[g]
+		} else if in && u.node[g] != first {
+			return true
+		}
+	}
+	return false
 }
 
 // hopeless says whether no placement below the target is left: see exact.
 func (s *solver) hopeless(i, slots int) bool {
 	x, u := &s.exact, s.u
 	experts := x.n - i
-	if slots < experts {
+	least := int(s.least)
+	if slots < least*experts {
 		return true
 	}
-	most := min(len(u.gpu), slots-experts+1) // replicas an expert can have
+	most := min(len(u.gpu), slots-least*(experts-1)) // replicas an expert can have
 	space, widest := 0.0, 0.0
 	for g, v := range u.speed {
 		k := x.room[g]
@@ -247,13 +265,13 @@ func (s *solver) hopeless(i, slots int) bool {
 	if x.sums[i] > space*slack || x.home != nil && s.crowded(i, widest*slack) {
 		return true
 	}
-	need := experts
+	need := least * experts
 	for _, e := range s.order[i:x.n] {
 		w := s.w[e]
 		if w <= widest {
 			break
 		}
-		if need += ceilDiv(w, widest*slack) - 1; need > slots {
+		if need += max(ceilDiv(w, widest*slack)-least, 0); need > slots {
 			return true
 		}
 	}

@@ -64,7 +64,6 @@ func (f *fresh) make() {
 	s := f.s
 	stop := func() bool { return f.ctx.Err() != nil }
 	if f.two != nil {
-		f.two.looks = spreadWork / s.thrift
 		f.bound = max(f.bound, s.searchTwoNodes(f.two, max(f.o.Tolerance, 0), stop))
 	} else {
 		tolerance := f.o.Tolerance

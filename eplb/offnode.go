@@ -302,7 +302,7 @@ func (lo *locality) settle(may int) {
 	lo.work -= p.s.Work()
 	if level > lo.aim && level < s.best.level*(1+settleSlack) && lo.work > 0 {
 		lo.work -= settleDraws * drawCost
-		p.a.Anneal(&p.s, settleDraws, lo.aim, func() bool { return false })
+		s.cold.Anneal(&p.s, settleDraws, lo.aim, func() bool { return false })
 	}
 	copy(s.slot, p.s.Slots())
 	copy(s.count, p.s.Counts())

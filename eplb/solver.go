@@ -3,6 +3,8 @@ package eplb
 import (
 	"math"
 	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // solver searches for a placement of one layer on one unit. Its memory is used
@@ -38,6 +40,7 @@ type solver struct {
 	pairs     pairCounts
 	squeezed  int // slots looked at by squeeze in this packing
 	exact     exact
+	cold      search.Annealer
 	least     int32 // replicas that every expert has at least
 	thrift    int   // divides the work on small layers
 	looked    int   // slots and pairs of slots that swap looked at in this descent

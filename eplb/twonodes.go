@@ -2,8 +2,6 @@ package eplb
 
 import (
 	"context"
-	"math/rand/v2"
-	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/eplb/internal/search"
@@ -59,11 +57,9 @@ func validateTwoNodes(p *Problem, o *Options) error {
 
 // apart is what planning with every expert on two nodes needs beside the solver.
 type apart struct {
-	s     search.State
-	task  search.Task
-	slot  []int32
-	looks int // what is left of the work on a layer
-	rng   *rand.Rand
+	s    search.State
+	task search.Task
+	slot []int32
 }
 
 func newApart(u *unit, experts int) *apart {
@@ -74,7 +70,7 @@ func newApart(u *unit, experts int) *apart {
 }
 
 // deal starts from every expert on two nodes, the hottest first in turn, and
-// fills the other slots with copies: on a random path, of random experts.
+// fills the other slots with copies.
 func (m *apart) deal(u *unit, order []int32) {
 	for s := range m.slot {
 		m.slot[s] = -1
@@ -100,65 +96,41 @@ func (m *apart) deal(u *unit, order []int32) {
 		g = end
 	}
 	m.s.Start(m.slot)
-	if m.rng != nil {
-		for i, f := range m.slot {
-			if e := int32(m.rng.IntN(len(order))); f < 0 && m.s.Free(int32(i), e) {
-				m.s.Apply(search.Change{A: int32(i), B: -1, E: e})
-			}
-		}
-	}
 	m.s.Mend()
 }
 
 // searchTwoNodes fills s.best with a placement that has every expert on two
 // nodes, and returns a lower bound for such. The packings of the plain search,
 // with counts of at least two, are brought to two nodes and then evened out by
-// the steps of m, which cost nothing here. Cost: a few milliseconds for 288 slots.
+// the search.
 func (s *solver) searchTwoNodes(m *apart, tolerance float64, stop func() bool) (bound float64) {
 	gpus := len(s.u.gpu)
 	s.least = 2
 	m.task.Load = s.w
 	m.s.Set(&m.task)
-	m.rng = nil
 	bound = s.speedBound(s.replicaBound())
 	goal := bound * (1 + tolerance)
-	var starts [][]int32
-	try := func() {
-		m.improve(s, goal, stop)
-	}
-	for i := -1; i < len(capLimits) && (len(starts) == 0 || !(s.best.level <= goal || m.looks <= 0 || stop())); i++ {
-		if i < 0 && !s.adams(s.u.slots, gpus, nil) {
-			continue
-		}
-		if i >= 0 && !s.capped(s.u.slots, gpus, capLimits[i]*bound) {
-			continue
-		}
-		if !s.pack() {
+	// What is nearly there is left to annealing.
+	done := func() bool { return s.best.level <= goal+nearly || stop() }
+	none := true
+	for i := -1; i < len(capLimits) && (none || !done()); i++ {
+		if i < 0 && !s.adams(s.u.slots, gpus, nil) || i >= 0 && !s.capped(s.u.slots, gpus, capLimits[i]*bound) || !s.pack() {
 			continue
 		}
 		s.swap(goal)
 		if m.s.Start(s.slot); int64(m.s.Lone())*int64(s.u.slots) <= spreadOutWork && m.s.SpreadOut() {
-			starts = append(starts, slices.Clone(m.s.Slots()))
-			try()
+			none = false
+			m.improve(s, goal, stop)
 		}
 	}
-	if s.best.level > goal && (len(starts) == 0 || (m.looks > 0 && !stop())) {
+	if none || !done() {
 		m.deal(s.u, s.order)
-		starts = append(starts, slices.Clone(m.s.Slots()))
-		try()
+		m.improve(s, goal, stop)
 	}
-	for i := 1; i <= spreadPaths && m.looks > 0 && s.best.level > goal && !stop(); i++ {
-		m.rng = rand.New(rand.NewPCG(uint64(i), 0))
-		if i%2 == 0 {
-			m.s.Start(starts[i/2%len(starts)])
-		} else {
-			order := slices.Clone(s.order)
-			m.rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-			m.deal(s.u, order)
-		}
-		try()
+	s.exact.apart = true
+	if bound = s.improveExactly(bound, stop); s.best.level > goal {
+		s.annealAs(&m.s, goal, stop)
 	}
-	m.rng = nil
 	return bound
 }
 
@@ -184,29 +156,24 @@ func planTwoNodes(ctx context.Context, p *Problem, o *Options, u *unit, r *Resul
 const (
 	// spreadOutWork bounds the slots looked at to bring a packing to two nodes.
 	spreadOutWork = 1 << 27
-	// spreadPaths is how many random paths are tried at most.
-	spreadPaths = 64
-	// spreadWork bounds the slots and pairs of slots that the steps of a layer
-	// look at, beyond the first path.
-	spreadWork = 1 << 21
+	// nearly is how far above its goal a plan from scratch needs no other start.
+	nearly = 1e-4
+	// apartWork bounds the descent of one start, in changes looked at.
+	apartWork = 1 << 21
 )
 
 // improve evens out the placement of m towards the goal and keeps the best.
 func (m *apart) improve(s *solver, goal float64, stop func() bool) {
-	l := m.s.Time()
-	// A target that is nearer shows other steps.
-	for _, share := range [...]float64{0, .5, .25, .75} {
-		l = m.s.Descend(goal+float64(share*(l-goal)), m.rng, func() bool {
-			m.looks -= s.u.slots * (2 + s.u.slots/len(s.u.gpu))
-			return m.looks < -16*spreadWork || stop()
-		})
-		if l < s.best.level {
-			s.best.level = l
-			copy(s.best.slot, m.s.Slots())
-			copy(s.best.count, m.s.Counts())
-		}
-		if l <= goal || m.looks <= 0 || stop() {
-			return
-		}
+	from := m.s.Work()
+	m.s.Descend(goal, nil, func() bool { return m.s.Work() > from+apartWork || stop() })
+	m.keep(s)
+}
+
+// keep puts the placement of m aside if it is the best so far.
+func (m *apart) keep(s *solver) {
+	if l := m.s.Time(); l < s.best.level {
+		s.best.level = l
+		copy(s.best.slot, m.s.Slots())
+		copy(s.best.count, m.s.Counts())
 	}
 }
