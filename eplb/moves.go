@@ -140,18 +140,13 @@ func takePoints(fronts []*search.Front, budget int, taken []int) {
 // mover makes the fronts of layers. Its memory is used again for every layer.
 type mover struct {
 	*layerTask
-	o       *Options
-	twoEach bool // two slots a GPU and equal speeds
+	o *Options
 }
 
 func newMover(p *Problem, o *Options, u *unit) *mover {
 	m := &mover{layerTask: newLayerTask(p, o, u), o: o}
 	m.task.Prev = make([]int32, u.slots)
 	m.task.Had = make([]uint64, len(u.gpu)*m.task.Words())
-	m.twoEach = u.equal && u.slots == 2*len(u.gpu)
-	for g := range u.gpu {
-		m.twoEach = m.twoEach && u.room(g) == 2
-	}
 	return m
 }
 
@@ -273,14 +268,6 @@ func (m *mover) goOn(out *search.Front, goal search.Goal) {
 		}
 		m.s.Ahead(out, out.Slots(out.Points[len(out.Points)-1]), twice, 0, goal)
 	}
-	if m.mayFold() && out.Points[len(out.Points)-1].Time > goal.Time {
-		m.s.Pairs(out, out.Slots(out.Points[len(out.Points)-1]), 0, goal)
-	}
-}
-
-// mayFold says whether pairs of replicas are all there is to plan.
-func (m *mover) mayFold() bool {
-	return m.twoEach && len(m.task.Share) == 1 && m.task.Home == nil && m.task.Domain == nil
 }
 
 // retreat goes back from a plan from scratch.
@@ -313,14 +300,7 @@ func (m *mover) walk(out *search.Front, first []int32, goal search.Goal, i uint6
 		return
 	}
 	m.s.Ahead(out, first, 0, i, goal)
-	if m.mayFold() && m.u.slots <= pairSlots {
-		m.s.Pairs(out, first, i, goal)
-	}
 }
-
-// pairSlots is the most slots of a layer whose pairs are planned as a whole: the
-// work grows with their third power.
-const pairSlots = 1 << 10
 
 // few is the slots a GPU up to which a plan from scratch, with moves taken back,
 // may take fewer moves than going forward.
@@ -370,11 +350,12 @@ func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 		m.walk(out, first, goal, uint64(i)+1)
 		shorten()
 	}
-	one := len(m.task.Share) == 1
-	if ok && restarts > 0 && !m.twoEach && one && m.s.Work() < moveWork {
+	// At two slots a GPU what follows finds nothing.
+	more := restarts > 0 && len(m.task.Share) == 1 && m.u.slots > 2*len(m.u.gpu)
+	if ok && more && m.s.Work() < moveWork {
 		norm()
 	}
-	if !shorten() || (restarts > 0 && !m.twoEach && one && m.s.Work() < moveWork && m.u.slots <= few*len(m.u.gpu)) {
+	if !shorten() || (more && m.s.Work() < moveWork && m.u.slots <= few*len(m.u.gpu)) {
 		m.retreat(out, goal, f)
 	}
 	g, ok := out.Within(goal.Time)

@@ -27,7 +27,6 @@ type State struct {
 
 	norm
 	scan
-	pair pairMover
 }
 
 // Set readies s for a task. Load of the task may change until Start is called.
