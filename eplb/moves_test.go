@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
@@ -75,7 +76,7 @@ func TestMovesAgainstEnumeration(t *testing.T) {
 		if gpus*each > 8 && n > 6 {
 			n = 6
 		}
-		loads := placement.Loads{randomLoads(rng, n), randomLoads(rng, n)}
+		loads := placement.Loads{draw.Row(rng, n), draw.Row(rng, n)}
 		unit := placement.Topology{GPUs: gpus}
 		base, err := Plan(t.Context(), Problem{Loads: loads[:1], Replicas: gpus * each, Topology: unit}, Options{})
 		if err != nil {

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/moelb/moelb/eplb/internal/draw"
 )
 
 // foldLevel is the fullest pair when the largest replica goes with the smallest.
@@ -45,35 +47,13 @@ func leastFold(w []float64, gpus int) float64 {
 	return best
 }
 
-// randomLoads draws n loads of one of several kinds, ties among them.
-func randomLoads(rng *rand.Rand, n int) []float64 {
-	w := make([]float64, n)
-	kind := rng.IntN(5)
-	for e := range w {
-		switch kind {
-		case 0:
-			w[e] = float64(rng.IntN(6))
-		case 1:
-			w[e] = rng.Float64()
-		case 2:
-			w[e] = math.Round(100 / math.Pow(float64(e+1), 1.2))
-		case 3:
-			w[e] = math.Exp(2 * rng.NormFloat64())
-		case 4:
-			w[e] = float64(1 + 20*rng.IntN(2)*rng.IntN(3))
-		}
-	}
-	rng.Shuffle(n, func(i, j int) { w[i], w[j] = w[j], w[i] })
-	return w
-}
-
 func TestPairCountsAgainstEnumeration(t *testing.T) {
 	const seed = 1
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for i := range 4000 {
 		gpus := 2 + rng.IntN(5)
 		n := 2 + rng.IntN(min(2*gpus-1, 6))
-		w := randomLoads(rng, n)
+		w := draw.Row(rng, n)
 		if slices.Max(w) == 0 {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
@@ -50,21 +51,10 @@ func splitImbalance(p *placement.Placement, t *placement.Topology, layer int, lo
 }
 
 // randomProblem is a small problem with what can be odd about one.
-func randomSpeeds(rng *rand.Rand, gpus int) []float64 {
-	if rng.IntN(2) == 0 {
-		return nil
-	}
-	v := make([]float64, gpus)
-	for g := range v {
-		v[g] = []float64{0, .5, 1, 1, .3, 1.7}[rng.IntN(6)]
-	}
-	return v
-}
-
 func randomProblem(rng *rand.Rand, layers, mostGPUs int) Problem {
 	gpus := 1 + rng.IntN(mostGPUs)
 	experts := 1 + rng.IntN(24)
-	p := Problem{Topology: placement.Topology{GPUs: gpus, Speed: randomSpeeds(rng, gpus)}, Loads: placement.NewLoads(layers, experts)}
+	p := Problem{Topology: placement.Topology{GPUs: gpus, Speed: draw.Speeds(rng, gpus)}, Loads: placement.NewLoads(layers, experts)}
 	p.Replicas = experts + rng.IntN(experts+gpus)
 	if gpus%2 == 0 && experts%2 == 0 && rng.IntN(3) == 0 {
 		p.Topology.Nodes, p.Groups = 2, 2
@@ -242,7 +232,7 @@ func TestSplitPlansTiny(t *testing.T) {
 // The same plan for any number of workers, and for loads in another unit.
 func TestSplitPlansRepeat(t *testing.T) {
 	for _, gpus := range []int{32, 96, 144} {
-		p := Problem{Loads: zipfLoads(1, 6, 256, 4), Replicas: 288, Topology: placement.Topology{GPUs: gpus}}
+		p := Problem{Loads: draw.Zipf(1, 6, 256, 4), Replicas: 288, Topology: placement.Topology{GPUs: gpus}}
 		one, err := Plan(context.Background(), p, Options{Dispatch: Split, Workers: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -266,7 +256,7 @@ func BenchmarkPlanSplit(b *testing.B) {
 	for _, gpus := range []int{32, 72, 96, 144} {
 		for _, skew := range []float64{.8, 1.2} {
 			b.Run(fmt.Sprintf("layers=58/experts=256/slots=288/gpus=%d/skew=%v", gpus, skew), func(b *testing.B) {
-				p := Problem{Loads: zipfLoads(skew, 58, 256, 1), Replicas: 288, Topology: placement.Topology{GPUs: gpus}}
+				p := Problem{Loads: draw.Zipf(skew, 58, 256, 1), Replicas: 288, Topology: placement.Topology{GPUs: gpus}}
 				b.ReportAllocs()
 				sum := 0.0
 				for b.Loop() {

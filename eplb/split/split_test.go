@@ -8,26 +8,9 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/placement"
 )
-
-// zipfLoads are loads by Zipf's law with noise, each layer shuffled.
-func zipfLoads(s float64, layers, experts int, seed uint64) placement.Loads {
-	r := rand.New(rand.NewPCG(seed, 0))
-	w := placement.NewLoads(layers, experts)
-	for _, row := range w {
-		sum := 0.0
-		for e := range row {
-			row[e] = math.Exp(0.3*r.NormFloat64()) / math.Pow(float64(e+1), s)
-			sum += row[e]
-		}
-		for e := range row {
-			row[e] = max(1, math.Round(row[e]*(1e6/sum)))
-		}
-		r.Shuffle(experts, func(i, j int) { row[i], row[j] = row[j], row[i] })
-	}
-	return w
-}
 
 func mustPlan(t *testing.T, p eplb.Problem, o eplb.Options) eplb.Result {
 	t.Helper()
@@ -72,17 +55,6 @@ func randomPlacement(rng *rand.Rand, experts, gpus, most int, speed []float64) p
 	}
 	p.PhysicalToLogical = [][]int{row}
 	return p
-}
-
-func randomSpeeds(rng *rand.Rand, gpus int) []float64 {
-	if rng.IntN(2) == 0 {
-		return nil
-	}
-	v := make([]float64, gpus)
-	for g := range v {
-		v[g] = []float64{0, .5, 1, 1, .3, 1.7}[rng.IntN(6)]
-	}
-	return v
 }
 
 // leastLevel is the least largest load/speed of a split into whole tokens,
@@ -178,7 +150,7 @@ func TestSplitIsLeast(t *testing.T) {
 	for n := 0; tried < 10000; n++ {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		gpus := 1 + rng.IntN(5)
-		top := placement.Topology{GPUs: gpus, Speed: randomSpeeds(rng, gpus)}
+		top := placement.Topology{GPUs: gpus, Speed: draw.Speeds(rng, gpus)}
 		p := randomPlacement(rng, 1+rng.IntN(7), gpus, 5, top.Speed)
 		s, err := New(&p, top)
 		if err != nil {
@@ -390,7 +362,7 @@ func TestSplitRefuses(t *testing.T) {
 }
 
 func TestSplitAllocatesNothing(t *testing.T) {
-	loads := zipfLoads(.8, 2, 256, 1)
+	loads := draw.Zipf(.8, 2, 256, 1)
 	r, err := eplb.Plan(context.Background(), eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.PrefillUnit()}, eplb.Options{Locality: eplb.Free})
 	if err != nil {
 		t.Fatal(err)
@@ -409,7 +381,7 @@ func TestSplitAllocatesNothing(t *testing.T) {
 // Batches drawn anew, of 1,024 tokens a GPU, are even on a plan for the split.
 func TestSplitPlansUnderNoise(t *testing.T) {
 	for _, c := range []struct{ skew, most float64 }{{.8, 1.002}, {1.2, 1.002}} {
-		loads := zipfLoads(c.skew, 12, 256, 6)
+		loads := draw.Zipf(c.skew, 12, 256, 6)
 		r, err := eplb.Plan(context.Background(), eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.Topology{GPUs: 32}}, eplb.Options{Dispatch: eplb.Split})
 		if err != nil {
 			t.Fatal(err)

@@ -7,30 +7,9 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/placement"
 )
-
-// randomLoads draws n loads of one of several kinds, ties among them.
-func randomLoads(rng *rand.Rand, n int) []float64 {
-	w := make([]float64, n)
-	kind := rng.IntN(5)
-	for e := range w {
-		switch kind {
-		case 0:
-			w[e] = float64(rng.IntN(6))
-		case 1:
-			w[e] = rng.Float64()
-		case 2:
-			w[e] = math.Round(100 / math.Pow(float64(e+1), 1.2))
-		case 3:
-			w[e] = math.Exp(2 * rng.NormFloat64())
-		case 4:
-			w[e] = float64(1 + 20*rng.IntN(2)*rng.IntN(3))
-		}
-	}
-	rng.Shuffle(n, func(i, j int) { w[i], w[j] = w[j], w[i] })
-	return w
-}
 
 // weighted is the mean over windows of a layer's imbalance under given weights.
 func weighted(t testing.TB, p *placement.Placement, top *placement.Topology, layer int, weights []float64, windows []placement.Loads) float64 {
@@ -74,11 +53,11 @@ func TestStaticWeights(t *testing.T) {
 	for n := 0; tried < 1500; n++ {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		gpus := 1 + rng.IntN(6)
-		top := placement.Topology{GPUs: gpus, Speed: randomSpeeds(rng, gpus)}
+		top := placement.Topology{GPUs: gpus, Speed: draw.Speeds(rng, gpus)}
 		p := randomPlacement(rng, 1+rng.IntN(8), gpus, 5, top.Speed)
 		windows := make([]placement.Loads, 1+rng.IntN(4))
 		for k := range windows {
-			windows[k] = placement.Loads{randomLoads(rng, p.Experts)}
+			windows[k] = placement.Loads{draw.Row(rng, p.Experts)}
 			if rng.IntN(10) == 0 {
 				clear(windows[k][0])
 			}
@@ -148,7 +127,7 @@ func TestStaticWeightsRefuse(t *testing.T) {
 
 // Weights for one window are the best split of it.
 func TestStaticWeightsOfOneWindow(t *testing.T) {
-	loads := zipfLoads(1.2, 4, 256, 3)
+	loads := draw.Zipf(1.2, 4, 256, 3)
 	r := mustPlan(t, eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.PrefillUnit()}, eplb.Options{})
 	weights, layers, err := StaticWeights(&r.Placement, placement.Topology{}, []placement.Loads{loads})
 	if err != nil {
