@@ -12,18 +12,18 @@ import (
 // Decode is the ledger of the decode units of a pool.
 type Decode struct {
 	pool
-	step     time.Duration
-	most     int         // requests a rank runs; 0 = no limit
-	several  bool        // routers serve the pool, and candidates tell their loads
-	heir     bool        // what ran before this ledger began is being taken over
-	listens  atomic.Bool // either
-	began    time.Time   // when the first request came; zero = none has
-	restored time.Time   // when the snapshot was written that this came from; zero = none
+	like    string // the configuration, for snapshots
+	step    time.Duration
+	most    int         // requests a rank runs; 0 = no limit
+	several bool        // routers serve the pool, and candidates tell their loads
+	heir    bool        // what ran before this ledger began is being taken over
+	listens atomic.Bool // either
+	began   time.Time   // when the first request came; zero = none has
 
 	mu   sync.Mutex
 	id   decode.ID // the latest request's
 	now  time.Time // the latest step's
-	mean average   // tokens that requests generate
+	mean Average   // steps that requests take which finish
 	hold hold
 }
 
@@ -48,9 +48,10 @@ func NewDecode(unit decode.Config, step time.Duration, cfg Config) (*Decode, err
 		return nil, fmt.Errorf("stepTime: %v is less than a microsecond", step)
 	}
 	several := unit.Routers > 1
-	unit.Ranks, unit.Routers = 1, max(unit.Routers, 1) // one may report, too
+	unit.Ranks = 1
 	d := &Decode{step: step, most: unit.MaxRequests, several: several, heir: !several, now: cfg.Now()}
 	d.cfg = cfg
+	d.like = fmt.Sprint(unit, step)
 	d.make = func(string) (ranked, error) {
 		b, err := decode.New(unit)
 		return decodeUnit{b}, err
@@ -110,16 +111,37 @@ func (d *Decode) place(key any, r decode.Request, now time.Time) (int, error) {
 			defer undo()
 		}
 	}
+	if err == nil && g < 0 && d.heir {
+		u, g = d.squeeze(r)
+	}
 	if err != nil || g < 0 {
 		return -1, err
 	}
-	return d.seated(u, g, key, now), nil
+	d.sit(u, g, key, uint64(d.id), now)
+	return u.seat[g].at, nil
 }
 
-// seated enters what a request holds and returns which candidate has it.
-func (d *Decode) seated(u *unit, g int, key any, now time.Time) int {
-	d.sit(u, g, key, uint64(d.id), now)
-	return u.seat[g].at
+// squeeze enters a request on the rank of least KV use that has room for it as it is
+// now: while little is known of how long requests run, and much is there already of
+// which less is known, that is no reason to refuse one.
+func (d *Decode) squeeze(r decode.Request) (best *unit, rank int) {
+	least := int64(0)
+	for _, u := range d.called {
+		for g := range u.seat {
+			s := &u.seat[g]
+			if s.turn != d.turn || !s.taken || s.closed {
+				continue
+			}
+			k := balancerOf(u).Rank(g)
+			if room := (k.Capacity == 0 || k.KV+r.KV < k.Capacity) && (d.most == 0 || k.Width < d.most); room && (best == nil || k.KV < least) {
+				best, rank, least = u, g, k.KV
+			}
+		}
+	}
+	if best == nil || balancerOf(best).Enter(r, rank) != nil {
+		return nil, decode.Full
+	}
+	return best, rank
 }
 
 // add places a request on the unit that it costs the fewest seconds.
@@ -261,7 +283,7 @@ func (d *Decode) release(h *held, now time.Time, finished bool, output int64) {
 	}
 	kv, _ := b.KV(id)
 	if finished {
-		d.mean.add(float64(now.Sub(h.since)) / float64(d.step))
+		d.mean.Add(float64(now.Sub(h.since)) / float64(d.step))
 		_ = b.Done(id)
 	} else {
 		_ = b.Cancel(id)
@@ -313,5 +335,5 @@ func (d *Decode) Stats() (requests int, all decode.Stats) {
 func (d *Decode) Output() float64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.mean.value()
+	return d.mean.Value()
 }

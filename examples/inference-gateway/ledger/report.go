@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -9,12 +10,12 @@ import (
 
 // report is what an endpoint's loads have told of it.
 type report struct {
-	said     time.Time   // when it last said what it has
-	left     []released  // since then
-	heard    bool        // it has said so since this ledger began
-	settled  bool        // nothing is left of what it ran before
-	before   int         // requests that it ran before
-	restored []decode.ID // of them, those that a snapshot told of, while it has said nothing
+	said    time.Time   // when it last said what it has
+	left    []released  // since then
+	heard   bool        // it has said so since this ledger began
+	settled bool        // nothing is left of what it ran before
+	before  []decode.ID // what it ran before, each as far as is known
+	told    int         // how many of them a snapshot told of
 }
 
 // released is a request that has left a rank.
@@ -108,11 +109,10 @@ func (d *Decode) inherit(u *unit, g int, l Load, now time.Time) {
 	s.said = l.At
 	s.left = slices.DeleteFunc(s.left, func(r released) bool { return !r.at.After(l.At) })
 	age := int64(max(now.Sub(l.At), 0) / d.step)
-	then, thenKV, own := 0, int64(0), int64(0) // of this ledger's
+	then, thenKV := 0, int64(0) // of this ledger's own
 	for _, h := range s.held {
-		kv, _ := b.KV(decode.ID(h.id))
-		own += kv
 		if !h.since.After(l.At) {
+			kv, _ := b.KV(decode.ID(h.id))
 			then, thenKV = then+1, thenKV+kv-age
 		}
 	}
@@ -121,31 +121,79 @@ func (d *Decode) inherit(u *unit, g int, l Load, now time.Time) {
 			then, thenKV = then+1, thenKV+r.kv
 		}
 	}
-	before := max(l.Requests-then, 0)
-	if s.heard {
-		before = min(before, s.before)
-	}
-	for _, id := range s.restored {
-		_ = b.Cancel(id)
-	}
-	s.heard, s.before, s.restored, s.settled = true, before, nil, before == 0
-	kv := int64(before) * guessedKV
+	n := max(l.Requests-then, 0)
+	kv := int64(n) * guessedKV
 	if l.KV >= 0 {
-		kv = max(l.KV-thenKV, int64(before))
+		kv = max(l.KV-thenKV, int64(n)) + int64(n)*age
 	}
-	if before == 0 {
-		kv = 0
+	if s.heard {
+		n = min(n, len(s.before))
+	} else { // what a snapshot told of is older
+		for _, id := range s.before {
+			_ = b.Cancel(id)
+		}
+		s.before = s.before[:0]
 	}
-	d.view(u, g, before, kv+int64(before)*age, own)
+	s.heard = true
+	have := int64(0)
+	for _, id := range s.before {
+		k, _ := b.KV(id)
+		have += k
+	}
+	for m := len(s.before) - n; m > 0; m-- {
+		have -= d.forget(u, s, (have-kv)/int64(m))
+	}
+	if more := n - len(s.before); more > 0 {
+		d.admit(u, s, g, more, max(kv-have, 0)/int64(more))
+	} else if each := (kv - have) / int64(max(n, 1)); l.KV >= 0 {
+		for _, id := range s.before {
+			_ = b.Grow(id, each) // one that makes no sense is not believed
+		}
+	}
+	s.settled = len(s.before) == 0
 }
 
 // guessedKV is what a request holds whose endpoint does not say how much.
 const guessedKV = 4096
 
-// view makes a rank's load this ledger's own requests, of so many tokens, and what
-// ran before.
-func (d *Decode) view(u *unit, g, before int, kv, own int64) {
-	_ = balancerOf(u).Report(decode.Report{Rank: g, Requests: len(u.seat[g].held) + before, KV: own + kv})
+// admit enters requests of so many tokens each that an endpoint runs.
+func (d *Decode) admit(u *unit, s *seat, g, n int, each int64) {
+	b := balancerOf(u)
+	all := make([]decode.Request, 0, len(s.held)+len(s.before)+n)
+	list := func(id decode.ID) {
+		kv, _ := b.KV(id)
+		all = append(all, decode.Request{ID: id, KV: kv})
+	}
+	for _, h := range s.held {
+		list(decode.ID(h.id))
+	}
+	for _, id := range s.before {
+		list(id)
+	}
+	for i := range n {
+		all = append(all, decode.Request{ID: d.id + 1 + decode.ID(i), KV: min(each, decode.MaxTokens)})
+	}
+	changes, err := b.Sync(decode.Changes{}, g, all)
+	if err == nil {
+		d.id += decode.ID(n)
+		s.before = append(s.before, changes.Entered...)
+	}
+}
+
+// forget takes off, of the requests that ran before, the one that comes closest to so
+// many tokens, and returns how many it held: one of them has ended, nobody says which.
+func (d *Decode) forget(u *unit, s *seat, tokens int64) int64 {
+	b := balancerOf(u)
+	best, at, off := int64(0), -1, int64(0)
+	for i, id := range s.before {
+		kv, _ := b.KV(id)
+		if o := max(kv-tokens, tokens-kv); at < 0 || o < off {
+			best, at, off = kv, i, o
+		}
+	}
+	_ = b.Cancel(s.before[at])
+	s.before = slices.Delete(s.before, at, at+1)
+	return best
 }
 
 // settle ends the taking over once nothing is left of what ran before, rank by rank
@@ -153,8 +201,7 @@ func (d *Decode) view(u *unit, g, before int, kv, own int64) {
 func (d *Decode) settle(now time.Time) {
 	waited := now.Sub(d.began)
 	over := waited > min(d.cfg.MaxAge, mostHeir)
-	// What nothing is said of runs twice as long as requests do.
-	quiet := max(silence, time.Duration(2*d.mean.value()*float64(d.step)))
+	life := d.mean.Value() * float64(d.step)
 	open := false
 	for _, u := range d.units {
 		for g := range u.seat {
@@ -162,25 +209,29 @@ func (d *Decode) settle(now time.Time) {
 			if !s.taken || s.settled {
 				continue
 			}
-			if !over && (s.heard || waited <= quiet) {
+			n := len(s.before)
+			switch {
+			case over:
+				n = 0
+			case s.heard:
+			case waited > max(silence, time.Duration(4*life)):
+				n = 0
+			case n > 0 && life > 0: // it says nothing, and some of them have ended
+				n = int(float64(s.told) * math.Exp(-float64(waited)/life))
+			}
+			for len(s.before) > n {
+				last := len(s.before) - 1
+				_ = balancerOf(u).Cancel(s.before[last])
+				s.before = s.before[:last]
+			}
+			if s.settled = n == 0 && (over || s.heard || waited > silence); !s.settled {
 				open = true
-				continue
 			}
-			for _, id := range s.restored {
-				_ = balancerOf(u).Cancel(id)
-			}
-			own := int64(0)
-			for _, h := range s.held {
-				kv, _ := balancerOf(u).KV(decode.ID(h.id))
-				own += kv
-			}
-			d.view(u, g, 0, 0, own)
-			s.settled, s.before, s.restored = true, 0, nil
 		}
 	}
 	if !open && (over || waited > time.Second) {
 		d.heir = false
-		d.listens.Store(false)
+		d.listens.Store(d.several)
 		for _, u := range d.units {
 			for g := range u.seat {
 				u.seat[g].left = nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/datalayer"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/plugin"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/requestcontrol"
@@ -26,6 +27,11 @@ type DecodeParameters struct {
 	// StepTime is how often the unit makes a step, in which every request that
 	// runs grows by a token; "" = 50ms.
 	StepTime string `json:"stepTime"`
+	// Hold is how long a request may wait to be placed together with others, a step
+	// at most; "" = none waits.
+	Hold string `json:"hold"`
+	// Snapshot is where what the picker knows is written; none = nowhere.
+	Snapshot Snapshot `json:"snapshot"`
 }
 
 // DecodePicker picks the rank that a request decodes on. It places the request in
@@ -35,6 +41,7 @@ type DecodePicker struct {
 	noter
 	parameters DecodeParameters
 	ledger     *ledger.Decode
+	keeper     *keeper // nil = none
 }
 
 var (
@@ -74,7 +81,32 @@ func newDecodePickerAt(name string, raw json.RawMessage, h plugin.Handle, now fu
 	if err != nil {
 		return nil, fmt.Errorf("parameters: %w", err)
 	}
-	return p, nil
+	hold, err := duration("hold", c.Hold)
+	if err != nil {
+		return nil, err
+	}
+	p.ledger.Hold(hold, nil)
+	return p, p.keep(h)
+}
+
+// keep begins to keep the picker's snapshot.
+func (p *DecodePicker) keep(h plugin.Handle) error {
+	s, interval, err := p.parameters.Snapshot.open()
+	if err != nil || s == nil {
+		return err
+	}
+	p.keeper = newKeeper(s, p)
+	ctx, cancel := context.WithTimeout(h.Context(), interval)
+	defer cancel()
+	if err := p.keeper.beat(ctx); err != nil {
+		p.failed(err)
+	}
+	go p.keeper.run(h.Context(), interval, p.failed)
+	return nil
+}
+
+func (p *DecodePicker) failed(err error) {
+	log.Log.WithName("moelb").Error(err, "The picker goes on without", "plugin", p.name)
 }
 
 // Pick picks one of the endpoints that the profile's filters have left, whatever
@@ -83,6 +115,9 @@ func (p *DecodePicker) Pick(ctx context.Context, cycle *scheduling.CycleState, s
 	r, endpoints := p.noted(ctx, cycle, scored)
 	if r == nil {
 		return nil
+	}
+	if p.keeper != nil {
+		p.keeper.begin(p.failed)
 	}
 	list := p.list(len(endpoints))
 	defer p.give(list)

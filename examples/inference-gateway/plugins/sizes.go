@@ -1,10 +1,13 @@
 package plugins
 
 import (
+	"encoding/json"
 	"fmt"
 	"sync"
 
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/scheduling"
+
+	"github.com/moelb/moelb/examples/inference-gateway/ledger"
 )
 
 // Media is how many tokens what is no text takes, by kind, each piece.
@@ -133,7 +136,7 @@ func (m *Media) walk(x any, c *content, depth int) {
 type lengths struct {
 	mu     sync.Mutex
 	Models map[string]*model `json:"models"`
-	Mean   mean              `json:"mean"` // of all prompts
+	Mean   ledger.Average    `json:"mean"` // of all prompts
 }
 
 // model is what is known of one model's tokens.
@@ -171,20 +174,6 @@ func (r *ratio) value() float64 {
 	return min(max(r.True/r.Seem, 1/farthest), farthest)
 }
 
-type mean struct {
-	Sum    float64 `json:"sum"`
-	Weight float64 `json:"weight"`
-}
-
-func (m *mean) add(x float64) { m.Sum, m.Weight = float64(m.Sum*memory)+x, float64(m.Weight*memory)+1 }
-
-func (m *mean) value() float64 {
-	if !(m.Weight > 0) {
-		return first
-	}
-	return m.Sum / m.Weight
-}
-
 // of returns what is known of a model; nil = nothing.
 func (l *lengths) of(name string) *model { return l.Models[name] }
 
@@ -203,7 +192,10 @@ func (l *lengths) tokens(name string, c content, bytesPerToken float64) float64 
 func (l *lengths) usual() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.Mean.value()
+	if n := l.Mean.Value(); n > 0 {
+		return n
+	}
+	return first
 }
 
 // learn takes in how long a prompt was.
@@ -213,7 +205,7 @@ func (l *lengths) learn(name string, c content, bytesPerToken float64, prompt in
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.Mean.add(float64(prompt))
+	l.Mean.Add(float64(prompt))
 	if c == (content{}) {
 		return
 	}
@@ -234,4 +226,31 @@ func (l *lengths) learn(name string, c content, bytesPerToken float64, prompt in
 	} else {
 		m.Media.add(float64(prompt)-float64(text*m.Text.value()), float64(c.media))
 	}
+}
+
+// append returns what was learned, as JSON.
+func (l *lengths) append() ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return json.Marshal(l)
+}
+
+// restore takes it over. What makes no sense is an error, and changes nothing.
+func (l *lengths) restore(data []byte) error {
+	var x lengths
+	if err := json.Unmarshal(data, &x); err != nil {
+		return fmt.Errorf("snapshot: lengths: %w", err)
+	}
+	if len(x.Models) > mostModels {
+		return fmt.Errorf("snapshot: lengths: of %d models", len(x.Models))
+	}
+	for name, m := range x.Models {
+		if m == nil {
+			return fmt.Errorf("snapshot: lengths: nothing of model %q", name)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.Models, l.Mean = x.Models, x.Mean
+	return nil
 }

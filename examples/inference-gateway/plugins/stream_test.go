@@ -214,7 +214,7 @@ func (s *stream) chunk(last bool) *stream {
 	}}, nil)
 }
 
-func file(t *testing.T, name string) string {
+func example(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile("../config/" + name)
 	if err != nil {
@@ -229,7 +229,7 @@ func TestREADME(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(readme), "```yaml\n"+file(t, "decode.yaml")+"```\n") {
+	if !strings.Contains(string(readme), "```yaml\n"+example(t, "decode.yaml")+"```\n") {
 		t.Error("config/decode.yaml is not what the README shows")
 	}
 }
@@ -242,7 +242,7 @@ func TestStreams(t *testing.T) {
 	for g := range 3 {
 		p.add("decode-0-rank-"+strconv.Itoa(g), "decode", 8000+g)
 	}
-	server, h, err := load(t, file(t, "decode.yaml"), p)
+	server, h, err := load(t, example(t, "decode.yaml"), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +315,7 @@ func TestStreams(t *testing.T) {
 func TestRefused(t *testing.T) {
 	p := &pool{}
 	p.add("a", "decode", 8000)
-	server, h, err := load(t, strings.Replace(file(t, "decode.yaml"), "maxRequests: 256", "maxRequests: 1", 1), p)
+	server, h, err := load(t, strings.Replace(example(t, "decode.yaml"), "maxRequests: 256", "maxRequests: 1", 1), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +344,7 @@ func TestPrefillDecode(t *testing.T) {
 		p.add("prefill-0-rank-"+strconv.Itoa(g), "prefill", 9000+g)
 		p.add("decode-0-rank-"+strconv.Itoa(g), "decode", 8000+g)
 	}
-	server, h, err := load(t, file(t, "prefill-decode.yaml"), p)
+	server, h, err := load(t, example(t, "prefill-decode.yaml"), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +387,7 @@ func TestPrefillDecode(t *testing.T) {
 
 // TestPairWithout: a configuration that lacks one of the two profiles refuses.
 func TestPairWithout(t *testing.T) {
-	yaml, _, _ := strings.Cut(file(t, "prefill-decode.yaml"), "- name: decode\n  plugins:")
+	yaml, _, _ := strings.Cut(example(t, "prefill-decode.yaml"), "- name: decode\n  plugins:")
 	p := &pool{}
 	p.add("a", "prefill", 8000)
 	server, _, err := load(t, yaml, p)
