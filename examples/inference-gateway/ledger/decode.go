@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,6 +123,17 @@ func (d *Decode) place(key any, r decode.Request, now time.Time) (int, error) {
 	return u.seat[g].at, nil
 }
 
+// usual is how many tokens a request is expected to generate.
+func (d *Decode) usual() int64 {
+	if d.mean.Weight < 32 {
+		return guessedOutput
+	}
+	return max(int64(d.mean.Value()), 1)
+}
+
+// guessedOutput is how many tokens a request generates while none has ended.
+const guessedOutput = 512
+
 // squeeze enters a request on the rank of least KV use that has room for it as it is
 // now: while little is known of how long requests run, and much is there already of
 // which less is known, that is no reason to refuse one.
@@ -144,30 +157,50 @@ func (d *Decode) squeeze(r decode.Request) (best *unit, rank int) {
 	return best, rank
 }
 
-// add places a request on the unit that it costs the fewest seconds.
+// add places a request on the unit that it costs the fewest seconds and that has room.
 func (d *Decode) add(r decode.Request) (*unit, int, error) {
-	var best *unit
-	least := 0.0
+	units := d.called
 	var failed error
-	if len(d.called) == 1 {
-		best = d.called[0]
-	} else {
-		for _, u := range d.called {
-			r.Among = u.among
-			switch q, err := balancerOf(u).Quote(r); {
-			case err != nil:
-				failed = err
-			case q.Rank >= 0 && (best == nil || q.Seconds < least):
-				best, least, failed = u, q.Seconds, nil
-			}
+	if len(units) > 1 {
+		units, failed = d.quoted(r)
+	}
+	for _, u := range units {
+		r.Among = u.among
+		g, err := balancerOf(u).Add(r)
+		if err == nil && g >= 0 {
+			return u, g, nil
+		}
+		failed = err
+	}
+	return nil, decode.Full, failed
+}
+
+// quoted returns the units that were called, the one first that a request costs the
+// fewest seconds. All are asked of the same output: each knows of its own requests
+// alone.
+func (d *Decode) quoted(r decode.Request) ([]*unit, error) {
+	type offer struct {
+		*unit
+		seconds float64
+	}
+	var offers []offer
+	var failed error
+	r.Output = d.usual()
+	for _, u := range d.called {
+		r.Among = u.among
+		switch q, err := balancerOf(u).Quote(r); {
+		case err != nil:
+			failed = err
+		case q.Rank >= 0:
+			offers = append(offers, offer{u, q.Seconds})
 		}
 	}
-	if best == nil {
-		return nil, decode.Full, failed
+	slices.SortStableFunc(offers, func(a, b offer) int { return cmp.Compare(a.seconds, b.seconds) })
+	units := make([]*unit, len(offers))
+	for i := range offers {
+		units[i] = offers[i].unit
 	}
-	r.Among = best.among
-	g, err := balancerOf(best).Add(r)
-	return best, g, err
+	return units, failed
 }
 
 // Sent says that a request that was picked is on its way.

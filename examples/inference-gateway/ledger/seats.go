@@ -202,9 +202,14 @@ func (p *pool) enroll(candidates []Candidate) error {
 			u.strangers = append(u.strangers, i)
 		}
 	}
+	looked := false
 	for _, u := range p.called {
 		if len(u.strangers) == 0 {
 			continue
+		}
+		if !looked && p.cfg.Present != nil { // they may come in the place of others
+			looked = true
+			p.look()
 		}
 		if err := u.admit(candidates, p.turn); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -135,6 +136,8 @@ type site struct {
 	batch   int // requests a rank
 	retry   []*job
 	placed  func(*job)
+
+	together bool // what comes with a step waits, to be placed together
 }
 
 // engine is one endpoint.
@@ -233,14 +236,34 @@ func (s *site) start() (*handlers.StreamingServer, *DecodePicker) {
 func (s *site) send(prompt, output int) *job {
 	j := &job{live: begin(s.server), prompt: prompt, output: output, begun: s.step, kv: prompt}
 	j.say(requestHeaders("/v1/completions"))
-	s.body(j)
+	j.say(j.body())
 	return s.arrive(j)
 }
 
-func (s *site) body(j *job) {
+// sendAll sends requests that wait for each other.
+func (s *site) sendAll(all [][2]int) {
+	var jobs []*job
+	for i, x := range all {
+		j := &job{live: begin(s.server), prompt: x[0], output: x[1], begun: s.step}
+		j.say(requestHeaders("/v1/completions"))
+		j.in <- j.body()
+		for s.picker.ledger.Waiting() <= i {
+			runtime.Gosched()
+		}
+		jobs = append(jobs, j)
+	}
+	s.picker.ledger.Flush()
+	for _, j := range jobs {
+		j.wait()
+		s.arrive(j)
+	}
+}
+
+// body is a request's, whose length it rounds.
+func (j *job) body() *extproc.ProcessingRequest {
 	n := max(int(float64(j.prompt)*perToken), 1)
 	j.prompt, j.kv = int(float64(n)/perToken), int(float64(n)/perToken)
-	j.say(requestBody(`{"model": "m", "stream": true, "prompt": "` + strings.Repeat("x", n) + `"}`))
+	return requestBody(`{"model": "m", "stream": true, "prompt": "` + strings.Repeat("x", n) + `"}`)
 }
 
 // arrive brings a request to the endpoint that was picked.
@@ -346,13 +369,21 @@ func (s *site) tick() {
 			n++
 		}
 	}
+	var come [][2]int
 	for range s.due(n) {
-		s.send(s.draw())
+		prompt, output := s.draw()
+		come = append(come, [2]int{prompt, output})
 	}
-	again := s.retry
+	for _, j := range s.retry {
+		come = append(come, [2]int{j.prompt, max(j.output-(s.step-j.begun), 2)})
+	}
 	s.retry = nil
-	for _, j := range again {
-		s.send(j.prompt, max(j.output-(s.step-j.begun), 2))
+	if s.together {
+		s.sendAll(come)
+	} else {
+		for _, x := range come {
+			s.send(x[0], x[1])
+		}
 	}
 	for _, e := range s.rank {
 		for j := range e.jobs {
