@@ -214,7 +214,7 @@ func TestMoreThanFits(t *testing.T) {
 		}
 	}
 	_, unit := s.picker.ledger.Stats()
-	if k := unit.Ranks[0]; k.KV != 550_000 || k.Width != 256 {
+	if k := unit.Ranks[0]; k.KV < 549_000 || k.KV > 550_000 || k.Width != 256 {
 		t.Errorf("%d tokens of %d requests, not what a rank holds", k.KV, k.Width)
 	}
 }

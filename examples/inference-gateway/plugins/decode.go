@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/datalayer"
 	"sigs.k8s.io/gateway-api-inference-extension/pkg/epp/framework/interface/plugin"
@@ -42,6 +43,7 @@ type DecodePicker struct {
 	parameters DecodeParameters
 	ledger     *ledger.Decode
 	keeper     *keeper // nil = none
+	log        logr.Logger
 }
 
 var (
@@ -95,7 +97,7 @@ func (p *DecodePicker) keep(h plugin.Handle) error {
 	if err != nil || s == nil {
 		return err
 	}
-	p.keeper = newKeeper(s, p)
+	p.keeper, p.log = newKeeper(s, p), log.FromContext(h.Context())
 	ctx, cancel := context.WithTimeout(h.Context(), interval)
 	defer cancel()
 	if err := p.keeper.beat(ctx); err != nil {
@@ -106,7 +108,7 @@ func (p *DecodePicker) keep(h plugin.Handle) error {
 }
 
 func (p *DecodePicker) failed(err error) {
-	log.Log.WithName("moelb").Error(err, "The picker goes on without", "plugin", p.name)
+	p.log.Error(err, "The picker goes on without", "plugin", p.name)
 }
 
 // Pick picks one of the endpoints that the profile's filters have left, whatever

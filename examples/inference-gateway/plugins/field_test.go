@@ -225,11 +225,18 @@ func (s *site) restart() {
 // start starts an endpoint picker.
 func (s *site) start() (*handlers.StreamingServer, *DecodePicker) {
 	s.t.Helper()
+	var p *DecodePicker
+	s.t.Cleanup(func() { // after its context was cancelled
+		if p != nil && p.keeper != nil {
+			<-p.keeper.ended
+		}
+	})
 	server, h, err := loadAt(s.t, s.yaml, s.pool, s.clock.now)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return server, h.Plugin(DecodePickerType).(*DecodePicker)
+	p = h.Plugin(DecodePickerType).(*DecodePicker)
+	return server, p
 }
 
 // send sends a request and returns what became of it; nil = it was refused.

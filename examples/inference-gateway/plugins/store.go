@@ -205,6 +205,7 @@ type keeper struct {
 	picker *DecodePicker
 	holder uint64
 	first  sync.Once
+	ended  chan struct{} // closed when run has returned
 
 	mu     sync.Mutex
 	raw    []byte // what lies in the store, when it was last looked at
@@ -214,11 +215,12 @@ type keeper struct {
 }
 
 func newKeeper(s store, p *DecodePicker) *keeper {
-	return &keeper{store: s, picker: p, holder: rand.Uint64(), latest: &stored{}}
+	return &keeper{store: s, picker: p, holder: rand.Uint64(), ended: make(chan struct{}), latest: &stored{}}
 }
 
 // run keeps it at an interval, until the context is done, and then once more.
 func (k *keeper) run(ctx context.Context, interval time.Duration, failed func(error)) {
+	defer close(k.ended)
 	t := time.NewTicker(interval)
 	defer t.Stop()
 	for {
