@@ -90,6 +90,33 @@ def windows(field: str, value: Any) -> list[list[list[list[float]]]]:
     return [cube(field, w) for w in value] if dimensions == 4 else [cube(field, value)]
 
 
+def mirrored(loads: Any) -> tuple[Any, int]:
+    """Loads with their last axis reversed, and the largest index along it."""
+    if len(getattr(loads, "shape", (1,))) == 0:
+        return loads, 0
+    if hasattr(loads, "flip"):
+        return loads.flip(-1), loads.shape[-1] - 1
+    if hasattr(loads, "shape"):
+        return loads[..., ::-1], loads.shape[-1] - 1
+    first = loads
+    while isinstance(first, (list, tuple)) and len(first) > 0 and hasattr(first[0], "__len__"):
+        first = first[0]
+    return _reversed(loads), len(first) - 1 if hasattr(first, "__len__") else 0
+
+
+def _reversed(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        return value
+    if len(value) > 0 and isinstance(value[0], (list, tuple)):
+        return [_reversed(x) for x in value]
+    return list(value[::-1])
+
+
+def subtracted(n: int, ids: Any) -> Any:
+    """n less each of [layers, slots]."""
+    return [[n - e for e in row] for row in ids] if isinstance(ids, list) else n - ids
+
+
 def without_empty(value: Any) -> Any:
     """Expert 0 for the -1 of empty slots."""
     return value.clip(min=0) if hasattr(value, "clip") else [[max(e, 0) for e in row] for row in value]

@@ -49,17 +49,23 @@ class EplbPolicy:
             raise ValueError(f"num_replicas: {slots} is no multiple of num_ranks, {ranks}: vLLM's loader has as many slots on every rank")
         if ranks % nodes:
             raise ValueError(f"num_ranks: {ranks} is no multiple of num_nodes, {nodes}")
-        if cls.policy != "optimal" or old_global_expert_indices is None:
+        if cls.policy != "optimal":
             return plan(weight, slots, num_groups, nodes, ranks, policy=cls.policy).physical_to_logical_map
-        old = _arrays.rows("old_global_expert_indices", old_global_expert_indices)
+        # Of experts with the same load the planner gives the first one a slot to spare.
+        # vLLM expects more replicas of a hot first expert than of the second: so the
+        # planner counts the experts from the last.
+        weight, last = _arrays.mirrored(weight)
+        if old_global_expert_indices is None:
+            return _arrays.subtracted(last, plan(weight, slots, num_groups, nodes, ranks).physical_to_logical_map)
+        old = [[e if e < 0 else last - e for e in row] for row in _arrays.rows("old_global_expert_indices", old_global_expert_indices)]
         each, width = slots // ranks, len(old[0])
         if width % each:  # other slots a rank: nothing can stay where it is
-            return plan(weight, slots, num_groups, nodes, ranks).physical_to_logical_map
+            return _arrays.subtracted(last, plan(weight, slots, num_groups, nodes, ranks).physical_to_logical_map)
         if rank_mapping is not None:
             old = [_renumbered(row, rank_mapping, ranks, each) for row in old]
             width = slots
         p = plan(weight, slots, num_groups, nodes, ranks, previous=old, previous_gpus=width // each)
-        return p.physical_to_logical_map
+        return _arrays.subtracted(last, p.physical_to_logical_map)
 
 
 class PublishedEplbPolicy(EplbPolicy):
