@@ -8,9 +8,10 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// number reports whether a word is a number as JSON writes it.
-func number(b []byte) bool {
-	digits := func() bool {
+// IsNumber reports whether text is a number as JSON writes it, which is narrower
+// than strconv's: -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)?
+func IsNumber(b []byte) bool {
+	run := func() bool {
 		n := 0
 		for n < len(b) && b[n] >= '0' && b[n] <= '9' {
 			n++
@@ -21,11 +22,11 @@ func number(b []byte) bool {
 	if len(b) > 0 && b[0] == '-' {
 		b = b[1:]
 	}
-	if len(b) > 1 && b[0] == '0' && b[1] >= '0' && b[1] <= '9' || !digits() {
+	if len(b) > 1 && b[0] == '0' && b[1] >= '0' && b[1] <= '9' || !run() {
 		return false
 	}
 	if len(b) > 0 && b[0] == '.' {
-		if b = b[1:]; !digits() {
+		if b = b[1:]; !run() {
 			return false
 		}
 	}
@@ -33,37 +34,32 @@ func number(b []byte) bool {
 		if b = b[1:]; len(b) > 0 && (b[0] == '+' || b[0] == '-') {
 			b = b[1:]
 		}
-		if !digits() {
+		if !run() {
 			return false
 		}
 	}
 	return len(b) == 0
 }
 
-// Number reads a finite number; what says in an error which one is needed.
-func (s *Scanner) Number(what, field string, layer, index int) (float64, error) {
-	if c := s.Peek(); c != '-' && (c < '0' || c > '9') {
-		return 0, s.Wanted(what, field, layer, index)
+// ParseNumber reads a number as JSON writes it: whether it is one, and whether it
+// is finite. -0 is 0.
+func ParseNumber(b []byte) (x float64, number, finite bool) {
+	if x, ok := smallInt(b); ok {
+		return x, true, true
 	}
-	b := s.word()
-	if n, ok := smallInt(b); ok {
-		return n, nil
-	}
-	switch {
-	case string(b) == "-Infinity":
-		return 0, Bad(placement.ErrValue, field, layer, index, "%s is not a finite number: %s is needed", b, what)
-	case !number(b):
-		return 0, Bad(placement.ErrValue, field, layer, index, "%q is not a number: %s is needed", b, what)
+	if !IsNumber(b) {
+		return 0, false, false
 	}
 	x, err := strconv.ParseFloat(unsafe.String(&b[0], len(b)), 64)
-	if err != nil || math.IsInf(x, 0) {
-		return 0, Bad(placement.ErrValue, field, layer, index, "%s is too large: %s is needed", b, what)
-	}
-	return x + 0, nil
+	return x + 0, true, err == nil
 }
 
-// smallInt converts up to 15 digits, exactly.
+// smallInt converts a sign at most and up to 15 digits, exactly.
 func smallInt(b []byte) (float64, bool) {
+	if len(b) > 0 && b[0] == '-' {
+		x, ok := smallInt(b[1:])
+		return 0 - x, ok && b[1] != '-'
+	}
 	if len(b) == 0 || len(b) > 15 || b[0] == '0' && len(b) > 1 {
 		return 0, false
 	}
@@ -75,6 +71,86 @@ func smallInt(b []byte) (float64, bool) {
 		n = n*10 + int64(c-'0')
 	}
 	return float64(n), true
+}
+
+// IsDigits reports whether a number may hold a byte.
+func IsDigits(c byte) bool { return numberBytes[c] }
+
+// NumberText takes the bytes of a number, at most one more than most: so many are
+// too many. It is valid until the next read.
+func (s *Scanner) NumberText(most int) []byte { return s.token(numberBytes, most) }
+
+// Small appends to a list's numbers those that come next and are of the common
+// kind: up to 15 digits, a comma, a blank at most and another digit, all within
+// the buffer. It stops before the first that is anything else, or when row holds
+// most numbers.
+func (s *Scanner) Small(row []float64, most int) []float64 {
+	for len(row) < most {
+		rest := s.buf[s.pos:]
+		v, i := int64(0), 0
+		for i < len(rest) && i < 15 && rest[i]-'0' <= 9 {
+			v = v*10 + int64(rest[i]-'0')
+			i++
+		}
+		if i == 0 || (i > 1 && rest[0] == '0') || i+2 >= len(rest) || rest[i] != ',' {
+			return row
+		}
+		i++
+		if rest[i] == ' ' {
+			i++
+		}
+		if rest[i]-'0' > 9 {
+			return row
+		}
+		row = append(row, float64(v))
+		s.pos += i
+	}
+	return row
+}
+
+// Count takes a number of a sign at most and up to 15 digits, where one comes next
+// and it and what ends it are at hand.
+func (s *Scanner) Count() (x float64, ok bool) {
+	from, sign := s.pos, int64(1)
+	if from < len(s.buf) && s.buf[from] == '-' {
+		from, sign = from+1, -1
+	}
+	rest := s.buf[from:]
+	v, i := int64(0), 0
+	for i < len(rest) && i < 16 && rest[i]-'0' <= 9 {
+		v = v*10 + int64(rest[i]-'0')
+		i++
+	}
+	if i == 0 || i > 15 || i == len(rest) || i > 1 && rest[0] == '0' {
+		return 0, false
+	}
+	switch rest[i] {
+	case ',', ']', '}', ' ', '\n', '\r', '\t':
+		s.pos = from + i
+		return float64(sign * v), true
+	}
+	return 0, false
+}
+
+// Number reads a finite number; what says in an error which one is needed.
+func (s *Scanner) Number(what, field string, layer, index int) (float64, error) {
+	if c := s.Peek(); c != '-' && (c < '0' || c > '9') {
+		return 0, s.Wanted(what, field, layer, index)
+	}
+	if x, ok := s.Count(); ok {
+		return x, nil
+	}
+	b := s.word()
+	x, number, finite := ParseNumber(b)
+	switch {
+	case finite:
+		return x, nil
+	case string(b) == "-Infinity":
+		return 0, Bad(placement.ErrValue, field, layer, index, "%s is not a finite number: %s is needed", b, what)
+	case !number:
+		return 0, Bad(placement.ErrValue, field, layer, index, "%q is not a number: %s is needed", b, what)
+	}
+	return 0, Bad(placement.ErrValue, field, layer, index, "%s is too large: %s is needed", b, what)
 }
 
 // Integer reads a whole number in [least, most].

@@ -3,53 +3,92 @@ package wire
 import (
 	"fmt"
 	"io"
-	"strconv"
-
-	"github.com/moelb/moelb/placement"
 )
 
 // Scanner reads JSON as a stream, for inputs whose shape is known: the caller
-// asks for what must come next. Every error names the field and the place in
-// it; nothing is allocated ahead of the values that call for it, and no input
+// asks for what must come next. It holds one buffer, and one number or string at
+// a time; nothing is allocated ahead of the values that call for it, and no input
 // nests deeper than the caller asks.
 type Scanner struct {
-	r         io.Reader
-	buf       []byte
-	pos, end  int
-	tok       []byte
-	exhausted error
+	r     io.Reader // nil = buf is all there is
+	buf   []byte
+	pos   int   // next byte in buf
+	base  int64 // bytes before buf
+	lines int   // ends of lines before pos
+	start int64 // where the line began
+	tok   []byte
+	fail  error // io.EOF, or a failed read
 }
 
 // NewScanner returns a scanner of what r holds.
-func NewScanner(r io.Reader) *Scanner {
-	return &Scanner{r: r, buf: make([]byte, 1<<16), tok: make([]byte, 0, 64)}
+func NewScanner(r io.Reader) *Scanner { return NewScannerSize(r, 1<<16) }
+
+// NewScannerSize is NewScanner with a buffer of so many bytes.
+func NewScannerSize(r io.Reader, size int) *Scanner {
+	return &Scanner{r: r, buf: make([]byte, 0, size), tok: make([]byte, 0, 64)}
 }
 
-// byteAt returns the next byte without taking it; 0 = the input has ended.
-func (s *Scanner) byteAt() byte {
-	for s.pos == s.end {
-		if s.exhausted != nil {
-			return 0
-		}
-		s.pos = 0
-		s.end, s.exhausted = s.r.Read(s.buf)
+// Reset lets the scanner read a line that is at hand as a whole. It must stay as
+// it is until the next Reset.
+func (s *Scanner) Reset(line []byte) {
+	*s = Scanner{buf: line, tok: s.tok[:0]}
+}
+
+// Byte returns the next byte without taking it; 0 = the input has ended, or holds
+// a zero byte here.
+func (s *Scanner) Byte() byte {
+	if s.pos < len(s.buf) || s.fill() {
+		return s.buf[s.pos]
 	}
-	return s.buf[s.pos]
+	return 0
 }
 
-// Peek is byteAt after white space.
+// fill reads what comes after the buffer, all of which has been taken.
+func (s *Scanner) fill() bool {
+	if s.r == nil || s.fail != nil {
+		return false
+	}
+	s.base += int64(len(s.buf))
+	s.buf = s.buf[:0]
+	s.pos = 0
+	for range 100 {
+		n, err := s.r.Read(s.buf[:cap(s.buf)])
+		s.buf = s.buf[:n]
+		s.fail = err
+		if n > 0 || err != nil {
+			return n > 0
+		}
+	}
+	s.fail = io.ErrNoProgress
+	return false
+}
+
+// Peek is Byte after white space.
 func (s *Scanner) Peek() byte {
+	if s.pos < len(s.buf) && s.buf[s.pos] > ' ' { // nearly always
+		return s.buf[s.pos]
+	}
+	return s.afterSpace()
+}
+
+func (s *Scanner) afterSpace() byte {
 	for {
-		switch c := s.byteAt(); c {
-		case ' ', '\t', '\n', '\r':
-			s.pos++
+		switch c := s.Byte(); c {
+		case '\n':
+			s.lines++
+			s.start = s.base + int64(s.pos) + 1
+		case ' ', '\t', '\r':
 		default:
 			return c
 		}
+		s.pos++
 	}
 }
 
-// Take takes the next byte if it is c.
+// Skip takes the byte that Byte or Peek returned.
+func (s *Scanner) Skip() { s.pos++ }
+
+// Take takes the next byte that is not white space if it is c.
 func (s *Scanner) Take(c byte) bool {
 	if s.Peek() != c {
 		return false
@@ -58,175 +97,58 @@ func (s *Scanner) Take(c byte) bool {
 	return true
 }
 
-// Ended reports whether the input is at its end, and an error in reading it.
-func (s *Scanner) Ended() (bool, error) {
-	if s.Peek() == 0 && s.pos == s.end {
-		if s.exhausted != io.EOF {
-			return true, s.exhausted
-		}
-		return true, nil
+// AtEnd reports, where Byte or Peek returned 0, whether nothing follows.
+func (s *Scanner) AtEnd() bool { return s.pos == len(s.buf) && !s.fill() }
+
+// Failed is the failed read at which the input ended; nil = it ended, or goes on.
+func (s *Scanner) Failed() error {
+	if s.fail == io.EOF || s.pos < len(s.buf) {
+		return nil
 	}
-	return false, nil
+	return s.fail
 }
 
-// Wanted is the error for a value of another kind than the one that is needed.
-func (s *Scanner) Wanted(what, field string, layer, index int) error {
-	if end, err := s.Ended(); err != nil {
-		return fmt.Errorf("%s: %w", field, err)
-	} else if end {
-		return Bad(placement.ErrShape, field, layer, index, "the input ends here: %s is needed", what)
-	}
-	return Bad(placement.ErrValue, field, layer, index, "%s: %s is needed", s.describe(), what)
+// Place says where the next byte stands: "line 1, column 1" is the first.
+func (s *Scanner) Place() string {
+	return fmt.Sprintf("line %d, column %d", s.lines+1, s.base+int64(s.pos)-s.start+1)
 }
 
-// describe names the value that comes next.
-func (s *Scanner) describe() string {
-	switch c := s.Peek(); {
-	case c == '[':
-		return "a list"
-	case c == '{':
-		return "an object"
-	case c == '"':
-		if text, ok := s.quoted(); ok {
-			return strconv.Quote(text) + " is a string"
-		}
-		return "a string"
-	case c == ',' || c == ']' || c == '}' || c == ':':
-		return strconv.Quote(string(c))
+// class is a set of bytes.
+type class [256]bool
+
+func classOf(bytes string) *class {
+	var c class
+	for i := range len(bytes) {
+		c[bytes[i]] = true
 	}
-	word := s.word()
-	switch string(word) {
-	case "":
-		return strconv.Quote(string(rune(s.byteAt()))) + " is not JSON"
-	case "null", "true", "false":
-		return string(word)
-	case "NaN", "Infinity", "-Infinity":
-		return string(word) + " is not a finite number"
-	}
-	if number(word) {
-		return string(word) + " is a number"
-	}
-	return strconv.Quote(string(word)) + " is not JSON"
+	return &c
 }
 
-// longest is how much of a word, a number or a string is read.
-const longest = 1 << 10
+const (
+	digits  = "0123456789"
+	letters = "abcdefghijklmnopqrstuvwxyz"
+)
 
-// word takes the letters, digits and signs that come next into s.tok.
-func (s *Scanner) word() []byte {
-	s.tok = s.tok[:0]
-	for c := s.Peek(); ; c = s.byteAt() {
-		if !(c >= '0' && c <= '9' || c == '.' || c == '-' || c == '+' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_') || len(s.tok) > longest {
-			return s.tok
+var (
+	numberBytes = classOf(digits + "-+.eE")
+	wordBytes   = classOf(digits + "-+._" + letters + "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+)
+
+// token takes the bytes of a class that come next, at most one more than most: so
+// many are too many. It is valid until the next read.
+func (s *Scanner) token(of *class, most int) []byte {
+	s.Peek()
+	for i := s.pos; i < len(s.buf); i++ {
+		if !of[s.buf[i]] || i-s.pos > most {
+			tok := s.buf[s.pos:i]
+			s.pos = i
+			return tok
 		}
+	}
+	s.tok = s.tok[:0] // across two buffers, or at the end
+	for c := s.Byte(); of[c] && len(s.tok) <= most; c = s.Byte() {
 		s.tok = append(s.tok, c)
 		s.pos++
 	}
-}
-
-// quoted takes a string. Escapes are taken as they stand but for \" and \\: no
-// name that a caller knows has any.
-func (s *Scanner) quoted() (string, bool) {
-	s.pos++ // the quotation mark, seen by the caller
-	for i, c := range s.buf[s.pos:s.end] {
-		if c == '"' && i <= longest { // nearly always: all of it is at hand, and as it stands
-			text := string(s.buf[s.pos : s.pos+i])
-			s.pos += i + 1
-			return text, true
-		}
-		if c < ' ' || c == '\\' || i > longest {
-			break
-		}
-	}
-	s.tok = s.tok[:0]
-	for len(s.tok) <= longest {
-		c := s.byteAt()
-		if c < ' ' {
-			return "", false
-		}
-		s.pos++
-		switch c {
-		case '"':
-			return string(s.tok), true
-		case '\\':
-			if c = s.byteAt(); c < ' ' {
-				return "", false
-			}
-			s.pos++
-			if c != '"' && c != '\\' {
-				s.tok = append(s.tok, '\\')
-			}
-		}
-		s.tok = append(s.tok, c)
-	}
-	return "", false
-}
-
-// Text reads a string.
-func (s *Scanner) Text(field string) (string, error) {
-	if s.Peek() != '"' {
-		return "", s.Wanted("a string", field, -1, -1)
-	}
-	text, ok := s.quoted()
-	if !ok {
-		return "", s.endless("a string", field)
-	}
-	return text, nil
-}
-
-// endless is the error for a string that quoted did not take.
-func (s *Scanner) endless(what, field string) error {
-	if end, err := s.Ended(); err != nil {
-		return fmt.Errorf("%s: %w", field, err)
-	} else if end {
-		return Bad(placement.ErrShape, field, -1, -1, "the input ends within %s", what)
-	}
-	return Bad(placement.ErrValue, field, -1, -1, "%s that is too long or holds a control character: %.20q…", what, s.tok)
-}
-
-// Object reads an object and calls value for each key; the scanner then stands
-// before its value. A key that comes twice is an error.
-func (s *Scanner) Object(field string, value func(key string) error) error {
-	if !s.Take('{') {
-		return s.Wanted("an object", field, -1, -1)
-	}
-	var few [8]string
-	seen := few[:0]
-	for first := true; !s.Take('}'); first = false {
-		if !first && !s.Take(',') {
-			return s.Wanted(`"," or "}"`, field, -1, -1)
-		}
-		if s.Peek() != '"' {
-			return s.Wanted("a field's name", field, -1, -1)
-		}
-		key, ok := s.quoted()
-		if !ok {
-			return s.endless("a field's name", field)
-		}
-		if !s.Take(':') {
-			return s.Wanted(`":"`, key, -1, -1)
-		}
-		for _, k := range seen {
-			if k == key {
-				return Bad(placement.ErrShape, key, -1, -1, "given twice")
-			}
-		}
-		if err := value(key); err != nil {
-			return err
-		}
-		seen = append(seen, key)
-	}
-	return nil
-}
-
-// Finish demands that nothing follows.
-func (s *Scanner) Finish(field string) error {
-	end, err := s.Ended()
-	if err != nil {
-		return fmt.Errorf("%s: %w", field, err)
-	}
-	if !end {
-		return Bad(placement.ErrShape, field, -1, -1, "%s after its end: one object is needed", s.describe())
-	}
-	return nil
+	return s.tok
 }

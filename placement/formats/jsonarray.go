@@ -4,13 +4,14 @@ import (
 	"math"
 	"slices"
 
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
 // notNumber says what stands where a number should, and where.
 func (s *scanner) notNumber(field string, layer, index int) error {
 	what := s.found()
-	switch s.peek() {
+	switch s.Byte() {
 	case '"':
 		text, err := s.str()
 		if err != nil {
@@ -23,9 +24,9 @@ func (s *scanner) notNumber(field string, layer, index int) error {
 		what = "an object"
 	case 'n', 't', 'f', 'N', 'I':
 		word := []byte{}
-		for c := s.peek(); (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z') && len(word) < 10; c = s.peek() {
+		for c := s.Byte(); (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z') && len(word) < 10; c = s.Byte() {
 			word = append(word, c)
-			s.pos++
+			s.Skip()
 		}
 		what = string(word)
 	default:
@@ -36,10 +37,10 @@ func (s *scanner) notNumber(field string, layer, index int) error {
 
 // open takes the bracket before an array of field.
 func (s *scanner) open(field string, layer int) error {
-	if s.next() != '[' {
+	if s.Peek() != '[' {
 		return s.errorf("%s: expected '[', found %s", place(field, layer, -1), s.found())
 	}
-	s.pos++
+	s.Skip()
 	return nil
 }
 
@@ -53,7 +54,7 @@ func (s *scanner) numbers(field string, layer, max int) ([]float64, error) {
 		if err != nil || !ok {
 			return row, err
 		}
-		row = s.digits(row, max)
+		row = s.Small(row, max)
 		if len(row) >= max {
 			return nil, errorf(placement.ErrShape, field, layer, -1, "more than %d numbers, the most that is supported", max)
 		}
@@ -65,37 +66,13 @@ func (s *scanner) numbers(field string, layer, max int) ([]float64, error) {
 	}
 }
 
-// digits takes the common case at once: numbers of a few digits, each followed
-// by a comma, a space at most and another byte, all within the buffer. It stops
-// before the first number that is anything else.
-func (s *scanner) digits(row []float64, max int) []float64 {
-	for len(row) < max {
-		rest := s.buf[s.pos:]
-		v, i := int64(0), 0
-		for i < len(rest) && i < 15 && rest[i]-'0' <= 9 {
-			v = v*10 + int64(rest[i]-'0')
-			i++
-		}
-		if i == 0 || (i > 1 && rest[0] == '0') || i+2 >= len(rest) || rest[i] != ',' {
-			return row
-		}
-		i++
-		if rest[i] == ' ' {
-			i++
-		}
-		if rest[i]-'0' > 9 {
-			return row
-		}
-		row = append(row, float64(v))
-		s.pos += i
-	}
-	return row
-}
-
 // number reads one number; its place is for errors.
 func (s *scanner) number(field string, layer, index int) (float64, error) {
-	if !numberByte[s.next()] {
+	if !wire.IsDigits(s.Peek()) {
 		return 0, s.notNumber(field, layer, index)
+	}
+	if v, ok := s.Count(); ok {
+		return v, nil
 	}
 	tok, err := s.numberToken()
 	if err != nil {
@@ -242,12 +219,12 @@ func (s *scanner) skip(depth int) error {
 	if depth > maxDepth {
 		return s.errorf("nested more than %d deep", maxDepth)
 	}
-	switch c := s.next(); {
+	switch c := s.Peek(); {
 	case c == '"':
 		_, err := s.str()
 		return err
 	case c == '[' || c == '{':
-		s.pos++
+		s.Skip()
 		closing := c + 2 // '[' + 2 = ']', '{' + 2 = '}'
 		for first := true; ; first = false {
 			ok, err := s.more(first, closing)
@@ -266,25 +243,22 @@ func (s *scanner) skip(depth int) error {
 				return err
 			}
 		}
-	case numberByte[c]:
+	case wire.IsDigits(c):
 		tok, err := s.numberToken()
 		if err != nil {
 			return err
 		}
-		if len(tok) > 0 && tok[0] == '-' {
-			tok = tok[1:]
-		}
-		if !isNumber(tok) {
+		if !wire.IsNumber(tok) {
 			return s.errorf("%s is not a number", quote(string(tok)))
 		}
 		return nil
 	case c == 't' || c == 'f' || c == 'n':
 		word := map[byte]string{'t': "true", 'f': "false", 'n': "null"}[c]
 		for i := range len(word) {
-			if s.peek() != word[i] {
+			if s.Byte() != word[i] {
 				return s.errorf("expected %s, found %s", word, s.found())
 			}
-			s.pos++
+			s.Skip()
 		}
 		return nil
 	}
@@ -322,13 +296,13 @@ func (s *scanner) windows(t *table) error {
 	if err := s.open(t.name(), -1); err != nil {
 		return err
 	}
-	if s.next() == ']' {
+	if s.Peek() == ']' {
 		return errorf(placement.ErrShape, t.name(), -1, -1, "no layers")
 	}
 	if err := s.open(t.name(), 0); err != nil {
 		return err
 	}
-	if s.next() != '[' {
+	if s.Peek() != '[' {
 		return s.window(t, true)
 	}
 	return s.restWindows(t)

@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -252,7 +253,7 @@ func (t *tokens) csv(b *bufio.Reader) error {
 			continue
 		}
 		if columns == 0 {
-			if columns = bytes.Count(text, []byte(",")); columns == 0 || numberByte[text[0]] {
+			if columns = bytes.Count(text, []byte(",")); columns == 0 || wire.IsDigits(text[0]) {
 				return errorf(placement.ErrShape, "csv, line 1", -1, -1, "a header is expected: token, and a column a layer")
 			}
 			continue
@@ -287,8 +288,8 @@ func (t *tokens) csv(b *bufio.Reader) error {
 
 // object reads {"routes": …}, or names what stands there instead.
 func (t *tokens) object(s *scanner) error {
-	s.next()
-	s.pos++ // the brace that told an object
+	s.Peek()
+	s.Skip() // the brace that told an object
 	for first := true; ; first = false {
 		ok, err := s.more(first, '}')
 		if err != nil {

@@ -3,7 +3,6 @@ package formats
 import (
 	"bufio"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -325,20 +324,11 @@ func decodeSafetensorsStats(b *bufio.Reader, lim *limits) (Stats, error) {
 // rank<r>.safetensors of every rank from 0.
 func readTensorRTLLM(path string, lim *limits) (Stats, error) {
 	it := newIterations(lim)
-	var meta struct {
-		NumExperts int `json:"num_experts"`
-	}
-	text, err := readFile(filepath.Join(path, "meta_info.json"), lim)
+	experts, err := fromFile(filepath.Join(path, "meta_info.json"), func(f io.Reader) (int, error) { return readMeta(f, lim) })
 	if err != nil {
-		return Stats{}, err
-	}
-	if err := json.Unmarshal(text, &meta); err != nil {
 		return Stats{}, fmt.Errorf("meta_info.json: %w", err)
 	}
-	if meta.NumExperts < 1 || meta.NumExperts > lim.experts {
-		return Stats{}, errorf(placement.ErrValue, "meta_info.json: num_experts", -1, -1, "%d: between 1 and %d are supported", meta.NumExperts, lim.experts)
-	}
-	it.experts = meta.NumExperts
+	it.experts = experts
 	names, err := os.ReadDir(path)
 	if err != nil {
 		return Stats{}, err
@@ -378,6 +368,26 @@ func readTensorRTLLM(path string, lim *limits) (Stats, error) {
 	return it.stats()
 }
 
-func readFile(path string, lim *limits) ([]byte, error) {
-	return fromFile(path, func(f io.Reader) ([]byte, error) { return slurp(f, int64(lim.header)) })
+// readMeta reads meta_info.json: num_experts, among other fields.
+func readMeta(f io.Reader, lim *limits) (experts int, err error) {
+	b, err := open(f, int64(lim.header), lim)
+	if err != nil {
+		return 0, err
+	}
+	s := newScanner(b, lim)
+	const field = "num_experts"
+	err = s.object(func(key string) (err error) {
+		if key != field {
+			return s.skip(0)
+		}
+		experts, err = s.integer(key, -1, -1)
+		return err
+	})
+	if err == nil {
+		err = s.finish()
+	}
+	if err == nil && (experts < 1 || experts > lim.experts) {
+		err = errorf(placement.ErrValue, field, -1, -1, "%d: between 1 and %d are supported", experts, lim.experts)
+	}
+	return experts, err
 }

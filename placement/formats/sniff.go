@@ -131,7 +131,7 @@ var statsFormat = map[string]string{"logical_count": "sglang-json", "tokens_per_
 func decodeStatsObjects(s *scanner) (Stats, error) {
 	t := table{lim: s.lim}
 	format := ""
-	for n := 0; n == 0 || (format == "json-lines" && s.next() == '{'); n++ {
+	for n := 0; n == 0 || (format == "json-lines" && s.Peek() == '{'); n++ {
 		key, err := s.statsObject(&t)
 		if err != nil {
 			return Stats{}, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -72,13 +73,13 @@ func decodePlacementArray(s *scanner, gpus int) (placement.Placement, error) {
 	if err := s.open(field, -1); err != nil {
 		return placement.Placement{}, err
 	}
-	if c := s.next(); numberByte[c] {
+	if c := s.Peek(); wire.IsDigits(c) {
 		return placement.Placement{}, errorf(placement.ErrShape, field, -1, -1, "one list for all layers: a list a layer is expected")
 	}
 	if err := s.open(field, 0); err != nil {
 		return placement.Placement{}, err
 	}
-	if s.next() == '[' {
+	if s.Peek() == '[' {
 		return decodeOmniArray(s)
 	}
 	rows, err := s.restRows(field, s.lim.slots)

@@ -30,27 +30,45 @@ var (
 
 // readRow reads a list of numbers onto cells; the opening bracket is taken.
 func readRow(s *wire.Scanner, k *kind, field string, layer int, cells []float64) ([]float64, error) {
-	for i := 0; !s.Take(']'); i++ {
-		if i > 0 && !s.Take(',') {
-			return nil, s.Wanted(`"," or "]"`, field, layer, i)
+	from := len(cells)
+	for first := true; !s.Take(']'); first = false {
+		if !first && !s.Take(',') {
+			return nil, s.Wanted(`"," or "]"`, field, layer, len(cells)-from)
 		}
-		if i == k.columns {
+		s.Peek()
+		n := len(cells)
+		cells = s.Small(cells, from+k.columns)
+		for i, x := range cells[n:] {
+			if err := k.check(x, field, layer, n+i-from); err != nil {
+				return nil, err
+			}
+		}
+		if n = len(cells) - from; n == k.columns {
 			return nil, wire.Bad(placement.ErrShape, field, layer, -1, "more than %d %s are not supported", k.columns, k.column)
 		}
-		x, err := s.Number(k.what, field, layer, i)
-		switch {
-		case err != nil:
+		x, err := s.Number(k.what, field, layer, n)
+		if err == nil {
+			err = k.check(x, field, layer, n)
+		}
+		if err != nil {
 			return nil, err
-		case k.whole && x != math.Trunc(x):
-			return nil, wire.Bad(placement.ErrValue, field, layer, i, "%v is not an integer: %s is needed", x, k.what)
-		case x < k.least:
-			return nil, wire.Bad(placement.ErrValue, field, layer, i, "%s is negative: %s is needed", wire.Plain(x), k.what)
-		case k.most > 0 && x > k.most:
-			return nil, wire.Bad(placement.ErrValue, field, layer, i, "%s: at most %s is supported", wire.Plain(x), wire.Plain(k.most))
 		}
 		cells = append(cells, x)
 	}
 	return cells, nil
+}
+
+// check refuses what is no cell of the kind.
+func (k *kind) check(x float64, field string, layer, index int) error {
+	switch {
+	case k.whole && x != math.Trunc(x):
+		return wire.Bad(placement.ErrValue, field, layer, index, "%v is not an integer: %s is needed", x, k.what)
+	case x < k.least:
+		return wire.Bad(placement.ErrValue, field, layer, index, "%s is negative: %s is needed", wire.Plain(x), k.what)
+	case k.most > 0 && x > k.most:
+		return wire.Bad(placement.ErrValue, field, layer, index, "%s: at most %s is supported", wire.Plain(x), wire.Plain(k.most))
+	}
+	return nil
 }
 
 // ReadVector reads a list of numbers.

@@ -24,7 +24,7 @@ func TestName(t *testing.T) {
 		}
 	}
 	for text, mention := range map[string]string{
-		``: "ends here", `7`: "7 is a number", `"a`: "without end", `""`: "empty", "\"a\xffb\"": "UTF-8", "\"\xed\xa0\x80\"": "UTF-8", `"\ud800"`: "half", `"\udc00a"`: "half", `"\ud83d\ud83d"`: "half", `"\ud800\u0041"`: "half", `"\u00"`: "escape", `"\u00g0"`: "escape", "\"\\u00\x110\"": "escape", `"\`: "escape", `"\"`: "without end", `"\x"`: "escape", "\"a\nb\"": "control",
+		``: "ends here", `7`: "7 is a number", `"a`: "without end", `""`: "empty", "\"a\xffb\"": "UTF-8", "\"\xed\xa0\x80\"": "UTF-8", `"\ud800"`: "half", `"\udc00a"`: "half", `"\ud83d\ud83d"`: "half", `"\ud800\u0041"`: "half", `"\u00"`: "escape", `"\u00g0"`: "escape", "\"\\u00\x110\"": "escape", `"\`: "without end", `"\"`: "without end", `"\x"`: "escape", "\"a\nb\"": "control",
 		`"` + strings.Repeat("x", LongestName+1) + `"`: "longer than 1024 bytes", `"` + strings.Repeat("é", LongestName/2) + `a"`: "longer than 1024 bytes", `"` + strings.Repeat(`\u003c`, LongestName+1) + `"`: "longer than 1024 bytes",
 	} {
 		var s Scanner
