@@ -27,7 +27,7 @@ type limits struct {
 
 var standard = limits{
 	layers: placement.MaxLayers, experts: placement.MaxExperts, slots: placement.MaxSlots, gpus: placement.MaxGPUs, cells: placement.MaxCells, kept: 1 << 25, windows: 1 << 18,
-	stream: 1 << 30, placement: 128 << 20, memory: 256 << 20, file: 8 << 30, objects: 1 << 22, header: 16 << 20, buffer: 64 << 10,
+	stream: 1 << 30, placement: 128 << 20, memory: 256 << 20, file: 8 << 30, objects: 1 << 21, header: 16 << 20, buffer: 64 << 10,
 }
 
 // capped reads at most left bytes and then fails, where io.LimitReader would

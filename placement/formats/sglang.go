@@ -1,10 +1,7 @@
 package formats
 
 import (
-	"bufio"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/moelb/moelb/placement"
@@ -53,30 +50,12 @@ func encodeSGLang(p *placement.Placement, ids []int, o *EncodeOptions) ([]byte, 
 	return append(appendRows(b, rows), "\n]}\n"...), nil
 }
 
-// passes collects the records of one file of SGLang's per_pass recorder.
-type passes struct {
-	rank    int64
-	ids     []int64 // ascending
-	windows map[int64]placement.Loads
-	layout  placement.Placement
-}
-
 // decodeSGLang reads what SGLang's recorder saves: logical_count over steps
 // (modes stat and stat_approx), or records of single passes (per_pass and
 // per_token), of which one file holds what one rank saw.
 func decodeSGLang(root *pickleDict, a *archive) (Stats, error) {
 	if _, ok := root.get("records"); ok {
-		one, err := decodePasses(root, a)
-		if err != nil {
-			return Stats{}, err
-		}
-		var j joined
-		if err := j.add(one); err != nil {
-			return Stats{}, err
-		}
-		s, err := j.stats(a.lim)
-		s.Note = fmt.Sprintf("what rank %d recorded, alone: where other ranks recorded too, give the folder of all their files", one.rank)
-		return s, err
+		return decodePasses(root, a)
 	}
 	x, ok := root.get("logical_count")
 	if _, placed := root.get("physical_to_logical_map"); placed && !ok {
@@ -90,69 +69,6 @@ func decodeSGLang(root *pickleDict, a *archive) (Stats, error) {
 		return Stats{}, err
 	}
 	return t.stats("sglang-pt")
-}
-
-// decodePasses adds up the records of each pass: overlapping batches write
-// several. Physical counts become logical ones by the file's map.
-func decodePasses(root *pickleDict, a *archive) (passes, error) {
-	out := passes{windows: map[int64]placement.Loads{}}
-	var err error
-	if out.layout, err = decodeLayout(root, a); err != nil {
-		return out, err
-	}
-	x, _ := root.get("records")
-	records, ok := x.(*pickleList)
-	if !ok || len(records.items) == 0 || records.plain > 0 {
-		return out, errorf(placement.ErrShape, "records", -1, -1, "a list of dicts, at least one, is expected")
-	}
-	cells := 0
-	for i, x := range records.items {
-		record, ok := x.(*pickleDict)
-		if !ok {
-			return out, errorf(placement.ErrValue, "records", -1, i, "not a dict")
-		}
-		id, ok := record.integer("forward_pass_id")
-		if !ok {
-			return out, errorf(placement.ErrValue, "records", -1, i, "no whole number forward_pass_id")
-		}
-		rank, ok := record.integer("rank")
-		if !ok || rank < 0 {
-			return out, errorf(placement.ErrValue, "records", -1, i, "no rank")
-		}
-		if i > 0 && rank != out.rank {
-			return out, errorf(placement.ErrValue, "records", -1, i, "rank %d in a file of rank %d", rank, out.rank)
-		}
-		out.rank = rank
-		sum := out.windows[id]
-		if sum == nil {
-			if cells += len(out.layout.PhysicalToLogical) * out.layout.Experts; cells > a.lim.cells {
-				return out, errorf(placement.ErrShape, "records", -1, i, "at most %d numbers in all passes together are supported", a.lim.cells)
-			}
-			sum = placement.NewLoads(len(out.layout.PhysicalToLogical), out.layout.Experts)
-			out.windows[id] = sum
-			out.ids = append(out.ids, id)
-		}
-		field := fmt.Sprintf("records, record %d: global_physical_count", i)
-		x, _ := record.get("global_physical_count")
-		counts, ok := x.(*tensor)
-		if !ok || len(counts.shape) != 2 || counts.shape[0] != len(out.layout.PhysicalToLogical) || counts.shape[1] != out.layout.Slots() {
-			return out, errorf(placement.ErrShape, field, -1, -1, "a tensor [%d, %d] is expected, as last_physical_to_logical_map is", len(out.layout.PhysicalToLogical), out.layout.Slots())
-		}
-		for l, row := range out.layout.PhysicalToLogical {
-			values, err := a.row(counts, l)
-			if err != nil {
-				return out, fmt.Errorf("%s: %w", field, err)
-			}
-			for s, e := range row {
-				if v := values[s]; !(v >= 0 && v <= most) {
-					return out, errorf(placement.ErrValue, field, l, s, "%v is not a count", v)
-				}
-				sum[l][e] += values[s]
-			}
-		}
-	}
-	slices.Sort(out.ids)
-	return out, nil
 }
 
 // decodeLayout reads last_physical_to_logical_map.
@@ -170,6 +86,9 @@ func decodeMap(x any, field string, a *archive) (placement.Placement, error) {
 	}
 	if m.shape[0] > a.lim.layers || m.shape[1] > a.lim.slots {
 		return placement.Placement{}, errorf(placement.ErrShape, field, -1, -1, "%d layers of %d slots: at most %d of %d are supported", m.shape[0], m.shape[1], a.lim.layers, a.lim.slots)
+	}
+	if n := int64(m.shape[0]) * int64(m.shape[1]); n > int64(m.storage.size) {
+		return placement.Placement{}, errorf(placement.ErrShape, field, -1, -1, "a view of %d numbers on %d: save it as it stands in memory, tensor.contiguous()", n, m.storage.size)
 	}
 	p := placement.Placement{GPUs: 1}
 	for l := range m.shape[0] {
@@ -212,117 +131,4 @@ func decodeSGLangPlacement(root any, a *archive, gpus int) (placement.Placement,
 	p, err := decodeMap(root, field, a)
 	p.GPUs = gpus
 	return p, err
-}
-
-// joined adds up the ranks' passes, one file after the other.
-type joined struct {
-	passes         // of the first rank, with the others added
-	ranks  []int64 // whose files are in
-	have   map[int64]int
-}
-
-func (j *joined) add(one passes) error {
-	if len(j.ranks) == 0 {
-		j.passes = one
-		j.have = make(map[int64]int, len(one.ids))
-	}
-	for _, r := range j.ranks {
-		if r == one.rank {
-			return errorf(placement.ErrValue, "rank", -1, -1, "%d stands in another file of the folder too", one.rank)
-		}
-	}
-	const field = "last_physical_to_logical_map"
-	a, b := j.layout.PhysicalToLogical, one.layout.PhysicalToLogical
-	if len(a) != len(b) {
-		return errorf(placement.ErrShape, field, -1, -1, "%d layers, but rank %d has %d", len(b), j.rank, len(a))
-	}
-	for l := range a {
-		if !slices.Equal(a[l], b[l]) {
-			return errorf(placement.ErrValue, field, l, -1, "not what rank %d has", j.rank)
-		}
-	}
-	for _, id := range one.ids {
-		if len(j.ranks) > 0 {
-			sum, ok := j.windows[id]
-			if !ok {
-				continue
-			}
-			if err := sum.AddWindow(one.windows[id]); err != nil {
-				return err
-			}
-		}
-		j.have[id]++
-	}
-	j.ranks = append(j.ranks, one.rank)
-	return nil
-}
-
-// stats keeps the passes that every rank holds.
-func (j *joined) stats(lim *limits) (Stats, error) {
-	t := table{lim: lim, field: "records"}
-	for _, id := range j.ids {
-		if j.have[id] != len(j.ranks) {
-			continue
-		}
-		for _, row := range j.windows[id] {
-			if err := t.add(row); err != nil {
-				return Stats{}, err
-			}
-		}
-		if err := t.end(); err != nil {
-			return Stats{}, err
-		}
-		delete(j.windows, id)
-	}
-	if len(t.windows) == 0 {
-		return Stats{}, errorf(placement.ErrShape, "records", -1, -1, "no forward_pass_id is in the files of all %d ranks", len(j.ranks))
-	}
-	layout := j.layout
-	layout.GPUs = 0
-	if n := len(j.ranks); n > 1 && layout.Slots()%n == 0 {
-		layout.GPUs = n
-	}
-	out, err := t.stats("sglang-pt")
-	out.Placement = &layout
-	return out, err
-}
-
-// readSGLangFolder reads one per_pass file a rank.
-func readSGLangFolder(path string, names []string, lim *limits) (Stats, error) {
-	var j joined
-	for _, name := range names {
-		err := func() error {
-			f, err := os.Open(filepath.Join(path, name))
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			a, root, err := openTorchFile(f, lim)
-			if err == nil && a == nil {
-				var b *bufio.Reader
-				if b, err = open(f, lim.stream, lim); err == nil {
-					a, root, err = openTorch(b, lim)
-				}
-			}
-			if err != nil {
-				return err
-			}
-			dict, ok := root.(*pickleDict)
-			if ok {
-				_, ok = dict.get("records")
-			}
-			if !ok {
-				return errorf(placement.ErrShape, "records", -1, -1, "missing: a folder holds the per_pass files of several ranks; give any other file by itself")
-			}
-			one, err := decodePasses(dict, a)
-			if err != nil {
-				return err
-			}
-			return j.add(one)
-		}()
-		if err != nil {
-			return Stats{}, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return j.stats(lim)
 }

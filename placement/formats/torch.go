@@ -184,6 +184,15 @@ func (a *archive) file(st *storage) (*zip.File, error) {
 	return f, nil
 }
 
+// bytes is the size of all entries.
+func (a *archive) bytes() int64 {
+	n := int64(0)
+	for _, f := range a.files {
+		n += int64(min(f.UncompressedSize64, 1<<40))
+	}
+	return n
+}
+
 func (st *storage) bytes() int64 { return int64(st.size) * int64(storageSizes[st.kind]) }
 
 // load returns the bytes of a storage, and keeps them while there is room.
@@ -247,7 +256,7 @@ func (a *archive) rows(t *tensor, each func(row []float64) error) error {
 	for _, d := range t.shape[:len(t.shape)-1] {
 		count *= d
 	}
-	if !t.contiguous() && int64(count)*int64(n+16) > 1<<27 {
+	if !t.contiguous() && int64(count)*int64(n+16) > 1<<24 && int64(count)*int64(n) > int64(t.storage.size) {
 		return errors.New("a view of more elements in all than are supported: save a contiguous copy, tensor.contiguous()")
 	}
 	if !t.contiguous() || t.storage.bytes() < 1<<16 {

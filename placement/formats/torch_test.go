@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -231,6 +232,54 @@ func TestTorchFolder(t *testing.T) {
 	wantError(t, "the same rank twice", errOf(ReadStats(dir)), "c.pt: rank: 1 stands in another file")
 	write("c.pt", statFile())
 	wantError(t, "a stat file among them", errOf(ReadStats(dir)), "c.pt: records: missing")
+}
+
+// A folder's passes are added up where they would be too much to hold, whatever
+// the ranks, as they are counted; one rank's file by itself likewise.
+func TestTorchFolderIsBounded(t *testing.T) {
+	const passes = 11
+	rng := rand.New(rand.NewPCG(3, 0))
+	dir, names := t.TempDir(), []string{}
+	want := make([][]int32, passes) // logical counts of each pass
+	for i := range want {
+		want[i] = make([]int32, 3)
+	}
+	for rank := range 3 {
+		var ids []int
+		var counts [][]int32
+		for i := range passes {
+			row := []int32{rng.Int32N(9), rng.Int32N(9), rng.Int32N(9), rng.Int32N(9)}
+			ids, counts = append(ids, 100+i), append(counts, row)
+			for slot, v := range row {
+				want[i][[]int{0, 1, 2, 0}[slot]] += v
+			}
+		}
+		names = append(names, fmt.Sprintf("%d.pt", rank))
+		if err := os.WriteFile(filepath.Join(dir, names[rank]), passFile(rank, ids, counts), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ kept, windows, steps int }{{1 << 20, 100, 1}, {16 * passes, 100, 1}, {16*passes - 1, 100, 2}, {16 * 3, 100, 4}, {1 << 20, 10, 2}, {1, 1, 16}} {
+		lim := standard
+		lim.kept, lim.windows = c.kept, c.windows
+		s, err := readSGLangFolder(dir, names, &lim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums := make([][][]int32, (passes+c.steps-1)/c.steps)
+		for i, row := range want {
+			if i%c.steps == 0 {
+				sums[i/c.steps] = [][]int32{make([]int32, 3)}
+			}
+			for e, v := range row {
+				sums[i/c.steps][0][e] += v
+			}
+		}
+		if s.Steps != c.steps {
+			t.Errorf("%+v: %d steps a window", c, s.Steps)
+		}
+		wantStats(t, s, "sglang-pt", fmt.Sprint(sums))
+	}
 }
 
 func errOf[T any](_ T, err error) error { return err }
