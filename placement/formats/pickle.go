@@ -63,7 +63,7 @@ type unpickler struct {
 
 // unpickle reads a pickle as a stream.
 func unpickle(r io.Reader, lim *limits) (any, error) {
-	u := &unpickler{r: bufio.NewReaderSize(r, 1<<16), memo: map[uint32]any{}, lim: lim}
+	u := &unpickler{r: bufio.NewReaderSize(r, lim.buffer), memo: map[uint32]any{}, lim: lim}
 	for {
 		op, err := u.byte()
 		if err != nil {
