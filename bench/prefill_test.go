@@ -41,8 +41,8 @@ func prefillLoads(tb testing.TB) []prefillLoad {
 	chat, talks := workload.Chat(4000, 1), workload.Conversations(4000, 1)
 	loads := []prefillLoad{
 		{"chat", chat, lockstep.NoCache, false, all, .94},
-		{"talks", talks, lockstep.NoCache, false, all, .91},
-		{"talks", talks, lockstep.GlobalCache, false, all, .70},
+		{"talks", talks, lockstep.NoCache, false, all, .93},
+		{"talks", talks, lockstep.GlobalCache, false, all, .88},
 		{"talks", talks, lockstep.LocalCache, false, all, .28},
 		{"chat", chat, lockstep.NoCache, false, .85, 0},
 		{"talks", talks, lockstep.NoCache, false, .3, 0},
@@ -61,11 +61,11 @@ func prefillLoads(tb testing.TB) []prefillLoad {
 	}
 	azure, mooncake := read("azure_llm_2023_conv.csv.gz"), read("mooncake_conversation_trace.jsonl.gz")
 	return append(loads,
-		prefillLoad{"mooncake", mooncake, lockstep.NoCache, false, all, .95},
-		prefillLoad{"mooncake", mooncake, lockstep.NoCache, true, all, .92},
-		prefillLoad{"mooncake", mooncake, lockstep.GlobalCache, false, all, .90},
+		prefillLoad{"mooncake", mooncake, lockstep.NoCache, false, all, .96},
+		prefillLoad{"mooncake", mooncake, lockstep.NoCache, true, all, .94},
+		prefillLoad{"mooncake", mooncake, lockstep.GlobalCache, false, all, .95},
 		prefillLoad{"mooncake", mooncake, lockstep.LocalCache, false, all, .65},
-		prefillLoad{"azure", azure, lockstep.NoCache, false, all, .975},
+		prefillLoad{"azure", azure, lockstep.NoCache, false, all, .99},
 		prefillLoad{"mooncake", mooncake, lockstep.NoCache, false, .3, 0},
 		prefillLoad{"mooncake", mooncake, lockstep.NoCache, false, .85, 0},
 		prefillLoad{"azure", azure, lockstep.NoCache, false, .3, 0},
@@ -143,7 +143,7 @@ func TestPrefill(t *testing.T) {
 			if l.offered >= 1 && (ours.Fraction < l.least || ours.Fraction < best-.003) {
 				t.Errorf("%.4f of ideal; wanted %.2f, best other %.4f", ours.Fraction, l.least, best)
 			}
-			if l.offered < 1 && p99 > 1.05*best99 || l.offered == .3 && p50 > best50 {
+			if l.offered < 1 && p99 > best99 || l.offered == .3 && p50 > best50 {
 				t.Errorf("TTFT p50 %.2f s, best other %.2f s; p99 %.2f s, best other %.2f s", p50, best50, p99, best99)
 			}
 			if l.name == "chat" && l.offered == .85 && (10*p50 > best50 || 2*p99 > best99) {

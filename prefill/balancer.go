@@ -64,6 +64,7 @@ type Balancer struct {
 	levels   []*level // of the queue, the highest priority first; those that hold something
 	spare    *level
 	sharers  []int32 // of the queue, held back for a prefix: a heap, by when they are let go
+	late     lateness
 	observed observed
 	caps     trial // of the last step
 
@@ -86,8 +87,10 @@ func (b *Balancer) Enqueue(r Request) error {
 	q.remember(&r)
 	b.recache(q)
 	q.came = b.clock
+	b.comes(q)
 	q.priority = r.Priority
 	b.observed.came++
+	b.observed.brought += b.cost.of(b.ownWork(q))
 	q.place = int32(len(b.queue))
 	b.queue = append(b.queue, s)
 	if r.Shared > 0 {

@@ -51,7 +51,7 @@ func New(cfg Config) (*Balancer, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	b := &Balancer{cfg: cfg, cost: cfg.Cost}
+	b := &Balancer{cfg: cfg, cost: cfg.Cost, late: lateness{youngest: -1}}
 	b.cfg.Speed, b.cfg.MaxKV = nil, nil
 	if c := cfg.Cost; c.Pair > 0 {
 		b.expand = int64(math.Round(min(c.Prefix/c.Pair, 1<<20)))

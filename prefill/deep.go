@@ -11,9 +11,6 @@ import (
 // all that waits, so that dense prompts, of more attention a token than that, are
 // never left over with nothing beside them.
 const (
-	// deepSteps: a queue is deep that hides the longest prompt, or a full step, so
-	// many times over.
-	deepSteps = 1
 	// A dense prompt starts out of turn once its own attention, and the least that a
 	// rank has yet to do of those it has started, exceed this share of all that a rank
 	// has ahead.
@@ -24,23 +21,27 @@ const (
 	// one more starts there.
 	stockSteps = 4
 	// turn is the share of a step's time by which its attention may differ from its
-	// proportion to suit the oldest, and spare what it may exceed that by rather than
-	// leave tokens unused.
+	// proportion to suit the oldest, and spare what light prompts may exceed that by
+	// rather than leave tokens unused; each pair beyond it counts dear times.
 	turn  = .02
 	spare = .005
+	dear  = 20
+	// supply is how many steps' tokens of light prompts are at hand to choose from,
+	// and search how many of all prompts are looked at for them.
+	supply = 3
+	search = 12
 )
 
-// depth sees whether the queue is deep.
+// depth sees whether the queue is deep: whether what is here takes longer than a full
+// step, and than the part of the longest prompt that what comes meanwhile would leave
+// alone. Where others come all the time, a long prompt may wait: it will have company.
+// Where none do, one that is left to the end has the unit to itself.
 func (b *Balancer) depth() {
 	f := &b.former
-	f.ahead = b.cost.of(b.total) / max(b.power, 1/MaxSpeed)
-	queued := b.total
-	for i := range f.items {
-		queued = queued.less(WorkOf(f.items[i].left, f.items[i].pos))
-	}
-	longest := b.cost.of(Work{f.tokens, 0})
+	longest, started := 0.0, 0.0
 	for i := range f.items {
 		longest = max(longest, f.items[i].seconds)
+		started += f.items[i].seconds
 	}
 	for _, l := range b.levels {
 		for c := classCount - 1; c >= 0; c-- {
@@ -50,15 +51,19 @@ func (b *Balancer) depth() {
 			}
 		}
 	}
-	f.deep = b.cost.of(queued)/max(b.power, 1/MaxSpeed) > deepSteps*longest && len(f.open) > 0 && b.cost.Pair > 0 && b.cost.Token > 0
-	f.density = 0
+	f.longest, f.density = longest, 0
+	power := max(b.power, 1/MaxSpeed)
+	company := min(1, (b.observed.inflow+b.observed.brought/max(longest, 1e-9))/power)
+	started = min(started/power, b.ahead())
+	queued := b.ahead() - started
+	f.deep = len(b.levels) == 1 && queued > b.cost.of(Work{f.tokens, 0})/2 && queued+float64((1-company)*started) > float64(company*longest) && len(f.open) > 0 && b.cost.Pair > 0 && b.cost.Token > 0
 	if f.deep {
 		f.density = float64(b.total.Pairs) / float64(max(1, b.total.Tokens))
 	}
 }
 
-// collectDeep lists the oldest of the queue, three times as much as fills a step,
-// and the longest.
+// collectDeep lists the oldest of the queue, as many as have the light prompts for
+// some steps among them, and the longest.
 func (b *Balancer) collectDeep() {
 	f := &b.former
 	add := func(s int32, later bool) int64 {
@@ -78,23 +83,39 @@ func (b *Balancer) collectDeep() {
 		return max(it.left, 1)
 	}
 	full := int64(len(f.open)) * f.tokens
-	room := 3 * full
+	seen, light := int64(0), int64(0)
 	for _, s := range b.queue {
-		if room <= 0 {
+		if light >= supply*full || seen >= search*full {
 			break
 		}
 		if s >= 0 {
-			room -= add(s, room < 2*full)
+			n := add(s, seen > full)
+			seen += n
+			if n > 0 && !b.dense(&f.items[len(f.items)-1]) {
+				light += n
+			}
 		}
 	}
-	n := 2 * len(f.open)
+	b.longestOf(2*len(f.open), func(s int32) { add(s, true) })
+}
+
+// longestOf visits the longest of the queue, so many, the oldest of a class first.
+func (b *Balancer) longestOf(n int, visit func(s int32)) {
+	f := &b.former
 	for _, l := range b.levels {
 		for c := classCount - 1; c >= 0 && n > 0; c-- {
-			for _, s := range l.classes[c] {
-				if n--; n < 0 {
-					break
-				}
-				add(s, true)
+			h := &l.classes[c]
+			f.some = f.some[:0]
+			for ; len(*h) > 0 && n > 0; n-- {
+				s := (*h)[0]
+				b.pull(h, 0)
+				f.some = append(f.some, s)
+			}
+			for _, s := range f.some {
+				b.push(h, s)
+			}
+			for _, s := range f.some {
+				visit(s)
 			}
 		}
 	}
@@ -155,7 +176,11 @@ func (b *Balancer) packDeep(times float64) {
 		}
 	}
 	b.startDense()
+	c := f.caps
+	c.pairs += whole(spare * b.cost.of(c.work()) / b.cost.Pair)
+	b.allow(c)
 	b.fill()
+	b.allow(f.caps)
 	b.trade()
 	b.lengthen()
 }
@@ -174,7 +199,7 @@ func (b *Balancer) deepPairs() int64 {
 	even := f.density * float64(f.tokens)
 	own := float64(w.Pairs) / float64(max(w.Tokens, 1)) * float64(f.tokens)
 	step := b.cost.of(Work{f.tokens, whole(even)}) / b.cost.Pair
-	return whole(max(min(own, even+float64(turn*step)), even-float64(turn*step)) + float64(spare*step))
+	return whole(max(min(own, even+float64(turn*step)), even-float64(turn*step)))
 }
 
 // startDense starts dense prompts of the queue on the ranks that have least
@@ -293,7 +318,9 @@ func (b *Balancer) fit(it *item, g int, pos int64) (int64, float64) {
 		return 0, 0
 	}
 	tokens, pairs := float64(l.capTokens), float64(max(l.capPairs, 1))
-	score := float64(.3*float64(l.pairs+b.pairsOf(n, pos)))/pairs - float64(left)/tokens + float64(need-n)/tokens
+	all := float64(l.pairs + b.pairsOf(n, pos))
+	score := float64(.3*all)/pairs - float64(left)/tokens + float64(need-n)/tokens
+	score += float64(dear*max(0, all-float64(l.speed*float64(f.caps.pairs)))) / pairs
 	if n < need {
 		score += float64(.1*float64(l.stock+pairsOf(need-n, pos+n))) / pairs
 	}
@@ -320,7 +347,7 @@ func (b *Balancer) trade() {
 			}
 			u, d := &f.pieces[up], &f.pieces[down]
 			gain := func(m int64) int64 { return pairsOf(m, u.pos+u.n) - pairsOf(m, d.pos+d.n-m) }
-			lo, hi := int64(0), min(d.n-1, b.needs(u)-u.n)
+			lo, hi := int64(0), min(d.n, b.needs(u)-u.n)
 			for lo < hi {
 				if m := (lo + hi + 1) / 2; l.pairs+gain(m) <= l.capPairs {
 					lo = m
@@ -333,9 +360,21 @@ func (b *Balancer) trade() {
 			}
 			l.pairs += gain(lo)
 			u.n += lo
-			d.n -= lo
+			if d.n -= lo; d.n == 0 {
+				l.pairs -= b.expand * d.pos
+			}
 		}
 	}
+	kept := f.pieces[:0]
+	for _, p := range f.pieces {
+		if p.n == 0 && b.needs(&p) > 0 { // traded away whole
+			f.placed[p.item] = -1
+			continue
+		}
+		f.placed[p.item] = int32(len(kept))
+		kept = append(kept, p)
+	}
+	f.pieces = kept
 }
 
 // pair picks the chunks of a rank between which tokens move; -1 = none.
@@ -355,7 +394,7 @@ func (b *Balancer) pair(g int) (up, down int32) {
 	for _, i := range f.of(g) {
 		p := &f.pieces[i]
 		it := &f.items[p.item]
-		if i == up || it.rank >= 0 || p.n <= 1 || p.pos+p.n >= end {
+		if i == up || it.rank >= 0 || it.seq <= b.late.youngest || p.n == 0 || p.pos+p.n >= end {
 			continue
 		}
 		if down >= 0 {

@@ -5,6 +5,8 @@ import "math"
 // caps bound what a rank of speed 1 takes in a step.
 type caps struct{ tokens, pairs int64 }
 
+func (c caps) work() Work { return Work{c.tokens, c.pairs} }
+
 // piece is a chunk in the making.
 type piece struct {
 	item int32
@@ -307,7 +309,7 @@ func (b *Balancer) begin(i int32, it *item) {
 func (b *Balancer) startWhole(i int32, it *item) bool {
 	f := &b.former
 	best, bestPos, bestScore := -1, int64(0), 0.0
-	perToken, perPair := 1/float64(f.caps.tokens), .3/float64(max(1, f.caps.pairs))
+	perToken, perPair := b.cost.Token, b.cost.Pair
 	for _, r := range f.open {
 		g := int(r)
 		l := &f.load[g]

@@ -12,6 +12,7 @@ const shareWeight = .2
 func (b *Balancer) oldest() {
 	f := &b.former
 	f.old = f.old[:0]
+	b.late.pass(b.clock)
 	full := shareWeight * (b.cost.Step + 2*b.cost.of(Work{f.tokens, whole(f.density * float64(f.tokens))}))
 	room := 2 * full * float64(len(f.open))
 	for _, s := range b.queue {
@@ -22,7 +23,13 @@ func (b *Balancer) oldest() {
 			continue
 		}
 		q := &b.requests[s]
+		if q.seq > b.late.youngest {
+			break
+		}
 		if q.class < 0 || len(b.levels) > 0 && q.priority < b.levels[0].priority && b.clock-q.came < b.cfg.Patience {
+			continue
+		}
+		if q.item < 0 && b.hold(s) {
 			continue
 		}
 		if q.item < 0 {
@@ -77,23 +84,19 @@ func (b *Balancer) bounded(c caps) caps {
 	return c
 }
 
-// giveShares gives each rank's share of the step to the oldest of those that have
-// started there and of the queue. The queue's go where they would end first.
+// giveShares gives each rank's share of the step to the oldest of those that are late,
+// of those that have started there and of the queue. The queue's go where they would
+// end first.
 func (b *Balancer) giveShares() {
 	f := &b.former
-	first := int64(math.MaxInt64)
-	if len(f.old) > 0 {
-		first = f.items[f.old[0]].seq
-	}
-	lead := func(g int, younger bool) {
-		if i := f.load[g].lead; i >= 0 && f.items[i].seq > first == younger {
+	lead := func(g int) {
+		if i := f.load[g].lead; i >= 0 && f.placed[i] < 0 && f.items[i].seq <= b.late.youngest {
 			it := &f.items[i]
 			b.give(i, it, g, it.pos, it.left)
 		}
 	}
 	for g := range f.load {
 		f.load[g].due = f.share * f.load[g].speed
-		lead(g, false)
 	}
 	for _, i := range f.old {
 		it := &f.items[i]
@@ -101,7 +104,12 @@ func (b *Balancer) giveShares() {
 		for _, r := range f.open {
 			g := int(r)
 			l := &f.load[g]
-			if l.due <= 0 || l.tokens >= l.capTokens || l.lead >= 0 && f.items[l.lead].seq < it.seq && b.unfinished(l.lead) || !b.takes(g, it) {
+			if l.lead >= 0 && f.items[l.lead].seq < it.seq {
+				if lead(g); b.unfinished(l.lead) {
+					continue
+				}
+			}
+			if l.due <= 0 || l.tokens >= l.capTokens || !b.takes(g, it) {
 				continue
 			}
 			pos, _, seconds, ok := b.on(it, g)
@@ -114,7 +122,7 @@ func (b *Balancer) giveShares() {
 		}
 	}
 	for g := range f.load {
-		lead(g, true)
+		lead(g)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // A snapshot starts with its kind and the version of its format.
 const (
 	snapshotKind  = "moelb prefill "
-	snapshotMagic = snapshotKind + "1\n"
+	snapshotMagic = snapshotKind + "2\n"
 )
 
 // AppendSnapshot appends the whole state to dst: FromSnapshot makes a balancer of
@@ -25,7 +25,13 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	w.Bool(c.KeepKV)
 	o := &b.observed
 	w.Int(c.Page, int64(b.caps.tokens), int64(b.caps.pairs), int64(o.came))
-	w.Float(c.StepSeconds, o.steps, o.seconds, o.work, o.arrivals, o.recent)
+	w.Float(c.StepSeconds, o.steps, o.seconds, o.work, o.arrivals, o.recent, o.silent, o.inflow, o.brought)
+	marks := b.late.marks[b.late.from:]
+	w.Int(b.late.youngest, int64(len(marks)))
+	for _, m := range marks {
+		w.Int(m.seq)
+		w.Float(m.at)
+	}
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		w.Int(int64(k.state), k.maxKV, k.others.Tokens, k.others.Pairs, int64(k.version), int64(k.reported))
@@ -94,7 +100,7 @@ func FromSnapshot(data []byte) (*Balancer, error) {
 	if wrong != "" {
 		if rest, ok := strings.CutPrefix(string(data[:min(len(data), 40)]), snapshotKind); ok && !strings.HasPrefix(string(data), snapshotMagic) {
 			if version, _, ok := strings.Cut(rest, "\n"); ok {
-				wrong = fmt.Sprintf("version %.20q of the format is not read, 1 is", version)
+				wrong = fmt.Sprintf("version %.20q of the format is not read, 2 is", version)
 			}
 		}
 		return nil, bad(ErrSnapshot, "state", -1, "%s", wrong)
@@ -126,8 +132,19 @@ func read(r *ledger.Reader) *Balancer {
 	last := trial{int8(r.Int(0, tokenCaps-1)), int8(r.Int(0, pairCaps-1))}
 	seen := observed{came: int(r.Int(0, math.MaxInt32))}
 	c.StepSeconds = r.Float(0, 1e12)
-	for _, x := range [...]*float64{&seen.steps, &seen.seconds, &seen.work, &seen.arrivals, &seen.recent} {
+	for _, x := range [...]*float64{&seen.steps, &seen.seconds, &seen.work, &seen.arrivals, &seen.recent, &seen.silent, &seen.inflow, &seen.brought} {
 		*x = r.Float(0, mostTime)
+	}
+	late := lateness{youngest: r.Int(-1, seq-1)}
+	for range r.Length(math.MaxInt32) {
+		m := mark{r.Int(late.youngest+1, seq-1), r.Float(0, math.MaxFloat64)}
+		if n := len(late.marks); n > 0 {
+			r.Fail(m.seq > late.marks[n-1].seq && m.at > late.marks[n-1].at)
+		}
+		if r.Bad() {
+			return nil
+		}
+		late.marks = append(late.marks, m)
 	}
 	r.Fail(c.Ranks <= r.Left()/rankBytes && c.Cost != (Cost{}))
 	if r.Bad() {
@@ -144,7 +161,7 @@ func read(r *ledger.Reader) *Balancer {
 	for g := range b.ranks {
 		readRank(r, &b.ranks[g])
 	}
-	b.turn, b.seq, b.clock, b.caps, b.observed = turn, seq, clock, last, seen
+	b.turn, b.seq, b.clock, b.caps, b.observed, b.late = turn, seq, clock, last, seen, late
 	b.serving()
 	readRequests(r, b)
 	if r.Bad() {

@@ -29,7 +29,7 @@ type former struct {
 	base    float64 // seconds: an empty step and a usual one
 	waiting float64 // how many wait or run
 	tokens  int64   // what any rank may take in a step
-	ahead   float64 // seconds that all known work takes
+	longest float64 // seconds of the longest that waits or runs
 	deep    bool    // steps are to waste least
 	density float64 // pairs a token of all that is ahead
 	some    []int32 // items at hand
@@ -65,15 +65,18 @@ type Budget struct {
 // with its own work: of alike prompts the first, and a short one before a long one
 // until that has waited as many times its own length.
 //
-// Waiting is bounded. An eighth of each step's seconds, on each rank, or all the
-// tokens that it may take, go to the oldest that has started there, or to what is
+// Waiting is bounded. Late is who has waited for twice as long as the unit could have
+// done in full all that was there before it came; then whoever is older is, too. An
+// eighth of each step's seconds, on each rank, or all the tokens that it may take, go
+// to the oldest that has started there and is late, or to those late ones that are
 // older than all that are left in the queue. So, where KV room and Request.Among leave
-// the choice, whoever comes has ended once the unit could have done, in an eighth of
-// the time, the work that came before it and was not done, and one rank its own work
-// and twice the longest's of those before: nothing that comes later adds to it. As
-// much of each step is open to short prompts: they do not wait for long ones. One
+// the choice, whoever comes has ended, after that wait, once the unit could have done, in
+// an eighth of the time, the work that came before it and was not done, and one rank its
+// own work and twice the longest's of those before: nothing that comes later adds to
+// it. As much of each step is open to short prompts: they do not wait for long ones. One
 // that waits for another's prefix, or the rank that caches its own, does so for as
-// long as computing the prefix would take, and a step or two.
+// long as computing the prefix would take, or would cost all who wait, and a step or
+// two.
 //
 // The cost is linear in what could fill the longest step, and in what has started.
 func (b *Balancer) Step(dst []Chunk) []Chunk { return b.form(dst, nil) }
@@ -272,7 +275,7 @@ func (b *Balancer) commit(dst []Chunk) []Chunk {
 		}
 	}
 	b.clock += seconds
-	b.observed.add(seconds, work)
+	b.observed.add(seconds, work, f.longest)
 	for g := range f.load {
 		of := f.of(g)
 		if len(of) == 0 {

@@ -51,33 +51,43 @@ type observed struct {
 	work     float64 // seconds of work in them
 	arrivals float64
 	recent   float64 // seconds of the steps that arrivals counts, the last few
+	silent   float64 // seconds since a request came
+	inflow   float64 // seconds of work that come in a second
 	came     int     // since the last step
+	brought  float64 // seconds of work, since the last step
 }
-
-// leastRate is how many requests are expected a second at least, so that steps do
-// not grow without bound while none comes.
-const leastRate = 1
 
 // memory is how many steps the sums go back, about.
 const memory = 16
 
-func (o *observed) add(seconds, work float64) {
+// add counts a step. What comes is averaged over about as long as the longest prompt
+// takes: that is how far ahead it is of use.
+func (o *observed) add(seconds, work, longest float64) {
 	const keep, fresh = 1 - 1./memory, .5
 	o.steps = float64(o.steps*keep) + 1
 	o.seconds = float64(o.seconds*keep) + seconds
 	o.work = float64(o.work*keep) + work
 	o.arrivals = float64(o.arrivals*fresh) + float64(o.came)
 	o.recent = float64(o.recent*fresh) + seconds
-	o.came = 0
+	if o.silent += seconds; o.came > 0 {
+		o.silent = 0
+	}
+	if over := seconds + longest; over > 0 {
+		o.inflow = max(0, o.inflow+(o.brought-float64(o.inflow*seconds))/over)
+	}
+	o.came, o.brought = 0, 0
 }
 
-// step is how long steps are, and rate how many requests come in a second.
+// step is how long steps are, and rate how many requests come in a second: as many as
+// came lately, and the next after about as long as none has by the end of a step that
+// takes so long.
 func (o *observed) step() float64 { return o.seconds / max(o.steps, 1) }
-func (o *observed) rate() float64 {
+func (o *observed) rate(step float64) float64 {
+	next := 1 / (o.silent + step)
 	if o.recent > 0 {
-		return max(leastRate, o.arrivals/o.recent)
+		return max(next, o.arrivals/o.recent)
 	}
-	return leastRate
+	return next
 }
 
 // survey clears the last step and lists what may run in this one: all that has
@@ -301,11 +311,11 @@ func (b *Balancer) arrange() {
 		n := max(1, min(it.left, f.tokens))
 		f.pairs = max(f.pairs, whole(float64(it.pos+n)*float64(f.tokens))+b.expand*it.pos)
 	}
-	full := float64(b.cost.Token * float64(f.tokens))
+	full, ahead := float64(b.cost.Token*float64(f.tokens)), b.ahead()
 	for i := range f.items {
 		it := &f.items[i]
 		it.urgency /= mean
-		if f.ahead > full && it.seconds <= f.ahead && it.seconds > f.ahead/2 {
+		if ahead > full && it.seconds <= ahead && it.seconds > ahead/2 {
 			it.first = true
 		}
 	}
@@ -337,6 +347,12 @@ func (b *Balancer) arrange() {
 	f.largest = append(f.largest[:0], f.order...)
 	slices.SortFunc(f.largest, func(x, y int32) int {
 		p, q := &f.items[x], &f.items[y]
+		if p.first != q.first {
+			if p.first {
+				return -1
+			}
+			return 1
+		}
 		if c := cmp.Compare(q.seconds, p.seconds); c != 0 {
 			return c
 		}

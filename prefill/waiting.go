@@ -107,7 +107,9 @@ func (b *Balancer) reorder(q *request) {
 // hold takes a request whose turn has come out of the order until its leader's
 // prefix is cached, but for no longer than computing the prefix itself would take,
 // and a step or two: on a rank of its own while the leader has not started, and after
-// that with a share of one.
+// that with a share of one. Where so many wait that each would wait longer for the
+// prefix's being computed again than the one here for its leader, it waits as long as all of
+// them would together.
 func (b *Balancer) hold(s int32) bool {
 	q := &b.requests[s]
 	if q.leader < 0 || q.shared <= q.pos {
@@ -123,6 +125,8 @@ func (b *Balancer) hold(s int32) bool {
 	if l := &b.requests[q.leader]; l.state == started || l.class == heldBack {
 		worth *= (1 + 3*shareWeight) / shareWeight
 	}
+	// all who wait would wait for its work to be done
+	worth *= max(1, float64(b.Queued())/max(b.power, 1/MaxSpeed))
 	until := q.turn + worth + 2*b.former.base // it is seen at steps' ends
 	if until <= b.clock {
 		return false
