@@ -21,7 +21,7 @@ package eplb
 // Where things are:
 //
 //	eplb validate            Plan, its problem, options, result; what is refused
-//	deepseek                 the published algorithm; introsort, cascade and tournament serve it
+//	deepseek                 the published algorithm: internal/deepseek
 //	optimal solver unit      the search: every layer by itself, on the GPUs in service
 //	  counts pack swap       replica counts, packing by size, exchanges
 //	  pairs paircounts       two slots a GPU: counts decided exactly

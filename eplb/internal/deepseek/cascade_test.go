@@ -1,8 +1,10 @@
-package eplb
+package deepseek_test
 
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/moelb/moelb/eplb/internal/deepseek"
 )
 
 func TestCascadeSumAgainstDumb(t *testing.T) {
@@ -15,7 +17,7 @@ func TestCascadeSumAgainstDumb(t *testing.T) {
 		for i := range x {
 			x[i] = float32(r.ExpFloat64())
 		}
-		if got, want := cascadeSum(x), dumbSum(x); got != want {
+		if got, want := deepseek.CascadeSum(x), dumbSum(x); got != want {
 			t.Fatalf("%d numbers: %v, want %v", n, got, want)
 		}
 	}
@@ -28,12 +30,12 @@ func TestCascadeSumOrder(t *testing.T) {
 	for _, i := range []int{8, 16} { // the lane of x[0], in the next two vectors
 		x[i] = 1
 	}
-	if got := cascadeSum(x); got != 1<<24 {
+	if got := deepseek.CascadeSum(x); got != 1<<24 {
 		t.Errorf("vectors of a lane one by one: got %v", got)
 	}
 	x[16], x[1] = 0, 1
 	x[8], x[9] = 0, 1 // lane 1: 1+1 first
-	if got := cascadeSum(x); got != 1<<24+2 {
+	if got := deepseek.CascadeSum(x); got != 1<<24+2 {
 		t.Errorf("lanes before their sum: got %v", got)
 	}
 }

@@ -1,4 +1,4 @@
-package eplb
+package deepseek
 
 // cascadeSum adds a group's loads in the order in which PyTorch's CPU kernel
 // adds a contiguous row of float32 (aten/src/ATen/native/cpu/SumKernel.cpp):

@@ -1,4 +1,4 @@
-package eplb
+package deepseek
 
 import (
 	"math"

@@ -1,4 +1,4 @@
-package eplb
+package deepseek_test
 
 import (
 	"math/rand/v2"
@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/moelb/moelb/eplb/internal/deepseek"
 )
 
 // The order is that of the C++ library itself, its heap included.
@@ -53,11 +55,11 @@ func TestIntrosortOrder(t *testing.T) {
 func introsorted(weight []float32) (order []int) {
 	key := make([]uint64, len(weight))
 	for i, w := range weight {
-		key[i] = descending(w, i)
+		key[i] = deepseek.Descending(w, i)
 	}
-	introsort(key)
+	deepseek.Introsort(key)
 	for _, k := range key {
-		order = append(order, item(k))
+		order = append(order, deepseek.Item(k))
 	}
 	return order
 }
