@@ -93,6 +93,9 @@ func decodePlacementArray(s *scanner, gpus int) (placement.Placement, error) {
 	if err := gpusOf(gpus, VLLMProposed); err != nil {
 		return p, err
 	}
+	if p.Experts > p.Slots() {
+		return p, errorf(placement.ErrValue, field, -1, -1, "the largest of a row of %d numbers is %d: these are statistics, not a placement", p.Slots(), p.Experts-1)
+	}
 	return p, complete(&p)
 }
 
