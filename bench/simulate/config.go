@@ -40,6 +40,11 @@ type Config struct {
 	// end. The first Warm seconds are not measured.
 	Seconds, Warm float64
 	Seed          uint64
+	// Topics is how many kinds of text the traffic mixes, each with hot experts of its
+	// own.
+	Topics int
+	// Failures of ranks, GPUs, nodes and units.
+	Failures []Failure
 	// Past is how many seconds of requests came before the run starts: those that still
 	// generate, at PastTPOT seconds a token, are in the decode units at its begin.
 	Past, PastTPOT float64
@@ -65,7 +70,7 @@ type Config struct {
 func (c *Config) setTopics(seconds float64) {
 	windows := int(seconds/windowSeconds) + 2
 	for i, u := range []*cost.Unit{&c.Prefill, &c.Decode} {
-		c.topics[i] = topicLoads(u, windows, c.Seed+uint64(i)<<16)
+		c.topics[i] = topicLoads(u, c.Topics, windows, c.Seed+uint64(i)<<16)
 	}
 	c.starts = &[2][3]*experts{}
 }
@@ -78,7 +83,7 @@ func Default(p Policy) Config {
 		panic(err) // a preset
 	}
 	unit := cost.Unit{Model: cost.DeepSeekV3(), GPU: gpu, Factors: cost.Calibrated()}
-	c := Config{Prefill: unit, Decode: unit, Policy: p, MaxTokens: 16384, MaxRequests: 128, Queries: 1, Hit: .563, StoreTokens: 1 << 29, BlockTokens: 512, Seconds: 600, Warm: 120, Seed: 1}
+	c := Config{Prefill: unit, Decode: unit, Policy: p, MaxTokens: 16384, MaxRequests: 128, Queries: 1, Topics: usualTopics, Hit: .563, StoreTokens: 1 << 29, BlockTokens: 512, Seconds: 600, Warm: 120, Seed: 1}
 	c.Prefill.Phase, c.Prefill.Nodes = cost.PrefillPhase, 4
 	c.Decode.Phase, c.Decode.Nodes = cost.DecodePhase, 18
 	c.Plan = []PlanStep{{0, Fleet{3, 1}}}
@@ -112,6 +117,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("max_requests: %d is not between 1 and 2^14", c.MaxRequests)
 	case !(c.Concurrency >= 0 && c.Concurrency <= 1<<14):
 		return fmt.Errorf("concurrency: %v is not between 0 and 2^14", c.Concurrency)
+	case c.Topics < 1 || c.Topics > 64:
+		return fmt.Errorf("topics: %d is not between 1 and 64", c.Topics)
 	case c.Queries < 1 || c.Queries > 16:
 		return fmt.Errorf("queries: %d is not between 1 and 16", c.Queries)
 	case !(c.Acceptance >= 0 && c.Acceptance <= 1):
@@ -132,6 +139,11 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("aim: first token within %v s, others within %v s, for the share %v of requests", c.TTFT, c.TPOT, c.Percentile)
 	case c.PrefillOnly && c.DecodeOnly:
 		return fmt.Errorf("only one phase: which?")
+	}
+	for i, f := range c.Failures {
+		if !(f.Second >= 0 && f.Until > f.Second && f.Until <= maxSeconds) || f.Unit < 0 || f.Rank < 0 || f.Ranks < 0 {
+			return fmt.Errorf("failures: number %d: ranks %d and %d more of unit %d, second %v to %v", i, f.Rank, f.Ranks, f.Unit, f.Second, f.Until)
+		}
 	}
 	last := math.Inf(-1)
 	for i, s := range c.Plan {
@@ -156,10 +168,15 @@ type Result struct {
 	// LeftOut counts the requests, beside these, that are longer than a decode GPU's
 	// room for KV.
 	LeftOut int64
+	// Failures counts the ranks that died, Returned the requests that lost their KV so.
+	Failures, Returned int64
 	// Unstable: more requests wait at the end of the measured time than at its begin,
 	// by more than chance: the fleet does not carry the load, and latencies would grow
 	// for as long as it lasts. ServedPerSecond is then what it carries.
-	Unstable        bool
+	Unstable bool
+	// Served is the share of the measured time's requests, in tokens, that the phases
+	// that ran kept up with.
+	Served          float64
 	InputTokens     int64
 	HitTokens       int64
 	OutputTokens    int64

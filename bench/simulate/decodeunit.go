@@ -20,6 +20,8 @@ type decodeUnit struct {
 	ticks  int64   // tokens that a request would have got since the start
 	credit float64 // of tokens, the part of one that is saved up
 	wheel  []int32 // requests by the tick in which they end, modulo its length
+	dead   []bool
+	own    bool    // experts of its own, for some of its ranks are dead
 	wait   []int32 // transferred or on their way, in order
 }
 

@@ -9,5 +9,8 @@
 // Time passes from event to event in whole nanoseconds, so a run is the same
 // bytes on every machine. At its end every run checks that nothing was lost.
 //
-// Not modelled: the transfer of a prefix from the store, and faults.
+// Ranks, nodes and units may die and return (Config.Failures): their requests are
+// prefilled and placed again, and experts are planned anew on what lives.
+//
+// Not modelled: the transfer of a prefix from the store.
 package simulate

@@ -13,11 +13,11 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// topics is how many kinds of text the traffic is mixed of, each with its own
+// usualTopics is how many kinds of text the traffic is mixed of, each with its own
 // hot experts; topicPeriod is how many windows a topic's share takes to rise and
 // fall.
 const (
-	topics      = 3
+	usualTopics = 3
 	topicPeriod = 48
 	// history is how many windows were seen before a run starts, memory how much
 	// a window counts against the next one when loads are forecast.
@@ -41,6 +41,7 @@ type experts struct {
 	share   []float64
 	nodes   []float64 // by layer: the busiest NVLink domain's share against the mean
 	version int
+	speed   []float64   // of GPUs, 0 = dead; nil = all live
 	heat    [][]float64 // of the last window: GPU load / mean, [layers][ranks]
 
 	imbalance float64 // sum over windows of the layers' mean
@@ -51,7 +52,7 @@ type experts struct {
 
 // topicLoads is what each kind of text asks of the experts, in so many windows of
 // a run and those before it.
-func topicLoads(u *cost.Unit, windows int, seed uint64) []workload.Domain {
+func topicLoads(u *cost.Unit, topics, windows int, seed uint64) []workload.Domain {
 	const tokensAWindow = 1 << 16
 	return workload.Domains(u.Model.Model, topics, windows+history, tokensAWindow, seed)
 }
@@ -85,7 +86,7 @@ func (e *experts) at(window int) placement.Loads {
 	m := e.unit.Model.Model
 	out := placement.NewLoads(m.Layers, m.Experts)
 	for d := range e.domains {
-		phase := (window + history + d*topicPeriod/topics) % topicPeriod
+		phase := (window + history + d*topicPeriod/len(e.domains)) % topicPeriod
 		rise := math.Abs(float64(2*phase)/topicPeriod - 1) // 1 down to 0 and up again
 		w := e.domains[d].Windows[window+history]
 		for l, row := range w {
@@ -115,6 +116,7 @@ func (e *experts) advance(step float64) (stall float64, err error) {
 	u := e.unit
 	if e.policy != ExpertsAlone {
 		p := eplb.Problem{Loads: past, Replicas: e.current.Slots(), Groups: 1, Topology: e.topology}
+		p.Topology.Speed = e.speed
 		o := eplb.Options{Locality: eplb.Free}
 		if e.window > 0 {
 			p.Previous = &e.current
@@ -124,7 +126,7 @@ func (e *experts) advance(step float64) (stall float64, err error) {
 			p.Groups = u.Model.Groups
 			o.Locality, o.OffNodeReplicas = eplb.ByGroup, 8
 		}
-		if e.policy == ExpertsDeepSeek {
+		if e.policy == ExpertsDeepSeek && e.speed == nil {
 			o, p.Previous = eplb.Options{Policy: eplb.DeepSeek}, nil
 			p.Topology.Nodes = u.Nodes
 		}
@@ -136,10 +138,17 @@ func (e *experts) advance(step float64) (stall float64, err error) {
 			return 0, err
 		}
 	}
+	return stall, e.measure()
+}
+
+// measure notes what each GPU's experts get in the window, under the placement in
+// force.
+func (e *experts) measure() error {
+	u := e.unit
 	loads := e.at(e.window)
 	scores, err := e.current.ScoreLayers(loads, placement.Topology{GPUs: u.Ranks()})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	e.heat = e.heat[:0]
 	sum := 0.0
@@ -161,7 +170,7 @@ func (e *experts) advance(step float64) (stall float64, err error) {
 	e.version++
 	e.imbalance += sum / float64(len(scores))
 	e.windows++
-	return stall, nil
+	return nil
 }
 
 // busiestDomain is the load of the NVLink domain with most against the mean, of

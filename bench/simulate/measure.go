@@ -12,6 +12,7 @@ type usage struct {
 	// Sums over steps: most and mean pairs, tokens (prefill), KV, requests (decode).
 	uneven          [8]float64
 	queued, entered int64 // requests
+	left, work      int64 // prompt tokens that are not computed yet, and all that were to be
 }
 
 // marks are the times between which a run is measured.
@@ -20,7 +21,8 @@ func (s *sim) marks() [2]int64 { return [2]int64{s.from, s.to} }
 // snapshot is the usage so far. What a running step will have computed counts
 // already: a step is short against the measured time.
 func (s *sim) snapshot() usage {
-	x := usage{queued: s.queued, entered: s.count.entered.requests}
+	x := usage{queued: s.queued, entered: s.count.entered.requests, work: s.count.entered.input + s.count.again - s.count.cached}
+	x.left = x.work - s.count.computed
 	for _, u := range s.prefill {
 		x.prefill += u.seconds(s.now) * float64(s.Prefill.Ranks())
 		x.computed[0] += u.computed
@@ -139,7 +141,7 @@ func (s *sim) result() (Result, error) {
 	r := Result{
 		Policy: s.Policy, Seconds: t, End: float64(end) / second,
 		Requests: s.count.entered.requests, InputTokens: s.count.entered.input, HitTokens: s.count.cached, OutputTokens: s.count.generated,
-		LeftOut: s.leftOut, Evictions: s.evictions, PeakInFlight: s.peak, Heat: s.heat,
+		LeftOut: s.leftOut, Failures: s.failures, Returned: s.returned, Evictions: s.evictions, PeakInFlight: s.peak, Heat: s.heat,
 		TokensPerSecond: float64(s.measured.out) / t, InputPerSecond: float64(s.measured.in) / t, ServedPerSecond: float64(s.measured.served) / t,
 		TTFT50: s.ttft.quantile(.5), TTFT99: s.ttft.quantile(.99), TPOT50: s.tpot.quantile(.5), TPOT99: s.tpot.quantile(.99),
 		PrefillExperts: s.experts[0].meanImbalance(), DecodeExperts: s.experts[1].meanImbalance(),
@@ -150,6 +152,10 @@ func (s *sim) result() (Result, error) {
 		r.TTFTAim, r.TPOTAim = s.ttft.quantile(s.Percentile), s.tpot.quantile(s.Percentile)
 	}
 	a, b := s.taken[0], s.taken[1]
+	r.Served = 1 - ratio(float64(max(0, b.queued-a.queued)), float64(b.entered-a.entered))
+	if s.PrefillOnly {
+		r.Served = 1 - ratio(float64(max(0, b.left-a.left)), float64(b.work-a.work))
+	}
 	r.Unstable = grew(float64(b.queued-a.queued), float64(b.entered-a.entered))
 	prefill, decode := b.prefill-a.prefill, b.decode-a.decode
 	r.PrefillIdle = 1 - ratio(b.computed[0]-a.computed[0], prefill)

@@ -3,6 +3,7 @@ package simulate
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/prefill"
@@ -224,6 +225,9 @@ func (s *sim) decodeEvent(u *decodeUnit) {
 		u.next = never
 		if len(u.wait) > 0 {
 			u.next = max(s.now+1, s.flights[u.wait[0]].ready)
+			if slices.Contains(u.dead, true) {
+				u.next = max(u.next, s.now+lookAgain)
+			}
 		} else {
 			if u.tokens != 0 {
 				s.check(&ConservationError{fmt.Sprintf("an empty decode unit is taken to have %d tokens of KV", u.tokens)})
@@ -235,6 +239,9 @@ func (s *sim) decodeEvent(u *decodeUnit) {
 	seconds, computed := u.clock.seconds(u.kv, u.n, u.total)
 	s.start(&u.unitState, seconds, computed)
 }
+
+// lookAgain is how long a unit with dead ranks that could place nothing waits, in ns.
+const lookAgain = 100e6
 
 // endDecodeStep gives every request of a unit the tokens of a step and lets go of
 // those that have all of theirs.
@@ -298,30 +305,36 @@ func (s *sim) tick(u *decodeUnit) {
 func (s *sim) evict(u *decodeUnit, room int64) {
 	for r := range u.kv {
 		for u.kv[r] > room {
-			id := u.first[r]
-			f := &s.flights[id]
-			// Out of its slot of the wheel.
-			left := f.ends - u.ticks
-			at := &u.wheel[f.ends%wheelSize]
-			for *at != id {
-				at = &s.flights[*at].wheel
-			}
-			*at = f.wheel
-			f.made = f.output - int32(left)
-			s.remove(u, id)
 			s.evictions++
-			s.count.again += f.kv()
-			f.input, f.blocks, f.wheel = f.prompt+f.made, nil, -1
-			s.queued++
-			if s.DecodeOnly {
-				s.count.computed += int64(f.input)
-				s.firstToken(id)
-				s.toDecode(id)
-				continue
-			}
-			s.toPrefill(id)
+			s.sendBack(u, u.first[r])
 		}
 	}
+}
+
+// sendBack sends a request that runs back to be prefilled again with what it has
+// generated.
+func (s *sim) sendBack(u *decodeUnit, id int32) {
+	f := &s.flights[id]
+	// Out of its slot of the wheel.
+	left := f.ends - u.ticks
+	at := &u.wheel[f.ends%wheelSize]
+	for *at != id {
+		at = &s.flights[*at].wheel
+	}
+	*at = f.wheel
+	f.made = f.output - int32(left)
+	s.remove(u, id)
+	s.returned++
+	s.count.again += f.kv()
+	f.input, f.blocks, f.wheel = f.prompt+f.made, nil, -1
+	s.queued++
+	if s.DecodeOnly {
+		s.count.computed += int64(f.input)
+		s.firstToken(id)
+		s.toDecode(id)
+		return
+	}
+	s.toPrefill(id)
 }
 
 // remove takes a request off its rank, with the KV that it has there.
@@ -336,7 +349,9 @@ func (s *sim) remove(u *decodeUnit, id int32) {
 	u.n[r]--
 	u.total--
 	u.tokens -= kv
-	s.check(u.placer.Done(decode.ID(id)))
+	if !s.unknown {
+		s.check(u.placer.Done(decode.ID(id)))
+	}
 	if f.prev >= 0 {
 		s.flights[f.prev].next = f.next
 	} else {
@@ -370,7 +385,7 @@ func (s *sim) place(u *decodeUnit) {
 	for rest := s.batch; len(rest) > 0 && !full; {
 		n := min(len(rest), placedAtOnce)
 		full = s.placeSome(u, rest[:n])
-		if u.total == 0 {
+		if u.total == 0 && !slices.Contains(u.dead, true) {
 			s.check(errors.New("decode policy: a request that fits is refused by an empty unit"))
 			break
 		}
@@ -409,7 +424,7 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32) (full bool) {
 	for i, id := range ids {
 		f := &s.flights[id]
 		r, kv := s.placed[i], f.kv()
-		if r >= 0 && (u.kv[r]+kv > s.kvCapacity() || u.n[r] >= int64(s.MaxRequests)) {
+		if r >= 0 && (u.dead[r] || u.kv[r]+kv > s.kvCapacity() || u.n[r] >= int64(s.MaxRequests)) {
 			// Policies that do not see to it themselves.
 			s.check(u.placer.Done(decode.ID(id)))
 			r = -1

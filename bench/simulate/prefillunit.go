@@ -15,6 +15,8 @@ type prefillUnit struct {
 	chunks  []prefill.Chunk // of the step that runs
 	waiting float64         // seconds of work not yet computed, on all ranks
 	queued  int64           // requests
+	dead    []bool
+	own     bool // experts of its own, for some of its ranks are dead
 }
 
 // unitState is what prefill and decode units share.

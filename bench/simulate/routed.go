@@ -15,19 +15,23 @@ type routed struct {
 	policy    baseline.PrefillPolicy
 	maxTokens int64
 	came      []prefill.Request // since the last step
+	last      []prompt          // that the latest step ends
 	queues    [][]prompt
 	states    []baseline.RankState
+	dead      []bool
 }
 
 // prompt is one in a rank's queue.
 type prompt struct {
 	id           prefill.ID
 	tokens, done int64 // done: cached or computed
+	cached       int64
+	rank         int
 	started      bool
 }
 
 func newRouted(p baseline.PrefillPolicy, c prefill.Config) *routed {
-	return &routed{policy: p, maxTokens: c.MaxTokens, queues: make([][]prompt, c.Ranks), states: make([]baseline.RankState, c.Ranks)}
+	return &routed{policy: p, maxTokens: c.MaxTokens, queues: make([][]prompt, c.Ranks), states: make([]baseline.RankState, c.Ranks), dead: make([]bool, c.Ranks)}
 }
 
 // Enqueue leaves a prompt to the next step.
@@ -54,7 +58,11 @@ func (f *routed) Step(dst []prefill.Chunk) []prefill.Chunk {
 		}
 	}
 	f.came = f.came[:0]
+	f.last = f.last[:0]
 	for g, q := range f.queues {
+		if f.dead[g] {
+			continue // all are
+		}
 		k := &f.states[g]
 		room, i := f.maxTokens, 0
 		for i < len(q) && room > 0 {
@@ -75,6 +83,7 @@ func (f *routed) Step(dst []prefill.Chunk) []prefill.Chunk {
 			}
 			k.Running, k.KV = k.Running-1, k.KV-p.tokens
 			f.policy.Done(p.id)
+			f.last = append(f.last, *p)
 			i++
 		}
 		f.queues[g] = slices.Delete(q, 0, i)
@@ -82,9 +91,42 @@ func (f *routed) Step(dst []prefill.Chunk) []prefill.Chunk {
 	return dst
 }
 
-// put queues a prompt on a rank.
+// Dead takes a rank out of service; its prompts are placed again, what was computed
+// of them is lost.
+func (f *routed) Dead(dst []prefill.Lost, g int) ([]prefill.Lost, error) {
+	f.dead[g] = true
+	for _, p := range append(f.ended(g), f.queues[g]...) {
+		f.policy.Done(p.id)
+		r := prefill.Request{ID: p.id, Tokens: p.tokens, Cached: p.cached}
+		f.came = append(f.came, r)
+		dst = append(dst, prefill.Lost{ID: p.id})
+	}
+	f.queues[g], f.states[g] = nil, baseline.RankState{}
+	return dst, nil
+}
+
+// ended is the prompts that the latest step was to end on a rank.
+func (f *routed) ended(g int) []prompt {
+	out := slices.DeleteFunc(slices.Clone(f.last), func(p prompt) bool { return p.rank != g })
+	f.last = slices.DeleteFunc(f.last, func(p prompt) bool { return p.rank == g })
+	return out
+}
+
+// Restore takes a rank back, empty.
+func (f *routed) Restore(g int) error {
+	f.dead[g] = false
+	return nil
+}
+
+// put queues a prompt on a rank, or where that is dead on the next that is not.
 func (f *routed) put(r *prefill.Request, g int) {
-	f.queues[g] = append(f.queues[g], prompt{id: r.ID, tokens: r.Tokens, done: r.Cached})
+	for range f.dead {
+		if !f.dead[g] {
+			break
+		}
+		g = (g + 1) % len(f.dead)
+	}
+	f.queues[g] = append(f.queues[g], prompt{id: r.ID, tokens: r.Tokens, done: r.Cached, cached: r.Cached, rank: g})
 	k := &f.states[g]
 	k.Waiting, k.WaitingTokens, k.Pending = k.Waiting+1, k.WaitingTokens+r.Tokens, k.Pending+r.Tokens-r.Cached
 }

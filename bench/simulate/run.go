@@ -72,8 +72,12 @@ type sim struct {
 	placed     []int
 	heat       Heat
 	fault      fault
-	failed     error   // of a policy
-	taken      []usage // at the marks that have passed
+	failed     error    // of a policy
+	outages    []outage // to come
+	failures   int64    // of ranks
+	returned   int64    // requests that lost their KV
+	unknown    bool     // the policy has forgotten the requests that are removed
+	taken      []usage  // at the marks that have passed
 	reported   int64
 }
 
@@ -91,7 +95,7 @@ func newSim(c Config, source Source) (*sim, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &sim{Config: c, source: source, store: newStore(int(c.StoreTokens / int64(c.BlockTokens))), from: int64(c.Warm * second), to: int64(c.Seconds * second), draw: c.Seed}
+	s := &sim{Config: c, outages: outages(c.Failures), source: source, store: newStore(int(c.StoreTokens / int64(c.BlockTokens))), from: int64(c.Warm * second), to: int64(c.Seconds * second), draw: c.Seed}
 	var err error
 	if c.topics[0] == nil {
 		s.setTopics(c.Seconds)
@@ -137,6 +141,7 @@ func (s *sim) apply(f Fleet) error {
 		if u.former, err = s.Policy.Prefill.New(prefill.Config{Ranks: s.Prefill.Groups(), MaxTokens: s.MaxTokens * int64(s.Prefill.Ranks()/s.Prefill.Groups()), Cost: s.cost}); err != nil {
 			return err
 		}
+		u.dead = make([]bool, s.Prefill.Groups())
 		u.clock = newPrefillClock(&s.Prefill, s.experts[0], s.MaxTokens, s.Seed<<20+uint64(i))
 		s.prefill = append(s.prefill, u)
 	}
@@ -148,6 +153,7 @@ func (s *sim) apply(f Fleet) error {
 		if u.placer, err = s.Policy.Decode.New(decode.Config{Ranks: n, KVCapacity: []int64{s.kvCapacity()}, MaxRequests: s.MaxRequests, Cost: u.clock.decodeCost(s.perStep())}); err != nil {
 			return err
 		}
+		u.dead = make([]bool, n)
 		u.kv, u.n, u.first, u.wheel = make([]int64, n), make([]int64, n), make([]int32, n), make([]int32, wheelSize)
 		for r := range u.first {
 			u.first[r] = -1
@@ -264,6 +270,9 @@ func (s *sim) turnTo(t int64) error {
 		if x := (s.window + 1) * windowSeconds * second; x < at && x < s.to {
 			at, what = x, 2
 		}
+		if len(s.outages) > 0 && s.outages[0].at < at {
+			at, what = s.outages[0].at, 4
+		}
 		if i := len(s.taken); i < 2 && s.marks()[i] < at {
 			at, what = s.marks()[i], 3
 		}
@@ -280,6 +289,14 @@ func (s *sim) turnTo(t int64) error {
 			s.taken = append(s.taken, s.snapshot())
 			continue
 		}
+		if what == 4 {
+			o := s.outages[0]
+			s.outages = s.outages[1:]
+			if err := s.strike(o); err != nil {
+				return err
+			}
+			continue
+		}
 		if what == 1 {
 			s.plan++
 			if err := s.apply(s.Plan[s.plan].Fleet); err != nil {
@@ -293,17 +310,39 @@ func (s *sim) turnTo(t int64) error {
 			if err != nil {
 				return err
 			}
-			if i == 0 {
-				for _, u := range s.prefill {
-					u.stall += stall
-				}
-			} else {
-				for _, u := range s.decode {
-					u.stall += stall
-				}
+			if err := s.follow(i, stall); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// follow makes units stop for a phase's copies; those with experts of their own plan
+// for themselves.
+func (s *sim) follow(phase int, stall float64) error {
+	each := func(u *unitState, own *experts, alone bool) error {
+		if !alone {
+			u.stall += stall
+			return nil
+		}
+		x, err := own.advance(s.meanStep(phase))
+		u.stall += x
+		return err
+	}
+	if phase == 0 {
+		for _, u := range s.prefill {
+			if err := each(&u.unitState, u.clock.experts, u.own); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, u := range s.decode {
+		if err := each(&u.unitState, u.clock.experts, u.own); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // meanStep is the mean length of a phase's steps so far.

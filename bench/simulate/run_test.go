@@ -202,7 +202,7 @@ func TestHistogram(t *testing.T) {
 // the same stages.
 func TestDecodeClock(t *testing.T) {
 	c := Default(ours())
-	e, err := newExperts(&c.Decode, ExpertsOptimal, topicLoads(&c.Decode, 1, 1))
+	e, err := newExperts(&c.Decode, ExpertsOptimal, topicLoads(&c.Decode, usualTopics, 1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,6 @@ func (s *sizing) prefill() (int, Trial, error) {
 	own := s.config.Prefill.TP > 0
 	var impossible error
 	best, at, tried := 0, 0, 0
-	var less Trial
 	for tp := 1; tp <= s.config.Prefill.GPU.Node && tried < 2; tp *= 2 {
 		if own && tp > 1 {
 			break
@@ -136,23 +135,23 @@ func (s *sizing) prefill() (int, Trial, error) {
 			continue
 		}
 		tried++
-		n, one, err := s.fewest(s.leastPrefill(), cfgPrefill)
+		n, err := s.onFew(s.leastPrefill(), cfgPrefill)
 		if _, ok := err.(*ImpossibleError); ok {
 			impossible = err
 			continue
 		}
 		if err != nil {
-			return 0, less, err
+			return 0, Trial{}, err
 		}
 		if best == 0 || n < best {
-			best, at, less = n, s.config.Prefill.TP, one
+			best, at = n, s.config.Prefill.TP
 		}
 	}
 	if best == 0 {
-		return 0, less, impossible
+		return 0, Trial{}, impossible
 	}
 	s.config.Prefill.TP = at
-	return best, less, nil
+	return s.onAll(best, cfgPrefill)
 }
 
 // alone is the seconds that the aim's percentile of prompts takes with a rank to
@@ -252,12 +251,20 @@ func (s *sizing) phase(n int, only phaseOnly, all bool) (Trial, error) {
 // least on: steps that double, then halving between, all on a few units; then
 // one by one on all of them.
 func (s *sizing) fewest(least int, only phaseOnly) (holds int, less Trial, err error) {
+	if holds, err = s.onFew(least, only); err != nil {
+		return 0, less, err
+	}
+	return s.onAll(holds, only)
+}
+
+// onFew is fewest on a few units.
+func (s *sizing) onFew(least int, only phaseOnly) (int, error) {
 	fails, holds, step := least-1, 0, max(1, least/8)
 	best := math.Inf(1)
 	for n := least; ; step *= 2 {
 		t, err := s.phase(n, only, false)
 		if err != nil {
-			return 0, less, err
+			return 0, err
 		}
 		if t.Holds {
 			holds = n
@@ -270,20 +277,20 @@ func (s *sizing) fewest(least int, only phaseOnly) (holds int, less Trial, err e
 				at, phase, aim = t.TTFTAim, "time to the first token", s.aim.TTFT
 			}
 			if at > .97*best {
-				return 0, less, &ImpossibleError{phase, best, aim}
+				return 0, &ImpossibleError{phase, best, aim}
 			}
 			best = at
 		}
 		fails = n
 		if n += step; n > maxUnits {
-			return 0, less, fmt.Errorf("units: more than %d are needed", maxUnits)
+			return 0, fmt.Errorf("units: more than %d are needed", maxUnits)
 		}
 	}
 	for fails+1 < holds && fails+holds >= 2 {
 		n := (fails + holds) / 2
 		t, err := s.phase(n, only, false)
 		if err != nil {
-			return 0, less, err
+			return 0, err
 		}
 		if t.Holds {
 			holds = n
@@ -291,7 +298,13 @@ func (s *sizing) fewest(least int, only phaseOnly) (holds int, less Trial, err e
 			fails = n
 		}
 	}
-	// All units together: as many more as they need, or one less while that will do.
+	return holds, nil
+}
+
+// onAll is fewest on all units, from what a few say: as many more as they need, or
+// one less while that will do.
+func (s *sizing) onAll(holds int, only phaseOnly) (int, Trial, error) {
+	var less Trial
 	t, err := s.phase(holds, only, true)
 	if err != nil {
 		return 0, less, err

@@ -12,6 +12,8 @@ type Traffic struct {
 	PerSecond func(second float64) float64
 	Peak      float64 // the highest rate
 	Seed      uint64
+	// Spread of prompts' lengths: the deviation of their logarithm; 0 = 0.9.
+	Spread float64
 
 	r   *rand.Rand
 	now float64
@@ -43,9 +45,13 @@ func (t *Traffic) Next() (Request, bool) {
 			return Request{}, false
 		}
 	}
+	spread := t.Spread
+	if spread == 0 {
+		spread = trafficInputSpread
+	}
 	draw := func(mean, spread float64) int {
 		x := mean * exp(float64(spread*normal(t.r))-float64(spread*spread/2))
 		return int(min(max(math.Round(x), 1), trafficMost))
 	}
-	return Request{Arrival: t.now, Input: draw(trafficInput, trafficInputSpread), Output: draw(trafficOutput, trafficOutputSpread)}, true
+	return Request{Arrival: t.now, Input: draw(trafficInput, spread), Output: draw(trafficOutput, trafficOutputSpread)}, true
 }

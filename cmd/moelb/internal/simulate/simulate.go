@@ -28,6 +28,7 @@ type simulateFlags struct {
 	aim                              simulate.Aim
 	ttft, tpot                       seconds
 	prefillTP                        int
+	spread                           float64
 	blockTokens                      int
 	fleet                            simulate.Fleet
 	maxTokens                        int64
@@ -43,6 +44,7 @@ const (
 	dayScenario      = "day"
 	serveGenScenario = "servegen-day"
 	deepSeekScenario = "deepseek-day"
+	livedScenario    = "published-day"
 )
 
 func SimulateCommand(c *console.Console) *cobra.Command {
@@ -63,7 +65,9 @@ Scenarios: steady (built-in requests like those of DeepSeek's published day, at
 one rate), day (the same over a day, with units that join and leave; an hour lasts
 a 24th of --seconds), servegen-day (a day of DeepSeek-R1 in production, from
 ServeGen's files in --data), deepseek-day (the reckoning of DeepSeek's published
-day: nodes, cost, income). --trace FILE replays a public trace instead, at the rate
+day: nodes, cost, income), published-day (that day simulated, hour by hour, on its
+fleet and at its demand: the rates that come out, and what the spread of prompts'
+lengths, --spread, does to them; with --data ServeGen's lengths). --trace FILE replays a public trace instead, at the rate
 that the load asks for: never faster than it was recorded, but as often side by
 side, each copy shifted against the others and with prefixes of its own.
 
@@ -92,8 +96,9 @@ attention in prefill (--prefill-tp).`,
 	l.SortFlags = false
 	l.StringVar(&f.trace, "trace", "", "replay this file: Mooncake, Bailian, Azure, BurstGPT or Vidur; gzip is unpacked")
 	l.IntVar(&f.blockTokens, "block-tokens", 0, "tokens of a block of the trace's hash_ids; 0 = 512 of Mooncake's, 16 of Bailian's")
-	l.StringVar(&f.scenario, "scenario", steadyScenario, "steady, day, servegen-day or deepseek-day")
+	l.StringVar(&f.scenario, "scenario", steadyScenario, "steady, day, servegen-day, deepseek-day or published-day")
 	l.StringVar(&f.data, "data", "", "the folder of ServeGen's files; \"\" = $MOELB_DATA")
+	l.Float64Var(&f.spread, "spread", 0.9, "published-day: spread of prompts' lengths, the deviation of their logarithm")
 	l.Float64Var(&f.load, "load", .85, "requests that come, as a share of what the fleet serves with all balancers on")
 	l.Float64Var(&f.rate, "rps", 0, "requests a second, in place of --load")
 	f.ttft, f.tpot = 2, 0.05
@@ -146,6 +151,9 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
 			return console.Usagef("--nodes-per-token does not go with --scenario %s, which reckons with published rates", deepSeekScenario)
 		}
 		return f.day(cmd, unit)
+	}
+	if f.scenario == livedScenario {
+		return f.live(cmd, c)
 	}
 	s, err := f.study(cmd, c, unit)
 	if err != nil {

@@ -56,7 +56,7 @@ func (f *simulateFlags) traffic(config *simulate.Config, hit bool) (simulate.Tra
 			return day.Requests(rate/top, seconds, f.seed)
 		}}, nil
 	}
-	return simulate.Traffic{}, console.Usagef("--scenario %.40q: steady, day, servegen-day or deepseek-day", f.scenario)
+	return simulate.Traffic{}, console.Usagef("--scenario %.40q: steady, day, servegen-day, deepseek-day or published-day", f.scenario)
 }
 
 // replayed is a trace.

@@ -1,0 +1,227 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/moelb/moelb/decode"
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/prefill"
+)
+
+// Failure takes ranks of a unit away from a second on, with all that they hold, and
+// gives them back, empty, at another.
+type Failure struct {
+	Second, Until float64
+	Decode        bool // of a decode unit; false = of a prefill unit
+	Unit          int
+	Rank, Ranks   int // the first and how many; Ranks 0 = all of the unit
+}
+
+// outage is a failure's begin or end.
+type outage struct {
+	at   int64
+	back bool
+	Failure
+}
+
+// outages lists what happens to ranks, in order of time.
+func outages(all []Failure) []outage {
+	var out []outage
+	for _, f := range all {
+		out = append(out, outage{int64(f.Second * second), false, f}, outage{int64(f.Until * second), true, f})
+	}
+	slices.SortStableFunc(out, func(a, b outage) int { return int(max(-1, min(1, a.at-b.at))) })
+	return out
+}
+
+// mortal is a policy that is told of ranks that die and return; others keep placing
+// on them, and are refused.
+type mortal interface{ Restore(rank int) error }
+type mortalDecode interface {
+	mortal
+	Dead(dst []decode.Lost, rank int) ([]decode.Lost, error)
+}
+type mortalPrefill interface {
+	mortal
+	Dead(dst []prefill.Lost, rank int) ([]prefill.Lost, error)
+}
+
+// strike applies an outage.
+func (s *sim) strike(o outage) error {
+	n, groups := len(s.prefill), s.Prefill.Groups()
+	if o.Decode {
+		n, groups = len(s.decode), s.Decode.Ranks()
+	}
+	if o.Unit < 0 || o.Unit >= n {
+		return nil // not up
+	}
+	if o.Ranks == 0 {
+		o.Rank, o.Ranks = 0, groups
+	}
+	if o.Rank < 0 || o.Rank+o.Ranks > groups {
+		return fmt.Errorf("failure: ranks %d to %d of %d", o.Rank, o.Rank+o.Ranks-1, groups)
+	}
+	if o.Decode {
+		return s.strikeDecode(s.decode[o.Unit], o)
+	}
+	return s.strikePrefill(s.prefill[o.Unit], o)
+}
+
+func (s *sim) strikeDecode(u *decodeUnit, o outage) error {
+	m, told := u.placer.(mortalDecode)
+	for r := o.Rank; r < o.Rank+o.Ranks; r++ {
+		if u.dead[r] != o.back {
+			continue // so already
+		}
+		u.dead[r] = !o.back
+		if o.back {
+			if told {
+				s.check(m.Restore(r))
+			}
+			continue
+		}
+		s.failures++
+		lost := 0
+		if told {
+			l, err := m.Dead(nil, r)
+			s.check(err)
+			lost = len(l)
+			s.unknown = true
+		}
+		if told && lost != int(u.n[r]) {
+			s.check(&ConservationError{fmt.Sprintf("decode rank %d died with %d requests, its balancer says %d", r, u.n[r], lost)})
+		}
+		for u.first[r] >= 0 {
+			s.sendBack(u, u.first[r])
+		}
+		s.unknown = false
+	}
+	share, stall, err := s.experts[1].without(u.dead, 1)
+	if err != nil {
+		return err
+	}
+	u.clock.experts, u.own = share, share != s.experts[1]
+	u.clock.total = 0 // drawn anew
+	u.stall += stall
+	u.active = s.serves(u.index, s.Plan[s.plan].Fleet.Decode, u.dead, func(i int) bool { return s.decode[i].active }, len(s.decode))
+	if !u.active {
+		wait := u.wait
+		u.wait = nil
+		for _, id := range wait {
+			f := &s.flights[id]
+			u.tokens -= f.kv()
+			s.queued--
+			s.assign(id, f.kv(), max(s.now, f.ready))
+		}
+	}
+	s.activate(&u.unitState, u.active, u.total == 0 && len(u.wait) == 0)
+	if u.next == never && len(u.wait) > 0 {
+		u.next = s.now
+	}
+	return nil
+}
+
+// serves says whether a unit takes requests: it is of the fleet, and some rank of it
+// lives or no other unit serves.
+func (s *sim) serves(index, fleet int, dead []bool, active func(int) bool, units int) bool {
+	if index >= fleet {
+		return false
+	}
+	if slices.Contains(dead, false) {
+		return true
+	}
+	for i := range units {
+		if i != index && active(i) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *sim) strikePrefill(u *prefillUnit, o outage) error {
+	m, told := u.former.(mortalPrefill)
+	if !told {
+		return fmt.Errorf("prefill policy %s: is not told of failures", s.Policy.Prefill.Name)
+	}
+	for r := o.Rank; r < o.Rank+o.Ranks; r++ {
+		if u.dead[r] != o.back {
+			continue
+		}
+		u.dead[r] = !o.back
+		if o.back {
+			s.check(m.Restore(r))
+			continue
+		}
+		s.failures++
+		lost, err := m.Dead(nil, r)
+		s.check(err)
+		for _, q := range lost {
+			f := &s.flights[q.ID]
+			s.count.again += int64(f.done - f.cached)
+			u.waiting += s.work(int64(f.input-f.cached), int64(f.cached)) - s.work(int64(f.input-f.done), int64(f.done))
+			f.done = f.cached
+		}
+		u.chunks = slices.DeleteFunc(u.chunks, func(c prefill.Chunk) bool { return u.stepping && c.Rank == r })
+	}
+	share, stall, err := s.experts[0].without(u.dead, s.Prefill.Ranks()/s.Prefill.Groups())
+	if err != nil {
+		return err
+	}
+	u.clock.experts, u.own = share, share != s.experts[0]
+	u.stall += stall
+	u.active = s.serves(u.index, s.Plan[s.plan].Fleet.Prefill, u.dead, func(i int) bool { return s.prefill[i].active }, len(s.prefill))
+	s.activate(&u.unitState, u.active, u.queued == 0)
+	if u.next == never && u.queued > 0 {
+		u.next = s.now
+	}
+	return nil
+}
+
+// without is the experts of a unit some of whose ranks, of so many GPUs each, are
+// dead, and the seconds that the unit stops for the copying; the phase's own where
+// none is, or where the experts do not fit on what lives: then nothing is computed
+// before GPUs return.
+func (e *experts) without(dead []bool, gpus int) (*experts, float64, error) {
+	c := e.clone(e.unit)
+	c.speed = make([]float64, e.unit.Ranks())
+	alive := 0
+	for g := range c.speed {
+		if !dead[g/gpus] {
+			c.speed[g] = 1
+			alive++
+		}
+	}
+	if alive*e.unit.SlotsEach() < e.unit.Model.Experts {
+		return e, 0, nil
+	}
+	if alive == len(c.speed) {
+		c.speed = nil
+	}
+	past := c.forecast
+	p := eplb.Problem{Loads: past, Replicas: c.current.Slots(), Groups: 1, Topology: c.topology, Previous: &c.current}
+	p.Topology.Speed = c.speed
+	r, err := eplb.Plan(context.Background(), p, eplb.Options{Locality: eplb.Free, Target: repairTarget})
+	if err != nil {
+		return nil, 0, err
+	}
+	// The dead GPUs' copies are gone; those of the living are there.
+	c.policy, c.window = ExpertsDeepSeek, max(c.window, 1) // moves at once, whether or not they pay
+	stall, err := c.move(&r.Placement, past, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	c.policy, c.window = e.policy, e.window
+	if err := c.measure(); err != nil {
+		return nil, 0, err
+	}
+	if c.speed == nil {
+		return e, stall, nil // back to what all units have
+	}
+	return c, stall, nil
+}
+
+// repairTarget is how uneven experts may stay after a failure: what is lost comes
+// back, the rest waits for the next plan.
+const repairTarget = 1.5
