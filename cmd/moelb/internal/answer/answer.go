@@ -11,13 +11,15 @@ import (
 	"reflect"
 	"strings"
 
+	"golang.org/x/exp/constraints"
+
 	"github.com/moelb/moelb/internal/wire"
 )
 
 // JSON is a struct as a line of its own. NaN, infinities and nil are null.
 // Errors are those of a member's MarshalJSON.
 func JSON(v any) ([]byte, error) {
-	e := &wire.Encoder{}
+	e := &wire.Encoder{B: make([]byte, 0, 1<<20)}
 	if err := value(e, reflect.ValueOf(v), "none"); err != nil {
 		return nil, err
 	}
@@ -91,7 +93,7 @@ func object(e *wire.Encoder, v reflect.Value) error {
 	return nil
 }
 
-// list appends a list. Rows of whole numbers, which plans are full of, are written
+// list appends a list. Plans are full of rows of whole numbers, which are written
 // as they are.
 func list(e *wire.Encoder, v reflect.Value, style string) (err error) {
 	between, last := "", ""
@@ -101,23 +103,33 @@ func list(e *wire.Encoder, v reflect.Value, style string) (err error) {
 	case "open":
 		between = "\n"
 	}
-	switch row := v.Interface().(type) {
+	item := func(i int) error { return value(e, v.Index(i), "none") }
+	switch rows := v.Interface().(type) {
 	case []int:
-		wire.List(e, row, func(n int) { e.Int(int64(n)) })
-		return nil
+		item = func(i int) error { e.Int(int64(rows[i])); return nil }
 	case []int64:
-		wire.List(e, row, e.Int)
-		return nil
+		item = func(i int) error { e.Int(rows[i]); return nil }
+	case [][]int:
+		item = func(i int) error { ints(e, rows[i]); return nil }
+	case [][]int64:
+		item = func(i int) error { ints(e, rows[i]); return nil }
+	case [][][]int:
+		item = func(i int) error { wire.List(e, rows[i], func(row []int) { ints(e, row) }); return nil }
 	}
 	e.Raw("[" + between)
 	for i := range v.Len() {
 		if i > 0 {
 			e.Raw("," + between)
 		}
-		if err := value(e, v.Index(i), "none"); err != nil {
+		if err := item(i); err != nil {
 			return err
 		}
 	}
 	e.Raw(last + "]")
 	return nil
+}
+
+// ints appends a row.
+func ints[T constraints.Integer](e *wire.Encoder, row []T) {
+	wire.List(e, row, func(n T) { e.Int(int64(n)) })
 }
