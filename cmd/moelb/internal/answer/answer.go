@@ -16,6 +16,15 @@ import (
 	"github.com/moelb/moelb/internal/wire"
 )
 
+// Members is an object whose names are known only when it is written.
+type Members []Member
+
+// Member is one of them.
+type Member struct {
+	Name  string
+	Value any
+}
+
 // JSON is a struct as a line of its own. NaN, infinities and nil are null.
 // Errors are those of a member's MarshalJSON.
 func JSON(v any) ([]byte, error) {
@@ -44,6 +53,9 @@ func value(e *wire.Encoder, v reflect.Value, style string) error {
 		}
 		return object(e, v)
 	case reflect.Slice, reflect.Array:
+		if all, ok := v.Interface().(Members); ok {
+			return members(e, all)
+		}
 		return list(e, v, style)
 	case reflect.String:
 		e.Quote(v.String())
@@ -86,6 +98,23 @@ func object(e *wire.Encoder, v reflect.Value) error {
 			style = "none"
 		}
 		if err := value(e, x, style); err != nil {
+			return err
+		}
+	}
+	e.Raw("}")
+	return nil
+}
+
+// members appends members in their order.
+func members(e *wire.Encoder, all Members) error {
+	e.Raw("{")
+	for i, m := range all {
+		if i > 0 {
+			e.Raw(",")
+		}
+		e.Quote(m.Name)
+		e.Raw(":")
+		if err := value(e, reflect.ValueOf(m.Value), "none"); err != nil {
 			return err
 		}
 	}

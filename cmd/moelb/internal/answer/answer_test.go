@@ -59,6 +59,12 @@ func TestJSON(t *testing.T) {
 	if text, _ = answer.JSON(s); !strings.Contains(string(text), `"figures":[null,null]`) {
 		t.Errorf("%s", text)
 	}
+	named := struct {
+		Stages answer.Members `json:"stages"`
+	}{answer.Members{{"b", 1}, {"a", inner{2}}}}
+	if text, _ = answer.JSON(named); string(text) != `{"stages":{"b":1,"a":{"x":2}}}`+"\n" {
+		t.Errorf("%s", text)
+	}
 	s.Own.err = errors.New("no")
 	if _, err := answer.JSON(s); err == nil {
 		t.Error("a member's error is lost")

@@ -11,7 +11,6 @@ import (
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
-	"github.com/moelb/moelb/internal/wire"
 )
 
 // estimateFlags are moelb estimate's flags as given.
@@ -160,7 +159,9 @@ func (f *estimateFlags) run(cmd *cobra.Command) error {
 	}
 	b := f.table(&u, &e)
 	if f.asJSON {
-		b = f.json(&u, &e)
+		if b, err = f.json(&u, &e); err != nil {
+			return err
+		}
 	}
 	_, err = cmd.OutOrStdout().Write(b)
 	return err
@@ -255,63 +256,4 @@ func quantity(x float64, unit string) string {
 		return fmt.Sprintf("%.3g ms", x*1e3)
 	}
 	return fmt.Sprintf("%.4g %s", x, unit)
-}
-
-func (f *estimateFlags) json(u *cost.Unit, e *cost.Estimate) []byte {
-	o := &wire.Encoder{}
-	number := func(name string, x float64) { o.Field(name); o.Float(x) }
-	o.Raw(`{"version":1,"phase":`)
-	o.Quote(u.Phase.String())
-	o.Field("model")
-	o.Quote(u.Model.Name)
-	o.Field("gpu")
-	o.Quote(u.GPU.Name)
-	o.Field("overlap")
-	o.Quote(u.Overlap.String())
-	o.Field("nodes")
-	o.Int(int64(u.Nodes))
-	o.Field("gpus")
-	o.Int(int64(u.Ranks()))
-	o.Field("slots_per_gpu")
-	o.Int(int64(u.SlotsEach()))
-	number("step_seconds", e.StepSeconds)
-	number("tokens_per_second_per_node", e.TokensPerNode)
-	number("tokens_per_second_per_request", e.TokensPerRequest)
-	number("input_tokens_per_second_per_node", e.InputPerNode)
-	number("layer_seconds", e.LayerSeconds)
-	o.Field("kv_tokens_per_gpu")
-	o.Int(e.KVNeed)
-	o.Field("kv_room_per_gpu")
-	o.Int(e.KVRoom)
-	o.Field("stages")
-	o.Raw("{")
-	for i, s := range e.Stages {
-		if i > 0 {
-			o.Raw(",")
-		}
-		o.Quote(s.Name)
-		o.Raw(`:{"seconds":`)
-		o.Float(s.Seconds)
-		o.Field("times")
-		o.Int(int64(s.Count))
-		o.Raw("}")
-	}
-	o.Raw("}")
-	o.Field("factors")
-	wire.List(o, u.Factors.List(u.Phase), func(x cost.Factor) {
-		o.Raw(`{"name":`)
-		o.Quote(x.Name)
-		number("value", x.Value)
-		o.Field("unit")
-		o.Quote(x.Unit)
-		o.Field("source")
-		o.Quote(x.Source)
-		if x.Fitted != "" && active(x) {
-			o.Field("fitted_to")
-			o.Quote(x.Fitted)
-		}
-		o.Raw("}")
-	})
-	o.Raw("}\n")
-	return o.B
 }

@@ -3,11 +3,8 @@ package simulate
 import (
 	"bytes"
 	"fmt"
-	"strconv"
 
-	"github.com/moelb/moelb/bench/simulate"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
-	"github.com/moelb/moelb/internal/wire"
 )
 
 // headline says in one line what was simulated.
@@ -59,72 +56,3 @@ func (s *simulated) table() []byte {
 func f3(x float64) string { return fmt.Sprintf("%.3f", x) }
 
 func milli(seconds float64) string { return fmt.Sprintf("%.1f ms", 1e3*seconds) }
-
-// json is the contract's answer to moelb simulate.
-func (s *simulated) json() []byte {
-	o := &wire.Encoder{}
-	number := func(name string, x float64) { o.Field(name); o.Float(x) }
-	text := func(name, x string) { o.Field(name); o.Quote(x) }
-	count := func(name string, n int64) { o.Field(name); o.Int(n) }
-	o.Raw(`{"version":1`)
-	text("workload", s.Traffic)
-	text("gpu", s.config.Decode.GPU.Name)
-	count("prefill_units", int64(s.Fleet.Prefill))
-	count("decode_units", int64(s.Fleet.Decode))
-	number("requests_per_second", s.Rate)
-	number("load", s.Load)
-	number("mean_input", s.MeanInput)
-	number("mean_output", s.MeanOutput)
-	number("hit", s.HitRate)
-	o.Field("policies")
-	wire.List(o, s.Rows, func(r simulate.Row) {
-		o.Raw("\n" + `{"label":`)
-		o.Quote(r.Label)
-		text("prefill", r.Policy.Prefill.Name)
-		text("decode", r.Policy.Decode.Name)
-		text("experts", r.Policy.Experts.String())
-		number("tokens_per_second", r.TokensPerSecond)
-		number("input_tokens_per_second", r.InputPerSecond)
-		for _, x := range []struct {
-			name  string
-			value float64
-		}{{"ttft_p50", r.TTFT50}, {"ttft_p99", r.TTFT99}, {"tpot_p50", r.TPOT50}, {"tpot_p99", r.TPOT99}} {
-			if o.Field(x.name); r.Unstable {
-				o.Raw("null")
-			} else {
-				o.Float(x.value)
-			}
-		}
-		o.Field("unstable")
-		o.Raw(strconv.FormatBool(r.Unstable))
-		number("carries_requests_per_second", r.Carries)
-		count("left_out", r.LeftOut)
-		number("idle", r.Idle)
-		number("prefill_idle", r.PrefillIdle)
-		number("decode_idle", r.DecodeIdle)
-		count("requests", r.Requests)
-		count("input_tokens", r.InputTokens)
-		count("output_tokens", r.OutputTokens)
-		count("evictions", r.Evictions)
-		count("peak_in_flight", r.PeakInFlight)
-		number("node_seconds", r.NodeSeconds)
-		number("prefill_unit_requests_per_second", r.PrefillCapacity)
-		number("decode_unit_requests_per_second", r.DecodeCapacity)
-		number("nodes_per_1000_requests_per_second", r.NodesPerThousand)
-		number("usd_per_million_tokens", r.USDPerMillion)
-		o.Field("imbalance")
-		o.Raw(`{"pairs":`)
-		o.Float(r.PairsImbalance)
-		number("tokens", r.TokensImbalance)
-		number("kv", r.KVImbalance)
-		number("requests", r.RequestsImbalance)
-		number("prefill_experts", r.PrefillExperts)
-		number("decode_experts", r.DecodeExperts)
-		o.Raw("}")
-		count("expert_moves", r.Moves)
-		number("expert_move_seconds", r.MoveSeconds)
-		o.Raw("}")
-	})
-	o.Raw("}\n")
-	return o.B
-}

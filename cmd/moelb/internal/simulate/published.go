@@ -9,7 +9,6 @@ import (
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
-	"github.com/moelb/moelb/internal/wire"
 )
 
 // comparison prints the model beside published systems.
@@ -25,7 +24,9 @@ func (f *estimateFlags) comparison(cmd *cobra.Command) error {
 	}
 	b := comparisonTable(all, median, worst)
 	if f.asJSON {
-		b = comparisonJSON(all, median, worst)
+		if b, err = comparisonJSON(all, median, worst); err != nil {
+			return err
+		}
 	}
 	_, err = cmd.OutOrStdout().Write(b)
 	return err
@@ -59,33 +60,4 @@ func comparisonTable(all []cost.Compared, median, worst float64) []byte {
 	fmt.Fprintf(b, "\n%d systems, %d of which count: the median error is %.1f%%, the largest %.1f%%.\n", len(all), counted, 100*median, 100*worst)
 	b.WriteString("Unexplained is published / here; nothing but what a system is said to set was fitted to it. What lacks conditions, or runs both phases in one step, is shown and not counted.\n")
 	return b.Bytes()
-}
-
-func comparisonJSON(all []cost.Compared, median, worst float64) []byte {
-	o := &wire.Encoder{}
-	number := func(name string, x float64) { o.Field(name); o.Float(x) }
-	text := func(name, x string) { o.Field(name); o.Quote(x) }
-	o.Raw(`{"version":1`)
-	number("median_error", median)
-	number("worst_error", worst)
-	o.Field("systems")
-	wire.List(o, all, func(c cost.Compared) {
-		o.Raw("\n" + `{"name":`)
-		o.Quote(c.Name)
-		text("conditions", c.Conditions)
-		text("source", c.Source)
-		text("model", c.Unit.Model.Name)
-		text("gpu", c.Unit.GPU.Name)
-		text("phase", c.Unit.Phase.String())
-		o.Field("gpus")
-		o.Int(int64(c.Unit.Ranks()))
-		number("published_tokens_per_second_per_gpu", c.PerGPU)
-		number("estimated_tokens_per_second_per_gpu", c.Got)
-		number("error", c.Error)
-		number("unexplained", 1/(1+c.Error))
-		text("standing", standing(&c))
-		o.Raw("}")
-	})
-	o.Raw("}\n")
-	return o.B
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/moelb/moelb/bench/simulate"
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
-	"github.com/moelb/moelb/internal/wire"
 )
 
 // simulateFlags are moelb simulate's flags as given.
@@ -170,7 +169,9 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	}
 	b := s.table()
 	if f.asJSON {
-		b = s.json()
+		if b, err = s.json(); err != nil {
+			return err
+		}
 	}
 	_, err = cmd.OutOrStdout().Write(b)
 	return err
@@ -283,7 +284,9 @@ func (f *simulateFlags) day(cmd *cobra.Command, u cost.Unit) error {
 	}
 	b := dayTable(&d)
 	if f.asJSON {
-		b = dayJSON(&d)
+		if b, err = dayJSON(&d); err != nil {
+			return err
+		}
 	}
 	_, err = cmd.OutOrStdout().Write(b)
 	return err
@@ -312,34 +315,6 @@ func dayTable(d *simulate.Day) []byte {
 	h.Write(b, "  ")
 	b.WriteString("\nEach step of the plan is a whole number of one decode unit (18 nodes) and three prefill units (4 nodes each).\n")
 	return b.Bytes()
-}
-
-func dayJSON(d *simulate.Day) []byte {
-	o := &wire.Encoder{}
-	number := func(name string, x float64) { o.Field(name); o.Float(x) }
-	o.Raw(`{"version":1,"scenario":"deepseek-day"`)
-	number("nodes_mean", exactly(d.NodesMean))
-	number("nodes_peak", d.NodesPeak)
-	number("cost_usd", cents(d.CostUSD))
-	number("income_usd", cents(d.IncomeUSD))
-	number("margin_percent", d.Margin)
-	number("prefill_tokens_per_second_per_node", d.PrefillPerNode)
-	number("decode_tokens_per_second_per_node", d.DecodePerNode)
-	number("output_tokens_per_second_per_request", d.PerRequest)
-	o.Field("hours")
-	wire.List(o, d.Hours, func(h simulate.Hour) {
-		o.Raw("\n" + `{"hour":`)
-		o.Int(int64(h.Hour))
-		number("nodes", exactly(h.Nodes))
-		number("cost_usd", cents(h.CostUSD))
-		number("income_usd", cents(h.IncomeUSD))
-		number("decode_tokens_per_second_per_node", h.PerNode)
-		number("requests_per_gpu", h.Requests)
-		number("output_tokens_per_second_per_request", h.PerRequest)
-		o.Raw("}")
-	})
-	o.Raw("}\n")
-	return o.B
 }
 
 // cents rounds dollars, exactly what is counted in minutes.

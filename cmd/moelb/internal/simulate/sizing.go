@@ -13,7 +13,6 @@ import (
 	"github.com/moelb/moelb/bench/simulate"
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
-	"github.com/moelb/moelb/internal/wire"
 )
 
 // seconds is a flag that reads 0.05, 50ms and 2s alike.
@@ -103,7 +102,9 @@ func (f *simulateFlags) size(cmd *cobra.Command, c *console.Console) error {
 	bar.Finish()
 	b := f.sizingTable(all, aim)
 	if f.asJSON {
-		b = f.sizingJSON(all, aim)
+		if b, err = f.sizingJSON(all, aim); err != nil {
+			return err
+		}
 	}
 	_, err = cmd.OutOrStdout().Write(b)
 	return err
@@ -201,69 +202,4 @@ func (f *simulateFlags) sizingTable(all []sized, a simulate.Aim) []byte {
 	g.Write(b, "  ")
 	b.WriteString("\nThe fleet was simulated as a whole; a unit less of a phase is late or unstable in that phase, on the same requests. Decode units are as full at the start as they stay. GPU prices are assumptions; --price-gpu-hour sets one for all.\n")
 	return b.Bytes()
-}
-
-func (f *simulateFlags) sizingJSON(all []sized, a simulate.Aim) []byte {
-	o := &wire.Encoder{}
-	number := func(name string, x float64) { o.Field(name); o.Float(x) }
-	count := func(name string, n int) { o.Field(name); o.Int(int64(n)) }
-	trial := func(t *simulate.Trial) {
-		o.Raw(`{"prefill_units":`)
-		o.Int(int64(t.Fleet.Prefill))
-		count("decode_units", t.Fleet.Decode)
-		o.Field("holds")
-		o.Raw(strconv.FormatBool(t.Holds))
-		o.Field("unstable")
-		o.Raw(strconv.FormatBool(t.Unstable))
-		if t.Unstable {
-			number("carries_requests_per_second", t.ServedPerSecond)
-		} else {
-			if t.TTFTAim > 0 {
-				number("ttft", t.TTFTAim)
-			}
-			if t.TPOTAim > 0 {
-				number("tpot", t.TPOTAim)
-			}
-			if t.TTFTAim > 0 && t.TPOTAim > 0 {
-				number("goodput_requests_per_second", t.GoodPerSecond)
-			}
-		}
-		o.Raw("}")
-	}
-	o.Raw(`{"version":1`)
-	number("requests_per_second", a.Rate)
-	number("slo_ttft", a.TTFT)
-	number("slo_tpot", a.TPOT)
-	number("slo_percentile", 100*a.Percentile)
-	o.Field("fleets")
-	wire.List(o, all, func(x sized) {
-		o.Raw("\n" + `{"gpu":`)
-		o.Quote(x.gpu.Name)
-		if x.err != nil {
-			o.Field("error")
-			o.Quote(x.err.Error())
-			o.Raw("}")
-			return
-		}
-		count("prefill_units", x.Fleet.Prefill)
-		count("decode_units", x.Fleet.Decode)
-		count("prefill_tp", x.PrefillTP)
-		count("gpus", x.GPUs)
-		number("prefill_per_decode", float64(x.Fleet.Prefill)/float64(x.Fleet.Decode))
-		number("usd_per_gpu_hour", x.price)
-		number("usd_per_million_tokens", x.USDPerMillion)
-		o.Field("fleet")
-		trial(&x.Trial)
-		if x.LessPrefill.Fleet.Prefill > 0 {
-			o.Field("one_prefill_unit_less")
-			trial(&x.LessPrefill)
-		}
-		if x.LessDecode.Fleet.Prefill > 0 {
-			o.Field("one_decode_unit_less")
-			trial(&x.LessDecode)
-		}
-		o.Raw("}")
-	})
-	o.Raw("}\n")
-	return o.B
 }
