@@ -314,7 +314,7 @@ const moveWork = 1 << 24
 // reach looks for the fewest moves to the goal, and leaves that of fewest moves
 // within it or, if none is, of least time.
 func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fresh) {
-	restarts := m.o.Restarts
+	restarts, mended := m.o.Restarts, out.Points[0].Moves
 	if restarts == 0 {
 		restarts = moveRestarts
 	}
@@ -359,8 +359,11 @@ func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 		m.retreat(out, goal, f)
 	}
 	g, ok := out.Within(goal.Time)
-	if !ok {
+	switch {
+	case !ok:
 		g = out.Points[len(out.Points)-1]
+	case mended > 0 && g.Moves > mended && restarts > 0:
+		g = m.fewer(out, first, g, mended, goal)
 	}
 	out.Keep(g)
 }
