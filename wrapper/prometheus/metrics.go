@@ -14,6 +14,9 @@
 // max, each taken over the ranks of every layer first. So a process has a dozen
 // series or two, whatever the size of its unit, unless it asks for those of each
 // rank.
+//
+// grafana/dashboard.json shows them in Grafana, alerts.yaml has rules for Prometheus:
+// two that are worth waking for, two that can wait for the morning.
 package prometheus
 
 import (

@@ -207,7 +207,7 @@ func (p *pool) enroll(candidates []Candidate) error {
 		if len(u.strangers) == 0 {
 			continue
 		}
-		if !looked && p.cfg.Present != nil { // they may come in the place of others
+		if !looked && p.cfg.Present != nil && p.missing() { // they may come in the place of others
 			looked = true
 			p.look()
 		}
@@ -240,6 +240,18 @@ func (p *pool) enroll(candidates []Candidate) error {
 	}
 	p.stale = false
 	return nil
+}
+
+// missing reports whether some endpoint that is known is no candidate.
+func (p *pool) missing() bool {
+	for _, u := range p.units {
+		for g := range u.seat {
+			if s := &u.seat[g]; s.taken && s.turn != p.turn {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // unit returns the unit of a name, which is made where it is new.

@@ -125,7 +125,7 @@ func (p *DecodePicker) Pick(ctx context.Context, cycle *scheduling.CycleState, s
 	defer p.give(list)
 	candidates, wanted := *list, p.ledger.Wanted()
 	for i, e := range endpoints {
-		candidates[i] = p.parameters.candidate(e)
+		p.parameters.candidate(&candidates[i], e)
 		if wanted {
 			candidates[i].Load = p.load(e.GetMetrics())
 		}

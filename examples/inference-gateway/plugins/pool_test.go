@@ -182,7 +182,7 @@ func TestDrain(t *testing.T) {
 func TestHold(t *testing.T) {
 	ranks, seeds := 24, 1
 	if long.Tests() {
-		ranks, seeds = 144, 4
+		ranks, seeds = 144, 2
 	}
 	for seed := range seeds {
 		var kv, count [2]float64

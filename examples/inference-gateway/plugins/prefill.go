@@ -81,7 +81,8 @@ func (p *PrefillPicker) Pick(ctx context.Context, cycle *scheduling.CycleState, 
 	candidates := *list
 	tokens := p.parameters.tokens(r, prefill.MaxPrompt)
 	for i, e := range endpoints {
-		candidates[i] = p.parameters.candidate(e)
+		p.parameters.candidate(&candidates[i], e)
+		candidates[i].Cached = 0
 		if a, ok := e.Get(prefix.PrefixCacheMatchInfoKey); ok {
 			if m, ok := a.(*prefix.PrefixCacheMatchInfo); ok {
 				// Its last token is computed even where all are cached.

@@ -90,19 +90,25 @@ func (n *noter) picked(ctx context.Context, r *scheduling.LLMRequest, endpoints 
 	return &scheduling.ProfileRunResult{TargetEndpoints: []scheduling.Endpoint{endpoints[i]}}
 }
 
-// candidate is an endpoint as the ledger knows it.
-func (p *Parameters) candidate(e scheduling.Endpoint) ledger.Candidate {
+// candidate makes c an endpoint as the ledger knows it. Mostly it was that already.
+func (p *Parameters) candidate(c *ledger.Candidate, e scheduling.Endpoint) {
 	m := e.GetMetadata()
-	c := ledger.Candidate{Name: ledger.Name(m.NamespacedName)}
+	if name := ledger.Name(m.NamespacedName); c.Name != name {
+		c.Name = name
+	}
+	unit, drain := "", false
 	if len(m.Labels) > 0 {
 		if p.UnitLabel != "" {
-			c.Unit = m.Labels[p.UnitLabel]
+			unit = m.Labels[p.UnitLabel]
 		}
 		if v, ok := m.Labels[p.DrainLabel]; ok {
-			c.Drain = v != "false"
+			drain = v != "false"
 		}
 	}
-	return c
+	if c.Unit != unit {
+		c.Unit = unit
+	}
+	c.Drain = drain
 }
 
 // tokens is how long a request's prompt is, at most so long: counted by a tokenizer,

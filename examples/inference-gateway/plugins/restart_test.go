@@ -13,7 +13,7 @@ import (
 func TestRestart(t *testing.T) {
 	ranks, seeds := 24, 1
 	if long.Tests() {
-		ranks, seeds = 144, 3
+		ranks, seeds = 144, 2
 	}
 	for seed := range seeds {
 		s := newSite(t, uint64(31+seed), ", kvCapacity: 550000", ranks)
