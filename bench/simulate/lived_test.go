@@ -41,8 +41,10 @@ func TestPublishedPeak(t *testing.T) {
 func TestPublishedDayLived(t *testing.T) {
 	long.Only(t)
 	prefill, decode, _ := PublishedRates()
-	for _, spread := range []float64{.9, 1.25} {
-		d, err := Live(PublishedSystem(), PublishedTraffic(spread, 1), nil)
+	for _, spread := range []float64{1.25} {
+		c := PublishedSystem()
+		c.Seconds, c.Warm = 40, 15
+		d, err := Live(c, PublishedTraffic(spread, 1), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

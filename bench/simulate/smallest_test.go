@@ -18,7 +18,7 @@ func TestSmallest(t *testing.T) {
 	c.MaxRequests = 512
 	rates, aims := []float64{150}, []float64{2}
 	if long.Tests() {
-		rates, aims = append(rates, 600), []float64{3, 2}
+		aims = []float64{3, 2}
 	}
 	for _, rate := range rates {
 		gpus := 0

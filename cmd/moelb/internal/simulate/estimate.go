@@ -57,7 +57,7 @@ their fields.`,
 	l := cmd.Flags()
 	l.SortFlags = false
 	l.StringVar(&f.phase, "phase", "", "decode or prefill")
-	f.hardware.flags(l)
+	f.hardware.flags(cmd)
 	l.BoolVar(&f.published, "published", false, "compare the model with published systems")
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs of the unit, where they are no whole nodes; 0 = all of --nodes")
 	l.IntVar(&f.nodes, "nodes", 0, "nodes of the unit; 0 = 18 for decode, 4 for prefill")

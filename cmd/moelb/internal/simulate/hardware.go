@@ -5,7 +5,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
@@ -17,7 +17,8 @@ type hardware struct {
 	expertBits, kvBits, tp                  int
 }
 
-func (h *hardware) flags(l *pflag.FlagSet) {
+func (h *hardware) flags(cmd *cobra.Command) {
+	l := cmd.Flags()
 	l.StringVar(&h.model, "model", "deepseek-v3", "model: "+pricedModels())
 	l.StringVar(&h.modelFile, "model-file", "", "read the model from this JSON file instead")
 	l.StringVar(&h.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())

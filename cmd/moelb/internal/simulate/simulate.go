@@ -111,7 +111,7 @@ attention in prefill (--prefill-tp).`,
 	l.Float64Var(&f.seconds, "seconds", 0, "simulated seconds; 0 = 600, for a day 1800")
 	l.IntVar(&f.fleet.Decode, "decode-units", 0, "decode units; 0 = 1, for a day 2")
 	l.IntVar(&f.fleet.Prefill, "prefill-units", 0, "prefill units; 0 = as many as keep up with decode")
-	f.hardware.flags(l)
+	f.hardware.flags(cmd)
 	l.IntVar(&f.queries, "mtp", 1, "tokens that a decode step verifies for a request")
 	l.Float64Var(&f.acceptance, "acceptance", 0.85, "chance that a token beyond the first is accepted")
 	l.Float64Var(&f.visits, "nodes-per-token", 0, "nodes that a token visits in prefill, as moelb plan --routes reports them; 0 = as group-limited routing makes them")
