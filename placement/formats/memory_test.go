@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/moelb/moelb/internal/long"
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
 
 // hostileFiles are small for what they claim or nest, each with where it is
@@ -22,7 +23,8 @@ func hostileFiles() map[string][]byte {
 		return w.zip(func() { body(&w) })
 	}
 	view := func(w *torchWriter, class string, raw []byte, shape ...int) {
-		w.view(class, raw, len(raw)/storageSizes[class], 0, shape, make([]int, len(shape)))
+		of, _ := matrix.Torch(class)
+		w.view(class, raw, len(raw)/of.Size, 0, shape, make([]int, len(shape)))
 	}
 	ids := func(n int) []byte { return encodeElements(make([]int32, n)) }
 	many := func(n int, text string) []byte { return []byte(strings.Repeat(text, n)) }

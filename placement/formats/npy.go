@@ -6,11 +6,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
 
 const npyMagic = "\x93NUMPY"
@@ -19,9 +20,7 @@ const npyMagic = "\x93NUMPY"
 type npy struct {
 	shape   []int
 	fortran bool
-	kind    byte // i, u, f or b
-	size    int  // bytes an element
-	order   binary.ByteOrder
+	of      matrix.Type
 	raw     []byte
 	cells   int64
 }
@@ -61,7 +60,7 @@ func readNpy(b *bufio.Reader, lim *limits) (*npy, error) {
 
 // hold reads all numbers.
 func (a *npy) hold(b *bufio.Reader, lim *limits) error {
-	want := a.cells * int64(a.size)
+	want := a.cells * int64(a.of.Size)
 	if a.cells > int64(lim.cells) || want > lim.memory {
 		return errorf(placement.ErrShape, "npy", -1, -1, "shape %s: at most %d numbers in %d bytes are supported", shapeText(a.shape), lim.cells, lim.memory)
 	}
@@ -75,7 +74,7 @@ func (a *npy) hold(b *bufio.Reader, lim *limits) error {
 
 func (a *npy) short(n int64, err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return errorf(placement.ErrShape, "npy", -1, -1, "%d bytes of numbers, but shape %s needs %d", n, shapeText(a.shape), a.cells*int64(a.size))
+		return errorf(placement.ErrShape, "npy", -1, -1, "%d bytes of numbers, but shape %s needs %d", n, shapeText(a.shape), a.cells*int64(a.of.Size))
 	}
 	return err
 }
@@ -134,7 +133,7 @@ func parseNpyHeader(text string) (*npy, error) {
 	if !ok1 || !ok2 || !ok3 {
 		return bad("descr, fortran_order and shape are expected")
 	}
-	a := &npy{order: binary.LittleEndian}
+	a := &npy{}
 	switch strings.TrimSpace(order) {
 	case "False":
 	case "True":
@@ -152,16 +151,12 @@ func parseNpyHeader(text string) (*npy, error) {
 		}
 		a.shape = append(a.shape, int(n))
 	}
-	if len(descr) != 3 || !strings.Contains("<>|=", descr[:1]) {
-		return bad("descr is not a type of numbers")
-	}
-	if descr[0] == '>' {
-		a.order = binary.BigEndian
-	}
-	a.kind, a.size = descr[1], int(descr[2]-'0')
-	switch descr[1:] {
-	case "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8":
+	var known bool
+	if a.of, known = matrix.NumPy(descr); known {
 		return a, nil
+	}
+	if len(descr) != 3 {
+		return bad("descr is not a type of numbers")
 	}
 	return bad("numbers are expected: b1, i1 to i8, u1 to u8, f2, f4, f8")
 }
@@ -195,47 +190,15 @@ func (a *npy) row(dst []float64, r int) []float64 {
 		}
 		step = strides[len(strides)-1]
 	}
-	return a.elements(dst, a.raw[at*a.size:], n, step*a.size)
+	return a.elements(dst, a.raw[at*a.of.Size:], n, step*a.of.Size)
 }
 
 // elements appends n numbers of raw, one every step bytes.
 func (a *npy) elements(dst []float64, raw []byte, n, step int) []float64 {
-	if a.kind == 'i' && a.size == 4 && a.order == binary.LittleEndian {
-		for i := range n {
-			dst = append(dst, float64(int32(binary.LittleEndian.Uint32(raw[i*step:]))))
-		}
-		return dst
-	}
-	for i := range n {
-		dst = append(dst, a.element(raw[i*step:]))
-	}
+	had := len(dst)
+	dst = slices.Grow(dst, n)[:had+n]
+	a.of.Read(dst[had:], raw, step)
 	return dst
-}
-
-func (a *npy) element(b []byte) float64 {
-	switch {
-	case a.kind == 'f' && a.size == 8:
-		return math.Float64frombits(a.order.Uint64(b))
-	case a.kind == 'f' && a.size == 4:
-		return float64(math.Float32frombits(a.order.Uint32(b)))
-	case a.kind == 'f':
-		return half(a.order.Uint16(b))
-	case a.size == 8 && a.kind == 'i':
-		return float64(int64(a.order.Uint64(b)))
-	case a.size == 8:
-		return float64(a.order.Uint64(b))
-	case a.size == 4 && a.kind == 'i':
-		return float64(int32(a.order.Uint32(b)))
-	case a.size == 4:
-		return float64(a.order.Uint32(b))
-	case a.size == 2 && a.kind == 'i':
-		return float64(int16(a.order.Uint16(b)))
-	case a.size == 2:
-		return float64(a.order.Uint16(b))
-	case a.kind == 'i':
-		return float64(int8(b[0]))
-	}
-	return float64(b[0])
 }
 
 // decodeNpyStats reads [layers, experts] or [windows, layers, experts]: as a
@@ -259,7 +222,7 @@ func decodeNpyStats(b *bufio.Reader, lim *limits) (Stats, error) {
 		}
 	}
 	var row []float64
-	raw := make([]byte, experts*a.size)
+	raw := make([]byte, experts*a.of.Size)
 	for r := range int(a.cells / int64(experts)) {
 		if a.fortran {
 			row = a.row(row[:0], r)
@@ -267,7 +230,7 @@ func decodeNpyStats(b *bufio.Reader, lim *limits) (Stats, error) {
 			if n, err := io.ReadFull(b, raw); err != nil {
 				return Stats{}, a.short(int64(r)*int64(len(raw))+int64(n), err)
 			}
-			row = a.elements(row[:0], raw, experts, a.size)
+			row = a.elements(row[:0], raw, experts, a.of.Size)
 		}
 		if err := t.add(row); err != nil {
 			return Stats{}, err

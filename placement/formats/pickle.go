@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
 
 // What a pickle can hold here, beside nil, bool, int64, float64 and string.
@@ -22,9 +23,10 @@ type (
 	pickleDict  struct{ keys, values []any }
 	pickleName  string // a global: module.name, one of pickleNames
 	storage     struct {
-		kind string // one of storageSizes
-		key  string // its entry in the zip: data/<key>
-		size int    // elements
+		class string // as PyTorch calls its type
+		of    matrix.Type
+		key   string // its entry in the zip: data/<key>
+		size  int    // elements
 	}
 )
 
@@ -440,7 +442,7 @@ func (u *unpickler) global(op byte) error {
 		module, name = m, n
 	}
 	full := pickleName(module + "." + name)
-	_, isStorage := storageSizes[strings.TrimPrefix(string(full), "torch.")]
+	_, isStorage := matrix.Torch(strings.TrimPrefix(string(full), "torch."))
 	if !pickleNames[full] && !(module == "torch" && isStorage) {
 		return u.errorf("%s is refused: only tensors and plain values are read, nothing is executed", quote(string(full)))
 	}
@@ -457,11 +459,11 @@ func (u *unpickler) persistent(v any) error {
 	key, ok2 := t.items[2].(string)
 	size, ok3 := t.items[4].(int64)
 	name := strings.TrimPrefix(string(kind), "torch.")
-	_, ok4 := storageSizes[name]
+	of, ok4 := matrix.Torch(name)
 	if !ok1 || !ok2 || !ok3 || !ok4 || size < 0 || size > math.MaxInt32 {
 		return u.errorf("a storage that is not well-formed")
 	}
-	return u.push(&storage{kind: name, key: key, size: int(size)})
+	return u.push(&storage{class: name, of: of, key: key, size: int(size)})
 }
 
 // reduce makes a tensor of (storage, offset, size, stride, requires_grad,

@@ -214,19 +214,17 @@ func (t *tokens) npy(b *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
-	if len(a.shape) != 3 || a.fortran || a.kind != 'i' && a.kind != 'u' || a.shape[0] > t.lim.layers || a.shape[2] > placement.MaxTopK || a.shape[2] == 0 {
-		return errorf(placement.ErrShape, "npy", -1, -1, "shape %s of type %c%d: whole numbers (layers, tokens, k) are expected, not in Fortran's order, k between 1 and %d", shapeText(a.shape), a.kind, a.size, placement.MaxTopK)
+	if len(a.shape) != 3 || a.fortran || a.of.Kind != 'i' && a.of.Kind != 'u' || a.shape[0] > t.lim.layers || a.shape[2] > placement.MaxTopK || a.shape[2] == 0 {
+		return errorf(placement.ErrShape, "npy", -1, -1, "shape %s of type %c%d: whole numbers (layers, tokens, k) are expected, not in Fortran's order, k between 1 and %d", shapeText(a.shape), a.of.Kind, a.of.Size, placement.MaxTopK)
 	}
-	raw := make([]byte, a.shape[2]*a.size)
+	raw := make([]byte, a.shape[2]*a.of.Size)
 	token := make([]float64, a.shape[2])
 	for l := range a.shape[0] {
 		for i := range a.shape[1] {
 			if _, err := io.ReadFull(b, raw); err != nil {
 				return errorf(placement.ErrShape, "npy", l, i, "the input ends here, but the shape is %s", shapeText(a.shape))
 			}
-			for k := range token {
-				token[k] = a.element(raw[k*a.size:])
-			}
+			a.of.Read(token, raw, a.of.Size)
 			if err := t.add(l, token); err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
 
 // iterations is what TensorRT-LLM's ranks have counted: counts[iteration and
@@ -35,6 +36,7 @@ func newIterations(lim *limits) *iterations {
 type stTensor struct {
 	name     string
 	dtype    string
+	of       matrix.Type
 	shape    []int
 	from, to float64 // bytes after the header
 	step     step
@@ -70,10 +72,12 @@ func openSafetensors(r io.Reader, lim *limits) ([]stTensor, error) {
 		return strings.Compare(a.name, b.name)
 	})
 	for i := range tensors {
-		switch t := &tensors[i]; {
-		case t.given != 3:
+		t := &tensors[i]
+		if t.given != 3 {
 			return nil, errorf(placement.ErrShape, quote(t.name), -1, -1, "dtype, shape and data_offsets are expected")
-		case stSizes[t.dtype] == 0:
+		}
+		var ok bool
+		if t.of, ok = matrix.Safetensors(t.dtype); !ok {
 			return nil, errorf(placement.ErrValue, quote(t.name), -1, -1, "dtype %s: I64, I32, F64 and F32 are known", quote(t.dtype))
 		}
 	}
@@ -83,7 +87,7 @@ func openSafetensors(r io.Reader, lim *limits) ([]stTensor, error) {
 // follows demands that a tensor of so many numbers lies after those before it,
 // which end at a byte; it returns its own end.
 func (t *stTensor) follows(at float64, numbers int) (float64, error) {
-	end := at + float64(stSizes[t.dtype])*float64(numbers)
+	end := at + float64(t.of.Size)*float64(numbers)
 	if t.from != at || t.to != end {
 		return 0, errorf(placement.ErrShape, quote(t.name), -1, -1, "data_offsets [%v, %v]: [%v, %v] is expected", t.from, t.to, at, end)
 	}
@@ -92,14 +96,14 @@ func (t *stTensor) follows(at float64, numbers int) (float64, error) {
 
 // read reads a row of numbers.
 func (t *stTensor) read(r io.Reader, raw []byte, row []float64) error {
-	raw = raw[:len(row)*stSizes[t.dtype]]
+	raw = raw[:len(row)*t.of.Size]
 	if _, err := io.ReadFull(r, raw); err != nil {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return fmt.Errorf("%s: the data: %w", quote(t.name), err)
 	}
-	elements(row, stKinds[t.dtype], raw, stSizes[t.dtype])
+	t.of.Read(row, raw, t.of.Size)
 	return nil
 }
 
@@ -146,11 +150,6 @@ func (it *iterations) add(r io.Reader, tensors []stTensor) error {
 	it.ranks++
 	return nil
 }
-
-// stSizes are the bytes of an element of the types that counts may have.
-var stSizes = map[string]int{"I64": 8, "I32": 4, "F64": 8, "F32": 4}
-
-var stKinds = map[string]string{"I64": "LongStorage", "I32": "IntStorage", "F64": "DoubleStorage", "F32": "FloatStorage"}
 
 // place checks a tensor's shape and parses its name.
 func (it *iterations) place(t *stTensor) error {

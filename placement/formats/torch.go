@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -15,11 +14,8 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
-
-// storageSizes are the bytes of an element of each class of storage.
-var storageSizes = map[string]int{"DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8,
-	"IntStorage": 4, "ShortStorage": 2, "CharStorage": 1, "ByteStorage": 1, "BoolStorage": 1}
 
 // maxDims bounds a tensor's dimensions.
 const maxDims = 8
@@ -179,7 +175,7 @@ func (a *archive) file(st *storage) (*zip.File, error) {
 		return nil, fmt.Errorf("storage %s is missing from the zip", quote(st.key))
 	}
 	if want := st.bytes(); f.UncompressedSize64 != uint64(want) {
-		return nil, fmt.Errorf("storage %s holds %d bytes, but %d %s need %d", quote(st.key), f.UncompressedSize64, st.size, st.kind, want)
+		return nil, fmt.Errorf("storage %s holds %d bytes, but %d %s need %d", quote(st.key), f.UncompressedSize64, st.size, st.class, want)
 	}
 	return f, nil
 }
@@ -193,7 +189,7 @@ func (a *archive) bytes() int64 {
 	return n
 }
 
-func (st *storage) bytes() int64 { return int64(st.size) * int64(storageSizes[st.kind]) }
+func (st *storage) bytes() int64 { return int64(st.size) * int64(st.of.Size) }
 
 // load returns the bytes of a storage, and keeps them while there is room.
 func (a *archive) load(st *storage) ([]byte, error) {
@@ -213,7 +209,7 @@ func (a *archive) load(st *storage) ([]byte, error) {
 	}
 	b, err := a.entry(f, a.lim.memory)
 	if err == nil && int64(len(b)) != st.bytes() {
-		err = fmt.Errorf("storage %s holds %d bytes, but %d %s need %d", quote(st.key), len(b), st.size, st.kind, st.bytes())
+		err = fmt.Errorf("storage %s holds %d bytes, but %d %s need %d", quote(st.key), len(b), st.size, st.class, st.bytes())
 	}
 	if err != nil {
 		return nil, err
@@ -223,11 +219,11 @@ func (a *archive) load(st *storage) ([]byte, error) {
 }
 
 // convert counts the elements of a row and makes numbers of them.
-func (a *archive) convert(dst []float64, kind string, raw []byte, step int) error {
+func (a *archive) convert(dst []float64, of matrix.Type, raw []byte, step int) error {
 	if a.work += int64(len(dst)) + 16; a.work > 1<<30 {
 		return errors.New("more elements in all than are supported")
 	}
-	elements(dst, kind, raw, step*storageSizes[kind])
+	of.Read(dst, raw, step*of.Size)
 	return nil
 }
 
@@ -245,7 +241,7 @@ func (a *archive) row(t *tensor, index ...int) ([]float64, error) {
 	if len(out) == 0 {
 		return out, nil
 	}
-	return out, a.convert(out, t.storage.kind, raw[at*storageSizes[t.storage.kind]:], t.stride[len(index)])
+	return out, a.convert(out, t.storage.of, raw[at*t.storage.of.Size:], t.stride[len(index)])
 }
 
 // rows calls each for every row of t, in order, valid until the next. A tensor
@@ -285,7 +281,7 @@ func (a *archive) rows(t *tensor, each func(row []float64) error) error {
 		return err
 	}
 	defer r.Close()
-	size := storageSizes[t.storage.kind]
+	size := t.storage.of.Size
 	b := bufio.NewReaderSize(r, 1<<18)
 	if _, err := io.CopyN(io.Discard, b, int64(t.offset)*int64(size)); err != nil {
 		return fmt.Errorf("%s: %w", quote(f.Name), err)
@@ -295,7 +291,7 @@ func (a *archive) rows(t *tensor, each func(row []float64) error) error {
 		if _, err := io.ReadFull(b, raw); err != nil {
 			return fmt.Errorf("%s: %w", quote(f.Name), err)
 		}
-		elements(row, t.storage.kind, raw, size)
+		t.storage.of.Read(row, raw, size)
 		if err := each(row); err != nil {
 			return err
 		}
@@ -316,66 +312,6 @@ func (t *tensor) contiguous() bool {
 		step *= t.shape[i]
 	}
 	return true
-}
-
-// elements makes numbers of raw, one every step bytes.
-func elements(dst []float64, kind string, raw []byte, step int) {
-	le := binary.LittleEndian
-	switch kind {
-	case "IntStorage":
-		for i := range dst {
-			dst[i] = float64(int32(le.Uint32(raw[i*step:])))
-		}
-	case "LongStorage":
-		for i := range dst {
-			dst[i] = float64(int64(le.Uint64(raw[i*step:])))
-		}
-	default:
-		for i := range dst {
-			dst[i] = element(kind, raw[i*step:])
-		}
-	}
-}
-
-func element(kind string, b []byte) float64 {
-	le := binary.LittleEndian
-	switch kind {
-	case "DoubleStorage":
-		return math.Float64frombits(le.Uint64(b))
-	case "FloatStorage":
-		return float64(math.Float32frombits(le.Uint32(b)))
-	case "HalfStorage":
-		return half(le.Uint16(b))
-	case "BFloat16Storage":
-		return float64(math.Float32frombits(uint32(le.Uint16(b)) << 16))
-	case "LongStorage":
-		return float64(int64(le.Uint64(b)))
-	case "IntStorage":
-		return float64(int32(le.Uint32(b)))
-	case "ShortStorage":
-		return float64(int16(le.Uint16(b)))
-	case "CharStorage":
-		return float64(int8(b[0]))
-	}
-	return float64(b[0]) // ByteStorage, BoolStorage
-}
-
-// half converts an IEEE 754 half-precision number.
-func half(b uint16) float64 {
-	exp, frac := int(b>>10&31), float64(b&1023)
-	v := math.Ldexp(1024+frac, exp-25)
-	switch {
-	case exp == 0:
-		v = math.Ldexp(frac, -24)
-	case exp == 31 && frac == 0:
-		v = math.Inf(1)
-	case exp == 31:
-		return math.NaN()
-	}
-	if b>>15 == 1 {
-		return -v
-	}
-	return v
 }
 
 // windows reads a tensor [layers, experts] or [windows, layers, experts] into t.
