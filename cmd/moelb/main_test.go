@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/moelb/moelb"
 )
 
 // Exit codes.
@@ -121,6 +123,12 @@ func TestHelp(t *testing.T) {
 		if a.stdout == "" || a.stderr != "" || len(args) == 2 && !strings.Contains(a.stdout, "Examples:\n  ") {
 			t.Errorf("%q: %q %q", args, a.stdout, a.stderr)
 		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if a := call(t, "", "version").want(t, exitDone); !strings.HasPrefix(a.stdout, "moelb v"+moelb.Version) {
+		t.Errorf("%q", a.stdout)
 	}
 }
 
