@@ -103,7 +103,7 @@ func FuzzBatch(f *testing.F) {
 func TestSplitTable(t *testing.T) {
 	const in = `{"version":1,"num_gpus":4,"physical_to_logical_map":[[0,1,0,1]],"counts":[[8,8]]}`
 	a := call(t, in, "split", "-", "--table", "--nodes", "2").want(t, exitDone)
-	if want := `"logical_to_rank_dispatch_physical_map":[[[0,1]],[[0,1]],[[2,3]],[[2,3]]]`; !strings.Contains(a.stdout, want) || !strings.Contains(a.stdout, `"imbalance_mean":1,`) {
+	if want := `"logical_to_rank_dispatch_physical_map":[[[0,1]],[[0,1]],[[2,3]],[[2,3]]]`; !strings.Contains(a.stdout, want) || !strings.Contains(a.stdout, `"imbalance_mean":1,`) || !strings.HasPrefix(a.stdout, `{"version":1,`) || strings.Contains(a.stdout, "bound") {
 		t.Errorf("%s, want %s", a.stdout, want)
 	}
 	call(t, in, "split", "-", "--nodes", "2").want(t, exitUsage)
