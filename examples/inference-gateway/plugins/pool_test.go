@@ -92,7 +92,7 @@ func (s *site) took(unit []int) float64 {
 func TestUnits(t *testing.T) {
 	units := []int{16, 12, 8}
 	if long.Tests() {
-		units = []int{64, 48, 32}
+		units = []int{48, 32, 24}
 	}
 	var waste [2]float64
 	var placed [2]int
@@ -182,7 +182,7 @@ func TestDrain(t *testing.T) {
 func TestHold(t *testing.T) {
 	ranks, seeds := 24, 1
 	if long.Tests() {
-		ranks, seeds = 144, 2
+		ranks, seeds = 96, 1
 	}
 	for seed := range seeds {
 		var kv, count [2]float64

@@ -13,7 +13,7 @@ import (
 func TestRestart(t *testing.T) {
 	ranks, seeds := 24, 1
 	if long.Tests() {
-		ranks, seeds = 144, 2
+		ranks, seeds = 144, 1
 	}
 	for seed := range seeds {
 		s := newSite(t, uint64(31+seed), ", kvCapacity: 550000", ranks)
@@ -54,7 +54,7 @@ func TestRestart(t *testing.T) {
 func TestRestartFrom(t *testing.T) {
 	ranks := 24
 	if long.Tests() {
-		ranks = 144
+		ranks = 48
 	}
 	for _, metrics := range []bool{true, false} {
 		s := newSite(t, 41, ", kvCapacity: 550000, snapshot: {interval: 24h, file: "+filepath.Join(t.TempDir(), "snapshot")+"}", ranks)
@@ -104,7 +104,7 @@ func (s *site) beat(p *DecodePicker) {
 func TestLeaderChange(t *testing.T) {
 	ranks := 24
 	if long.Tests() {
-		ranks = 144
+		ranks = 48
 	}
 	s := newSite(t, 51, ", kvCapacity: 550000, snapshot: {interval: 24h, file: "+filepath.Join(t.TempDir(), "snapshot")+"}", ranks)
 	s.batch = batch
