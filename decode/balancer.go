@@ -243,7 +243,7 @@ func (b *Balancer) put(g int, r *Request) int32 {
 	b.long = b.prompts.top(long)
 	b.turn = g + 1
 	b.join(i, g)
-	if b.lives.comes(r.Generated); b.lives.stale() {
+	if b.lives.comes(r.Generated); b.lives.stale(b.ids.Len()) {
 		b.draw()
 	}
 	return i
@@ -279,7 +279,7 @@ func (b *Balancer) Evict(id ID) error { return b.Cancel(id) }
 func (b *Balancer) learn(q *request, finished bool) {
 	b.lives.over(q, b.clock, finished)
 	q.since = max(q.since, q.generated(b.clock)) // all of it has been taken in
-	if b.lives.stale() {
+	if b.lives.stale(b.ids.Len()) {
 		b.draw()
 	}
 }

@@ -53,8 +53,11 @@ func (l *lives) comes(generated int64) {
 	}
 }
 
-// stale reports whether so much is new that the curve is to be drawn anew.
-func (l *lives) stale() bool { return l.news >= 8+(l.ends+l.aged)/8 }
+// stale reports whether so much is new that the curve is to be drawn anew, which
+// costs a look at each of so many requests.
+func (l *lives) stale(requests int) bool {
+	return l.news >= 8+(l.ends+l.aged)/8+int64(requests/64)
+}
 
 // add takes in a life seen from since; left says that it was last seen with n.
 func (s *spans) add(since, n int64, left bool) {
