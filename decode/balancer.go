@@ -199,9 +199,9 @@ func (b *Balancer) Add(r Request) (int, error) {
 	if err != nil {
 		return Full, err
 	}
-	g := b.place(b.rule(&onArrival), &r, int64(r.Width))
-	if g >= 0 {
-		b.imagine(b.put(g, &r), &onArrival, 0, 0)
+	g := b.place(b.rule(onArrival), &r, int64(r.Width))
+	if b.model.begin(onArrival); g >= 0 {
+		b.imagine(b.put(g, &r), 0, 0)
 	}
 	return g, nil
 }
@@ -215,7 +215,7 @@ func (b *Balancer) Enter(r Request, rank int) error {
 		err = b.alive("rank", rank)
 	}
 	if err == nil {
-		b.imagine(b.put(rank, &r), &onArrival, 0, 0)
+		b.imagine(b.put(rank, &r), 0, 0)
 	}
 	return err
 }
@@ -299,13 +299,13 @@ func (b *Balancer) Start(id ID) error {
 	q.base -= int64(q.width) * b.clock
 	b.ranks[q.rank].waiting -= int64(q.width)
 	b.waiting--
-	b.imagine(i, &onArrival, 0, 0)
+	b.imagine(i, 0, 0)
 	return nil
 }
 
 // imagine puts a request that runs into the model, where it is drawn. It was placed
-// by the rules of a list, with so many requests of so much width still to come.
-func (b *Balancer) imagine(i int32, list *[rules]rule, more int, width int64) {
+// with so many requests of so much width still to come.
+func (b *Balancer) imagine(i int32, more int, width int64) {
 	q := &b.requests[i]
 	left := 0.0
 	if more > 0 {
@@ -315,7 +315,7 @@ func (b *Balancer) imagine(i int32, list *[rules]rule, more int, width int64) {
 		return
 	}
 	width = (b.sumWidth + width) * int64(b.model.ranks) / b.active
-	b.model.place(q, list, &b.cfg.Cost, b.clock, width, b.long)
+	b.model.place(q, &b.cfg.Cost, b.clock, width, b.long)
 }
 
 // Grow says that one request grew by so many tokens beyond what Step counts; a
@@ -404,7 +404,7 @@ func (b *Balancer) grow(i int32, tokens int64) {
 // Step says that the unit made a step: every running request grew by its width.
 func (b *Balancer) Step() {
 	b.clock++
-	b.model.step(&b.cfg.Cost, b.expected(0)/2)
+	b.model.step(&b.cfg.Cost, b.expected(0))
 	if b.waiting > 0 {
 		for g := range b.ranks {
 			if n := b.ranks[g].waiting; n > 0 {

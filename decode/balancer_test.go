@@ -275,10 +275,7 @@ func TestTreeAgreesWithScan(t *testing.T) {
 		}
 		for i := range queries {
 			c.one(t)
-			r := &onArrival[i/2%rules]
-			if i%2 == 0 {
-				r = &jointly[i/2%rules]
-			}
+			r := &each[i%rules]
 			if c.b.active == 0 {
 				continue
 			}

@@ -14,7 +14,7 @@ const modelled = 48
 // model is the unit in small, once for every rule: a share of the requests, in
 // proportion to its ranks, is placed by each rule on ledgers of its own, and leaves
 // them when it leaves the unit, since when it ends hardly depends on where it runs.
-// What a step would have taken under each rule, averaged over half a life, says
+// What a step would have taken under each rule, averaged over a life, says
 // which rule to follow. A model knows no capacity, and nothing of ranks that are
 // drained, dead or unlike the others: a rule is not to be judged by what it is
 // refused. O(ranks of the model × rules) a request that is in it, and a step.
@@ -78,9 +78,9 @@ func (m *model) draws(running, ranks int64, left float64) bool {
 	return float64(short*(1<<32)) > left*float64(x>>32)
 }
 
-// place puts a request into the model, by each of the given rules. width is what
+// place puts a request into the model, by each of the rules. width is what
 // the unit would run on so many ranks when all are placed that come together.
-func (m *model) place(q *request, list *[rules]rule, c *Cost, clock, width, long int64) {
+func (m *model) place(q *request, c *Cost, clock, width, long int64) {
 	kv, own := q.kv(clock), int64(q.width)
 	x := load{ranks: int64(m.ranks), kv: m.kv + kv, width: m.width + own, long: long}
 	x.batch = max(0, width-x.width)
@@ -88,7 +88,7 @@ func (m *model) place(q *request, list *[rules]rule, c *Cost, clock, width, long
 		o := &m.of[e]
 		o.look(m.ranks)
 		x.most, x.widest = o.most, o.widest
-		l := levelOf(&list[e], c, &x)
+		l := levelOf(&each[e], c, &x)
 		q.model[e] = uint8(o.best(m.ranks, &l, kv, own) + 1)
 	}
 	m.add(q, clock)
@@ -184,10 +184,19 @@ func (m *model) drop(q *request, clock int64) {
 	}
 }
 
-// better is by how much a rule must be cheaper to be followed instead of another.
+// better is by how much a rule must be cheaper to be followed instead of another, on
+// the average over a life.
 const better = 0.0002
 
-// step makes a step, and averages over the latest span of them.
+// begin follows a rule until a step has been made.
+func (m *model) begin(e int) {
+	if m.steps == 0 {
+		m.chosen = e
+	}
+}
+
+// step makes a step, and averages over the latest span of them, a mean life. The less
+// of one has passed, the more the averages tell of how the unit began.
 func (m *model) step(c *Cost, span int64) {
 	m.usual += (float64(m.came) - m.usual) / lately
 	m.came = 0
@@ -212,7 +221,8 @@ func (m *model) step(c *Cost, span int64) {
 			best = e
 		}
 	}
-	if m.of[best].cost < m.of[m.chosen].cost*(1-better) {
+	least := better * float64(max(span, 1)) / float64(m.steps)
+	if m.of[best].cost < m.of[m.chosen].cost*(1-least) {
 		m.chosen = best
 	}
 }

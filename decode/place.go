@@ -73,12 +73,15 @@ func (c *choice) sooner(rank int) bool {
 	return rank < c.rank
 }
 
-// rule is the rule of a list that is followed now.
-func (b *Balancer) rule(list *[rules]rule) *rule {
+// rule is the rule that is followed now; first = before the first step.
+func (b *Balancer) rule(first int) *rule {
 	if b.others != nil {
 		return &shared
 	}
-	return &list[b.model.chosen]
+	if b.model.steps == 0 {
+		return &each[first]
+	}
+	return &each[b.model.chosen]
 }
 
 // place returns the rank for a request, the first of a batch of so much width;

@@ -19,7 +19,7 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 	if err != nil {
 		return Quote{Rank: Full}, err
 	}
-	g := b.place(b.rule(&onArrival), &r, int64(r.Width))
+	g := b.place(b.rule(onArrival), &r, int64(r.Width))
 	if g < 0 {
 		return Quote{Rank: Full}, nil
 	}

@@ -30,24 +30,26 @@ type rule struct {
 
 // No rule is best for every traffic, so the unit has several, and a model of it
 // says which is cheapest now: see model. Each is best somewhere:
-//   - tall, where few prompts are much longer than most;
+//   - tall, where few prompts are much longer than most, and exact, the same where
+//     counts can be kept exactly, since it is known who has finished;
 //   - wide, where single prompts are so long that nothing but keeping much room
 //     free helps;
 //   - even, TensorRT-LLM's rule, where prompts are alike or growth outweighs them,
 //     so that holes are worth nothing;
 //   - single, where requests are all alike, so that those of a rank come to differ
 //     in age alone.
-const rules = 4
+const rules = 5
+
+// What is followed before anything is known: on arrival and jointly.
+const onArrival, jointly = 1, 0
 
 var (
+	tall   = rule{tail: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
+	exact  = rule{tail: 0.1, share: 0.25, count: 2, paid: 1, bend: 0.2}
 	wide   = rule{spare: 0.15, share: 0.6, count: 3, paid: 1, bend: 0.2}
 	even   = rule{count: strict, dry: true}
 	single = rule{count: 1, paid: 1, single: true}
-
-	// A request placed on arrival is placed before the step's finishes are known,
-	// so that an exact count is not worth as much as jointly.
-	onArrival = [rules]rule{{tail: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}, wide, even, single}
-	jointly   = [rules]rule{{tail: 0.1, share: 0.25, count: 2, paid: 1, bend: 0.2}, wide, even, single}
+	each   = [rules]rule{even, tall, exact, wide, single}
 
 	// shared leaves more room: a router sees what the others do some steps late,
 	// and has its own ranks alone to choose from.
