@@ -47,11 +47,11 @@ func TestDecodeWaste(t *testing.T) {
 		change           func(u *lockstep.Decode)
 		mean, long, code float64 // most waste, percent
 	}{
-		{"immediate, closed loop", func(*lockstep.Decode) {}, 1.15, 2.1, 2.7},
-		{"immediate, open loop at 87%", func(u *lockstep.Decode) { u.Load = 0.87 }, 1.25, 2.5, 2.7},
-		{"joint, closed loop", func(u *lockstep.Decode) { u.Joint = true }, 0.7, 2.1, 0.35},
-		{"joint, open loop at 87%", func(u *lockstep.Decode) { u.Load, u.Joint = 0.87, true }, 0.95, 2.5, 0.35},
-		{"finishes and growth heard of 100 ms late", func(u *lockstep.Decode) { u.Delay = 2 }, 1.35, 2.4, 4.8},
+		{"immediate, closed loop", func(*lockstep.Decode) {}, 1.15, 2.0, 2.7},
+		{"immediate, open loop at 87%", func(u *lockstep.Decode) { u.Load = 0.87 }, 1.25, 2.4, 2.7},
+		{"joint, closed loop", func(u *lockstep.Decode) { u.Joint = true }, 0.7, 2.0, 0.35},
+		{"joint, open loop at 87%", func(u *lockstep.Decode) { u.Load, u.Joint = 0.87, true }, 0.95, 2.25, 0.35},
+		{"finishes and growth heard of 100 ms late", func(u *lockstep.Decode) { u.Delay = 2 }, 1.35, 2.2, 4.8},
 		{"five moves a second", func(u *lockstep.Decode) { u.Moves, u.MovesEvery = 1, 4 }, 1.1, 0.9, 2.7},
 	} {
 		t.Run(m.name, func(t *testing.T) {
