@@ -186,6 +186,10 @@ func (m *mover) read(l int) {
 	}
 }
 
+// worthAMove is what a move must gain, of the time that windows take together, where
+// no target says how far to go.
+const worthAMove = 2e-3
+
 // moveRestarts is how many random paths are tried beside the greedy one.
 const moveRestarts = 8
 
@@ -224,6 +228,13 @@ func (m *mover) front(ctx context.Context, f *fresh, l int, all bool) *search.Fr
 	goal := search.Goal{Time: aim, Moves: 1 << 30, Stop: stop}
 	if all {
 		m.paths(out, first, goal, f)
+		return out
+	}
+	if m.o.Target == 0 && len(m.task.Share) > 1 {
+		// What fits these windows best fits those to come less well.
+		goal.Gain = worthAMove
+		m.s.Ahead(out, first, norms[0], 0, goal)
+		out.Keep(out.Points[len(out.Points)-1])
 		return out
 	}
 	m.reach(out, first, goal, f)
