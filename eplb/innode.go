@@ -69,7 +69,7 @@ func (ns *nodeSolver) solve(bound, tolerance float64, stop func() bool) float64 
 		if s.pack() {
 			s.swap(goal)
 		} else {
-			ns.deal()
+			s.deal()
 		}
 		s.keep()
 	}
@@ -88,37 +88,6 @@ func (ns *nodeSolver) solve(bound, tolerance float64, stop func() bool) float64 
 	for tries := recountTries; s.best.level > goal && !stop() && ns.recount(goal, &tries); {
 	}
 	return s.best.level
-}
-
-// deal places the replicas in turn, which puts none twice on a GPU since the
-// GPUs' slots differ by one at most: the GPUs with one more come first.
-func (ns *nodeSolver) deal() {
-	s, u := ns.s, ns.s.u
-	most := 0
-	for g := range u.gpu {
-		s.used[g] = int32(u.first[g])
-		most = max(most, u.room(g))
-	}
-	i := 0
-	for range most {
-		for lesser := range 2 {
-			for g := range u.gpu {
-				if (u.room(g) < most) != (lesser == 1) || int(s.used[g]) == u.first[g+1] {
-					continue
-				}
-				for i < len(s.count) && s.count[i] == 0 {
-					i++
-				}
-				s.slot[s.used[g]] = int32(i)
-				s.used[g]++
-				s.count[i]--
-			}
-		}
-	}
-	clear(s.count)
-	for _, e := range s.slot {
-		s.count[e]++
-	}
 }
 
 // recountTries bounds the packings that moving single copies may cost a node with

@@ -298,7 +298,7 @@ func (lo *locality) settle(may int) {
 	p.s.Set(&p.task)
 	p.s.Start(s.slot)
 	stop := func() bool { return p.s.Work() > lo.work }
-	level := p.s.Descend(lo.aim, nil, stop)
+	level := p.s.Descend(lo.aim, stop)
 	lo.work -= p.s.Work()
 	if level > lo.aim && level < s.best.level*(1+settleSlack) && lo.work > 0 {
 		lo.work -= settleDraws * drawCost

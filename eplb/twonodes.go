@@ -165,7 +165,7 @@ const (
 // improve evens out the placement of m towards the goal and keeps the best.
 func (m *apart) improve(s *solver, goal float64, stop func() bool) {
 	from := m.s.Work()
-	m.s.Descend(goal, nil, func() bool { return m.s.Work() > from+apartWork || stop() })
+	m.s.Descend(goal, func() bool { return m.s.Work() > from+apartWork || stop() })
 	m.keep(s)
 }
 

@@ -189,12 +189,8 @@ func (f *Front) Keep(p Point) { f.Points = append(f.Points[:0], p) }
 // Descend makes changes, which cost nothing, that bring GPUs below a level, until
 // none is above it, no change helps or stop, and returns the time. There is one
 // window.
-func (s *State) Descend(over float64, rng *rand.Rand, stop func() bool) float64 {
-	s.twice, s.over = 0, over
-	s.rng = nil
-	if rng != nil {
-		s.rng = rand.NewPCG(rng.Uint64(), 0)
-	}
+func (s *State) Descend(over float64, stop func() bool) float64 {
+	s.twice, s.over, s.rng = 0, over, nil
 	for last := math.Inf(1); s.Time() > over && !stop(); last = s.now {
 		c, ok := s.Forward(leastGain)
 		if !ok || s.now >= last {
@@ -202,26 +198,9 @@ func (s *State) Descend(over float64, rng *rand.Rand, stop func() bool) float64 
 		}
 		s.Apply(c)
 	}
-	s.rng = nil
 	s.Refresh()
 	return s.Time()
 }
-
-// Settled makes changes from the placement at hand, which cost nothing, that lower
-// the norm of the power 2^twice, until the time is within goal or stop.
-func (s *State) Settled(twice int, goal float64, stop func() bool) {
-	s.twice, s.rng, s.wide = twice, nil, false
-	for last := math.Inf(1); s.Time() > goal && !stop(); last = s.now {
-		c, ok := s.Forward(leastGain)
-		if !ok || s.now >= last {
-			return
-		}
-		s.Apply(c)
-	}
-}
-
-// Free says whether slot i is empty and e not on its GPU.
-func (s *State) Free(i, e int32) bool { return s.slot[i] < 0 && !s.holds(s.gpu[i], e) }
 
 // leastGain is the gain a move that a step must have.
 const leastGain = 1e-8
