@@ -139,8 +139,8 @@ type Options struct {
 	Tolerance float64
 	// Target, with Previous: a layer's moves stop once its imbalance is within it.
 	// 0 = within 1% of the best plan that would take any number of moves; over several
-	// Windows also as long as a move gains .2%, for what fits them best fits those to
-	// come less well.
+	// Windows, which later ones are never quite like, also no further than a move gains
+	// .144 of their time divided by the slots of a layer.
 	Target float64
 	// MaxMoves, with Previous, bounds the moves over all layers; they are spent
 	// where they lessen the imbalance most. 0 = no bound, negative = none. What

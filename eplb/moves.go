@@ -186,9 +186,9 @@ func (m *mover) read(l int) {
 	}
 }
 
-// worthAMove is what a move must gain, of the time that windows take together, where
-// no target says how far to go.
-const worthAMove = 2e-3
+// worthMoving is what moving every replica must gain, of the time that windows take
+// together, where no target says how far to go: .2% a move at 72 slots.
+const worthMoving = .144
 
 // moveRestarts is how many random paths are tried beside the greedy one.
 const moveRestarts = 8
@@ -232,7 +232,7 @@ func (m *mover) front(ctx context.Context, f *fresh, l int, all bool) *search.Fr
 	}
 	if m.o.Target == 0 && len(m.task.Share) > 1 {
 		// What fits these windows best fits those to come less well.
-		goal.Gain = worthAMove
+		goal.Gain = worthMoving / float64(m.u.slots)
 		m.s.Ahead(out, first, norms[0], 0, goal)
 		out.Keep(out.Points[len(out.Points)-1])
 		return out

@@ -36,49 +36,7 @@ type way struct {
 	ifPays      bool // follows, plans jointly or stays, by what it gains and costs
 	joint       bool // plans the last windows jointly
 	steps       []step
-	claims      [3]claim // of staying, few moves, a joint plan: where ifPays
-	refused     error    // why it cannot be; nil = it can
-}
-
-// claim is a placement's imbalance in the windows that are known, and by how much
-// those like it have fallen short of theirs in the next.
-type claim struct {
-	at    *placement.Placement
-	mean  float64
-	short float64 // summed over times
-	times int
-}
-
-// expect corrects a placement's imbalance of each layer for what such claims were
-// worth, and remembers it.
-func (c *claim) expect(at *placement.Placement, past []float64) []float64 {
-	c.at, c.mean = at, 0
-	for _, x := range past {
-		c.mean += x / float64(len(past))
-	}
-	out := make([]float64, len(past))
-	for l, x := range past {
-		out[l] = max(1, x+c.short/float64(max(c.times, 1)))
-	}
-	return out
-}
-
-// check compares a claim with the window that came.
-func (c *claim) check(loads placement.Loads, t placement.Topology) error {
-	if c.at == nil {
-		return nil
-	}
-	x, err := imbalances(c.at, loads, t)
-	if err != nil {
-		return err
-	}
-	for _, v := range x {
-		c.short += v / float64(len(x))
-	}
-	c.short -= c.mean
-	c.times++
-	c.at = nil
-	return nil
+	refused     error // why it cannot be; nil = it can
 }
 
 // step is one window after the first: what was placed before it, and how that
@@ -92,7 +50,6 @@ type step struct {
 	imbalance   []float64 // [layers]
 	mean, most  float64   // over the layers with load
 	slow, stall float64   // time lost to imbalance and to copying, of a balanced window's
-	load        float64   // tokens of the window, in all layers
 }
 
 // allWays lists the ways, in the order of the table.
@@ -107,7 +64,7 @@ func (r *replay) allWays() []way {
 		{name: "published", title: "published policy", policy: eplb.DeepSeek},
 		{name: "replan", title: "re-planned"},
 		{name: "joint", title: fmt.Sprintf("last %d jointly", r.past), joint: true},
-		{name: "follow", title: "followed " + to, follows: true, joint: true},
+		{name: "follow", title: "followed " + to, follows: true},
 		{name: "decide", title: "whichever pays", ifPays: true},
 	}
 	if r.bytes == 0 && r.copies.Hidden < 1 {
@@ -160,33 +117,24 @@ func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i in
 		}
 		return r.move(at, next, s, nil)
 	}
-	// Of a plan of few moves and one of any, that which gains most, or none. Both
-	// look better in the windows that they are made from than in the next.
+	// Of a plan of few moves, and of one that holds over the last windows, that
+	// which gains most, or none.
 	var best *placement.Placement
 	bestNet := 0.0
 	var taken schedule.Schedule
-	for c := range w.claims {
-		if err := w.claims[c].check(r.Windows[i], r.Topology); err != nil {
-			return nil, err
-		}
-	}
-	past := r.Windows[max(0, i+1-max(r.past, r.every)) : i+1]
-	now, err := at.ImbalanceOver(past, r.Topology)
-	if err != nil {
-		return nil, err
-	}
-	before := w.claims[0].expect(at, now)
-	for c, follows := range []bool{true, false} {
-		next, err := r.plan(ctx, w.policy, true, follows, at, i, s)
+	for _, joint := range []bool{false, true} {
+		next, err := r.plan(ctx, w.policy, joint, !joint, at, i, s)
 		if err != nil {
 			return nil, err
 		}
 		k := r.copies.Stakes()
 		k.Horizon *= float64(r.every)
-		if now, err = next.ImbalanceOver(past, r.Topology); err != nil {
+		if k.Before, err = r.pastImbalance(at, i); err != nil {
 			return nil, err
 		}
-		k.Before, k.After = before, w.claims[1+c].expect(next, now)
+		if k.After, err = r.pastImbalance(next, i); err != nil {
+			return nil, err
+		}
 		rounds, err := r.copies.Schedule(at, next, r.Topology, r.bytes, &k)
 		if err != nil {
 			return nil, err
@@ -236,6 +184,23 @@ func (r *replay) plan(ctx context.Context, policy eplb.Policy, joint, follows bo
 	return &plan.Placement, err
 }
 
+// pastImbalance is each layer's imbalance under the last windows up to window i,
+// their mean: what a placement is expected to have.
+func (r *replay) pastImbalance(at *placement.Placement, i int) ([]float64, error) {
+	past := r.Windows[max(0, i+1-max(r.past, r.every)) : i+1]
+	out := make([]float64, len(at.PhysicalToLogical))
+	for _, loads := range past {
+		x, err := imbalances(at, loads, r.Topology)
+		if err != nil {
+			return nil, err
+		}
+		for l := range out {
+			out[l] += x[l] / float64(len(past))
+		}
+	}
+	return out, nil
+}
+
 // move counts the moves from one placement to the next and prices their
 // schedule; nil = it is still to be made.
 func (r *replay) move(at, next *placement.Placement, s *step, rounds *schedule.Schedule) (*placement.Placement, error) {
@@ -263,11 +228,6 @@ func (r *replay) score(s *step, at *placement.Placement, loads placement.Loads) 
 		return err
 	}
 	s.mean, s.most = figures.MeanMax(s.imbalance, loads, 1)
-	for _, row := range loads {
-		for _, x := range row {
-			s.load += x
-		}
-	}
 	k := r.copies.Stakes()
 	for _, x := range s.imbalance {
 		s.slow += k.Sensitivity.Slowdown(x) / float64(len(s.imbalance))
@@ -306,20 +266,12 @@ type summary struct {
 func (w *way) summary(layers int) summary {
 	var t summary
 	plans := 0
-	all := 0.0
-	for _, s := range w.steps {
-		all += s.load
-	}
 	for i, s := range w.steps {
-		// Windows count in proportion to their tokens, as plans have it.
-		n := 1 / float64(len(w.steps))
-		if all > 0 {
-			n = s.load / all
-		}
-		t.mean += float64(s.mean * n)
+		n := float64(len(w.steps))
+		t.mean += s.mean / n
 		t.most = max(t.most, s.most)
-		t.slow += float64(s.slow * n)
-		t.stall += s.stall / float64(len(w.steps))
+		t.slow += s.slow / n
+		t.stall += s.stall / n
 		t.moves += s.moves
 		if s.planned {
 			plans++
