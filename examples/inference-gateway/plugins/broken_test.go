@@ -189,7 +189,7 @@ func TestLies(t *testing.T) {
 					m := &datalayer.Metrics{}
 					if lies == 1 {
 						n := []int{1 << 30, 1<<63 - 1, -1, 1 << 20}[rng.IntN(4)]
-						m = &datalayer.Metrics{RunningRequestsSize: n, WaitingQueueSize: n, KVCacheUsagePercent: float64(n), KvCacheMaxTokenCapacity: n, UpdateTime: s.clock.now()}
+						m = &datalayer.Metrics{RunningRequestsSize: n, WaitingQueueSize: n, KVCacheUsagePercent: []float64{float64(n), 0.5}[rng.IntN(2)], KvCacheMaxTokenCapacity: n, UpdateTime: s.clock.now()}
 					}
 					e.endpoint.UpdateMetrics(m)
 				}

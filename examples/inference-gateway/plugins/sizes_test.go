@@ -150,6 +150,10 @@ func TestLengthsBounded(t *testing.T) {
 	if n := l.tokens("m", content{text: 40_000, media: 1000}, 4); math.Abs(n-17_300) > 200 {
 		t.Errorf("%v tokens, not 17,300", n)
 	}
+	l.learn("m", content{text: 40_000}, 4, 1<<30) // counts as one of the longest that may be
+	if n := l.tokens("m", content{text: 40_000}, 4); n > 19_000 {
+		t.Errorf("%v tokens after one nonsense, not about 17,000", n)
+	}
 }
 
 // TestTokens: a prompt's length is what a tokenizer counted, if there is one.
