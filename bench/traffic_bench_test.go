@@ -6,6 +6,7 @@ import (
 
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/track"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
@@ -163,6 +164,41 @@ func TestTraffic(t *testing.T) {
 		}
 		t.Logf("%s: %.3f nodes a token, %.3f without routes (%.3f times); imbalance %.4f at most, later %.4f, %.4f without routes", u.name, with, without, with/without, most, at, even)
 		if with > .80*without || most > 1.021 || at > even+rise {
+			t.Errorf("%s: short of it", u.name)
+		}
+	}
+}
+
+// TestPairs: planned by how many tokens chose two experts together, tokens visit
+// nearly as few nodes as planned by the tokens themselves.
+func TestPairs(t *testing.T) {
+	for _, u := range routedUnits(t) {
+		first, second := u.halves(3)
+		count, err := track.NewPairs(3, u.experts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l := range first.IDs {
+			for i := range first.Tokens(l) {
+				if err := count.Add(l, first.Token(l, i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		p := eplb.Problem{Loads: first.Loads(u.experts), Replicas: u.replicas, Topology: u.topology, Routes: count.Routes()}
+		r, err := eplb.Plan(t.Context(), p, eplb.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		with, at := later(t, p, second, &r.Placement)
+		p.Routes = nil
+		plain, err := eplb.Plan(t.Context(), p, eplb.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		without, even := later(t, p, second, &plain.Placement)
+		t.Logf("%s: by pairs %.3f nodes a token, %.3f without (%.3f times); later imbalance %.4f, %.4f without", u.name, with, without, with/without, at, even)
+		if with > .83*without || r.Layers[0].Imbalance > 1.02 || at > even+.05 {
 			t.Errorf("%s: short of it", u.name)
 		}
 	}

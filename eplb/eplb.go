@@ -115,8 +115,8 @@ type Problem struct {
 	Previous *placement.Placement
 	// Routes are tokens' experts; nil = unknown. Of the plans whose imbalance is
 	// within TrafficSlack of the best without them, that is then chosen under which
-	// tokens visit the fewest nodes. It wants two nodes at least, 64 at most. Loads
-	// stay what is balanced.
+	// tokens visit the fewest nodes; of pairs of experts (placement.Pairs), the fewest
+	// are parted. It wants two nodes at least, 64 at most. Loads stay what is balanced.
 	Routes *placement.Routes
 }
 

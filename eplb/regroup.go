@@ -273,6 +273,9 @@ func isHeld(token int) bool { return token%heldOut == heldOut-1 }
 // sample is the tokens of a layer that are planned with.
 func sample(r *placement.Routes, l int) *traffic.Tokens {
 	n, k := r.Tokens(l), r.TopK
+	if r.Weights != nil {
+		return everyToken(r, l)
+	}
 	held := n >= leastHeld
 	left := n
 	if held {
@@ -322,7 +325,7 @@ func rescore(p *Problem, o *Options, t *placement.Topology, u *unit, r *Result) 
 // of those held out, and of all under the placement in force.
 func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Result, even *placement.Placement) {
 	layers := len(r.Layers)
-	held := true
+	held := p.Routes.Weights == nil
 	for l := range layers {
 		held = held && p.Routes.Tokens(l) >= leastHeld
 	}
@@ -345,7 +348,7 @@ func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Re
 		v := traffic.NewVisits(t.NodeCount())
 		return func(l int) {
 			r.Layers[l].NodesPerToken = nodesPerToken(v, p.Routes, t, &r.Placement, l, nil)
-			about.LowerBound[l] = traffic.Bound(&traffic.Tokens{K: p.Routes.TopK, IDs: p.Routes.IDs[l]}, p.Loads.Experts(), slots)
+			about.LowerBound[l] = traffic.Bound(everyToken(p.Routes, l), p.Loads.Experts(), slots)
 			about.Even[l] = nodesPerToken(v, p.Routes, t, even, l, nil)
 			if held {
 				about.HeldOut[l] = nodesPerToken(v, p.Routes, t, &r.Placement, l, isHeld)
@@ -356,6 +359,15 @@ func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Re
 			}
 		}
 	})
+}
+
+// everyToken is all tokens of a layer.
+func everyToken(r *placement.Routes, l int) *traffic.Tokens {
+	t := &traffic.Tokens{K: r.TopK, IDs: r.IDs[l]}
+	if r.Weights != nil {
+		t.Weight = r.Weights[l]
+	}
+	return t
 }
 
 // nodesPerToken is the mean nodes of the tokens of a layer that pass (nil = all).
@@ -373,8 +385,12 @@ func nodesPerToken(v *traffic.Visits, r *placement.Routes, t *placement.Topology
 	nodes, tokens := 0, 0
 	for i := range r.Tokens(l) {
 		if pass == nil || pass(i) {
-			nodes += v.Of(r.Token(l, i), on)
-			tokens++
+			w := 1
+			if r.Weights != nil {
+				w = int(r.Weights[l][i])
+			}
+			nodes += w * v.Of(r.Token(l, i), on)
+			tokens += w
 		}
 	}
 	if tokens == 0 {

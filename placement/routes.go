@@ -16,6 +16,9 @@ type Routes struct {
 	// those of a token are distinct, in any order. Layers may have different
 	// numbers of tokens.
 	IDs [][]uint16
+	// Weights are how many tokens each of IDs stands for, [layers][tokens]; nil =
+	// one each. Their order then says nothing.
+	Weights [][]int32
 }
 
 // Tokens is the number of tokens of a layer.
@@ -37,7 +40,20 @@ func (r *Routes) Validate(layers, experts int) error {
 	case len(r.IDs) != layers:
 		return errorf(ErrShape, field, -1, -1, "%d layers, but loads have %d", len(r.IDs), layers)
 	}
+	if r.Weights != nil && len(r.Weights) != layers {
+		return errorf(ErrShape, field, -1, -1, "weights of %d layers, but loads have %d", len(r.Weights), layers)
+	}
 	for l, ids := range r.IDs {
+		if r.Weights != nil {
+			if len(r.Weights[l]) != len(ids)/r.TopK {
+				return errorf(ErrShape, field, l, -1, "%d weights for %d tokens", len(r.Weights[l]), len(ids)/r.TopK)
+			}
+			for i, w := range r.Weights[l] {
+				if w < 0 {
+					return errorf(ErrValue, field, l, i, "a weight of %d", w)
+				}
+			}
+		}
 		if len(ids)%r.TopK != 0 {
 			return errorf(ErrShape, field, l, -1, "%d ids are not tokens of %d", len(ids), r.TopK)
 		}
@@ -58,8 +74,12 @@ func (r *Routes) Validate(layers, experts int) error {
 func (r *Routes) Loads(experts int) Loads {
 	out := NewLoads(len(r.IDs), experts)
 	for l, ids := range r.IDs {
-		for _, e := range ids {
-			out[l][e]++
+		for i, e := range ids {
+			w := 1.0
+			if r.Weights != nil {
+				w = float64(r.Weights[l][i/r.TopK])
+			}
+			out[l][e] += w
 		}
 	}
 	return out

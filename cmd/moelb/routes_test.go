@@ -12,6 +12,9 @@ import (
 // pairsOfTokens are tokens that choose experts 0 and 1, or 2 and 3.
 const pairsOfTokens = `"routes":[[[0,1],[2,3],[1,0],[3,2]]]`
 
+// pairsCounted says the same of pairs.
+const pairsCounted = `"pairs":[[[0,2,0,0],[2,0,0,0],[0,0,0,2],[0,0,2,0]]]`
+
 func problemWith(fields ...string) string {
 	return `{"version":1,"loads":[[4,4,4,4]],"num_replicas":4,"num_gpus":2,"num_nodes":2,"locality":"none",` + strings.Join(fields, ",") + "}"
 }
@@ -24,6 +27,8 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"kept together", problemWith(pairsOfTokens), "1", ""},
 		{"from a placement that parts them", problemWith(pairsOfTokens, apart), "1", "2"},
+		{"by pairs", problemWith(pairsCounted), "1", ""},
+		{"by pairs from a placement that parts them", problemWith(pairsCounted, apart), "1", "2"},
 		{"which may not change", problemWith(pairsOfTokens, apart, `"max_moves":0`), "2", "2"},
 	} {
 		a := call(t, c.in, "plan", "-")
@@ -74,6 +79,13 @@ func TestRoutesRefused(t *testing.T) {
 		{`"routes":[[[0,0]]]`, "routes: layer 0, index 0: expert 0 twice"},
 		{`"routes":[[[0,1]],[[0,1]]]`, "routes: 2 layers, but loads have 1"},
 		{`"routes":[[[0` + strings.Repeat(",1", 40) + `]]]`, "routes: layer 0, index 0: more than 32"},
+		{`"pairs":[]`, "pairs: no counts"},
+		{`"pairs":[[[0,1],[1]]]`, "pairs: layer 0, index 1: 1 counts for 2 experts"},
+		{`"pairs":[[[0,1],[2,0]]]`, "pairs: layer 0, index 1: not symmetric"},
+		{`"pairs":[[[0,-1],[-1,0]]]`, "pairs: -1: a whole number"},
+		{`"pairs":[[[0,1],[1,0]],[[0]]]`, "pairs: layer 1: 1 rows, but layer 0 has 2"},
+		{`"pairs":[[[0,1],[1,0]],[[0,1],[1,0]]]`, "routes: 2 layers, but loads have 1"},
+		{`"pairs":[[[0,1],[1,0]]],` + pairsOfTokens, "pairs: beside routes"},
 		{`"traffic_slack":0.1`, "traffic_slack: 0.1: only with routes"},
 		{`"traffic_slack":-1,` + pairsOfTokens, "traffic_slack: -1 is negative"},
 		{`"policy":"deepseek","locality":"auto",` + pairsOfTokens, ""},

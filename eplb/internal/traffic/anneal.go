@@ -164,7 +164,7 @@ func (s *search) propose() (i, j int, ok bool) {
 func (s *search) unite() (i, j int, ok bool) {
 	t := s.y.Tokens
 	for range 4 {
-		n := int32(s.below(t.Len()))
+		n := s.anyToken()
 		if s.tokens.nodes[n] < 2 {
 			continue
 		}
@@ -188,6 +188,17 @@ func (s *search) unite() (i, j int, ok bool) {
 		return i, to, s.exchange(i, to)
 	}
 	return 0, 0, false
+}
+
+// anyToken is a random token, by weight.
+func (s *search) anyToken() int32 {
+	v := s.tokens
+	if v.upTo == nil {
+		return int32(s.below(v.t.Len()))
+	}
+	x := int64(float64(s.rng.Uint64()>>11) / (1 << 53) * float64(v.weight))
+	n, _ := slices.BinarySearch(v.upTo, x+1)
+	return int32(min(n, v.t.Len()-1))
 }
 
 // below is a random number below n.

@@ -7,6 +7,9 @@ const (
 	mostCovaried = 1024
 	// leastLater is the least tokens over which loads are thought to be measured later.
 	leastLater = 4096
+	// pairsLater is the same in tokens with weights, which are pairs: a token of eight
+	// experts is 28.
+	pairsLater = 8 * leastLater
 	// longestBlock is the most consecutive tokens that are thought to be about one
 	// thing, and leastBlocks the fewest blocks that tell what changes together.
 	longestBlock = 64
@@ -47,6 +50,9 @@ func newRisk(s *state) *risk {
 func (r *risk) covary(block int) {
 	t, experts := r.s.y.Tokens, len(r.s.at)
 	mean, weight := t.mean(experts)
+	if t.Weight != nil { // on any scale
+		weight = pairsLater
+	}
 	counts := make([]float64, experts)
 	chosen := make([]uint16, 0, block*t.K)
 	blocks := 0.0

@@ -229,6 +229,9 @@ func naiveRisk(u *Unit, y *Layer, slot []int32) float64 {
 		sum += (square/blocks - mean*mean) / float64(block)
 	}
 	each := float64(y.Tokens.K) / float64(len(u.Node))
+	if t.Weight != nil {
+		all = pairsLater
+	}
 	return sum / (each * each * max(all, leastLater))
 }
 

@@ -28,6 +28,7 @@ type visited struct {
 	on      []uint64 // of each expert: its nodes or, of few, the sets that meet them
 	first   []int32  // expert e is chosen by the tokens by[first[e]:first[e+1]]
 	by      []int32
+	upTo    []int64 // of tokens with weights: of a token and those before it
 	nodes   []uint8 // of each token
 	total   int64   // nodes of all tokens, by weight
 	weight  int64   // of all tokens
@@ -58,6 +59,9 @@ func newVisited(t *Tokens, nodes, experts int) *visited {
 	v.nodes = make([]uint8, t.Len())
 	for i := range v.nodes {
 		v.weight += t.weight(int32(i))
+		if t.Weight != nil {
+			v.upTo = append(v.upTo, v.weight)
+		}
 	}
 	return v
 }

@@ -48,7 +48,9 @@ planned: DeepSeek-V3 on 4 nodes of 8 H800 GPUs with generated loads.
 On a terminal the plan is summed up in a table; elsewhere it is written as JSON.
 With tokens' experts, --routes or the field routes, experts that are chosen
 together are kept on one node, as far as the balance allows: a token's copies then
-travel to fewer nodes. Without loads, those of the routes are planned for.
+travel to fewer nodes. Without loads, those of the routes are planned for. Where
+tokens are too many, the field pairs says how many chose two experts together,
+[layers][experts][experts].
 
 With the placement in force, --previous, as few experts move as --target asks,
 or as --max-moves allows. --schedule adds the order of the copies: rounds in

@@ -96,7 +96,7 @@ func (f *Flags) Check(args []string) error {
 
 // The names that tell a problem from an engine's statistics by its first field.
 var (
-	problemFields = append([]string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves", "window_weights", "routes", "traffic_slack"}, unitNames...)
+	problemFields = append([]string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves", "window_weights", "routes", "pairs", "traffic_slack"}, unitNames...)
 	statsFields   = []string{"logical_count", "rank", "average_utilization_rate_over_window", "physical_to_logical_map", // SGLang
 		"load_history",                                                                                                       // ADRS
 		"tokens_per_expert_stats_list", "ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list", // FastDeploy

@@ -48,7 +48,7 @@ type Fields struct {
 	target                         float64
 	hasPrevious, hasTarget, hasMax bool
 	unit                           unitFields
-	routes                         *placement.Routes
+	routes, pairs                  *placement.Routes
 	slack                          float64
 	hasSlack                       bool
 }
@@ -107,6 +107,8 @@ func readProblem(s *wire.Scanner) (Fields, error) {
 			f.windowWeights, err = ReadVector(s, &windowKind, key)
 		case "routes":
 			f.routes, err = readRoutes(s, key)
+		case "pairs":
+			f.pairs, err = readPairs(s, key)
 		case "traffic_slack":
 			f.hasSlack = true
 			f.slack, err = s.Number("a number ≥ 0", key, -1, -1)

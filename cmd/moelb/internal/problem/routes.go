@@ -113,9 +113,12 @@ func (f *Flags) overrideRoutes(cmd *cobra.Command, given *Fields) error {
 
 // checkRoutes takes the routes, and refuses a slack without any.
 func (p *Problem) checkRoutes(f *Fields) error {
-	p.routes = f.routes
+	var err error
+	if p.routes, err = f.planned(); err != nil {
+		return err
+	}
 	switch {
-	case f.hasSlack && f.routes == nil:
+	case f.hasSlack && p.routes == nil:
 		return wire.Bad(placement.ErrShape, "traffic_slack", -1, -1, "%v: only with routes", f.slack)
 	case f.hasSlack && !(f.slack >= 0):
 		return wire.Bad(placement.ErrValue, "traffic_slack", -1, -1, "%v is negative", f.slack)

@@ -1,0 +1,103 @@
+package track
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/placement"
+)
+
+// Pairs counts how many tokens of a running system chose two experts together, in
+// memory that does not grow with tokens: 8 bytes a pair and layer, 15 MB for 58
+// layers of 256 experts. It is what eplb.Problem.Routes wants where tokens are too
+// many to be kept.
+//
+// It is not safe for concurrent use. Add allocates nothing.
+type Pairs struct {
+	experts int
+	counts  [][]float64 // [layers], of experts b < a at a(a-1)/2+b
+}
+
+// NewPairs counts in so many layers. Its errors are *placement.Error.
+func NewPairs(layers, experts int) (*Pairs, error) {
+	switch {
+	case layers < 1 || layers > placement.MaxLayers:
+		return nil, refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
+	case experts < 1 || experts > placement.MaxExperts:
+		return nil, refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
+	}
+	each := experts * (experts - 1) / 2
+	if each > placement.MaxCells/layers {
+		return nil, refuse.Errorf(placement.ErrShape, "experts", "%d of %d layers: at most %d pairs are supported", experts, layers, placement.MaxCells)
+	}
+	p := &Pairs{experts: experts, counts: make([][]float64, layers)}
+	for l := range p.counts {
+		p.counts[l] = make([]float64, each)
+	}
+	return p, nil
+}
+
+// Add counts one token's experts in a layer, distinct, in any order, at a cost of
+// their pairs. Bad input is a *placement.Error and changes nothing.
+func (p *Pairs) Add(layer int, experts []uint16) error {
+	if layer < 0 || layer >= len(p.counts) {
+		return refuse.Errorf(placement.ErrValue, "layer", "%d: there are %d", layer, len(p.counts))
+	}
+	for i, a := range experts {
+		if int(a) >= p.experts {
+			return &placement.Error{Field: "experts", Layer: layer, Index: i, Kind: placement.ErrValue, Detail: fmt.Sprintf("expert %d: there are %d", a, p.experts)}
+		}
+		for _, b := range experts[:i] {
+			if a == b {
+				return &placement.Error{Field: "experts", Layer: layer, Index: i, Kind: placement.ErrValue, Detail: fmt.Sprintf("expert %d twice in a token", a)}
+			}
+		}
+	}
+	row := p.counts[layer]
+	for i, a := range experts {
+		for _, b := range experts[:i] {
+			hi, lo := int(max(a, b)), int(min(a, b))
+			row[hi*(hi-1)/2+lo]++
+		}
+	}
+	return nil
+}
+
+// Fade makes all that was counted so far count so many times as much, 0 to 1:
+// what is chosen together changes within hours. Called once a window, with 1/2, a
+// window before the last one counts half.
+func (p *Pairs) Fade(keep float64) error {
+	if !(keep >= 0 && keep <= 1) {
+		return refuse.Errorf(placement.ErrValue, "keep", "%v: a number from 0 to 1 is needed", keep)
+	}
+	for _, row := range p.counts {
+		for i := range row {
+			row[i] *= keep
+		}
+	}
+	return nil
+}
+
+// Routes returns what was counted, as eplb.Problem.Routes wants it: a layer's
+// counts are scaled to 2^24 tokens in all where they are fewer or more.
+func (p *Pairs) Routes() *placement.Routes {
+	out := &placement.Routes{TopK: 2}
+	for _, row := range p.counts {
+		all := 0.0
+		for _, n := range row {
+			all += n
+		}
+		ids, weights := []uint16{}, []int32{}
+		for a := range p.experts {
+			for b := range a {
+				w := math.Round(float64(row[a*(a-1)/2+b]/max(all, 1e-300)) * (1 << 24))
+				if w > 0 {
+					ids, weights = append(ids, uint16(b), uint16(a)), append(weights, int32(w))
+				}
+			}
+		}
+		out.IDs, out.Weights = append(out.IDs, ids), append(out.Weights, weights)
+	}
+	return out
+}
