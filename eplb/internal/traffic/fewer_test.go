@@ -9,7 +9,7 @@ import (
 // Fewer keeps every expert and no two of one on a GPU, never takes more moves than
 // a placement within aim that it was told of, and finds what was there to find.
 func TestFewer(t *testing.T) {
-	found, told := 0, 0
+	found, told, sum, least := 0, 0, 0, 0
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		u := testUnit(rng, 2+rng.IntN(3))
@@ -47,6 +47,8 @@ func TestFewer(t *testing.T) {
 		told++
 		if moves < most && level <= aim*1.0001 {
 			found++
+			least += u.First[1]
+			sum += moves
 		}
 		if y.Apart != nil && !apartAll(u, best, experts) {
 			t.Errorf("seed %d: an expert is in one block", seed)
@@ -68,6 +70,9 @@ func TestFewer(t *testing.T) {
 	}
 	if 10*found < 9*told {
 		t.Errorf("of %d placements %d were bettered", told, found)
+	}
+	if sum > 122 { // what it finds today
+		t.Errorf("%d moves, at least %d", sum, least)
 	}
 }
 

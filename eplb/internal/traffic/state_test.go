@@ -249,7 +249,7 @@ func TestBlock(t *testing.T) {
 		if got := y.block(16); got != run {
 			t.Errorf("runs of %d tokens are blocks of %d", run, got)
 		}
-		y.Weight = make([]int32, y.Len())
+		y.Weight = slices.Repeat([]int32{1}, y.Len())
 		if got := y.block(16); got != 1 {
 			t.Errorf("tokens with weights are blocks of %d", got)
 		}
