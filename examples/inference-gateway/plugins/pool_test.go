@@ -112,7 +112,7 @@ func TestUnits(t *testing.T) {
 			most = max(most, took)
 		}
 		t.Logf("the units' steps take from %.1f to %.1f ms", 1000*least, 1000*most)
-		if most > 1.08*least {
+		if most > 1.15*least { // at one moment
 			t.Errorf("the units' steps take from %.1f to %.1f ms", 1000*least, 1000*most)
 		}
 		s.finish()
