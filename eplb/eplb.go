@@ -138,9 +138,7 @@ type Options struct {
 	// nothing improves.
 	Tolerance float64
 	// Target, with Previous: a layer's moves stop once its imbalance is within it.
-	// 0 = within 1% of the best plan that would take any number of moves; over several
-	// Windows, which later ones are never quite like, also no further than a move gains
-	// .144 of their time divided by the slots of a layer.
+	// 0 = within 1% of the best plan that would take any number of moves.
 	Target float64
 	// MaxMoves, with Previous, bounds the moves over all layers; they are spent
 	// where they lessen the imbalance most. 0 = no bound, negative = none. What

@@ -186,10 +186,6 @@ func (m *mover) read(l int) {
 	}
 }
 
-// worthMoving is what moving every replica must gain, of the time that windows take
-// together, where no target says how far to go: .2% a move at 72 slots.
-const worthMoving = .144
-
 // moveRestarts is how many random paths are tried beside the greedy one.
 const moveRestarts = 8
 
@@ -228,13 +224,6 @@ func (m *mover) front(ctx context.Context, f *fresh, l int, all bool) *search.Fr
 	goal := search.Goal{Time: aim, Moves: 1 << 30, Stop: stop}
 	if all {
 		m.paths(out, first, goal, f)
-		return out
-	}
-	if m.o.Target == 0 && len(m.task.Share) > 1 {
-		// What fits these windows best fits those to come less well.
-		goal.Gain = worthMoving / float64(m.u.slots)
-		m.s.Ahead(out, first, norms[0], 0, goal)
-		out.Keep(out.Points[len(out.Points)-1])
 		return out
 	}
 	m.reach(out, first, goal, f)

@@ -122,7 +122,6 @@ func (f *Front) Within(t float64) (Point, bool) {
 type Goal struct {
 	Time  float64 // it is reached
 	Moves int     // more is not allowed
-	Gain  float64 // a move must lower the objective by that
 	Stop  func() bool
 }
 
@@ -139,7 +138,7 @@ func (s *State) Ahead(f *Front, from []int32, twice int, seed uint64, goal Goal)
 			break
 		}
 		for last := math.Inf(1); s.Time() > goal.Time && !goal.Stop(); last = s.now {
-			c, ok := s.Forward(max(leastGain, goal.Gain))
+			c, ok := s.Forward(leastGain)
 			if !ok || s.now >= last || s.moves+s.costOf(c) > goal.Moves {
 				break
 			}
