@@ -136,6 +136,12 @@ func TestPrefill(t *testing.T) {
 				if strings.HasPrefix(p.Name, "trtllm") || p.Name == "tpu-inference" || p.Name == "least-tokens" {
 					r := route(t, &u, p.New(u.Ranks), 0)
 					best = max(best, r.Fraction)
+					if l.offered >= 1 { // with a limit on chunks, where that is better
+						for _, u.Chunk = range []int64{2048, 512} {
+							best = max(best, route(t, &u, p.New(u.Ranks), 0).Fraction)
+						}
+						u.Chunk = 0
+					}
 					best50, best99 = min(best50, lockstep.Quantile(r.TTFT, .5)), min(best99, lockstep.Quantile(r.TTFT, .99))
 				}
 			}

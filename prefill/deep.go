@@ -56,7 +56,7 @@ func (b *Balancer) depth() {
 	company := min(1, (b.observed.inflow+b.observed.brought/max(longest, 1e-9))/power)
 	started = min(started/power, b.ahead())
 	queued := b.ahead() - started
-	f.deep = len(b.levels) == 1 && queued > b.cost.of(Work{f.tokens, 0})/2 && queued+float64((1-company)*started) > float64(company*longest) && len(f.open) > 0 && b.cost.Pair > 0 && b.cost.Token > 0
+	f.deep = len(b.levels) == 1 && queued > b.cost.of(Work{f.tokens, 0}) && queued+float64((1-company)*started) > float64(company*longest) && len(f.open) > 0 && b.cost.Pair > 0 && b.cost.Token > 0
 	if f.deep {
 		f.density = float64(b.total.Pairs) / float64(max(1, b.total.Tokens))
 	}

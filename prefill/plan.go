@@ -118,7 +118,7 @@ func (b *Balancer) worthOf() float64 {
 		}
 	}
 	all := b.cost.Step + seconds
-	hold := ends + float64(o.rate(all)*all*all)/2
+	hold := ends + float64(o.rate()*all*all)/2
 	return (gain - float64(endWeight*hold)) / max(all, 1e-12)
 }
 

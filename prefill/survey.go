@@ -79,11 +79,10 @@ func (o *observed) add(seconds, work, longest float64) {
 }
 
 // step is how long steps are, and rate how many requests come in a second: as many as
-// came lately, and the next after about as long as none has by the end of a step that
-// takes so long.
+// came lately, and the next after about as long as none has, a second at least.
 func (o *observed) step() float64 { return o.seconds / max(o.steps, 1) }
-func (o *observed) rate(step float64) float64 {
-	next := 1 / (o.silent + step)
+func (o *observed) rate() float64 {
+	next := 1 / (1 + o.silent)
 	if o.recent > 0 {
 		return max(next, o.arrivals/o.recent)
 	}

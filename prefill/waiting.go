@@ -109,7 +109,7 @@ func (b *Balancer) reorder(q *request) {
 // and a step or two: on a rank of its own while the leader has not started, and after
 // that with a share of one. Where so many wait that each would wait longer for the
 // prefix's being computed again than the one here for its leader, it waits as long as all of
-// them would together.
+// them would together. A prefix on one rank only is not worth that.
 func (b *Balancer) hold(s int32) bool {
 	q := &b.requests[s]
 	if q.leader < 0 || q.shared <= q.pos {
@@ -125,8 +125,10 @@ func (b *Balancer) hold(s int32) bool {
 	if l := &b.requests[q.leader]; l.state == started || l.class == heldBack {
 		worth *= (1 + 3*shareWeight) / shareWeight
 	}
-	// all who wait would wait for its work to be done
-	worth *= max(1, float64(b.Queued())/max(b.power, 1/MaxSpeed))
+	if !q.local {
+		// all who wait would wait for its work to be done
+		worth *= max(1, float64(b.Queued())/max(b.power, 1/MaxSpeed))
+	}
 	until := q.turn + worth + 2*b.former.base // it is seen at steps' ends
 	if until <= b.clock {
 		return false

@@ -33,6 +33,7 @@ const (
 type Prefill struct {
 	Ranks     int
 	MaxTokens int64 // new tokens a rank and step
+	Chunk     int64 // new tokens of a prompt a step where ranks have queues of their own; 0 = no limit
 	Cost      prefill.Cost
 	Cache     Cache
 	Requests  []workload.Request // in order of arrival
@@ -170,22 +171,26 @@ func (u *Prefill) Route(p baseline.PrefillPolicy, stale float64) (*PrefillResult
 			}
 		}
 		for g, queue := range queues {
-			room, served := u.MaxTokens, 0
-			for _, i := range queue {
+			room, left := u.MaxTokens, queue[:0]
+			for k, i := range queue {
 				if room == 0 {
+					left = append(left, queue[k:]...)
 					break
 				}
 				n := r.remaining(int(i), g)
 				take := min(room, n)
+				if u.Chunk > 0 {
+					take = min(take, u.Chunk)
+				}
 				room -= take
 				if err := r.compute(int(i), g, take, take == n); err != nil {
 					return nil, err
 				}
-				if take == n {
-					served++
+				if take < n {
+					left = append(left, i)
 				}
 			}
-			queues[g] = queue[served:]
+			queues[g] = left
 		}
 		for _, i := range r.ended {
 			if err := p.Done(prefill.ID(i)); err != nil {
