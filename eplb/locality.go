@@ -221,25 +221,14 @@ func (lo *locality) placeHomes(floor, tolerance float64, stop func() bool) (boun
 	return bound
 }
 
-// maskOf is the set of groups that home gives to node n, for few groups.
-func (lo *locality) maskOf(home []int32, n int) uint32 {
-	mask := uint32(0)
-	for g, m := range home {
-		if int(m) == n {
-			mask |= 1 << uint(g)
-		}
-	}
-	return mask
-}
-
 // memo is where the bound of a set of groups on a node is remembered.
 func (lo *locality) memo(n int, mask uint32) int {
 	return lo.homes.alike[n]<<lo.homes.groups | int(mask)
 }
 
 // nodeBound is a lower bound of the level of node n with the groups that the
-// branch at hand gives it: its
-// share of the load, and the least that its slots allow its hottest experts.
+// branch at hand gives it: its share of the load, and the least that its slots
+// allow its hottest experts.
 func (lo *locality) nodeBound(n int, mask uint32) float64 {
 	if lo.bound == nil {
 		return lo.homes.share(n, lo.homes.sum[n])
