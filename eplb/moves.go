@@ -362,7 +362,7 @@ func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 	switch {
 	case !ok:
 		g = out.Points[len(out.Points)-1]
-	case mended > 0 && g.Moves > mended && restarts > 0:
+	case mended > 0 && g.Moves > mended && restarts > 0 && m.p.Previous.Slots() != m.p.Replicas:
 		g = m.fewer(out, first, g, mended, goal)
 	}
 	out.Keep(g)
