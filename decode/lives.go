@@ -186,7 +186,8 @@ func (b *Balancer) draw() {
 func (l *lives) fit(told int64) {
 	scale := told
 	if told == 0 {
-		scale = (weight*guessed + l.ages) / (weight + l.aged)
+		// Those that ended first are the shortest: the mean is no less than theirs.
+		scale = max((weight*guessed+l.ages)/(weight+l.aged), l.sum/max(l.ends, 1))
 	}
 	near, risk, share := 0.0, 0.0, 1.0 // near = lives that ended within half an octave
 	for i := range half {
