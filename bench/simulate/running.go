@@ -107,6 +107,7 @@ type pace struct {
 	clock *decodeClock
 	kv    float64
 	each  float64 // tokens a request and step
+	seed  uint64
 }
 
 // newPace is the pace of a configuration's decode units on a traffic, with the
@@ -124,7 +125,7 @@ func newPace(c *Config, t Traffic) (*pace, error) {
 		*at = e
 	}
 	s := &sim{Config: *c}
-	return &pace{newDecodeClock(&c.Decode, *at, c.MaxRequests, float64(c.Queries), c.Seed), sample(t).kv, s.perStep()}, nil
+	return &pace{newDecodeClock(&c.Decode, *at, c.MaxRequests, float64(c.Queries), c.Seed), sample(t).kv, s.perStep(), c.Seed}, nil
 }
 
 // tpot is the seconds a token where every rank holds so many requests.
@@ -134,6 +135,7 @@ func (p *pace) tpot(requests int) float64 {
 	for g := range held {
 		held[g], kv[g] = int64(requests), int64(p.kv*float64(requests))
 	}
+	p.clock.noise.Seed(p.seed, 2)
 	p.clock.total = -1 << 40 // drawn anew
 	step, _ := p.clock.seconds(kv, held, int64(requests*n))
 	return step / p.each
