@@ -5,7 +5,8 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Modules of their own, for their dependencies, and what of each is checked by
 # staticcheck and tested for races: not what takes in all of Kubernetes' libraries
-# once more each time. make module/examples/inference-gateway DEEP=./... does.
+# once more each time. make module/examples/inference-gateway DEEP=./... does, and
+# with MOELB_LONG=1 it adds the long tests.
 MODULES = wrapper/prometheus examples/inference-gateway
 DEEP_wrapper/prometheus = ./...
 DEEP_examples/inference-gateway = ./ledger
@@ -51,9 +52,11 @@ api:
 test:
 	MOELB_LONG=1 $(GO) test -timeout 30m -skip README $$($(GO) list ./... | grep -v $(WRAPPERS:%=-e %$$))
 
-# Not bench and examples: all that they do side by side is eplb's, and tested there.
+# Where something runs side by side. Of eplb that is layers, in one place, which these
+# tests plan by one worker and by several; bench and examples only call it.
 race:
-	$(GO) test -race -short -timeout 30m $$($(GO) list ./... | grep -v -e /bench -e /examples)
+	$(GO) test -race -short -timeout 30m $$($(GO) list ./... | grep -v -e /bench -e /examples -e /eplb)
+	$(GO) test -race -short -timeout 30m -run 'SameBytes|Repeat|AfterDrift|Invariant' ./eplb
 
 # The same answers with 32-bit integers, and where products and sums are fused: run
 # where the machine or an emulator can, else built.
@@ -78,7 +81,7 @@ modules: $(MODULES:%=module/%)
 $(MODULES:%=module/%): module/%:
 	cd $* && $(GO) mod tidy -diff
 	cd $* && $(GO) vet ./...
-	cd $* && MOELB_LONG=1 $(GO) test -timeout 30m ./...
+	cd $* && $(GO) test -timeout 30m ./...
 	cd $* && $(GO) run $(STATICCHECK) $(or $(DEEP),$(DEEP_$*))
 	cd $* && $(GO) test -race -timeout 30m $(or $(DEEP),$(DEEP_$*))
 

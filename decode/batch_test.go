@@ -57,7 +57,7 @@ func TestBatchAgainstExhaustive(t *testing.T) {
 		}
 		batch := make([]Request, 1+r.IntN(6))
 		for i := range batch {
-			batch[i] = Request{ID: ID(1<<40 + i), KV: 500 + r.Int64N(12_000)}
+			batch[i] = Request{ID: 1<<40 + ID(i), KV: 500 + r.Int64N(12_000)}
 		}
 		least := best(b, batch)
 		if _, err := b.Batch(nil, batch); err != nil {

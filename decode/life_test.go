@@ -305,7 +305,7 @@ func TestSafe(t *testing.T) {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 29))
 			for i := range 200 {
-				id := ID(w<<32 | i)
+				id := ID(w)<<32 | ID(i)
 				g, err := s.Add(Request{ID: id, KV: 1 + r.Int64N(1000)})
 				if err != nil || g < 0 {
 					t.Error(g, err)

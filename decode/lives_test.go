@@ -160,7 +160,7 @@ func TestColdStart(t *testing.T) {
 func admitted(t *testing.T, b *Balancer, output int64) (n int) {
 	t.Helper()
 	for i := range 500 {
-		g, err := b.Add(Request{ID: ID(1<<50 + i), KV: 1000, Output: output})
+		g, err := b.Add(Request{ID: 1<<50 + ID(i), KV: 1000, Output: output})
 		if err != nil {
 			t.Fatal(err)
 		}

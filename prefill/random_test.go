@@ -3,6 +3,7 @@ package prefill_test
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -127,7 +128,7 @@ func (u *randomUnit) fresh() prefill.ID { return prefill.ID(u.Uint64N(200)) << (
 // rank is one that there is, mostly.
 func (u *randomUnit) rank() int {
 	if u.IntN(15) == 0 {
-		return []int{-1, len(u.m.ranks), 1 << 40, -1 << 40}[u.IntN(4)]
+		return []int{-1, len(u.m.ranks), math.MaxInt, math.MinInt}[u.IntN(4)]
 	}
 	return u.IntN(len(u.m.ranks))
 }
