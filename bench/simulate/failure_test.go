@@ -39,7 +39,7 @@ func TestChaos(t *testing.T) {
 	}
 	seconds, n, seeds := 30.0, 8, uint64(1)
 	if long.Tests() {
-		seconds, n, seeds = 60, 16, 2
+		seconds, n, seeds = 60, 16, 1
 	}
 	for seed := range seeds {
 		for _, p := range []Policy{ours(), none()} {
