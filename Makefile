@@ -53,10 +53,11 @@ test:
 	MOELB_LONG=1 $(GO) test -timeout 30m -skip README $$($(GO) list ./... | grep -v $(WRAPPERS:%=-e %$$))
 
 # Where something runs side by side. Of eplb that is layers, in one place, which these
-# tests plan by one worker and by several; bench and examples only call it.
+# tests plan by one worker and by several, and the command stops; bench and examples
+# only call it.
 race:
-	$(GO) test -race -short -timeout 30m $$($(GO) list ./... | grep -v -e /bench -e /examples -e /eplb)
-	$(GO) test -race -short -timeout 30m -run 'SameBytes|Repeat|AfterDrift|Invariant' ./eplb
+	$(GO) test -race -short -timeout 30m $$($(GO) list ./... | grep -v -e /bench -e /examples -e /eplb -e /cmd)
+	$(GO) test -race -short -timeout 30m -run 'SameBytes|Repeat|AfterDrift|Invariant|Stopped' ./eplb ./cmd/moelb
 
 # The same answers with 32-bit integers, and where products and sums are fused: run
 # where the machine or an emulator can, else built.
