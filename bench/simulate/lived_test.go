@@ -11,20 +11,14 @@ import (
 // prompts that spread much all but a little of it, and that of its own peak hour but
 // for a little; a request is as fast as published.
 func TestPublishedPeak(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
-	spreads, shares := []float64{1.25}, []float64{1.327}
+	long.Only(t)
 	least := map[float64]float64{.9: 1, 1.25: .95} // of the mean demand
-	if long.Tests() {
-		spreads, shares = []float64{.9, 1.25}, []float64{1, 1.327}
-	}
-	for _, spread := range spreads {
+	for _, spread := range []float64{.9, 1.25} {
 		s, d, err := newSizing(PublishedSystem(), PublishedTraffic(spread, 1), Aim{1, 1e5, 1e5, .5})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, share := range shares {
+		for _, share := range []float64{1, 1.327} {
 			x := LivedHour{Fleet: Fleet{29, 9}, Rate: publishedOutput / 86400 * share / d.output}
 			if err := s.live(&x); err != nil {
 				t.Fatal(err)
