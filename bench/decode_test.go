@@ -89,9 +89,7 @@ func TestDecodeWaste(t *testing.T) {
 // others run, on arrival and with a step's arrivals together; then that of several
 // routers whose reports are two steps old.
 func TestDecodeTable(t *testing.T) {
-	if !long.Tests() {
-		t.Skip("MOELB_LONG is not set")
-	}
+	long.Only(t)
 	for _, load := range []float64{0, 0.87} {
 		for _, l := range decodeLoads(t) {
 			u := l.unit()
