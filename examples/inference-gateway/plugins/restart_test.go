@@ -9,11 +9,13 @@ import (
 
 // TestRestart kills the endpoint picker under load and starts it anew: nobody tells
 // the new one of the requests that run, whose streams are gone. It takes them over
-// from what endpoints report, until they have ended.
+// from what endpoints report, until they have ended. With 24 ranks the fullest is at
+// times over 1.10 without any restart, so that they are judged by their mean; of 144
+// none is.
 func TestRestart(t *testing.T) {
-	ranks, seeds := 24, 1
+	ranks, seeds := 24, 2
 	if long.Tests() {
-		ranks, seeds = 144, 1
+		ranks, seeds = 144, 3
 	}
 	for seed := range seeds {
 		s := newSite(t, uint64(31+seed), ", kvCapacity: 550000", ranks)
@@ -21,17 +23,18 @@ func TestRestart(t *testing.T) {
 		s.run(150)
 		before, count := s.run(100)
 		s.restart()
-		worst := 0.0
-		for step := range 300 {
+		s.run(200)
+		after, worst := 0.0, 0.0
+		for range 100 {
 			s.tick()
-			if step < 200 {
-				continue
-			}
+			after += s.kv(0) / 100
 			worst = max(worst, s.kv(0))
 		}
-		after, countAfter := s.run(50)
-		t.Logf("before: KV %.3f, requests %.3f; at worst from 200 to 300 steps after: KV %.3f; then KV %.3f, requests %.3f", before, count, worst, after, countAfter)
-		if worst > 1.1 {
+		t.Logf("before: KV %.3f, requests %.3f; from 200 to 300 steps after: KV %.3f, at worst %.3f", before, count, after, worst)
+		if after > min(before+0.025, 1.1) {
+			t.Errorf("KV is at %.3f more than 200 steps after, it was at %.3f", after, before)
+		}
+		if ranks >= 144 && worst > 1.1 {
 			t.Errorf("KV is at %.3f more than 200 steps after", worst)
 		}
 		s.known()
@@ -149,10 +152,11 @@ func TestLeaderChange(t *testing.T) {
 	s.beat(standby)
 }
 
-// known demands that the ledger has on each rank about what there is: no request is
-// counted twice, or not at all.
+// known demands that the ledger has what there is: no request is counted twice, or not
+// at all. What has ended that it took over it knows of from the next pick on.
 func (s *site) known() {
 	s.t.Helper()
+	s.send(16, 1)
 	_, unit := s.picker.ledger.Stats()
 	kv, have, kvHave, requests := 0, 0, 0, 0
 	for _, e := range s.rank {
@@ -164,10 +168,10 @@ func (s *site) known() {
 		kv += int(k.KV)
 	}
 	s.t.Logf("the ledger has %d requests of %d tokens, there are %d of %d", requests, kv, have, kvHave)
-	if off := float64(requests) / float64(have); off < 0.97 || off > 1.03 {
+	if requests != have {
 		s.t.Errorf("the ledger has %d requests, there are %d", requests, have)
 	}
-	if off := float64(kv) / float64(kvHave); off < 0.97 || off > 1.03 {
+	if off := kv - kvHave; max(off, -off) > have {
 		s.t.Errorf("the ledger has %d tokens, there are %d", kv, kvHave)
 	}
 }
