@@ -23,7 +23,7 @@ const (
 
 // anneal lowers s.best until it is within goal, as long as that pays. Without it
 // 128 GPUs of 3 slots stand .1 to .5% higher, 96 of 3 .05%.
-func (s *solver) anneal(goal float64, stop func() bool) {
+func (s *scratch) anneal(goal float64, stop func() bool) {
 	if s.least > 1 || s.u.slots > annealSlots {
 		return
 	}
@@ -38,7 +38,7 @@ func (s *solver) anneal(goal float64, stop func() bool) {
 }
 
 // annealAs is anneal under what a state's task asks for.
-func (s *solver) annealAs(p *search.State, goal float64, stop func() bool) {
+func (s *scratch) annealAs(p *search.State, goal float64, stop func() bool) {
 	for draws := min(firstDraws, int((s.best.level-goal)*drawsAGap)) / s.thrift; draws <= lastDraws; draws *= 2 {
 		was := s.best.level
 		if was <= goal || stop() {

@@ -4,7 +4,7 @@ package eplb
 // needs ceil(load/T) of them at least, one a GPU, and there are only so many
 // slots. With speeds T counts on the fastest GPU. It holds for any split of an
 // expert's tokens over its replicas. Cost: O(experts + spare·log experts).
-func (s *solver) replicaBound() float64 {
+func replicaBound(s *solver) float64 {
 	if !s.adams(s.u.slots, len(s.u.gpu), nil) {
 		return 1
 	}

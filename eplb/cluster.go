@@ -18,8 +18,8 @@ type clusters struct {
 
 // planClusters offers plans made of clusters, from the counts at hand and from
 // those that moving copies to the fullest cluster leads to.
-func (s *solver) planClusters(goal float64, stop func() bool) {
-	u, p := s.u, s.splitter
+func (p *splitPlanner) planClusters(goal float64, stop func() bool) {
+	s, u := p.s, p.s.u
 	if !u.equal || u.room(0) < 2 {
 		return
 	}
@@ -41,7 +41,7 @@ func (s *solver) planClusters(goal float64, stop func() bool) {
 	if math.IsInf(level, 1) {
 		return
 	}
-	c.offer(s)
+	c.offer(p)
 	for level > goal && c.work < splitWork && !stop() {
 		// One copy more for the fullest cluster, from whoever can best spare it: for
 		// its hub, or for the largest expert that lives nowhere else.
@@ -78,7 +78,7 @@ func (s *solver) planClusters(goal float64, stop func() bool) {
 		s.count[from]--
 		s.count[to]++
 		level = c.pack(s, goal, true)
-		c.offer(s)
+		c.offer(p)
 	}
 }
 
@@ -134,7 +134,7 @@ func (c *clusters) pack(s *solver, goal float64, pairs bool) float64 {
 		}
 		c.s.put(e, best)
 	}
-	c.s.pin()
+	pin(c.s)
 	if pairs {
 		c.s.swap(goal)
 	} else {
@@ -179,8 +179,8 @@ func (c *clusters) worst() (int, float64) {
 
 // offer deals the clusters at hand out over the GPUs, those inside a cluster as
 // evenly as they go, and offers the plan.
-func (c *clusters) offer(s *solver) {
-	v, u := c.s.u, s.u
+func (c *clusters) offer(p *splitPlanner) {
+	s, v, u := p.s, c.s.u, p.s.u
 	copy(s.size, s.w)
 	at := 0
 	for i, hub := range c.hub {
@@ -206,5 +206,5 @@ func (c *clusters) offer(s *solver) {
 		}
 		at += n
 	}
-	s.splitter.offer(s, s.slot, s.count)
+	p.offer(s.slot, s.count)
 }

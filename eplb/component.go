@@ -15,7 +15,7 @@ import "math"
 // Whatever V is, the least load of the V over m is a bound. It holds more than
 // the mean only where copies are fewer than it takes to join all GPUs. Cost:
 // O(experts²).
-func (s *solver) componentBound() float64 {
+func componentBound(s *solver) float64 {
 	u := s.u
 	gpus, experts, room := len(u.gpu), len(s.w), u.room(0)
 	for g := range u.gpu {
@@ -60,7 +60,7 @@ func (s *solver) componentBound() float64 {
 // hot expert having one GPU at least, the sum of n(e)-1 over the hot cannot
 // exceed the number of copies. Each of the q smallest, each wasted copy gains
 // one copy at most while S·lambda ≤ T. Cost: O(q·(experts + copies·log experts)).
-func (s *solver) companionBound() float64 {
+func companionBound(s *solver) float64 {
 	u := s.u
 	experts, room := len(s.w), u.room(0)
 	for g := range u.gpu {
@@ -93,3 +93,13 @@ func (s *solver) companionBound() float64 {
 
 // mostSmall is how many of the smallest experts are set apart in turn.
 const mostSmall = 64
+
+// splitBound is a lower bound for any split.
+func splitBound(s *solver) float64 {
+	return max(replicaBound(s), componentBound(s), companionBound(s))
+}
+
+// splitWork bounds the slots times GPUs of a layer that is planned for the split,
+// and the work on its clusters and on bounds of them; beyond, the plan is that of
+// an even one.
+const splitWork = 1 << 26

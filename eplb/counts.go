@@ -65,6 +65,10 @@ func (s *solver) adams(slots, most int, frozen []bool) bool {
 	return true
 }
 
+// capLimits are the largest replicas, in units of the mean GPU load, that the
+// search tries when Adams' counts do not reach the goal, likeliest first.
+var capLimits = []float64{.9, .96, .8, .98, .85, .75, .7, .65, .93, .6}
+
 // capped gives every expert whose load is above limit just as many replicas as
 // bring each to at most limit, and shares what is left among the others. Fewer
 // copies of the hottest leave room where Adams' counts would force two large

@@ -309,7 +309,7 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 		}
 	}
 	u := newUnit(&whole.Topology, whole.Replicas, len(x.must), nil)
-	s := newSolver(u, len(x.must))
+	s := newSplitPlanner(newSolver(u, len(x.must)))
 	slot := make([]int32, 0, u.slots)
 	for l, row := range whole.Loads {
 		level, bound, moves := levels[l], 1.0, out.Layers[l].Moves
@@ -328,7 +328,7 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 					slot = append(slot, int32(e))
 				}
 			}
-			level, bound = s.splitOf(row, slot, level)
+			level, bound = s.of(row, slot, level)
 		case u.equal && len(x.rest) > 0 && total > 0:
 			bound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total
 		}

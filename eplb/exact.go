@@ -34,6 +34,7 @@ const (
 //   - the load left of a node's own experts does not fit it, but for the replicas
 //     that may yet leave, where experts have homes.
 type exact struct {
+	s      *solver
 	target float64 // T: what is found must be below it
 	work   int     // steps left
 	done   bool    // the tree was searched to its end
@@ -58,17 +59,19 @@ type exact struct {
 	atHome []float64 // [rank][node]: load of the node's experts of that rank and after
 }
 
-// improveExactly searches a small layer exhaustively, from the best placement
+func newExact(s *solver) *exact { return &exact{s: s} }
+
+// improve searches a small layer exhaustively, from the best placement
 // known. It returns the bound, which is that placement's level if the search
 // came to its end: then nothing is better.
-func (s *solver) improveExactly(bound float64, stop func() bool) float64 {
+func (x *exact) improve(bound float64, thrift int, stop func() bool) float64 {
+	s := x.s
 	if s.u.slots > exactSlots || s.best.level <= bound*(1+provedTolerance) {
 		return bound
 	}
-	x := &s.exact
 	x.n = len(s.w)
-	x.target, x.work, x.done, x.stop = s.best.level*(1-exactMargin), exactWork/s.thrift, true, stop
-	s.everySet()
+	x.target, x.work, x.done, x.stop = s.best.level*(1-exactMargin), exactWork/thrift, true, stop
+	x.everySet()
 	if x.done {
 		// Nothing is below the target, which is the level but for rounding.
 		return s.best.level
@@ -77,8 +80,8 @@ func (s *solver) improveExactly(bound float64, stop func() bool) float64 {
 }
 
 // everySet searches from the root.
-func (s *solver) everySet() {
-	x := &s.exact
+func (x *exact) everySet() {
+	s := x.s
 	experts, gpus := x.n, len(s.u.gpu)
 	x.load = memory.Resize(x.load, gpus)
 	x.room = memory.Resize(x.room, gpus)
@@ -106,26 +109,26 @@ func (s *solver) everySet() {
 			x.atHome[i*x.nodes+int(x.home[s.order[i]])] += s.w[s.order[i]]
 		}
 	}
-	s.branch(0, s.u.slots)
+	x.branch(0, s.u.slots)
 }
 
 // away is 1 where the expert of rank i is not at home on GPU g.
-func (s *solver) away(i, g int) int {
-	if h := s.exact.home; h != nil && int(h[s.order[i]]) != s.u.node[g] {
+func (x *exact) away(i, g int) int {
+	if x.home != nil && int(x.home[x.s.order[i]]) != x.s.u.node[g] {
 		return 1
 	}
 	return 0
 }
 
 // branch places the experts from rank i on in the slots that are left.
-func (s *solver) branch(i, slots int) {
-	x, u := &s.exact, s.u
+func (x *exact) branch(i, slots int) {
+	s, u := x.s, x.s.u
 	experts := x.n - i
-	if s.hopeless(i, slots) {
+	if x.hopeless(i, slots) {
 		return
 	}
 	if experts == 0 || x.sums[i] == 0 && x.home == nil && !x.apart {
-		s.complete(i)
+		x.complete(i)
 		return
 	}
 	gpus := len(u.gpu)
@@ -141,7 +144,7 @@ func (s *solver) branch(i, slots int) {
 		}
 		order = append(order, g)
 		most += min(x.room[g], experts-1) // what the other experts can fill
-		for k := len(order) - 1; k > 0 && s.emptier(g, order[k-1]); k-- {
+		for k := len(order) - 1; k > 0 && x.emptier(g, order[k-1]); k-- {
 			order[k], order[k-1] = order[k-1], order[k]
 		}
 	}
@@ -159,7 +162,7 @@ func (s *solver) branch(i, slots int) {
 				continue
 			}
 			x.count[i] = int32(n)
-			s.choose(i, order, 0, n, w/float64(n), slots-n)
+			x.choose(i, order, 0, n, w/float64(n), slots-n)
 			if !x.done {
 				return
 			}
@@ -171,8 +174,8 @@ func (s *solver) branch(i, slots int) {
 }
 
 // emptier orders GPUs for branch; those that do not differ are alike.
-func (s *solver) emptier(a, b int) bool {
-	x, v := &s.exact, s.u.speed
+func (x *exact) emptier(a, b int) bool {
+	v := x.s.u.speed
 	if la, lb := float64(x.load[a]*v[b]), float64(x.load[b]*v[a]); la != lb {
 		return la < lb
 	}
@@ -186,25 +189,25 @@ func (s *solver) emptier(a, b int) bool {
 }
 
 // choose puts n replicas of the expert of rank i on GPUs of order[k:].
-func (s *solver) choose(i int, order []int, k, n int, size float64, slots int) {
-	x, u := &s.exact, s.u
+func (x *exact) choose(i int, order []int, k, n int, size float64, slots int) {
+	u := x.s.u
 	if n == 0 {
-		if !x.apart || s.twoNodes(i) {
-			s.branch(i+1, slots)
+		if !x.apart || x.twoNodes(i) {
+			x.branch(i+1, slots)
 		}
 		return
 	}
 	for ; k <= len(order)-n && x.done; k++ {
 		g := order[k]
 		x.work--
-		away := s.away(i, g)
+		away := x.away(i, g)
 		if l := x.load[g] + size; l < float64(x.target*u.speed[g]) && x.out+away <= x.may {
 			was := x.load[g]
 			x.load[g] = l
 			x.room[g]--
 			x.out += away
 			x.set[i*len(u.gpu)+g] = true
-			s.choose(i, order, k+1, n-1, size, slots)
+			x.choose(i, order, k+1, n-1, size, slots)
 			x.set[i*len(u.gpu)+g] = false
 			x.out -= away
 			x.room[g]++
@@ -219,9 +222,9 @@ func (s *solver) choose(i int, order []int, k, n int, size float64, slots int) {
 }
 
 // twoNodes says whether the expert of rank i is on two nodes.
-func (s *solver) twoNodes(i int) bool {
-	u, first := s.u, -1
-	for g, in := range s.exact.set[i*len(u.gpu) : (i+1)*len(u.gpu)] {
+func (x *exact) twoNodes(i int) bool {
+	u, first := x.s.u, -1
+	for g, in := range x.set[i*len(u.gpu) : (i+1)*len(u.gpu)] {
 		if in && first < 0 {
 			first = u.node[g]
 		} else if in && u.node[g] != first {
@@ -232,8 +235,8 @@ func (s *solver) twoNodes(i int) bool {
 }
 
 // hopeless says whether no placement below the target is left: see exact.
-func (s *solver) hopeless(i, slots int) bool {
-	x, u := &s.exact, s.u
+func (x *exact) hopeless(i, slots int) bool {
+	s, u := x.s, x.s.u
 	experts := x.n - i
 	least := int(s.least)
 	if slots < least*experts {
@@ -262,7 +265,7 @@ func (s *solver) hopeless(i, slots int) bool {
 		}
 	}
 	const slack = 1 + 1e-13 // rounding must not end a branch
-	if x.sums[i] > space*slack || x.home != nil && s.crowded(i, widest*slack) {
+	if x.sums[i] > space*slack || x.home != nil && x.crowded(i, widest*slack) {
 		return true
 	}
 	need := least * experts
@@ -280,8 +283,8 @@ func (s *solver) hopeless(i, slots int) bool {
 
 // crowded says whether more load must leave its node than the replicas that may
 // yet do so can carry, each of them at most widest.
-func (s *solver) crowded(i int, widest float64) bool {
-	x, u := &s.exact, s.u
+func (x *exact) crowded(i int, widest float64) bool {
+	u := x.s.u
 	leave, g := 0.0, 0
 	for n := range x.nodes {
 		space := 0.0
@@ -299,8 +302,8 @@ func (s *solver) crowded(i int, widest float64) bool {
 // of which has load: each GPU takes the next ones in turn, so all are placed
 // (hopeless has seen to it that there are enough slots) and none twice on a GPU.
 // It keeps the placement, which is better than the best so far.
-func (s *solver) complete(i int) {
-	x, u := &s.exact, s.u
+func (x *exact) complete(i int) {
+	s, u := x.s, x.s.u
 	gpus := len(u.gpu)
 	clear(s.count)
 	for k := range i {

@@ -16,7 +16,7 @@ func (lo *locality) exactly(bound float64, stop func() bool) float64 {
 	if s.u.slots > exactHomeSlots || s.best.level <= bound*(1+provedTolerance) {
 		return bound
 	}
-	x := &s.exact
+	x := lo.exact
 	x.home, x.nodes, x.n, x.stop = lo.homeAt, len(lo.nodes), lo.experts, stop
 	x.pseudo, x.empty = nil, 0
 	for n := range lo.nodes {
@@ -55,11 +55,11 @@ func halfOf(x int) int {
 
 // everyHome tries every home of the groups from g on.
 func (lo *locality) everyHome(g int) {
-	h, x := lo.homes, &lo.s.exact
+	h, x := lo.homes, lo.exact
 	if g == h.groups {
 		lo.setHome(lo.home)
 		was := lo.s.best.level
-		if lo.s.everySet(); lo.s.best.level < was {
+		if x.everySet(); lo.s.best.level < was {
 			copy(lo.bestHome, lo.home)
 		}
 		return

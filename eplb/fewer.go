@@ -22,7 +22,7 @@ func (m *mover) fewer(out *search.Front, first []int32, g search.Point, least in
 		y.Loads = append(y.Loads, row)
 	}
 	slot := slices.Clone(first)
-	on := traffic.NewUnit(m.u.first, m.u.node, m.u.speed, m.p.Topology.NodeCount())
+	on := traffic.NewUnit(m.u.first, m.u.node, m.u.speed, m.p.topology.NodeCount())
 	traffic.Fewer(on, y, slot, goal.Time, least, g.Moves, goal.Stop)
 	m.walk(out, slot, goal, 0)
 	if better, ok := out.Within(goal.Time); ok {

@@ -175,7 +175,7 @@ func TestMoreSlotsLowerTheReplicaBound(t *testing.T) {
 		for range 6 {
 			s := newSolver(newUnit(&p.Topology, p.Replicas, experts, nil), experts)
 			s.setLoads(p.Loads[0])
-			bound := s.replicaBound()
+			bound := replicaBound(s)
 			if bound > last*(1+1e-12) {
 				t.Fatalf("instance %d (%s) %v: bound %v with %d slots, %v with fewer", i, kind, p, bound, p.Replicas, last)
 			}

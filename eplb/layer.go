@@ -9,7 +9,7 @@ import (
 // layerTask is a layer as the search sees it, in every window that has load. Its
 // memory is used again for every layer.
 type layerTask struct {
-	p    *Problem
+	p    *checked
 	u    *unit
 	task search.Task
 	s    search.State
@@ -18,10 +18,11 @@ type layerTask struct {
 	at   int // 1 + the layer whose loads are set
 }
 
-func newLayerTask(p *Problem, o *Options, u *unit) *layerTask {
+func newLayerTask(p *checked) *layerTask {
+	u := p.unit
 	y := &layerTask{p: p, u: u}
-	y.task = search.Task{Experts: p.Loads.Experts(), First: u.first, Speed: u.speed}
-	if o.TwoNodes {
+	y.task = search.Task{Experts: p.experts(), First: u.first, Speed: u.speed}
+	if p.twoNodes {
 		y.task.Domain = u.node
 	}
 	return y
@@ -65,12 +66,12 @@ func (y *layerTask) setLoads(l int) {
 }
 
 // setHome keeps the experts of groups on their nodes but for so many replicas.
-func (y *layerTask) setHome(home []int, off int) {
+func (y *layerTask) setHome(home []int32, off int) {
 	t := &y.task
 	per := t.Experts / len(home)
 	t.Home = slices.Grow(t.Home[:0], t.Experts)[:t.Experts]
 	for e := range t.Home {
-		t.Home[e] = int32(home[e/per])
+		t.Home[e] = home[e/per]
 	}
 	t.Node, t.MostOff = y.u.node, off
 }

@@ -1,12 +1,8 @@
 package eplb
 
 import (
-	"context"
 	"math"
 	"slices"
-
-	"github.com/moelb/moelb/eplb/internal/refuse"
-	"github.com/moelb/moelb/placement"
 )
 
 // locality plans layers whose groups of experts stay on their nodes. A level is
@@ -21,6 +17,7 @@ type locality struct {
 	nodes   []nodeSolver
 	homes   *homes
 	home    []int32 // node of each group in the plan at hand
+	exact   *exact
 
 	// Remembered for every set of groups on every kind of node.
 	bound []float64
@@ -30,12 +27,12 @@ type locality struct {
 	offNode
 }
 
-func newLocality(p *Problem, o *Options) *locality {
-	experts := p.Loads.Experts()
-	lo := &locality{experts: experts, per: experts / p.Groups, off: o.OffNodeReplicas}
-	atHome := lo.per * (p.Groups / p.Topology.Nodes)
-	u := newUnit(&p.Topology, p.Replicas, min(experts, atHome+o.OffNodeReplicas), nil)
-	lo.nodes = make([]nodeSolver, p.Topology.Nodes)
+func newLocality(p *checked) *locality {
+	experts := p.experts()
+	lo := &locality{experts: experts, per: experts / p.groups, off: p.off}
+	atHome := lo.per * (p.groups / p.topology.Nodes)
+	u := newUnit(&p.topology, p.replicas, min(experts, atHome+p.off), nil)
+	lo.nodes = make([]nodeSolver, p.topology.Nodes)
 	all := experts
 	g := 0
 	for n := range lo.nodes {
@@ -53,6 +50,7 @@ func newLocality(p *Problem, o *Options) *locality {
 		}
 	}
 	lo.s = newSolver(u, all)
+	lo.exact = newExact(lo.s)
 	alike := make([]int, len(lo.nodes))
 	power := make([]float64, len(lo.nodes))
 	for n := range lo.nodes {
@@ -74,12 +72,12 @@ func newLocality(p *Problem, o *Options) *locality {
 			}
 		}
 	}
-	lo.homes = newHomes(p.Groups, power, alike)
-	lo.home = make([]int32, p.Groups)
-	lo.bestHome = make([]int32, p.Groups)
-	if p.Groups <= memoGroups {
-		lo.bound = make([]float64, len(lo.nodes)<<p.Groups)
-		lo.state = make([]uint32, len(lo.nodes)<<p.Groups)
+	lo.homes = newHomes(p.groups, power, alike)
+	lo.home = make([]int32, p.groups)
+	lo.bestHome = make([]int32, p.groups)
+	if p.groups <= memoGroups {
+		lo.bound = make([]float64, len(lo.nodes)<<p.groups)
+		lo.state = make([]uint32, len(lo.nodes)<<p.groups)
 	}
 	lo.offNode.init(lo)
 	for n := range lo.nodes {
@@ -90,50 +88,10 @@ func newLocality(p *Problem, o *Options) *locality {
 	return lo
 }
 
-// validateLocality demands that the experts of as many groups as a node gets
-// fit it, but for the replicas that may live elsewhere.
-func validateLocality(p *Problem, o *Options) error {
-	if o.Locality != ByGroup {
-		return nil
-	}
-	atHome := p.Loads.Experts() / p.Topology.Nodes
-	room := make([]int, p.Topology.Nodes)
-	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
-		if p.Topology.SpeedOf(g) > 0 {
-			room[p.Topology.Node(g)] += n
-		}
-	}
-	missing, worst := 0, 0
-	for n, r := range room {
-		missing += max(0, atHome-r)
-		if r < room[worst] {
-			worst = n
-		}
-	}
-	if missing <= o.OffNodeReplicas {
-		return nil
-	}
-	return refuse.Errorf(placement.ErrFit, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, room[worst], worst, missing)
-}
-
-// newLocalityPrice is a price without its figures.
-func newLocalityPrice(layers, groups int) *LocalityPrice {
-	l := &LocalityPrice{
-		Home: make([][]int, layers), FreeImbalance: make([]float64, layers),
-		OffNodeReplicas: make([]int, layers), OffNodeShare: make([]float64, layers),
-	}
-	cells := make([]int, layers*groups)
-	for i := range l.Home {
-		l.Home[i] = cells[i*groups : (i+1)*groups : (i+1)*groups]
-	}
-	return l
-}
-
-// planByGroup plans layer l into r, groups on their nodes; free is the solver
-// without that constraint. Of the best plan so far every step keeps the better.
-func (lo *locality) planByGroup(ctx context.Context, p *Problem, o *Options, l int, r *Result, free *solver, bound float64) {
-	stop := func() bool { return ctx.Err() != nil }
-	tolerance := max(o.Tolerance, 0)
+// plan plans a layer, groups on their nodes; free is the solver without that
+// constraint, which has the loads, and bound its bound. Of the best plan so far
+// every step keeps the better. It returns a lower bound.
+func (lo *locality) plan(free *solver, bound, tolerance float64, idle bool, stop func() bool) float64 {
 	s := lo.s
 	copy(s.w, free.w)
 	copy(s.order, free.order)
@@ -143,10 +101,9 @@ func (lo *locality) planByGroup(ctx context.Context, p *Problem, o *Options, l i
 	s.best.level = math.Inf(1)
 	lo.homes.setLoads(s.w[:lo.experts])
 	if len(s.w) > lo.experts {
-		bound = free.replicaBound() // others may rely on every slot being filled
+		bound = replicaBound(free) // others may rely on every slot being filled
 	}
 	atHome := lo.placeHomes(bound, tolerance, stop)
-	idle := !slices.ContainsFunc(p.Loads[l], func(x float64) bool { return x > 0 })
 	if lo.copies != nil && !idle {
 		bound = lo.leaveHomes(bound, tolerance, stop)
 	} else if lo.off == 0 {
@@ -155,49 +112,36 @@ func (lo *locality) planByGroup(ctx context.Context, p *Problem, o *Options, l i
 	if !idle {
 		bound = lo.exactly(bound, stop)
 	}
-	lo.report(l, r.Locality)
-	if o.Dispatch == Split && !idle {
-		// Placed for an even split, measured by the best.
-		bound = free.splitBound()
-		free.best.level, s.best.level = free.splitLevel(), s.splitLevel()
-	}
-	out := s.export(r.Placement.PhysicalToLogical[l], bound, stop())
-	for i, e := range r.Placement.PhysicalToLogical[l] {
-		if e >= lo.experts {
-			r.Placement.PhysicalToLogical[l][i] = -1
+	return bound
+}
+
+// into writes the best plan into the slots of the whole unit, -1 where it leaves
+// them empty.
+func (lo *locality) into(u *unit, slot []int32) {
+	v := lo.s.u
+	for g := range u.gpu {
+		to := slot[u.first[g]:u.first[g+1]]
+		for i := range to {
+			if to[i] = -1; i < v.room(g) {
+				if e := lo.s.best.slot[v.first[g]+i]; int(e) < lo.experts {
+					to[i] = e
+				}
+			}
 		}
-	}
-	r.Layers[l] = out
-	r.Locality.FreeImbalance[l] = min(free.best.level, s.best.level)
-	if idle {
-		r.Layers[l] = Layer{Imbalance: 1, LowerBound: 1, Status: Proved}
-		r.Locality.FreeImbalance[l], r.Locality.OffNodeShare[l] = 1, 0
 	}
 }
 
-// report fills in the price of layer l but for the imbalance.
-func (lo *locality) report(l int, to *LocalityPrice) {
-	s := lo.s
-	total := 0.0
-	for g := range s.u.gpu {
-		for _, e := range s.best.slot[s.u.first[g]:s.u.first[g+1]] {
-			if int(e) >= lo.experts {
-				continue
-			}
-			x := s.w[e] / float64(s.best.count[e])
-			total += x
-			if int(lo.home[int(e)/lo.per]) != s.u.node[g] {
-				to.OffNodeReplicas[l]++
-				to.OffNodeShare[l] += x
+// offHome is how many replicas of the best plan are outside their group's node.
+func (lo *locality) offHome() (n int) {
+	u := lo.s.u
+	for g := range u.gpu {
+		for _, e := range lo.s.best.slot[u.first[g]:u.first[g+1]] {
+			if int(e) < lo.experts && int(lo.home[int(e)/lo.per]) != u.node[g] {
+				n++
 			}
 		}
 	}
-	if total > 0 {
-		to.OffNodeShare[l] /= total
-	}
-	for g, n := range lo.home {
-		to.Home[l][g] = int(n)
-	}
+	return n
 }
 
 // placeHomes plans a layer with as few replicas off their nodes as can be. Homes

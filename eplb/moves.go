@@ -13,104 +13,10 @@ import (
 // the target. Without a budget the last is taken. With one, they are taken over
 // all layers where they lessen the imbalance most a move.
 
-// planMoves plans from p.Previous.
-func planMoves(ctx context.Context, p *Problem, o *Options) Result {
-	layers, experts := len(p.Loads), p.Loads.Experts()
-	r := newResult(p, o)
-	u := newUnit(&p.Topology, p.Replicas, experts, nil)
-	fronts := make([]*search.Front, layers)
-	stopped := make([]bool, layers)
-	limited := o.MaxMoves != 0
-	inParallel(o.Workers, layers, func() func(l int) {
-		m := newMover(p, o, u)
-		f := newFresh(p, o, u)
-		return func(l int) {
-			f.setLayer(ctx, l, &r)
-			fronts[l] = m.front(ctx, f, l, limited)
-			r.Layers[l].LowerBound = f.bound
-			stopped[l] = ctx.Err() != nil
-		}
-	})
-	taken := make([]int, layers)
-	if limited {
-		takePoints(fronts, max(o.MaxMoves, 0), taken)
-	} else {
-		for l := range taken {
-			taken[l] = len(fronts[l].Points) - 1
-		}
-	}
-	s := newSolver(u, experts)
-	m := newMover(p, o, u)
-	for l, f := range fronts {
-		g := f.Points[taken[l]]
-		slot := f.Slots(g)
-		m.setLayer(l)
-		m.s.Settle(slot)
-		row := r.Placement.PhysicalToLogical[l]
-		writeRow(u, slot, row)
-		level, bound := g.Time, r.Layers[l].LowerBound
-		if m.idle {
-			level = 1
-		}
-		if o.Dispatch == Split {
-			level, bound = s.splitOver(p, l, slot, level)
-		}
-		r.Layers[l] = newLayer(level, bound, stopped[l])
-		r.Layers[l].Moves = g.Moves
-		if r.Locality != nil {
-			r.Locality.count(p, l, row)
-			r.Locality.FreeImbalance[l] = min(r.Locality.FreeImbalance[l], level)
-		}
-	}
-	return r
-}
-
-// splitOver is splitOf over the windows of layer l, each split by itself, in
-// proportion to their tokens.
-func (s *solver) splitOver(p *Problem, l int, slot []int32, level float64) (split, bound float64) {
-	if len(p.Windows) == 0 {
-		return s.splitOf(p.Loads[l], slot, level)
-	}
-	all := 0.0
-	for _, w := range p.Windows {
-		sum := 0.0
-		for _, x := range w[l] {
-			sum += x
-		}
-		if sum > 0 {
-			x, b := s.splitOf(w[l], slot, level)
-			split += float64(x * sum)
-			bound += float64(b * sum)
-			all += sum
-		}
-	}
-	if all == 0 {
-		return 1, 1
-	}
-	return split / all, bound / all * (1 - 1e-12)
-}
-
-// splitOf is the level of a layer's placement under the best split of its loads,
-// where level is that of the even one, and a bound on that of any.
-func (s *solver) splitOf(loads []float64, slot []int32, level float64) (split, bound float64) {
-	if s.setLoads(loads); s.idle {
-		return 1, 1
-	}
-	if slices.Contains(slot, -1) {
-		return level, 1 // a GPU has more slots than there are experts
-	}
-	copy(s.best.slot, slot)
-	clear(s.best.count)
-	for _, e := range slot {
-		s.best.count[e]++
-	}
-	return s.splitLevel(), s.splitBound()
-}
-
-// takePoints spends a budget of moves over the layers: the next stretch of a
+// take spends a budget of moves over the layers: the next stretch of a
 // front that lessens the imbalance most a move, as long as it fits. The first
 // point of a layer is what its experts need to live and is always taken.
-func takePoints(fronts []*search.Front, budget int, taken []int) {
+func take(fronts []*search.Front, budget int, taken []int) {
 	for l := range taken {
 		taken[l] = 0
 		budget -= fronts[l].Points[0].Moves
@@ -140,11 +46,11 @@ func takePoints(fronts []*search.Front, budget int, taken []int) {
 // mover makes the fronts of layers. Its memory is used again for every layer.
 type mover struct {
 	*layerTask
-	o *Options
 }
 
-func newMover(p *Problem, o *Options, u *unit) *mover {
-	m := &mover{layerTask: newLayerTask(p, o, u), o: o}
+func newMover(p *checked) *mover {
+	u := p.unit
+	m := &mover{layerTask: newLayerTask(p)}
 	m.task.Prev = make([]int32, u.slots)
 	m.task.Had = make([]uint64, len(u.gpu)*m.task.Words())
 	return m
@@ -160,7 +66,7 @@ func (m *mover) setLayer(l int) {
 // read takes layer l of the placement in force. Slots of GPUs out of service
 // are left out; what is in slots beyond those that the unit uses comes to others.
 func (m *mover) read(l int) {
-	t, v := &m.task, m.p.Previous
+	t, v := &m.task, m.p.previous
 	clear(t.Had)
 	row, first := v.PhysicalToLogical[l], v.FirstSlots()
 	for g, gpu := range m.u.gpu {
@@ -205,7 +111,7 @@ func (m *mover) front(ctx context.Context, f *fresh, l int, all bool) *search.Fr
 	}
 	first := slices.Clone(s.Slots())
 	out.Only(s, first) // and counts what is off
-	aim := m.o.Target
+	aim := m.p.target
 	stop := func() bool { return ctx.Err() != nil || s.Work() > 4*moveWork }
 	if aim == 0 && !m.idle {
 		// A plan from scratch shows what can be reached.
@@ -314,7 +220,7 @@ const moveWork = 1 << 24
 // reach looks for the fewest moves to the goal, and leaves that of fewest moves
 // within it or, if none is, of least time.
 func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fresh) {
-	restarts, mended := m.o.Restarts, out.Points[0].Moves
+	restarts, mended := m.p.restarts, out.Points[0].Moves
 	if restarts == 0 {
 		restarts = moveRestarts
 	}
@@ -362,7 +268,7 @@ func (m *mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 	switch {
 	case !ok:
 		g = out.Points[len(out.Points)-1]
-	case mended > 0 && g.Moves > mended && restarts > 0 && m.p.Previous.Slots() != m.p.Replicas:
+	case mended > 0 && g.Moves > mended && restarts > 0 && m.p.previous.Slots() != m.p.replicas:
 		g = m.fewer(out, first, g, mended, goal)
 	}
 	out.Keep(g)

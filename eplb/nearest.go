@@ -69,22 +69,22 @@ func without(o *Options, set func(o *Options)) *Options {
 // takeFresh takes the plan from scratch of layers that moves did not bring to
 // their aim, where it is better.
 func takeFresh(p *Problem, o *Options, r, fresh *Result, aims []float64) {
-	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
-	m := newMover(p, o, u)
-	slot := make([]int32, u.slots)
+	c := check(p, o)
+	m := newMover(c)
+	slot := make([]int32, c.unit.slots)
 	for l := range r.Layers {
 		if r.Layers[l].Imbalance <= aims[l] || fresh.Layers[l].Imbalance >= r.Layers[l].Imbalance {
 			continue
 		}
-		readRow(u, fresh.Placement.PhysicalToLogical[l], slot)
+		c.unit.read(fresh.Placement.PhysicalToLogical[l], slot)
 		m.setLayer(l)
 		m.s.Settle(slot)
 		m.s.Start(slot)
 		r.Layers[l] = fresh.Layers[l]
 		r.Layers[l].Moves = m.s.Moves()
-		writeRow(u, slot, r.Placement.PhysicalToLogical[l])
+		c.unit.write(slot, r.Placement.PhysicalToLogical[l])
 		if r.Locality != nil {
-			r.Locality.count(p, l, r.Placement.PhysicalToLogical[l])
+			r.Locality.count(c, l, r.Placement.PhysicalToLogical[l])
 		}
 	}
 }
@@ -92,9 +92,9 @@ func takeFresh(p *Problem, o *Options, r, fresh *Result, aims []float64) {
 // evenOut changes the plan r for Nearest. Layers within their aim move no more.
 func evenOut(ctx context.Context, p *Problem, o *Options, t *placement.Topology, fixed []bool, aims []float64, r *Result) error {
 	limits := movesLeft(o, r)
-	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
+	c := check(p, o)
 	inParallel(o.Workers, len(p.Loads), func() func(l int) {
-		g := newRegrouper(p, o, t, u)
+		g := newRegrouper(p, o, t, c)
 		g.fixed = fixed
 		return func(l int) {
 			if ctx.Err() != nil {
@@ -104,12 +104,12 @@ func evenOut(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 			g.even(ctx, l, limits[l], aims[l], r)
 			g.s.setLoads(p.Loads[l])
 			r.Layers[l].LowerBound = 1
-			if !g.s.idle && u.slots == p.Replicas {
-				r.Layers[l].LowerBound = g.s.splitBound()
+			if !g.s.idle && c.unit.slots == p.Replicas {
+				r.Layers[l].LowerBound = splitBound(g.s)
 			}
 		}
 	})
-	return rescore(p, o, t, u, r)
+	return rescore(p, o, t, c.unit, r)
 }
 
 // even evens out layer l within so many moves in all.

@@ -38,7 +38,8 @@ type offNode struct {
 	exports []int32 // copies sent away
 	small   []float64
 	away    offBound
-	*annealing
+	cold    search.Annealer
+	settling *settling
 }
 
 const (
@@ -273,6 +274,12 @@ func (lo *locality) placeNodes() bool {
 	return true
 }
 
+// settling improves plans by single slots.
+type settling struct {
+	s    search.State
+	task search.Task
+}
+
 const (
 	// settleDraws is how many random changes follow the descent of a plan.
 	settleDraws = 1 << 9
@@ -289,10 +296,10 @@ func (lo *locality) settle(may int) {
 	if len(s.w) > lo.experts {
 		return // what stands for empty slots is not moved
 	}
-	p := lo.annealing
+	p := lo.settling
 	if p == nil {
-		p = &annealing{task: search.Task{Experts: lo.experts, First: s.u.first, Speed: s.u.speed, Share: []float64{1}, Node: s.u.node}}
-		lo.annealing = p
+		p = &settling{task: search.Task{Experts: lo.experts, First: s.u.first, Speed: s.u.speed, Share: []float64{1}, Node: s.u.node}}
+		lo.settling = p
 	}
 	p.task.Load, p.task.Home, p.task.MostOff = s.w, lo.homeAt, may
 	p.s.Set(&p.task)
@@ -302,7 +309,7 @@ func (lo *locality) settle(may int) {
 	lo.work -= p.s.Work()
 	if level > lo.aim && level < s.best.level*(1+settleSlack) && lo.work > 0 {
 		lo.work -= settleDraws * drawCost
-		s.cold.Anneal(&p.s, settleDraws, lo.aim, func() bool { return false })
+		lo.cold.Anneal(&p.s, settleDraws, lo.aim, func() bool { return false })
 	}
 	copy(s.slot, p.s.Slots())
 	copy(s.count, p.s.Counts())

@@ -247,12 +247,12 @@ func TestBoundsAgainstExhaustiveSearch(t *testing.T) {
 		if s.setLoads(p.Loads[0]); s.idle {
 			continue
 		}
-		bound := s.speedBound(s.replicaBound())
+		bound := speedBound(s, replicaBound(s))
 		if !s.adams(s.u.slots, len(s.u.gpu), nil) || !s.pack() {
 			continue
 		}
 		s.keep()
-		bound = s.raiseBySums(bound)
+		bound = new(sumBound).raiseFor(s, bound)
 		best := oracle(p.Loads[0], p.Topology, p.Replicas, math.Inf(1))
 		if bound > best*(1+1e-9) {
 			t.Errorf("seed %d, instance %d (%s) %v: bound %v above the optimum %v", seed, i, kind, p, bound, best)

@@ -1,10 +1,22 @@
 package eplb
 
+// fold searches for counts on a few slots a GPU; its memory is used again for
+// every layer.
+type fold struct {
+	s      *solver
+	counts pairCounts
+}
+
+func newFold(s *solver) *fold {
+	n := len(s.w)
+	return &fold{s: s, counts: pairCounts{count: make([]int32, n), below: make([]int32, n)}}
+}
+
 // twoEach says whether every GPU has two slots and the same speed. For given
 // counts the best placement is then known: the largest replica goes with the
 // smallest, the second largest with the second smallest, and so on (a fold).
 // What is left to search is the counts.
-func (s *solver) twoEach() bool {
+func twoEach(s *solver) bool {
 	if !s.u.equal || s.u.slots != 2*len(s.u.gpu) {
 		return false
 	}
@@ -21,16 +33,17 @@ func (s *solver) twoEach() bool {
 // took a tenth of it.
 const pairWork = 1 << 22
 
-// searchPairs fills s.best for two slots a GPU and returns a proved bound, which
+// search fills s.best for two slots a GPU and returns a proved bound, which
 // the plan meets unless two replicas of one expert had to be parted, the search
 // ran out of work, or it was stopped. Cost: 0.05 ms a layer of 256 experts.
-func (s *solver) searchPairs(bound float64, stop func() bool) float64 {
+func (f *fold) search(bound float64, stop func() bool) float64 {
+	s := f.s
 	if !s.adams(s.u.slots, len(s.u.gpu), nil) {
 		return bound
 	}
 	s.bySize()
-	s.foldOut()
-	p := &s.pairs
+	f.foldOut()
+	p := &f.counts
 	p.w, p.order, p.gpus, p.slots = s.w, s.order, len(s.u.gpu), s.u.slots
 	// No replica is smaller than the coldest expert cut into all spare copies.
 	least := s.w[s.order[len(s.order)-1]] / float64(s.u.slots-len(s.w)+1)
@@ -45,7 +58,7 @@ func (s *solver) searchPairs(bound float64, stop func() bool) float64 {
 		found, proved := p.reach(T, least, pairWork)
 		switch {
 		case found:
-			s.fillUp(p)
+			f.fillUp()
 			if s.best.level >= level {
 				return bound
 			}
@@ -61,7 +74,8 @@ func (s *solver) searchPairs(bound float64, stop func() bool) float64 {
 
 // fillUp places the counts of p. Copies left over go to the smallest replicas,
 // which only makes more partners for the big ones.
-func (s *solver) fillUp(p *pairCounts) {
+func (f *fold) fillUp() {
+	s, p := f.s, &f.counts
 	copy(s.count, p.count)
 	for range p.left {
 		small := -1
@@ -74,7 +88,7 @@ func (s *solver) fillUp(p *pairCounts) {
 		s.count[small]++
 	}
 	s.bySize()
-	s.foldOut()
+	f.foldOut()
 }
 
 // run is the replicas of one replicated expert, all of one size.
@@ -98,7 +112,8 @@ func insertRun(runs []run, x run) []run {
 // foldOut places the fold of the counts in s.ranked and keeps it if it is the best.
 // Two replicas of one expert that meet on a GPU are parted by an exchange with
 // another pair.
-func (s *solver) foldOut() {
+func (f *fold) foldOut() {
+	s := f.s
 	n := 0
 	for _, e := range s.ranked {
 		for range s.count[e] {
@@ -113,7 +128,7 @@ func (s *solver) foldOut() {
 		}
 	}
 	for g := range s.u.gpu {
-		if s.slot[2*g] == s.slot[2*g+1] && !s.part(g) {
+		if s.slot[2*g] == s.slot[2*g+1] && !f.part(g) {
 			return
 		}
 	}
@@ -122,7 +137,8 @@ func (s *solver) foldOut() {
 
 // part exchanges the second replica of GPU g, which doubles the first, for that
 // of the GPU where the larger sum of the two is least after it.
-func (s *solver) part(g int) bool {
+func (f *fold) part(g int) bool {
+	s := f.s
 	a := s.slot[2*g]
 	best, level := -1, 0.0
 	for o := range s.u.gpu {

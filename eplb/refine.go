@@ -7,8 +7,8 @@ import "math/rand/v2"
 // expert in place of one that has more, or two GPUs exchange a replica. Where no
 // change helps it nudges the plan a little and descends anew. It tries most
 // changes at most, each at the cost of a split.
-func (p *splitPlanner) refine(s *solver, goal float64, most int, stop func() bool) {
-	b := &p.best
+func (p *splitPlanner) refine(goal float64, most int, stop func() bool) {
+	s, b := p.s, &p.best
 	if len(s.slot)*(len(s.slot)+len(s.count)) > most/4 {
 		return
 	}
@@ -16,7 +16,7 @@ func (p *splitPlanner) refine(s *solver, goal float64, most int, stop func() boo
 	level := 0.0
 	better := func() bool {
 		most--
-		x := p.given(s, s.slot, s.count)
+		x := p.given(s.slot, s.count)
 		if x >= level*(1-sameSplit) {
 			return false
 		}
@@ -29,47 +29,48 @@ func (p *splitPlanner) refine(s *solver, goal float64, most int, stop func() boo
 		level = b.split
 		if round > 0 {
 			for range 1 + rng.IntN(4) {
-				s.nudge(rng)
+				p.nudge(rng)
 			}
 			most--
-			level = p.given(s, s.slot, s.count)
+			level = p.given(s.slot, s.count)
 		}
-		for p.step(s, &most, better) && level > goal {
+		for p.step(&most, better) && level > goal {
 		}
 		if level < b.split*(1-sameSplit) {
-			p.offer(s, s.slot, s.count)
+			p.offer(s.slot, s.count)
 		}
 	}
 }
 
 // nudge makes some change that is allowed.
-func (s *solver) nudge(rng *rand.Rand) {
+func (p *splitPlanner) nudge(rng *rand.Rand) {
+	s := p.s
 	i, j := rng.IntN(len(s.slot)), rng.IntN(len(s.slot))
 	e := rng.IntN(len(s.count))
-	g, o := s.gpuOf(i), s.gpuOf(j)
+	g, o := gpuOf(s.u, i), gpuOf(s.u, j)
 	a, b := s.slot[i], s.slot[j]
 	switch {
-	case rng.IntN(2) == 0 && s.count[a] > 1 && !s.on(g, int32(e)):
+	case rng.IntN(2) == 0 && s.count[a] > 1 && !on(s, g, int32(e)):
 		s.slot[i] = int32(e)
 		s.count[a]--
 		s.count[e]++
-	case !s.on(g, b) && !s.on(o, a):
+	case !on(s, g, b) && !on(s, o, a):
 		s.slot[i], s.slot[j] = b, a
 	}
 }
 
 // gpuOf is the GPU that has slot i.
-func (s *solver) gpuOf(i int) int {
+func gpuOf(u *unit, i int) int {
 	g := 0
-	for i >= s.u.first[g+1] {
+	for i >= u.first[g+1] {
 		g++
 	}
 	return g
 }
 
 // step makes the first change that is better and says whether there was one.
-func (p *splitPlanner) step(s *solver, most *int, better func() bool) bool {
-	u := s.u
+func (p *splitPlanner) step(most *int, better func() bool) bool {
+	s, u := p.s, p.s.u
 	for g := range u.gpu {
 		for i := u.first[g]; i < u.first[g+1]; i++ {
 			was := s.slot[i]
@@ -77,7 +78,7 @@ func (p *splitPlanner) step(s *solver, most *int, better func() bool) bool {
 				if s.count[was] < 2 || *most <= 0 {
 					break
 				}
-				if s.on(g, int32(e)) {
+				if on(s, g, int32(e)) {
 					continue
 				}
 				s.slot[i] = int32(e)
@@ -91,11 +92,11 @@ func (p *splitPlanner) step(s *solver, most *int, better func() bool) bool {
 				s.count[was]++
 			}
 			for o := g + 1; o < len(u.gpu) && *most > 0; o++ {
-				if s.on(o, was) {
+				if on(s, o, was) {
 					continue
 				}
 				for j := u.first[o]; j < u.first[o+1]; j++ {
-					if s.on(g, s.slot[j]) {
+					if on(s, g, s.slot[j]) {
 						continue
 					}
 					s.slot[i], s.slot[j] = s.slot[j], s.slot[i]
@@ -111,7 +112,7 @@ func (p *splitPlanner) step(s *solver, most *int, better func() bool) bool {
 }
 
 // on says whether GPU g has a replica of e in the slots at hand.
-func (s *solver) on(g int, e int32) bool {
+func on(s *solver, g int, e int32) bool {
 	for _, x := range s.slot[s.u.first[g]:s.u.first[g+1]] {
 		if x == e {
 			return true

@@ -90,9 +90,9 @@ func regroup(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 	about := &Traffic{EvenImbalance: make([]float64, layers), Moves: make([]int, layers)}
 	r.Traffic = about
 	limits := movesLeft(o, r)
-	u := newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil)
+	c := check(p, o)
 	inParallel(o.Workers, layers, func() func(l int) {
-		g := newRegrouper(p, o, t, u)
+		g := newRegrouper(p, o, t, c)
 		g.fixed = fixed
 		return func(l int) {
 			if ctx.Err() == nil {
@@ -100,7 +100,7 @@ func regroup(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 			}
 		}
 	})
-	if err := rescore(p, o, t, u, r); err != nil {
+	if err := rescore(p, o, t, c.unit, r); err != nil {
 		return err
 	}
 	for l := range r.Layers {
@@ -110,7 +110,7 @@ func regroup(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 			*y = was // what was promised for parts did not hold for the whole
 			copy(r.Placement.PhysicalToLogical[l], even.PhysicalToLogical[l])
 			if r.Locality != nil {
-				r.Locality.count(p, l, r.Placement.PhysicalToLogical[l])
+				r.Locality.count(c, l, r.Placement.PhysicalToLogical[l])
 			}
 		}
 		about.Moves[l] = y.Moves - was.Moves
@@ -142,6 +142,7 @@ func movesLeft(o *Options, r *Result) []int {
 type regrouper struct {
 	p     *Problem
 	o     *Options
+	c     *checked
 	u     *unit
 	on    *traffic.Unit
 	m     *mover // of the placement in force; nil = there is none
@@ -152,15 +153,16 @@ type regrouper struct {
 	pick  representatives
 }
 
-func newRegrouper(p *Problem, o *Options, t *placement.Topology, u *unit) *regrouper {
-	g := &regrouper{p: p, o: o, u: u, s: newSolver(u, p.Loads.Experts()), slot: make([]int32, u.slots)}
+func newRegrouper(p *Problem, o *Options, t *placement.Topology, c *checked) *regrouper {
+	u := c.unit
+	g := &regrouper{p: p, o: o, c: c, u: u, s: newSolver(u, p.Loads.Experts()), slot: make([]int32, u.slots)}
 	node := make([]int, len(u.gpu))
 	for q, gpu := range u.gpu {
 		node[q] = t.Node(gpu)
 	}
 	g.on = traffic.NewUnit(u.first, node, u.speed, t.NodeCount())
 	if p.Previous != nil {
-		g.m = newMover(p, o, u)
+		g.m = newMover(c)
 	}
 	if o.Locality == ByGroup {
 		g.home = make([]int32, p.Loads.Experts())
@@ -189,7 +191,7 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 
 // take takes layer l of the plan, and what it must keep.
 func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
-	readRow(g.u, r.Placement.PhysicalToLogical[l], g.slot)
+	g.u.read(r.Placement.PhysicalToLogical[l], g.slot)
 	y := &traffic.Layer{Fixed: g.fixed}
 	if g.o.TwoNodes {
 		y.Apart = g.u.node
@@ -216,24 +218,15 @@ func (g *regrouper) give(l int, r *Result) {
 		r.Layers[l].Moves = g.m.s.Moves()
 	}
 	row := r.Placement.PhysicalToLogical[l]
-	writeRow(g.u, g.slot, row)
+	g.u.write(g.slot, row)
 	if r.Locality != nil {
-		r.Locality.count(g.p, l, row)
-	}
-}
-
-// readRow reads the slots of a unit from a row of a placement.
-func readRow(u *unit, row []int, slot []int32) {
-	for g, at := range u.start {
-		for i := range u.room(g) {
-			slot[u.first[g]+i] = int32(row[at+i])
-		}
+		r.Locality.count(g.c, l, row)
 	}
 }
 
 // loads sets the loads of a layer in every window.
 func (g *regrouper) loads(y *traffic.Layer, l int) {
-	for _, row := range g.pick.live(g.p, l) {
+	for _, row := range g.pick.live(g.c, l) {
 		total := 0.0
 		for _, x := range row {
 			total += x
@@ -306,13 +299,13 @@ func rescore(p *Problem, o *Options, t *placement.Topology, u *unit, r *Result) 
 	if err != nil {
 		return err
 	}
-	s := newSolver(u, p.Loads.Experts())
+	s := newSplitPlanner(newSolver(u, p.Loads.Experts()))
 	slot := make([]int32, u.slots)
 	for l := range r.Layers {
 		y := &r.Layers[l]
 		if o.Dispatch == Split {
-			readRow(u, r.Placement.PhysicalToLogical[l], slot)
-			figure[l], _ = s.splitOf(p.Loads[l], slot, figure[l])
+			u.read(r.Placement.PhysicalToLogical[l], slot)
+			figure[l], _ = s.of(p.Loads[l], slot, figure[l])
 		}
 		moves := y.Moves
 		*y = newLayer(figure[l], y.LowerBound, y.Status == Stopped)

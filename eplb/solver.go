@@ -3,8 +3,6 @@ package eplb
 import (
 	"math"
 	"slices"
-
-	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // solver searches for a placement of one layer on one unit. Its memory is used
@@ -28,24 +26,17 @@ type solver struct {
 
 	best layout
 
-	heap      []heapItem
-	popped    []heapItem
-	multi     []int32
-	ranked    []int32
-	frozen    []bool
-	sz        []float64 // size of the replica in each slot
-	pairsH    []pair
-	pairsG    []pair
-	sum       sumBound
-	pairs     pairCounts
-	squeezed  int // slots looked at by squeeze in this packing
-	exact     exact
-	cold      search.Annealer
-	least     int32 // replicas that every expert has at least
-	thrift    int   // divides the work on small layers
-	looked    int   // slots and pairs of slots that swap looked at in this descent
-	splitter  *splitPlanner
-	annealing *annealing
+	heap     []heapItem
+	popped   []heapItem
+	multi    []int32
+	ranked   []int32
+	frozen   []bool
+	sz       []float64 // size of the replica in each slot
+	pairsH   []pair
+	pairsG   []pair
+	squeezed int   // slots looked at by squeeze in this packing
+	least    int32 // replicas that every expert has at least
+	looked   int   // slots and pairs of slots that swap looked at in this descent
 }
 
 // layout is a placement kept aside.
@@ -59,15 +50,14 @@ func newSolver(u *unit, experts int) *solver {
 	gpus := len(u.gpu)
 	words := (experts + 63) / 64
 	return &solver{
-		u: u, words: words, thrift: 1, least: 1,
+		u: u, words: words, least: 1,
 		w: make([]float64, experts), order: make([]int32, experts),
 		count: make([]int32, experts), size: make([]float64, experts),
 		slot: make([]int32, u.slots), load: make([]float64, gpus), used: make([]int32, gpus), has: make([]uint64, gpus*words),
 		best:   layout{slot: make([]int32, u.slots), count: make([]int32, experts)},
 		heap:   make([]heapItem, 0, max(experts, gpus)),
 		popped: make([]heapItem, 0, gpus), multi: make([]int32, 0, experts), ranked: make([]int32, 0, experts),
-		sz:    make([]float64, u.slots),
-		pairs: pairCounts{count: make([]int32, experts), below: make([]int32, experts)},
+		sz: make([]float64, u.slots),
 	}
 }
 
@@ -147,82 +137,6 @@ func (s *solver) refresh() {
 	}
 }
 
-// capLimits are the largest replicas, in units of the mean GPU load, that the
-// search tries when Adams' counts do not reach the goal, likeliest first.
-var capLimits = []float64{.9, .96, .8, .98, .85, .75, .7, .65, .93, .6}
-
-// farOff is how far above the goal a packing of Adams' counts is left as it is
-// at first: of 58 layers of each skew none farther off came to the goal by swaps.
-const farOff = 1.025
-
-// tries is how many of capLimits are worth their time: on very large layers one
-// packing and its swaps take a second.
-func (s *solver) tries() int {
-	switch {
-	case !s.u.equal && int64(s.u.slots)*int64(len(s.u.gpu)) > 1<<30:
-		return 0
-	case s.u.slots > 1<<14:
-		return 2
-	}
-	return len(capLimits)
-}
-
-// search fills s.best with a placement within tolerance of a lower bound, or as
-// near as it gets, and returns the bound. stop is asked between attempts; the
-// first is always finished.
-func (s *solver) search(tolerance float64, stop func() bool) (bound float64) {
-	most := len(s.u.gpu)
-	if s.idle {
-		return s.spread()
-	}
-	bound = s.speedBound(s.replicaBound())
-	goal := bound * (1 + tolerance)
-	if s.twoEach() {
-		if bound = s.searchPairs(bound, stop); s.best.level <= bound*(1+provedTolerance) {
-			return bound
-		}
-	}
-	packed := s.adams(s.u.slots, most, nil) && s.pack()
-	// Where large replicas come in each other's way already, swaps rarely help:
-	// other counts are tried first.
-	far := packed && s.level() > goal*farOff
-	if packed {
-		if !far {
-			s.swap(goal)
-		}
-		s.keep()
-	}
-	for _, c := range capLimits[:s.tries()] {
-		if s.best.level <= goal || stop() {
-			break
-		}
-		if s.capped(s.u.slots, most, c*bound) && s.pack() {
-			s.swap(goal)
-			s.keep()
-		}
-	}
-	if far && s.best.level > goal && !stop() && s.adams(s.u.slots, most, nil) && s.pack() {
-		s.swap(goal)
-		s.keep()
-	}
-	if s.best.level > goal && !math.IsInf(s.best.level, 1) {
-		bound = s.raiseBySums(bound)
-		if goal = max(goal, bound*(1+tolerance)); s.u.equal && s.best.level > goal {
-			s.searchSums(bound, goal, stop)
-		}
-	}
-	if math.IsInf(s.best.level, 1) {
-		s.adams(s.u.slots, most, nil)
-		s.deal()
-		s.swap(goal)
-		s.keep()
-	}
-	if s.u.slots <= shiftSlots {
-		s.shiftCounts(goal, stop)
-		bound = s.improveExactly(bound, stop)
-	}
-	if s.best.level > bound*(1+provedTolerance) {
-		s.anneal(goal, stop)
-	}
-	return bound
-}
+// provedTolerance is how near a level must come to its bound to be called
+// equal: what rounding leaves.
+const provedTolerance = 1e-9

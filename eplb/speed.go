@@ -18,7 +18,7 @@ import (
 //
 // It returns bound if that is higher. Cost: O(experts·log GPUs) some 30 times,
 // and slowBound for each speed.
-func (s *solver) speedBound(bound float64) float64 {
+func speedBound(s *solver, bound float64) float64 {
 	u := s.u
 	if u.equal {
 		return bound
@@ -72,7 +72,7 @@ func (s *solver) speedBound(bound float64) float64 {
 		speed += u.speed[g]
 		if u.speed[slowest[i+1]] > u.speed[g] && slots > 0 && tried < 16 {
 			tried++
-			bound = max(bound, s.slowBound(i+1, slots)/speed)
+			bound = max(bound, slowBound(s, i+1, slots)/speed)
 		}
 	}
 	return bound
@@ -88,7 +88,7 @@ func (s *solver) speedBound(bound float64) float64 {
 //
 // The minimum over c is at 0 or min(n, gpus); that over n, up to gpus copies, is
 // at one of the ends, and beyond near √(gpus·w/q). The prices are climbed to.
-func (s *solver) slowBound(gpus, slots int) float64 {
+func slowBound(s *solver, gpus, slots int) float64 {
 	spare := s.u.slots - len(s.w)
 	most := min(len(s.u.gpu), spare+1)
 	m := float64(min(gpus, most))

@@ -3,6 +3,7 @@ package eplb
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/flow"
 	"github.com/moelb/moelb/eplb/internal/memory"
@@ -11,6 +12,7 @@ import (
 // splitPlanner is what planning for a split of every batch needs beside the
 // solver. Its memory is used again for every layer.
 type splitPlanner struct {
+	s      *solver
 	net    flow.Net
 	flow   flow.Flow
 	counts []int64 // of the given loads
@@ -51,9 +53,6 @@ const (
 	quietBatch = 1.0005
 	// sameSplit is how near two splits are to count as equal.
 	sameSplit = 1e-6
-	// splitWork bounds the slots times GPUs of a layer that is planned for the
-	// split, and the work on its clusters; beyond, the plan is that of an even one.
-	splitWork = 1 << 26
 	// refinements is how many changes are tried at most on a small layer.
 	refinements = 1 << 12
 	// clusterGain is how much a split must be able to gain before clusters,
@@ -61,13 +60,11 @@ const (
 	clusterGain = 1e-3
 )
 
-// setSplit readies the planner for the loads of the solver.
-func (s *solver) setSplit() *splitPlanner {
-	u := s.u
-	if s.splitter == nil {
-		s.splitter = &splitPlanner{}
-	}
-	p := s.splitter
+func newSplitPlanner(s *solver) *splitPlanner { return &splitPlanner{s: s} }
+
+// set readies the planner for the loads of the solver.
+func (p *splitPlanner) set() {
+	s, u := p.s, p.s.u
 	gpus, experts := len(u.gpu), len(s.w)
 	p.net.GPUs = gpus
 	p.net.Speed = nil
@@ -86,11 +83,11 @@ func (s *solver) setSplit() *splitPlanner {
 		p.counts[e] = int64(math.Round(w * scale))
 		p.total += p.counts[e]
 	}
-	return p
 }
 
 // setNoise draws the noisy batches of the layer and forgets the best plan.
-func (p *splitPlanner) setNoise(s *solver) {
+func (p *splitPlanner) setNoise() {
+	s := p.s
 	experts := len(s.w)
 	if len(p.normal) != noisyBatches*experts {
 		p.normal = make([]float64, noisyBatches*experts)
@@ -121,7 +118,8 @@ func (p *splitPlanner) setNoise(s *solver) {
 }
 
 // link makes the net of a placement.
-func (p *splitPlanner) link(s *solver, slot, count []int32) {
+func (p *splitPlanner) link(slot, count []int32) {
+	s := p.s
 	n := &p.net
 	n.Expert, n.First = n.Expert[:0], append(n.First[:0], 0)
 	arcs := int32(0)
@@ -149,7 +147,8 @@ func (p *splitPlanner) link(s *solver, slot, count []int32) {
 
 // least is the least level of a split of counts, in units of the mean load, on
 // the placement that was linked.
-func (p *splitPlanner) least(s *solver, slot, count []int32, counts []int64, total int64) float64 {
+func (p *splitPlanner) least(slot, count []int32, counts []int64, total int64) float64 {
+	s := p.s
 	for g := range s.u.gpu {
 		sum := int64(0)
 		for _, e := range slot[s.u.first[g]:s.u.first[g+1]] {
@@ -164,22 +163,22 @@ func (p *splitPlanner) least(s *solver, slot, count []int32, counts []int64, tot
 }
 
 // given is the level of the best split of the given loads.
-func (p *splitPlanner) given(s *solver, slot, count []int32) float64 {
-	p.link(s, slot, count)
-	return p.least(s, slot, count, p.counts, p.total)
+func (p *splitPlanner) given(slot, count []int32) float64 {
+	p.link(slot, count)
+	return p.least(slot, count, p.counts, p.total)
 }
 
 // offer keeps a plan if it is better than the best so far: if the split of the
 // given loads is more even, or as even and that of noisy batches more so.
-func (p *splitPlanner) offer(s *solver, slot, count []int32) {
+func (p *splitPlanner) offer(slot, count []int32) {
 	b := &p.best
-	split := p.given(s, slot, count)
+	split := p.given(slot, count)
 	if split > b.split*(1+sameSplit) {
 		return
 	}
 	batch := 0.0
 	for i, row := range p.noise {
-		batch += p.least(s, slot, count, row, p.sums[i]) / noisyBatches
+		batch += p.least(slot, count, row, p.sums[i]) / noisyBatches
 	}
 	if split >= b.split*(1-sameSplit) && batch >= b.batch {
 		return
@@ -189,16 +188,17 @@ func (p *splitPlanner) offer(s *solver, slot, count []int32) {
 	copy(b.count, count)
 }
 
-// planSplit fills s.best with a plan for a split of every batch, and returns a
+// plan fills s.best with a plan for a split of every batch, and returns a
 // lower bound for the split of the given loads. The plan for an even split is
 // the first it tries, so it never does worse. Cost: 1 to 10 milliseconds for 256
 // experts and 288 slots.
-func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) {
-	s.search(tolerance, stop)
-	p := s.setSplit()
-	p.setNoise(s)
-	p.offer(s, s.best.slot, s.best.count)
-	bound = s.splitBound()
+func (p *splitPlanner) plan(find *scratch, tolerance float64, stop func() bool) (bound float64) {
+	s := p.s
+	find.search(tolerance, stop)
+	p.set()
+	p.setNoise()
+	p.offer(s.best.slot, s.best.count)
+	bound = splitBound(s)
 	goal := bound * (1 + tolerance)
 	limit := max(1+evenSlack, s.best.level)
 	if int64(s.u.slots)*int64(len(s.u.gpu)) > splitWork {
@@ -214,22 +214,22 @@ func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) 
 		if i >= 0 && !s.capped(s.u.slots, len(s.u.gpu), capLimits[i]*bound) {
 			continue
 		}
-		if !s.packTree() {
+		if !p.packTree() {
 			continue
 		}
-		s.pin()
+		pin(s)
 		s.swap(goal)
 		s.refresh()
 		if s.level() <= limit {
-			p.offer(s, s.slot, s.count)
+			p.offer(s.slot, s.count)
 		}
 	}
 	if p.best.split > bound*(1+clusterGain) && !stop() {
 		copy(s.count, s.best.count)
-		s.planClusters(goal, stop)
+		p.planClusters(goal, stop)
 	}
 	if p.best.split > goal && !stop() {
-		p.refine(s, goal, refinements, stop)
+		p.refine(goal, refinements, stop)
 	}
 	copy(s.best.slot, p.best.slot)
 	copy(s.best.count, p.best.count)
@@ -237,23 +237,18 @@ func (s *solver) planSplit(tolerance float64, stop func() bool) (bound float64) 
 	return bound
 }
 
-// splitBound is a lower bound for any split.
-func (s *solver) splitBound() float64 {
-	return max(s.replicaBound(), s.componentBound(), s.companionBound())
-}
-
-// splitLevel is the level of s.best under the best split of the given loads,
+// level is the level of s.best under the best split of the given loads,
 // for plans that were made under an even one.
-func (s *solver) splitLevel() float64 {
-	p := s.setSplit()
-	return p.given(s, s.best.slot, s.best.count)
+func (p *splitPlanner) level() float64 {
+	p.set()
+	return p.given(p.s.best.slot, p.s.best.count)
 }
 
 // packTree is pack for a split: the replicas of an expert go, as far as
 // possible, to GPUs that no chain of shared experts joins yet. Tokens can then
 // pass between as many GPUs as the copies can join.
-func (s *solver) packTree() bool {
-	u, p := s.u, s.splitter
+func (p *splitPlanner) packTree() bool {
+	s, u := p.s, p.s.u
 	s.bySize()
 	for g := range u.speed {
 		s.load[g] = 0
@@ -301,7 +296,7 @@ func (p *splitPlanner) find(g int32) int32 {
 }
 
 // pin keeps swap from moving replicated experts: every GPU counts as holding them.
-func (s *solver) pin() {
+func pin(s *solver) {
 	for e, c := range s.count {
 		if c > 1 {
 			for g := range s.u.gpu {
@@ -309,4 +304,47 @@ func (s *solver) pin() {
 			}
 		}
 	}
+}
+
+// over is of over the windows of layer l, each split by itself, in
+// proportion to their tokens.
+func (p *splitPlanner) over(q *checked, l int, slot []int32, level float64) (split, bound float64) {
+	if len(q.windows) == 0 {
+		return p.of(q.loads[l], slot, level)
+	}
+	all := 0.0
+	for _, w := range q.windows {
+		sum := 0.0
+		for _, x := range w[l] {
+			sum += x
+		}
+		if sum > 0 {
+			x, b := p.of(w[l], slot, level)
+			split += float64(x * sum)
+			bound += float64(b * sum)
+			all += sum
+		}
+	}
+	if all == 0 {
+		return 1, 1
+	}
+	return split / all, bound / all * (1 - 1e-12)
+}
+
+// of is the level of a layer's placement under the best split of its loads,
+// where level is that of the even one, and a bound on that of any.
+func (p *splitPlanner) of(loads []float64, slot []int32, level float64) (split, bound float64) {
+	s := p.s
+	if s.setLoads(loads); s.idle {
+		return 1, 1
+	}
+	if slices.Contains(slot, -1) {
+		return level, 1 // a GPU has more slots than there are experts
+	}
+	copy(s.best.slot, slot)
+	clear(s.best.count)
+	for _, e := range slot {
+		s.best.count[e]++
+	}
+	return p.level(), splitBound(s)
 }

@@ -110,7 +110,7 @@ func TestSplitPlans(t *testing.T) {
 		}
 		v := newSolver(newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil), p.Loads.Experts())
 		v.setLoads(p.Loads[0])
-		if b := v.splitBound(); b > y.Imbalance*(1+1e-9) {
+		if b := splitBound(v); b > y.Imbalance*(1+1e-9) {
 			t.Fatalf("seed %d/%d: bound %v above %v: %+v", seed, n, b, y.Imbalance, p)
 		}
 		was := splitImbalance(&even.Placement, &p.Topology, 0, p.Loads[0])
@@ -216,7 +216,7 @@ func TestSplitPlansTiny(t *testing.T) {
 		// The bounds by themselves: the result hides one that is too high.
 		v := newSolver(newUnit(&placement.Topology{GPUs: gpus}, gpus*each, experts, nil), experts)
 		v.setLoads(loads)
-		if b := v.splitBound(); b > want*(1+1e-9) {
+		if b := splitBound(v); b > want*(1+1e-9) {
 			t.Fatalf("seed %d/%d: bound %v, but the least is %v: loads %v", seed, n, b, want, loads)
 		}
 		tried++

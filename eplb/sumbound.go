@@ -74,8 +74,8 @@ func (b *sumBound) raise(bound, limit float64) float64 {
 	return bound
 }
 
-// raiseBySums raises a proved bound by the sum bound.
-func (s *solver) raiseBySums(bound float64) float64 {
+// raiseFor raises a proved bound of the loads of s by the sum bound.
+func (b *sumBound) raiseFor(s *solver, bound float64) float64 {
 	if !s.u.equal || bound >= s.best.level*(1-provedTolerance) {
 		return bound
 	}
@@ -83,7 +83,6 @@ func (s *solver) raiseBySums(bound float64) float64 {
 	for g := range s.u.gpu {
 		least = min(least, s.u.room(g))
 	}
-	b := &s.sum
 	b.w, b.order, b.other, b.slots = s.w, s.order, float64(least-1), float64(s.u.slots)
 	// No replica is smaller than the coldest expert cut into all spare copies.
 	b.least = s.w[s.order[len(s.order)-1]] / float64(s.u.slots-len(s.w)+1)

@@ -14,8 +14,8 @@ import "math"
 const sumWork = 1 << 23
 
 // searchSums tries such counts and keeps what is best.
-func (s *solver) searchSums(bound, goal float64, stop func() bool) {
-	p := &s.pairs
+func (f *fold) searchSums(bound, goal float64, stop func() bool) {
+	s, p := f.s, &f.counts
 	p.w, p.order, p.gpus, p.slots = s.w, s.order, len(s.u.gpu), s.u.slots
 	least := s.w[s.order[len(s.order)-1]] / float64(s.u.slots-len(s.w)+1)
 	other := int32(s.u.room(0) - 1)
@@ -31,7 +31,7 @@ func (s *solver) searchSums(bound, goal float64, stop func() bool) {
 			continue
 		}
 		hi = T
-		s.takeCounts(p)
+		f.takeCounts()
 		if s.pack() {
 			s.swap(goal)
 			s.keep()
@@ -41,7 +41,8 @@ func (s *solver) searchSums(bound, goal float64, stop func() bool) {
 
 // takeCounts takes the counts of p and gives what is left to the largest replicas
 // that are not big, as Adams would.
-func (s *solver) takeCounts(p *pairCounts) {
+func (f *fold) takeCounts() {
+	s, p := f.s, &f.counts
 	copy(s.count, p.count)
 	for range p.left {
 		most, size := -1, 0.0

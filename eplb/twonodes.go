@@ -1,59 +1,11 @@
 package eplb
 
-import (
-	"context"
-
-	"github.com/moelb/moelb/eplb/internal/refuse"
-	"github.com/moelb/moelb/eplb/internal/search"
-	"github.com/moelb/moelb/placement"
-)
+import "github.com/moelb/moelb/eplb/internal/search"
 
 // Every expert on two nodes at least, so that any one node may fail. A placement
 // with that property exists where the nodes' slots, counting no more than there
 // are experts for each, are twice the experts: deal the experts out in turn,
 // twice over, one node after another.
-
-// validateTwoNodes demands room for every expert on two nodes.
-func validateTwoNodes(p *Problem, o *Options) error {
-	if !o.TwoNodes {
-		return nil
-	}
-	experts := p.Loads.Experts()
-	alive := make([]int, p.Topology.Nodes)
-	room := make([]int, p.Topology.Nodes)
-	nodes := 0
-	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
-		if p.Topology.SpeedOf(g) > 0 {
-			k := p.Topology.Node(g)
-			if alive[k]++; alive[k] == 1 {
-				nodes++
-			}
-			room[k] += n
-		}
-	}
-	if nodes < 2 {
-		return refuse.Errorf(placement.ErrFit, "two_nodes", "%d node in service: at least 2 are needed", nodes)
-	}
-	sum := 0
-	for _, n := range room {
-		sum += min(n, experts)
-	}
-	if sum >= 2*experts {
-		return nil
-	}
-	each := 1
-	fits := func() bool {
-		sum := 0
-		for _, n := range alive {
-			sum += int(min(int64(n)*int64(each), int64(experts)))
-		}
-		return sum >= 2*experts
-	}
-	for !fits() {
-		each++
-	}
-	return refuse.Errorf(placement.ErrFit, "two_nodes", "%d experts on two nodes each do not fit the %d slots in service: %d slots a GPU (num_replicas %d) would do", experts, sum, each, int64(each)*int64(p.Topology.GPUs))
-}
 
 // apart is what planning with every expert on two nodes needs beside the solver.
 type apart struct {
@@ -103,12 +55,12 @@ func (m *apart) deal(u *unit, order []int32) {
 // nodes, and returns a lower bound for such. The packings of the plain search,
 // with counts of at least two, are brought to two nodes and then evened out by
 // the search.
-func (s *solver) searchTwoNodes(m *apart, tolerance float64, stop func() bool) (bound float64) {
+func (s *scratch) searchTwoNodes(m *apart, tolerance float64, stop func() bool) (bound float64) {
 	gpus := len(s.u.gpu)
 	s.least = 2
 	m.task.Load = s.w
 	m.s.Set(&m.task)
-	bound = s.speedBound(s.replicaBound())
+	bound = speedBound(s.solver, replicaBound(s.solver))
 	goal := bound * (1 + tolerance)
 	// What is nearly there is left to annealing.
 	done := func() bool { return s.best.level <= goal+nearly || stop() }
@@ -120,37 +72,18 @@ func (s *solver) searchTwoNodes(m *apart, tolerance float64, stop func() bool) (
 		s.swap(goal)
 		if m.s.Start(s.slot); int64(m.s.Lone())*int64(s.u.slots) <= spreadOutWork && m.s.SpreadOut() {
 			none = false
-			m.improve(s, goal, stop)
+			m.improve(s.solver, goal, stop)
 		}
 	}
 	if none || !done() {
 		m.deal(s.u, s.order)
-		m.improve(s, goal, stop)
+		m.improve(s.solver, goal, stop)
 	}
 	s.exact.apart = true
-	if bound = s.improveExactly(bound, stop); s.best.level > goal {
+	if bound = s.exact.improve(bound, s.thrift, stop); s.best.level > goal {
 		s.annealAs(&m.s, goal, stop)
 	}
 	return bound
-}
-
-// planTwoNodes plans every layer with its experts on two nodes each.
-func planTwoNodes(ctx context.Context, p *Problem, o *Options, u *unit, r *Result) {
-	inParallel(o.Workers, len(p.Loads), func() func(l int) {
-		f := newFresh(p, o, u)
-		return func(l int) {
-			f.setLayer(ctx, l, r)
-			f.make()
-			if o.Dispatch == Split {
-				f.level, f.bound = f.s.splitOver(p, l, f.slot, f.level)
-			}
-			if f.s.idle {
-				f.level, f.bound = 1, 1
-			}
-			writeRow(u, f.slot, r.Placement.PhysicalToLogical[l])
-			r.Layers[l] = newLayer(f.level, f.bound, ctx.Err() != nil)
-		}
-	})
 }
 
 const (

@@ -54,3 +54,24 @@ func (u *unit) fastest() float64 {
 	}
 	return most
 }
+
+// write writes the slots of u into a row of a placement, -1 elsewhere.
+func (u *unit) write(slot []int32, row []int) {
+	for i := range row {
+		row[i] = -1
+	}
+	for g, at := range u.start {
+		for i, e := range slot[u.first[g]:u.first[g+1]] {
+			row[at+i] = int(e)
+		}
+	}
+}
+
+// read reads the slots of u from a row of a placement.
+func (u *unit) read(row []int, slot []int32) {
+	for g, at := range u.start {
+		for i := range u.room(g) {
+			slot[u.first[g]+i] = int32(row[at+i])
+		}
+	}
+}

@@ -208,3 +208,71 @@ func validateDeepSeek(p *Problem, o *Options) error {
 	}
 	return nil
 }
+
+// validateLocality demands that the experts of as many groups as a node gets
+// fit it, but for the replicas that may live elsewhere.
+func validateLocality(p *Problem, o *Options) error {
+	if o.Locality != ByGroup {
+		return nil
+	}
+	atHome := p.Loads.Experts() / p.Topology.Nodes
+	room := make([]int, p.Topology.Nodes)
+	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
+		if p.Topology.SpeedOf(g) > 0 {
+			room[p.Topology.Node(g)] += n
+		}
+	}
+	missing, worst := 0, 0
+	for n, r := range room {
+		missing += max(0, atHome-r)
+		if r < room[worst] {
+			worst = n
+		}
+	}
+	if missing <= o.OffNodeReplicas {
+		return nil
+	}
+	return refuse.Errorf(placement.ErrFit, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, room[worst], worst, missing)
+}
+
+// validateTwoNodes demands room for every expert on two nodes.
+func validateTwoNodes(p *Problem, o *Options) error {
+	if !o.TwoNodes {
+		return nil
+	}
+	experts := p.Loads.Experts()
+	alive := make([]int, p.Topology.Nodes)
+	room := make([]int, p.Topology.Nodes)
+	nodes := 0
+	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
+		if p.Topology.SpeedOf(g) > 0 {
+			k := p.Topology.Node(g)
+			if alive[k]++; alive[k] == 1 {
+				nodes++
+			}
+			room[k] += n
+		}
+	}
+	if nodes < 2 {
+		return refuse.Errorf(placement.ErrFit, "two_nodes", "%d node in service: at least 2 are needed", nodes)
+	}
+	sum := 0
+	for _, n := range room {
+		sum += min(n, experts)
+	}
+	if sum >= 2*experts {
+		return nil
+	}
+	each := 1
+	fits := func() bool {
+		sum := 0
+		for _, n := range alive {
+			sum += int(min(int64(n)*int64(each), int64(experts)))
+		}
+		return sum >= 2*experts
+	}
+	for !fits() {
+		each++
+	}
+	return refuse.Errorf(placement.ErrFit, "two_nodes", "%d experts on two nodes each do not fit the %d slots in service: %d slots a GPU (num_replicas %d) would do", experts, sum, each, int64(each)*int64(p.Topology.GPUs))
+}

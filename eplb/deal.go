@@ -2,16 +2,6 @@ package eplb
 
 import "slices"
 
-const (
-	// shiftSlots is the most slots of a layer whose counts are searched by
-	// packing: beyond, a step costs too much.
-	shiftSlots = 128
-	// shiftWork ends that search, in slots packed: a millisecond or two.
-	shiftWork = 1 << 16
-	// manyLayers is how many layers may each take all of that; more share it.
-	manyLayers = 256
-)
-
 // deal fills the slots whatever the loads, for the rare layer where packing by
 // size came to a dead end: experts by count, most first, each on the GPUs with
 // most room left, the lightest of them. Rooms differ by at most one here or are
@@ -56,37 +46,4 @@ func (s *solver) spread() float64 {
 	s.keep()
 	s.best.level = 1
 	return 1
-}
-
-// shiftCounts moves one copy from an expert to another and packs anew, over and
-// over, and keeps what is better, until the goal is met or no such move helps.
-func (s *solver) shiftCounts(goal float64, stop func() bool) {
-	work := shiftWork / s.thrift
-	for again := true; again; {
-		again = false
-		for _, f := range s.order {
-			if s.best.count[f] == 1 {
-				continue
-			}
-			for _, e := range s.order {
-				if e == f || int(s.best.count[e]) == len(s.u.gpu) || s.best.count[f] == 1 {
-					continue
-				}
-				if work -= s.u.slots; s.best.level <= goal || work < 0 || stop() {
-					return
-				}
-				copy(s.count, s.best.count)
-				s.count[f]--
-				s.count[e]++
-				// A replica above the best level cannot be part of a better plan.
-				if s.w[f]/float64(s.count[f]) >= float64(s.best.level*s.u.fastest()) || !s.pack() {
-					continue
-				}
-				was := s.best.level
-				s.swap(goal)
-				s.keep()
-				again = again || s.best.level < was
-			}
-		}
-	}
 }
