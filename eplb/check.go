@@ -1,11 +1,15 @@
 package eplb
 
+import (
+	"github.com/moelb/moelb/eplb/internal/problem"
+)
+
 // check is a valid problem as the parts of planning are told it.
-func check(p *Problem, o *Options) *checked {
-	return &checked{
-		loads: p.Loads, windows: p.Windows, previous: p.Previous, topology: p.Topology, replicas: p.Replicas, groups: p.Groups,
-		unit:    newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil),
-		byGroup: o.Locality == ByGroup, off: o.OffNodeReplicas, twoNodes: o.TwoNodes, split: o.Dispatch == Split,
-		tolerance: max(o.Tolerance, 0), target: o.Target, restarts: o.Restarts,
+func check(p *Problem, o *Options) *problem.Problem {
+	return &problem.Problem{
+		Loads: p.Loads, Windows: p.Windows, Previous: p.Previous, Topology: p.Topology, Replicas: p.Replicas, Groups: p.Groups,
+		Unit:    problem.NewUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil),
+		ByGroup: o.Locality == ByGroup, Off: o.OffNodeReplicas, TwoNodes: o.TwoNodes, Split: o.Dispatch == Split,
+		Tolerance: max(o.Tolerance, 0), Target: o.Target, Restarts: o.Restarts,
 	}
 }

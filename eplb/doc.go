@@ -18,27 +18,20 @@
 // gives the same result on every platform and with any number of Workers.
 package eplb
 
-// Where things are:
+// Where things are: the door here says what is asked and refused (eplb, validate,
+// domains, check), walks the layers (optimal, planmoves, deepseek, parallel), wraps
+// experts on every GPU (everywhere), changes plans for traffic (regroup, nearest)
+// and reports (score, price). Behind it, under internal/, a package an idea:
 //
-//	eplb validate            Plan, its problem, options, result; what is refused
-//	deepseek                 the published algorithm: internal/deepseek
-//	optimal solver unit      the search: every layer by itself, on the GPUs in service
-//	  counts pack swap       replica counts, packing by size, exchanges
-//	  pairs paircounts       two slots a GPU: counts decided exactly
-//	  sumcounts              three and four slots
-//	  small exact            small layers: other packings, then exhaustive search
-//	  bound sumbound speed   lower bounds: of replicas, of sums, for unequal speeds
-//	locality homes innode    groups on their nodes: homes, each node by itself, the bound
-//	  offnode construct spread transfer offbound exacthome
-//	                         replicas off their nodes: copies, evening out, single slots, the bound, small layers
-//	splitplan cluster refine component
-//	                         plans made for a split of every batch: trees, clusters, small layers, bounds
-//	windows layer            plans over several windows: their sum, or what they need at most, then the search
-//	polish                   plans from scratch, improved by the search's steps
-//	moves fresh assign movehomes
-//	                         few moves from the placement in force: paths of the search and the
-//	                         best on them, the plan from scratch, renaming GPUs, groups
-//	twonodes domains         every expert on two nodes or domains
-//	everywhere               experts on every GPU
-//	internal/search          the local search: exchanges and replacements under masks and prices
-//	internal/flow            a batch's tokens over the replicas, exactly
+//	problem            a checked problem, its unit of GPUs, a layer in every window
+//	pack pairs         seeds: counts, packings, exchanges; counts for few slots
+//	search             the one local search, under masks and prices
+//	bounds exact       what is proved: bounds; small layers searched to their end
+//	scratch            a layer from scratch: seeds, then the search; windows; two domains
+//	homes              groups on their nodes, and the replicas that may leave
+//	divide flow        plans for a split of every batch, and that split
+//	fresh moves        a plan from scratch when asked for; few moves from what is in force
+//	traffic            fewer nodes a token, nearest replicas
+//	deepseek           the published algorithm
+//
+// Each imports only what stands above it; nothing imports the door.

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/moelb/moelb/eplb/internal/divide"
+	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
@@ -115,7 +118,7 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 // GPUs alike, which takes more of a slow one. nil = all are equally fast.
 func (x *everywhere) speedLeft() []float64 {
 	t := &x.p.Topology
-	if newUnit(t, x.p.Replicas, len(x.must), nil).equal {
+	if problem.NewUnit(t, x.p.Replicas, len(x.must), nil).Equal {
 		return t.Speed
 	}
 	taken, total, speeds := 0.0, 0.0, 0.0
@@ -308,9 +311,9 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 			return err
 		}
 	}
-	u := newUnit(&whole.Topology, whole.Replicas, len(x.must), nil)
-	s := newSplitPlanner(newSolver(u, len(x.must)))
-	slot := make([]int32, 0, u.slots)
+	u := problem.NewUnit(&whole.Topology, whole.Replicas, len(x.must), nil)
+	s := divide.New(pack.New(u, len(x.must)))
+	slot := make([]int32, 0, u.Slots)
 	for l, row := range whole.Loads {
 		level, bound, moves := levels[l], 1.0, out.Layers[l].Moves
 		rest, total := 0.0, 0.0
@@ -323,13 +326,13 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 		switch {
 		case x.o.Dispatch == Split:
 			slot = slot[:0]
-			for g, at := range u.start {
-				for _, e := range out.Placement.PhysicalToLogical[l][at : at+u.room(g)] {
+			for g, at := range u.Start {
+				for _, e := range out.Placement.PhysicalToLogical[l][at : at+u.Room(g)] {
 					slot = append(slot, int32(e))
 				}
 			}
-			level, bound = s.of(row, slot, level)
-		case u.equal && len(x.rest) > 0 && total > 0:
+			level, bound = s.Of(row, slot, level)
+		case u.Equal && len(x.rest) > 0 && total > 0:
 			bound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total
 		}
 		if mean != nil {

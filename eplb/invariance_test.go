@@ -13,7 +13,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
+	"github.com/moelb/moelb/eplb/internal/bounds"
+	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
@@ -173,9 +175,9 @@ func TestMoreSlotsLowerTheReplicaBound(t *testing.T) {
 		p, kind := drawAny(r, i)
 		experts, last := p.Loads.Experts(), math.Inf(1)
 		for range 6 {
-			s := newSolver(newUnit(&p.Topology, p.Replicas, experts, nil), experts)
-			s.setLoads(p.Loads[0])
-			bound := replicaBound(s)
+			s := pack.New(problem.NewUnit(&p.Topology, p.Replicas, experts, nil), experts)
+			s.SetLoads(p.Loads[0])
+			bound := bounds.Replicas(s)
 			if bound > last*(1+1e-12) {
 				t.Fatalf("instance %d (%s) %v: bound %v with %d slots, %v with fewer", i, kind, p, bound, p.Replicas, last)
 			}

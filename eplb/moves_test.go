@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/eplb/internal/assign"
 	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
@@ -343,7 +344,7 @@ func TestAssign(t *testing.T) {
 			}
 		}
 		rec(0)
-		if got := sum(assign(cost, n)); got != best {
+		if got := sum(assign.Least(cost, n)); got != best {
 			t.Fatalf("seed %d: cost %d, the least is %d", seed, got, best)
 		}
 	}

@@ -3,6 +3,8 @@ package eplb
 import (
 	"context"
 
+	"github.com/moelb/moelb/eplb/internal/bounds"
+	"github.com/moelb/moelb/eplb/internal/moves"
 	"github.com/moelb/moelb/eplb/internal/traffic"
 	"github.com/moelb/moelb/placement"
 )
@@ -70,19 +72,19 @@ func without(o *Options, set func(o *Options)) *Options {
 // their aim, where it is better.
 func takeFresh(p *Problem, o *Options, r, fresh *Result, aims []float64) {
 	c := check(p, o)
-	m := newMover(c)
-	slot := make([]int32, c.unit.slots)
+	m := moves.New(c)
+	slot := make([]int32, c.Unit.Slots)
 	for l := range r.Layers {
 		if r.Layers[l].Imbalance <= aims[l] || fresh.Layers[l].Imbalance >= r.Layers[l].Imbalance {
 			continue
 		}
-		c.unit.read(fresh.Placement.PhysicalToLogical[l], slot)
-		m.setLayer(l)
-		m.s.Settle(slot)
-		m.s.Start(slot)
+		c.Unit.Read(fresh.Placement.PhysicalToLogical[l], slot)
+		m.SetLayer(l)
+		m.S.Settle(slot)
+		m.S.Start(slot)
 		r.Layers[l] = fresh.Layers[l]
-		r.Layers[l].Moves = m.s.Moves()
-		c.unit.write(slot, r.Placement.PhysicalToLogical[l])
+		r.Layers[l].Moves = m.S.Moves()
+		c.Unit.Write(slot, r.Placement.PhysicalToLogical[l])
 		if r.Locality != nil {
 			r.Locality.count(c, l, r.Placement.PhysicalToLogical[l])
 		}
@@ -102,14 +104,14 @@ func evenOut(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 				return
 			}
 			g.even(ctx, l, limits[l], aims[l], r)
-			g.s.setLoads(p.Loads[l])
+			g.s.SetLoads(p.Loads[l])
 			r.Layers[l].LowerBound = 1
-			if !g.s.idle && c.unit.slots == p.Replicas {
-				r.Layers[l].LowerBound = splitBound(g.s)
+			if !g.s.Idle && c.Unit.Slots == p.Replicas {
+				r.Layers[l].LowerBound = bounds.Split(g.s)
 			}
 		}
 	})
-	return rescore(p, o, t, c.unit, r)
+	return rescore(p, o, t, c.Unit, r)
 }
 
 // even evens out layer l within so many moves in all.

@@ -3,6 +3,8 @@ package eplb
 import (
 	"context"
 
+	"github.com/moelb/moelb/eplb/internal/fresh"
+	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -11,16 +13,16 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 	r := newResult(p, o)
 	c := check(p, o)
 	inParallel(o.Workers, len(p.Loads), func() func(l int) {
-		f := newFresh(c)
+		f := fresh.New(c)
 		return func(l int) {
-			f.setLayer(ctx, l)
-			f.make()
+			f.SetLayer(ctx, l)
+			f.Make()
 			row := r.Placement.PhysicalToLogical[l]
-			c.unit.write(f.slot, row)
-			r.Layers[l] = newLayer(f.level, f.bound, ctx.Err() != nil)
+			c.Unit.Write(f.Slot, row)
+			r.Layers[l] = newLayer(f.Level, f.Bound, ctx.Err() != nil)
 			if r.Locality != nil {
 				r.Locality.count(c, l, row)
-				r.Locality.FreeImbalance[l] = f.free
+				r.Locality.FreeImbalance[l] = f.Free
 			}
 		}
 	})
@@ -51,7 +53,7 @@ func newResult(p *Problem, o *Options) Result {
 func newLayer(level, bound float64, stopped bool) Layer {
 	out := Layer{Imbalance: level, LowerBound: min(bound, level)}
 	switch {
-	case level <= bound*(1+provedTolerance):
+	case level <= bound*(1+pack.ProvedTolerance):
 		out.Status = Proved
 	case stopped:
 		out.Status = Stopped

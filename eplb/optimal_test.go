@@ -8,6 +8,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/eplb/internal/bounds"
+	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
@@ -38,7 +41,7 @@ func checkPlan(t *testing.T, p Problem, r Result) []placement.Score {
 		if !(x.LowerBound <= x.Imbalance && x.LowerBound >= 1-1e-12) {
 			t.Fatalf("%v: layer %d: imbalance %v, bound %v", p, l, x.Imbalance, x.LowerBound)
 		}
-		if x.Status == Proved && x.Imbalance > x.LowerBound*(1+2*provedTolerance) {
+		if x.Status == Proved && x.Imbalance > x.LowerBound*(1+2*pack.ProvedTolerance) {
 			t.Fatalf("%v: layer %d: optimal at %v, bound %v", p, l, x.Imbalance, x.LowerBound)
 		}
 		for g := range q.GPUs {
@@ -243,16 +246,16 @@ func TestBoundsAgainstExhaustiveSearch(t *testing.T) {
 	for i := range n {
 		p, kind := drawTiny(r, i)
 		experts := p.Loads.Experts()
-		s := newSolver(newUnit(&p.Topology, p.Replicas, experts, nil), experts)
-		if s.setLoads(p.Loads[0]); s.idle {
+		s := pack.New(problem.NewUnit(&p.Topology, p.Replicas, experts, nil), experts)
+		if s.SetLoads(p.Loads[0]); s.Idle {
 			continue
 		}
-		bound := speedBound(s, replicaBound(s))
-		if !s.adams(s.u.slots, len(s.u.gpu), nil) || !s.pack() {
+		bound := bounds.Speeds(s, bounds.Replicas(s))
+		if !s.Adams(s.U.Slots, len(s.U.Gpu), nil) || !s.Pack() {
 			continue
 		}
-		s.keep()
-		bound = new(sumBound).raiseFor(s, bound)
+		s.Keep()
+		bound = new(bounds.Sums).RaiseFor(s, bound)
 		best := oracle(p.Loads[0], p.Topology, p.Replicas, math.Inf(1))
 		if bound > best*(1+1e-9) {
 			t.Errorf("seed %d, instance %d (%s) %v: bound %v above the optimum %v", seed, i, kind, p, bound, best)

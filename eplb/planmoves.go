@@ -3,6 +3,10 @@ package eplb
 import (
 	"context"
 
+	"github.com/moelb/moelb/eplb/internal/divide"
+	"github.com/moelb/moelb/eplb/internal/fresh"
+	"github.com/moelb/moelb/eplb/internal/moves"
+	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/search"
 )
 
@@ -12,46 +16,46 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 	r := newResult(p, o)
 	c := check(p, o)
 	even := *c
-	even.split = false // moves make the even split even
+	even.Split = false // moves make the even split even
 	fronts := make([]*search.Front, layers)
 	stopped := make([]bool, layers)
 	limited := o.MaxMoves != 0
 	inParallel(o.Workers, layers, func() func(l int) {
-		m, f := newMover(c), newFresh(&even)
+		m, f := moves.New(c), fresh.New(&even)
 		return func(l int) {
-			f.setLayer(ctx, l)
-			if f.local != nil {
-				f.make()
-				r.Locality.FreeImbalance[l] = f.free
+			f.SetLayer(ctx, l)
+			if f.Local != nil {
+				f.Make()
+				r.Locality.FreeImbalance[l] = f.Free
 			}
-			fronts[l] = m.front(ctx, f, l, limited)
-			r.Layers[l].LowerBound = f.bound
+			fronts[l] = m.Front(ctx, f, l, limited)
+			r.Layers[l].LowerBound = f.Bound
 			stopped[l] = ctx.Err() != nil
 		}
 	})
 	taken := make([]int, layers)
 	if limited {
-		take(fronts, max(o.MaxMoves, 0), taken)
+		moves.Take(fronts, max(o.MaxMoves, 0), taken)
 	} else {
 		for l := range taken {
 			taken[l] = len(fronts[l].Points) - 1
 		}
 	}
-	s := newSplitPlanner(newSolver(c.unit, c.experts()))
-	m := newMover(c)
+	s := divide.New(pack.New(c.Unit, c.Experts()))
+	m := moves.New(c)
 	for l, f := range fronts {
 		g := f.Points[taken[l]]
 		slot := f.Slots(g)
-		m.setLayer(l)
-		m.s.Settle(slot)
+		m.SetLayer(l)
+		m.S.Settle(slot)
 		row := r.Placement.PhysicalToLogical[l]
-		c.unit.write(slot, row)
+		c.Unit.Write(slot, row)
 		level, bound := g.Time, r.Layers[l].LowerBound
-		if m.idle {
+		if m.Idle {
 			level = 1
 		}
 		if o.Dispatch == Split {
-			level, bound = s.over(c, l, slot, level)
+			level, bound = s.Over(c, l, slot, level)
 		}
 		r.Layers[l] = newLayer(level, bound, stopped[l])
 		r.Layers[l].Moves = g.Moves

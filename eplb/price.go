@@ -1,5 +1,10 @@
 package eplb
 
+import (
+	"github.com/moelb/moelb/eplb/internal/homes"
+	"github.com/moelb/moelb/eplb/internal/problem"
+)
+
 // newLocalityPrice is a price without its figures.
 func newLocalityPrice(layers, groups int) *LocalityPrice {
 	l := &LocalityPrice{
@@ -14,6 +19,6 @@ func newLocalityPrice(layers, groups int) *LocalityPrice {
 }
 
 // count fills in what of a layer's placement is off its home.
-func (to *LocalityPrice) count(p *checked, l int, row []int) {
-	to.Home[l], to.OffNodeReplicas[l], to.OffNodeShare[l] = away(p, l, row)
+func (to *LocalityPrice) count(p *problem.Problem, l int, row []int) {
+	to.Home[l], to.OffNodeReplicas[l], to.OffNodeShare[l] = homes.Away(p, l, row)
 }

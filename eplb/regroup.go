@@ -5,6 +5,10 @@ import (
 	"math"
 	"slices"
 
+	"github.com/moelb/moelb/eplb/internal/divide"
+	"github.com/moelb/moelb/eplb/internal/moves"
+	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/eplb/internal/traffic"
 	"github.com/moelb/moelb/placement"
@@ -100,7 +104,7 @@ func regroup(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 			}
 		}
 	})
-	if err := rescore(p, o, t, c.unit, r); err != nil {
+	if err := rescore(p, o, t, c.Unit, r); err != nil {
 		return err
 	}
 	for l := range r.Layers {
@@ -142,27 +146,27 @@ func movesLeft(o *Options, r *Result) []int {
 type regrouper struct {
 	p     *Problem
 	o     *Options
-	c     *checked
-	u     *unit
+	c     *problem.Problem
+	u     *problem.Unit
 	on    *traffic.Unit
-	m     *mover // of the placement in force; nil = there is none
-	s     *solver
+	m     *moves.Mover // of the placement in force; nil = there is none
+	s     *pack.Packer
 	slot  []int32
 	home  []int32
 	fixed []bool
-	pick  representatives
+	pick  problem.Representatives
 }
 
-func newRegrouper(p *Problem, o *Options, t *placement.Topology, c *checked) *regrouper {
-	u := c.unit
-	g := &regrouper{p: p, o: o, c: c, u: u, s: newSolver(u, p.Loads.Experts()), slot: make([]int32, u.slots)}
-	node := make([]int, len(u.gpu))
-	for q, gpu := range u.gpu {
+func newRegrouper(p *Problem, o *Options, t *placement.Topology, c *problem.Problem) *regrouper {
+	u := c.Unit
+	g := &regrouper{p: p, o: o, c: c, u: u, s: pack.New(u, p.Loads.Experts()), slot: make([]int32, u.Slots)}
+	node := make([]int, len(u.Gpu))
+	for q, gpu := range u.Gpu {
 		node[q] = t.Node(gpu)
 	}
-	g.on = traffic.NewUnit(u.first, node, u.speed, t.NodeCount())
+	g.on = traffic.NewUnit(u.First, node, u.Speed, t.NodeCount())
 	if p.Previous != nil {
-		g.m = newMover(c)
+		g.m = moves.New(c)
 	}
 	if o.Locality == ByGroup {
 		g.home = make([]int32, p.Loads.Experts())
@@ -191,14 +195,14 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 
 // take takes layer l of the plan, and what it must keep.
 func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
-	g.u.read(r.Placement.PhysicalToLogical[l], g.slot)
+	g.u.Read(r.Placement.PhysicalToLogical[l], g.slot)
 	y := &traffic.Layer{Fixed: g.fixed}
 	if g.o.TwoNodes {
-		y.Apart = g.u.node
+		y.Apart = g.u.Node
 	}
 	if g.m != nil {
-		g.m.setLayer(l)
-		y.Was, y.Moves = g.m.task.Prev, moves
+		g.m.SetLayer(l)
+		y.Was, y.Moves = g.m.Task.Prev, moves
 	}
 	if g.home != nil {
 		for e := range g.home {
@@ -213,12 +217,12 @@ func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
 // give puts layer l back into the plan.
 func (g *regrouper) give(l int, r *Result) {
 	if g.m != nil {
-		g.m.s.Settle(g.slot)
-		g.m.s.Start(g.slot)
-		r.Layers[l].Moves = g.m.s.Moves()
+		g.m.S.Settle(g.slot)
+		g.m.S.Start(g.slot)
+		r.Layers[l].Moves = g.m.S.Moves()
 	}
 	row := r.Placement.PhysicalToLogical[l]
-	g.u.write(g.slot, row)
+	g.u.Write(g.slot, row)
 	if r.Locality != nil {
 		r.Locality.count(g.c, l, row)
 	}
@@ -226,16 +230,16 @@ func (g *regrouper) give(l int, r *Result) {
 
 // loads sets the loads of a layer in every window.
 func (g *regrouper) loads(y *traffic.Layer, l int) {
-	for _, row := range g.pick.live(g.c, l) {
+	for _, row := range g.pick.Live(g.c, l) {
 		total := 0.0
 		for _, x := range row {
 			total += x
 		}
-		g.s.setLoads(row)
-		y.Loads, y.Weight = append(y.Loads, slices.Clone(g.s.w)), append(y.Weight, total)
+		g.s.SetLoads(row)
+		y.Loads, y.Weight = append(y.Loads, slices.Clone(g.s.W)), append(y.Weight, total)
 	}
 	if len(y.Loads) == 0 { // without load any plan is even
-		y.Loads, y.Weight = append(y.Loads, make([]float64, len(g.s.w))), append(y.Weight, 1)
+		y.Loads, y.Weight = append(y.Loads, make([]float64, len(g.s.W))), append(y.Weight, 1)
 	}
 	total := 0.0
 	for _, x := range y.Weight {
@@ -290,7 +294,7 @@ func sample(r *placement.Routes, l int) *traffic.Tokens {
 }
 
 // rescore sets the imbalance of every layer of a changed plan.
-func rescore(p *Problem, o *Options, t *placement.Topology, u *unit, r *Result) error {
+func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *Result) error {
 	windows := p.Windows
 	if len(windows) == 0 || o.Dispatch == Split {
 		windows = []placement.Loads{p.Loads}
@@ -299,13 +303,13 @@ func rescore(p *Problem, o *Options, t *placement.Topology, u *unit, r *Result) 
 	if err != nil {
 		return err
 	}
-	s := newSplitPlanner(newSolver(u, p.Loads.Experts()))
-	slot := make([]int32, u.slots)
+	s := divide.New(pack.New(u, p.Loads.Experts()))
+	slot := make([]int32, u.Slots)
 	for l := range r.Layers {
 		y := &r.Layers[l]
 		if o.Dispatch == Split {
-			u.read(r.Placement.PhysicalToLogical[l], slot)
-			figure[l], _ = s.of(p.Loads[l], slot, figure[l])
+			u.Read(r.Placement.PhysicalToLogical[l], slot)
+			figure[l], _ = s.Of(p.Loads[l], slot, figure[l])
 		}
 		moves := y.Moves
 		*y = newLayer(figure[l], y.LowerBound, y.Status == Stopped)

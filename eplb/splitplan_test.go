@@ -9,7 +9,11 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/eplb/internal/bounds"
+	"github.com/moelb/moelb/eplb/internal/divide"
 	"github.com/moelb/moelb/eplb/internal/draw"
+	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
@@ -105,16 +109,16 @@ func TestSplitPlans(t *testing.T) {
 		if want := splitImbalance(&r.Placement, &p.Topology, 0, p.Loads[0]); math.Abs(y.Imbalance-want) > 1e-9*want {
 			t.Fatalf("seed %d/%d: imbalance %v, but the best split has %v: %+v", seed, n, y.Imbalance, want, p)
 		}
-		if y.LowerBound > y.Imbalance || (y.Status == Proved) != (y.Imbalance <= y.LowerBound*(1+provedTolerance)) {
+		if y.LowerBound > y.Imbalance || (y.Status == Proved) != (y.Imbalance <= y.LowerBound*(1+pack.ProvedTolerance)) {
 			t.Fatalf("seed %d/%d: %+v", seed, n, y)
 		}
-		v := newSolver(newUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil), p.Loads.Experts())
-		v.setLoads(p.Loads[0])
-		if b := splitBound(v); b > y.Imbalance*(1+1e-9) {
+		v := pack.New(problem.NewUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil), p.Loads.Experts())
+		v.SetLoads(p.Loads[0])
+		if b := bounds.Split(v); b > y.Imbalance*(1+1e-9) {
 			t.Fatalf("seed %d/%d: bound %v above %v: %+v", seed, n, b, y.Imbalance, p)
 		}
 		was := splitImbalance(&even.Placement, &p.Topology, 0, p.Loads[0])
-		if y.Imbalance > was*(1+2*sameSplit) {
+		if y.Imbalance > was*(1+2*divide.SameSplit) {
 			t.Fatalf("seed %d/%d: imbalance %v, but the plan for an even split has %v", seed, n, y.Imbalance, was)
 		}
 		if y.Imbalance < was*(1-1e-3) {
@@ -214,9 +218,9 @@ func TestSplitPlansTiny(t *testing.T) {
 			t.Fatalf("seed %d/%d: %+v, but the least is %v: loads %v", seed, n, y, want, loads)
 		}
 		// The bounds by themselves: the result hides one that is too high.
-		v := newSolver(newUnit(&placement.Topology{GPUs: gpus}, gpus*each, experts, nil), experts)
-		v.setLoads(loads)
-		if b := splitBound(v); b > want*(1+1e-9) {
+		v := pack.New(problem.NewUnit(&placement.Topology{GPUs: gpus}, gpus*each, experts, nil), experts)
+		v.SetLoads(loads)
+		if b := bounds.Split(v); b > want*(1+1e-9) {
 			t.Fatalf("seed %d/%d: bound %v, but the least is %v: loads %v", seed, n, b, want, loads)
 		}
 		tried++

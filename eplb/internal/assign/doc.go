@@ -1,0 +1,2 @@
+// Package assign solves the assignment problem.
+package assign

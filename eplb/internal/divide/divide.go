@@ -1,0 +1,354 @@
+package divide
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/bounds"
+	"github.com/moelb/moelb/eplb/internal/flow"
+	"github.com/moelb/moelb/eplb/internal/memory"
+	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/problem"
+	"github.com/moelb/moelb/eplb/internal/scratch"
+)
+
+// Planner is what planning for a split of every batch needs beside the
+// solver. Its memory is used again for every layer.
+type Planner struct {
+	s      *pack.Packer
+	net    flow.Net
+	flow   flow.Flow
+	counts []int64 // of the given loads
+	total  int64
+	at     []int32 // first arc, then next arc, of each expert; -1 = one replica
+
+	noise  [][]int64 // token counts of some batches
+	normal []float64 // standard normal draws, [batches][experts]
+	sums   []int64   // tokens of each batch
+
+	root []int32 // of the tree of GPUs that share experts
+	best splitPlan
+
+	clusters *clusters
+}
+
+// splitPlan is a plan and how a split of it fares.
+type splitPlan struct {
+	slot  []int32
+	count []int32
+	split float64 // level of the best split of the given loads
+	batch float64 // and of noisy batches, the mean
+}
+
+const (
+	// noisyBatches is how many batches a plan for the split is tried on.
+	noisyBatches = 16
+	// batchTokens is the tokens of such a batch for each GPU: 128 requests
+	// routed to 8 experts each. Fewer tokens are noisier.
+	batchTokens = 1024
+	// grain cuts a token of the noisy batches, so that rounding to whole ones
+	// does not hide what a plan can do.
+	grain = 64
+	// evenSlack is how uneven a plan may be under an even split, which engines
+	// fall back on, where no better one is known. It does not bind clusters.
+	evenSlack = 4e-3
+	// quietBatch is the level of noisy batches that ends the search.
+	quietBatch = 1.0005
+	// SameSplit is how near two splits are to count as equal.
+	SameSplit = 1e-6
+	// refinements is how many changes are tried at most on a small layer.
+	refinements = 1 << 12
+	// clusterGain is how much a split must be able to gain before clusters,
+	// which an even split fares badly on, are tried.
+	clusterGain = 1e-3
+)
+
+func New(s *pack.Packer) *Planner { return &Planner{s: s} }
+
+// set readies the planner for the loads of the solver.
+func (p *Planner) set() {
+	s, u := p.s, p.s.U
+	gpus, experts := len(u.Gpu), len(s.W)
+	p.net.GPUs = gpus
+	p.net.Speed = nil
+	if !u.Equal {
+		p.net.Speed = u.Speed
+	}
+	p.counts = memory.Resize(p.counts, experts)
+	p.at = memory.Resize(p.at, experts)
+	p.root = memory.Resize(p.root, gpus)
+	scale := 1.0 * (flow.MaxTokens / 4) // a total well below flow.MaxTokens
+	for n := gpus; n > 1; n = (n + 1) / 2 {
+		scale /= 2
+	}
+	p.total = 0
+	for e, w := range s.W {
+		p.counts[e] = int64(math.Round(w * scale))
+		p.total += p.counts[e]
+	}
+}
+
+// setNoise draws the noisy batches of the layer and forgets the best plan.
+func (p *Planner) setNoise() {
+	s := p.s
+	experts := len(s.W)
+	if len(p.normal) != noisyBatches*experts {
+		p.normal = make([]float64, noisyBatches*experts)
+		rng := rand.New(rand.NewPCG(noisyBatches, batchTokens))
+		for i := range p.normal {
+			// Four uniform draws are normal enough.
+			sum := rng.Float64() + rng.Float64() + rng.Float64() + rng.Float64()
+			p.normal[i] = float64((sum - 2) * 1.7320508075688772)
+		}
+		p.noise = make([][]int64, noisyBatches)
+		cells := make([]int64, noisyBatches*experts)
+		for b := range p.noise {
+			p.noise[b] = cells[b*experts : (b+1)*experts]
+		}
+		p.sums = make([]int64, noisyBatches)
+		p.best.slot, p.best.count = make([]int32, s.U.Slots), make([]int32, experts)
+	}
+	for b, row := range p.noise {
+		p.sums[b] = 0
+		for e, w := range s.W {
+			n := float64(w * batchTokens)
+			n += float64(p.normal[b*experts+e] * math.Sqrt(n))
+			row[e] = int64(math.Round(max(n, 0) * grain))
+			p.sums[b] += row[e]
+		}
+	}
+	p.best.split, p.best.batch = math.Inf(1), math.Inf(1)
+}
+
+// link makes the net of a placement.
+func (p *Planner) link(slot, count []int32) {
+	s := p.s
+	n := &p.net
+	n.Expert, n.First = n.Expert[:0], append(n.First[:0], 0)
+	arcs := int32(0)
+	for e, c := range count {
+		p.at[e] = -1
+		if c > 1 {
+			p.at[e] = arcs
+			arcs += c
+			n.Expert = append(n.Expert, int32(e))
+			n.First = append(n.First, arcs)
+		}
+	}
+	n.GPU = memory.Resize(n.GPU, int(arcs))
+	for g := range s.U.Gpu {
+		for _, e := range slot[s.U.First[g]:s.U.First[g+1]] {
+			if p.at[e] >= 0 {
+				n.GPU[p.at[e]] = int32(g)
+				p.at[e]++
+			}
+		}
+	}
+	n.Link()
+	p.flow.Use(n)
+}
+
+// least is the least level of a split of counts, in units of the mean load, on
+// the placement that was linked.
+func (p *Planner) least(slot, count []int32, counts []int64, total int64) float64 {
+	s := p.s
+	for g := range s.U.Gpu {
+		sum := int64(0)
+		for _, e := range slot[s.U.First[g]:s.U.First[g+1]] {
+			if count[e] == 1 {
+				sum += counts[e]
+			}
+		}
+		p.flow.Load[g] = sum
+	}
+	// Speeds are scaled to a mean of 1.
+	return p.flow.Split(counts, total) * float64(len(s.U.Gpu)) / float64(total)
+}
+
+// given is the level of the best split of the given loads.
+func (p *Planner) given(slot, count []int32) float64 {
+	p.link(slot, count)
+	return p.least(slot, count, p.counts, p.total)
+}
+
+// offer keeps a plan if it is better than the best so far: if the split of the
+// given loads is more even, or as even and that of noisy batches more so.
+func (p *Planner) offer(slot, count []int32) {
+	b := &p.best
+	split := p.given(slot, count)
+	if split > b.split*(1+SameSplit) {
+		return
+	}
+	batch := 0.0
+	for i, row := range p.noise {
+		batch += p.least(slot, count, row, p.sums[i]) / noisyBatches
+	}
+	if split >= b.split*(1-SameSplit) && batch >= b.batch {
+		return
+	}
+	b.split, b.batch = split, batch
+	copy(b.slot, slot)
+	copy(b.count, count)
+}
+
+// Plan fills s.best with a plan for a split of every batch, and returns a
+// lower bound for the split of the given loads. The plan for an even split is
+// the first it tries, so it never does worse. Cost: 1 to 10 milliseconds for 256
+// experts and 288 slots.
+func (p *Planner) Plan(find *scratch.Planner, tolerance float64, stop func() bool) (bound float64) {
+	s := p.s
+	find.Search(tolerance, stop)
+	p.set()
+	p.setNoise()
+	p.offer(s.Best.Slot, s.Best.Count)
+	bound = bounds.Split(s)
+	goal := bound * (1 + tolerance)
+	limit := max(1+evenSlack, s.Best.Level)
+	if int64(s.U.Slots)*int64(len(s.U.Gpu)) > bounds.SplitWork {
+		stop = func() bool { return true }
+	}
+	for i := -1; i < len(pack.CapLimits); i++ {
+		if (p.best.batch <= quietBatch && p.best.split <= goal) || stop() {
+			break
+		}
+		if i < 0 && !s.Adams(s.U.Slots, len(s.U.Gpu), nil) {
+			continue
+		}
+		if i >= 0 && !s.Capped(s.U.Slots, len(s.U.Gpu), pack.CapLimits[i]*bound) {
+			continue
+		}
+		if !p.packTree() {
+			continue
+		}
+		pin(s)
+		s.Swap(goal)
+		s.Refresh()
+		if s.Level() <= limit {
+			p.offer(s.Slot, s.Count)
+		}
+	}
+	if p.best.split > bound*(1+clusterGain) && !stop() {
+		copy(s.Count, s.Best.Count)
+		p.planClusters(goal, stop)
+	}
+	if p.best.split > goal && !stop() {
+		p.refine(goal, refinements, stop)
+	}
+	copy(s.Best.Slot, p.best.slot)
+	copy(s.Best.Count, p.best.count)
+	s.Best.Level = p.best.split
+	return bound
+}
+
+// Level is the level of s.best under the best split of the given loads,
+// for plans that were made under an even one.
+func (p *Planner) Level() float64 {
+	p.set()
+	return p.given(p.s.Best.Slot, p.s.Best.Count)
+}
+
+// packTree is pack for a split: the replicas of an expert go, as far as
+// possible, to GPUs that no chain of shared experts joins yet. Tokens can then
+// pass between as many GPUs as the copies can join.
+func (p *Planner) packTree() bool {
+	s, u := p.s, p.s.U
+	s.BySize()
+	for g := range u.Speed {
+		s.Load[g] = 0
+		s.Used[g] = int32(u.First[g])
+		p.root[g] = int32(g)
+	}
+	clear(s.Has)
+	for _, e := range s.Ranked {
+		joined := int32(-1) // a GPU of the tree that e is in so far
+		for range s.Count[e] {
+			best, level, apart := -1, 0.0, false
+			for g, v := range u.Speed {
+				if int(s.Used[g]) == u.First[g+1] || s.Holds(g, e) {
+					continue
+				}
+				a := joined >= 0 && p.find(int32(g)) != p.find(joined)
+				l := (s.Load[g] + s.Size[e]) / v
+				if best < 0 || (a && !apart) || (a == apart && l < level) {
+					best, level, apart = g, l, a
+				}
+			}
+			if best < 0 {
+				if !s.Squeeze(e) {
+					return false
+				}
+				continue
+			}
+			s.Put(e, best)
+			if joined >= 0 {
+				p.root[p.find(int32(best))] = p.find(joined)
+			}
+			joined = int32(best)
+		}
+	}
+	return true
+}
+
+// find is the root of a GPU's tree.
+func (p *Planner) find(g int32) int32 {
+	for p.root[g] != g {
+		p.root[g] = p.root[p.root[g]]
+		g = p.root[g]
+	}
+	return g
+}
+
+// pin keeps swap from moving replicated experts: every GPU counts as holding them.
+func pin(s *pack.Packer) {
+	for e, c := range s.Count {
+		if c > 1 {
+			for g := range s.U.Gpu {
+				s.Has[g*s.Words+e>>6] |= 1 << (e & 63)
+			}
+		}
+	}
+}
+
+// Over is of over the windows of layer l, each split by itself, in
+// proportion to their tokens.
+func (p *Planner) Over(q *problem.Problem, l int, slot []int32, level float64) (split, bound float64) {
+	if len(q.Windows) == 0 {
+		return p.Of(q.Loads[l], slot, level)
+	}
+	all := 0.0
+	for _, w := range q.Windows {
+		sum := 0.0
+		for _, x := range w[l] {
+			sum += x
+		}
+		if sum > 0 {
+			x, b := p.Of(w[l], slot, level)
+			split += float64(x * sum)
+			bound += float64(b * sum)
+			all += sum
+		}
+	}
+	if all == 0 {
+		return 1, 1
+	}
+	return split / all, bound / all * (1 - 1e-12)
+}
+
+// Of is the level of a layer's placement under the best split of its loads,
+// where level is that of the even one, and a bound on that of any.
+func (p *Planner) Of(loads []float64, slot []int32, level float64) (split, bound float64) {
+	s := p.s
+	if s.SetLoads(loads); s.Idle {
+		return 1, 1
+	}
+	if slices.Contains(slot, -1) {
+		return level, 1 // a GPU has more slots than there are experts
+	}
+	copy(s.Best.Slot, slot)
+	clear(s.Best.Count)
+	for _, e := range slot {
+		s.Best.Count[e]++
+	}
+	return p.Level(), bounds.Split(s)
+}

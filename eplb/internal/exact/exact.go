@@ -1,0 +1,344 @@
+package exact
+
+import (
+	"github.com/moelb/moelb/eplb/internal/memory"
+	"github.com/moelb/moelb/eplb/internal/pack"
+)
+
+const (
+	// exactSlots is the most slots of a layer that is searched exhaustively.
+	exactSlots = 64
+	// exactWork ends that search: a count, not a time, so that the answer is the
+	// same everywhere. A few milliseconds.
+	exactWork = 1 << 17
+	// ExactMargin is what a placement must gain to count as better: far more
+	// than rounding makes of a sum, far less than anyone sees.
+	ExactMargin = 1e-12
+)
+
+// Search finds the best placement of a layer by branch and bound: experts by
+// load, largest first, each with every number of replicas on every set of GPUs.
+//
+// All replicas of an expert are placed at once, so what is left to do depends on
+// each GPU's load, room and speed alone: of GPUs that agree in all three only
+// the first ones are tried (which is no loss, since they may change names), and
+// of experts of equal load the earlier gets no fewer replicas (likewise). A
+// branch ends where no placement in it can be below the target T, because
+//
+//   - a GPU would be above T·speed already;
+//   - a GPU has more room than there are experts left, or there are fewer slots
+//     left than experts (every slot is filled, no expert twice on a GPU);
+//   - the GPUs with room, up to T·speed each, cannot take the load that is left:
+//     the others take no more;
+//   - an expert left needs replicas no larger than the most that any GPU with
+//     room can still take, and together they need more than the slots left;
+//   - a GPU has k slots left, and the k coldest experts left, each cut as small
+//     as the slots and GPUs allow, bring it above T·speed;
+//   - the load left of a node's own experts does not fit it, but for the replicas
+//     that may yet leave, where experts have homes.
+type Search struct {
+	s      *pack.Packer
+	Target float64 // T: what is found must be below it
+	Work   int     // steps left
+	Done   bool    // the tree was searched to its end
+	Stop   func() bool
+
+	load   []float64 // of each GPU
+	room   []int     // slots left of each
+	count  []int32   // replicas of each expert placed so far, by rank
+	set    []bool    // [rank][GPU]: the sets of GPUs chosen
+	order  []int     // [rank][GPU]: GPUs, emptiest first
+	sums   []float64 // [rank]: load of that expert and of all after it
+	prefer []int32   // replicas of each expert in the best placement before the search, by rank
+
+	Home   []int32   // node of each expert; nil = anywhere
+	Pseudo [][]int32 // of each node: what stands for empty slots of a GPU; nil = none
+	Empty  int       // slots that may be empty, in all
+	N      int       // experts, without those
+	May    int       // replicas that may be elsewhere
+	out    int       // and those that are
+	Nodes  int
+	Apart  bool      // every expert is on two nodes
+	atHome []float64 // [rank][node]: load of the node's experts of that rank and after
+}
+
+func New(s *pack.Packer) *Search { return &Search{s: s} }
+
+// Improve searches a small layer exhaustively, from the best placement
+// known. It returns the bound, which is that placement's level if the search
+// came to its end: then nothing is better.
+func (x *Search) Improve(bound float64, thrift int, stop func() bool) float64 {
+	s := x.s
+	if s.U.Slots > exactSlots || s.Best.Level <= bound*(1+pack.ProvedTolerance) {
+		return bound
+	}
+	x.N = len(s.W)
+	x.Target, x.Work, x.Done, x.Stop = s.Best.Level*(1-ExactMargin), exactWork/thrift, true, stop
+	x.EverySet()
+	if x.Done {
+		// Nothing is below the target, which is the level but for rounding.
+		return s.Best.Level
+	}
+	return bound
+}
+
+// EverySet searches from the root.
+func (x *Search) EverySet() {
+	s := x.s
+	experts, gpus := x.N, len(s.U.Gpu)
+	x.load = memory.Resize(x.load, gpus)
+	x.room = memory.Resize(x.room, gpus)
+	x.count = memory.Resize(x.count, experts)
+	x.prefer = memory.Resize(x.prefer, experts)
+	x.set = memory.Resize(x.set, experts*gpus)
+	x.order = memory.Resize(x.order, experts*gpus)
+	x.sums = memory.Resize(x.sums, experts+1)
+	clear(x.load)
+	clear(x.set)
+	for g := range x.room {
+		x.room[g] = s.U.Room(g)
+	}
+	x.sums[experts] = 0
+	for i := experts - 1; i >= 0; i-- {
+		x.sums[i] = x.sums[i+1] + s.W[s.Order[i]]
+		x.prefer[i] = s.Best.Count[s.Order[i]]
+	}
+	if x.Home != nil {
+		x.out = 0
+		x.atHome = memory.Resize(x.atHome, (experts+1)*x.Nodes)
+		clear(x.atHome[experts*x.Nodes:])
+		for i := experts - 1; i >= 0; i-- {
+			copy(x.atHome[i*x.Nodes:(i+1)*x.Nodes], x.atHome[(i+1)*x.Nodes:])
+			x.atHome[i*x.Nodes+int(x.Home[s.Order[i]])] += s.W[s.Order[i]]
+		}
+	}
+	x.branch(0, s.U.Slots)
+}
+
+// away is 1 where the expert of rank i is not at home on GPU g.
+func (x *Search) away(i, g int) int {
+	if x.Home != nil && int(x.Home[x.s.Order[i]]) != x.s.U.Node[g] {
+		return 1
+	}
+	return 0
+}
+
+// branch places the experts from rank i on in the slots that are left.
+func (x *Search) branch(i, slots int) {
+	s, u := x.s, x.s.U
+	experts := x.N - i
+	if x.hopeless(i, slots) {
+		return
+	}
+	if experts == 0 || x.sums[i] == 0 && x.Home == nil && !x.Apart {
+		x.complete(i)
+		return
+	}
+	gpus := len(u.Gpu)
+	if x.Work -= gpus; x.Work < 0 || x.Stop() {
+		x.Done = false
+		return
+	}
+	order := x.order[i*gpus : i*gpus : (i+1)*gpus]
+	most := 0
+	for g := range u.Gpu {
+		if x.room[g] == 0 {
+			continue
+		}
+		order = append(order, g)
+		most += min(x.room[g], experts-1) // what the other experts can fill
+		for k := len(order) - 1; k > 0 && x.emptier(g, order[k-1]); k-- {
+			order[k], order[k-1] = order[k-1], order[k]
+		}
+	}
+	least := int(s.Least)
+	low, high := max(least, slots-most-x.Empty), min(len(order), slots-least*(experts-1))
+	w := s.W[s.Order[i]]
+	if i > 0 && w == s.W[s.Order[i-1]] && (x.Home == nil || x.Home[s.Order[i]] == x.Home[s.Order[i-1]]) {
+		high = min(high, int(x.count[i-1]))
+	}
+	// The counts of the best placement first, then those next to them.
+	first := min(max(int(x.prefer[i]), low), high)
+	for d := 0; d <= high-low; d++ {
+		for _, n := range [2]int{first - d, first + d} {
+			if n < low || n > high || (d == 0 && n != first) {
+				continue
+			}
+			x.count[i] = int32(n)
+			x.choose(i, order, 0, n, w/float64(n), slots-n)
+			if !x.Done {
+				return
+			}
+			if d == 0 {
+				break
+			}
+		}
+	}
+}
+
+// emptier orders GPUs for branch; those that do not differ are alike.
+func (x *Search) emptier(a, b int) bool {
+	v := x.s.U.Speed
+	if la, lb := float64(x.load[a]*v[b]), float64(x.load[b]*v[a]); la != lb {
+		return la < lb
+	}
+	if v[a] != v[b] {
+		return v[a] > v[b]
+	}
+	if x.load[a] != x.load[b] {
+		return x.load[a] < x.load[b]
+	}
+	return x.room[a] > x.room[b]
+}
+
+// choose puts n replicas of the expert of rank i on GPUs of order[k:].
+func (x *Search) choose(i int, order []int, k, n int, size float64, slots int) {
+	u := x.s.U
+	if n == 0 {
+		if !x.Apart || x.twoNodes(i) {
+			x.branch(i+1, slots)
+		}
+		return
+	}
+	for ; k <= len(order)-n && x.Done; k++ {
+		g := order[k]
+		x.Work--
+		away := x.away(i, g)
+		if l := x.load[g] + size; l < float64(x.Target*u.Speed[g]) && x.out+away <= x.May {
+			was := x.load[g]
+			x.load[g] = l
+			x.room[g]--
+			x.out += away
+			x.set[i*len(u.Gpu)+g] = true
+			x.choose(i, order, k+1, n-1, size, slots)
+			x.set[i*len(u.Gpu)+g] = false
+			x.out -= away
+			x.room[g]++
+			x.load[g] = was
+		}
+		// Without g: then without the GPUs that are like it.
+		for k+1 < len(order) && x.load[order[k+1]] == x.load[g] && x.room[order[k+1]] == x.room[g] && u.Speed[order[k+1]] == u.Speed[g] &&
+			(x.Home == nil && !x.Apart || u.Node[order[k+1]] == u.Node[g]) {
+			k++
+		}
+	}
+}
+
+// twoNodes says whether the expert of rank i is on two nodes.
+func (x *Search) twoNodes(i int) bool {
+	u, first := x.s.U, -1
+	for g, in := range x.set[i*len(u.Gpu) : (i+1)*len(u.Gpu)] {
+		if in && first < 0 {
+			first = u.Node[g]
+		} else if in && u.Node[g] != first {
+			return true
+		}
+	}
+	return false
+}
+
+// hopeless says whether no placement below the target is left: see exact.
+func (x *Search) hopeless(i, slots int) bool {
+	s, u := x.s, x.s.U
+	experts := x.N - i
+	least := int(s.Least)
+	if slots < least*experts {
+		return true
+	}
+	most := min(len(u.Gpu), slots-least*(experts-1)) // replicas an expert can have
+	space, widest := 0.0, 0.0
+	for g, v := range u.Speed {
+		k := x.room[g]
+		if x.Pseudo != nil {
+			k -= min(k, len(x.Pseudo[u.Node[g]]))
+		}
+		if k > experts {
+			return true
+		}
+		if x.load[g] >= x.Target*v {
+			return true
+		}
+		if x.room[g] > 0 {
+			free := float64(x.Target*v) - x.load[g]
+			if (x.sums[i+experts-k]-x.sums[i+experts])/float64(most) > free {
+				return true
+			}
+			space += free
+			widest = max(widest, free)
+		}
+	}
+	const slack = 1 + 1e-13 // rounding must not end a branch
+	if x.sums[i] > space*slack || x.Home != nil && x.crowded(i, widest*slack) {
+		return true
+	}
+	need := least * experts
+	for _, e := range s.Order[i:x.N] {
+		w := s.W[e]
+		if w <= widest {
+			break
+		}
+		if need += max(pack.CeilDiv(w, widest*slack)-least, 0); need > slots {
+			return true
+		}
+	}
+	return false
+}
+
+// crowded says whether more load must leave its node than the replicas that may
+// yet do so can carry, each of them at most widest.
+func (x *Search) crowded(i int, widest float64) bool {
+	u := x.s.U
+	leave, g := 0.0, 0
+	for n := range x.Nodes {
+		space := 0.0
+		for ; g < len(u.Gpu) && u.Node[g] == n; g++ {
+			if x.room[g] > 0 {
+				space += float64(x.Target*u.Speed[g]) - x.load[g]
+			}
+		}
+		leave += max(0, x.atHome[i*x.Nodes+n]-space*(1+1e-12))
+	}
+	return leave > float64(x.May-x.out)*widest*(1+1e-12)
+}
+
+// complete fills the slots that are left with the experts from rank i on, none
+// of which has load: each GPU takes the next ones in turn, so all are placed
+// (hopeless has seen to it that there are enough slots) and none twice on a GPU.
+// It keeps the placement, which is better than the best so far.
+func (x *Search) complete(i int) {
+	s, u := x.s, x.s.U
+	gpus := len(u.Gpu)
+	clear(s.Count)
+	for k := range i {
+		s.Count[s.Order[k]] = x.count[k]
+	}
+	next := i
+	for g := range u.Gpu {
+		at := u.First[g]
+		for k := range i {
+			if x.set[k*gpus+g] {
+				s.Slot[at] = s.Order[k]
+				at++
+			}
+		}
+		for k := 0; at < u.First[g+1]; at++ {
+			if x.Pseudo != nil {
+				s.Slot[at] = x.Pseudo[u.Node[g]][k]
+				s.Count[s.Slot[at]]++
+				k++
+				continue
+			}
+			e := s.Order[next]
+			s.Slot[at] = e
+			s.Count[e]++
+			if next++; next == x.N {
+				next = i
+			}
+		}
+	}
+	for e, w := range s.W {
+		s.Size[e] = w / float64(max(s.Count[e], 1))
+	}
+	s.Keep()
+	x.Target = min(x.Target, s.Best.Level*(1-ExactMargin))
+}

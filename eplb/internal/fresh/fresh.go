@@ -1,0 +1,123 @@
+package fresh
+
+import (
+	"context"
+
+	"github.com/moelb/moelb/eplb/internal/bounds"
+	"github.com/moelb/moelb/eplb/internal/divide"
+	"github.com/moelb/moelb/eplb/internal/homes"
+	"github.com/moelb/moelb/eplb/internal/problem"
+	"github.com/moelb/moelb/eplb/internal/scratch"
+)
+
+// Planner is the plan of a layer from scratch, made when it is asked for: what the
+// moves may aim at, and what is taken where they lead nowhere.
+type Planner struct {
+	p     *problem.Problem
+	ctx   context.Context
+	l     int
+	s     *scratch.Planner
+	Local *homes.Planner   // nil = groups need not stay together
+	two   *scratch.Apart   // of plans with every expert on two nodes; nil = need not be
+	j     *scratch.Windows // nil = there is one window
+	even  *divide.Planner
+	homes *divide.Planner // of local
+	made  bool
+
+	Slot  []int32
+	Level float64
+	Bound float64
+	Free  float64 // with groups: the level without them
+}
+
+// New plans from scratch for p.
+func New(p *problem.Problem) *Planner {
+	u := p.Unit
+	f := &Planner{p: p, s: scratch.New(u, p.Experts(), len(p.Loads)), Slot: make([]int32, u.Slots)}
+	f.even = divide.New(f.s.Packer)
+	if !p.Split || !p.ByGroup { // groups are split on the sum of the windows
+		f.j = scratch.NewWindows(p)
+	}
+	if p.TwoNodes {
+		f.s.Least = 2
+		f.two = scratch.NewApart(u, p.Experts())
+	}
+	if p.ByGroup {
+		f.Local = homes.New(p)
+		f.homes = divide.New(f.Local.S)
+	}
+	return f
+}
+
+// SetLayer turns to layer l.
+func (f *Planner) SetLayer(ctx context.Context, l int) {
+	f.ctx, f.l, f.made = ctx, l, false
+	if f.s.SetLoads(f.p.Loads[l]); f.s.Idle {
+		f.Bound = 1
+		return
+	}
+	f.Bound = bounds.Replicas(f.s.Packer)
+}
+
+// Make plans the layer.
+func (f *Planner) Make() {
+	if f.made {
+		return
+	}
+	f.made = true
+	s, p := f.s, f.p
+	stop := func() bool { return f.ctx.Err() != nil }
+	tolerance := p.Tolerance
+	if f.j != nil {
+		tolerance = f.j.SumTolerance(f.l, p)
+	}
+	idle := s.Idle
+	switch {
+	case f.two != nil:
+		f.Bound = max(f.Bound, s.SearchTwoNodes(f.two, p.Tolerance, stop))
+	case p.Split && f.j == nil && f.Local == nil && !idle:
+		f.Bound = max(f.Bound, f.even.Plan(s, tolerance, stop))
+	default:
+		f.Bound = max(f.Bound, s.Search(tolerance, stop))
+	}
+	if f.Local != nil {
+		f.byGroup(idle, stop)
+		return
+	}
+	if f.j != nil && !idle {
+		f.Bound = s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, f.two == nil, stop)
+	}
+	copy(f.Slot, s.Best.Slot)
+	f.Level = s.Best.Level
+	if p.Split && (f.j != nil || f.two != nil) {
+		f.Level, f.Bound = f.even.Over(p, f.l, f.Slot, f.Level)
+	}
+	if idle {
+		f.Level, f.Bound = 1, 1
+	}
+}
+
+// byGroup brings the layer's groups to their nodes.
+func (f *Planner) byGroup(idle bool, stop func() bool) {
+	s, lo, p := f.s, f.Local, f.p
+	f.Bound = lo.Plan(s.Packer, f.Bound, p.Tolerance, idle, stop)
+	f.Level, f.Free = lo.S.Best.Level, s.Best.Level
+	if p.Split && !idle {
+		// Placed for an even split, measured by the best.
+		f.Level, f.Free, f.Bound = f.homes.Level(), f.even.Level(), bounds.Split(s.Packer)
+	}
+	lo.Into(p.Unit, f.Slot)
+	if idle {
+		f.Level, f.Bound, f.Free = 1, 1, 1
+		return
+	}
+	if f.j != nil {
+		s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, true, stop)
+		f.Free = s.Best.Level
+		f.j.ByGroup(s, f.Slot, lo.Home, max(p.Off, lo.OffHome()), stop)
+		f.j.S.Set(&f.j.Task)
+		f.j.S.Start(f.Slot)
+		f.Level = f.j.S.Time()
+	}
+	f.Free = min(f.Free, f.Level)
+}

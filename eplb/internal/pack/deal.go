@@ -1,0 +1,49 @@
+package pack
+
+import "slices"
+
+// Deal fills the slots whatever the loads, for the rare layer where packing by
+// size came to a dead end: experts by count, most first, each on the GPUs with
+// most room left, the lightest of them. Rooms differ by at most one here or are
+// full of all experts, and then this never fails: the set of rooms left stays
+// as even as can be.
+func (s *Packer) Deal() {
+	u := s.U
+	s.BySize()
+	slices.SortStableFunc(s.Ranked, func(a, b int32) int { return int(s.Count[b]) - int(s.Count[a]) })
+	gpus := make([]int, len(u.Gpu))
+	for g := range u.Gpu {
+		gpus[g] = g
+		s.Load[g], s.Used[g] = 0, int32(u.First[g])
+	}
+	clear(s.Has)
+	for _, e := range s.Ranked {
+		slices.SortFunc(gpus, func(a, b int) int {
+			if ra, rb := u.First[a+1]-int(s.Used[a]), u.First[b+1]-int(s.Used[b]); ra != rb {
+				return rb - ra
+			}
+			if la, lb := float64(s.Load[a]*u.Speed[b]), float64(s.Load[b]*u.Speed[a]); la != lb {
+				if la < lb {
+					return -1
+				}
+				return 1
+			}
+			return a - b
+		})
+		for _, g := range gpus[:s.Count[e]] {
+			s.Put(e, g)
+		}
+	}
+}
+
+// Spread places a layer without load: as many replicas of each expert as of any
+// other, or one more. Its imbalance is 1 by definition.
+func (s *Packer) Spread() float64 {
+	s.Adams(s.U.Slots, len(s.U.Gpu), nil)
+	if !s.Pack() {
+		s.Deal()
+	}
+	s.Keep()
+	s.Best.Level = 1
+	return 1
+}

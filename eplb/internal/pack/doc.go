@@ -1,0 +1,5 @@
+// Package pack makes placements of one layer for one window: replica counts by
+// Adams' method of apportionment, packing by size (longest processing time first)
+// and exchanges of one replica or two with the fullest GPU. It is the seed of every
+// plan from scratch; it knows neither nodes nor windows nor what is in force.
+package pack

@@ -1,0 +1,204 @@
+package pack
+
+// squeezeWork bounds what one packing spends on squeezing, in slots looked at: a
+// tenth of a second or so, which only layers of 100,000 slots take.
+const squeezeWork = 1 << 26
+
+// Pack places the replicas that s.count asks for: experts by the size of a
+// replica, largest first (longest processing time first), each on as many
+// different GPUs as it has replicas, those that are lightest after it. An expert
+// is never twice on one GPU. It returns false if that could not be kept.
+// Cost: O(slots·log GPUs) for equal speeds, O(slots·GPUs) otherwise.
+func (s *Packer) Pack() bool {
+	u := s.U
+	s.BySize()
+	s.squeezed = 0
+	for g := range u.Speed {
+		s.Load[g] = 0
+		s.Used[g] = int32(u.First[g])
+	}
+	clear(s.Has)
+	if !u.Equal {
+		return s.packBySpeed()
+	}
+	h := s.Heap[:0]
+	for g := range u.Speed {
+		if u.Room(g) > 0 {
+			h = append(h, HeapItem{Id: int32(g)})
+		}
+	}
+	for _, e := range s.Ranked {
+		n := int(s.Count[e])
+		x := s.Size[e]
+		if n == 1 {
+			g := h[0].Id
+			s.Put(e, int(g))
+			if int(s.Used[g]) == u.First[g+1] {
+				h[0] = h[len(h)-1]
+				h = h[:len(h)-1]
+				if len(h) > 0 {
+					sinkLoad(h)
+				}
+			} else {
+				h[0].Key += x
+				sinkLoad(h)
+			}
+			continue
+		}
+		s.popped = s.popped[:0]
+		for len(s.popped) < n && len(h) > 0 {
+			s.popped = append(s.popped, h[0])
+			h[0] = h[len(h)-1]
+			h = h[:len(h)-1]
+			if len(h) > 1 {
+				sinkLoad(h)
+			}
+		}
+		for _, it := range s.popped {
+			s.Put(e, int(it.Id))
+			if int(s.Used[it.Id]) < u.First[it.Id+1] {
+				h = append(h, HeapItem{Key: it.Key + x, Id: it.Id})
+				riseLoad(h)
+			}
+		}
+		for range n - len(s.popped) {
+			if !s.Squeeze(e) {
+				return false
+			}
+			// A slot was filled behind the heap's back: make it anew.
+			h = h[:0]
+			for g := range u.Speed {
+				if int(s.Used[g]) < u.First[g+1] {
+					h = append(h, HeapItem{Key: s.Load[g], Id: int32(g)})
+					riseLoad(h)
+				}
+			}
+		}
+	}
+	return true
+}
+
+// packBySpeed is pack for GPUs of unequal speed: each replica goes where
+// load/speed is least after it.
+func (s *Packer) packBySpeed() bool {
+	for _, e := range s.Ranked {
+		for range s.Count[e] {
+			if g := s.lightestFor(e); g >= 0 {
+				s.Put(e, g)
+			} else if !s.Squeeze(e) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// lightestFor is the GPU with room and without e where load/speed is least with
+// a replica of e; -1 if there is none.
+func (s *Packer) lightestFor(e int32) int {
+	u := s.U
+	best, level := -1, 0.0
+	for g, v := range u.Speed {
+		if int(s.Used[g]) == u.First[g+1] || s.Holds(g, e) {
+			continue
+		}
+		if l := (s.Load[g] + s.Size[e]) / v; best < 0 || l < level {
+			best, level = g, l
+		}
+	}
+	return best
+}
+
+// Put places a replica of e in the next free slot of GPU g.
+func (s *Packer) Put(e int32, g int) {
+	s.Slot[s.Used[g]] = e
+	s.Used[g]++
+	s.Load[g] += s.Size[e]
+	s.Has[g*s.Words+int(e>>6)] |= 1 << (e & 63)
+}
+
+// Holds says whether GPU g has a replica of e.
+func (s *Packer) Holds(g int, e int32) bool {
+	return s.Has[g*s.Words+int(e>>6)]>>(e&63)&1 != 0
+}
+
+// Squeeze places a replica of e although every GPU with room holds one: another
+// GPU that does not gives one of its experts to the free slot, of all such
+// exchanges the one after which the larger of the two levels is least.
+func (s *Packer) Squeeze(e int32) bool {
+	u := s.U
+	bestFree, bestGPU, bestSlot, level := -1, -1, -1, 0.0
+	for q := range u.Speed {
+		if int(s.Used[q]) == u.First[q+1] {
+			continue
+		}
+		if s.squeezed += u.Slots; s.squeezed > squeezeWork {
+			return false
+		}
+		for p := range u.Speed {
+			if p == q || s.Holds(p, e) {
+				continue
+			}
+			for i := u.First[p]; i < int(s.Used[p]); i++ {
+				x := s.Slot[i]
+				if s.Holds(q, x) {
+					continue
+				}
+				l := max((s.Load[p]-s.Size[x]+s.Size[e])/u.Speed[p], (s.Load[q]+s.Size[x])/u.Speed[q])
+				if bestFree < 0 || l < level {
+					bestFree, bestGPU, bestSlot, level = q, p, i, l
+				}
+			}
+		}
+	}
+	if bestFree < 0 {
+		return false
+	}
+	x := s.Slot[bestSlot]
+	s.Slot[bestSlot] = e
+	s.Load[bestGPU] += s.Size[e] - s.Size[x]
+	s.Has[bestGPU*s.Words+int(x>>6)] &^= 1 << (x & 63)
+	s.Has[bestGPU*s.Words+int(e>>6)] |= 1 << (e & 63)
+	s.Put(x, bestFree)
+	return true
+}
+
+// lighter orders GPUs by load, then by index.
+func lighter(a, b HeapItem) bool {
+	return a.Key < b.Key || (a.Key == b.Key && a.Id < b.Id)
+}
+
+// sinkLoad restores a heap of GPUs after its first entry grew.
+func sinkLoad(h []HeapItem) {
+	i, x := 0, h[0]
+	for {
+		c := 2*i + 1
+		if c >= len(h) {
+			break
+		}
+		if c+1 < len(h) && lighter(h[c+1], h[c]) {
+			c++
+		}
+		if !lighter(h[c], x) {
+			break
+		}
+		h[i] = h[c]
+		i = c
+	}
+	h[i] = x
+}
+
+// riseLoad restores a heap of GPUs after an entry was appended.
+func riseLoad(h []HeapItem) {
+	i := len(h) - 1
+	x := h[i]
+	for i > 0 {
+		p := (i - 1) / 2
+		if !lighter(x, h[p]) {
+			break
+		}
+		h[i] = h[p]
+		i = p
+	}
+	h[i] = x
+}

@@ -1,0 +1,144 @@
+package pack
+
+import (
+	"math"
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/problem"
+)
+
+// Packer searches for a placement of one layer on one unit. Its memory is used
+// again for every layer. Loads are scaled so that the mean of load/speed over
+// the unit's GPUs is 1: a level is then an imbalance.
+type Packer struct {
+	U     *problem.Unit
+	Words int // of a GPU's set of experts
+
+	W     []float64 // load of each expert
+	Idle  bool      // the layer has no load: w are all alike
+	Order []int32   // experts by load, largest first
+
+	// The placement at hand.
+	Count []int32   // replicas of each expert
+	Size  []float64 // load of one replica
+	Slot  []int32   // expert in each slot
+	Load  []float64 // of each GPU
+	Used  []int32   // first free slot of each GPU
+	Has   []uint64  // the set of experts of each GPU
+
+	Best Layout
+
+	Heap     []HeapItem
+	popped   []HeapItem
+	multi    []int32
+	Ranked   []int32
+	frozen   []bool
+	Sz       []float64 // size of the replica in each slot
+	pairsH   []pair
+	pairsG   []pair
+	squeezed int   // slots looked at by squeeze in this packing
+	Least    int32 // replicas that every expert has at least
+	looked   int   // slots and pairs of slots that swap looked at in this descent
+}
+
+// Layout is a placement kept aside.
+type Layout struct {
+	Slot  []int32
+	Count []int32
+	Level float64 // largest load/speed: +Inf = none yet
+}
+
+func New(u *problem.Unit, experts int) *Packer {
+	gpus := len(u.Gpu)
+	words := (experts + 63) / 64
+	return &Packer{
+		U: u, Words: words, Least: 1,
+		W: make([]float64, experts), Order: make([]int32, experts),
+		Count: make([]int32, experts), Size: make([]float64, experts),
+		Slot: make([]int32, u.Slots), Load: make([]float64, gpus), Used: make([]int32, gpus), Has: make([]uint64, gpus*words),
+		Best:   Layout{Slot: make([]int32, u.Slots), Count: make([]int32, experts)},
+		Heap:   make([]HeapItem, 0, max(experts, gpus)),
+		popped: make([]HeapItem, 0, gpus), multi: make([]int32, 0, experts), Ranked: make([]int32, 0, experts),
+		Sz: make([]float64, u.Slots),
+	}
+}
+
+// SetLoads scales the loads of a layer and sorts its experts. A layer without
+// load counts as one whose experts are all alike.
+func (s *Packer) SetLoads(loads []float64) {
+	total := 0.0
+	for _, x := range loads {
+		total += x
+	}
+	// Sizes whose scale would not be a normal number are brought near 1 first,
+	// by a power of two, which changes no digit of theirs.
+	shift := 0
+	if total != 0 && (total < 1e-280 || total > 1e280) {
+		_, shift = math.Frexp(total)
+		total = math.Ldexp(total, -shift)
+	}
+	scale := float64(len(s.U.Gpu)) / total
+	for e, x := range loads {
+		switch {
+		case total == 0:
+			s.W[e] = float64(len(s.U.Gpu)) / float64(len(loads))
+		case shift != 0:
+			s.W[e] = math.Ldexp(x, -shift) * scale
+		default:
+			s.W[e] = x * scale
+		}
+	}
+	s.Idle = total == 0
+	s.SortExperts()
+	s.Best.Level = math.Inf(1)
+}
+
+// SortExperts lists the experts by load, largest first, ties by index.
+func (s *Packer) SortExperts() {
+	for e := range s.Order {
+		s.Order[e] = int32(e)
+	}
+	slices.SortFunc(s.Order, func(a, b int32) int {
+		switch {
+		case s.W[a] > s.W[b]:
+			return -1
+		case s.W[a] < s.W[b]:
+			return 1
+		}
+		return int(a - b)
+	})
+}
+
+// Level is the largest load/speed of a GPU in the placement at hand.
+func (s *Packer) Level() float64 {
+	top := 0.0
+	for g, v := range s.U.Speed {
+		top = max(top, s.Load[g]/v)
+	}
+	return top
+}
+
+// Keep puts the placement at hand aside if it is the best so far.
+func (s *Packer) Keep() {
+	s.Refresh()
+	if l := s.Level(); l < s.Best.Level {
+		s.Best.Level = l
+		copy(s.Best.Slot, s.Slot)
+		copy(s.Best.Count, s.Count)
+	}
+}
+
+// Refresh adds up the loads of the GPUs anew: many small changes leave rounding behind.
+func (s *Packer) Refresh() {
+	for g := range s.Load {
+		sum := 0.0
+		for _, e := range s.Slot[s.U.First[g]:s.U.First[g+1]] {
+			sum += s.Size[e]
+		}
+		s.Load[g] = sum
+	}
+}
+
+// ProvedTolerance is how near a level must come to its bound to be called
+// equal: what rounding leaves.
+const ProvedTolerance = 1e-9

@@ -1,0 +1,360 @@
+package pairs
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/pack"
+)
+
+// Counts for two slots a GPU. Let every GPU have two slots and the same speed,
+// and let T be a level. A replica above T/2 is big and needs a partner of at
+// most T less its size. The fold is the best pairing, so given counts reach T if
+// and only if, for every size t of a big replica,
+//
+//	(replicas of at least t) ≤ (replicas of at most T-t)
+//
+// and T can be reached at all only if some counts that sum to at most the slots
+// meet that. reach decides it exactly, by branch and bound.
+//
+// Every expert starts with the fewest copies that bring it to T less the
+// smallest replica there can be. Take the largest t whose condition fails and
+// let z = T-t. In any completion that succeeds some expert helps at t: one of
+// at least t is cut to less than t, or one below t is cut to at most z. Neither
+// harms the conditions above t: replicas leave that range, and small ones come.
+// So below this point only sizes of at most t matter, for which
+//
+//   - all replicas of at most z count alike, so a further copy of any of them
+//     is as good as of another;
+//   - of the uncut experts that k copies bring to at most z the largest is best
+//     to cut: the smaller one, left uncut, is the better partner.
+//
+// That leaves to branch on the experts of at least t, one expert for each k, and
+// the few replicated ones between. A branch costs copies, of which few are left,
+// and where the most that these can mend at t is not enough there is nothing
+// below.
+
+// counts is the memory of reach.
+type counts struct {
+	w     []float64 // load of each expert
+	order []int32   // experts by load, largest first
+	gpus  int
+	slots int
+
+	T     float64
+	count []int32
+	below []int32  // an expert must keep fewer copies than this; 0 = no matter
+	left  int      // copies left to give
+	work  int      // that may still be done: runs looked at, times copies left
+	big   []run    // experts whose replicas are above T/2, the largest first
+	cut   []run    // other experts with several copies, the smallest first
+	gain  []int32  // of reducible: the most that so many copies mend
+	hot   []choice // a stack of what the nodes on the way branch on
+}
+
+// reach looks for counts whose fold is at most T and leaves them in p.count. It
+// returns false, and proved, if there are none; not proved if work ran out. least is a size that no replica can be below.
+func (p *counts) reach(T, least float64, work int) (found, proved bool) {
+	p.work = work
+	if !p.start(T, least) {
+		return false, true
+	}
+	found = p.branch()
+	return found, !found && p.work > 0
+}
+
+// start gives every expert the fewest copies that bring it to T less least, and
+// says whether there are enough.
+func (p *counts) start(T, least float64) bool {
+	p.T = T * (1 + 1e-12) // rounding must not rule T out
+	p.big, p.cut, p.hot = p.big[:0], p.cut[:0], p.hot[:0]
+	p.left = p.slots
+	for _, e := range p.order {
+		w := p.w[e]
+		n := int32(1)
+		if w > p.T-least {
+			if p.T <= least {
+				return false
+			}
+			k := pack.CeilDiv(w, p.T-least)
+			if k > p.left || k > p.gpus {
+				return false
+			}
+			n = int32(k)
+		}
+		p.count[e], p.below[e] = n, 0
+		p.left -= int(n)
+		if p.left < 0 {
+			return false
+		}
+		switch r := (run{w / float64(n), e, n}); {
+		case r.size > p.T/2:
+			p.big = append(p.big, r)
+		case n > 1:
+			p.cut = append(p.cut, r)
+		}
+	}
+	slices.SortFunc(p.big, func(a, b run) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(p.cut, func(a, b run) int { return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.id, b.id)) })
+	return true
+}
+
+// enlist puts e among the big or the cut ones, where it belongs.
+func (p *counts) enlist(e int32) {
+	n := p.count[e]
+	r := run{p.w[e] / float64(n), e, n}
+	switch {
+	case r.size > p.T/2:
+		p.big = insertRun(p.big, r)
+	case n > 1:
+		p.cut = append(p.cut, r)
+		i := len(p.cut) - 1
+		for ; i > 0 && p.cut[i-1].size > r.size; i-- {
+			p.cut[i] = p.cut[i-1]
+		}
+		p.cut[i] = r
+	}
+}
+
+// give makes e's copies n.
+func (p *counts) give(e, n int32) {
+	same := func(r run) bool { return r.id == e }
+	if i := slices.IndexFunc(p.big, same); i >= 0 {
+		p.big = slices.Delete(p.big, i, i+1)
+	} else if i := slices.IndexFunc(p.cut, same); i >= 0 {
+		p.cut = slices.Delete(p.cut, i, i+1)
+	}
+	p.left -= int(n - p.count[e])
+	p.count[e] = n
+	p.enlist(e)
+}
+
+// fails finds the largest size whose condition fails: the big runs up to i are
+// of at least that size, and short is how many partners they lack.
+func (p *counts) fails() (i int, short int32) {
+	cold, q := len(p.order)-1, 0
+	var bigs, partners int32
+	for i := range p.big {
+		bigs += p.big[i].n
+		if bigs <= partners {
+			continue
+		}
+		z := p.T - p.big[i].size
+		for cold >= 0 && p.w[p.order[cold]] <= z {
+			if p.count[p.order[cold]] == 1 {
+				partners++
+			}
+			cold--
+		}
+		for q < len(p.cut) && p.cut[q].size <= z {
+			partners += p.cut[q].n
+			q++
+		}
+		if bigs > partners {
+			for ; i+1 < len(p.big) && p.big[i+1].size == p.big[i].size; i++ {
+				bigs += p.big[i+1].n
+			}
+			return i, bigs - partners
+		}
+	}
+	return -1, 0
+}
+
+// branch searches on from the counts at hand and says whether it found some; it
+// leaves them in place then, and all as it was otherwise.
+func (p *counts) branch() bool {
+	if p.work <= 0 {
+		return false
+	}
+	p.work -= (len(p.big) + len(p.cut) + 1) * (p.left + 1)
+	at, short := p.fails()
+	if at < 0 {
+		return true
+	}
+	if p.left == 0 {
+		return false
+	}
+	t := p.big[at].size
+	z := p.T - t
+	if p.reducible(at, t, z) < short {
+		return false
+	}
+	// Experts of at least t, those that mend most for a copy first; each is ruled
+	// out once searched.
+	first := len(p.hot)
+	for _, r := range p.big[:at+1] {
+		c := choice{r.id, p.toBelow(r, t), r.n}
+		if int(c.to-c.n) > p.left || !p.may(c.e, c.to) {
+			continue
+		}
+		p.hot = append(p.hot, c)
+		i := len(p.hot) - 1
+		for ; i > first && p.hot[i-1].n*(c.to-c.n) < c.n*(p.hot[i-1].to-p.hot[i-1].n); i-- {
+			p.hot[i] = p.hot[i-1]
+		}
+		p.hot[i] = c
+	}
+	last := len(p.hot)
+	found := false
+	for i := first; i < last && !found; i++ {
+		c := p.hot[i]
+		found = p.try(c.e, c.to)
+		p.hot[i].to, p.below[c.e] = p.below[c.e], c.to
+	}
+	found = found || p.branchPartners(at, t, z)
+	for i := last - 1; i >= first; i-- {
+		if c := p.hot[i]; !found {
+			p.below[c.e] = c.to
+		}
+	}
+	p.hot = p.hot[:first]
+	return found
+}
+
+// choice is to raise the copies of an expert from n.
+type choice struct{ e, to, n int32 }
+
+// may says whether no branch searched before rules n copies of e out.
+func (p *counts) may(e, n int32) bool {
+	return int(n) <= p.gpus && (p.below[e] == 0 || n < p.below[e])
+}
+
+// try searches on with to copies of e.
+func (p *counts) try(e, to int32) bool {
+	was := p.count[e]
+	p.give(e, to)
+	if p.branch() {
+		return true
+	}
+	p.give(e, was)
+	return false
+}
+
+// branchPartners tries what adds replicas of at most z.
+func (p *counts) branchPartners(at int, t, z float64) bool {
+	// One expert for each number of copies, the cheapest first.
+	one := false
+	for k := int32(2); int(k) <= p.left+1; k++ {
+		i := p.firstAtMost(float64(k) * z)
+		for ; i < len(p.order); i++ {
+			e := p.order[i]
+			if p.count[e] == 1 && p.w[e] < t && p.may(e, k) {
+				break
+			}
+		}
+		if i == len(p.order) {
+			continue
+		}
+		e := p.order[i]
+		if k > 2 && p.w[e] <= float64(k-1)*z {
+			continue // fewer copies do
+		}
+		one = one || k == 2
+		if p.try(e, k) {
+			return true
+		}
+	}
+	if !one {
+		for _, r := range p.cut {
+			if r.size <= z && p.may(r.id, r.n+1) {
+				if p.try(r.id, r.n+1) {
+					return true
+				}
+				break
+			}
+		}
+	}
+	// Replicated experts between z and t, from a list of their own: the lists of
+	// runs change below.
+	first := len(p.hot)
+	for _, list := range [2][]run{p.big[at+1:], p.cut} {
+		for _, r := range list {
+			if r.n == 1 || r.size <= z || r.size >= t {
+				continue
+			}
+			if c := (choice{r.id, p.toAtMost(r, z), r.n}); int(c.to-c.n) <= p.left && p.may(c.e, c.to) {
+				p.hot = append(p.hot, c)
+			}
+		}
+	}
+	found := false
+	for i, last := first, len(p.hot); i < last && !found; i++ {
+		found = p.try(p.hot[i].e, p.hot[i].to)
+	}
+	p.hot = p.hot[:first]
+	return found
+}
+
+// firstAtMost is the first place in p.order of a load of at most x.
+func (p *counts) firstAtMost(x float64) int {
+	lo, hi := 0, len(p.order)
+	for lo < hi {
+		if mid := (lo + hi) / 2; p.w[p.order[mid]] > x {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// toBelow is the fewest copies that bring a run below t.
+func (p *counts) toBelow(r run, t float64) int32 {
+	n := r.n + 1
+	for p.w[r.id]/float64(n) >= t {
+		n++
+	}
+	return n
+}
+
+// toAtMost is the fewest copies that bring a run to at most z, cut off where
+// there are too few left.
+func (p *counts) toAtMost(r run, z float64) int32 {
+	if z <= 0 {
+		return 1 << 30
+	}
+	return int32(pack.CeilDiv(p.w[r.id], z))
+}
+
+// reducible is the most by which the copies left can lessen what is short at t.
+func (p *counts) reducible(at int, t, z float64) int32 {
+	// A copy more than pays for itself by at most this as a partner.
+	rate := 1.5
+	for i := p.firstAtMost(2 * z); i < len(p.order) && p.w[p.order[i]] > z; i++ {
+		if p.count[p.order[i]] == 1 {
+			rate = 2
+			break
+		}
+	}
+	n := p.left
+	p.gain = slices.Grow(p.gain[:0], n+1)[:n+1]
+	for c := range p.gain {
+		p.gain[c] = int32(rate * float64(c))
+	}
+	for _, r := range p.big[:at+1] {
+		if !p.may(r.id, r.n+1) {
+			continue
+		}
+		c := int(p.toBelow(r, t) - r.n)
+		d := int(p.toAtMost(r, z) - r.n)
+		for k := n; k >= c; k-- {
+			g := p.gain[k-c] + r.n
+			if k >= d {
+				g = max(g, p.gain[k-d]+r.n+r.n+int32(d))
+			}
+			p.gain[k] = max(p.gain[k], g)
+		}
+	}
+	for _, list := range [2][]run{p.big[at+1:], p.cut} {
+		for _, r := range list {
+			if r.n == 1 || r.size <= z || r.size >= t {
+				continue
+			}
+			d := int(p.toAtMost(r, z) - r.n)
+			for k := n; k >= d; k-- {
+				p.gain[k] = max(p.gain[k], p.gain[k-d]+r.n+int32(d))
+			}
+		}
+	}
+	return p.gain[n]
+}

@@ -1,0 +1,162 @@
+package pairs
+
+import (
+	"github.com/moelb/moelb/eplb/internal/pack"
+)
+
+// Search searches for counts on a few slots a GPU; its memory is used again for
+// every layer.
+type Search struct {
+	s      *pack.Packer
+	counts counts
+}
+
+func New(s *pack.Packer) *Search {
+	n := len(s.W)
+	return &Search{s: s, counts: counts{count: make([]int32, n), below: make([]int32, n)}}
+}
+
+// TwoEach says whether every GPU has two slots and the same speed. For given
+// counts the best placement is then known: the largest replica goes with the
+// smallest, the second largest with the second smallest, and so on (a fold).
+// What is left to search is the counts.
+func TwoEach(s *pack.Packer) bool {
+	if !s.U.Equal || s.U.Slots != 2*len(s.U.Gpu) {
+		return false
+	}
+	for g := range s.U.Gpu {
+		if s.U.Room(g) != 2 {
+			return false
+		}
+	}
+	return true
+}
+
+// pairWork is what the search of counts may do for one level, in replicated
+// experts looked at times copies left to give. The hardest of 256 experts seen
+// took a tenth of it.
+const pairWork = 1 << 22
+
+// Search fills s.best for two slots a GPU and returns a proved bound, which
+// the plan meets unless two replicas of one expert had to be parted, the search
+// ran out of work, or it was stopped. Cost: 0.05 ms a layer of 256 experts.
+func (f *Search) Search(bound float64, stop func() bool) float64 {
+	s := f.s
+	if !s.Adams(s.U.Slots, len(s.U.Gpu), nil) {
+		return bound
+	}
+	s.BySize()
+	f.foldOut()
+	p := &f.counts
+	p.w, p.order, p.gpus, p.slots = s.W, s.Order, len(s.U.Gpu), s.U.Slots
+	// No replica is smaller than the coldest expert cut into all spare copies.
+	least := s.W[s.Order[len(s.Order)-1]] / float64(s.U.Slots-len(s.W)+1)
+	for ask := true; bound < s.Best.Level*(1-pack.ProvedTolerance) && !stop(); {
+		// Adams' counts are often the best, so that is asked first; otherwise
+		// halve the range until asking again is worth it.
+		level := s.Best.Level
+		T := level * (1 - pack.ProvedTolerance/2)
+		if !ask {
+			T = bound + (level-bound)/2
+		}
+		found, proved := p.reach(T, least, pairWork)
+		switch {
+		case found:
+			f.fillUp()
+			if s.Best.Level >= level {
+				return bound
+			}
+		case proved:
+			bound = max(bound, T)
+		default:
+			return bound
+		}
+		ask = s.Best.Level < bound*(1+1e-4)
+	}
+	return bound
+}
+
+// fillUp places the counts of p. Copies left over go to the smallest replicas,
+// which only makes more partners for the big ones.
+func (f *Search) fillUp() {
+	s, p := f.s, &f.counts
+	copy(s.Count, p.count)
+	for range p.left {
+		small := -1
+		least := 0.0
+		for e, n := range s.Count {
+			if x := s.W[e] / float64(n); int(n) < p.gpus && (small < 0 || x < least) {
+				small, least = e, x
+			}
+		}
+		s.Count[small]++
+	}
+	s.BySize()
+	f.foldOut()
+}
+
+// run is the replicas of one replicated expert, all of one size.
+type run struct {
+	size float64
+	id   int32
+	n    int32
+}
+
+// insertRun inserts x into runs, the largest size first, ties by index.
+func insertRun(runs []run, x run) []run {
+	runs = append(runs, x)
+	i := len(runs) - 1
+	for ; i > 0 && (runs[i-1].size < x.size || (runs[i-1].size == x.size && runs[i-1].id > x.id)); i-- {
+		runs[i] = runs[i-1]
+	}
+	runs[i] = x
+	return runs
+}
+
+// foldOut places the fold of the counts in s.ranked and keeps it if it is the best.
+// Two replicas of one expert that meet on a GPU are parted by an exchange with
+// another pair.
+func (f *Search) foldOut() {
+	s := f.s
+	n := 0
+	for _, e := range s.Ranked {
+		for range s.Count[e] {
+			g := n
+			if n >= len(s.U.Gpu) {
+				g = s.U.Slots - 1 - n
+				s.Slot[2*g+1] = e
+			} else {
+				s.Slot[2*g] = e
+			}
+			n++
+		}
+	}
+	for g := range s.U.Gpu {
+		if s.Slot[2*g] == s.Slot[2*g+1] && !f.part(g) {
+			return
+		}
+	}
+	s.Keep()
+}
+
+// part exchanges the second replica of GPU g, which doubles the first, for that
+// of the GPU where the larger sum of the two is least after it.
+func (f *Search) part(g int) bool {
+	s := f.s
+	a := s.Slot[2*g]
+	best, level := -1, 0.0
+	for o := range s.U.Gpu {
+		x, y := s.Slot[2*o], s.Slot[2*o+1]
+		if x == a || y == a {
+			continue
+		}
+		if l := max(s.Size[a]+s.Size[y], s.Size[x]+s.Size[a]); best < 0 || l < level {
+			best, level = o, l
+		}
+	}
+	if best < 0 {
+		return false
+	}
+	s.Slot[2*g+1], s.Slot[2*best+1] = s.Slot[2*best+1], s.Slot[2*g+1]
+	return true
+}

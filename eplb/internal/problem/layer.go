@@ -1,0 +1,77 @@
+package problem
+
+import (
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/search"
+)
+
+// Layer is a layer as the search sees it, in every window that has load. Its
+// memory is used again for every layer.
+type Layer struct {
+	P    *Problem
+	U    *Unit
+	Task search.Task
+	S    search.State
+	Idle bool // the layer has no load: its experts are all alike
+	pick Representatives
+	At   int // 1 + the layer whose loads are set
+}
+
+func NewLayer(p *Problem) *Layer {
+	u := p.Unit
+	y := &Layer{P: p, U: u}
+	y.Task = search.Task{Experts: p.Experts(), First: u.First, Speed: u.Speed}
+	if p.TwoNodes {
+		y.Task.Domain = u.Node
+	}
+	return y
+}
+
+// SetLoads takes the windows of layer l that have load in it, or as many sums of
+// alike ones as can be planned for.
+func (y *Layer) SetLoads(l int) {
+	t := &y.Task
+	if y.At == l+1 {
+		return
+	}
+	y.At = l + 1
+	live := y.pick.Live(y.P, l)
+	t.Share = t.Share[:0]
+	all := 0.0
+	for _, w := range live {
+		sum := 0.0
+		for _, x := range w {
+			sum += x
+		}
+		t.Share = append(t.Share, sum)
+		all += sum
+	}
+	n := len(live)
+	if y.Idle = n == 0; y.Idle {
+		n, t.Share = 1, append(t.Share, 1)
+	}
+	gpus := float64(len(y.U.Gpu))
+	t.Load = slices.Grow(t.Load[:0], t.Experts*n)[:t.Experts*n]
+	for i := range t.Load {
+		t.Load[i] = gpus / float64(t.Experts)
+	}
+	for k, w := range live {
+		scale := gpus / t.Share[k]
+		for e, x := range w {
+			t.Load[e*n+k] = x * scale
+		}
+		t.Share[k] /= all
+	}
+}
+
+// SetHome keeps the experts of groups on their nodes but for so many replicas.
+func (y *Layer) SetHome(home []int32, off int) {
+	t := &y.Task
+	per := t.Experts / len(home)
+	t.Home = slices.Grow(t.Home[:0], t.Experts)[:t.Experts]
+	for e := range t.Home {
+		t.Home[e] = home[e/per]
+	}
+	t.Node, t.MostOff = y.U.Node, off
+}

@@ -1,0 +1,92 @@
+package scratch
+
+import (
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/bounds"
+	"github.com/moelb/moelb/eplb/internal/problem"
+	"github.com/moelb/moelb/eplb/internal/search"
+)
+
+// SumTolerance is how near its bound the plan on the sum of the windows of layer l
+// must come: not very, where none of them is most of it.
+func (j *Windows) SumTolerance(l int, p *problem.Problem) float64 {
+	if j.SetLoads(l); slices.Max(j.Task.Share) > .5 {
+		return p.Tolerance
+	}
+	return max(p.Tolerance, 1e-2)
+}
+
+// Windows plans a layer over several windows, starting from a plan on their sum
+// and one for the largest load that each expert has in any of them. Its memory is
+// used again for every layer.
+type Windows struct {
+	*problem.Layer
+	joint search.Joint
+	w     []float64
+}
+
+// NewWindows is nil where there is one window.
+func NewWindows(p *problem.Problem) *Windows {
+	if len(p.Windows) == 0 {
+		return nil
+	}
+	return &Windows{Layer: problem.NewLayer(p)}
+}
+
+// ByGroup improves the plan at slot, whose groups are at home, for all windows of
+// the layer at hand, with at most off replicas elsewhere.
+func (j *Windows) ByGroup(s *Planner, slot []int32, home []int32, off int, stop func() bool) {
+	if len(j.Task.Share) < 2 || slices.Contains(slot, -1) {
+		return
+	}
+	copy(s.Best.Slot, slot)
+	j.SetHome(home, off)
+	s.PlanWindows(j, j.At-1, 1, j.P.Tolerance, false, stop)
+	j.Task.Home = nil
+	copy(slot, s.Best.Slot)
+}
+
+// PlanWindows improves s.best, the plan of layer l on the sum of its windows, for
+// all of them, and returns a lower bound, where bound is one of the sum: the time
+// that all windows take together is no less than that of their sum. free says
+// that experts may live anywhere.
+func (s *Planner) PlanWindows(j *Windows, l int, bound, tolerance float64, free bool, stop func() bool) float64 {
+	j.SetLoads(l)
+	t := &j.Task
+	n := len(t.Share)
+	if n < 2 { // the sum is that window
+		return bound
+	}
+	bound = max(bound, s.windowsBound(j))
+	j.S.Set(t)
+	seeds := [][]int32{s.Best.Slot}
+	if free {
+		s.SetLoads(t.Peaks())
+		if s.Adams(s.U.Slots, len(s.U.Gpu), nil) && s.Pack() {
+			seeds = append(seeds, s.Slot)
+		}
+	}
+	j.joint.Search(&j.S, seeds, bound*(1+tolerance), stop)
+	s.Best.Level = j.joint.BestTime
+	copy(s.Best.Slot, j.joint.Best)
+	clear(s.Best.Count)
+	for _, e := range s.Best.Slot {
+		s.Best.Count[e]++
+	}
+	return bound
+}
+
+// windowsBound is the sum of the windows' lower bounds.
+func (s *Planner) windowsBound(j *Windows) (bound float64) {
+	n := len(j.Task.Share)
+	j.w = slices.Grow(j.w[:0], len(s.W))[:len(s.W)]
+	for k, a := range j.Task.Share {
+		for e := range j.w {
+			j.w[e] = j.Task.Load[e*n+k]
+		}
+		s.SetLoads(j.w)
+		bound += float64(a * bounds.Speeds(s.Packer, bounds.Replicas(s.Packer)))
+	}
+	return bound * (1 - 1e-12) // rounding must not matter
+}
