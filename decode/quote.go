@@ -4,13 +4,16 @@ package decode
 type Quote struct {
 	Rank    int     // where Add would place it; Full = nowhere now
 	Seconds float64 // 0 where it is Full
+	Step    float64 // what a step takes with it, on a mean rank or its own where that takes longer
+	Beyond  float64 // by how much its rank exceeds what the unit pays for anyway, seconds a step, the more the worse
 }
 
 // Quote says what Add would answer, and by how many seconds it would lengthen what
 // the unit has to do: the request takes its expected output times a step, and each
 // step is longer by what it adds to a mean rank, for all that run beside it. So a
-// router over several units, of whatever size and speed, takes the least. Nothing
-// changes. Errors: as Add.
+// router over several units, of whatever size and speed, takes the least; one that
+// keeps their steps alike takes, of those of about the least Step, the least Beyond.
+// Nothing changes. Errors: as Add.
 func (b *Balancer) Quote(r Request) (Quote, error) {
 	r, err := b.check(r, -1)
 	if err == nil {
@@ -19,7 +22,8 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 	if err != nil {
 		return Quote{Rank: Full}, err
 	}
-	g := b.place(b.rule(onArrival), &r, int64(r.Width))
+	rule := b.rule(onArrival)
+	g := b.place(rule, &r, int64(r.Width))
 	if g < 0 {
 		return Quote{Rank: Full}, nil
 	}
@@ -41,5 +45,12 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 	own := (float64(c.KV*(float64(b.kv(g))+kv)) + float64(c.Request*float64(b.ranks[g].width+int64(r.Width)))) / b.ranks[g].speed
 	step = max(step, c.Step+own)
 	beside := float64(b.sumWidth) / n
-	return Quote{g, float64(steps(output, int64(r.Width))) * (step + float64(more*n*beside))}, nil
+	l := b.level(rule, r.KV, int64(r.Width), int64(r.Width))
+	beyond := b.costOn(&l, g, b.kv(g)+r.KV-b.there(&r, g), b.ranks[g].width+int64(r.Width))
+	if b.unlike {
+		beyond = max(0, c.Step+beyond-step)
+	}
+	return Quote{
+		Rank: g, Seconds: float64(steps(output, int64(r.Width))) * (step + float64(more*n*beside)), Step: step, Beyond: beyond,
+	}, nil
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -157,7 +158,7 @@ func (d *Decode) squeeze(r decode.Request) (best *unit, rank int) {
 	return best, rank
 }
 
-// add places a request on the unit that it costs the fewest seconds and that has room.
+// add places a request on the unit that suits it best and has room.
 func (d *Decode) add(r decode.Request) (*unit, int, error) {
 	units := d.called
 	var failed error
@@ -175,27 +176,46 @@ func (d *Decode) add(r decode.Request) (*unit, int, error) {
 	return nil, decode.Full, failed
 }
 
-// quoted returns the units that were called, the one first that a request costs the
-// fewest seconds. All are asked of the same output: each knows of its own requests
-// alone.
+// alike is by what share units' steps may differ that count as taking the same. A
+// request then goes to the unit that has the right hole for it, which it does not
+// where it always goes to the one of the shortest step.
+const alike = 0.01
+
+// quoted returns the units that were called, the best for a request first: of those
+// whose steps are alike the one where it makes the least wait, and of these where it
+// joins the rank of most KV use, so that holes are kept for what needs them; then the
+// others, the shortest step first. All are asked of the same output: each knows of its
+// own requests alone.
 func (d *Decode) quoted(r decode.Request) ([]*unit, error) {
 	type offer struct {
 		*unit
-		seconds float64
+		decode.Quote
+		kv int64
 	}
 	var offers []offer
 	var failed error
 	r.Output = d.usual()
+	least := math.Inf(1)
 	for _, u := range d.called {
 		r.Among = u.among
-		switch q, err := balancerOf(u).Quote(r); {
+		b := balancerOf(u)
+		switch q, err := b.Quote(r); {
 		case err != nil:
 			failed = err
 		case q.Rank >= 0:
-			offers = append(offers, offer{u, q.Seconds})
+			offers = append(offers, offer{u, q, b.Rank(q.Rank).KV})
+			least = min(least, q.Step)
 		}
 	}
-	slices.SortStableFunc(offers, func(a, b offer) int { return cmp.Compare(a.seconds, b.seconds) })
+	rank := func(o offer) float64 {
+		if o.Step <= (1+alike)*least {
+			return 0
+		}
+		return o.Step
+	}
+	slices.SortStableFunc(offers, func(a, b offer) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Beyond, b.Beyond), cmp.Compare(b.kv, a.kv))
+	})
 	units := make([]*unit, len(offers))
 	for i := range offers {
 		units[i] = offers[i].unit
