@@ -91,19 +91,24 @@ func (b *Balancer) place(r *rule, q *Request, batch int64) int {
 		return Full
 	}
 	l := b.level(r, q.KV, int64(q.Width), batch)
+	return b.placeAt(&l, q)
+}
+
+// placeAt is place at a level, where some rank serves.
+func (b *Balancer) placeAt(l *level, q *Request) int {
 	if b.unlike || q.Among != nil || q.Shared > 0 {
-		return b.placeAmong(&l, q)
+		return b.placeAmong(l, q)
 	}
 	c := choice{rank: Full, turn: b.turn}
-	b.search(&c, b.mine, &l, q)
+	b.search(&c, b.mine, l, q)
 	if b.others != nil && (c.rank < 0 || c.cost > b.far()) {
-		b.search(&c, b.others, &l, q)
+		b.search(&c, b.others, l, q)
 	}
 	if c.rank >= 0 && !b.fits(c.rank, q, q.KV) {
 		if b.hopeless(q) {
 			return Full
 		}
-		if c = b.scan(&l, q); c.rank < 0 {
+		if c = b.scan(l, q); c.rank < 0 {
 			b.refuse(q)
 		}
 	}

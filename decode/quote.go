@@ -3,6 +3,7 @@ package decode
 // Quote is what a request would cost the unit.
 type Quote struct {
 	Rank    int     // where Add would place it; Full = nowhere now
+	KV      int64   // its KV use, without the request
 	Seconds float64 // 0 where it is Full
 	Step    float64 // what a step takes with it, on a mean rank or its own where that takes longer
 	Beyond  float64 // by how much its rank exceeds what the unit pays for anyway, seconds a step, the more the worse
@@ -22,8 +23,11 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 	if err != nil {
 		return Quote{Rank: Full}, err
 	}
-	rule := b.rule(onArrival)
-	g := b.place(rule, &r, int64(r.Width))
+	if b.active == 0 {
+		return Quote{Rank: Full}, nil
+	}
+	l := b.level(b.rule(onArrival), r.KV, int64(r.Width), int64(r.Width))
+	g := b.placeAt(&l, &r)
 	if g < 0 {
 		return Quote{Rank: Full}, nil
 	}
@@ -32,10 +36,13 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 		output = b.expected(r.Generated)
 	}
 	c, n := &b.cfg.Cost, float64(b.active)
-	speed := 0.0
-	for i := range b.ranks {
-		if b.ranks[i].open() {
-			speed += b.ranks[i].speed
+	speed := n * b.ranks[g].speed
+	if b.unlike {
+		speed = 0
+		for i := range b.ranks {
+			if b.ranks[i].open() {
+				speed += b.ranks[i].speed
+			}
 		}
 	}
 	kv := float64(r.KV-b.there(&r, g)) + float64(output)/2
@@ -45,12 +52,11 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 	own := (float64(c.KV*(float64(b.kv(g))+kv)) + float64(c.Request*float64(b.ranks[g].width+int64(r.Width)))) / b.ranks[g].speed
 	step = max(step, c.Step+own)
 	beside := float64(b.sumWidth) / n
-	l := b.level(rule, r.KV, int64(r.Width), int64(r.Width))
 	beyond := b.costOn(&l, g, b.kv(g)+r.KV-b.there(&r, g), b.ranks[g].width+int64(r.Width))
 	if b.unlike {
 		beyond = max(0, c.Step+beyond-step)
 	}
 	return Quote{
-		Rank: g, Seconds: float64(steps(output, int64(r.Width))) * (step + float64(more*n*beside)), Step: step, Beyond: beyond,
+		Rank: g, KV: b.kv(g), Seconds: float64(steps(output, int64(r.Width))) * (step + float64(more*n*beside)), Step: step, Beyond: beyond,
 	}, nil
 }

@@ -18,6 +18,7 @@ type Decode struct {
 	like    string // the configuration, for snapshots
 	step    time.Duration
 	most    int         // requests a rank runs; 0 = no limit
+	tokens  int64       // a rank holds; 0 = no limit
 	several bool        // routers serve the pool, and candidates tell their loads
 	heir    bool        // what ran before this ledger began is being taken over
 	listens atomic.Bool // either
@@ -28,6 +29,8 @@ type Decode struct {
 	now  time.Time // the latest step's
 	mean Average   // steps that requests take which finish
 	hold hold
+
+	offers []offer // scratch
 }
 
 // decodeUnit is a decode balancer whose ranks change hands.
@@ -52,7 +55,7 @@ func NewDecode(unit decode.Config, step time.Duration, cfg Config) (*Decode, err
 	}
 	several := unit.Routers > 1
 	unit.Ranks = 1
-	d := &Decode{step: step, most: unit.MaxRequests, several: several, heir: !several, now: cfg.Now()}
+	d := &Decode{step: step, most: unit.MaxRequests, tokens: capacityOf(&unit), several: several, heir: !several, now: cfg.Now()}
 	d.cfg = cfg
 	d.like = fmt.Sprint(unit, step)
 	d.make = func(string) (ranked, error) {
@@ -63,6 +66,14 @@ func NewDecode(unit decode.Config, step time.Duration, cfg Config) (*Decode, err
 	_, err := d.unit("")
 	d.units = nil
 	return d, err
+}
+
+// capacityOf is how many tokens a rank of a unit holds whose ranks are alike.
+func capacityOf(unit *decode.Config) int64 {
+	if len(unit.KVCapacity) == 0 {
+		return 0
+	}
+	return unit.KVCapacity[0]
 }
 
 // Wanted reports whether the next pick wants to know the candidates' loads.
@@ -160,20 +171,28 @@ func (d *Decode) squeeze(r decode.Request) (best *unit, rank int) {
 
 // add places a request on the unit that suits it best and has room.
 func (d *Decode) add(r decode.Request) (*unit, int, error) {
-	units := d.called
-	var failed error
-	if len(units) > 1 {
-		units, failed = d.quoted(r)
-	}
-	for _, u := range units {
+	if len(d.called) == 1 {
+		u := d.called[0]
 		r.Among = u.among
 		g, err := balancerOf(u).Add(r)
+		return u, g, err
+	}
+	offers, failed := d.quoted(r)
+	for _, o := range offers {
+		r.Among = o.among
+		g, err := balancerOf(o.unit).Add(r)
 		if err == nil && g >= 0 {
-			return u, g, nil
+			return o.unit, g, nil
 		}
 		failed = err
 	}
 	return nil, decode.Full, failed
+}
+
+// offer is what a unit says that a request would cost it.
+type offer struct {
+	*unit
+	decode.Quote
 }
 
 // alike is by what share units' steps may differ that count as taking the same. A
@@ -186,24 +205,18 @@ const alike = 0.01
 // joins the rank of most KV use, so that holes are kept for what needs them; then the
 // others, the shortest step first. All are asked of the same output: each knows of its
 // own requests alone.
-func (d *Decode) quoted(r decode.Request) ([]*unit, error) {
-	type offer struct {
-		*unit
-		decode.Quote
-		kv int64
-	}
-	var offers []offer
+func (d *Decode) quoted(r decode.Request) ([]offer, error) {
+	offers := d.offers[:0]
 	var failed error
 	r.Output = d.usual()
 	least := math.Inf(1)
 	for _, u := range d.called {
 		r.Among = u.among
-		b := balancerOf(u)
-		switch q, err := b.Quote(r); {
+		switch q, err := balancerOf(u).Quote(r); {
 		case err != nil:
 			failed = err
 		case q.Rank >= 0:
-			offers = append(offers, offer{u, q, b.Rank(q.Rank).KV})
+			offers = append(offers, offer{u, q})
 			least = min(least, q.Step)
 		}
 	}
@@ -214,13 +227,10 @@ func (d *Decode) quoted(r decode.Request) ([]*unit, error) {
 		return o.Step
 	}
 	slices.SortStableFunc(offers, func(a, b offer) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Beyond, b.Beyond), cmp.Compare(b.kv, a.kv))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Beyond, b.Beyond), cmp.Compare(b.KV, a.KV))
 	})
-	units := make([]*unit, len(offers))
-	for i := range offers {
-		units[i] = offers[i].unit
-	}
-	return units, failed
+	d.offers = offers
+	return offers, failed
 }
 
 // Sent says that a request that was picked is on its way.

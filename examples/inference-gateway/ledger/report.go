@@ -50,7 +50,7 @@ func (d *Decode) listen(candidates []Candidate, now time.Time) {
 				continue
 			}
 			l := candidates[s.at].Load
-			if !l.At.After(s.said) || !d.believe(u, g, &l) {
+			if !l.At.After(s.said) || !d.believe(&l) {
 				continue
 			}
 			if d.several {
@@ -67,9 +67,8 @@ func (d *Decode) listen(candidates []Candidate, now time.Time) {
 
 // believe bounds a load by what the rank can hold, and reports whether it makes any
 // sense.
-func (d *Decode) believe(u *unit, g int, l *Load) bool {
-	k := balancerOf(u).Rank(g)
-	requests, tokens := mostRunning, k.Capacity
+func (d *Decode) believe(l *Load) bool {
+	requests, tokens := mostRunning, d.tokens
 	if d.most > 0 {
 		requests = d.most
 	}

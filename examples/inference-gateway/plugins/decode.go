@@ -125,9 +125,10 @@ func (p *DecodePicker) Pick(ctx context.Context, cycle *scheduling.CycleState, s
 	defer p.give(list)
 	candidates, wanted := *list, p.ledger.Wanted()
 	for i, e := range endpoints {
-		p.parameters.candidate(&candidates[i], e)
-		if wanted {
-			candidates[i].Load = p.load(e.GetMetrics())
+		c := &candidates[i]
+		same := p.parameters.candidate(c, e)
+		if m := e.GetMetrics(); wanted && (!same || m == nil || c.Load.At != m.UpdateTime) {
+			c.Load = p.load(m)
 		}
 	}
 	i, err := p.ledger.Await(ctx, r, p.request(r), candidates)

@@ -90,10 +90,12 @@ func (n *noter) picked(ctx context.Context, r *scheduling.LLMRequest, endpoints 
 	return &scheduling.ProfileRunResult{TargetEndpoints: []scheduling.Endpoint{endpoints[i]}}
 }
 
-// candidate makes c an endpoint as the ledger knows it. Mostly it was that already.
-func (p *Parameters) candidate(c *ledger.Candidate, e scheduling.Endpoint) {
+// candidate makes c an endpoint as the ledger knows it, and reports whether it was
+// that already, as it mostly is.
+func (p *Parameters) candidate(c *ledger.Candidate, e scheduling.Endpoint) (same bool) {
 	m := e.GetMetadata()
-	if name := ledger.Name(m.NamespacedName); c.Name != name {
+	name := ledger.Name(m.NamespacedName)
+	if same = c.Name == name; !same {
 		c.Name = name
 	}
 	unit, drain := "", false
@@ -109,6 +111,7 @@ func (p *Parameters) candidate(c *ledger.Candidate, e scheduling.Endpoint) {
 		c.Unit = unit
 	}
 	c.Drain = drain
+	return same
 }
 
 // tokens is how long a request's prompt is, at most so long: counted by a tokenizer,
