@@ -37,7 +37,7 @@ func leastMoves(p *placement.Placement, gpus, each int) int {
 // it shrinks that takes a few moves more.
 func TestResize(t *testing.T) {
 	m := placement.DeepSeekV3()
-	layers := 10
+	layers := 3
 	if long.Tests() {
 		layers = 58
 	}
