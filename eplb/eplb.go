@@ -91,7 +91,7 @@ type Problem struct {
 	// over several windows of one shape: the time that steps like these take
 	// together is then least, not the imbalance of their sum. Windows count in
 	// proportion to their loads, those without load in a layer for nothing. Where
-	// a layer has more than 16 with load, sums of alike ones are planned for; the
+	// a layer has more than 24 with load, sums of alike ones are planned for; the
 	// figures are those of all. Policy deepseek, and groups with dispatch split,
 	// plan the sum.
 	Windows []placement.Loads

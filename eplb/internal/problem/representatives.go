@@ -5,22 +5,31 @@ import (
 	"slices"
 )
 
-// mostWindows is how many windows a layer is planned over at most.
-const mostWindows = 16
+const (
+	// mostWindows is how many windows a layer is planned over at most. A recording
+	// of a thousand steps is planned within .9% of what all of them give in 24
+	// windows, within 1.7% in 16.
+	mostWindows = 24
+	// regathers is how often windows then change to the sum that they are most
+	// alike: 24 windows without it are worth 18.
+	regathers = 2
+)
 
 // Representatives picks the windows of a layer to plan over.
 type Representatives struct {
-	rows  [][]float64
-	sums  [][]float64
-	of    []int
-	near  []float64
-	total []float64
+	rows  [][]float64 // windows with load
+	total []float64   // load of each
+	of    []int       // which sum each is in
+	near  []float64   // how far each is from what stands for it
+	sums  [][]float64 // what stands for the windows
+	whole []float64   // load of each sum
 }
 
 // Live lists the windows of layer l that have load in it. Where they are more
 // than mostWindows, sums of alike ones stand for them: windows are gathered round
-// those that are farthest from each other, as shares of their load. A sum of
-// windows takes no more time than they do, and as much where they are alike.
+// those that are farthest from each other, as shares of their load, then round the
+// sums. A sum of windows takes no more time than they do, and as much where they
+// are alike.
 // Cost: O(mostWindows·windows·experts).
 func (r *Representatives) Live(p *Problem, l int) [][]float64 {
 	r.rows, r.total = r.rows[:0], r.total[:0]
@@ -63,7 +72,7 @@ func (r *Representatives) gather() [][]float64 {
 	for k := range mostWindows {
 		far, next := -1.0, 0
 		for i, w := range r.rows {
-			if d := distance(w, r.rows[centre], 1/r.total[i], 1/r.total[centre]); d < r.near[i] {
+			if d := distance(w, r.rows[centre], 1/r.total[i], 1/r.total[centre], r.near[i]); d < r.near[i] {
 				r.near[i], r.of[i] = d, k
 			}
 			// What is far and large matters most.
@@ -73,35 +82,60 @@ func (r *Representatives) gather() [][]float64 {
 		}
 		centre = next
 	}
-	for len(r.sums) < mostWindows {
-		r.sums = append(r.sums, make([]float64, len(r.rows[0])))
-	}
-	used := make([]bool, mostWindows)
-	for _, sum := range r.sums {
-		clear(sum)
-	}
-	for i, w := range r.rows {
-		used[r.of[i]] = true
-		sum := r.sums[r.of[i]]
-		for e, x := range w {
-			sum[e] += x
+	r.sumUp()
+	for range regathers {
+		for i, w := range r.rows {
+			r.near[i] = math.Inf(1)
+			for k, sum := range r.sums {
+				if r.whole[k] == 0 {
+					continue
+				}
+				if d := distance(w, sum, 1/r.total[i], 1/r.whole[k], r.near[i]); d < r.near[i] {
+					r.near[i], r.of[i] = d, k
+				}
+			}
 		}
+		r.sumUp()
 	}
 	out := r.rows[:0]
 	for k, sum := range r.sums {
-		if used[k] {
+		if r.whole[k] > 0 {
 			out = append(out, sum)
 		}
 	}
 	return out
 }
 
-// distance is how far two windows are apart, as shares: the sum of differences.
-func distance(a, b []float64, scaleA, scaleB float64) float64 {
+// sumUp adds up the windows that stand together.
+func (r *Representatives) sumUp() {
+	for len(r.sums) < mostWindows {
+		r.sums = append(r.sums, make([]float64, len(r.rows[0])))
+	}
+	r.whole = slices.Grow(r.whole[:0], mostWindows)[:mostWindows]
+	clear(r.whole)
+	for _, sum := range r.sums {
+		clear(sum)
+	}
+	for i, w := range r.rows {
+		sum := r.sums[r.of[i]]
+		r.whole[r.of[i]] += r.total[i]
+		for e, x := range w {
+			sum[e] += x
+		}
+	}
+}
+
+// distance is how far two windows are apart, as shares: the sum of differences, or
+// of some of them where these are no less than most.
+func distance(a, b []float64, scaleA, scaleB, most float64) float64 {
 	sum := 0.0
-	b = b[:len(a)]
-	for e, x := range a {
-		sum += math.Abs(float64(x*scaleA) - float64(b[e]*scaleB))
+	for len(a) > 0 && sum < most {
+		n := min(len(a), 32)
+		c := b[:n]
+		for e, x := range a[:n] {
+			sum += math.Abs(float64(x*scaleA) - float64(c[e]*scaleB))
+		}
+		a, b = a[n:], b[n:]
 	}
 	return sum
 }
