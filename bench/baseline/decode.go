@@ -73,7 +73,7 @@ type held struct {
 	rank int
 	base int64 // tokens - clock
 	end  int64 // clock at which it is predicted to end; 0 = never
-	wait bool
+	came int64 // clock at which it was placed: it waits while that lasts
 }
 
 var _ decode.Batcher = (*Ledger)(nil)
@@ -101,7 +101,7 @@ func (l *Ledger) put(g int, r decode.Request) {
 	} else {
 		l.requests = append(l.requests, held{})
 	}
-	l.requests[i] = held{rank: g, base: tokens - l.clock, wait: true}
+	l.requests[i] = held{rank: g, base: tokens - l.clock, came: l.clock}
 	if r.Output > 0 {
 		l.requests[i].end = l.clock + r.Output
 	}
@@ -146,7 +146,7 @@ func (l *Ledger) Done(id decode.ID) error {
 	l.ahead.add(l, i, -1)
 	q := &l.requests[i]
 	l.tokens[q.rank] -= q.base + l.clock
-	if q.wait {
+	if q.came == l.clock {
 		l.waiting[q.rank]--
 	} else {
 		l.running[q.rank]--
@@ -165,9 +165,6 @@ func (l *Ledger) Step() {
 		l.waiting[g] = 0
 		l.tokens[g] += int64(l.running[g])
 		l.kv[g] = l.tokens[g]
-	}
-	for i := range l.requests {
-		l.requests[i].wait = false
 	}
 }
 

@@ -62,8 +62,9 @@ type Config struct {
 	// Progress is called now and then with the share that is done; nil = not.
 	Progress func(float64)
 
-	topics [2][]workload.Domain // of prefill and decode; nil = made for the run
-	starts *[2][3]*experts      // as they are at the start, by policy; runs on the same topics share them
+	topics         [2][]workload.Domain // of prefill and decode; nil = made for the run
+	record, played *tape                // of prefill; nil = none
+	starts         *[2][3]*experts      // as they are at the start, by policy; runs on the same topics share them
 }
 
 // setTopics makes the experts' loads for runs of so many seconds.

@@ -41,33 +41,29 @@ type decodeClock struct {
 	batches, queries, share                      float64
 	rows                                         *table
 	// m is each layer's and rank's experts, [layers x ranks], for about total
-	// requests; it is drawn anew as they change, and every freshSteps.
+	// requests; one layer is drawn anew in each step.
 	m              []float64
 	top            []float64 // by layer: the largest of m
+	sum            []float64 // of m
 	received       []float64 // by layer: tokens of the busiest receiver
-	mean           float64   // of m
 	total          int64
-	version, fresh int
+	version, step  int
 	noise          rand.PCG
 	p, q           []float64
 	d0, d1, k0, k1 float64 // dispatch and combine: start, and a copy
-	// The last exact step: its layers' time, and how often the busiest rank's p and
-	// q enter it.
-	half, lastP, lastQ float64
-	countP, countQ     float64
+	half           []halfLayer
 	// sums of max and mean, for the report
 	maxKV, meanKV, maxN, meanN float64
 }
 
-const freshSteps = 64
-
-// exactSteps is how often all ranks of all layers are looked at; the steps
-// between follow the busiest ranks' stages, in the layers whose time they set.
-const exactSteps = 8
+// halfLayer is how long a layer took one micro-batch when it was last looked at, less
+// what the busiest rank's p and q had in it, and how often they enter it: in between
+// it follows them.
+type halfLayer struct{ rest, p, q float64 }
 
 func newDecodeClock(u *cost.Unit, e *experts, maxRequests int, queries float64, seed uint64) *decodeClock {
 	n, layers := u.Ranks(), u.Model.Layers
-	c := &decodeClock{batches: u.Batches(), queries: queries, share: u.StepShare(), bent: u.Model.Attended > 0 || u.Model.WindowLayers > 0, kernels: u.Kernels(), unit: u, experts: e, m: make([]float64, layers*n), top: make([]float64, layers), received: make([]float64, layers), p: make([]float64, n), q: make([]float64, n)}
+	c := &decodeClock{batches: u.Batches(), queries: queries, share: u.StepShare(), bent: u.Model.Attended > 0 || u.Model.WindowLayers > 0, kernels: u.Kernels(), unit: u, experts: e, m: make([]float64, layers*n), top: make([]float64, layers), sum: make([]float64, layers), received: make([]float64, layers), half: make([]halfLayer, layers), p: make([]float64, n), q: make([]float64, n)}
 	c.noise.Seed(seed, 2)
 	for i := range maxRequests + 1 {
 		t := float64(i) * queries / c.batches
@@ -87,33 +83,24 @@ func newDecodeClock(u *cost.Unit, e *experts, maxRequests int, queries float64, 
 	return c
 }
 
-// draw sets what the experts of each layer and rank get in a micro-batch.
-func (c *decodeClock) draw(total int64) {
+// draw sets what the experts of each rank get of a micro-batch in layer l.
+func (c *decodeClock) draw(l int, total int64) {
 	n := len(c.p)
 	routed := float64(total) * c.queries / c.batches * float64(c.unit.Model.TopK)
-	sum := 0.0
-	for l := range c.top {
-		top, received := 0.0, 0.0
-		row, share := c.m[l*n:(l+1)*n], c.experts.share[l*n:(l+1)*n]
-		for g, x := range share {
-			rows := scatter(&c.noise, float64(routed*x))
-			row[g] = c.rows.value(rows)
-			sum += row[g]
-			top, received = max(top, row[g]), max(received, rows)
-		}
-		c.top[l], c.received[l] = top, received
+	top, received, sum := 0.0, 0.0, 0.0
+	row, share := c.m[l*n:(l+1)*n], c.experts.share[l*n:(l+1)*n]
+	for g, x := range share {
+		rows := scatter(&c.noise, float64(routed*x))
+		row[g] = c.rows.value(rows)
+		sum += row[g]
+		top, received = max(top, row[g]), max(received, rows)
 	}
-	c.mean = sum / float64(len(c.m))
-	c.total, c.version, c.fresh = total, c.experts.version, 0
+	c.top[l], c.sum[l], c.received[l] = top, sum, received
 }
 
 // seconds is how long the next step takes, and how many GPU-seconds of it are
 // computing.
 func (c *decodeClock) seconds(kv, n []int64, total int64) (step, computed float64) {
-	if off := total - c.total; c.fresh >= freshSteps || c.version != c.experts.version || off*50 > c.total || -off*50 > c.total {
-		c.draw(total)
-	}
-	c.fresh++
 	mostN, mostKV, sumKV, dense, work := int64(0), int64(0), int64(0), 0.0, 0.0
 	mostP, mostQ := 0.0, 0.0
 	layers := float64(c.unit.Model.Layers)
@@ -128,16 +115,12 @@ func (c *decodeClock) seconds(kv, n []int64, total int64) (step, computed float6
 	ranks := len(n)
 	c.maxKV, c.meanKV = c.maxKV+float64(mostKV), c.meanKV+float64(sumKV)/float64(ranks)
 	c.maxN, c.meanN = c.maxN+float64(mostN), c.meanN+float64(total)/float64(ranks)
-	if c.fresh%exactSteps == 1 {
-		c.layers(float64(mostN)*c.queries/c.batches*float64(c.unit.Model.TopK), n)
-		c.lastP, c.lastQ = mostP, mostQ
-	}
-	half := c.half + float64(c.countP*(mostP-c.lastP)) + float64(c.countQ*(mostQ-c.lastQ))
+	half, experts := c.layers(mostN, mostP, mostQ, n, total)
 	head := c.kernels.Head(float64(mostN) * c.queries)
 	draft := (c.queries - 1) / c.queries * (float64(c.batches*half)/layers + head) / c.share
 	others := float64(c.batches * float64(c.unit.Model.DenseLayers) * dense)
 	step = (float64(c.batches*half)+others+head)/c.share + draft + c.unit.Factors.Host
-	computed = (c.batches*layers*(work+float64(float64(ranks)*c.mean))+float64(ranks)*(others+head))/c.share + float64(ranks)*draft
+	computed = (c.batches*layers*(work+experts)+float64(ranks)*(others+head))/c.share + float64(ranks)*draft
 	return step, computed
 }
 
@@ -152,60 +135,77 @@ func (c *decodeClock) core(requests, kv int64) float64 {
 	return c.coreStart[requests] + float64(c.coreKV*float64(kv))
 }
 
-// layers adds up the half-layers of a step whose busiest rank sends so many
-// copies of tokens.
-func (c *decodeClock) layers(sent float64, n []int64) {
-	if c.unit.Overlap != cost.TwoBatch {
-		c.oneByOne(sent, n)
-		return
+// layers adds up the half-layers of a step whose busiest rank has mostN requests and
+// stages of so many seconds, and the experts' seconds of all ranks in a layer. One
+// layer in layerTurns is looked at, and the others follow their busiest ranks; all
+// are where requests have changed by an eighth since, or the experts' placement has.
+func (c *decodeClock) layers(mostN int64, mostP, mostQ float64, n []int64, total int64) (half, experts float64) {
+	count := len(c.half)
+	off := total - c.total
+	every, from := min(layerTurns, count), c.step%min(layerTurns, count)
+	if c.version != c.experts.version || off*8 > c.total || -off*8 > c.total {
+		every, from = 1, 0
+		c.total, c.version = total, c.experts.version
+		for l := range c.half {
+			c.draw(l, total)
+		}
+	} else {
+		// One of those that are looked at, each in its turn.
+		each := (count - from + every - 1) / every
+		c.draw(from+c.step/every%each*every, total)
+		if c.step++; c.step%count == 0 {
+			c.total = total
+		}
 	}
-	ranks := len(c.p)
-	p, q := c.p, c.q[:ranks]
-	c.half, c.countP, c.countQ = 0, 0, 0
-	for l := range c.top {
+	sent := float64(mostN) * c.queries / c.batches * float64(c.unit.Model.TopK)
+	for l := from; l < count; l += every {
 		copies := max(sent, c.received[l])
 		d, k := c.d0+float64(c.d1*copies), c.k0+float64(c.k1*copies)
-		m := c.m[l*ranks : (l+1)*ranks]
-		m = m[:len(p)]
-		all, after, before := 0.0, 0.0, 0.0
-		for g, x := range m {
-			a, b := p[g]+x, x+q[g]
-			if e := a + q[g]; e > all {
-				all = e
-			}
-			if b > after {
-				after = b
-			}
-			if a > before {
-				before = a
-			}
-		}
-		t := max(all, d+after, k+before, d+c.top[l]+k)
-		c.half += t
-		if t == all || t == k+before {
-			c.countP++
-		}
-		if t == all || t == d+after {
-			c.countQ++
-		}
+		t, p, q := c.halfLayer(l, d, k, n)
+		c.half[l] = halfLayer{t - float64(p*mostP) - float64(q*mostQ), p, q}
 	}
+	rest, p, q := 0.0, 0.0, 0.0
+	for l, h := range c.half {
+		rest, p, q = rest+h.rest, p+h.p, q+h.q
+		experts += c.sum[l]
+	}
+	return rest + float64(p*mostP) + float64(q*mostQ), experts / float64(count)
 }
 
-// oneByOne is layers without two micro-batches.
-func (c *decodeClock) oneByOne(sent float64, n []int64) {
+// halfLayer is how long layer l takes a micro-batch, and how often the busiest rank's
+// p and q enter that.
+func (c *decodeClock) halfLayer(l int, d, k float64, n []int64) (t, p, q float64) {
 	ranks := len(c.p)
-	s := cost.Decode{Overlap: c.unit.Overlap, Before: c.p, After: c.q, Shared: make([]float64, ranks)}
-	for g, x := range n {
-		s.Shared[g] = c.shared[x]
+	m := c.m[l*ranks : (l+1)*ranks]
+	if c.unit.Overlap != cost.TwoBatch {
+		s := cost.Decode{Overlap: c.unit.Overlap, Before: c.p, After: c.q, Experts: m, Shared: make([]float64, ranks), Dispatch: d, Combine: k}
+		for g, x := range n {
+			s.Shared[g] = c.shared[x]
+		}
+		return s.HalfLayer(), 1, 1
 	}
-	// The busiest rank's stages enter every layer in full.
-	c.half, c.countP, c.countQ = 0, float64(len(c.top)), float64(len(c.top))
-	for l := range c.top {
-		copies := max(sent, c.received[l])
-		s.Dispatch, s.Combine = c.d0+float64(c.d1*copies), c.k0+float64(c.k1*copies)
-		s.Experts = c.m[l*ranks : (l+1)*ranks]
-		c.half += s.HalfLayer()
+	all, after, before := 0.0, 0.0, 0.0
+	ps, qs := c.p[:len(m)], c.q[:len(m)]
+	for g, x := range m {
+		a, b := ps[g]+x, x+qs[g]
+		if e := a + qs[g]; e > all {
+			all = e
+		}
+		if b > after {
+			after = b
+		}
+		if a > before {
+			before = a
+		}
 	}
+	t = max(all, d+after, k+before, d+c.top[l]+k)
+	if t == all || t == k+before {
+		p = 1
+	}
+	if t == all || t == d+after {
+		q = 1
+	}
+	return t, p, q
 }
 
 // decodeCost is the unit's cost as a balancer wants it, a token: a line in requests

@@ -1,15 +1,12 @@
 package simulate
 
 import (
-	"context"
 	"math"
 	"math/rand/v2"
 	"slices"
 
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/workload"
-	"github.com/moelb/moelb/eplb"
-	"github.com/moelb/moelb/eplb/schedule"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -35,7 +32,8 @@ type experts struct {
 	topology placement.Topology
 	window   int
 	forecast placement.Loads // decayed sum of the windows so far
-	current  placement.Placement
+	current  *placement.Placement
+	plans    plans // of all runs on these topics
 	// share is the share of a layer's tokens that each GPU's experts get,
 	// [layers x ranks]; it changes with version.
 	share   []float64
@@ -64,7 +62,9 @@ func newExperts(u *cost.Unit, policy ExpertPolicy, domains []workload.Domain) (*
 	e.domains = domains
 	e.share = make([]float64, u.Model.Layers*u.Ranks())
 	e.nodes = make([]float64, u.Model.Layers)
-	e.current = placement.Trivial(u.Model.Layers, u.Model.Experts, u.SlotsEach()*u.Ranks(), u.Ranks())
+	e.plans = plans{}
+	first := placement.Trivial(u.Model.Layers, u.Model.Experts, u.SlotsEach()*u.Ranks(), u.Ranks())
+	e.current = &first
 	e.forecast = placement.NewLoads(u.Model.Layers, u.Model.Experts)
 	for w := -history; w < -1; w++ {
 		e.learn(w)
@@ -73,7 +73,7 @@ func newExperts(u *cost.Unit, policy ExpertPolicy, domains []workload.Domain) (*
 	return e, err
 }
 
-// clone is the same state for another run's unit.
+// clone is the same state for another run's unit; what is planned they share.
 func (e *experts) clone(u *cost.Unit) *experts {
 	c := *e
 	c.unit, c.forecast, c.heat, c.share = u, clone(e.forecast), clone(e.heat), slices.Clone(e.share)
@@ -105,40 +105,6 @@ func (e *experts) learn(window int) {
 			e.forecast[l][x] = float64(memory*e.forecast[l][x]) + v
 		}
 	}
-}
-
-// advance enters a window: it plans on what the windows before showed, and
-// returns the seconds that the units stop for the copying.
-func (e *experts) advance(step float64) (stall float64, err error) {
-	e.learn(e.window)
-	past := e.forecast
-	e.window++
-	u := e.unit
-	if e.policy != ExpertsAlone {
-		p := eplb.Problem{Loads: past, Replicas: e.current.Slots(), Groups: 1, Topology: e.topology}
-		p.Topology.Speed = e.speed
-		o := eplb.Options{Locality: eplb.Free}
-		if e.window > 0 {
-			p.Previous = &e.current
-		}
-		if u.Phase == cost.PrefillPhase && u.Model.Groups > 1 && u.Model.Groups%u.Nodes == 0 && u.GPU.Domain == u.GPU.Node {
-			// Groups stay on their node, so that a token goes to few nodes.
-			p.Groups = u.Model.Groups
-			o.Locality, o.OffNodeReplicas = eplb.ByGroup, 8
-		}
-		if e.policy == ExpertsDeepSeek && e.speed == nil {
-			o, p.Previous = eplb.Options{Policy: eplb.DeepSeek}, nil
-			p.Topology.Nodes = u.Nodes
-		}
-		r, err := eplb.Plan(context.Background(), p, o)
-		if err != nil {
-			return 0, err
-		}
-		if stall, err = e.move(&r.Placement, past, step); err != nil {
-			return 0, err
-		}
-	}
-	return stall, e.measure()
 }
 
 // measure notes what each GPU's experts get in the window, under the placement in
@@ -191,56 +157,6 @@ func busiestDomain(row []float64, domain int) float64 {
 	return max(1, top)
 }
 
-// move changes the placement, all at once for the published algorithm, and as
-// far as the gain over a window pays for the copying otherwise. The first
-// placement is loaded before the units start, and costs nothing.
-func (e *experts) move(next *placement.Placement, past placement.Loads, step float64) (float64, error) {
-	if e.window == 0 {
-		e.current = *next
-		return 0, nil
-	}
-	s, err := schedule.New(&e.current, next, e.topology, schedule.Options{ExpertBytes: e.unit.Model.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
-	if err != nil {
-		return 0, err
-	}
-	rounds := len(s.Rounds)
-	if e.policy == ExpertsOptimal && step > 0 {
-		before, err := e.current.ScoreLayers(past, placement.Topology{GPUs: e.unit.Ranks()})
-		if err != nil {
-			return 0, err
-		}
-		after, err := next.ScoreLayers(past, placement.Topology{GPUs: e.unit.Ranks()})
-		if err != nil {
-			return 0, err
-		}
-		k := schedule.Stakes{StepSeconds: step, Sensitivity: schedule.DecodeSensitivity(), Horizon: windowSeconds / step}
-		if e.unit.Phase == cost.PrefillPhase {
-			k.Sensitivity = schedule.PrefillSensitivity()
-		}
-		for l := range before {
-			k.Before, k.After = append(k.Before, before[l].Imbalance), append(k.After, after[l].Imbalance)
-		}
-		d, err := schedule.Decide(&s, k)
-		if err != nil {
-			return 0, err
-		}
-		if rounds = d.Rounds; !d.Move {
-			return 0, nil
-		}
-		s = s.Prefix(rounds)
-	}
-	if e.current, err = s.Apply(&e.current, rounds); err != nil {
-		return 0, err
-	}
-	seconds := 0.0
-	for _, r := range s.Rounds {
-		seconds += r.Seconds
-	}
-	e.moves += int64(s.Moves)
-	e.moveTime += seconds
-	return seconds, nil
-}
-
 // meanImbalance is the mean over windows and layers.
 func (e *experts) meanImbalance() float64 { return e.imbalance / float64(max(e.windows, 1)) }
 
@@ -255,24 +171,25 @@ func scatter(r *rand.PCG, mean float64) float64 {
 
 // table is a function of rows, drawn as a polygon.
 type table struct {
-	step float64
+	each float64 // cells a row
 	at   []float64
 	f    func(float64) float64
 }
 
 func newTable(top float64, cells int, f func(float64) float64) *table {
-	t := &table{step: top / float64(cells), f: f, at: make([]float64, cells+1)}
+	t := &table{each: float64(cells) / top, f: f, at: make([]float64, cells+1)}
 	for i := range t.at {
-		t.at[i] = f(float64(i) * t.step)
+		t.at[i] = f(float64(i) * (top / float64(cells)))
 	}
 	return t
 }
 
 func (t *table) value(x float64) float64 {
-	i := int(x / t.step)
+	cells := float64(x * t.each)
+	i := int(cells)
 	if i >= len(t.at)-1 {
 		return t.f(x)
 	}
-	w := x/t.step - float64(i)
+	w := cells - float64(i)
 	return t.at[i] + float64(w*(t.at[i+1]-t.at[i]))
 }

@@ -199,20 +199,21 @@ func (e *experts) without(dead []bool, gpus int) (*experts, float64, error) {
 	if alive == len(c.speed) {
 		c.speed = nil
 	}
-	past := c.forecast
-	p := eplb.Problem{Loads: past, Replicas: c.current.Slots(), Groups: 1, Topology: c.topology, Previous: &c.current}
+	p := eplb.Problem{Loads: c.forecast, Replicas: c.current.Slots(), Groups: 1, Topology: c.topology, Previous: c.current}
 	p.Topology.Speed = c.speed
 	r, err := eplb.Plan(context.Background(), p, eplb.Options{Locality: eplb.Free, Target: repairTarget})
 	if err != nil {
 		return nil, 0, err
 	}
 	// The dead GPUs' copies are gone; those of the living are there.
-	c.policy, c.window = ExpertsDeepSeek, max(c.window, 1) // moves at once, whether or not they pay
-	stall, err := c.move(&r.Placement, past, 0)
+	way, err := c.way(&r.Placement)
 	if err != nil {
 		return nil, 0, err
 	}
-	c.policy, c.window = e.policy, e.window
+	stall, err := c.move(way, 0) // at once, whether or not it pays
+	if err != nil {
+		return nil, 0, err
+	}
 	if err := c.measure(); err != nil {
 		return nil, 0, err
 	}

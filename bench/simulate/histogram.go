@@ -22,18 +22,20 @@ func cell(ns int64) int {
 	return min(32*(e-5)+int(float64(f*64))-32, 64*32-1)
 }
 
-// quantile is the middle of the cell that holds it, in seconds; 0 = nothing was
-// counted.
+// quantile is the time below which the share q of them is, in seconds: those of a
+// cell are taken to lie evenly in it. 0 = nothing was counted.
 func (h *histogram) quantile(q float64) float64 {
-	want, sum := int64(q*float64(h.count)), int64(0)
+	want := min(int64(q*float64(h.count)), h.count-1) // the time that so many are below
 	for i, n := range h.cells {
-		if sum += n; n > 0 && sum > want || sum == h.count && n > 0 {
-			if i < 32 {
-				return float64(i) * 1e-9
-			}
-			low := math.Ldexp(1+float64(i%32)/32, i/32+4)
-			return float64(low*(1+1.0/64)) * 1e-9
+		if want >= n {
+			want -= n
+			continue
 		}
+		if i < 32 {
+			return float64(i) * 1e-9
+		}
+		part := (float64(want) + .5) / float64(n)
+		return math.Ldexp(1+(float64(i%32)+part)/32, i/32+4) * 1e-9
 	}
 	return 0
 }

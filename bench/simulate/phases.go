@@ -20,6 +20,10 @@ func (s *sim) arrive() {
 		s.flights = append(s.flights, flight{})
 	}
 	s.flights[id] = flight{arrival: s.now, prompt: int32(q.Input), input: int32(q.Input), output: int32(q.Output), blocks: q.Blocks, rank: -1, next: -1, prev: -1, wheel: -1}
+	if s.record != nil || s.played != nil {
+		s.flights[id].came = int32(len(s.arrived))
+		s.arrived = append(s.arrived, id)
+	}
 	s.count.entered.requests++
 	s.count.entered.input += int64(q.Input)
 	s.count.entered.output += int64(q.Output)
@@ -112,7 +116,7 @@ func (s *sim) prefillEvent(u *prefillUnit) {
 			u.waiting -= s.work(c.Tokens, int64(f.done))
 			f.done += int32(c.Tokens)
 			s.count.computed += c.Tokens
-			if s.fault == loseToken && s.count.computed > 1e6 {
+			if s.fault == loseToken && s.count.computed > 1e5 {
 				s.fault = 0
 				s.count.computed--
 			}

@@ -12,7 +12,7 @@ import (
 // TestKVMoves: the KV of a prompt and its first token moves to decode, no token more
 // or less, and takes as long as its bytes do.
 func TestKVMoves(t *testing.T) {
-	s, err := newSim(small(none(), 20), workload.Steady(100, 1))
+	s, err := newSim(brief(none(), 2), workload.Steady(100, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestKVMoves(t *testing.T) {
 // TestPrefixIsAttended: a chunk's attention counts each of its tokens with all that
 // come before it, and the prefix that must be read.
 func TestPrefixIsAttended(t *testing.T) {
-	s, err := newSim(small(none(), 20), workload.Steady(100, 1))
+	s, err := newSim(brief(none(), 2), workload.Steady(100, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

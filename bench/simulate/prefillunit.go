@@ -44,6 +44,7 @@ type prefillClock struct {
 	stage   cost.Prefill
 	rank    []cost.PrefillRank // of one micro-batch
 	noise   rand.PCG
+	turn    int // of its layers
 	// attention, tokens: sums of max/mean, for the report.
 	maxPairs, meanPairs, maxTokens, meanTokens float64
 }
@@ -88,8 +89,12 @@ func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk)
 	c.maxPairs, c.meanPairs = c.maxPairs+topPairs, c.meanPairs+sumPairs/n
 	routed := sum * float64(shared) * float64(c.unit.Model.TopK)
 	meanRows := routed / float64(gpus)
-	// Received tokens enter both communication stages alike, by their excess.
-	for l := range c.unit.Model.Layers {
+	// Some of the layers stand for all, others in the next step. Received tokens enter
+	// both communication stages alike, by their excess.
+	layers, looked := c.unit.Model.Layers, 0
+	routedWork := 0.0
+	for l := c.turn; l < layers; l += layerTurns {
+		looked++
 		share := c.experts.share[l*gpus : (l+1)*gpus]
 		received := 0.0
 		clear(c.stage.Experts)
@@ -98,14 +103,19 @@ func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk)
 			received = max(received, rows)
 			m := c.rows.value(rows)
 			c.stage.Experts[g/shared] = max(c.stage.Experts[g/shared], m)
-			work += c.unit.Batches() * m
+			routedWork += c.unit.Batches() * m
 		}
 		c.stage.Dispatch, c.stage.Combine = c.kernels.PrefillNetwork(top, sum/n, received/meanRows, c.experts.nodes[l], gpus)
 		step += c.stage.Layer()
 	}
+	c.turn = (c.turn + 1) % min(layerTurns, layers)
+	step, work = step*float64(layers)/float64(looked), work+routedWork*float64(layers)/float64(looked)
 	step += float64(c.unit.Model.DenseLayers) * dense
 	return step / c.unit.StepShare(), work / c.unit.StepShare()
 }
+
+// layerTurns is in how many steps every layer's experts are looked at once.
+const layerTurns = 8
 
 // prefillCost is the unit's cost as a balancer wants it: a line through the times
 // of even steps of all the tokens that one takes and of an eighth of them, and what

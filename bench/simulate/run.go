@@ -22,6 +22,7 @@ const kvFill = .95
 // flight is a request on its way.
 type flight struct {
 	arrival, first int64 // ns; first token, -1 = before the run
+	came           int32 // how many arrived before it, in a run that has a tape
 	ready          int64 // ns: when its KV has reached the decode unit
 	blocks         []int64
 	prompt         int32 // tokens as it came
@@ -77,6 +78,7 @@ type sim struct {
 	failures   int64    // of ranks
 	returned   int64    // requests that lost their KV
 	unknown    bool     // the policy has forgotten the requests that are removed
+	arrived    []int32  // requests in order, for a tape
 	taken      []usage  // at the marks that have passed
 	reported   int64
 }
@@ -138,7 +140,7 @@ func (s *sim) apply(f Fleet) error {
 	for i := len(s.prefill); i < f.Prefill; i++ {
 		u := &prefillUnit{unitState: unitState{index: i, next: never}}
 		var err error
-		if u.former, err = s.Policy.Prefill.New(prefill.Config{Ranks: s.Prefill.Groups(), MaxTokens: s.MaxTokens * int64(s.Prefill.Ranks()/s.Prefill.Groups()), Cost: s.cost}); err != nil {
+		if u.former, err = s.newFormer(i); err != nil {
 			return err
 		}
 		u.dead = make([]bool, s.Prefill.Groups())
@@ -170,6 +172,18 @@ func (s *sim) apply(f Fleet) error {
 		s.activate(&u.unitState, i < f.Decode, u.total == 0 && len(u.wait) == 0)
 	}
 	return nil
+}
+
+// newFormer is the policy of a prefill unit, or the tape of what it did.
+func (s *sim) newFormer(unit int) (prefill.Former, error) {
+	if s.played != nil {
+		return s.played.player(s, unit), nil
+	}
+	f, err := s.Policy.Prefill.New(prefill.Config{Ranks: s.Prefill.Groups(), MaxTokens: s.MaxTokens * int64(s.Prefill.Ranks()/s.Prefill.Groups()), Cost: s.cost})
+	if err == nil && s.record != nil {
+		f = &recorder{f, s, unit}
+	}
+	return f, err
 }
 
 // activate puts a unit into service or lets it drain; an empty one leaves.

@@ -13,17 +13,23 @@ func TestSmallest(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulates for seconds, on one goroutine")
 	}
-	c := Default(ours())
-	c.Seconds, c.Warm = 20, 5
-	c.MaxRequests = 512
-	rates, aims := []float64{150}, []float64{2}
-	if long.Tests() {
-		aims = []float64{3, 2}
+	type system struct {
+		Config
+		Traffic
+		rate, tpot float64
+		aims       []float64 // of the first token, the looser first
 	}
-	for _, rate := range rates {
-		gpus := 0
-		for _, ttft := range aims {
-			s, err := Smallest(c, builtIn(), Aim{Rate: rate, TTFT: ttft, TPOT: .05, Percentile: .99}, 2)
+	all := []system{{brief(ours(), 1.2), Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}, 6000, .005, []float64{.05}}}
+	if long.Tests() {
+		all[0].aims = []float64{.08, .05, .025}
+		c := Default(ours())
+		c.Seconds, c.Warm, c.MaxRequests = 20, 5, 512
+		all = append(all, system{c, builtIn(), 150, .05, []float64{3, 2}})
+	}
+	for _, x := range all {
+		gpus, rate := 0, x.rate
+		for _, ttft := range x.aims {
+			s, err := Smallest(x.Config, x.Traffic, Aim{Rate: rate, TTFT: ttft, TPOT: x.tpot, Percentile: .99}, 2)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -32,7 +38,7 @@ func TestSmallest(t *testing.T) {
 			if !s.Holds || s.LessPrefill.Holds || s.LessDecode.Holds || s.LessPrefill.Fleet.Prefill != s.Fleet.Prefill-1 || s.LessDecode.Fleet.Decode != s.Fleet.Decode-1 && !single {
 				t.Errorf("%.0f/s: %+v does %v, one unit less %v and %v", rate, s.Fleet, s.Holds, s.LessPrefill.Holds, s.LessDecode.Holds)
 			}
-			if s.TTFTAim > ttft || s.TPOTAim > .05 || s.GoodPerSecond < .9*rate {
+			if s.TTFTAim > ttft || s.TPOTAim > x.tpot || s.GoodPerSecond < .9*rate {
 				t.Errorf("%.0f/s: TTFT %v, TPOT %v, %v good a second", rate, s.TTFTAim, s.TPOTAim, s.GoodPerSecond)
 			}
 			if s.GPUs < gpus {
@@ -42,11 +48,12 @@ func TestSmallest(t *testing.T) {
 		}
 	}
 	var impossible *ImpossibleError
-	if _, err := Smallest(c, builtIn(), Aim{Rate: 100, TTFT: 2, TPOT: .001, Percentile: .99}, 2); !errors.As(err, &impossible) {
-		t.Errorf("a token every millisecond: %v", err)
+	c, traffic := all[0].Config, all[0].Traffic
+	if _, err := Smallest(c, traffic, Aim{Rate: 100, TTFT: 2, TPOT: .0001, Percentile: .99}, 2); !errors.As(err, &impossible) {
+		t.Errorf("a token in a tenth of a millisecond: %v", err)
 	}
 	for _, a := range []Aim{{0, 2, .05, .99}, {10, 0, .05, .99}, {10, 2, -1, .99}, {10, 2, .05, 1}} {
-		if _, err := Smallest(c, builtIn(), a, 2); err == nil {
+		if _, err := Smallest(c, traffic, a, 2); err == nil {
 			t.Errorf("%+v accepted", a)
 		}
 	}

@@ -107,8 +107,8 @@ func TestReplayHits(t *testing.T) {
 		found, all = found+min(512*n, q.Input-1), all+q.Input
 	}
 	want := float64(found) / float64(all)
-	c := small(none(), 40)
-	c.PrefillOnly = true
+	c := brief(none(), 40)
+	c.PrefillOnly, c.BlockTokens, c.StoreTokens = true, 512, 1<<29
 	r, err := Run(c, NewReplay(talks, 60))
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestOddTraces(t *testing.T) {
 		"all at one time":   {{Input: 100, Output: 3}, {Input: 200, Output: 4}, {Input: 300, Output: 5}},
 		"one of three long": {{Input: 100, Output: 3}, {Arrival: 1, Input: 1 << 22, Output: 4}, {Arrival: 2, Input: 300, Output: 5}},
 	} {
-		r, err := Run(small(none(), 10), NewReplay(requests, 20))
+		r, err := Run(brief(none(), 10), NewReplay(requests, 20))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -137,7 +137,7 @@ func TestOddTraces(t *testing.T) {
 			t.Errorf("%s: %d requests and %d left out in 10 s at 20 a second", name, r.Requests, r.LeftOut)
 		}
 	}
-	if _, err := Run(small(none(), 10), &flood{NewReplay([]workload.Request{{Input: 1 << 22, Output: 1}}, 1)}); err == nil {
+	if _, err := Run(brief(none(), 10), &flood{NewReplay([]workload.Request{{Input: 1 << 22, Output: 1}}, 1)}); err == nil {
 		t.Error("nothing but over-long requests was accepted")
 	}
 }

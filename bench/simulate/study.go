@@ -102,7 +102,7 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 		return Study{}, fmt.Errorf("rate: %v is not between 0 and 10^6 requests a second", o.Rate)
 	}
 	s := Study{Traffic: t.Name, Load: o.Load, PrefillNodes: c.Prefill.Nodes, DecodeNodes: c.Decode.Nodes}
-	known := map[string]capacity{}
+	known, tapes := map[string]capacity{}, tapes{}
 	c.Policy = o.Rows[0].Policy
 	if err := c.Validate(); err != nil {
 		return Study{}, err
@@ -149,7 +149,7 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 		run.Concurrency = hold
 		run.Plan = planFor(s.Fleet, t.Profile, c.Seconds)
 		run.Progress = step(2, 3)
-		r, err := Run(run, t.New(s.Rate))
+		r, err := tapes.run(run, t, s.Rate)
 		if err != nil {
 			return Study{}, err
 		}

@@ -15,7 +15,7 @@ import (
 // nothing is lost.
 func TestTraces(t *testing.T) {
 	if testing.Short() {
-		t.Skip("short: a run takes a second, and much longer under the race detector")
+		t.Skip("short: a run takes long under the race detector")
 	}
 	type trace struct {
 		name string
@@ -63,7 +63,8 @@ func TestTraces(t *testing.T) {
 		}
 		traces = append(traces, trace{"servegen", func() Source { return day.Requests(60, 20, 1) }})
 	}
-	base := small(Policy{}, 20)
+	base := brief(Policy{}, 10)
+	base.MaxTokens = 16384 // of prompts as long as they were
 	base.setTopics(base.Seconds)
 	for _, p := range []Policy{ours(), none()} {
 		for _, x := range traces {
