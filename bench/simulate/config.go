@@ -141,11 +141,6 @@ func (c *Config) Validate() error {
 	case c.PrefillOnly && c.DecodeOnly:
 		return fmt.Errorf("only one phase: which?")
 	}
-	for i, f := range c.Failures {
-		if !(f.Second >= 0 && f.Until > f.Second && f.Until <= maxSeconds) || f.Unit < 0 || f.Rank < 0 || f.Ranks < 0 {
-			return fmt.Errorf("failures: number %d: ranks %d and %d more of unit %d, second %v to %v", i, f.Rank, f.Ranks, f.Unit, f.Second, f.Until)
-		}
-	}
 	last := math.Inf(-1)
 	for i, s := range c.Plan {
 		if s.Second <= last || s.Fleet.Prefill < 1 || s.Fleet.Decode < 1 || s.Fleet.Prefill > maxUnits || s.Fleet.Decode > maxUnits {
@@ -153,7 +148,7 @@ func (c *Config) Validate() error {
 		}
 		last = s.Second
 	}
-	return nil
+	return c.validFailures()
 }
 
 // A Source yields requests in order of arrival.
@@ -169,8 +164,9 @@ type Result struct {
 	// LeftOut counts the requests, beside these, that are longer than a decode GPU's
 	// room for KV.
 	LeftOut int64
-	// Failures counts the ranks that died, Returned the requests that lost their KV so.
-	Failures, Returned int64
+	// Failures counts the ranks that died, Returned the requests that lost their KV,
+	// evicted ones among them, AgainTokens what was prefilled again for either.
+	Failures, Returned, AgainTokens int64
 	// Unstable: more requests wait at the end of the measured time than at its begin,
 	// by more than chance: the fleet does not carry the load, and latencies would grow
 	// for as long as it lasts. ServedPerSecond is then what it carries.

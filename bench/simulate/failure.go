@@ -19,6 +19,44 @@ type Failure struct {
 	Rank, Ranks   int // the first and how many; Ranks 0 = all of the unit
 }
 
+// FailureError says that a failure cannot be: of which, and why.
+type FailureError struct {
+	Index  int
+	Detail string
+}
+
+func (e *FailureError) Error() string { return fmt.Sprintf("failure %d: %s", e.Index, e.Detail) }
+
+// validFailures checks that failures are of ranks of units that the plan has.
+func (c *Config) validFailures() error {
+	for i, f := range c.Failures {
+		units, ranks := 0, c.Prefill.Groups()
+		if f.Decode {
+			ranks = c.Decode.Ranks()
+		}
+		for _, s := range c.Plan {
+			if f.Decode {
+				units = max(units, s.Fleet.Decode)
+			} else {
+				units = max(units, s.Fleet.Prefill)
+			}
+		}
+		bad := ""
+		switch {
+		case !(f.Second >= 0 && f.Until > f.Second && f.Until <= maxSeconds):
+			bad = fmt.Sprintf("from second %v to %v", f.Second, f.Until)
+		case f.Unit < 0 || f.Unit >= units:
+			bad = fmt.Sprintf("unit %d of %d", f.Unit, units)
+		case f.Rank < 0 || f.Ranks < 0 || f.Rank > ranks || f.Rank+f.Ranks > ranks:
+			bad = fmt.Sprintf("ranks %d to %d of %d", f.Rank, f.Rank+f.Ranks-1, ranks)
+		}
+		if bad != "" {
+			return &FailureError{i, bad}
+		}
+	}
+	return nil
+}
+
 // outage is a failure's begin or end.
 type outage struct {
 	at   int64
@@ -54,14 +92,11 @@ func (s *sim) strike(o outage) error {
 	if o.Decode {
 		n, groups = len(s.decode), s.Decode.Ranks()
 	}
-	if o.Unit < 0 || o.Unit >= n {
-		return nil // not up
+	if o.Unit >= n {
+		return nil // not up yet
 	}
 	if o.Ranks == 0 {
 		o.Rank, o.Ranks = 0, groups
-	}
-	if o.Rank < 0 || o.Rank+o.Ranks > groups {
-		return fmt.Errorf("failure: ranks %d to %d of %d", o.Rank, o.Rank+o.Ranks-1, groups)
 	}
 	if o.Decode {
 		return s.strikeDecode(s.decode[o.Unit], o)

@@ -43,13 +43,15 @@ func TestChaos(t *testing.T) {
 	demand := PublishedDemand()
 	n, seeds := 16, uint64(1)
 	if long.Tests() {
-		n, seeds = 60, 8
+		n, seeds = 40, 4
 	}
 	for seed := range seeds {
 		for _, p := range []Policy{ours(), none()} {
 			c, peak := brief(p, 4.8), 2*full*.8
+			n := n
 			if long.Tests() && seed == 0 {
-				c, peak = small(p, 120), 120
+				n = 16
+				c, peak = small(p, 60), 120
 			}
 			c.Seed = seed
 			f := Fleet{2, 2}

@@ -141,7 +141,7 @@ func (s *sim) result() (Result, error) {
 	r := Result{
 		Policy: s.Policy, Seconds: t, End: float64(end) / second,
 		Requests: s.count.entered.requests, InputTokens: s.count.entered.input, HitTokens: s.count.cached, OutputTokens: s.count.generated,
-		LeftOut: s.leftOut, Failures: s.failures, Returned: s.returned, Evictions: s.evictions, PeakInFlight: s.peak, Heat: s.heat,
+		LeftOut: s.leftOut, Failures: s.failures, Returned: s.returned, AgainTokens: s.count.again, Evictions: s.evictions, PeakInFlight: s.peak, Heat: s.heat,
 		TokensPerSecond: float64(s.measured.out) / t, InputPerSecond: float64(s.measured.in) / t, ServedPerSecond: float64(s.measured.served) / t,
 		TTFT50: s.ttft.quantile(.5), TTFT99: s.ttft.quantile(.99), TPOT50: s.tpot.quantile(.5), TPOT99: s.tpot.quantile(.99),
 		PrefillExperts: s.experts[0].meanImbalance(), DecodeExperts: s.experts[1].meanImbalance(),

@@ -103,7 +103,9 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 	}
 	s := Study{Traffic: t.Name, Load: o.Load, PrefillNodes: c.Prefill.Nodes, DecodeNodes: c.Decode.Nodes}
 	known, tapes := map[string]capacity{}, tapes{}
-	c.Policy = o.Rows[0].Policy
+	// Capacity is that of units without failures.
+	failures := c.Failures
+	c.Policy, c.Failures = o.Rows[0].Policy, nil
 	if err := c.Validate(); err != nil {
 		return Study{}, err
 	}
@@ -146,7 +148,7 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 			}
 		}
 		run := c
-		run.Concurrency = hold
+		run.Concurrency, run.Failures = hold, failures
 		run.Plan = planFor(s.Fleet, t.Profile, c.Seconds)
 		run.Progress = step(2, 3)
 		r, err := tapes.run(run, t, s.Rate)

@@ -182,6 +182,12 @@ func TestSimulateAsks(t *testing.T) {
 		{[]string{"--trace", mooncake, "--block-tokens", "-1"}, exitUsage, "--block-tokens"},
 		{[]string{"--trace", azure, "--hit", "0", "--block-tokens", "16"}, exitUsage, "name no blocks"},
 		{[]string{"--block-tokens", "16"}, exitUsage, "--trace"},
+		{[]string{"--fail", "9-3"}, exitUsage, "FROM-UNTIL:PHASE:UNIT"},
+		{[]string{"--fail", "3-9:decode:0:"}, exitUsage, "FROM-UNTIL:PHASE:UNIT"},
+		{[]string{"--fail", "3-9:both:0"}, exitUsage, "FROM-UNTIL:PHASE:UNIT"},
+		{[]string{"--fail", "3-9:decode:0:node18"}, exitUsage, "of 18"},
+		{[]string{"--fail", "3-9:prefill:0:30-32"}, exitUsage, "of 32"},
+		{[]string{"--fail", "3-9:prefill:0", "--scenario", "published-day"}, exitUsage, "--fail goes neither"},
 		{[]string{"--rps", "0"}, exitUsage, "--rps"},
 		{[]string{"--rps", "5", "--load", ".5"}, exitUsage, "--rps"},
 		{[]string{"--decode-policy", "nobody"}, exitUsage, "known are moelb, "},
@@ -205,8 +211,13 @@ func TestSimulateOverload(t *testing.T) {
 	if !regexp.MustCompile(`(?m)^  as asked .* unstable  `).MatchString(table) || !strings.Contains(table, "Unstable: fewer than the 900 requests") {
 		t.Errorf("900 requests a second on one unit of each are not called unstable:\n%s", table)
 	}
-	if table := call(t, "", append(args, "5")...).want(t, exitDone).stdout; strings.Contains(strings.ToLower(table), "unstable") {
-		t.Errorf("5 requests a second on one unit of each are called unstable:\n%s", table)
+	// A node and another GPU die and return: nothing is lost, and what it cost is said.
+	table = call(t, "", append(args, "40", "--fail", "12-15:decode:0:node1", "--fail", "14-16:prefill:0:3-4")...).want(t, exitDone).stdout
+	if strings.Contains(strings.ToLower(table), "unstable") {
+		t.Errorf("40 requests a second on one unit of each are called unstable:\n%s", table)
+	}
+	if !regexp.MustCompile(`(?m)^  as asked +10 +[1-9]\d* +[1-9]\d*$`).MatchString(table) || !regexp.MustCompile(`as asked: (\d+) requests entered and left, with \d+ prompt tokens, [1-9]\d* of them cached, and \d+ generated; [1-9]\d* tokens were prefilled again`).MatchString(table) {
+		t.Errorf("the table does not say what failures cost:\n%s", table)
 	}
 }
 

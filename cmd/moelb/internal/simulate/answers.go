@@ -96,6 +96,9 @@ type rowJSON struct {
 	InputTokens     int64         `json:"input_tokens"`
 	OutputTokens    int64         `json:"output_tokens"`
 	Evictions       int64         `json:"evictions"`
+	Failures        int64         `json:"failures"`
+	Returned        int64         `json:"returned"`
+	AgainTokens     int64         `json:"tokens_prefilled_again"`
 	PeakInFlight    int64         `json:"peak_in_flight"`
 	NodeSeconds     float64       `json:"node_seconds"`
 	PrefillCapacity float64       `json:"prefill_unit_requests_per_second"`
@@ -126,6 +129,7 @@ func (s *simulated) json() ([]byte, error) {
 			Label: r.Label, Prefill: r.Policy.Prefill.Name, Decode: r.Policy.Decode.Name, Experts: r.Policy.Experts.String(),
 			TokensPerSecond: r.TokensPerSecond, InputPerSecond: r.InputPerSecond, Unstable: r.Unstable, Carries: r.Carries, LeftOut: r.LeftOut,
 			Idle: r.Idle, PrefillIdle: r.PrefillIdle, DecodeIdle: r.DecodeIdle, Requests: r.Requests, InputTokens: r.InputTokens, OutputTokens: r.OutputTokens,
+			Failures: r.Failures, Returned: r.Returned, AgainTokens: r.AgainTokens,
 			Evictions: r.Evictions, PeakInFlight: r.PeakInFlight, NodeSeconds: r.NodeSeconds, PrefillCapacity: r.PrefillCapacity, DecodeCapacity: r.DecodeCapacity,
 			NodesPer1000: r.NodesPerThousand, USDPerMillion: r.USDPerMillion,
 			Imbalance: imbalanceJSON{r.PairsImbalance, r.TokensImbalance, r.KVImbalance, r.RequestsImbalance, r.PrefillExperts, r.DecodeExperts},

@@ -49,7 +49,16 @@ func (s *simulated) table() []byte {
 		u.Add(r.Label, f3(r.PairsImbalance), f3(r.TokensImbalance), f3(r.PrefillExperts), f3(r.KVImbalance), f3(r.RequestsImbalance), f3(r.DecodeExperts), fmt.Sprintf("%d in %s", r.Moves, human.Duration(r.MoveSeconds)))
 	}
 	u.Write(b, "  ")
-	b.WriteString("\nEvery request entered and left once, as many tokens were prefilled and generated as asked, and no KV was left: checked at the end of each run.\n")
+	fmt.Fprintf(b, "\nEvery request entered and left once, as many tokens were prefilled and generated as asked, and no KV was left: checked at the end of each run. %s: %s entered and left, with %d prompt tokens, %d of them cached, and %d generated; %d tokens were prefilled again.\n", on.Label, human.Plural(int(on.Requests), "request"), on.InputTokens, on.HitTokens, on.OutputTokens, on.AgainTokens)
+	if len(s.config.Failures) > 0 {
+		b.WriteString("\nRanks that died, and requests that lost their KV and were placed again:\n\n")
+		d := human.Table{}
+		d.Add("", "ranks died", "requests placed again", "tokens prefilled again")
+		for _, r := range s.Rows {
+			d.Add(r.Label, fmt.Sprint(r.Failures), fmt.Sprint(r.Returned), fmt.Sprint(r.AgainTokens))
+		}
+		d.Write(b, "  ")
+	}
 	return b.Bytes()
 }
 

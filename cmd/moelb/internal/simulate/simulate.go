@@ -4,6 +4,7 @@ package simulate
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 
@@ -34,6 +35,7 @@ type simulateFlags struct {
 	maxRequests                      int
 	seed                             uint64
 	prices                           simulate.Prices
+	fail                             failures
 	asJSON                           bool
 }
 
@@ -74,6 +76,10 @@ Where more comes than a fleet carries, waiting times grow for as long as it does
 the row says unstable and what the fleet carries, and no latency.
 
 --prefill-policy, --decode-policy and --experts-policy run these alone.
+
+--fail 120-300:decode:0:node1 takes a node of a decode unit away from second 120 to
+300; RANKS are 3, 8-15 or node1, without them the whole unit. What the ranks held is
+prefilled and placed again, and experts are planned anew on what lives.
 
 --rps with --slo-ttft and --slo-tpot asks for a fleet: the fewest units of each
 phase whose requests have their first token and each further one in that time, but
@@ -118,6 +124,7 @@ attention in prefill (--prefill-tp).`,
 	l.Float64Var(&f.hit, "hit", .563, "share of prompt tokens in the store of prefixes; to be given for traces that do not name theirs")
 	l.Int64Var(&f.maxTokens, "max-tokens", 16384, "new tokens that a prefill GPU takes in one step")
 	l.IntVar(&f.maxRequests, "max-requests", 1024, "requests that a decode GPU holds, at most: fewer where their KV has no room or tokens would take longer than --slo-tpot")
+	l.Var(&f.fail, "fail", "ranks that die and return, with the seconds: "+failureForm+"; may be given often")
 	l.Uint64Var(&f.seed, "seed", 1, "seed of what is random")
 	l.Float64Var(&f.prices.GPUHour, "price-gpu-hour", f.prices.GPUHour, "dollars a GPU and hour")
 	l.Float64Var(&f.prices.Hit, "price-hit", f.prices.Hit, "dollars a million prompt tokens in the store")
@@ -135,7 +142,11 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	if err := f.prices.Validate(); err != nil {
 		return console.Usage(err)
 	}
-	if f.aimed(cmd) {
+	aimed := f.aimed(cmd)
+	if len(f.fail) > 0 && (aimed || f.scenario == deepSeekScenario || f.scenario == livedScenario) {
+		return console.Usagef("--fail goes neither with an aim nor with --scenario %s or %s", deepSeekScenario, livedScenario)
+	}
+	if aimed {
 		return f.size(cmd, c)
 	}
 	unit, err := f.hardware.unit()
@@ -262,6 +273,9 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.
 	if err := probe.Validate(); err != nil {
 		return nil, console.Usage(err)
 	}
+	if config.Failures, err = f.fail.of(&config); err != nil {
+		return nil, err
+	}
 	bar := progressbar.DefaultSilent(1000)
 	if console.Terminal(c.Stderr) {
 		bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(c.Stderr), progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("simulating"), progressbar.OptionSetPredictTime(true))
@@ -269,6 +283,10 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.
 	o.Progress = func(done float64) { bar.Set(int(1000 * done)) }
 	study, err := simulate.Compare(config, t, o)
 	bar.Finish()
+	var bad *simulate.FailureError
+	if errors.As(err, &bad) {
+		return nil, console.Usage(err)
+	}
 	if err != nil {
 		return nil, err
 	}
