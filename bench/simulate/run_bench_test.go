@@ -16,10 +16,10 @@ func peak(seconds float64) Config {
 	return c
 }
 
-// TestPeakMemory keeps the memory of a twentieth of that hour small.
+// TestPeakMemory keeps the memory of a fortieth of that hour small.
 func TestPeakMemory(t *testing.T) {
 	long.Only(t)
-	r, err := Run(peak(180), workload.Steady(1700, 1))
+	r, err := Run(peak(90), workload.Steady(1700, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ type pageData struct {
 	Title     string       `json:"-"`
 	Headline  string       `json:"-"`
 	Cards     []pages.Card `json:"-"`
-	Remarks   []string     `json:"-"`
+	Notes     []string     `json:"-"`
 	Version   string       `json:"-"`
 	HasBefore bool         `json:"-"`
 
@@ -50,7 +50,7 @@ func (s *solution) page() ([]byte, error) {
 	plan := &s.result.Placement
 	layers := len(plan.PhysicalToLogical)
 	d := &pageData{
-		Title: "Expert placement: " + s.Source, Headline: s.headline(), Version: console.Version(), Remarks: s.remarks(),
+		Title: "Expert placement: " + s.Source, Headline: s.headline(), Version: console.Version(), Notes: s.remarks(),
 		BeforeName: s.beforeName(), GPUs: plan.GPUs, GPUsPerNode: plan.GPUs / s.Topology.NodeCount(),
 		Imbalance: rounded(figures.Each(&s.result, figures.ImbalanceOf)), Bound: rounded(figures.Each(&s.result, figures.BoundOf)), Hottest: s.hottest(pageHot),
 	}

@@ -14,7 +14,7 @@ type replayPage struct {
 	Title    string       `json:"-"`
 	Headline string       `json:"-"`
 	Cards    []pages.Card `json:"-"`
-	Remarks  []string     `json:"-"`
+	Notes    []string     `json:"-"`
 	Version  string       `json:"-"`
 
 	Every  int       `json:"every"`
@@ -46,7 +46,7 @@ type wayData struct {
 // page is the replay as one page that needs nothing else.
 func (r *replay) page() ([]byte, error) {
 	layers := len(r.Windows[0])
-	d := &replayPage{Title: "Replay: " + r.Source, Headline: r.headline(), Remarks: r.remarks(), Version: console.Version(), Every: r.every, Priced: r.bytes > 0}
+	d := &replayPage{Title: "Replay: " + r.Source, Headline: r.headline(), Notes: r.remarks(), Version: console.Version(), Every: r.every, Priced: r.bytes > 0}
 	for i := range r.ways {
 		w := &r.ways[i]
 		if w.refused != nil {
