@@ -15,8 +15,14 @@ var pages = template.Must(template.ParseFS(pageFiles, "page*.html"))
 
 // Render is a page of the template of that name.
 func Render(name string, data any) ([]byte, error) {
+	// Parts that begin in one context and end in another are escaped for each page
+	// anew: what is kept of an earlier page does not fit.
+	own, err := pages.Clone()
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
-	err := pages.ExecuteTemplate(&b, name, data)
+	err = own.ExecuteTemplate(&b, name, data)
 	return b.Bytes(), err
 }
 
