@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // decodeCSV reads one row a layer, one column an expert: numbers separated by
@@ -15,7 +16,7 @@ import (
 // first name is empty or says layer, so does the first column, which is passed
 // over. Empty lines and those that start with # are too. encoding/csv would allow
 // quotes and hold lines of any length.
-func decodeCSV(b *bufio.Reader, lim *limits) (Stats, error) {
+func decodeCSV(b *bufio.Reader, lim *guard.Limits) (Stats, error) {
 	c := csvReader{b: b, t: table{lim: lim, field: "csv"}, line: 1}
 	if err := c.header(); err != nil {
 		return Stats{}, err
@@ -79,8 +80,8 @@ func (c *csvReader) value() error {
 		c.values = append(c.values, 0) // taken away at the row's end
 		return nil
 	}
-	if len(c.values) > c.t.lim.experts {
-		return fmt.Errorf("line %d: more than %d columns, the most that is supported", c.line, c.t.lim.experts)
+	if len(c.values) > c.t.lim.Experts {
+		return fmt.Errorf("line %d: more than %d columns, the most that is supported", c.line, c.t.lim.Experts)
 	}
 	v, bad := parseNumber(field)
 	if bad != "" {
@@ -95,7 +96,7 @@ func (c *csvReader) errorf(format string, args ...any) error {
 	if c.labeled {
 		n--
 	}
-	return errorf(placement.ErrValue, fmt.Sprintf("csv, line %d", c.line), len(c.t.rows), max(n, 0), format, args...)
+	return guard.Errorf(placement.ErrValue, fmt.Sprintf("csv, line %d", c.line), len(c.t.rows), max(n, 0), format, args...)
 }
 
 // row reads a line; ended = it was the last.

@@ -2,23 +2,9 @@ package formats
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/moelb/moelb/placement"
 )
-
-// errorf builds a *placement.Error; layer and index are -1 where they do not apply.
-func errorf(kind error, field string, layer, index int, format string, args ...any) error {
-	return &placement.Error{Field: field, Layer: layer, Index: index, Kind: kind, Detail: fmt.Sprintf(format, args...)}
-}
-
-// quote shows text of the input in an error: escaped, and not all of it.
-func quote(s string) string {
-	if len(s) > 40 {
-		return fmt.Sprintf("%.40q...", s)
-	}
-	return fmt.Sprintf("%q", s)
-}
 
 // place is where an error stands: "loads: layer 3, index 17".
 func place(field string, layer, index int) string {

@@ -13,11 +13,11 @@ type fastDeployFields struct {
 func (f *fastDeployFields) read(s *scanner, key string) (known bool, err error) {
 	switch key {
 	case "ep_rank_to_expert_id_list":
-		f.experts, err = s.integerRows(key, s.lim.slots)
+		f.experts, err = s.integerRows(key, s.lim.Slots)
 	case "expert_id_to_ep_rank_array":
-		f.slots, err = s.integerCube(key, s.lim.experts, s.lim.slots)
+		f.slots, err = s.integerCube(key, s.lim.Experts, s.lim.Slots)
 	case "expert_in_rank_num_list":
-		f.count, err = s.integerRows(key, s.lim.experts)
+		f.count, err = s.integerRows(key, s.lim.Experts)
 	case "tokens_per_expert_stats_list":
 		err = s.skip(0)
 	default:

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
+	"github.com/moelb/moelb/placement/formats/internal/torch"
 )
 
 // Stats is what a statistics file holds.
@@ -79,7 +81,7 @@ func ParseFormat(name string) (Format, error) {
 	for _, f := range Formats() {
 		names = append(names, string(f))
 	}
-	return "", errorf(placement.ErrValue, "format", -1, -1, "%s is not one of %s", quote(name), strings.Join(names, ", "))
+	return "", guard.Errorf(placement.ErrValue, "format", -1, -1, "%s is not one of %s", guard.Quote(name), strings.Join(names, ", "))
 }
 
 // ReadStats reads a statistics file, or a folder: TensorRT-LLM's (with
@@ -93,9 +95,9 @@ func ReadStats(path string) (Stats, error) {
 	}
 	var s Stats
 	if info.IsDir() {
-		s, err = guard(func() (Stats, error) { return readStatsFolder(path, &standard) })
+		s, err = caught(func() (Stats, error) { return readStatsFolder(path, &guard.Standard) })
 	} else {
-		s, err = guard(func() (Stats, error) { return readStatsFile(path, &standard) })
+		s, err = caught(func() (Stats, error) { return readStatsFile(path, &guard.Standard) })
 	}
 	if err != nil {
 		return Stats{}, named(path, err)
@@ -106,7 +108,7 @@ func ReadStats(path string) (Stats, error) {
 // DecodeStats reads statistics of one file from a stream, whose format is told
 // from its first bytes.
 func DecodeStats(r io.Reader) (Stats, error) {
-	return guard(func() (Stats, error) { return decodeStats(r, &standard) })
+	return caught(func() (Stats, error) { return decodeStats(r, &guard.Standard) })
 }
 
 // ReadPlacement reads a placement from a file. See DecodePlacement.
@@ -125,7 +127,7 @@ func ReadPlacement(path string, gpus int) (placement.Placement, error) {
 // number of experts is the largest id + 1 where the file does not say it. Only a
 // Moelb file that says how many experts there are may lack some of them.
 func DecodePlacement(r io.Reader, gpus int) (placement.Placement, error) {
-	return guard(func() (placement.Placement, error) { return decodePlacement(r, gpus, &standard) })
+	return caught(func() (placement.Placement, error) { return decodePlacement(r, gpus, &guard.Standard) })
 }
 
 // EncodeOptions are what some formats need beyond the placement. The zero
@@ -140,7 +142,7 @@ type EncodeOptions struct {
 func (o *EncodeOptions) numbers(n int) ([]int, error) {
 	if o.Layers == nil {
 		if o.FirstLayer < 0 || o.FirstLayer > placement.MaxLayers {
-			return nil, errorf(placement.ErrValue, "first_layer", -1, -1, "%d: between 0 and %d are possible", o.FirstLayer, placement.MaxLayers)
+			return nil, guard.Errorf(placement.ErrValue, "first_layer", -1, -1, "%d: between 0 and %d are possible", o.FirstLayer, placement.MaxLayers)
 		}
 		ids := make([]int, n)
 		for l := range ids {
@@ -149,11 +151,11 @@ func (o *EncodeOptions) numbers(n int) ([]int, error) {
 		return ids, nil
 	}
 	if len(o.Layers) != n {
-		return nil, errorf(placement.ErrShape, "layers", -1, -1, "%d numbers for %d layers", len(o.Layers), n)
+		return nil, guard.Errorf(placement.ErrShape, "layers", -1, -1, "%d numbers for %d layers", len(o.Layers), n)
 	}
 	for l, id := range o.Layers {
 		if id < 0 || l > 0 && id <= o.Layers[l-1] {
-			return nil, errorf(placement.ErrValue, "layers", l, -1, "number %d: ascending numbers from 0 are expected", id)
+			return nil, guard.Errorf(placement.ErrValue, "layers", l, -1, "number %d: ascending numbers from 0 are expected", id)
 		}
 	}
 	return o.Layers, nil
@@ -216,12 +218,12 @@ func even(p *placement.Placement, f Format) error {
 	first := p.FirstSlots()
 	for g := range p.GPUs {
 		if n := first[g+1] - first[g]; n != first[1] {
-			return errorf(placement.ErrFit, "gpu_slots", -1, g, "%d slots, but GPU 0 has %d: format %s wants as many on every GPU", n, first[1], f)
+			return guard.Errorf(placement.ErrFit, "gpu_slots", -1, g, "%d slots, but GPU 0 has %d: format %s wants as many on every GPU", n, first[1], f)
 		}
 	}
 	for l, row := range p.PhysicalToLogical {
 		if s := slices.Index(row, -1); s >= 0 {
-			return errorf(placement.ErrFit, "physical_to_logical_map", l, s, "the slot is empty, which format %s cannot express", f)
+			return guard.Errorf(placement.ErrFit, "physical_to_logical_map", l, s, "the slot is empty, which format %s cannot express", f)
 		}
 	}
 	return nil
@@ -249,7 +251,7 @@ func once(p *placement.Placement, f Format) error {
 			for s := first[g]; s < first[g+1]; s++ {
 				if e := row[s]; e >= 0 {
 					if last[e] == mark {
-						return errorf(placement.ErrFit, "physical_to_logical_map", l, s, "expert %d is on GPU %d twice, which format %s does not allow", e, g, f)
+						return guard.Errorf(placement.ErrFit, "physical_to_logical_map", l, s, "expert %d is on GPU %d twice, which format %s does not allow", e, g, f)
 					}
 					last[e] = mark
 				}
@@ -259,26 +261,26 @@ func once(p *placement.Placement, f Format) error {
 	return nil
 }
 
-// guard turns a panic into an error. None is known; what a reader is given is
+// caught turns a panic into an error. None is known; what a reader is given is
 // hostile, and one that is found later must not take the program down.
-func guard[T any](read func() (T, error)) (out T, err error) {
+func caught[T any](read func() (T, error)) (out T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			var none T
-			out, err = none, fmt.Errorf("the input cannot be read: %s", quote(fmt.Sprint(r)))
+			out, err = none, fmt.Errorf("the input cannot be read: %s", guard.Quote(fmt.Sprint(r)))
 		}
 	}()
 	return read()
 }
 
 // readStatsFile reads a .pt in place, and all else as a stream.
-func readStatsFile(path string, lim *limits) (Stats, error) {
+func readStatsFile(path string, lim *guard.Limits) (Stats, error) {
 	return fromFile(path, func(r io.Reader) (Stats, error) {
-		if a, root, err := openTorchFile(r, lim); a != nil || err != nil {
+		if a, root, err := torch.OpenFile(r, lim); a != nil || err != nil {
 			if err != nil {
 				return Stats{}, err
 			}
-			return a.stats(root)
+			return torchStats(a, root)
 		}
 		return decodeStats(r, lim)
 	})
@@ -303,7 +305,7 @@ func named(path string, err error) error {
 }
 
 // readStatsFolder tells TensorRT-LLM's folder from SGLang's.
-func readStatsFolder(path string, lim *limits) (Stats, error) {
+func readStatsFolder(path string, lim *guard.Limits) (Stats, error) {
 	if _, err := os.Stat(filepath.Join(path, "meta_info.json")); err == nil {
 		return readTensorRTLLM(path, lim)
 	}

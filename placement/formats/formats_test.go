@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -159,7 +161,7 @@ func TestCannotExpress(t *testing.T) {
 }
 
 func npyFileOf[T any](descr string, values []T, shape ...int) []byte {
-	return append(npyHeader(descr, shape), encodeElements(values)...)
+	return append(matrix.NpyHeader(descr, shape), encodeElements(values)...)
 }
 
 func TestStats(t *testing.T) {
@@ -190,13 +192,13 @@ func TestStats(t *testing.T) {
 		{"npz", npzOf(map[string][]byte{"arr_0": npyFileOf("<i4", []int32{0, 0, 1, 2, 3, 4, 5, 600}, 2, 2, 2)}), "npy", want3},
 		{"npz of two", npzOf(map[string][]byte{"a": nil, "logical_count": npyFileOf("<f8", []float64{0, 0, 1, 2.5}, 2, 2)}), "npy", want2},
 		{"npy fortran", string(fortran), "npy", want3},
-		{"npy big-endian", string(append(npyHeader(">i2", []int{1, 2}), 1, 0, 0, 1)), "npy", "[[[256 1]]]"},
+		{"npy big-endian", string(append(matrix.NpyHeader(">i2", []int{1, 2}), 1, 0, 0, 1)), "npy", "[[[256 1]]]"},
 		{"much white space", strings.Repeat(" \n", 1<<16) + "[[0,0],[1,2.5]]", "json", want2},
 		{"gzip", string(gzipped([]byte("[[0,0],[1,2.5]]"))), "json", want2},
 	} {
 		for _, buffer := range []int{16, 17, 64 << 10} { // 16 is the least of bufio
-			lim := standard
-			lim.buffer = buffer
+			lim := guard.Standard
+			lim.Buffer = buffer
 			s, err := decodeStats(strings.NewReader(c.in), &lim)
 			if err != nil {
 				t.Errorf("%s, buffer %d: %v", c.name, buffer, err)
@@ -339,14 +341,14 @@ func flip(b []byte, at int) string {
 
 func TestNpyHostile(t *testing.T) {
 	header := func(text string) string {
-		b := append([]byte(npyMagic), 1, 0)
+		b := append([]byte(matrix.NpyMagic), 1, 0)
 		return string(append(binary.LittleEndian.AppendUint16(b, uint16(len(text))), text...))
 	}
 	for _, c := range []struct{ name, in, want string }{
-		{"magic alone", npyMagic, "the header"},
-		{"no line end", npyMagic + "\x01\x00\x04\x00abcd", "descr, fortran_order and shape are expected"},
-		{"header of 1 GiB", npyMagic + "\x02\x00\x00\x00\x00\x40a\n", "a header of 1073741824 bytes"},
-		{"version 9", npyMagic + "\x09\x00\x00\x00", "version 9"},
+		{"magic alone", matrix.NpyMagic, "the header"},
+		{"no line end", matrix.NpyMagic + "\x01\x00\x04\x00abcd", "descr, fortran_order and shape are expected"},
+		{"header of 1 GiB", matrix.NpyMagic + "\x02\x00\x00\x00\x00\x40a\n", "a header of 1073741824 bytes"},
+		{"version 9", matrix.NpyMagic + "\x09\x00\x00\x00", "version 9"},
 		{"objects", header("{'descr': '|O', 'fortran_order': False, 'shape': (1, 1), }"), "descr is not a type of numbers"},
 		{"complex", header("{'descr': '<c8', 'fortran_order': False, 'shape': (1, 1), }"), "numbers are expected"},
 		{"fields", header("{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (1, 1), }"), "descr, fortran_order and shape"},
@@ -364,7 +366,7 @@ func TestNpyHostile(t *testing.T) {
 		{"NaN", string(npyFileOf("<f8", []float64{1, math.NaN()}, 1, 2)), "index 1: NaN"},
 		{"Inf", string(npyFileOf("<f8", []float64{1, math.Inf(1)}, 1, 2)), "index 1: +Inf"},
 	} {
-		_, err := decodeStats(strings.NewReader(c.in), &standard)
+		_, err := decodeStats(strings.NewReader(c.in), &guard.Standard)
 		wantError(t, c.name, err, c.want)
 	}
 }
@@ -381,8 +383,8 @@ func TestBomb(t *testing.T) {
 	w.Close()
 	_, err := DecodeStats(bytes.NewReader(z.Bytes()))
 	wantError(t, "ratio", err, "gzip: the input decompresses to more than 200 times its size")
-	lim := standard
-	lim.stream = 8 << 20
+	lim := guard.Standard
+	lim.Stream = 8 << 20
 	_, err = decodeStats(bytes.NewReader(z.Bytes()), &lim)
 	wantError(t, "bomb", err, "longer than 8388608 bytes (decompressed)")
 	var before, after runtime.MemStats

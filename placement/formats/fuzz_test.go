@@ -9,10 +9,11 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // tiny limits keep an execution cheap.
-var tiny = limits{layers: 32, experts: 64, slots: 96, gpus: 16, cells: 1 << 10, kept: 1 << 10, windows: 64, stream: 1 << 14, placement: 1 << 14, memory: 1 << 14, file: 1 << 14, objects: 1 << 10, header: 1 << 12, buffer: 256}
+var tiny = guard.Limits{Layers: 32, Experts: 64, Slots: 96, GPUs: 16, Cells: 1 << 10, Kept: 1 << 10, Windows: 64, Stream: 1 << 14, Placement: 1 << 14, Memory: 1 << 14, File: 1 << 14, Objects: 1 << 10, Header: 1 << 12, Buffer: 256}
 
 // checkStats demands what the reader promises.
 func checkStats(t *testing.T, s Stats, err error) {
@@ -82,9 +83,9 @@ func checkPlacement(t *testing.T, p placement.Placement, err error) {
 	}
 }
 
-var standardSmallBuffer = func() limits {
-	l := standard
-	l.buffer = 512
+var standardSmallBuffer = func() guard.Limits {
+	l := guard.Standard
+	l.Buffer = 512
 	return l
 }()
 
@@ -93,7 +94,7 @@ func fuzzStats(f *testing.F, read func(b *bufio.Reader) (Stats, error), seeds ..
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		s, err := read(bufio.NewReaderSize(bytes.NewReader(in), tiny.buffer))
+		s, err := read(bufio.NewReaderSize(bytes.NewReader(in), tiny.Buffer))
 		checkStats(t, s, err)
 	})
 }
@@ -147,28 +148,14 @@ func FuzzTorch(f *testing.F) {
 		string(statFile()), string(passFile(0, []int{6, 7}, [][]int32{{1, 2, 3, 4}, {0, 0, 1, 0}})), string(tensorFile("FloatStorage", encodeElements([]float32{1, 2}), 1, 2)))
 }
 
-// FuzzPickle passes the zip by, whose checksums keep a fuzzer out.
+// FuzzPickle zips what it makes, since checksums keep a fuzzer out.
 func FuzzPickle(f *testing.F) {
 	for _, b := range [][]byte{statFile(), passFile(0, []int{6, 7}, [][]int32{{1, 2, 3, 4}, {0, 0, 1, 0}}), tensorFile("FloatStorage", encodeElements([]float32{1, 2}), 1, 2)} {
-		a, _, err := openTorch(bytes.NewReader(b), &standard)
-		if err != nil {
-			f.Fatal(err)
-		}
-		text, err := a.entry(a.files["archive/data.pkl"], 1<<20)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(text)
+		f.Add(pickleOf(b))
 	}
 	storage := bytes.Repeat([]byte{1, 0, 0, 0}, 64)
 	f.Fuzz(func(t *testing.T, in []byte) {
-		root, err := unpickle(bytes.NewReader(in), &tiny)
-		if err != nil {
-			checkStats(t, Stats{}, err)
-			return
-		}
-		a := &archive{lim: &tiny, left: tiny.memory, loaded: map[string][]byte{"0": storage[:48], "1": storage[:16], "2": storage[:32]}}
-		s, err := a.stats(root)
+		s, err := decodeTorch(bytes.NewReader(archiveOf(in, storage[:48], storage[:16], storage[:32])), &tiny)
 		checkStats(t, s, err)
 	})
 }

@@ -5,18 +5,19 @@ import (
 	"io"
 
 	"github.com/moelb/moelb/internal/wire"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // scanner reads JSON text strictly and as a stream, with errors that say where in
 // the text something is malformed, and where in an array a bad value stands.
 type scanner struct {
 	*wire.Scanner
-	lim *limits
+	lim *guard.Limits
 	row []float64
 }
 
-func newScanner(r io.Reader, lim *limits) *scanner {
-	return &scanner{Scanner: wire.NewScannerSize(r, lim.buffer), lim: lim}
+func newScanner(r io.Reader, lim *guard.Limits) *scanner {
+	return &scanner{Scanner: wire.NewScannerSize(r, lim.Buffer), lim: lim}
 }
 
 // maxDepth bounds the nesting of values that are skipped.
@@ -119,5 +120,5 @@ func parseNumber(tok []byte) (float64, string) {
 	case number:
 		return 0, fmt.Sprintf("%.40s is too large a number", tok)
 	}
-	return 0, fmt.Sprintf("%s is not a number", quote(string(tok)))
+	return 0, fmt.Sprintf("%s is not a number", guard.Quote(string(tok)))
 }

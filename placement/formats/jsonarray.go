@@ -6,6 +6,7 @@ import (
 
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // notNumber says what stands where a number should, and where.
@@ -17,7 +18,7 @@ func (s *scanner) notNumber(field string, layer, index int) error {
 		if err != nil {
 			return err
 		}
-		what = "the string " + quote(text)
+		what = "the string " + guard.Quote(text)
 	case '[':
 		what = "an array"
 	case '{':
@@ -32,7 +33,7 @@ func (s *scanner) notNumber(field string, layer, index int) error {
 	default:
 		return s.errorf("%s: expected a number, found %s", place(field, layer, index), what)
 	}
-	return errorf(placement.ErrValue, field, layer, index, "%s is not a number", what)
+	return guard.Errorf(placement.ErrValue, field, layer, index, "%s is not a number", what)
 }
 
 // open takes the bracket before an array of field.
@@ -56,7 +57,7 @@ func (s *scanner) numbers(field string, layer, max int) ([]float64, error) {
 		}
 		row = s.Small(row, max)
 		if len(row) >= max {
-			return nil, errorf(placement.ErrShape, field, layer, -1, "more than %d numbers, the most that is supported", max)
+			return nil, guard.Errorf(placement.ErrShape, field, layer, -1, "more than %d numbers, the most that is supported", max)
 		}
 		v, err := s.number(field, layer, len(row))
 		if err != nil {
@@ -80,7 +81,7 @@ func (s *scanner) number(field string, layer, index int) (float64, error) {
 	}
 	v, bad := parseNumber(tok)
 	if bad != "" {
-		return 0, errorf(placement.ErrValue, field, layer, index, "%s", bad)
+		return 0, guard.Errorf(placement.ErrValue, field, layer, index, "%s", bad)
 	}
 	return v, nil
 }
@@ -96,7 +97,7 @@ func (s *scanner) integer(field string, layer, index int) (int, error) {
 
 func whole(v float64, field string, layer, index int) (int, error) {
 	if v != math.Trunc(v) || math.Abs(v) > math.MaxInt32 {
-		return 0, errorf(placement.ErrValue, field, layer, index, "%v is not a whole number of at most 31 bits", v)
+		return 0, guard.Errorf(placement.ErrValue, field, layer, index, "%v is not a whole number of at most 31 bits", v)
 	}
 	return int(v), nil
 }
@@ -127,7 +128,7 @@ func (s *scanner) restIntegers(field string, layer, max int) ([]int, error) {
 // integerRows reads [rows][n], at most max numbers a row.
 func (s *scanner) integerRows(field string, max int) ([][]int, error) {
 	rows, cells := [][]int{}, 0
-	err := s.array(field, -1, s.lim.layers, func(l int) error {
+	err := s.array(field, -1, s.lim.Layers, func(l int) error {
 		row, err := s.integers(field, l, max)
 		rows = append(rows, row)
 		cells += len(row) + 8
@@ -139,7 +140,7 @@ func (s *scanner) integerRows(field string, max int) ([][]int, error) {
 // integerCube reads [layers][rows][n], at most maxRows rows of at most max numbers.
 func (s *scanner) integerCube(field string, maxRows, max int) ([][][]int, error) {
 	cube, cells := [][][]int{}, 0
-	err := s.array(field, -1, s.lim.layers, func(l int) error {
+	err := s.array(field, -1, s.lim.Layers, func(l int) error {
 		rows := [][]int{}
 		err := s.array(field, l, maxRows, func(int) error {
 			row, err := s.integers(field, l, max)
@@ -155,9 +156,9 @@ func (s *scanner) integerCube(field string, maxRows, max int) ([][][]int, error)
 
 // tooMany bounds what a nest of arrays takes; a row counts as 8 numbers besides
 // those it holds.
-func tooMany(lim *limits, field string, cells int, err error) error {
-	if err == nil && cells > lim.cells {
-		return errorf(placement.ErrShape, field, -1, -1, "at most %d numbers are supported", lim.cells)
+func tooMany(lim *guard.Limits, field string, cells int, err error) error {
+	if err == nil && cells > lim.Cells {
+		return guard.Errorf(placement.ErrShape, field, -1, -1, "at most %d numbers are supported", lim.Cells)
 	}
 	return err
 }
@@ -173,7 +174,7 @@ func (s *scanner) array(field string, layer, max int, each func(i int) error) er
 			return err
 		}
 		if i >= max {
-			return errorf(placement.ErrShape, field, layer, -1, "more than %d entries, the most that is supported", max)
+			return guard.Errorf(placement.ErrShape, field, layer, -1, "more than %d entries, the most that is supported", max)
 		}
 		if err := each(i); err != nil {
 			return err
@@ -200,7 +201,7 @@ func (s *scanner) object(member func(key string) error) error {
 			return err
 		}
 		if slices.Contains(seen, key) {
-			return s.errorf("the key %s stands twice in one object", quote(key))
+			return s.errorf("the key %s stands twice in one object", guard.Quote(key))
 		}
 		if seen = append(seen, key); len(seen) > maxKeys {
 			return s.errorf("more than %d keys in one object", maxKeys)
@@ -249,7 +250,7 @@ func (s *scanner) skip(depth int) error {
 			return err
 		}
 		if !wire.IsNumber(tok) {
-			return s.errorf("%s is not a number", quote(string(tok)))
+			return s.errorf("%s is not a number", guard.Quote(string(tok)))
 		}
 		return nil
 	case c == 't' || c == 'f' || c == 'n':
@@ -281,7 +282,7 @@ func (s *scanner) window(t *table, inRow bool) error {
 				return err
 			}
 		}
-		row, err := s.numbers(t.name(), len(t.rows), s.lim.experts)
+		row, err := s.numbers(t.name(), len(t.rows), s.lim.Experts)
 		if err != nil {
 			return err
 		}
@@ -297,7 +298,7 @@ func (s *scanner) windows(t *table) error {
 		return err
 	}
 	if s.Peek() == ']' {
-		return errorf(placement.ErrShape, t.name(), -1, -1, "no layers")
+		return guard.Errorf(placement.ErrShape, t.name(), -1, -1, "no layers")
 	}
 	if err := s.open(t.name(), 0); err != nil {
 		return err

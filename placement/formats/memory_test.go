@@ -76,8 +76,8 @@ func hostileFiles() map[string][]byte {
 			w.op("eu")
 		}),
 		"npy: a long header":     append([]byte("\x93NUMPY\x02\x00\xff\xff\xff\xff"), many(1<<20, "{")...),
-		"npy: a large shape":     append(npyHeader("<f8", []int{4096, 4096, 65536}), make([]byte, 1<<20)...),
-		"npy: fortran":           append(bytes.Replace(npyHeader("<f8", []int{16, 4096, 512}), []byte("False"), []byte("True "), 1), make([]byte, 1<<20)...),
+		"npy: a large shape":     append(matrix.NpyHeader("<f8", []int{4096, 4096, 65536}), make([]byte, 1<<20)...),
+		"npy: fortran":           append(bytes.Replace(matrix.NpyHeader("<f8", []int{16, 4096, 512}), []byte("False"), []byte("True "), 1), make([]byte, 1<<20)...),
 		"safetensors: a header":  append(binary.LittleEndian.AppendUint64(nil, 16<<20), many(16<<20, "{")...),
 		"safetensors: tensors":   safetensorsOf("{"+manyTensors(150_000)+"}", make([]byte, 1<<10)),
 		"json: arrays in arrays": many(32<<20, "["),

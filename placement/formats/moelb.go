@@ -1,6 +1,9 @@
 package formats
 
-import "github.com/moelb/moelb/placement"
+import (
+	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
+)
 
 // moelbFields are the keys of this project's own placement, of which SGLang
 // knows the map alone.
@@ -20,13 +23,13 @@ func (f *moelbFields) read(s *scanner, key string) (known bool, err error) {
 	case "num_gpus":
 		f.gpus, err = s.integer(key, -1, -1)
 	case "gpu_slots":
-		f.gpuSlots, err = s.integers(key, -1, s.lim.gpus)
+		f.gpuSlots, err = s.integers(key, -1, s.lim.GPUs)
 	case "physical_to_logical_map":
-		f.maps, err = s.integerRows(key, s.lim.slots)
+		f.maps, err = s.integerRows(key, s.lim.Slots)
 	case "logical_to_physical_map":
-		f.log2phy, err = s.integerCube(key, s.lim.experts, s.lim.slots)
+		f.log2phy, err = s.integerCube(key, s.lim.Experts, s.lim.Slots)
 	case "logical_count":
-		f.count, err = s.integerRows(key, s.lim.experts)
+		f.count, err = s.integerRows(key, s.lim.Experts)
 	default:
 		return false, nil
 	}
@@ -40,14 +43,14 @@ func (f *moelbFields) placement(gpus int, unknown []string) (placement.Placement
 	p := placement.Placement{Experts: f.experts, GPUs: f.gpus, GPUSlots: f.gpuSlots, PhysicalToLogical: f.maps}
 	switch {
 	case f.version == 0 && len(unknown) > 0:
-		return p, errorf(placement.ErrValue, quote(unknown[0]), -1, -1, "beside physical_to_logical_map, without version: SGLang's file has no other key, and this project's has a version")
+		return p, guard.Errorf(placement.ErrValue, guard.Quote(unknown[0]), -1, -1, "beside physical_to_logical_map, without version: SGLang's file has no other key, and this project's has a version")
 	case f.version != 1:
-		return p, errorf(placement.ErrValue, "version", -1, -1, "%d: this is version 1", f.version)
+		return p, guard.Errorf(placement.ErrValue, "version", -1, -1, "%d: this is version 1", f.version)
 	case f.gpus == 0 && f.gpuSlots != nil:
 		p.GPUs = len(f.gpuSlots)
 	case f.gpus == 0:
 		if p.GPUs = gpus; gpus == 0 {
-			return p, errorf(placement.ErrValue, "num_gpus", -1, -1, "the file does not say how many GPUs there are: give the number")
+			return p, guard.Errorf(placement.ErrValue, "num_gpus", -1, -1, "the file does not say how many GPUs there are: give the number")
 		}
 	}
 	if f.experts == 0 {

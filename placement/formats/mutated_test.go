@@ -73,15 +73,7 @@ func TestMutated(t *testing.T) {
 	}
 	var pickles [][]byte
 	for _, b := range [][]byte{statFile(), passFile(0, []int{6, 7}, [][]int32{{1, 2, 3, 4}, {0, 0, 1, 0}}), tensorFile("FloatStorage", encodeElements([]float32{1, 2}), 1, 2)} {
-		a, _, err := openTorch(bytes.NewReader(b), &standard)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := a.entry(a.files["archive/data.pkl"], 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pickles = append(pickles, text)
+		pickles = append(pickles, pickleOf(b))
 	}
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -97,12 +89,7 @@ func TestMutated(t *testing.T) {
 		switch i % 4 {
 		case 0:
 			in = mutated(rng, pickles, in)
-			root, err := unpickle(bytes.NewReader(in), &tiny)
-			var s Stats
-			if err == nil {
-				a := &archive{lim: &tiny, left: tiny.memory, loaded: map[string][]byte{"0": storage[:48], "1": storage[:16], "2": storage[:32]}}
-				s, err = a.stats(root)
-			}
+			s, err := decodeTorch(bytes.NewReader(archiveOf(in, storage[:48], storage[:16], storage[:32])), &tiny)
 			checkStats(t, s, err)
 			if err == nil {
 				accepted++

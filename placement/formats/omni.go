@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
 
 // omniFields are the keys of omni-infer's placements as JSON.
@@ -27,9 +29,9 @@ func (f *omniFields) read(s *scanner, key string) (known bool, err error) {
 	case "experts":
 		f.experts, err = s.integer(key, -1, -1)
 	case "slots_per_layer":
-		f.slots, err = s.integers(key, -1, s.lim.layers)
+		f.slots, err = s.integers(key, -1, s.lim.Layers)
 	case "device_experts":
-		f.held, err = s.integerCube(key, s.lim.gpus, s.lim.slots)
+		f.held, err = s.integerCube(key, s.lim.GPUs, s.lim.Slots)
 	default:
 		return false, nil
 	}
@@ -44,11 +46,11 @@ func (f *omniFields) placement() (placement.Placement, error) {
 	case err != nil:
 		return p, err
 	case f.layers != 0 && f.layers != len(f.held):
-		return p, errorf(placement.ErrShape, "moe_layers", -1, -1, "%d, but device_experts has %d", f.layers, len(f.held))
+		return p, guard.Errorf(placement.ErrShape, "moe_layers", -1, -1, "%d, but device_experts has %d", f.layers, len(f.held))
 	case f.devices != 0 && f.devices != p.GPUs:
-		return p, errorf(placement.ErrShape, "devices", -1, -1, "%d, but device_experts has %d", f.devices, p.GPUs)
+		return p, guard.Errorf(placement.ErrShape, "devices", -1, -1, "%d, but device_experts has %d", f.devices, p.GPUs)
 	case f.slots != nil && len(f.slots) != len(f.held):
-		return p, errorf(placement.ErrShape, "slots_per_layer", -1, -1, "%d entries, but device_experts has %d layers", len(f.slots), len(f.held))
+		return p, guard.Errorf(placement.ErrShape, "slots_per_layer", -1, -1, "%d entries, but device_experts has %d layers", len(f.slots), len(f.held))
 	}
 	for l, want := range f.slots {
 		filled := 0
@@ -56,7 +58,7 @@ func (f *omniFields) placement() (placement.Placement, error) {
 			filled += len(row)
 		}
 		if filled != want {
-			return p, errorf(placement.ErrValue, "slots_per_layer", l, -1, "%d, but device_experts fills %d", want, filled)
+			return p, guard.Errorf(placement.ErrValue, "slots_per_layer", l, -1, "%d, but device_experts fills %d", want, filled)
 		}
 	}
 	return p, nil
@@ -74,7 +76,7 @@ func fromPattern(devices, layers, experts int, row func(d, l int) []float64) (pl
 		for l := range layers {
 			for e, v := range row(d, l) {
 				if v != 0 && v != 1 {
-					return placement.Placement{}, errorf(placement.ErrValue, fmt.Sprintf("%s, device %d", field, d), l, e, "%v is neither 0 nor 1", v)
+					return placement.Placement{}, guard.Errorf(placement.ErrValue, fmt.Sprintf("%s, device %d", field, d), l, e, "%v is neither 0 nor 1", v)
 				}
 				if v == 1 {
 					held[l][d] = append(held[l][d], e)
@@ -86,20 +88,20 @@ func fromPattern(devices, layers, experts int, row func(d, l int) []float64) (pl
 }
 
 // decodeOmniNpy reads the .npy that omni-infer loads.
-func decodeOmniNpy(b *bufio.Reader, lim *limits) (placement.Placement, error) {
-	a, err := readNpy(b, lim)
+func decodeOmniNpy(b *bufio.Reader, lim *guard.Limits) (placement.Placement, error) {
+	a, err := matrix.ReadNpy(b, lim)
 	if err != nil {
 		return placement.Placement{}, err
 	}
-	if len(a.shape) != 3 {
-		return placement.Placement{}, errorf(placement.ErrShape, "npy", -1, -1, "shape %s: a placement of omni-infer is [device][layer][expert]", shapeText(a.shape))
+	if len(a.Shape) != 3 {
+		return placement.Placement{}, guard.Errorf(placement.ErrShape, "npy", -1, -1, "shape %s: a placement of omni-infer is [device][layer][expert]", guard.Shape(a.Shape))
 	}
-	if a.shape[0] > lim.gpus || a.shape[1] > lim.layers || a.shape[2] > lim.experts {
-		return placement.Placement{}, errorf(placement.ErrShape, "npy", -1, -1, "shape %s: at most (%d, %d, %d) is supported", shapeText(a.shape), lim.gpus, lim.layers, lim.experts)
+	if a.Shape[0] > lim.GPUs || a.Shape[1] > lim.Layers || a.Shape[2] > lim.Experts {
+		return placement.Placement{}, guard.Errorf(placement.ErrShape, "npy", -1, -1, "shape %s: at most (%d, %d, %d) is supported", guard.Shape(a.Shape), lim.GPUs, lim.Layers, lim.Experts)
 	}
 	var buf []float64
-	return fromPattern(a.shape[0], a.shape[1], a.shape[2], func(d, l int) []float64 {
-		buf = a.row(buf[:0], d*a.shape[1]+l)
+	return fromPattern(a.Shape[0], a.Shape[1], a.Shape[2], func(d, l int) []float64 {
+		buf = a.Row(buf[:0], d*a.Shape[1]+l)
 		return buf
 	})
 }
@@ -125,9 +127,9 @@ func encodeOmni(p *placement.Placement) ([]byte, error) {
 	}
 	layers := len(p.PhysicalToLogical)
 	if int64(p.GPUs)*int64(layers)*int64(p.Experts) > placement.MaxCells {
-		return nil, errorf(placement.ErrShape, "placement_pattern", -1, -1, "%d devices, %d layers, %d experts: more than %d numbers", p.GPUs, layers, p.Experts, placement.MaxCells)
+		return nil, guard.Errorf(placement.ErrShape, "placement_pattern", -1, -1, "%d devices, %d layers, %d experts: more than %d numbers", p.GPUs, layers, p.Experts, placement.MaxCells)
 	}
-	b := npyHeader("<i4", []int{p.GPUs, layers, p.Experts})
+	b := matrix.NpyHeader("<i4", []int{p.GPUs, layers, p.Experts})
 	from := len(b)
 	b = append(b, make([]byte, 4*p.GPUs*layers*p.Experts)...)
 	first := p.FirstSlots()

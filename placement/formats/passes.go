@@ -8,51 +8,53 @@ import (
 	"slices"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
+	"github.com/moelb/moelb/placement/formats/internal/torch"
 )
 
 // recording is one file of SGLang's per_pass recorder, whose counts have not been
 // read yet.
 type recording struct {
-	a      *archive
+	a      *torch.Archive
 	rank   int64
 	ids    []int64 // of the pass that each record belongs to: overlapping batches write several
-	counts []*tensor
+	counts []*torch.Tensor
 	layout placement.Placement
 }
 
 // openRecording checks the records of a file.
-func openRecording(root *pickleDict, a *archive) (*recording, error) {
+func openRecording(root *torch.Dict, a *torch.Archive) (*recording, error) {
 	out := &recording{a: a}
 	var err error
 	if out.layout, err = decodeLayout(root, a); err != nil {
 		return nil, err
 	}
-	x, _ := root.get("records")
-	records, ok := x.(*pickleList)
-	if !ok || len(records.items) == 0 || records.plain > 0 {
-		return nil, errorf(placement.ErrShape, "records", -1, -1, "a list of dicts, at least one, is expected")
+	x, _ := root.Get("records")
+	records, ok := x.(*torch.List)
+	if !ok || len(records.Items) == 0 || records.Plain > 0 {
+		return nil, guard.Errorf(placement.ErrShape, "records", -1, -1, "a list of dicts, at least one, is expected")
 	}
-	for i, x := range records.items {
-		record, ok := x.(*pickleDict)
+	for i, x := range records.Items {
+		record, ok := x.(*torch.Dict)
 		if !ok {
-			return nil, errorf(placement.ErrValue, "records", -1, i, "not a dict")
+			return nil, guard.Errorf(placement.ErrValue, "records", -1, i, "not a dict")
 		}
-		id, ok := record.integer("forward_pass_id")
+		id, ok := record.Integer("forward_pass_id")
 		if !ok {
-			return nil, errorf(placement.ErrValue, "records", -1, i, "no whole number forward_pass_id")
+			return nil, guard.Errorf(placement.ErrValue, "records", -1, i, "no whole number forward_pass_id")
 		}
-		rank, ok := record.integer("rank")
+		rank, ok := record.Integer("rank")
 		if !ok || rank < 0 {
-			return nil, errorf(placement.ErrValue, "records", -1, i, "no rank")
+			return nil, guard.Errorf(placement.ErrValue, "records", -1, i, "no rank")
 		}
 		if i > 0 && rank != out.rank {
-			return nil, errorf(placement.ErrValue, "records", -1, i, "rank %d in a file of rank %d", rank, out.rank)
+			return nil, guard.Errorf(placement.ErrValue, "records", -1, i, "rank %d in a file of rank %d", rank, out.rank)
 		}
 		out.rank = rank
-		x, _ := record.get("global_physical_count")
-		counts, ok := x.(*tensor)
-		if !ok || len(counts.shape) != 2 || counts.shape[0] != len(out.layout.PhysicalToLogical) || counts.shape[1] != out.layout.Slots() {
-			return nil, errorf(placement.ErrShape, countField(i), -1, -1, "a tensor [%d, %d] is expected, as last_physical_to_logical_map is", len(out.layout.PhysicalToLogical), out.layout.Slots())
+		x, _ := record.Get("global_physical_count")
+		counts, ok := x.(*torch.Tensor)
+		if !ok || len(counts.Shape) != 2 || counts.Shape[0] != len(out.layout.PhysicalToLogical) || counts.Shape[1] != out.layout.Slots() {
+			return nil, guard.Errorf(placement.ErrShape, countField(i), -1, -1, "a tensor [%d, %d] is expected, as last_physical_to_logical_map is", len(out.layout.PhysicalToLogical), out.layout.Slots())
 		}
 		out.ids, out.counts = append(out.ids, id), append(out.counts, counts)
 	}
@@ -79,12 +81,12 @@ type passSum struct {
 	windows []placement.Loads
 }
 
-func newPassSum(ids []int64, layout *placement.Placement, lim *limits, bytes int64) *passSum {
+func newPassSum(ids []int64, layout *placement.Placement, lim *guard.Limits, bytes int64) *passSum {
 	n := len(layout.PhysicalToLogical) * max(layout.Experts, 16)
-	kept := int(min(int64(lim.kept), bytes)) // a view may be of more numbers than the file has
+	kept := int(min(int64(lim.Kept), bytes)) // a view may be of more numbers than the file has
 	s := &passSum{ids: ids, steps: 1}
 	count := func() int { return (len(ids) + s.steps - 1) / s.steps }
-	for count() > lim.windows || count() > 1 && count()*n > kept {
+	for count() > lim.Windows || count() > 1 && count()*n > kept {
 		s.steps *= 2
 	}
 	s.windows = make([]placement.Loads, count())
@@ -103,17 +105,17 @@ func (s *passSum) add(r *recording) error {
 		}
 		sum := s.windows[at/s.steps]
 		for l, row := range r.layout.PhysicalToLogical {
-			values, err := r.a.row(r.counts[i], l)
+			values, err := r.a.Row(r.counts[i], l)
 			if err != nil {
 				return fmt.Errorf("%s: %w", countField(i), err)
 			}
 			for slot, e := range row {
 				v := values[slot]
 				if !(v >= 0 && v <= most) {
-					return errorf(placement.ErrValue, countField(i), l, slot, "%v is not a count", v)
+					return guard.Errorf(placement.ErrValue, countField(i), l, slot, "%v is not a count", v)
 				}
 				if sum[l][e] += v; sum[l][e] > most {
-					return errorf(placement.ErrValue, countField(i), l, slot, "the sum %v is too large", sum[l][e])
+					return guard.Errorf(placement.ErrValue, countField(i), l, slot, "the sum %v is too large", sum[l][e])
 				}
 			}
 		}
@@ -131,12 +133,12 @@ func (s *passSum) stats(layout placement.Placement, ranks int) Stats {
 }
 
 // decodePasses reads one rank's file by itself.
-func decodePasses(root *pickleDict, a *archive) (Stats, error) {
+func decodePasses(root *torch.Dict, a *torch.Archive) (Stats, error) {
 	r, err := openRecording(root, a)
 	if err != nil {
 		return Stats{}, err
 	}
-	sum := newPassSum(r.passes(), &r.layout, a.lim, a.bytes())
+	sum := newPassSum(r.passes(), &r.layout, a.Lim, a.Bytes())
 	if err := sum.add(r); err != nil {
 		return Stats{}, err
 	}
@@ -147,19 +149,19 @@ func decodePasses(root *pickleDict, a *archive) (Stats, error) {
 
 // readSGLangFolder reads one per_pass file a rank, one after the other and twice:
 // first which passes all of them hold, then their counts.
-func readSGLangFolder(path string, names []string, lim *limits) (Stats, error) {
+func readSGLangFolder(path string, names []string, lim *guard.Limits) (Stats, error) {
 	var ids []int64
 	var layout placement.Placement
 	var size int64
 	ranks := map[int64]bool{}
 	err := eachRecording(path, names, lim, func(r *recording) error {
 		if len(ranks) == 0 {
-			ids, layout, size = r.passes(), r.layout, r.a.bytes()
+			ids, layout, size = r.passes(), r.layout, r.a.Bytes()
 		} else if err := sameLayout(&r.layout, &layout); err != nil {
 			return err
 		}
 		if ranks[r.rank] {
-			return errorf(placement.ErrValue, "rank", -1, -1, "%d stands in another file of the folder too", r.rank)
+			return guard.Errorf(placement.ErrValue, "rank", -1, -1, "%d stands in another file of the folder too", r.rank)
 		}
 		ranks[r.rank] = true
 		own := r.passes()
@@ -170,7 +172,7 @@ func readSGLangFolder(path string, names []string, lim *limits) (Stats, error) {
 		return Stats{}, err
 	}
 	if len(ids) == 0 {
-		return Stats{}, errorf(placement.ErrShape, "records", -1, -1, "no forward_pass_id is in the files of all %d ranks", len(names))
+		return Stats{}, guard.Errorf(placement.ErrShape, "records", -1, -1, "no forward_pass_id is in the files of all %d ranks", len(names))
 	}
 	sum := newPassSum(ids, &layout, lim, size)
 	if err := eachRecording(path, names, lim, sum.add); err != nil {
@@ -183,18 +185,18 @@ func readSGLangFolder(path string, names []string, lim *limits) (Stats, error) {
 func sameLayout(a, first *placement.Placement) error {
 	const field = "last_physical_to_logical_map"
 	if n, m := len(a.PhysicalToLogical), len(first.PhysicalToLogical); n != m {
-		return errorf(placement.ErrShape, field, -1, -1, "%d layers, but another rank's has %d", n, m)
+		return guard.Errorf(placement.ErrShape, field, -1, -1, "%d layers, but another rank's has %d", n, m)
 	}
 	for l, row := range a.PhysicalToLogical {
 		if !slices.Equal(row, first.PhysicalToLogical[l]) {
-			return errorf(placement.ErrValue, field, l, -1, "not what another rank has")
+			return guard.Errorf(placement.ErrValue, field, l, -1, "not what another rank has")
 		}
 	}
 	return nil
 }
 
 // eachRecording opens the files of a folder, one at a time.
-func eachRecording(path string, names []string, lim *limits, each func(*recording) error) error {
+func eachRecording(path string, names []string, lim *guard.Limits, each func(*recording) error) error {
 	for _, name := range names {
 		err := func() error {
 			f, err := os.Open(filepath.Join(path, name))
@@ -202,22 +204,22 @@ func eachRecording(path string, names []string, lim *limits, each func(*recordin
 				return err
 			}
 			defer f.Close()
-			a, root, err := openTorchFile(f, lim)
+			a, root, err := torch.OpenFile(f, lim)
 			if err == nil && a == nil {
 				var b *bufio.Reader
-				if b, err = open(f, lim.stream, lim); err == nil {
-					a, root, err = openTorch(b, lim)
+				if b, err = open(f, lim.Stream, lim); err == nil {
+					a, root, err = torch.Open(b, lim)
 				}
 			}
 			if err != nil {
 				return err
 			}
-			dict, ok := root.(*pickleDict)
+			dict, ok := root.(*torch.Dict)
 			if ok {
-				_, ok = dict.get("records")
+				_, ok = dict.Get("records")
 			}
 			if !ok {
-				return errorf(placement.ErrShape, "records", -1, -1, "missing: a folder holds the per_pass files of several ranks; give any other file by itself")
+				return guard.Errorf(placement.ErrShape, "records", -1, -1, "missing: a folder holds the per_pass files of several ranks; give any other file by itself")
 			}
 			r, err := openRecording(dict, a)
 			if err != nil {

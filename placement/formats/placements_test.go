@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 func TestPlacements(t *testing.T) {
@@ -27,8 +29,8 @@ func TestPlacements(t *testing.T) {
 		{"fastdeploy", `{"tokens_per_expert_stats_list":[[1,2]],"ep_rank_to_expert_id_list":[[0,1,0,1]],"expert_id_to_ep_rank_array":[[[2,0],[1,3]]],"expert_in_rank_num_list":[[2,2]]}`, 2, "[[0 1 0 1]]"},
 	} {
 		for _, buffer := range []int{16, 64 << 10} {
-			lim := standard
-			lim.buffer = buffer
+			lim := guard.Standard
+			lim.Buffer = buffer
 			p, err := decodePlacement(strings.NewReader(c.in), c.gpus, &lim)
 			if err != nil {
 				t.Errorf("%s: %v", c.name, err)

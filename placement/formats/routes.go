@@ -11,6 +11,9 @@ import (
 
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
+	"github.com/moelb/moelb/placement/formats/internal/torch"
 )
 
 // Routes is what a file of tokens' experts holds.
@@ -49,10 +52,10 @@ func ReadRoutes(path string, most int) (Routes, error) {
 
 // DecodeRoutes is ReadRoutes of a stream.
 func DecodeRoutes(r io.Reader, most int) (Routes, error) {
-	return guard(func() (Routes, error) { return decodeRoutes(r, most, &standard) })
+	return caught(func() (Routes, error) { return decodeRoutes(r, most, &guard.Standard) })
 }
 
-func decodeRoutes(r io.Reader, most int, lim *limits) (Routes, error) {
+func decodeRoutes(r io.Reader, most int, lim *guard.Limits) (Routes, error) {
 	if most == 0 {
 		most = MostTokens
 	}
@@ -92,7 +95,7 @@ func decodeRoutes(r io.Reader, most int, lim *limits) (Routes, error) {
 
 // tokens collects the tokens of all layers, evenly thinned.
 type tokens struct {
-	lim    *limits
+	lim    *guard.Limits
 	most   int // of a layer
 	topK   int
 	layers []thinned
@@ -111,8 +114,8 @@ const routesField = "routes"
 
 // add takes a token of a layer.
 func (t *tokens) add(l int, token []float64) error {
-	if l >= t.lim.layers {
-		return errorf(placement.ErrShape, routesField, -1, -1, "more than %d layers, the most that is supported", t.lim.layers)
+	if l >= t.lim.Layers {
+		return guard.Errorf(placement.ErrShape, routesField, -1, -1, "more than %d layers, the most that is supported", t.lim.Layers)
 	}
 	for len(t.layers) <= l {
 		t.layers = append(t.layers, thinned{stride: 1})
@@ -120,18 +123,18 @@ func (t *tokens) add(l int, token []float64) error {
 	y := &t.layers[l]
 	switch {
 	case len(token) == 0 || len(token) > placement.MaxTopK:
-		return errorf(placement.ErrShape, routesField, l, y.seen, "%d experts: between 1 and %d are supported", len(token), placement.MaxTopK)
+		return guard.Errorf(placement.ErrShape, routesField, l, y.seen, "%d experts: between 1 and %d are supported", len(token), placement.MaxTopK)
 	case t.topK == 0:
 		t.topK = len(token)
 	case len(token) != t.topK:
-		return errorf(placement.ErrShape, routesField, l, y.seen, "%d experts, but the first token has %d", len(token), t.topK)
+		return guard.Errorf(placement.ErrShape, routesField, l, y.seen, "%d experts, but the first token has %d", len(token), t.topK)
 	}
 	for i, e := range token {
-		if !(e >= 0 && e < float64(t.lim.experts)) || e != math.Trunc(e) {
-			return errorf(placement.ErrValue, routesField, l, y.seen, "%v is no expert's number below %d", e, t.lim.experts)
+		if !(e >= 0 && e < float64(t.lim.Experts)) || e != math.Trunc(e) {
+			return guard.Errorf(placement.ErrValue, routesField, l, y.seen, "%v is no expert's number below %d", e, t.lim.Experts)
 		}
 		if slices.Contains(token[:i], e) {
-			return errorf(placement.ErrValue, routesField, l, y.seen, "expert %d twice in a token", int(e))
+			return guard.Errorf(placement.ErrValue, routesField, l, y.seen, "expert %d twice in a token", int(e))
 		}
 		for len(y.counts) <= int(e) {
 			y.counts = append(y.counts, 0)
@@ -153,7 +156,7 @@ func (t *tokens) add(l int, token []float64) error {
 				y.ids = append(y.ids, uint16(e))
 			}
 			if t.total += t.topK; t.total > placement.MaxRouteIDs {
-				return errorf(placement.ErrShape, routesField, l, y.seen, "more than %d expert ids in all layers", placement.MaxRouteIDs)
+				return guard.Errorf(placement.ErrShape, routesField, l, y.seen, "more than %d expert ids in all layers", placement.MaxRouteIDs)
 			}
 		}
 	}
@@ -167,14 +170,14 @@ func (t *tokens) routes(format string, err error) (Routes, error) {
 		return Routes{}, err
 	}
 	if t.topK == 0 {
-		return Routes{}, errorf(placement.ErrShape, routesField, -1, -1, "no tokens")
+		return Routes{}, guard.Errorf(placement.ErrShape, routesField, -1, -1, "no tokens")
 	}
 	experts := 0
 	for l := range t.layers {
 		experts = max(experts, len(t.layers[l].counts))
 	}
-	if len(t.layers)*experts > t.lim.cells {
-		return Routes{}, errorf(placement.ErrShape, routesField, -1, -1, "%d layers of %d experts: at most %d numbers are supported", len(t.layers), experts, t.lim.cells)
+	if len(t.layers)*experts > t.lim.Cells {
+		return Routes{}, guard.Errorf(placement.ErrShape, routesField, -1, -1, "%d layers of %d experts: at most %d numbers are supported", len(t.layers), experts, t.lim.Cells)
 	}
 	out := Routes{Routes: placement.Routes{TopK: t.topK}, Loads: placement.NewLoads(len(t.layers), experts), Format: format}
 	for l := range t.layers {
@@ -187,7 +190,7 @@ func (t *tokens) routes(format string, err error) (Routes, error) {
 
 // json reads [layers][tokens][k].
 func (t *tokens) json(s *scanner) error {
-	return s.array(routesField, -1, s.lim.layers, func(l int) error {
+	return s.array(routesField, -1, s.lim.Layers, func(l int) error {
 		for len(t.layers) <= l {
 			t.layers = append(t.layers, thinned{stride: 1})
 		}
@@ -206,32 +209,32 @@ func (t *tokens) json(s *scanner) error {
 
 // npy reads an array (layers, tokens, k) row by row.
 func (t *tokens) npy(b *bufio.Reader) error {
-	text, err := npyHeaderText(b, t.lim)
+	text, err := matrix.NpyHeaderText(b, t.lim)
 	if err != nil {
 		return err
 	}
-	a, err := parseNpyHeader(text)
+	a, err := matrix.ParseNpyHeader(text)
 	if err != nil {
 		return err
 	}
-	if len(a.shape) != 3 || a.fortran || a.of.Kind != 'i' && a.of.Kind != 'u' || a.shape[0] > t.lim.layers || a.shape[2] > placement.MaxTopK || a.shape[2] == 0 {
-		return errorf(placement.ErrShape, "npy", -1, -1, "shape %s of type %c%d: whole numbers (layers, tokens, k) are expected, not in Fortran's order, k between 1 and %d", shapeText(a.shape), a.of.Kind, a.of.Size, placement.MaxTopK)
+	if len(a.Shape) != 3 || a.Fortran || a.Of.Kind != 'i' && a.Of.Kind != 'u' || a.Shape[0] > t.lim.Layers || a.Shape[2] > placement.MaxTopK || a.Shape[2] == 0 {
+		return guard.Errorf(placement.ErrShape, "npy", -1, -1, "shape %s of type %c%d: whole numbers (layers, tokens, k) are expected, not in Fortran's order, k between 1 and %d", guard.Shape(a.Shape), a.Of.Kind, a.Of.Size, placement.MaxTopK)
 	}
-	raw := make([]byte, a.shape[2]*a.of.Size)
-	token := make([]float64, a.shape[2])
-	for l := range a.shape[0] {
-		for i := range a.shape[1] {
+	raw := make([]byte, a.Shape[2]*a.Of.Size)
+	token := make([]float64, a.Shape[2])
+	for l := range a.Shape[0] {
+		for i := range a.Shape[1] {
 			if _, err := io.ReadFull(b, raw); err != nil {
-				return errorf(placement.ErrShape, "npy", l, i, "the input ends here, but the shape is %s", shapeText(a.shape))
+				return guard.Errorf(placement.ErrShape, "npy", l, i, "the input ends here, but the shape is %s", guard.Shape(a.Shape))
 			}
-			a.of.Read(token, raw, a.of.Size)
+			a.Of.Read(token, raw, a.Of.Size)
 			if err := t.add(l, token); err != nil {
 				return err
 			}
 		}
 	}
 	if _, err := b.ReadByte(); err != io.EOF {
-		return errorf(placement.ErrShape, "npy", -1, -1, "more bytes than shape %s needs", shapeText(a.shape))
+		return guard.Errorf(placement.ErrShape, "npy", -1, -1, "more bytes than shape %s needs", guard.Shape(a.Shape))
 	}
 	return nil
 }
@@ -252,13 +255,13 @@ func (t *tokens) csv(b *bufio.Reader) error {
 		}
 		if columns == 0 {
 			if columns = bytes.Count(text, []byte(",")); columns == 0 || wire.IsDigits(text[0]) {
-				return errorf(placement.ErrShape, "csv, line 1", -1, -1, "a header is expected: token, and a column a layer")
+				return guard.Errorf(placement.ErrShape, "csv, line 1", -1, -1, "a header is expected: token, and a column a layer")
 			}
 			continue
 		}
 		_, rest, _ := bytes.Cut(text, []byte(","))
 		if n := bytes.Count(text, []byte(",")); n != columns {
-			return errorf(placement.ErrShape, fmt.Sprintf("csv, line %d", line), -1, -1, "%d columns, but the header has %d", n+1, columns+1)
+			return guard.Errorf(placement.ErrShape, fmt.Sprintf("csv, line %d", line), -1, -1, "%d columns, but the header has %d", n+1, columns+1)
 		}
 		for l := range columns {
 			var cell []byte
@@ -267,7 +270,7 @@ func (t *tokens) csv(b *bufio.Reader) error {
 			for field := range bytes.FieldsSeq(cell) {
 				v, bad := parseNumber(field)
 				if bad != "" {
-					return errorf(placement.ErrValue, fmt.Sprintf("csv, line %d", line), l, len(token), "%s", bad)
+					return guard.Errorf(placement.ErrValue, fmt.Sprintf("csv, line %d", line), l, len(token), "%s", bad)
 				}
 				token = append(token, v)
 			}
@@ -301,7 +304,7 @@ func (t *tokens) object(s *scanner) error {
 			return err
 		}
 		if key != routesField || !first {
-			return errorf(placement.ErrValue, key, -1, -1, "unknown field: an object with routes alone is expected")
+			return guard.Errorf(placement.ErrValue, key, -1, -1, "unknown field: an object with routes alone is expected")
 		}
 		if err := s.take(':'); err != nil {
 			return err
@@ -314,35 +317,35 @@ func (t *tokens) object(s *scanner) error {
 
 // sglang reads topk_ids_of_layer of the recorder's per_token records.
 func (t *tokens) sglang(b *bufio.Reader) error {
-	a, x, err := openTorch(b, t.lim)
+	a, x, err := torch.Open(b, t.lim)
 	if err != nil {
 		return err
 	}
-	root, ok := x.(*pickleDict)
+	root, ok := x.(*torch.Dict)
 	if !ok {
-		return errorf(placement.ErrShape, "pickle", -1, -1, "a dict with records is expected, as SGLang's recorder writes it in mode per_token")
+		return guard.Errorf(placement.ErrShape, "pickle", -1, -1, "a dict with records is expected, as SGLang's recorder writes it in mode per_token")
 	}
 	layout, err := decodeLayout(root, a)
 	if err != nil {
 		return err
 	}
-	v, _ := root.get("records")
-	records, ok := v.(*pickleList)
-	if !ok || len(records.items) == 0 {
-		return errorf(placement.ErrShape, "records", -1, -1, "a list of at least one record is expected")
+	v, _ := root.Get("records")
+	records, ok := v.(*torch.List)
+	if !ok || len(records.Items) == 0 {
+		return guard.Errorf(placement.ErrShape, "records", -1, -1, "a list of at least one record is expected")
 	}
-	for i, x := range records.items {
-		record, ok := x.(*pickleDict)
+	for i, x := range records.Items {
+		record, ok := x.(*torch.Dict)
 		if !ok {
-			return errorf(placement.ErrValue, "records", -1, i, "not a dict")
+			return guard.Errorf(placement.ErrValue, "records", -1, i, "not a dict")
 		}
-		x, ok := record.get("topk_ids_of_layer")
+		x, ok := record.Get("topk_ids_of_layer")
 		if !ok {
-			return errorf(placement.ErrShape, "records", -1, i, "no topk_ids_of_layer: the recorder's mode per_token writes it, no other does")
+			return guard.Errorf(placement.ErrShape, "records", -1, i, "no topk_ids_of_layer: the recorder's mode per_token writes it, no other does")
 		}
-		ids, ok := x.(*tensor)
-		if !ok || len(ids.shape) != 3 || ids.shape[2] == 0 || ids.shape[0] != len(layout.PhysicalToLogical) {
-			return errorf(placement.ErrShape, "records", -1, i, "topk_ids_of_layer: a tensor [%d, tokens, k] is expected", len(layout.PhysicalToLogical))
+		ids, ok := x.(*torch.Tensor)
+		if !ok || len(ids.Shape) != 3 || ids.Shape[2] == 0 || ids.Shape[0] != len(layout.PhysicalToLogical) {
+			return guard.Errorf(placement.ErrShape, "records", -1, i, "topk_ids_of_layer: a tensor [%d, tokens, k] is expected", len(layout.PhysicalToLogical))
 		}
 		if err := t.record(a, ids, &layout, i); err != nil {
 			return fmt.Errorf("records, record %d: %w", i, err)
@@ -352,11 +355,11 @@ func (t *tokens) sglang(b *bufio.Reader) error {
 }
 
 // record reads the tokens of one record.
-func (t *tokens) record(a *archive, ids *tensor, layout *placement.Placement, i int) error {
+func (t *tokens) record(a *torch.Archive, ids *torch.Tensor, layout *placement.Placement, i int) error {
 	for l, row := range layout.PhysicalToLogical {
-		for n := range ids.shape[1] {
-			a.work = 0 // bounded by the file
-			token, err := a.row(ids, l, n)
+		for n := range ids.Shape[1] {
+			a.Work = 0 // bounded by the file
+			token, err := a.Row(ids, l, n)
 			if err != nil {
 				return err
 			}
@@ -365,7 +368,7 @@ func (t *tokens) record(a *archive, ids *tensor, layout *placement.Placement, i 
 			}
 			for k, v := range token {
 				if v >= float64(len(row)) || v != math.Trunc(v) {
-					return errorf(placement.ErrValue, "topk_ids_of_layer", l, n, "%v is no slot: there are %d", v, len(row))
+					return guard.Errorf(placement.ErrValue, "topk_ids_of_layer", l, n, "%v is no slot: there are %d", v, len(row))
 				}
 				token[k] = float64(row[int(v)])
 			}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
 
 // tokenFile is a per_token record of SGLang: slots of two layers, the first dense
@@ -38,7 +40,7 @@ func tokenFile(ids []int32, tokens int) []byte {
 }
 
 func npyOf(descr string, shape []int, raw []byte) string {
-	return string(npyHeader(descr, shape)) + string(raw)
+	return string(matrix.NpyHeader(descr, shape)) + string(raw)
 }
 
 func TestRoutes(t *testing.T) {

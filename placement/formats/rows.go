@@ -24,10 +24,3 @@ func appendRows(b []byte, rows [][]int) []byte {
 	}
 	return b
 }
-
-// shapeText writes a shape as Python does.
-func shapeText(shape []int) string {
-	b := appendInts(nil, shape)
-	b[0], b[len(b)-1] = '(', ')'
-	return string(b)
-}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
 
@@ -23,12 +24,12 @@ type iterations struct {
 	have    map[step]int // ranks that hold it
 	ranks   int
 	cells   int
-	lim     *limits
+	lim     *guard.Limits
 }
 
 type step struct{ iteration, layer int }
 
-func newIterations(lim *limits) *iterations {
+func newIterations(lim *guard.Limits) *iterations {
 	return &iterations{counts: map[step][]float64{}, have: map[step]int{}, lim: lim}
 }
 
@@ -45,14 +46,14 @@ type stTensor struct {
 
 // openSafetensors reads the header: the tensors in the order of their data,
 // which follows in one piece.
-func openSafetensors(r io.Reader, lim *limits) ([]stTensor, error) {
+func openSafetensors(r io.Reader, lim *guard.Limits) ([]stTensor, error) {
 	var head [8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, fmt.Errorf("safetensors: the header: %w", err)
 	}
 	n := binary.LittleEndian.Uint64(head[:])
-	if n > uint64(lim.header) {
-		return nil, errorf(placement.ErrShape, "safetensors", -1, -1, "a header of %d bytes: at most %d are supported", n, lim.header)
+	if n > uint64(lim.Header) {
+		return nil, guard.Errorf(placement.ErrShape, "safetensors", -1, -1, "a header of %d bytes: at most %d are supported", n, lim.Header)
 	}
 	header := &io.LimitedReader{R: r, N: int64(n)}
 	tensors, err := readSafetensorsHeader(newScanner(header, lim))
@@ -60,10 +61,10 @@ func openSafetensors(r io.Reader, lim *limits) ([]stTensor, error) {
 		return nil, fmt.Errorf("safetensors header: %w", err)
 	}
 	if header.N > 0 {
-		return nil, errorf(placement.ErrShape, "safetensors", -1, -1, "the header ends too early")
+		return nil, guard.Errorf(placement.ErrShape, "safetensors", -1, -1, "the header ends too early")
 	}
 	if len(tensors) == 0 {
-		return nil, errorf(placement.ErrShape, "safetensors", -1, -1, "no tensors")
+		return nil, guard.Errorf(placement.ErrShape, "safetensors", -1, -1, "no tensors")
 	}
 	slices.SortFunc(tensors, func(a, b stTensor) int {
 		if a.from != b.from {
@@ -74,11 +75,11 @@ func openSafetensors(r io.Reader, lim *limits) ([]stTensor, error) {
 	for i := range tensors {
 		t := &tensors[i]
 		if t.given != 3 {
-			return nil, errorf(placement.ErrShape, quote(t.name), -1, -1, "dtype, shape and data_offsets are expected")
+			return nil, guard.Errorf(placement.ErrShape, guard.Quote(t.name), -1, -1, "dtype, shape and data_offsets are expected")
 		}
 		var ok bool
 		if t.of, ok = matrix.Safetensors(t.dtype); !ok {
-			return nil, errorf(placement.ErrValue, quote(t.name), -1, -1, "dtype %s: I64, I32, F64 and F32 are known", quote(t.dtype))
+			return nil, guard.Errorf(placement.ErrValue, guard.Quote(t.name), -1, -1, "dtype %s: I64, I32, F64 and F32 are known", guard.Quote(t.dtype))
 		}
 	}
 	return tensors, nil
@@ -89,7 +90,7 @@ func openSafetensors(r io.Reader, lim *limits) ([]stTensor, error) {
 func (t *stTensor) follows(at float64, numbers int) (float64, error) {
 	end := at + float64(t.of.Size)*float64(numbers)
 	if t.from != at || t.to != end {
-		return 0, errorf(placement.ErrShape, quote(t.name), -1, -1, "data_offsets [%v, %v]: [%v, %v] is expected", t.from, t.to, at, end)
+		return 0, guard.Errorf(placement.ErrShape, guard.Quote(t.name), -1, -1, "data_offsets [%v, %v]: [%v, %v] is expected", t.from, t.to, at, end)
 	}
 	return end, nil
 }
@@ -101,7 +102,7 @@ func (t *stTensor) read(r io.Reader, raw []byte, row []float64) error {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		return fmt.Errorf("%s: the data: %w", quote(t.name), err)
+		return fmt.Errorf("%s: the data: %w", guard.Quote(t.name), err)
 	}
 	t.of.Read(row, raw, t.of.Size)
 	return nil
@@ -114,7 +115,7 @@ func safetensorsEnd(r io.Reader) error {
 		if err != nil {
 			return err
 		}
-		return errorf(placement.ErrShape, "safetensors", -1, -1, "bytes after the last tensor")
+		return guard.Errorf(placement.ErrShape, "safetensors", -1, -1, "bytes after the last tensor")
 	}
 	return nil
 }
@@ -153,20 +154,20 @@ func (it *iterations) add(r io.Reader, tensors []stTensor) error {
 
 // place checks a tensor's shape and parses its name.
 func (it *iterations) place(t *stTensor) error {
-	if len(t.shape) != 1 || t.shape[0] < 1 || t.shape[0] > it.lim.experts {
-		return errorf(placement.ErrShape, quote(t.name), -1, -1, "shape %s: [num_experts] is expected, at most %d", shapeText(t.shape), it.lim.experts)
+	if len(t.shape) != 1 || t.shape[0] < 1 || t.shape[0] > it.lim.Experts {
+		return guard.Errorf(placement.ErrShape, guard.Quote(t.name), -1, -1, "shape %s: [num_experts] is expected, at most %d", guard.Shape(t.shape), it.lim.Experts)
 	}
 	if it.experts == 0 {
 		it.experts = t.shape[0]
 	}
 	if t.shape[0] != it.experts {
-		return errorf(placement.ErrShape, quote(t.name), -1, -1, "%d experts, but %d are expected", t.shape[0], it.experts)
+		return guard.Errorf(placement.ErrShape, guard.Quote(t.name), -1, -1, "%d experts, but %d are expected", t.shape[0], it.experts)
 	}
 	iteration, layer, ok := strings.Cut(t.name, "_")
 	a, err1 := strconv.ParseUint(iteration, 10, 31)
 	b, err2 := strconv.ParseUint(layer, 10, 31)
 	if !ok || err1 != nil || err2 != nil {
-		return errorf(placement.ErrValue, quote(t.name), -1, -1, "a name <iteration>_<layer> is expected")
+		return guard.Errorf(placement.ErrValue, guard.Quote(t.name), -1, -1, "a name <iteration>_<layer> is expected")
 	}
 	t.step = step{int(a), int(b)}
 	return nil
@@ -175,14 +176,14 @@ func (it *iterations) place(t *stTensor) error {
 func (it *iterations) count(t *stTensor, row []float64) error {
 	sum := it.counts[t.step]
 	if it.have[t.step] > it.ranks {
-		return errorf(placement.ErrValue, quote(t.name), -1, -1, "the tensor stands twice in one file")
+		return guard.Errorf(placement.ErrValue, guard.Quote(t.name), -1, -1, "the tensor stands twice in one file")
 	}
 	if sum == nil {
 		if it.ranks > 0 {
-			return errorf(placement.ErrShape, quote(t.name), -1, -1, "another rank does not hold it")
+			return guard.Errorf(placement.ErrShape, guard.Quote(t.name), -1, -1, "another rank does not hold it")
 		}
-		if it.cells += max(it.experts, 16); it.cells > it.lim.cells {
-			return errorf(placement.ErrShape, quote(t.name), -1, -1, "at most %d numbers in all tensors together are supported", it.lim.cells)
+		if it.cells += max(it.experts, 16); it.cells > it.lim.Cells {
+			return guard.Errorf(placement.ErrShape, guard.Quote(t.name), -1, -1, "at most %d numbers in all tensors together are supported", it.lim.Cells)
 		}
 		sum = make([]float64, it.experts)
 		it.counts[t.step] = sum
@@ -190,7 +191,7 @@ func (it *iterations) count(t *stTensor, row []float64) error {
 	it.have[t.step]++
 	for e, v := range row {
 		if !(v >= 0 && v <= most) {
-			return errorf(placement.ErrValue, quote(t.name), -1, e, "%v is not a count", v)
+			return guard.Errorf(placement.ErrValue, guard.Quote(t.name), -1, e, "%v is not a count", v)
 		}
 		sum[e] += v
 	}
@@ -215,12 +216,12 @@ func (it *iterations) stats() (Stats, error) {
 	for i, s := range steps {
 		name := fmt.Sprintf("%d_%d", s.iteration, s.layer)
 		if it.have[s] != it.ranks {
-			return Stats{}, errorf(placement.ErrShape, name, -1, -1, "only %d of %d ranks hold it", it.have[s], it.ranks)
+			return Stats{}, guard.Errorf(placement.ErrShape, name, -1, -1, "only %d of %d ranks hold it", it.have[s], it.ranks)
 		}
 		if len(t.windows) == 0 {
 			layers = append(layers, s.layer)
 		} else if k := len(t.rows); k < len(layers) && layers[k] != s.layer {
-			return Stats{}, errorf(placement.ErrShape, name, -1, -1, "where layer %d of iteration %d is expected", layers[k], s.iteration)
+			return Stats{}, guard.Errorf(placement.ErrShape, name, -1, -1, "where layer %d of iteration %d is expected", layers[k], s.iteration)
 		}
 		if err := t.add(it.counts[s]); err != nil {
 			return Stats{}, err
@@ -256,7 +257,7 @@ func readSafetensorsHeader(s *scanner) ([]stTensor, error) {
 			return nil, err
 		}
 		if seen[name] {
-			return nil, s.errorf("the key %s stands twice", quote(name))
+			return nil, s.errorf("the key %s stands twice", guard.Quote(name))
 		}
 		seen[name] = true
 		if err := s.take(':'); err != nil {
@@ -275,7 +276,7 @@ func readSafetensorsHeader(s *scanner) ([]stTensor, error) {
 			case "dtype":
 				t.dtype, err = s.str()
 			case "shape":
-				t.shape, err = s.integers(key, -1, maxDims)
+				t.shape, err = s.integers(key, -1, matrix.MaxDims)
 			case "data_offsets":
 				if err := s.open(key, -1); err != nil {
 					return err
@@ -289,7 +290,7 @@ func readSafetensorsHeader(s *scanner) ([]stTensor, error) {
 				}
 				return err
 			default:
-				err = s.errorf("%s is not a field of a tensor", quote(key))
+				err = s.errorf("%s is not a field of a tensor", guard.Quote(key))
 			}
 			return err
 		})
@@ -302,7 +303,7 @@ func readSafetensorsHeader(s *scanner) ([]stTensor, error) {
 
 // decodeSafetensorsStats reads one rank's file of TensorRT-LLM by itself, or the
 // loads that vLLM is proposed to save.
-func decodeSafetensorsStats(b *bufio.Reader, lim *limits) (Stats, error) {
+func decodeSafetensorsStats(b *bufio.Reader, lim *guard.Limits) (Stats, error) {
 	tensors, err := openSafetensors(b, lim)
 	if err != nil {
 		return Stats{}, err
@@ -321,7 +322,7 @@ func decodeSafetensorsStats(b *bufio.Reader, lim *limits) (Stats, error) {
 
 // readTensorRTLLM reads a folder of statistics: meta_info.json and
 // rank<r>.safetensors of every rank from 0.
-func readTensorRTLLM(path string, lim *limits) (Stats, error) {
+func readTensorRTLLM(path string, lim *guard.Limits) (Stats, error) {
 	it := newIterations(lim)
 	experts, err := fromFile(filepath.Join(path, "meta_info.json"), func(f io.Reader) (int, error) { return readMeta(f, lim) })
 	if err != nil {
@@ -342,15 +343,15 @@ func readTensorRTLLM(path string, lim *limits) (Stats, error) {
 	}
 	slices.Sort(ranks)
 	if len(ranks) == 0 {
-		return Stats{}, errorf(placement.ErrShape, "rank", -1, -1, "no rank<r>.safetensors beside meta_info.json")
+		return Stats{}, guard.Errorf(placement.ErrShape, "rank", -1, -1, "no rank<r>.safetensors beside meta_info.json")
 	}
 	for i, r := range ranks {
 		if r != i {
-			return Stats{}, errorf(placement.ErrShape, "rank", -1, -1, "rank%d.safetensors is missing", i)
+			return Stats{}, guard.Errorf(placement.ErrShape, "rank", -1, -1, "rank%d.safetensors is missing", i)
 		}
 		name := fmt.Sprintf("rank%d.safetensors", r)
 		_, err := fromFile(filepath.Join(path, name), func(f io.Reader) (none struct{}, err error) {
-			b, err := open(f, lim.stream, lim)
+			b, err := open(f, lim.Stream, lim)
 			if err != nil {
 				return none, err
 			}
@@ -368,8 +369,8 @@ func readTensorRTLLM(path string, lim *limits) (Stats, error) {
 }
 
 // readMeta reads meta_info.json: num_experts, among other fields.
-func readMeta(f io.Reader, lim *limits) (experts int, err error) {
-	b, err := open(f, int64(lim.header), lim)
+func readMeta(f io.Reader, lim *guard.Limits) (experts int, err error) {
+	b, err := open(f, int64(lim.Header), lim)
 	if err != nil {
 		return 0, err
 	}
@@ -385,8 +386,8 @@ func readMeta(f io.Reader, lim *limits) (experts int, err error) {
 	if err == nil {
 		err = s.finish()
 	}
-	if err == nil && (experts < 1 || experts > lim.experts) {
-		err = errorf(placement.ErrValue, field, -1, -1, "%d: between 1 and %d are supported", experts, lim.experts)
+	if err == nil && (experts < 1 || experts > lim.Experts) {
+		err = guard.Errorf(placement.ErrValue, field, -1, -1, "%d: between 1 and %d are supported", experts, lim.Experts)
 	}
 	return experts, err
 }

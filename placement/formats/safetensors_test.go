@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // rankFile writes tensors of int64 in the order given.
@@ -114,7 +116,7 @@ func TestSafetensorsHostile(t *testing.T) {
 		{"unknown key", safetensorsOf(`{"0_0":{"x":1}}`, nil), `"x" is not a field of a tensor`},
 		{"missing key", safetensorsOf(`{"0_0":{"shape":[1]}}`, nil), "dtype, shape and data_offsets"},
 	} {
-		_, err := decodeStats(bytes.NewReader(c.in), &standard)
+		_, err := decodeStats(bytes.NewReader(c.in), &guard.Standard)
 		wantError(t, c.name, err, c.want)
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
+	"github.com/moelb/moelb/placement/formats/internal/matrix"
+	"github.com/moelb/moelb/placement/formats/internal/torch"
 )
 
 // kind is what the first bytes of an input tell.
@@ -44,9 +47,9 @@ func sniff(b *bufio.Reader) (kind, error) {
 	switch {
 	case len(head) == 0:
 		return empty, nil
-	case bytes.HasPrefix(head, []byte(zipMagic)) || bytes.HasPrefix(head, []byte("PK\x05\x06")):
+	case bytes.HasPrefix(head, []byte(torch.Magic)) || bytes.HasPrefix(head, []byte("PK\x05\x06")):
 		return zipFile, nil
-	case bytes.HasPrefix(head, []byte(npyMagic)):
+	case bytes.HasPrefix(head, []byte(matrix.NpyMagic)):
 		return npyFile, nil
 	case isSafetensors(head):
 		return safetensorsFile, nil
@@ -62,8 +65,6 @@ func sniff(b *bufio.Reader) (kind, error) {
 	return plainText, nil
 }
 
-const zipMagic = "PK\x03\x04"
-
 // isSafetensors tells a header's length, 8 bytes that may be any, and the
 // header's first byte. Text has no zero bytes, and gzip no '{' at this place.
 func isSafetensors(head []byte) bool {
@@ -75,8 +76,8 @@ var (
 	errOldPickle = errors.New("a pickle without the zip around it, as PyTorch before 1.6 wrote it: python3 -c \"import torch; torch.save(torch.load('old.pt', weights_only=True), 'new.pt')\" makes a file that is read")
 )
 
-func decodeStats(r io.Reader, lim *limits) (Stats, error) {
-	b, err := open(r, lim.stream, lim)
+func decodeStats(r io.Reader, lim *guard.Limits) (Stats, error) {
+	b, err := open(r, lim.Stream, lim)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -182,7 +183,7 @@ func (s *scanner) statsObject(t *table) (string, error) {
 	}
 	for _, key := range others { // before all else: a placement holds a logical_count too
 		if slices.Contains(mainKeys, key) && !slices.Contains(besides[main], key) {
-			return "", errors.New(quote(key) + " makes this a placement, not statistics")
+			return "", errors.New(guard.Quote(key) + " makes this a placement, not statistics")
 		}
 	}
 	if main == "" {
@@ -190,17 +191,17 @@ func (s *scanner) statsObject(t *table) (string, error) {
 	}
 	for _, key := range others {
 		if allowed, strict := besides[main]; strict && !slices.Contains(allowed, key) {
-			return "", errorf(placement.ErrValue, quote(key), -1, -1, "not a field of %s (beside %s: %s)", statsFormat[main], main, strings.Join(allowed, ", "))
+			return "", guard.Errorf(placement.ErrValue, guard.Quote(key), -1, -1, "not a field of %s (beside %s: %s)", statsFormat[main], main, strings.Join(allowed, ", "))
 		}
 	}
 	return main, nil
 }
 
-func decodePlacement(r io.Reader, gpus int, lim *limits) (placement.Placement, error) {
-	if gpus < 0 || gpus > lim.gpus {
-		return placement.Placement{}, errorf(placement.ErrValue, "num_gpus", -1, -1, "%d: between 1 and %d are supported", gpus, lim.gpus)
+func decodePlacement(r io.Reader, gpus int, lim *guard.Limits) (placement.Placement, error) {
+	if gpus < 0 || gpus > lim.GPUs {
+		return placement.Placement{}, guard.Errorf(placement.ErrValue, "num_gpus", -1, -1, "%d: between 1 and %d are supported", gpus, lim.GPUs)
 	}
-	b, err := open(r, lim.placement, lim)
+	b, err := open(r, lim.Placement, lim)
 	if err != nil {
 		return placement.Placement{}, err
 	}
@@ -213,9 +214,9 @@ func decodePlacement(r io.Reader, gpus int, lim *limits) (placement.Placement, e
 	case empty:
 		return p, errEmpty
 	case zipFile:
-		var a *archive
+		var a *torch.Archive
 		var root any
-		if a, root, err = openTorch(b, lim); err == nil {
+		if a, root, err = torch.Open(b, lim); err == nil {
 			p, err = decodeSGLangPlacement(root, a, gpus)
 		}
 	case oldPickle:
@@ -235,7 +236,7 @@ func decodePlacement(r io.Reader, gpus int, lim *limits) (placement.Placement, e
 		return placement.Placement{}, err
 	}
 	if gpus != 0 && p.GPUs != gpus {
-		return placement.Placement{}, errorf(placement.ErrShape, "num_gpus", -1, -1, "the file says %d, but %d are asked for", p.GPUs, gpus)
+		return placement.Placement{}, guard.Errorf(placement.ErrShape, "num_gpus", -1, -1, "the file says %d, but %d are asked for", p.GPUs, gpus)
 	}
 	if err := p.Validate(); err != nil {
 		return placement.Placement{}, err
@@ -279,7 +280,7 @@ func decodePlacementObject(s *scanner, gpus int) (placement.Placement, error) {
 	for _, key := range f.keys {
 		if slices.Contains(mainKeys, key) {
 			if main != "" {
-				return placement.Placement{}, errorf(placement.ErrShape, key, -1, -1, "beside %s: one of them is expected", main)
+				return placement.Placement{}, guard.Errorf(placement.ErrShape, key, -1, -1, "beside %s: one of them is expected", main)
 			}
 			main = key
 		}
@@ -299,7 +300,7 @@ func decodePlacementObject(s *scanner, gpus int) (placement.Placement, error) {
 	}
 	for _, key := range f.keys {
 		if _, ok := statsFormat[key]; ok || key == "loads" {
-			return placement.Placement{}, errors.New(quote(key) + " makes this statistics, not a placement")
+			return placement.Placement{}, errors.New(guard.Quote(key) + " makes this statistics, not a placement")
 		}
 	}
 	return placement.Placement{}, errors.New("not a known placement format: the object has none of " + strings.Join(mainKeys, ", "))
@@ -317,7 +318,7 @@ func complete(p *placement.Placement) error {
 // gpusOf demands the number of GPUs where the file does not say it.
 func gpusOf(gpus int, f Format) error {
 	if gpus == 0 {
-		return errorf(placement.ErrValue, "num_gpus", -1, -1, "format %s does not say how many GPUs there are: give the number", f)
+		return guard.Errorf(placement.ErrValue, "num_gpus", -1, -1, "format %s does not say how many GPUs there are: give the number", f)
 	}
 	return nil
 }

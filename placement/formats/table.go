@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // table collects windows of one shape, row by row, and checks what it is given.
@@ -12,7 +13,7 @@ import (
 // limits.windows, neighbours are added up: memory stays bounded and no token is
 // lost.
 type table struct {
-	lim     *limits
+	lim     *guard.Limits
 	field   string
 	exact   bool // windows are never added up: too many are an error
 	windows []placement.Loads
@@ -48,15 +49,15 @@ func (t *table) add(row []float64) error {
 	}
 	switch {
 	case len(row) == 0:
-		return errorf(placement.ErrShape, t.name(), l, -1, "no experts")
-	case len(row) > t.lim.experts:
-		return errorf(placement.ErrShape, t.name(), l, -1, "at most %d experts are supported", t.lim.experts)
+		return guard.Errorf(placement.ErrShape, t.name(), l, -1, "no experts")
+	case len(row) > t.lim.Experts:
+		return guard.Errorf(placement.ErrShape, t.name(), l, -1, "at most %d experts are supported", t.lim.Experts)
 	case len(row) != experts:
-		return errorf(placement.ErrShape, t.name(), l, -1, "%d experts, but layer 0 has %d", len(row), experts)
-	case l >= t.lim.layers:
-		return errorf(placement.ErrShape, t.name(), -1, -1, "at most %d layers are supported", t.lim.layers)
-	case (l+1)*max(len(row), 16) > t.lim.cells: // a row costs memory by itself
-		return errorf(placement.ErrShape, t.name(), l, -1, "at most %d numbers a window are supported", t.lim.cells)
+		return guard.Errorf(placement.ErrShape, t.name(), l, -1, "%d experts, but layer 0 has %d", len(row), experts)
+	case l >= t.lim.Layers:
+		return guard.Errorf(placement.ErrShape, t.name(), -1, -1, "at most %d layers are supported", t.lim.Layers)
+	case (l+1)*max(len(row), 16) > t.lim.Cells: // a row costs memory by itself
+		return guard.Errorf(placement.ErrShape, t.name(), l, -1, "at most %d numbers a window are supported", t.lim.Cells)
 	}
 	for e, v := range row {
 		if !(v >= 0 && v <= most) {
@@ -78,20 +79,20 @@ func (t *table) add(row []float64) error {
 func (t *table) refuse(layer, index int, v float64) error {
 	switch {
 	case v < 0:
-		return errorf(placement.ErrValue, t.name(), layer, index, "%v is negative", v)
+		return guard.Errorf(placement.ErrValue, t.name(), layer, index, "%v is negative", v)
 	case v > most && v <= math.MaxFloat64:
-		return errorf(placement.ErrValue, t.name(), layer, index, "%v is too large to add up", v)
+		return guard.Errorf(placement.ErrValue, t.name(), layer, index, "%v is too large to add up", v)
 	}
-	return errorf(placement.ErrValue, t.name(), layer, index, "%v is not a finite number", v)
+	return guard.Errorf(placement.ErrValue, t.name(), layer, index, "%v is not a finite number", v)
 }
 
 // end closes a window.
 func (t *table) end() error {
 	switch {
 	case len(t.rows) == 0:
-		return errorf(placement.ErrShape, t.name(), -1, -1, "no layers")
+		return guard.Errorf(placement.ErrShape, t.name(), -1, -1, "no layers")
 	case len(t.windows) > 0 && len(t.rows) != len(t.windows[0]):
-		return errorf(placement.ErrShape, t.name(), -1, -1, "%d layers, but window 0 has %d", len(t.rows), len(t.windows[0]))
+		return guard.Errorf(placement.ErrShape, t.name(), -1, -1, "%d layers, but window 0 has %d", len(t.rows), len(t.windows[0]))
 	}
 	t.steps = max(t.steps, 1)
 	if t.read%t.steps > 0 { // one more of the last window
@@ -109,7 +110,7 @@ func (t *table) end() error {
 	t.label = fmt.Sprintf("%s, window %d", t.field, t.read)
 	n := len(t.windows[0]) * max(t.windows[0].Experts(), 16)
 	t.rows = nil
-	if len(t.windows) > t.lim.windows || len(t.windows) > 1 && len(t.windows)*n > t.lim.kept {
+	if len(t.windows) > t.lim.Windows || len(t.windows) > 1 && len(t.windows)*n > t.lim.Kept {
 		return t.halve()
 	}
 	return nil
@@ -118,7 +119,7 @@ func (t *table) end() error {
 // halve adds up windows in pairs.
 func (t *table) halve() error {
 	if t.exact {
-		return errorf(placement.ErrShape, t.field, -1, -1, "at most %d windows and %d numbers in all are supported", t.lim.windows, t.lim.kept)
+		return guard.Errorf(placement.ErrShape, t.field, -1, -1, "at most %d windows and %d numbers in all are supported", t.lim.Windows, t.lim.Kept)
 	}
 	n := len(t.windows)
 	for i := 0; i < n; i += 2 {
@@ -140,7 +141,7 @@ func (t *table) sum(into, w placement.Loads) error {
 		to := into[l]
 		for e, v := range row {
 			if to[e] += v; to[e] > most {
-				return errorf(placement.ErrValue, t.field, l, e, "the windows' sum %v is too large", to[e])
+				return guard.Errorf(placement.ErrValue, t.field, l, e, "the windows' sum %v is too large", to[e])
 			}
 		}
 	}
@@ -150,10 +151,10 @@ func (t *table) sum(into, w placement.Loads) error {
 // stats is what the table holds, once every window is closed.
 func (t *table) stats(format string) (Stats, error) {
 	if len(t.windows) == 0 {
-		return Stats{}, errorf(placement.ErrShape, t.field, -1, -1, "no windows")
+		return Stats{}, guard.Errorf(placement.ErrShape, t.field, -1, -1, "no windows")
 	}
 	if what := t.placed(); what != "" {
-		return Stats{}, errorf(placement.ErrValue, t.field, -1, -1, "%s: this is a placement, not statistics", what)
+		return Stats{}, guard.Errorf(placement.ErrValue, t.field, -1, -1, "%s: this is a placement, not statistics", what)
 	}
 	return Stats{Windows: t.windows, Format: format, Layers: t.layers, Steps: t.steps}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // A long recording is kept in fewer windows, of neighbours in order, and no
@@ -17,8 +18,8 @@ import (
 func TestLongRecording(t *testing.T) {
 	for kept := 32; kept <= 4096; kept *= 2 {
 		for n := range 40 {
-			lim := standard
-			lim.kept = kept
+			lim := guard.Standard
+			lim.Kept = kept
 			tab := table{lim: &lim, field: "x"}
 			for w := range n + 1 {
 				for l := range 2 {
@@ -50,8 +51,8 @@ func TestLongRecording(t *testing.T) {
 			}
 		}
 	}
-	lim := standard
-	lim.windows = 4
+	lim := guard.Standard
+	lim.Windows = 4
 	s, err := decodeStats(strings.NewReader("["+strings.Repeat("[[1,2]],", 8)+"[[1,2]]]"), &lim)
 	if err != nil || fmt.Sprint(s.Windows) != "[[[4 8]] [[4 8]] [[1 2]]]" || s.Steps != 4 {
 		t.Errorf("%v, %v, %d", err, s.Windows, s.Steps)

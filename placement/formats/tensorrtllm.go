@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // yamlReader reads the little YAML that a moe_load_balancer.yaml is made of:
@@ -20,7 +21,7 @@ type yamlReader struct {
 	b      *bufio.Reader
 	line   int
 	indent int // of the line that is being read
-	lim    *limits
+	lim    *guard.Limits
 }
 
 func (y *yamlReader) errorf(format string, args ...any) error {
@@ -35,8 +36,8 @@ func (y *yamlReader) text() ([]byte, error) {
 	for {
 		part, err := y.b.ReadSlice('\n')
 		line = append(line, part...)
-		if len(line) > 16*y.lim.slots {
-			return nil, y.errorf("the line is longer than %d bytes", 16*y.lim.slots)
+		if len(line) > 16*y.lim.Slots {
+			return nil, y.errorf("the line is longer than %d bytes", 16*y.lim.Slots)
 		}
 		if err == bufio.ErrBufferFull {
 			continue
@@ -80,7 +81,7 @@ type layerList struct {
 
 // decodeTensorRTLLM reads moe_load_balancer.yaml. The rows of the placement are
 // its layers in ascending order.
-func decodeTensorRTLLM(b *bufio.Reader, gpus int, lim *limits) (placement.Placement, error) {
+func decodeTensorRTLLM(b *bufio.Reader, gpus int, lim *guard.Limits) (placement.Placement, error) {
 	y := &yamlReader{b: b, lim: lim}
 	f, err := y.read()
 	if err != nil {
@@ -97,7 +98,7 @@ func decodeTensorRTLLM(b *bufio.Reader, gpus int, lim *limits) (placement.Placem
 			return p, fmt.Errorf("line %d: layer %d stands there twice", l.line, l.layer)
 		}
 		if f.slots >= 0 && len(l.row) != f.slots {
-			return p, errorf(placement.ErrShape, field, l.layer, -1, "%d slots, but num_slots is %d", len(l.row), f.slots)
+			return p, guard.Errorf(placement.ErrShape, field, l.layer, -1, "%d slots, but num_slots is %d", len(l.row), f.slots)
 		}
 		p.PhysicalToLogical = append(p.PhysicalToLogical, l.row)
 	}
@@ -127,10 +128,10 @@ func (y *yamlReader) read() (balancerFile, error) {
 		key, value, ok := bytes.Cut(text, []byte(":"))
 		name := string(key)
 		if !ok || (len(value) > 0 && value[0] != ' ') {
-			return f, y.errorf("\"key: value\" is expected, found %s", quote(string(text)))
+			return f, y.errorf("\"key: value\" is expected, found %s", guard.Quote(string(text)))
 		}
 		if seen[name] {
-			return f, y.errorf("the key %s stands there twice", quote(name))
+			return f, y.errorf("the key %s stands there twice", guard.Quote(name))
 		}
 		value = bytes.TrimLeft(value, " ")
 		switch name {
@@ -140,19 +141,19 @@ func (y *yamlReader) read() (balancerFile, error) {
 				return f, fmt.Errorf("%w for %s", bad, name)
 			}
 			if name == "num_slots" {
-				if f.slots = n; n < 1 || n > y.lim.slots {
-					return f, y.errorf("num_slots %d: between 1 and %d are supported", n, y.lim.slots)
+				if f.slots = n; n < 1 || n > y.lim.Slots {
+					return f, y.errorf("num_slots %d: between 1 and %d are supported", n, y.lim.Slots)
 				}
 			}
 			text, err = y.text()
 		case "initial_global_assignments":
 			f.given = true
 			if len(value) > 0 {
-				return f, y.errorf("initial_global_assignments: one line a layer is expected, found %s", quote(string(value)))
+				return f, y.errorf("initial_global_assignments: one line a layer is expected, found %s", guard.Quote(string(value)))
 			}
 			text, err = y.assignments(&f, &cells)
 		default:
-			return f, y.errorf("%s is not a key of moe_load_balancer.yaml (num_slots, initial_global_assignments, layer_updates_per_iter)", quote(name))
+			return f, y.errorf("%s is not a key of moe_load_balancer.yaml (num_slots, initial_global_assignments, layer_updates_per_iter)", guard.Quote(name))
 		}
 		seen[name] = true
 	}
@@ -170,14 +171,14 @@ func (y *yamlReader) assignments(f *balancerFile, cells *int) ([]byte, error) {
 	for err == nil && y.indent > 0 {
 		key, value, ok := bytes.Cut(text, []byte(":"))
 		if !ok || y.indent != block || (len(value) > 0 && value[0] != ' ') {
-			return nil, y.errorf("\"layer: [experts]\" is expected, found %s", quote(string(text)))
+			return nil, y.errorf("\"layer: [experts]\" is expected, found %s", guard.Quote(string(text)))
 		}
 		layer, bad := y.integer(key)
 		if bad != nil {
 			return nil, bad
 		}
-		if layer < 0 || len(f.layers) >= y.lim.layers {
-			return nil, y.errorf("layer %d: from 0, and at most %d of them", layer, y.lim.layers)
+		if layer < 0 || len(f.layers) >= y.lim.Layers {
+			return nil, y.errorf("layer %d: from 0, and at most %d of them", layer, y.lim.Layers)
 		}
 		l := layerList{layer: layer, line: y.line}
 		if value = bytes.TrimLeft(value, " "); len(value) > 0 {
@@ -191,8 +192,8 @@ func (y *yamlReader) assignments(f *balancerFile, cells *int) ([]byte, error) {
 		if err != nil && err != io.EOF {
 			return nil, err
 		}
-		if *cells += len(l.row); *cells > y.lim.cells {
-			return nil, y.errorf("at most %d slots in all layers are supported", y.lim.cells)
+		if *cells += len(l.row); *cells > y.lim.Cells {
+			return nil, y.errorf("at most %d slots in all layers are supported", y.lim.Cells)
 		}
 		f.layers = append(f.layers, l)
 	}
@@ -202,7 +203,7 @@ func (y *yamlReader) assignments(f *balancerFile, cells *int) ([]byte, error) {
 // flow reads [1, 2, 3], over several lines if need be.
 func (y *yamlReader) flow(text []byte, layer int) ([]int, error) {
 	if text[0] != '[' {
-		return nil, y.errorf("layer %d: '[' is expected, found %s", layer, quote(string(text)))
+		return nil, y.errorf("layer %d: '[' is expected, found %s", layer, guard.Quote(string(text)))
 	}
 	text = text[1:]
 	var row []int
@@ -221,11 +222,11 @@ func (y *yamlReader) flow(text []byte, layer int) ([]int, error) {
 		case text[0] == ']' && len(text) == 1:
 			return row, nil
 		case text[0] == ']':
-			return nil, y.errorf("layer %d: %s after the list", layer, quote(string(text[1:])))
+			return nil, y.errorf("layer %d: %s after the list", layer, guard.Quote(string(text[1:])))
 		case text[0] == ',' && !comma:
 			text, comma = text[1:], true
 		case !comma || text[0] == ',':
-			return nil, y.errorf("layer %d, index %d: a comma is expected between two numbers, found %s", layer, len(row), quote(string(text)))
+			return nil, y.errorf("layer %d, index %d: a comma is expected between two numbers, found %s", layer, len(row), guard.Quote(string(text)))
 		default:
 			end := bytes.IndexAny(text, ", ]\t")
 			if end < 0 {
@@ -235,8 +236,8 @@ func (y *yamlReader) flow(text []byte, layer int) ([]int, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%w in layer %d, index %d", err, layer, len(row))
 			}
-			if len(row) >= y.lim.slots {
-				return nil, y.errorf("layer %d: at most %d slots are supported", layer, y.lim.slots)
+			if len(row) >= y.lim.Slots {
+				return nil, y.errorf("layer %d: at most %d slots are supported", layer, y.lim.Slots)
 			}
 			row, text, comma = append(row, e), text[end:], false
 		}
@@ -257,8 +258,8 @@ func (y *yamlReader) block(layer, indent int) (row []int, text []byte, err error
 		if bad != nil {
 			return nil, nil, fmt.Errorf("%w in layer %d, index %d", bad, layer, len(row))
 		}
-		if len(row) >= y.lim.slots {
-			return nil, nil, y.errorf("layer %d: at most %d slots are supported", layer, y.lim.slots)
+		if len(row) >= y.lim.Slots {
+			return nil, nil, y.errorf("layer %d: at most %d slots are supported", layer, y.lim.Slots)
 		}
 		row = append(row, e)
 	}
@@ -266,11 +267,11 @@ func (y *yamlReader) block(layer, indent int) (row []int, text []byte, err error
 
 func (y *yamlReader) integer(text []byte) (int, error) {
 	if len(text) == 0 || len(text) > 11 || !(text[0] == '-' || (text[0] >= '0' && text[0] <= '9')) {
-		return 0, y.errorf("%s is not a whole number", quote(string(text)))
+		return 0, y.errorf("%s is not a whole number", guard.Quote(string(text)))
 	}
 	n, err := strconv.ParseInt(string(text), 10, 32)
 	if err != nil {
-		return 0, y.errorf("%s is not a whole number of at most 31 bits", quote(string(text)))
+		return 0, y.errorf("%s is not a whole number of at most 31 bits", guard.Quote(string(text)))
 	}
 	return int(n), nil
 }

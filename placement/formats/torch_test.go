@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
+	"github.com/moelb/moelb/placement/formats/internal/torch"
 )
 
 // torchWriter writes what torch.save writes: protocol 2, its operations in its
@@ -107,6 +110,11 @@ func (w *torchWriter) zip(root func()) []byte {
 	w.op("\x80\x02")
 	root()
 	w.op(".")
+	return archiveOf(w.pkl.Bytes(), w.storages...)
+}
+
+// archiveOf is a .pt of a pickle and its storages.
+func archiveOf(pickle []byte, storages ...[]byte) []byte {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	add := func(name string, data []byte) {
@@ -118,9 +126,9 @@ func (w *torchWriter) zip(root func()) []byte {
 			panic(err)
 		}
 	}
-	add("data.pkl", w.pkl.Bytes())
+	add("data.pkl", pickle)
 	add("byteorder", []byte("little"))
-	for i, s := range w.storages {
+	for i, s := range storages {
 		add(fmt.Sprintf("data/%d", i), s)
 	}
 	add("version", []byte("3\n"))
@@ -128,6 +136,23 @@ func (w *torchWriter) zip(root func()) []byte {
 		panic(err)
 	}
 	return b.Bytes()
+}
+
+// pickleOf is the pickle in a .pt.
+func pickleOf(archive []byte) []byte {
+	a, _, err := torch.Open(bytes.NewReader(archive), &guard.Standard)
+	if err != nil {
+		panic(err)
+	}
+	r, err := a.Entry("archive/data.pkl")
+	if err != nil {
+		panic(err)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		panic(err)
+	}
+	return text
 }
 
 // statFile is a dump of mode stat: 2 steps, 2 layers (the first dense), 3 experts.
@@ -260,8 +285,8 @@ func TestTorchFolderIsBounded(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ kept, windows, steps int }{{1 << 20, 100, 1}, {16 * passes, 100, 1}, {16*passes - 1, 100, 2}, {16 * 3, 100, 4}, {1 << 20, 10, 2}, {1, 1, 16}} {
-		lim := standard
-		lim.kept, lim.windows = c.kept, c.windows
+		lim := guard.Standard
+		lim.Kept, lim.Windows = c.kept, c.windows
 		s, err := readSGLangFolder(dir, names, &lim)
 		if err != nil {
 			t.Fatal(err)
@@ -377,12 +402,12 @@ func TestTorchHostile(t *testing.T) {
 		{"a negative pass count", passFile(0, []int{1}, [][]int32{{1, 2, -3, 4}}), "record 0: global_physical_count: layer 0, index 2: -3"},
 		{"no records", passFile(0, nil, nil), "a list of dicts, at least one"},
 	} {
-		_, err := decodeStats(bytes.NewReader(c.in), &standard)
+		_, err := decodeStats(bytes.NewReader(c.in), &guard.Standard)
 		wantError(t, c.name, err, c.want)
 	}
 	b := statFile()
 	for n := range b {
-		if _, err := decodeStats(bytes.NewReader(b[:n]), &standard); err == nil {
+		if _, err := decodeStats(bytes.NewReader(b[:n]), &guard.Standard); err == nil {
 			t.Errorf("cut to %d bytes: no error", n)
 		}
 	}
@@ -468,8 +493,8 @@ func TestTokensAreSkipped(t *testing.T) {
 		w.tensor("LongStorage", encodeElements([]int64{0, 1, 2, 0}), 1, 4)
 		w.op("u")
 	})
-	lim := standard
-	lim.objects = 4000 // far fewer than tokens
+	lim := guard.Standard
+	lim.Objects = 4000 // far fewer than tokens
 	s, err := decodeStats(bytes.NewReader(in), &lim)
 	if err != nil || len(s.Windows) != 20 || fmt.Sprint(s.Windows[7]) != "[[5 2 3]]" || !strings.Contains(s.Note, "rank 0 recorded, alone") {
 		t.Errorf("%v, %v, %q", err, s.Windows, s.Note)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // vLLM itself reads and writes no file of placements or loads. What is here was
@@ -15,11 +16,11 @@ import (
 
 // decodeLoadDump reads the tensors of a load dump, one a model: those of the
 // model with the most layers are kept, since a draft model has few.
-func decodeLoadDump(r io.Reader, tensors []stTensor, lim *limits) (Stats, error) {
+func decodeLoadDump(r io.Reader, tensors []stTensor, lim *guard.Limits) (Stats, error) {
 	keep := 0
 	for i, t := range tensors {
-		if len(t.shape) != 2 || t.shape[0] < 1 || t.shape[1] < 1 || t.shape[0] > lim.layers || t.shape[1] > lim.experts {
-			return Stats{}, errorf(placement.ErrShape, quote(t.name), -1, -1, "shape %s: [layers, experts] is expected, at most (%d, %d)", shapeText(t.shape), lim.layers, lim.experts)
+		if len(t.shape) != 2 || t.shape[0] < 1 || t.shape[1] < 1 || t.shape[0] > lim.Layers || t.shape[1] > lim.Experts {
+			return Stats{}, guard.Errorf(placement.ErrShape, guard.Quote(t.name), -1, -1, "shape %s: [layers, experts] is expected, at most (%d, %d)", guard.Shape(t.shape), lim.Layers, lim.Experts)
 		}
 		if t.shape[0] > tensors[keep].shape[0] {
 			keep = i
@@ -36,7 +37,7 @@ func decodeLoadDump(r io.Reader, tensors []stTensor, lim *limits) (Stats, error)
 			return Stats{}, err
 		}
 		if i == keep {
-			t.field = quote(x.name)
+			t.field = guard.Quote(x.name)
 		}
 		if n := x.shape[1]; n > len(row) {
 			row, raw = make([]float64, n), make([]byte, 8*n)
@@ -74,7 +75,7 @@ func decodePlacementArray(s *scanner, gpus int) (placement.Placement, error) {
 		return placement.Placement{}, err
 	}
 	if c := s.Peek(); wire.IsDigits(c) {
-		return placement.Placement{}, errorf(placement.ErrShape, field, -1, -1, "one list for all layers: a list a layer is expected")
+		return placement.Placement{}, guard.Errorf(placement.ErrShape, field, -1, -1, "one list for all layers: a list a layer is expected")
 	}
 	if err := s.open(field, 0); err != nil {
 		return placement.Placement{}, err
@@ -82,7 +83,7 @@ func decodePlacementArray(s *scanner, gpus int) (placement.Placement, error) {
 	if s.Peek() == '[' {
 		return decodeOmniArray(s)
 	}
-	rows, err := s.restRows(field, s.lim.slots)
+	rows, err := s.restRows(field, s.lim.Slots)
 	if err == nil {
 		err = s.finish()
 	}
@@ -94,7 +95,7 @@ func decodePlacementArray(s *scanner, gpus int) (placement.Placement, error) {
 		return p, err
 	}
 	if p.Experts > p.Slots() {
-		return p, errorf(placement.ErrValue, field, -1, -1, "the largest of a row of %d numbers is %d: these are statistics, not a placement", p.Slots(), p.Experts-1)
+		return p, guard.Errorf(placement.ErrValue, field, -1, -1, "the largest of a row of %d numbers is %d: these are statistics, not a placement", p.Slots(), p.Experts-1)
 	}
 	return p, complete(&p)
 }
@@ -113,8 +114,8 @@ func (s *scanner) restRows(field string, max int) ([][]int, error) {
 		if err != nil || !ok {
 			return rows, err
 		}
-		if len(rows) >= s.lim.layers {
-			return nil, errorf(placement.ErrShape, field, -1, -1, "more than %d entries, the most that is supported", s.lim.layers)
+		if len(rows) >= s.lim.Layers {
+			return nil, guard.Errorf(placement.ErrShape, field, -1, -1, "more than %d entries, the most that is supported", s.lim.Layers)
 		}
 		if err := s.open(field, len(rows)); err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
 
 // ascendFields are the keys of vllm-ascend's expert_map.json.
@@ -32,7 +33,7 @@ func (f *ascendFields) read(s *scanner, key string) (known bool, err error) {
 // layer_id, device_id or device_count are given they must say so.
 func readAscendLayers(s *scanner) ([][][]int, error) {
 	layers, cells := [][][]int{}, 0
-	err := s.array("layer_list", -1, s.lim.layers, func(l int) error {
+	err := s.array("layer_list", -1, s.lim.Layers, func(l int) error {
 		var devices [][]int
 		count := -1
 		err := s.object(func(key string) (err error) {
@@ -43,34 +44,34 @@ func readAscendLayers(s *scanner) ([][][]int, error) {
 				count, err = s.integer(key, l, -1)
 				return err
 			case "device_list":
-				return s.array(key, l, s.lim.gpus, func(d int) error {
+				return s.array(key, l, s.lim.GPUs, func(d int) error {
 					var experts []int
 					err := s.object(func(key string) (err error) {
 						switch key {
 						case "device_id":
 							return s.inOrder(key, l, d, d)
 						case "device_expert":
-							experts, err = s.integers(key, l, s.lim.slots)
+							experts, err = s.integers(key, l, s.lim.Slots)
 							return err
 						}
-						return errorf(placement.ErrValue, quote(key), l, d, "not a field of device_list (device_id, device_expert)")
+						return guard.Errorf(placement.ErrValue, guard.Quote(key), l, d, "not a field of device_list (device_id, device_expert)")
 					})
 					if err == nil && experts == nil {
-						err = errorf(placement.ErrShape, "device_expert", l, d, "missing")
+						err = guard.Errorf(placement.ErrShape, "device_expert", l, d, "missing")
 					}
 					devices = append(devices, experts)
 					cells += len(experts) + 8
 					return tooMany(s.lim, key, cells, err)
 				})
 			}
-			return errorf(placement.ErrValue, quote(key), l, -1, "not a field of layer_list (layer_id, device_count, device_list)")
+			return guard.Errorf(placement.ErrValue, guard.Quote(key), l, -1, "not a field of layer_list (layer_id, device_count, device_list)")
 		})
 		switch {
 		case err != nil:
 		case len(devices) == 0:
-			err = errorf(placement.ErrShape, "device_list", l, -1, "no devices")
+			err = guard.Errorf(placement.ErrShape, "device_list", l, -1, "no devices")
 		case count >= 0 && count != len(devices):
-			err = errorf(placement.ErrShape, "device_count", l, -1, "%d, but device_list has %d", count, len(devices))
+			err = guard.Errorf(placement.ErrShape, "device_count", l, -1, "%d, but device_list has %d", count, len(devices))
 		}
 		layers = append(layers, devices)
 		return err
@@ -81,14 +82,14 @@ func readAscendLayers(s *scanner) ([][][]int, error) {
 func (s *scanner) inOrder(key string, layer, index, want int) error {
 	got, err := s.integer(key, layer, index)
 	if err == nil && got != want {
-		err = errorf(placement.ErrValue, key, layer, index, "%d stands where %d is expected", got, want)
+		err = guard.Errorf(placement.ErrValue, key, layer, index, "%d stands where %d is expected", got, want)
 	}
 	return err
 }
 
 func (f *ascendFields) placement() (placement.Placement, error) {
 	if f.counts && f.count != len(f.layers) {
-		return placement.Placement{}, errorf(placement.ErrShape, "moe_layer_count", -1, -1, "%d, but layer_list has %d", f.count, len(f.layers))
+		return placement.Placement{}, guard.Errorf(placement.ErrShape, "moe_layer_count", -1, -1, "%d, but layer_list has %d", f.count, len(f.layers))
 	}
 	return fromDevices(f.layers, 0, "device_list", false)
 }
@@ -98,18 +99,18 @@ func (f *ascendFields) placement() (placement.Placement, error) {
 // must fill as many. experts 0 = the largest id + 1.
 func fromDevices(layers [][][]int, experts int, field string, fill bool) (placement.Placement, error) {
 	if len(layers) == 0 {
-		return placement.Placement{}, errorf(placement.ErrShape, field, -1, -1, "no layers")
+		return placement.Placement{}, guard.Errorf(placement.ErrShape, field, -1, -1, "no layers")
 	}
 	p := placement.Placement{GPUs: len(layers[0]), Experts: experts}
 	slots := make([]int, p.GPUs)
 	sum := 0
 	for l, devices := range layers {
 		if len(devices) != p.GPUs {
-			return p, errorf(placement.ErrShape, field, l, -1, "%d devices, but layer 0 has %d", len(devices), p.GPUs)
+			return p, guard.Errorf(placement.ErrShape, field, l, -1, "%d devices, but layer 0 has %d", len(devices), p.GPUs)
 		}
 		for d, row := range devices {
 			if !fill && len(row) != len(layers[0][d]) {
-				return p, errorf(placement.ErrShape, field, l, d, "%d experts, but in layer 0 the device has %d", len(row), len(layers[0][d]))
+				return p, guard.Errorf(placement.ErrShape, field, l, d, "%d experts, but in layer 0 the device has %d", len(row), len(layers[0][d]))
 			}
 			sum -= slots[d]
 			slots[d] = max(slots[d], len(row))
@@ -117,7 +118,7 @@ func fromDevices(layers [][][]int, experts int, field string, fill bool) (placem
 		}
 	}
 	if sum > placement.MaxSlots || sum*len(layers) > placement.MaxCells {
-		return p, errorf(placement.ErrShape, field, -1, -1, "%d layers of %d slots: too many", len(layers), sum)
+		return p, guard.Errorf(placement.ErrShape, field, -1, -1, "%d layers of %d slots: too many", len(layers), sum)
 	}
 	for d := range slots {
 		if slots[d] != slots[0] {
@@ -126,7 +127,7 @@ func fromDevices(layers [][][]int, experts int, field string, fill bool) (placem
 		}
 	}
 	if sum == 0 {
-		return p, errorf(placement.ErrShape, field, -1, -1, "no experts")
+		return p, guard.Errorf(placement.ErrShape, field, -1, -1, "no experts")
 	}
 	p.PhysicalToLogical = make([][]int, len(layers))
 	for l, devices := range layers {

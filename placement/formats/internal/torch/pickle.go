@@ -1,4 +1,4 @@
-package formats
+package torch
 
 import (
 	"bufio"
@@ -10,19 +10,20 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/placement"
+	"github.com/moelb/moelb/placement/formats/internal/guard"
 	"github.com/moelb/moelb/placement/formats/internal/matrix"
 )
 
 // What a pickle can hold here, beside nil, bool, int64, float64 and string.
 type (
-	pickleList struct {
-		items []any
-		plain int // numbers, strings and the like, which are not held: no list of them is needed
+	List struct {
+		Items []any
+		Plain int // numbers, strings and the like, which are not held: no list of them is needed
 	}
-	pickleTuple struct{ items []any }
-	pickleDict  struct{ keys, values []any }
-	pickleName  string // a global: module.name, one of pickleNames
-	storage     struct {
+	Tuple   struct{ Items []any }
+	Dict    struct{ keys, values []any }
+	Name    string // a global: module.name, one of names
+	storage struct {
 		class string // as PyTorch calls its type
 		of    matrix.Type
 		key   string // its entry in the zip: data/<key>
@@ -30,9 +31,9 @@ type (
 	}
 )
 
-// get returns the value of a string key, the last if it stands there twice, as
+// Get returns the value of a string key, the last if it stands there twice, as
 // a Python dict has it.
-func (d *pickleDict) get(key string) (any, bool) {
+func (d *Dict) Get(key string) (any, bool) {
 	for i := len(d.keys) - 1; i >= 0; i-- {
 		if d.keys[i] == key {
 			return d.values[i], true
@@ -41,14 +42,17 @@ func (d *pickleDict) get(key string) (any, bool) {
 	return nil, false
 }
 
-func (d *pickleDict) integer(key string) (int64, bool) {
-	x, _ := d.get(key)
+func (d *Dict) Integer(key string) (int64, bool) {
+	x, _ := d.Get(key)
 	n, ok := x.(int64)
 	return n, ok
 }
 
-// pickleNames are the globals that may be named; none of them runs anything.
-var pickleNames = map[pickleName]bool{"torch._utils._rebuild_tensor_v2": true, "collections.OrderedDict": true}
+// names are the globals that may be named; none of them runs anything.
+var names = map[Name]bool{"torch._utils._rebuild_tensor_v2": true, "collections.OrderedDict": true}
+
+// maxKeys bounds the keys of one dict, which are searched one by one.
+const maxKeys = 64
 
 // unpickler interprets the operations that torch.save uses (protocols 2 to 5).
 // Nothing is executed: _rebuild_tensor_v2 and OrderedDict become plain values
@@ -60,12 +64,12 @@ type unpickler struct {
 	marks []int
 	memo  map[uint32]any
 	made  int // values that may be held: what the stack and lists of numbers take is bounded beside
-	lim   *limits
+	lim   *guard.Limits
 }
 
-// unpickle reads a pickle as a stream.
-func unpickle(r io.Reader, lim *limits) (any, error) {
-	u := &unpickler{r: bufio.NewReaderSize(r, lim.buffer), memo: map[uint32]any{}, lim: lim}
+// Unpickle reads a pickle as a stream.
+func Unpickle(r io.Reader, lim *guard.Limits) (any, error) {
+	u := &unpickler{r: bufio.NewReaderSize(r, lim.Buffer), memo: map[uint32]any{}, lim: lim}
 	for {
 		op, err := u.byte()
 		if err != nil {
@@ -81,7 +85,7 @@ func unpickle(r io.Reader, lim *limits) (any, error) {
 }
 
 func (u *unpickler) errorf(format string, args ...any) error {
-	return errorf(placement.ErrValue, fmt.Sprintf("pickle, byte %d", u.pos), -1, -1, format, args...)
+	return guard.Errorf(placement.ErrValue, fmt.Sprintf("pickle, byte %d", u.pos), -1, -1, format, args...)
 }
 
 // failed tells the input's end from other failures.
@@ -157,15 +161,15 @@ func plain(v any) bool {
 
 // hold counts values that may stay for good.
 func (u *unpickler) hold(n int) error {
-	if u.made += n; u.made > u.lim.objects {
-		return u.errorf("more than %d values, the most that is supported", u.lim.objects)
+	if u.made += n; u.made > u.lim.Objects {
+		return u.errorf("more than %d values, the most that is supported", u.lim.Objects)
 	}
 	return nil
 }
 
 func (u *unpickler) push(v any) error {
-	if len(u.stack) >= u.lim.objects {
-		return u.errorf("more than %d values, the most that is supported", u.lim.objects)
+	if len(u.stack) >= u.lim.Objects {
+		return u.errorf("more than %d values, the most that is supported", u.lim.Objects)
 	}
 	u.stack = append(u.stack, v)
 	if text, ok := v.(string); ok {
@@ -234,17 +238,17 @@ func (u *unpickler) step(op byte) error {
 		_, err := u.number(8)
 		return err
 	case '}':
-		return u.push(&pickleDict{})
+		return u.push(&Dict{})
 	case ']':
-		return u.push(&pickleList{})
+		return u.push(&List{})
 	case ')':
-		return u.push(&pickleTuple{})
+		return u.push(&Tuple{})
 	case 'N':
 		return u.push(nil)
 	case 0x88, 0x89:
 		return u.push(op == 0x88)
 	case '(':
-		if len(u.marks) >= u.lim.objects {
+		if len(u.marks) >= u.lim.Objects {
 			return u.errorf("too many marks")
 		}
 		u.marks = append(u.marks, len(u.stack))
@@ -305,13 +309,13 @@ func (u *unpickler) build(op byte) error {
 		if err != nil {
 			return err
 		}
-		return u.push(&pickleTuple{v})
+		return u.push(&Tuple{v})
 	case 0x85, 0x86, 0x87: // TUPLE1, TUPLE2, TUPLE3
 		v, err := u.popN(int(op-0x85) + 1)
 		if err != nil {
 			return err
 		}
-		return u.push(&pickleTuple{v})
+		return u.push(&Tuple{v})
 	case 'a', 'e': // APPEND, APPENDS
 		v, err := u.taken(op == 'e', 1)
 		if err != nil {
@@ -321,15 +325,15 @@ func (u *unpickler) build(op byte) error {
 		if err != nil {
 			return err
 		}
-		list, ok := top.(*pickleList)
+		list, ok := top.(*List)
 		if !ok {
 			return u.errorf("appending to what is not a list")
 		}
 		for _, x := range v {
 			if plain(x) {
-				list.plain++
+				list.Plain++
 			} else {
-				list.items = append(list.items, x)
+				list.Items = append(list.Items, x)
 			}
 		}
 		return u.hold(1)
@@ -342,7 +346,7 @@ func (u *unpickler) build(op byte) error {
 		if err != nil {
 			return err
 		}
-		dict, ok := top.(*pickleDict)
+		dict, ok := top.(*Dict)
 		if !ok || len(v)%2 != 0 {
 			return u.errorf("setting items of what is not a dict")
 		}
@@ -441,23 +445,23 @@ func (u *unpickler) global(op byte) error {
 		}
 		module, name = m, n
 	}
-	full := pickleName(module + "." + name)
+	full := Name(module + "." + name)
 	_, isStorage := matrix.Torch(strings.TrimPrefix(string(full), "torch."))
-	if !pickleNames[full] && !(module == "torch" && isStorage) {
-		return u.errorf("%s is refused: only tensors and plain values are read, nothing is executed", quote(string(full)))
+	if !names[full] && !(module == "torch" && isStorage) {
+		return u.errorf("%s is refused: only tensors and plain values are read, nothing is executed", guard.Quote(string(full)))
 	}
 	return u.push(full)
 }
 
 // persistent makes a storage of ("storage", class, key, device, elements).
 func (u *unpickler) persistent(v any) error {
-	t, ok := v.(*pickleTuple)
-	if !ok || len(t.items) != 5 || t.items[0] != "storage" {
+	t, ok := v.(*Tuple)
+	if !ok || len(t.Items) != 5 || t.Items[0] != "storage" {
 		return u.errorf("a persistent id that is not a tensor's storage")
 	}
-	kind, ok1 := t.items[1].(pickleName)
-	key, ok2 := t.items[2].(string)
-	size, ok3 := t.items[4].(int64)
+	kind, ok1 := t.Items[1].(Name)
+	key, ok2 := t.Items[2].(string)
+	size, ok3 := t.Items[4].(int64)
 	name := strings.TrimPrefix(string(kind), "torch.")
 	of, ok4 := matrix.Torch(name)
 	if !ok1 || !ok2 || !ok3 || !ok4 || size < 0 || size > math.MaxInt32 {
@@ -469,15 +473,15 @@ func (u *unpickler) persistent(v any) error {
 // reduce makes a tensor of (storage, offset, size, stride, requires_grad,
 // hooks), and an empty dict of OrderedDict().
 func (u *unpickler) reduce(f, args any) error {
-	t, ok := args.(*pickleTuple)
+	t, ok := args.(*Tuple)
 	if !ok {
 		return u.errorf("a call without a tuple of arguments")
 	}
 	switch {
-	case f == pickleName("collections.OrderedDict") && len(t.items) == 0:
-		return u.push(&pickleDict{})
-	case f == pickleName("torch._utils._rebuild_tensor_v2") && len(t.items) >= 4:
-		x, err := newTensor(t.items)
+	case f == Name("collections.OrderedDict") && len(t.Items) == 0:
+		return u.push(&Dict{})
+	case f == Name("torch._utils._rebuild_tensor_v2") && len(t.Items) >= 4:
+		x, err := newTensor(t.Items)
 		if err != nil {
 			return u.errorf("%v", err)
 		}
