@@ -99,13 +99,7 @@ func (d *Decode) ready(key any, candidates []Candidate) (time.Time, error) {
 	if d.began.IsZero() {
 		d.began = now
 	}
-	if h := d.book.find(key); h != nil {
-		d.release(h, now, false, 0)
-	}
-	for h := d.book.overdue(now, d.cfg.MaxAge, d.cfg.MostHeld-1); h != nil; h = d.book.overdue(now, d.cfg.MaxAge, d.cfg.MostHeld-1) {
-		d.release(h, now, false, 0)
-	}
-	if err := d.call(candidates, now); err != nil {
+	if err := d.call(key, candidates, now, func(h *held) { d.release(h, now, false, 0) }); err != nil {
 		return now, err
 	}
 	if d.listens.Load() {
@@ -118,13 +112,7 @@ func (d *Decode) ready(key any, candidates []Candidate) (time.Time, error) {
 func (d *Decode) place(key any, r decode.Request, now time.Time) (int, error) {
 	d.id++
 	r.ID = d.id
-	u, g, err := d.add(r)
-	if err == nil && g < 0 {
-		if undo := d.force(); undo != nil {
-			u, g, err = d.add(r)
-			defer undo()
-		}
-	}
+	u, g, err := d.try(func() (*unit, int, error) { return d.add(r) })
 	if err == nil && g < 0 && d.heir {
 		u, g = d.squeeze(r)
 	}

@@ -50,23 +50,11 @@ func (p *Prefill) Pick(key any, tokens int64, candidates []Candidate) (int, erro
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.cfg.Now()
-	if h := p.book.find(key); h != nil {
-		p.release(h, now)
-	}
-	for h := p.book.overdue(now, p.cfg.MaxAge, p.cfg.MostHeld-1); h != nil; h = p.book.overdue(now, p.cfg.MaxAge, p.cfg.MostHeld-1) {
-		p.release(h, now)
-	}
-	if err := p.call(candidates, now); err != nil {
+	if err := p.call(key, candidates, now, func(h *held) { p.release(h, now) }); err != nil {
 		return -1, err
 	}
 	p.id++
-	u, g, err := p.add(tokens, candidates)
-	if err == nil && g < 0 {
-		if undo := p.force(); undo != nil {
-			u, g, err = p.add(tokens, candidates)
-			defer undo()
-		}
-	}
+	u, g, err := p.try(func() (*unit, int, error) { return p.add(tokens, candidates) })
 	if err == nil && g < 0 {
 		err = errors.New("no endpoint has room")
 	}
@@ -111,7 +99,7 @@ func (p *Prefill) request(u *unit, tokens int64, candidates []Candidate) prefill
 			continue
 		}
 		if c := candidates[s.at].Cached; c > 0 {
-			p.cached[g] = min(c, tokens)
+			p.cached[g] = min(c, tokens-1) // its last is computed in any case
 			r.CachedAt = p.cached
 		}
 	}

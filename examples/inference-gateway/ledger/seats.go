@@ -147,9 +147,20 @@ type place struct {
 // known are no candidates.
 const lookEvery = time.Second
 
-// call makes ready to pick one of the candidates: p.called are the units that have
-// some, each with its among and its seats' places.
-func (p *pool) call(candidates []Candidate, now time.Time) error {
+// call makes ready to pick one of the candidates for a request: p.called are the units
+// that have some, each with its among and its seats' places. What the request holds
+// already, and those of which nothing was heard for too long, is released.
+func (p *pool) call(key any, candidates []Candidate, now time.Time, release func(*held)) error {
+	if h := p.book.find(key); h != nil {
+		release(h)
+	}
+	for {
+		h := p.book.overdue(now, p.cfg.MaxAge, p.cfg.MostHeld-1)
+		if h == nil {
+			break
+		}
+		release(h)
+	}
 	p.picks++
 	if p.stale || !p.same(candidates) {
 		if err := p.enroll(candidates); err != nil {
@@ -312,8 +323,22 @@ func (p *pool) rise(h *held) {
 	}
 }
 
-// force opens the candidates that fail, where there are no others: any may be better
-// than none. It returns how to undo it; nil = there is nothing to open.
+// try adds a request where it has room: among candidates that fail only where there are
+// no others, since any may be better than none.
+func (p *pool) try(add func() (*unit, int, error)) (*unit, int, error) {
+	u, g, err := add()
+	if err != nil || g >= 0 {
+		return u, g, err
+	}
+	if undo := p.force(); undo != nil {
+		u, g, err = add()
+		undo()
+	}
+	return u, g, err
+}
+
+// force opens the candidates that fail, where there are no others. It returns how to
+// undo it; nil = there is nothing to open.
 func (p *pool) force() func() {
 	var opened []ill
 	for _, u := range p.called {

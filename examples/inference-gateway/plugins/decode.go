@@ -39,9 +39,8 @@ type DecodeParameters struct {
 // its ledger with the pick, so that no two picks meet in the same hole, and takes
 // it off when its stream ends, however it ends.
 type DecodePicker struct {
-	noter
+	placer[*ledger.Decode]
 	parameters DecodeParameters
-	ledger     *ledger.Decode
 	keeper     *keeper // nil = none
 	log        logr.Logger
 }
@@ -58,19 +57,13 @@ func newDecodePicker(name string, raw json.RawMessage, h plugin.Handle) (plugin.
 }
 
 func newDecodePickerAt(name string, raw json.RawMessage, h plugin.Handle, now func() time.Time) (*DecodePicker, error) {
-	p := &DecodePicker{noter: noter{name: plugin.TypedName{Type: DecodePickerType, Name: name}}}
+	p := &DecodePicker{}
 	c := &p.parameters
-	if err := read(raw, c); err != nil {
-		return nil, err
-	}
-	if err := c.complete(); err != nil {
-		return nil, err
-	}
-	step, err := duration("stepTime", c.StepTime)
+	cfg, err := p.init(DecodePickerType, name, raw, c, &c.Parameters, h, now)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := c.Parameters.ledger(h, now)
+	step, err := duration("stepTime", c.StepTime)
 	if err != nil {
 		return nil, err
 	}
@@ -114,25 +107,17 @@ func (p *DecodePicker) failed(err error) {
 // Pick picks one of the endpoints that the profile's filters have left, whatever
 // their scores.
 func (p *DecodePicker) Pick(ctx context.Context, cycle *scheduling.CycleState, scored []*scheduling.ScoredEndpoint) *scheduling.ProfileRunResult {
-	r, endpoints := p.noted(ctx, cycle, scored)
-	if r == nil {
-		return nil
-	}
 	if p.keeper != nil {
 		p.keeper.begin(p.failed)
 	}
-	list := p.list(len(endpoints))
-	defer p.give(list)
-	candidates, wanted := *list, p.ledger.Wanted()
-	for i, e := range endpoints {
-		c := &candidates[i]
-		same := p.parameters.candidate(c, e)
+	wanted := p.ledger.Wanted()
+	return p.pick(ctx, cycle, scored, func(c *ledger.Candidate, e scheduling.Endpoint, same bool) {
 		if m := e.GetMetrics(); wanted && (!same || m == nil || c.Load.At != m.UpdateTime) {
 			c.Load = p.load(m)
 		}
-	}
-	i, err := p.ledger.Await(ctx, r, p.request(r), candidates)
-	return p.picked(ctx, r, endpoints, i, err)
+	}, func(r *scheduling.LLMRequest, candidates []ledger.Candidate) (int, error) {
+		return p.ledger.Await(ctx, r, p.request(r), candidates)
+	})
 }
 
 func (p *DecodePicker) request(r *scheduling.LLMRequest) decode.Request {
@@ -162,11 +147,6 @@ func (p *DecodePicker) load(m *datalayer.Metrics) ledger.Load {
 		l.KV = int64(m.KVCacheUsagePercent * float64(capacity))
 	}
 	return l
-}
-
-// PreRequest notes that the request goes to the endpoint picked.
-func (p *DecodePicker) PreRequest(_ context.Context, r *scheduling.LLMRequest, _ *scheduling.SchedulingResult) {
-	p.ledger.Sent(r)
 }
 
 // ResponseBody notes that the request's stream moves, and takes the request off at

@@ -33,9 +33,8 @@ type PrefillParameters struct {
 // an endpoint has cached (approx-prefix-cache-producer), affinity and balance are
 // one decision.
 type PrefillPicker struct {
-	noter
+	placer[*ledger.Prefill]
 	parameters PrefillParameters
-	ledger     *ledger.Prefill
 }
 
 var (
@@ -50,15 +49,9 @@ func newPrefillPicker(name string, raw json.RawMessage, h plugin.Handle) (plugin
 }
 
 func newPrefillPickerAt(name string, raw json.RawMessage, h plugin.Handle, now func() time.Time) (*PrefillPicker, error) {
-	p := &PrefillPicker{noter: noter{name: plugin.TypedName{Type: PrefillPickerType, Name: name}}}
+	p := &PrefillPicker{}
 	c := &p.parameters
-	if err := read(raw, c); err != nil {
-		return nil, err
-	}
-	if err := c.complete(); err != nil {
-		return nil, err
-	}
-	cfg, err := c.Parameters.ledger(h, now)
+	cfg, err := p.init(PrefillPickerType, name, raw, c, &c.Parameters, h, now)
 	if err != nil {
 		return nil, err
 	}
@@ -72,31 +65,16 @@ func newPrefillPickerAt(name string, raw json.RawMessage, h plugin.Handle, now f
 // Pick picks one of the endpoints that the profile's filters have left, whatever
 // their scores.
 func (p *PrefillPicker) Pick(ctx context.Context, cycle *scheduling.CycleState, scored []*scheduling.ScoredEndpoint) *scheduling.ProfileRunResult {
-	r, endpoints := p.noted(ctx, cycle, scored)
-	if r == nil {
-		return nil
-	}
-	list := p.list(len(endpoints))
-	defer p.give(list)
-	candidates := *list
-	tokens := p.parameters.tokens(r, prefill.MaxPrompt)
-	for i, e := range endpoints {
-		p.parameters.candidate(&candidates[i], e)
-		candidates[i].Cached = 0
+	return p.pick(ctx, cycle, scored, func(c *ledger.Candidate, e scheduling.Endpoint, _ bool) {
+		c.Cached = 0
 		if a, ok := e.Get(prefix.PrefixCacheMatchInfoKey); ok {
 			if m, ok := a.(*prefix.PrefixCacheMatchInfo); ok {
-				// Its last token is computed even where all are cached.
-				candidates[i].Cached = min(int64(m.MatchBlocks())*int64(m.BlockSizeTokens()), int64(tokens)-1)
+				c.Cached = int64(m.MatchBlocks()) * int64(m.BlockSizeTokens())
 			}
 		}
-	}
-	i, err := p.ledger.Pick(r, int64(tokens), candidates)
-	return p.picked(ctx, r, endpoints, i, err)
-}
-
-// PreRequest notes that the request goes to the endpoint picked.
-func (p *PrefillPicker) PreRequest(_ context.Context, r *scheduling.LLMRequest, _ *scheduling.SchedulingResult) {
-	p.ledger.Sent(r)
+	}, func(r *scheduling.LLMRequest, candidates []ledger.Candidate) (int, error) {
+		return p.ledger.Pick(r, int64(p.parameters.tokens(r, prefill.MaxPrompt)), candidates)
+	})
 }
 
 // ResponseBody takes the request off: there is a first token, or the stream has

@@ -2,10 +2,13 @@ package plugins
 
 import (
 	"context"
+	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -17,13 +20,31 @@ import (
 	"github.com/moelb/moelb/examples/inference-gateway/ledger"
 )
 
-// noter lets a picker know whose endpoint it picks. Pick is not given the request,
-// Filter is: so a picker is a filter too, one that keeps every endpoint and leaves
-// a note. A request is known by its address, which the endpoint picker keeps until
-// the request's stream has ended; ids come from clients and need not be unique.
-type noter struct {
+// placer is what both pickers are: it places requests in a ledger, on endpoints as its
+// parameters see them.
+//
+// Pick is not given the request, Filter is: so a picker is a filter too, one that keeps
+// every endpoint and leaves a note. A request is known by its address, which the
+// endpoint picker keeps until the request's stream has ended; ids come from clients and
+// need not be unique.
+type placer[L interface{ Sent(key any) }] struct {
 	name       plugin.TypedName
+	common     *Parameters
+	ledger     L
 	candidates sync.Pool // of *[]ledger.Candidate
+}
+
+// init reads a picker's parameters, of which common are a part, and returns what its
+// ledger needs.
+func (p *placer[L]) init(kind, name string, raw json.RawMessage, parameters any, common *Parameters, h plugin.Handle, now func() time.Time) (ledger.Config, error) {
+	p.name, p.common = plugin.TypedName{Type: kind, Name: name}, common
+	if err := read(raw, parameters); err != nil {
+		return ledger.Config{}, err
+	}
+	if err := common.complete(); err != nil {
+		return ledger.Config{}, err
+	}
+	return common.ledger(h, now)
 }
 
 // note is what the filter leaves for the picker.
@@ -36,20 +57,57 @@ type note struct {
 func (n *note) Clone() plugin.StateData { return n }
 
 // TypedName returns the picker's type and its name in the configuration.
-func (n *noter) TypedName() plugin.TypedName { return n.name }
+func (p *placer[L]) TypedName() plugin.TypedName { return p.name }
 
 // Filter keeps every endpoint.
-func (n *noter) Filter(_ context.Context, cycle *scheduling.CycleState, request *scheduling.LLMRequest, endpoints []scheduling.Endpoint) []scheduling.Endpoint {
-	cycle.Write(plugin.StateKey(n.name.String()), &note{request, endpoints})
+func (p *placer[L]) Filter(_ context.Context, cycle *scheduling.CycleState, request *scheduling.LLMRequest, endpoints []scheduling.Endpoint) []scheduling.Endpoint {
+	cycle.Write(plugin.StateKey(p.name.String()), &note{request, endpoints})
 	return endpoints
+}
+
+// PreRequest notes that the request goes to the endpoint picked.
+func (p *placer[L]) PreRequest(_ context.Context, r *scheduling.LLMRequest, _ *scheduling.SchedulingResult) {
+	p.ledger.Sent(r)
+}
+
+// pick places the request that Filter noted on one of the endpoints; nil refuses it.
+// see adds to a candidate what only the one picker looks at; same = it is the endpoint
+// that it was. place returns which is taken; -1 = none has room.
+func (p *placer[L]) pick(ctx context.Context, cycle *scheduling.CycleState, scored []*scheduling.ScoredEndpoint,
+	see func(c *ledger.Candidate, e scheduling.Endpoint, same bool),
+	place func(r *scheduling.LLMRequest, candidates []ledger.Candidate) (int, error)) *scheduling.ProfileRunResult {
+	r, endpoints := p.noted(ctx, cycle, scored)
+	if r == nil {
+		return nil
+	}
+	list, _ := p.candidates.Get().(*[]ledger.Candidate)
+	if list == nil {
+		list = new([]ledger.Candidate)
+	}
+	defer p.candidates.Put(list)
+	*list = slices.Grow((*list)[:0], len(endpoints))[:len(endpoints)]
+	for i, e := range endpoints {
+		c := &(*list)[i]
+		see(c, e, p.common.candidate(c, e))
+	}
+	i, err := place(r, *list)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "The request cannot be placed", "plugin", p.name, "request", r.RequestId)
+		return nil
+	}
+	if i < 0 {
+		log.FromContext(ctx).V(logging.DEFAULT).Info("No endpoint has room for the request", "plugin", p.name, "request", r.RequestId)
+		return nil
+	}
+	return &scheduling.ProfileRunResult{TargetEndpoints: []scheduling.Endpoint{endpoints[i]}}
 }
 
 // noted returns the request that Filter noted, nil = none, and the endpoints to pick
 // from: in the order in which Filter saw them, where they are the same.
-func (n *noter) noted(ctx context.Context, cycle *scheduling.CycleState, scored []*scheduling.ScoredEndpoint) (*scheduling.LLMRequest, []scheduling.Endpoint) {
-	found, err := scheduling.ReadCycleStateKey[*note](cycle, plugin.StateKey(n.name.String()))
+func (p *placer[L]) noted(ctx context.Context, cycle *scheduling.CycleState, scored []*scheduling.ScoredEndpoint) (*scheduling.LLMRequest, []scheduling.Endpoint) {
+	found, err := scheduling.ReadCycleStateKey[*note](cycle, plugin.StateKey(p.name.String()))
 	if err != nil {
-		log.FromContext(ctx).Error(err, "The picker is not among the profile's filters: it must be both", "plugin", n.name)
+		log.FromContext(ctx).Error(err, "The picker is not among the profile's filters: it must be both", "plugin", p.name)
 		return nil, nil
 	}
 	if len(found.endpoints) == len(scored) { // later filters only take away
@@ -60,34 +118,6 @@ func (n *noter) noted(ctx context.Context, cycle *scheduling.CycleState, scored 
 		endpoints[i] = e
 	}
 	return found.request, endpoints
-}
-
-// list returns room for so many candidates, which give takes back.
-func (n *noter) list(size int) *[]ledger.Candidate {
-	list, _ := n.candidates.Get().(*[]ledger.Candidate)
-	if list == nil {
-		list = new([]ledger.Candidate)
-	}
-	if cap(*list) < size {
-		*list = make([]ledger.Candidate, size)
-	}
-	*list = (*list)[:size]
-	return list
-}
-
-func (n *noter) give(list *[]ledger.Candidate) { n.candidates.Put(list) }
-
-// picked makes the outcome of a pick: nil refuses the request.
-func (n *noter) picked(ctx context.Context, r *scheduling.LLMRequest, endpoints []scheduling.Endpoint, i int, err error) *scheduling.ProfileRunResult {
-	if err != nil {
-		log.FromContext(ctx).Error(err, "The request cannot be placed", "plugin", n.name, "request", r.RequestId)
-		return nil
-	}
-	if i < 0 {
-		log.FromContext(ctx).V(logging.DEFAULT).Info("No endpoint has room for the request", "plugin", n.name, "request", r.RequestId)
-		return nil
-	}
-	return &scheduling.ProfileRunResult{TargetEndpoints: []scheduling.Endpoint{endpoints[i]}}
 }
 
 // candidate makes c an endpoint as the ledger knows it, and reports whether it was
