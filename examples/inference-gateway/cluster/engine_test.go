@@ -86,6 +86,7 @@ func (e *engine) metrics(w http.ResponseWriter, _ *http.Request) {
 		{"num_requests_running", `model_name="m"`, float64(requests)},
 		{"num_requests_waiting", `model_name="m"`, 0},
 		{"kv_cache_usage_perc", `model_name="m"`, float64(tokens) / capacity},
+		{"lora_requests_info", `max_lora="0",running_lora_adapters="",waiting_lora_adapters=""`, 1},
 		{"cache_config_info", fmt.Sprintf(`block_size="50",num_gpu_blocks="%d"`, capacity/50), 1},
 	} {
 		fmt.Fprintf(w, "# TYPE vllm:%s gauge\nvllm:%s{%s} %v\n", m.name, m.name, m.labels, m.value)
