@@ -32,9 +32,8 @@ func leastMoves(p *placement.Placement, gpus, each int) int {
 }
 
 // A prefill unit that grows from 32 to 40 GPUs, or shrinks, makes at most 1.1
-// times the moves that it must to come within 5% of even, and at most 1.15 times
-// the rounds that these need. So it does when it grows to within 1% of the best; when
-// it shrinks that takes a few moves more.
+// times the moves that it must, to within 5% of even and to within 1% of the best, and
+// at most 1.15 times the rounds that these need.
 func TestResize(t *testing.T) {
 	m := placement.DeepSeekV3()
 	layers := 3
@@ -47,7 +46,7 @@ func TestResize(t *testing.T) {
 			from, to int // nodes
 			target   float64
 			most     float64
-		}{{4, 5, 0, 1.1}, {4, 5, 1.05, 1.01}, {5, 4, 0, 1.13}, {5, 4, 1.05, 1.05}} {
+		}{{4, 5, 0, 1.1}, {4, 5, 1.05, 1.01}, {5, 4, 0, 1.1}, {5, 4, 1.05, 1.05}} {
 			a, b := placement.H800(c.from), placement.H800(c.to)
 			before, err := eplb.Plan(t.Context(), eplb.Problem{Loads: loads, Replicas: 9 * a.GPUs, Topology: a}, eplb.Options{Locality: eplb.Free})
 			if err != nil {

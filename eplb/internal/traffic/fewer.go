@@ -10,6 +10,7 @@ const (
 	fewerLeast  = .02
 	fewerTries  = 8000    // a slot
 	mostFewer   = 3 << 20 // in all, shared by the windows
+	soon        = 12      // draws
 )
 
 // Fewer changes a placement such that the fullest GPU is within aim, in the mean of
@@ -19,7 +20,7 @@ const (
 // moves as are a must.
 // y.Even, y.Most and y.Moves are not looked at.
 //
-// Cost: a tenth of a microsecond a try, most of which no load asks for, 8,000 tries
+// Cost: a tenth of a microsecond a try, half of which no load asks for, 8,000 tries
 // a slot.
 func Fewer(u *Unit, y *Layer, slot []int32, aim float64, least, most int, stop func() bool) {
 	even := *y
@@ -68,7 +69,10 @@ func (s *search) tryFewer(temperature float64) bool {
 		i = s.below(len(s.slot))
 		ok = e >= 0 && s.replace(i, e)
 	case 2, 3:
-		return s.giveBack(i, room, price)
+		return s.giveBack(s.come(i), room, price)
+	case 4: // what came, elsewhere
+		i, j = s.come(i), s.come(s.below(len(s.slot)))
+		ok = s.exchange(i, j)
 	default:
 		j = s.below(len(s.slot))
 		ok = s.exchange(i, j)
@@ -88,13 +92,36 @@ func (s *search) tryFewer(temperature float64) bool {
 	return true
 }
 
+// come is a random slot that holds what was not on its GPU or, where none is soon
+// found, slot i.
+func (s *search) come(i int) int {
+	for range soon {
+		if x := s.below(len(s.slot)); s.slot[x] >= 0 && s.moved(s.gpu[x], s.slot[x]) > 0 {
+			return x
+		}
+	}
+	return i
+}
+
+// gone is a random expert of those that GPU g had and has no more; -1 = none.
+func (s *search) gone(g int32) int32 {
+	x, n := int32(-1), 0
+	for _, e := range s.y.Was[s.u.First[g]:s.u.First[g+1]] {
+		if e >= 0 && !s.holds(g, e) {
+			if n++; s.below(n) == 0 {
+				x = e
+			}
+		}
+	}
+	return x
+}
+
 // giveBack tries that slot i holds again what its GPU had. Where what it holds is the
 // only replica, that comes first to a slot that can do without its own.
 func (s *search) giveBack(i int, room, price float64) bool {
 	g, e := s.gpu[i], s.slot[i]
-	lo := s.u.First[g]
-	x := s.y.Was[lo+s.below(s.u.First[g+1]-lo)]
-	if e < 0 || x < 0 || s.moved(g, e) == 0 || s.holds(g, x) {
+	x := s.gone(g)
+	if e < 0 || x < 0 || s.moved(g, e) == 0 {
 		return false
 	}
 	j, f, over := -1, int32(0), 0.0
