@@ -151,6 +151,10 @@ type Options struct {
 	// TrafficSlack, with Routes, is how far above its imbalance without them a layer
 	// may be, as a fraction. 0 = 0.02, negative = not at all.
 	TrafficSlack float64
+	// Copies, with Routes, is how the engine sends tokens to other nodes; what is made
+	// small is accordingly the nodes that tokens visit or the experts they find on
+	// none of their own node's GPUs.
+	Copies Copies
 	// Workers is how many goroutines share the layers; 0 = GOMAXPROCS, 1 = none
 	// beyond the caller's. The result does not depend on it.
 	Workers int

@@ -51,7 +51,7 @@ func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 		}
 	}
 	small.Topology.Speed = x.speedLeft()
-	small.Routes, so.TrafficSlack = nil, 0
+	small.Routes, so.TrafficSlack, so.Copies = nil, 0, PerNode
 	var r Result
 	if len(x.rest) > 0 {
 		if r, err = Plan(ctx, small, so); err != nil {

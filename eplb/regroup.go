@@ -33,35 +33,13 @@ const (
 	// that are chosen together make loads come and go together; far below, later loads
 	// are less even than without routes, far above, tokens visit more nodes.
 	riskPrice = 64
+	// gpuPrice is what two experts of a token on one GPU are worth in nodes: as much as
+	// decides among plans whose tokens visit as many nodes.
+	gpuPrice = .05
 	// freeMove is what a move must save where moves are counted, but not limited,
 	// in nodes a token.
 	freeMove = 5e-4
 )
-
-// Traffic is what Routes were planned for, a figure a layer; NaN in a layer
-// without tokens. Nodes of a token are the fewest that together hold a replica
-// of each of its experts.
-type Traffic struct {
-	// Even is the mean nodes of a token under the plan without Routes, and
-	// EvenImbalance the imbalance of that plan: what balance costs in traffic, and
-	// traffic in balance.
-	Even, EvenImbalance []float64
-	// Previous is the same under Problem.Previous; nil without, or where it is of
-	// other GPUs.
-	Previous []float64
-	// HeldOut and HeldOutEven are the mean nodes of tokens that were not planned
-	// with, every eighth, under the plan and under that without Routes; nil where a
-	// layer has fewer than 512 tokens.
-	HeldOut, HeldOutEven []float64
-	// LowerBound is proved: under no placement on as many slots do a layer's tokens
-	// visit fewer nodes, however uneven it is. It is weak, by a fifth and more; 1
-	// beyond 2,048 experts.
-	LowerBound []float64
-	// Moves counts the moves, of each layer's, that traffic asked for: regrouping
-	// pays as long as the same experts are chosen together, hours, evening out for as
-	// long as loads last.
-	Moves []int
-}
 
 // validateRoutes checks p.Routes and what goes with them.
 func validateRoutes(p *Problem, o *Options) error {
@@ -70,8 +48,12 @@ func validateRoutes(p *Problem, o *Options) error {
 		return refuse.Errorf(placement.ErrValue, "traffic_slack", "%v is not a finite number", o.TrafficSlack)
 	case p.Routes == nil && o.TrafficSlack != 0:
 		return refuse.Errorf(placement.ErrShape, "traffic_slack", "%v, but without routes there is no traffic to plan for", o.TrafficSlack)
+	case p.Routes == nil && o.Copies != PerNode:
+		return refuse.Errorf(placement.ErrShape, "traffic_copies", "%v, but without routes there is no traffic to plan for", o.Copies)
 	case p.Routes == nil:
 		return nil
+	case o.Copies < PerNode || o.Copies > PerExpert:
+		return refuse.Errorf(placement.ErrValue, "traffic_copies", "%d is none", o.Copies)
 	case o.Policy == DeepSeek:
 		return refuse.Errorf(placement.ErrValue, "routes", "policy deepseek knows no traffic: use policy optimal")
 	case p.Topology.Nodes < 2:
@@ -181,7 +163,8 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 		return
 	}
 	y := g.take(l, moves, r)
-	y.Tokens, y.RiskPrice = tokens, riskPrice
+	y.PerExpert = g.o.Copies == PerExpert
+	y.Tokens, y.RiskPrice, y.GPUPrice = tokens, riskPrice, gpuPrice
 	if g.m != nil && g.o.MaxMoves == 0 {
 		y.MovePrice = freeMove
 	}
@@ -316,82 +299,4 @@ func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *
 		y.Moves = moves
 	}
 	return nil
-}
-
-// count counts the nodes of tokens: of all under the plan and that without routes,
-// of those held out, and of all under the placement in force.
-func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Result, even *placement.Placement) {
-	layers := len(r.Layers)
-	held := p.Routes.Weights == nil
-	for l := range layers {
-		held = held && p.Routes.Tokens(l) >= leastHeld
-	}
-	figure := func() []float64 { return make([]float64, layers) }
-	about.Even, about.LowerBound = figure(), figure()
-	if held {
-		about.HeldOut, about.HeldOutEven = figure(), figure()
-	}
-	slots := make([]int, t.NodeCount())
-	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
-		if p.Topology.SpeedOf(g) > 0 {
-			slots[t.Node(g)] += n
-		}
-	}
-	inForce := p.Previous != nil && p.Previous.GPUs == p.Topology.GPUs
-	if inForce {
-		about.Previous = figure()
-	}
-	inParallel(o.Workers, layers, func() func(l int) {
-		v := traffic.NewVisits(t.NodeCount())
-		return func(l int) {
-			r.Layers[l].NodesPerToken = nodesPerToken(v, p.Routes, t, &r.Placement, l, nil)
-			about.LowerBound[l] = traffic.Bound(everyToken(p.Routes, l), p.Loads.Experts(), slots)
-			about.Even[l] = nodesPerToken(v, p.Routes, t, even, l, nil)
-			if held {
-				about.HeldOut[l] = nodesPerToken(v, p.Routes, t, &r.Placement, l, isHeld)
-				about.HeldOutEven[l] = nodesPerToken(v, p.Routes, t, even, l, isHeld)
-			}
-			if inForce {
-				about.Previous[l] = nodesPerToken(v, p.Routes, t, p.Previous, l, nil)
-			}
-		}
-	})
-}
-
-// everyToken is all tokens of a layer.
-func everyToken(r *placement.Routes, l int) *traffic.Tokens {
-	t := &traffic.Tokens{K: r.TopK, IDs: r.IDs[l]}
-	if r.Weights != nil {
-		t.Weight = r.Weights[l]
-	}
-	return t
-}
-
-// nodesPerToken is the mean nodes of the tokens of a layer that pass (nil = all).
-func nodesPerToken(v *traffic.Visits, r *placement.Routes, t *placement.Topology, at *placement.Placement, l int, pass func(token int) bool) float64 {
-	on := make([]uint64, at.Experts)
-	first := at.FirstSlots()
-	for g := range at.GPUs {
-		node := t.Node(g)
-		for _, e := range at.PhysicalToLogical[l][first[g]:first[g+1]] {
-			if e >= 0 {
-				on[e] |= 1 << node
-			}
-		}
-	}
-	nodes, tokens := 0, 0
-	for i := range r.Tokens(l) {
-		if pass == nil || pass(i) {
-			w := 1
-			if r.Weights != nil {
-				w = int(r.Weights[l][i])
-			}
-			nodes += w * v.Of(r.Token(l, i), on)
-			tokens += w
-		}
-	}
-	if tokens == 0 {
-		return math.NaN()
-	}
-	return float64(nodes) / float64(tokens)
 }

@@ -108,7 +108,7 @@ type search struct {
 
 // worth is what is to be least: nodes a token, and what else has a price.
 func (s *search) worth() float64 {
-	return float64(s.tokens.total)/float64(s.tokens.weight) + float64(s.final*s.over) + float64(s.y.MovePrice*float64(s.moves)) + s.risked()
+	return float64(s.tokens.total)/s.tokens.one() + float64(s.final*s.over) + float64(s.y.MovePrice*float64(s.moves)) + s.risked()
 }
 
 // risked is the price of the risk at hand.
@@ -132,7 +132,7 @@ func (s *search) try(temperature, price float64) bool {
 	if s.risk != nil {
 		cost += float64(s.y.RiskPrice * s.risk.weigh())
 	}
-	each := 1 / float64(s.tokens.weight)
+	each := 1 / s.tokens.one()
 	if s.y.Tokens.Weight == nil && cost-float64(float64(s.tokens.most(&s.change))*each) > room {
 		return false
 	}
@@ -148,7 +148,7 @@ func (s *search) try(temperature, price float64) bool {
 
 // propose prepares a random change of slots i and j, or of slot i (j = -1).
 func (s *search) propose() (i, j int, ok bool) {
-	if s.below(4) > 0 {
+	if s.tokens.chose == nil && s.below(4) > 0 {
 		return s.unite()
 	}
 	i, j = s.below(len(s.slot)), -1

@@ -18,6 +18,7 @@ func TestRegroupAgainstAll(t *testing.T) {
 		u := NewUnit([]int{0, 3, 6, 8}[:nodes+1], []int{0, 1, 2}[:nodes], []float64{1, 1, 1}[:nodes], nodes)
 		experts := []int{4, 6}[seed%2]
 		y, slot := testLayer(rng, u, experts, 1, 2, 30)
+		y.PerExpert = seed%5 > 2
 		level := Levels(u, y, slot)[0]
 		y.Even[0], y.Most[0] = level*1.05, level*1.05
 		best := math.Inf(1)

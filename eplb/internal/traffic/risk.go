@@ -41,6 +41,9 @@ func newRisk(s *state) *risk {
 	}
 	r := &risk{s: s, cov: make([]float64, experts*experts)}
 	r.covary(t.block(experts))
+	if s.y.GPUPrice > 0 {
+		r.pair(s.y.GPUPrice / s.y.RiskPrice)
+	}
 	r.count()
 	return r
 }
@@ -84,6 +87,27 @@ func (r *risk) covary(block int) {
 		for b := range experts {
 			c := &r.cov[a*experts+b]
 			*c = (*c/(blocks*float64(block)) - float64(mean[a]*mean[b])*float64(block)) * scale
+		}
+	}
+}
+
+// pair lessens the risk of two experts on one GPU by price, in units of it, times how
+// many of the tokens choose both: every such pair may save a token a GPU.
+func (r *risk) pair(price float64) {
+	t, experts := r.s.y.Tokens, len(r.s.at)
+	weight := 0.0
+	for i := range t.Len() {
+		weight += float64(t.weight(int32(i)))
+	}
+	price /= 2 * weight // from both sides
+	for i := range t.Len() {
+		w := float64(t.weight(int32(i)))
+		for _, a := range t.of(int32(i)) {
+			for _, b := range t.of(int32(i)) {
+				if a != b {
+					r.cov[int(a)*experts+int(b)] -= float64(price * w)
+				}
+			}
 		}
 	}
 }

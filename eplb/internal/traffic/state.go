@@ -14,6 +14,11 @@ type Layer struct {
 	Even, Most []float64
 	Rule       Rule
 	Tokens     *Tokens // whose visits count; nil = none's do
+	// PerExpert counts, in place of the nodes that tokens visit, their experts that
+	// have no replica on the node a token comes from; tokens come evenly from all GPUs.
+	PerExpert bool
+	// GPUPrice is what a token's pair of experts on one GPU is worth in nodes a token.
+	GPUPrice float64
 	// RiskPrice is what the sum over GPUs of the relative variance of their loads,
 	// over other tokens of the same kinds, may cost in nodes a token.
 	RiskPrice float64
@@ -95,6 +100,9 @@ func newState(u *Unit, y *Layer, slot []int32) *state {
 	}
 	if y.Tokens != nil {
 		s.tokens = newVisited(y.Tokens, u.Nodes, experts)
+		if y.PerExpert {
+			s.tokens.apart(u)
+		}
 	}
 	s.place()
 	return s

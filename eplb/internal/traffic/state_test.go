@@ -121,6 +121,16 @@ func naive(u *Unit, y *Layer, slot []int32) (over float64, total int64, moves, o
 		}
 	}
 	for i := range y.Tokens.Len() {
+		if y.PerExpert {
+			for _, e := range y.Tokens.of(int32(i)) {
+				for _, n := range u.Node { // a token from each GPU
+					if on[e]>>n&1 == 0 {
+						total += y.Tokens.weight(int32(i))
+					}
+				}
+			}
+			continue
+		}
 		total += int64(fewest(y.Tokens.of(int32(i)), on, u.Nodes)) * y.Tokens.weight(int32(i))
 	}
 	return over, total, moves, off
@@ -137,7 +147,8 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 				y.Tokens.IDs[i] = y.Tokens.IDs[i/12*12+i%3]
 			}
 		}
-		y.Rule = Rule(rng.IntN(2))
+		y.Rule, y.PerExpert = Rule(rng.IntN(2)), seed%5 == 0
+		y.RiskPrice, y.GPUPrice = 2, float64(seed%4)/10
 		y.Was, y.Moves = slices.Clone(slot), math.MaxInt
 		if seed%3 == 0 {
 			y.Tokens.Weight = make([]int32, y.Tokens.Len())
@@ -178,7 +189,7 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 		if math.Abs(over-s.over) > 1e-9 || total != s.tokens.total || moves != s.moves || off != s.off {
 			t.Fatalf("seed %d after %d changes: over %v total %d moves %d off %d, anew %v %d %d %d", seed, changes, s.over, s.tokens.total, s.moves, s.off, over, total, moves, off)
 		}
-		if want := naiveRisk(u, y, s.slot); math.Abs(risk.value-want) > 1e-9*max(1, want) {
+		if want := naiveRisk(u, y, s.slot) - y.GPUPrice/y.RiskPrice*naivePairs(u, y, s.slot); math.Abs(risk.value-want) > 1e-9 {
 			t.Fatalf("seed %d after %d changes: risk %v, anew %v", seed, changes, risk.value, want)
 		}
 		for g := range u.Node {
@@ -189,6 +200,29 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 			}
 		}
 	}
+}
+
+// naivePairs is the mean pairs of a token's experts on one GPU, each replica by its
+// share.
+func naivePairs(u *Unit, y *Layer, slot []int32) float64 {
+	count := map[uint16]float64{}
+	for _, e := range slot {
+		count[uint16(e)]++
+	}
+	sum, weight := 0.0, 0.0
+	for i := range int32(y.Tokens.Len()) {
+		weight += float64(y.Tokens.weight(i))
+		for g := range u.Node {
+			for x, a := range slot[u.First[g]:u.First[g+1]] {
+				for _, b := range slot[u.First[g] : u.First[g]+x] {
+					if token := y.Tokens.of(i); a != b && slices.Contains(token, uint16(a)) && slices.Contains(token, uint16(b)) {
+						sum += float64(y.Tokens.weight(i)) / count[uint16(a)] / count[uint16(b)]
+					}
+				}
+			}
+		}
+	}
+	return sum / weight
 }
 
 // naiveRisk is the sum over GPUs of the variance of what a block of tokens loads

@@ -1,6 +1,9 @@
 package traffic
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // Tokens are the experts that tokens chose.
 type Tokens struct {
@@ -33,7 +36,13 @@ type visited struct {
 	total   int64   // nodes of all tokens, by weight
 	weight  int64   // of all tokens
 	news    []visit // tokens that the change at hand changes
-	sum     int64   // and by how much
+	// Where every expert's copy is sent apart: how many chose each expert, and the GPUs
+	// of each node. What is counted is then GPUs of nodes without a replica, and weight
+	// times all GPUs that of all tokens.
+	chose []int64
+	gpus  []int
+	all   int
+	sum   int64 // and by how much
 }
 
 // visit is a token and its nodes.
@@ -66,9 +75,36 @@ func newVisited(t *Tokens, nodes, experts int) *visited {
 	return v
 }
 
+// apart has v count the copies that leave their node, one an expert, in place of nodes.
+func (v *visited) apart(u *Unit) {
+	v.chose, v.gpus, v.all = make([]int64, len(v.on)), u.perNode, len(u.Node)
+	for e := range v.chose {
+		for _, i := range v.by[v.first[e]:v.first[e+1]] {
+			v.chose[e] += v.t.weight(i)
+		}
+	}
+}
+
+// without is the GPUs of nodes that are not among on.
+func (v *visited) without(on uint64) int64 {
+	n := v.all
+	for ; on != 0; on &= on - 1 {
+		n -= v.gpus[bits.TrailingZeros64(on)]
+	}
+	return int64(n)
+}
+
+// one is how much of what is counted is one node, or one copy, a token.
+func (v *visited) one() float64 {
+	if v.chose != nil {
+		return float64(v.weight) * float64(v.all)
+	}
+	return float64(v.weight)
+}
+
 // key is a set of nodes as counting wants it.
 func (v *visited) key(on uint64) uint64 {
-	if v.counter.hits == nil {
+	if v.counter.hits == nil || v.chose != nil {
 		return on
 	}
 	return v.counter.hits[on]
@@ -80,6 +116,12 @@ func (v *visited) count(on []uint64) {
 		v.on[e] = v.key(m)
 	}
 	v.total = 0
+	if v.chose != nil {
+		for e, n := range v.chose {
+			v.total += n * v.without(on[e])
+		}
+		return
+	}
 	for i := range v.nodes {
 		n := v.at(v.t.of(int32(i)))
 		v.nodes[i] = uint8(n)
@@ -106,6 +148,10 @@ func (v *visited) weigh(change *[2]recast) int64 {
 	oldA, oldB, newA, newB := v.on[a.e], v.on[b.e], v.key(a.on), v.key(b.on)
 	if oldA == newA && oldB == newB {
 		return 0
+	}
+	if v.chose != nil {
+		v.sum = v.chose[a.e]*(v.without(newA)-v.without(oldA)) + v.chose[b.e]*(v.without(newB)-v.without(oldB))
+		return v.sum
 	}
 	v.on[a.e], v.on[b.e] = newA, newB
 	if oldA != newA {
@@ -135,9 +181,13 @@ func (v *visited) weighOf(e, skip int32) {
 
 // most bounds by how much a change can lessen the nodes of all tokens: a token
 // may be rid of one node for each expert that moves.
-func (v *visited) most(change *[2]recast) int {
+func (v *visited) most(change *[2]recast) int64 {
 	a, b := change[0].e, change[1].e
-	return int(v.first[a+1] - v.first[a] + v.first[b+1] - v.first[b])
+	n := int64(v.first[a+1] - v.first[a] + v.first[b+1] - v.first[b])
+	if v.chose != nil {
+		n *= int64(v.all)
+	}
+	return n
 }
 
 // apply makes the change that was weighed.

@@ -1,0 +1,223 @@
+package eplb
+
+import (
+	"math"
+
+	"github.com/moelb/moelb/eplb/internal/traffic"
+	"github.com/moelb/moelb/placement"
+)
+
+// Copies says how an engine sends a token to its experts on other nodes.
+type Copies int
+
+const (
+	// PerNode sends one copy to every node, which hands it on to its GPUs, as DeepEP's
+	// normal kernels do: fewest nodes are best, and experts that are chosen together
+	// belong on one.
+	PerNode Copies = iota
+	// PerExpert sends one copy for every expert, as low-latency kernels do: which
+	// experts are chosen together does not matter, what counts is that hot ones have
+	// replicas on many nodes.
+	PerExpert
+)
+
+func (c Copies) String() string { return name([]string{"node", "expert"}, int(c)) }
+
+// Traffic is what Routes were planned for, a figure a layer; NaN in a layer
+// without tokens. Nodes of a token are the fewest that together hold a replica
+// of each of its experts.
+type Traffic struct {
+	// Even is the mean nodes of a token under the plan without Routes, and
+	// EvenImbalance the imbalance of that plan: what balance costs in traffic, and
+	// traffic in balance.
+	Even, EvenImbalance []float64
+	// Previous is the same under Problem.Previous; nil without, or where it is of
+	// other GPUs.
+	Previous []float64
+	// HeldOut and HeldOutEven are the mean nodes of tokens that were not planned
+	// with, every eighth, under the plan and under that without Routes; nil where a
+	// layer has fewer than 512 tokens.
+	HeldOut, HeldOutEven []float64
+	// HeldOutImbalance and HeldOutEvenImbalance are the imbalance of the loads of
+	// these tokens: what the gain costs in balance where it was not planned for.
+	HeldOutImbalance, HeldOutEvenImbalance []float64
+	// GPUs and EvenGPUs are the fewest GPUs that together hold a token's experts, in
+	// the mean of up to 8,192 tokens, under the plan and that without Routes; nil
+	// beyond 64 GPUs.
+	GPUs, EvenGPUs []float64
+	// Sent and EvenSent are the copies of a token that leave its node, as
+	// Options.Copies has them sent, in the mean of up to 8,192 tokens that come evenly
+	// from all GPUs.
+	Sent, EvenSent []float64
+	// Between is by node: [from][to], the copies that a token on one node sends to
+	// another, in the mean of the layers; EvenBetween under the plan without Routes,
+	// PreviousBetween under the placement in force (nil as Previous).
+	Between, EvenBetween, PreviousBetween [][]float64
+	// LowerBound is proved: under no placement on as many slots do a layer's tokens
+	// visit fewer nodes, however uneven it is. It is weak, by a fifth and more; 1
+	// beyond 2,048 experts.
+	LowerBound []float64
+	// Moves counts the moves, of each layer's, that traffic asked for: regrouping
+	// pays as long as the same experts are chosen together, hours, evening out for as
+	// long as loads last.
+	Moves []int
+}
+
+// count counts the nodes of tokens: of all under the plan and that without routes,
+// of those held out, and of all under the placement in force.
+func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Result, even *placement.Placement) {
+	layers := len(r.Layers)
+	held := p.Routes.Weights == nil
+	for l := range layers {
+		held = held && p.Routes.Tokens(l) >= leastHeld
+	}
+	figure := func() []float64 { return make([]float64, layers) }
+	about.Even, about.LowerBound, about.Sent, about.EvenSent = figure(), figure(), figure(), figure()
+	if held {
+		about.HeldOut, about.HeldOutEven = figure(), figure()
+		about.heldLoads(p, o, t, &r.Placement, even)
+	}
+	if p.Topology.GPUs <= traffic.MaxNodes {
+		about.GPUs, about.EvenGPUs = figure(), figure()
+	}
+	slots := make([]int, t.NodeCount())
+	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
+		if p.Topology.SpeedOf(g) > 0 {
+			slots[t.Node(g)] += n
+		}
+	}
+	inForce := p.Previous != nil && p.Previous.GPUs == p.Topology.GPUs
+	if inForce {
+		about.Previous = figure()
+	}
+	between := make([][3][]float64, layers)
+	inParallel(o.Workers, layers, func() func(l int) {
+		v, byGPU := traffic.NewVisits(t.NodeCount()), traffic.NewVisits(min(p.Topology.GPUs, traffic.MaxNodes))
+		return func(l int) {
+			some := sample(p.Routes, l)
+			see := func(at *placement.Placement, sent *float64) (nodes float64, matrix []float64) {
+				matrix = make([]float64, t.NodeCount()*t.NodeCount())
+				on := setsOf(at, l, t.Node)
+				v.Sent(some, on, o.Copies == PerExpert, matrix)
+				*sent = leaving(matrix, t)
+				return nodesOf(v, p.Routes, on, l, nil), matrix
+			}
+			r.Layers[l].NodesPerToken, between[l][0] = see(&r.Placement, &about.Sent[l])
+			about.Even[l], between[l][1] = see(even, &about.EvenSent[l])
+			about.LowerBound[l] = traffic.Bound(everyToken(p.Routes, l), p.Loads.Experts(), slots)
+			if held {
+				about.HeldOut[l] = nodesOf(v, p.Routes, setsOf(&r.Placement, l, t.Node), l, isHeld)
+				about.HeldOutEven[l] = nodesOf(v, p.Routes, setsOf(even, l, t.Node), l, isHeld)
+			}
+			if about.GPUs != nil {
+				itself := func(gpu int) int { return gpu }
+				about.GPUs[l] = byGPU.Mean(some, setsOf(&r.Placement, l, itself))
+				about.EvenGPUs[l] = byGPU.Mean(some, setsOf(even, l, itself))
+			}
+			if inForce {
+				var sent float64
+				about.Previous[l], between[l][2] = see(p.Previous, &sent)
+			}
+		}
+	})
+	about.Between, about.EvenBetween = meanOf(between, 0, t), meanOf(between, 1, t)
+	if inForce {
+		about.PreviousBetween = meanOf(between, 2, t)
+	}
+}
+
+// heldLoads sets the imbalance of the loads of tokens held out.
+func (about *Traffic) heldLoads(p *Problem, o *Options, t *placement.Topology, plan, even *placement.Placement) {
+	loads := placement.NewLoads(len(p.Loads), p.Loads.Experts())
+	for l, row := range loads {
+		for i := range p.Routes.Tokens(l) {
+			if isHeld(i) {
+				for _, e := range p.Routes.Token(l, i) {
+					row[e]++
+				}
+			}
+		}
+	}
+	dispatch := o.Dispatch
+	if dispatch == Split {
+		dispatch = Even // how uneven what is to be split is
+	}
+	figure := func(at *placement.Placement) []float64 {
+		x, err := imbalanceOver(at, []placement.Loads{loads}, *t, dispatch)
+		if err != nil {
+			return nil // not where the plan is valid
+		}
+		return x
+	}
+	about.HeldOutImbalance, about.HeldOutEvenImbalance = figure(plan), figure(even)
+}
+
+// leaving is the mean copies that leave a token's node, of tokens that come evenly
+// from all GPUs.
+func leaving(between []float64, t *placement.Topology) float64 {
+	n, sum := t.NodeCount(), 0.0
+	for g := range t.GPUs {
+		for _, x := range between[t.Node(g)*n : (t.Node(g)+1)*n] {
+			sum += x
+		}
+	}
+	return sum / float64(t.GPUs)
+}
+
+// meanOf is the mean of one of the matrices of the layers.
+func meanOf(between [][3][]float64, which int, t *placement.Topology) [][]float64 {
+	n := t.NodeCount()
+	out := make([][]float64, n)
+	for from := range out {
+		out[from] = make([]float64, n)
+		for to := range n {
+			for _, m := range between {
+				out[from][to] += m[which][from*n+to]
+			}
+			out[from][to] /= float64(len(between))
+		}
+	}
+	return out
+}
+
+// everyToken is all tokens of a layer.
+func everyToken(r *placement.Routes, l int) *traffic.Tokens {
+	t := &traffic.Tokens{K: r.TopK, IDs: r.IDs[l]}
+	if r.Weights != nil {
+		t.Weight = r.Weights[l]
+	}
+	return t
+}
+
+// setsOf is, of each expert of a layer, the set of blocks of GPUs that hold it.
+func setsOf(at *placement.Placement, l int, block func(gpu int) int) []uint64 {
+	on := make([]uint64, at.Experts)
+	first := at.FirstSlots()
+	for g := range at.GPUs {
+		for _, e := range at.PhysicalToLogical[l][first[g]:first[g+1]] {
+			if e >= 0 {
+				on[e] |= 1 << block(g)
+			}
+		}
+	}
+	return on
+}
+
+// nodesOf is the mean nodes of the tokens of a layer that pass (nil = all).
+func nodesOf(v *traffic.Visits, r *placement.Routes, on []uint64, l int, pass func(token int) bool) float64 {
+	nodes, tokens := 0, 0
+	for i := range r.Tokens(l) {
+		if pass == nil || pass(i) {
+			w := 1
+			if r.Weights != nil {
+				w = int(r.Weights[l][i])
+			}
+			nodes += w * v.Of(r.Token(l, i), on)
+			tokens += w
+		}
+	}
+	if tokens == 0 {
+		return math.NaN()
+	}
+	return float64(nodes) / float64(tokens)
+}
