@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,9 @@ func TestRoutesRefused(t *testing.T) {
 		{`"pairs":[[[0,1],[1,0]],[[0]]]`, "pairs: layer 1: 1 rows, but layer 0 has 2"},
 		{`"pairs":[[[0,1],[1,0]],[[0,1],[1,0]]]`, "routes: 2 layers, but loads have 1"},
 		{`"pairs":[[[0,1],[1,0]]],` + pairsOfTokens, "pairs: beside routes"},
+		{`"traffic_copies":"node"`, "traffic_copies: node: only with routes"},
+		{`"traffic_copies":"both",` + pairsOfTokens, "traffic_copies: \"both\""},
+		{`"traffic_copies":1,` + pairsOfTokens, "traffic_copies: 1 is a number"},
 		{`"traffic_slack":0.1`, "traffic_slack: 0.1: only with routes"},
 		{`"traffic_slack":-1,` + pairsOfTokens, "traffic_slack: -1 is negative"},
 		{`"policy":"deepseek","locality":"auto",` + pairsOfTokens, ""},
@@ -133,6 +137,40 @@ func TestRoutesInPieces(t *testing.T) {
 	for n := range len(good) {
 		if a := call(t, good[:n], "plan", "-"); a.code != 1 {
 			t.Fatalf("%d bytes of %d: exit %d, %s", n, len(good), a.code, fmt.Sprint(a.stderr))
+		}
+	}
+}
+
+// Each way to send copies is planned for as asked, and told with what it was before.
+func TestTrafficCopies(t *testing.T) {
+	// Expert 0 is hot and chosen with 1, of 2 nodes of one GPU; one slot is spare.
+	const in = `{"version":1,"loads":[[8,2,3,3]],"num_replicas":6,"num_gpus":2,"num_nodes":2,"locality":"none","traffic_slack":2,"routes":[[[0,1],[0,1],[0,2],[0,3],[2,3]]],"traffic_copies":"%s"}`
+	for name, want := range map[string]float64{"node": .5, "expert": .5} {
+		page := filepath.Join(t.TempDir(), "page.html")
+		a := call(t, fmt.Sprintf(in, name), "plan", "-", "--json", "--html", page).want(t, exitDone)
+		var p struct {
+			Report struct {
+				Traffic struct {
+					Copies string
+					GPUs   struct{ Plan float64 }     `json:"gpus_per_token_mean"`
+					Sent   struct{ Plan float64 }     `json:"copies_off_node_mean"`
+					Pairs  struct{ Plan [][]float64 } `json:"copies_between_nodes"`
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(a.stdout), &p); err != nil {
+			t.Fatal(err)
+		}
+		x := p.Report.Traffic
+		if m := x.Pairs.Plan; x.Copies != name || x.Sent.Plan > want || len(m) != 2 || math.Abs(m[0][1]+m[1][0]-2*x.Sent.Plan) > 1e-9 || x.GPUs.Plan < 1 {
+			t.Errorf("a copy a %s: %+v", name, x)
+		}
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), "From node to node") || !strings.Contains(string(text), "one for each "+name) {
+			t.Error("the page draws no traffic")
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package track
 
 import (
+	"encoding/json"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -79,5 +81,51 @@ func TestPairs(t *testing.T) {
 	token := []uint16{0, 3, 5}
 	if n := testing.AllocsPerRun(100, func() { _ = p.Add(0, token) }); n != 0 {
 		t.Errorf("a token takes %v allocations", n)
+	}
+}
+
+// Pairs that are written and read go on as if nothing had happened, and what is no
+// such file changes nothing.
+func TestPairsJSON(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 4))
+	p, err := NewPairs(2, 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(p *Pairs, token []uint16) {
+		if err := p.Add(1, token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 {
+		n := rng.Perm(6)
+		add(p, []uint16{uint16(n[0]), uint16(n[1]), uint16(n[2])})
+	}
+	if err := p.Fade(1. / 3); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read Pairs
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []*Pairs{p, &read} {
+		add(x, []uint16{5, 0, 3})
+	}
+	if !reflect.DeepEqual(p, &read) {
+		t.Errorf("%v, read %v", p, read)
+	}
+	for _, bad := range []string{
+		`{}`, `{"version":2,"experts":2,"counts":[[1]]}`, `{"version":1,"experts":2,"counts":[]}`, `{"version":1,"experts":0,"counts":[[]]}`,
+		`{"version":1,"experts":3,"counts":[[1]]}`, `{"version":1,"experts":2,"counts":[[-1]]}`, `{"version":1,"experts":2,"counts":[[1]],"more":1}`,
+		`{"version":1,"experts":1000000000,"counts":[[1]]}`, `[]`, `{"version":1,"experts":2,"counts":[["1"]]}`,
+	} {
+		was := read
+		if err := json.Unmarshal([]byte(bad), &read); err == nil || !reflect.DeepEqual(was, read) {
+			t.Errorf("%s: read, or half so", bad)
+		}
 	}
 }

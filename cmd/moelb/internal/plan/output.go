@@ -72,12 +72,27 @@ type trafficJSON struct {
 	HeldOut *heldOutJSON `json:"held_out,omitempty"`
 	Bound   float64      `json:"lower_bound_mean"`
 	Moves   int          `json:"moves"`
+	Copies  string       `json:"copies"`
+	GPUs    *changeJSON  `json:"gpus_per_token_mean,omitempty"`
+	Sent    changeJSON   `json:"copies_off_node_mean"`
+	Between struct {
+		Plan    [][]float64 `json:"plan"`
+		Without [][]float64 `json:"without_routes"`
+		Before  [][]float64 `json:"before,omitempty"`
+	} `json:"copies_between_nodes"`
+}
+
+// changeJSON is a figure under the plan and under that without routes.
+type changeJSON struct {
+	Plan    float64 `json:"plan"`
+	Without float64 `json:"without_routes"`
 }
 
 // heldOutJSON is of tokens that were not planned with.
 type heldOutJSON struct {
-	NodesPerToken float64 `json:"nodes_per_token_mean"`
-	Without       float64 `json:"without_routes"`
+	NodesPerToken float64    `json:"nodes_per_token_mean"`
+	Without       float64    `json:"without_routes"`
+	Imbalance     changeJSON `json:"imbalance_mean"`
 }
 
 // json is the contract's answer to moelb plan.
@@ -158,8 +173,14 @@ func (s *solution) traffic() *trafficJSON {
 	out.Without.NodesPerToken = figures.MeanOf(t.Even)
 	out.Without.Imbalance, _ = figures.MeanMax(t.EvenImbalance, s.loads, 1)
 	if t.HeldOut != nil {
-		out.HeldOut = &heldOutJSON{figures.MeanOf(t.HeldOut), figures.MeanOf(t.HeldOutEven)}
+		out.HeldOut = &heldOutJSON{NodesPerToken: figures.MeanOf(t.HeldOut), Without: figures.MeanOf(t.HeldOutEven)}
+		out.HeldOut.Imbalance = changeJSON{figures.MeanOf(t.HeldOutImbalance), figures.MeanOf(t.HeldOutEvenImbalance)}
 	}
+	out.Copies, out.Sent = s.Options.Copies.String(), changeJSON{figures.MeanOf(t.Sent), figures.MeanOf(t.EvenSent)}
+	if t.GPUs != nil {
+		out.GPUs = &changeJSON{figures.MeanOf(t.GPUs), figures.MeanOf(t.EvenGPUs)}
+	}
+	out.Between.Plan, out.Between.Without, out.Between.Before = t.Between, t.EvenBetween, t.PreviousBetween
 	for _, n := range t.Moves {
 		out.Moves += n
 	}

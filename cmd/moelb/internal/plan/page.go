@@ -34,7 +34,8 @@ type pageData struct {
 	Slots        [][]int   `json:"slots"` // null = too many
 	FirstSlot    []int     `json:"firstSlot"`
 
-	M *movesData `json:"m"` // null = there is no previous placement
+	T *trafficData `json:"t"` // null = no routes were given, or there are too many nodes
+	M *movesData   `json:"m"` // null = there is no previous placement
 }
 
 const (
@@ -79,7 +80,7 @@ func (s *solution) page() ([]byte, error) {
 	if k := s.result.Locality; k != nil {
 		d.Free = rounded(k.FreeImbalance)
 	}
-	d.Cards, d.M = s.cards(was), s.moved(d.GPUsPerCell)
+	d.Cards, d.M, d.T = s.cards(was), s.moved(d.GPUsPerCell), s.drawn()
 	return pages.Render("page.html", d)
 }
 
@@ -105,6 +106,9 @@ func (s *solution) cards(was []float64) []pages.Card {
 		free, _ := figures.MeanMax(k.FreeImbalance, s.loads, 1)
 		share, _ := figures.MeanMax(k.OffNodeShare, s.loads, 0)
 		add("Price of locality", fmt.Sprintf("%.1f%%", 100*(mean/free-1)), "imbalance %.4f with groups not kept on nodes; %.1f%% of load off its node", free, 100*share)
+	}
+	if t := s.result.Traffic; t != nil {
+		add("Nodes a token visits", fmt.Sprintf("%.3f", figures.MeanOf(figures.Each(&s.result, nodesOf))), "%.3f planned without routes", figures.MeanOf(t.Even))
 	}
 	if s.Previous != nil {
 		moves := s.moves()

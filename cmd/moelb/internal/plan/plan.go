@@ -84,6 +84,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.IntVar(&f.Restarts, "restarts", 0, "with --previous: random searches a layer for fewer moves; 0 = 8, negative = none")
 	l.StringVar(&f.Routes, "routes", "", "tokens' experts, to keep those chosen together on a node: a file of JSON, .npy, CSV or SGLang's per_token recorder; example = generated ones of DeepSeek-V2-Lite")
 	l.Float64Var(&f.Slack, "traffic-slack", 0, "with routes: how far above its imbalance without them a layer may be; unset = 0.02")
+	l.StringVar(&f.Sends, "traffic-copies", "node", "with routes: what a token sends to other nodes: a copy for each node, or for each expert, as low-latency kernels do")
 	l.BoolVar(&f.schedule, "schedule", false, "with --previous: order the moves in rounds, and say whether they pay")
 	f.copies.Add(cmd, "with --schedule: how many steps the plan is expected to hold")
 	l.StringVar(&f.Rows, "layers", "", "plan only these rows of the loads, A-B from 0: the MoE layers")

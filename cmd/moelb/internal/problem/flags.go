@@ -35,6 +35,7 @@ type Flags struct {
 
 	Routes string
 	Slack  float64
+	Sends  string
 
 	Model    string
 	Weights  string // --window-weights
@@ -72,7 +73,7 @@ func (f *Flags) Check(args []string) error {
 	for _, x := range []struct {
 		flag, value string
 		names       []string
-	}{{"policy", f.Policy, policies}, {"locality", f.Locality, localities}, {"dispatch", f.Dispatch, Dispatches}} {
+	}{{"policy", f.Policy, policies}, {"locality", f.Locality, localities}, {"dispatch", f.Dispatch, Dispatches}, {"traffic-copies", f.Sends, sends}} {
 		if _, err := Choice("--"+x.flag, x.value, x.names); err != nil {
 			return console.Usage(err)
 		}
@@ -96,7 +97,7 @@ func (f *Flags) Check(args []string) error {
 
 // The names that tell a problem from an engine's statistics by its first field.
 var (
-	problemFields = append([]string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves", "window_weights", "routes", "pairs", "traffic_slack"}, unitNames...)
+	problemFields = append([]string{"version", "loads", "num_replicas", "num_groups", "num_nodes", "num_gpus", "policy", "locality", "off_node_replicas", "dispatch", "gpu_speed", "previous", "target", "max_moves", "window_weights", "routes", "pairs", "traffic_slack", "traffic_copies"}, unitNames...)
 	statsFields   = []string{"logical_count", "rank", "average_utilization_rate_over_window", "physical_to_logical_map", // SGLang
 		"load_history",                                                                                                       // ADRS
 		"tokens_per_expert_stats_list", "ep_rank_to_expert_id_list", "expert_id_to_ep_rank_array", "expert_in_rank_num_list", // FastDeploy

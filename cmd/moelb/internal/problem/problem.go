@@ -51,6 +51,7 @@ type Fields struct {
 	routes, pairs                  *placement.Routes
 	slack                          float64
 	hasSlack                       bool
+	sends                          string
 }
 
 // placedNames are fields that a placement has and a problem has not.
@@ -61,6 +62,7 @@ var (
 	policies   = []string{"optimal", "deepseek"}
 	localities = []string{"auto", "groups", "none"}
 	Dispatches = []string{"even", "split", "nearest"}
+	sends      = []string{"node", "expert"}
 )
 
 // readProblem reads the JSON problem of the contract.
@@ -109,6 +111,8 @@ func readProblem(s *wire.Scanner) (Fields, error) {
 			f.routes, err = readRoutes(s, key)
 		case "pairs":
 			f.pairs, err = readPairs(s, key)
+		case "traffic_copies":
+			f.sends, err = s.Text(key)
 		case "traffic_slack":
 			f.hasSlack = true
 			f.slack, err = s.Number("a number ≥ 0", key, -1, -1)

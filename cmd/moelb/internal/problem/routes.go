@@ -8,6 +8,7 @@ import (
 
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/internal/wire"
+	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/placement/formats"
 )
@@ -91,6 +92,9 @@ const exampleRoutes = "example"
 // are planned for.
 func (f *Flags) overrideRoutes(cmd *cobra.Command, given *Fields) error {
 	set := cmd.Flags().Changed
+	if set("traffic-copies") {
+		given.sends = f.Sends
+	}
 	if set("traffic-slack") {
 		given.hasSlack, given.slack = true, f.Slack
 	}
@@ -116,6 +120,16 @@ func (p *Problem) checkRoutes(f *Fields) error {
 	var err error
 	if p.routes, err = f.planned(); err != nil {
 		return err
+	}
+	if f.sends != "" {
+		i, err := Choice("traffic_copies", f.sends, sends)
+		if err != nil {
+			return err
+		}
+		if p.routes == nil {
+			return wire.Bad(placement.ErrShape, "traffic_copies", -1, -1, "%s: only with routes", f.sends)
+		}
+		p.Options.Copies = eplb.Copies(i)
 	}
 	switch {
 	case f.hasSlack && p.routes == nil:

@@ -1,0 +1,59 @@
+package track
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/placement"
+)
+
+// pairsFile is Pairs as JSON: the counts of a layer are of experts b < a, at
+// a(a-1)/2+b.
+type pairsFile struct {
+	Version int         `json:"version"`
+	Experts int         `json:"experts"`
+	Counts  [][]float64 `json:"counts"`
+}
+
+// MarshalJSON writes all that was counted: pairs that are read again go on as if
+// nothing had happened.
+func (p *Pairs) MarshalJSON() ([]byte, error) {
+	return json.Marshal(pairsFile{Version: 1, Experts: p.experts, Counts: p.counts})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Its errors name the field; then p is
+// unchanged.
+func (p *Pairs) UnmarshalJSON(text []byte) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	var f pairsFile
+	if err := d.Decode(&f); err != nil {
+		return fmt.Errorf("pairs: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return refuse.Errorf(placement.ErrShape, "pairs", "more than one JSON value")
+	}
+	if f.Version != 1 {
+		return refuse.Errorf(placement.ErrValue, "version", "%d: this is version 1", f.Version)
+	}
+	if f.Experts < 1 || f.Experts > placement.MaxExperts || len(f.Counts) < 1 || len(f.Counts) > placement.MaxLayers {
+		return refuse.Errorf(placement.ErrShape, "experts", "%d in %d layers", f.Experts, len(f.Counts))
+	}
+	each := f.Experts * (f.Experts - 1) / 2
+	for l, row := range f.Counts {
+		if len(row) != each {
+			return &placement.Error{Field: "counts", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d, but %d experts have %d pairs", len(row), f.Experts, each)}
+		}
+		for i, x := range row {
+			if !(x >= 0) || math.IsInf(x, 0) {
+				return &placement.Error{Field: "counts", Layer: l, Index: i, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a finite number ≥ 0", x)}
+			}
+		}
+	}
+	p.experts, p.counts = f.Experts, f.Counts
+	return nil
+}
