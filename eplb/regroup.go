@@ -35,7 +35,7 @@ const (
 	riskPrice = 64
 	// gpuPrice is what two experts of a token on one GPU are worth in nodes: as much as
 	// decides among plans whose tokens visit as many nodes.
-	gpuPrice = .05
+	gpuPrice = .02
 	// freeMove is what a move must save where moves are counted, but not limited,
 	// in nodes a token.
 	freeMove = 5e-4
