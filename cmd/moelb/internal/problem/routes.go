@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
-	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/placement/formats"
 )
