@@ -2,6 +2,7 @@ package search
 
 import (
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 
@@ -18,6 +19,7 @@ type Annealer struct {
 	key   []float64
 	fits  []int32 // slots that can do without what they hold
 	full  []int32 // GPUs above the threshold, in the window at hand
+	moved []int32 // slots whose expert was not there
 	kept  []int32
 	time  float64 // of kept
 }
@@ -72,6 +74,79 @@ func (a *Annealer) Anneal(s *State, draws int, goal float64, stop func() bool) {
 	s.Start(a.kept)
 }
 
+// moveHeat is the number of moves more that is hardly minded by Fewer.
+const moveHeat = .3
+
+// Fewer draws so many changes of the placement at hand, whose time is within goal,
+// and leaves the one of fewest moves that it passed within goal at hand, or where
+// none has fewer, the last. There is one window. A move counts as much as so much
+// overload at first, then less and less. least moves are few enough.
+func (a *Annealer) Fewer(s *State, draws int, goal, move float64, least int, stop func() bool) {
+	a.s = s
+	a.rng.Seed(uint64(len(s.slot)), uint64(draws))
+	a.start()
+	s.twice, s.over = 0, goal
+	was, best := s.moves, s.moves
+	a.survey()
+	for range coolings {
+		if best <= least || stop() {
+			break
+		}
+		for range draws / coolings {
+			s.work++
+			c, ok := a.drawBack()
+			if !ok {
+				continue
+			}
+			need := s.now + float64((float64(moveHeat*unlikely[a.rng.Uint64()>>56])-float64(s.costOf(c)))*move)
+			if _, ok := s.after(c, need); ok {
+				s.Apply(c)
+				a.survey()
+				if s.moves < best && len(a.full) == 0 {
+					best = s.moves
+					copy(a.kept, s.slot)
+				}
+			}
+		}
+		move *= .93 // to 1/100
+	}
+	if best == was {
+		return // not yet within the goal
+	}
+	s.Start(a.kept)
+}
+
+// drawBack proposes that an expert comes back to a GPU where it was, or a change at
+// a full GPU.
+func (a *Annealer) drawBack() (c Change, ok bool) {
+	s := a.s
+	if len(a.full) > 0 && a.intN(2) == 0 {
+		return a.draw()
+	}
+	if len(a.moved) == 0 {
+		return c, false
+	}
+	i := a.moved[a.intN(len(a.moved))]
+	g, e := s.gpu[i], s.slot[i]
+	x := int32(-1)
+	for k, n := 0, 0; k < s.words; k++ {
+		gone := s.t.Had[int(g)*s.words+k] &^ s.has[int(g)*s.words+k]
+		for ; gone != 0; gone &= gone - 1 {
+			if n++; a.intN(n) == 0 {
+				x = int32(k<<6 + bits.TrailingZeros64(gone))
+			}
+		}
+	}
+	if x < 0 {
+		return c, false
+	}
+	if k := a.intN(len(s.at[x]) + 1); k < len(s.at[x]) {
+		j := s.at[x][k]
+		return Change{i, j, -1}, !s.holds(s.gpu[j], e) && s.mayExchange(i, j)
+	}
+	return Change{i, -1, x}, s.mayDrop(i) && s.mayHold(g, e, x)
+}
+
 // start keeps the placement at hand and sorts the experts.
 func (a *Annealer) start() {
 	s := a.s
@@ -116,8 +191,11 @@ const sinking = .03
 func (a *Annealer) survey() {
 	s := a.s
 	s.now = s.weigh()
-	a.fits = a.fits[:0]
-	for i := range s.slot {
+	a.fits, a.moved = a.fits[:0], a.moved[:0]
+	for i, e := range s.slot {
+		if s.t.Prev != nil && !s.had(s.gpu[i], e) {
+			a.moved = append(a.moved, int32(i))
+		}
 		if s.mayDrop(int32(i)) {
 			a.fits = append(a.fits, int32(i))
 		}

@@ -83,3 +83,9 @@ func (s *State) key() float64 {
 	}
 	return sum
 }
+
+// Overload is what GPUs carry above a level, summed. There is one window.
+func (s *State) Overload(over float64) float64 {
+	s.twice, s.over = 0, over
+	return s.weigh()
+}
