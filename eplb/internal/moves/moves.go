@@ -207,9 +207,6 @@ func (m *Mover) walk(out *search.Front, first []int32, goal search.Goal, i uint6
 	m.S.Ahead(out, first, 0, i, goal)
 }
 
-// few is the slots a GPU up to which random paths under a norm are tried.
-const few = 4
-
 // moveWork is how many changes are looked at in a layer before no further path is
 // begun: a tenth of a second, which only layers of a thousand slots take. At four
 // times as many a path ends where it is.
@@ -229,22 +226,11 @@ func (m *Mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 		}
 		return ok
 	}
-	norm := func() {
+	one := len(m.Task.Share) == 1
+	if m.walk(out, first, goal, 0); !shorten() && !one {
 		for _, twice := range norms[1:] {
 			m.S.Ahead(out, first, twice, 0, goal)
-			shorten()
 		}
-		for i := range uint64(normRestarts) {
-			if m.U.Slots <= few*len(m.U.Gpu) && m.S.Work() < moveWork {
-				m.S.Ahead(out, first, norms[1], i+1, goal)
-				shorten()
-			}
-		}
-	}
-	m.walk(out, first, goal, 0)
-	ok := shorten()
-	if !ok {
-		norm()
 		m.goOn(out, goal)
 	}
 	for i := range max(restarts, 0) {
@@ -257,12 +243,11 @@ func (m *Mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 	if !shorten() {
 		f.Make()
 		full := m.adopt(f)
-		out.Add(&m.S, full)
-		if m.S.Work() < moveWork {
+		if out.Add(&m.S, full); m.S.Work() < moveWork {
 			m.retreat(out, full, goal)
 		}
 	}
-	if restarts > 0 && len(m.Task.Share) == 1 {
+	if one && restarts > 0 {
 		m.comeBack(out, first, goal, mended)
 	}
 	g, ok := out.Within(goal.Time)
@@ -279,7 +264,7 @@ const (
 	// backRounds is how often moves are taken back by annealing, as long as that pays.
 	backRounds = 4
 	// backDraws is how many changes are drawn for each slot.
-	backDraws = 64
+	backDraws = 128
 	// backPrice is the price of a move at first, in what the moves so far have each
 	// taken of the overload.
 	backPrice = .7
