@@ -9,16 +9,20 @@ import (
 
 // random is a task with a full placement in force, and a seed's worth of
 // constraints.
-func random(rng *rand.Rand) (*Task, []int32) {
+func random(rng *rand.Rand) (*Task, []int32) { return randomOn(rng, 0) }
+
+// randomOn is random where every other GPU has so many slots more.
+func randomOn(rng *rand.Rand, fewer int) (*Task, []int32) {
 	gpus, each := 3+rng.IntN(4), 2+rng.IntN(3)
 	t := &Task{Experts: gpus*each/2 + rng.IntN(gpus*each/2), First: []int{0}}
 	windows := 1 + rng.IntN(3)
 	nodes := 1 + rng.IntN(2)
 	for g := range gpus {
-		t.First = append(t.First, (g+1)*each)
+		t.First = append(t.First, t.First[g]+each+fewer-g%2*fewer)
 		t.Speed = append(t.Speed, 1)
 		t.Node = append(t.Node, g*nodes/gpus)
 	}
+	t.Experts = min(t.Experts, t.Slots())
 	if rng.IntN(3) == 0 {
 		t.Speed[0], t.Speed[1] = .5, 1.5
 	}
@@ -51,7 +55,7 @@ func random(rng *rand.Rand) (*Task, []int32) {
 	s.Mend()
 	copy(t.Prev, s.Slots())
 	for i, e := range t.Prev {
-		t.Had[i/each*t.Words()+int(e>>6)] |= 1 << (e & 63)
+		t.Had[int(s.gpu[i])*t.Words()+int(e>>6)] |= 1 << (e & 63)
 	}
 	switch rng.IntN(3) {
 	case 1:
@@ -308,6 +312,99 @@ func TestAnneal(t *testing.T) {
 	}
 	if better < 90 {
 		t.Errorf("%d of 100 better than at first", better)
+	}
+}
+
+// Every change that is drawn is allowed: it keeps homes, domains, a replica of each
+// expert and none twice on a GPU; and every kind is drawn under every constraint.
+func TestDraws(t *testing.T) {
+	kinds := map[string]int{}
+	for seed := range uint64(600) {
+		task, slot := randomOn(rand.New(rand.NewPCG(seed, 7)), int(seed%2))
+		var s State
+		var a Annealer
+		s.Set(task)
+		s.Start(slot)
+		a.s = &s
+		a.start()
+		a.sink(1)
+		under := "free"
+		if task.Home != nil {
+			under = "homes"
+		} else if task.Domain != nil {
+			under = "domains"
+		}
+		for i := range 200 {
+			draw, kind := a.draw, "draw"
+			if i%2 == 1 && s.n == 1 {
+				draw, kind = a.drawBack, "back"
+			}
+			c, ok := draw()
+			if !ok {
+				continue
+			}
+			if kind += " exchange"; c.B < 0 {
+				kind = kind[:4] + " replace"
+			}
+			kinds[under+" "+kind]++
+			if s.Off() > 0 && under == "homes" {
+				kinds[under+" "+kind+" off"]++
+			}
+			was, cost := s.Moves(), s.costOf(c)
+			s.Apply(c)
+			check(t, &s)
+			if s.Moves() != was+cost {
+				t.Fatalf("seed %d: %d moves after %d, %d promised", seed, s.Moves(), was, cost)
+			}
+			if s.n == 1 {
+				s.over = s.Time() * .9
+			}
+			a.survey()
+		}
+	}
+	for _, under := range []string{"free", "homes", "domains"} {
+		for _, kind := range []string{"draw exchange", "draw replace", "back exchange", "back replace"} {
+			if kinds[under+" "+kind] < 20 {
+				t.Errorf("%s, %s: drawn %d times", under, kind, kinds[under+" "+kind])
+			}
+		}
+	}
+	if kinds["homes draw exchange off"] < 20 || kinds["homes draw replace off"] < 20 {
+		t.Errorf("replicas off their home: %v", kinds)
+	}
+}
+
+// Fewer leaves no more moves than before, within the goal, and often fewer.
+func TestFewer(t *testing.T) {
+	fewer, all := 0, 0
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 8))
+		task, slot := random(rng)
+		if len(task.Share) > 1 {
+			continue
+		}
+		var s State
+		var a Annealer
+		s.Set(task)
+		s.Start(slot)
+		a.Anneal(&s, 1<<12, 1, func() bool { return false })
+		was, goal := s.Moves(), s.Time()*1.05
+		from := slices.Clone(s.Slots())
+		s.Start(slot)
+		if over := s.Overload(goal); over > 0 && was > 0 {
+			s.Start(from)
+			a.Fewer(&s, 1<<12, goal, over/float64(was), 0, func() bool { return false })
+			check(t, &s)
+			all++
+			if s.Moves() < was && s.Time() <= goal*(1+1e-9) {
+				fewer++
+			} else if s.Moves() > 0 && s.Time() <= goal && s.Moves() > was {
+				t.Fatalf("seed %d: %d moves, %d before", seed, s.Moves(), was)
+			}
+		}
+	}
+	if fewer*2 < all || all < 20 {
+		t.Errorf("%d of %d with fewer moves", fewer, all)
 	}
 }
 
