@@ -213,7 +213,7 @@ func (a *Annealer) survey() {
 // keepBest keeps the placement at hand if it is the best, and says whether it was.
 func (a *Annealer) keepBest() bool {
 	s := a.s
-	if t := s.Time(); t < a.time-1e-9 && (s.t.Home == nil || s.off <= s.t.MostOff) {
+	if t := s.Time(); t < a.time-1e-9 {
 		s.Refresh()
 		a.time = s.Time()
 		copy(a.kept, s.slot)
@@ -269,7 +269,7 @@ func (a *Annealer) draw() (c Change, ok bool) {
 	if kind == 0 { // one copy more of e
 		j := a.fits[a.intN(len(a.fits))]
 		g := s.gpu[j]
-		if s.slot[j] == e || s.holds(g, e) || !s.mayHold(g, s.slot[j], e) {
+		if s.holds(g, e) || !s.mayHold(g, s.slot[j], e) {
 			return c, false
 		}
 		return Change{j, -1, e}, true

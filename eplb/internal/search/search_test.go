@@ -16,7 +16,7 @@ func randomOn(rng *rand.Rand, fewer int) (*Task, []int32) {
 	gpus, each := 3+rng.IntN(4), 2+rng.IntN(3)
 	t := &Task{Experts: gpus*each/2 + rng.IntN(gpus*each/2), First: []int{0}}
 	windows := 1 + rng.IntN(3)
-	nodes := 1 + rng.IntN(2)
+	nodes := 1 + rng.IntN(2) + fewer
 	for g := range gpus {
 		t.First = append(t.First, t.First[g]+each+fewer-g%2*fewer)
 		t.Speed = append(t.Speed, 1)
@@ -59,7 +59,7 @@ func randomOn(rng *rand.Rand, fewer int) (*Task, []int32) {
 	}
 	switch rng.IntN(3) {
 	case 1:
-		if nodes == 2 {
+		if nodes > 1 {
 			t.Home = make([]int32, t.Experts)
 			for e := range t.Home {
 				t.Home[e] = int32(t.Node[s.gpu[s.at[e][0]]])
@@ -69,7 +69,7 @@ func randomOn(rng *rand.Rand, fewer int) (*Task, []int32) {
 			t.MostOff = s.Off() + rng.IntN(2)
 		}
 	case 2:
-		if nodes == 2 {
+		if nodes > 1 {
 			t.Domain = t.Node
 			s.Set(t)
 			s.Start(t.Prev)
