@@ -118,6 +118,22 @@ typedef struct moelb_problem {
 	double tolerance;
 	double timeout_seconds; /* end the search with the best plan so far; 0 = never */
 	int64_t workers;        /* threads; 0 = all cores. The plan does not depend on it */
+
+	/* [nodes] GPUs of each node, in order, which add up to num_gpus; NULL = num_nodes
+	 * share them evenly. Beside it num_nodes is 0. */
+	const int64_t *gpus_per_node;
+	int64_t nodes;
+
+	/* What fails together, apart from nodes: the GPUs of each of so many domains, in
+	 * order; NULL = domains share the GPUs evenly, 0 = there are none. two_domains, not
+	 * 0 = every expert in two of them at least. */
+	const int64_t *domain_gpus;
+	int64_t domains;
+	int64_t two_domains;
+
+	/* [everywhere_experts] experts that have a replica on every GPU in service. */
+	const int64_t *everywhere;
+	int64_t everywhere_experts;
 } moelb_problem;
 
 /* Where a plan goes. Arrays that are NULL are not written. */

@@ -9,6 +9,7 @@ import "C"
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -85,6 +86,9 @@ func readProblem(c *C.moelb_problem) (p eplb.Problem, o eplb.Options, err error)
 	}
 	o.Policy, o.Locality, o.Dispatch = eplb.Policy(c.policy), eplb.Locality(c.locality), eplb.Dispatch(c.dispatch)
 	o.TwoNodes = c.two_nodes != 0
+	if err = readUnit(c, &p, &o); err != nil {
+		return p, o, err
+	}
 	o.Target, o.Tolerance = float64(c.target), float64(c.tolerance)
 	windows, err := readLoads(c)
 	if err != nil {
@@ -120,6 +124,47 @@ func readProblem(c *C.moelb_problem) (p eplb.Problem, o eplb.Options, err error)
 	}
 	p.Previous = v
 	return p, o, nil
+}
+
+// readUnit reads nodes and domains of their own sizes, and who is everywhere.
+func readUnit(c *C.moelb_problem, p *eplb.Problem, o *eplb.Options) error {
+	t := &p.Topology
+	lists := []struct {
+		field  string
+		from   *C.int64_t
+		n      C.int64_t
+		to     *[]int
+		most   int
+		single bool // a number alone means something
+	}{
+		{"gpus_per_node", c.gpus_per_node, c.nodes, &t.NodeGPUs, t.GPUs, false},
+		{"domains", c.domain_gpus, c.domains, &t.DomainGPUs, t.GPUs, true},
+		{"everywhere", c.everywhere, c.everywhere_experts, &p.Everywhere, placement.MaxExperts, false},
+	}
+	for _, x := range lists {
+		n, err := size(x.field, x.n, 0, x.most)
+		if err != nil {
+			return err
+		}
+		switch {
+		case n == 0:
+		case x.from != nil:
+			for i, v := range unsafe.Slice((*int64)(x.from), n) {
+				if v < 0 || v > placement.MaxCells {
+					return &placement.Error{Field: x.field, Layer: -1, Index: i, Kind: placement.ErrValue, Detail: "out of range"}
+				}
+				*x.to = append(*x.to, int(v))
+			}
+		case !x.single:
+			return missing(x.field)
+		case t.GPUs%n != 0:
+			return bad(placement.ErrShape, x.field, "%d GPUs cannot be shared evenly by %d domains: give the GPUs of each", t.GPUs, n)
+		default:
+			*x.to = slices.Repeat([]int{t.GPUs / n}, n)
+		}
+	}
+	o.TwoDomains = c.two_domains != 0
+	return nil
 }
 
 // readLoads returns the windows of loads: float64 are read in place.

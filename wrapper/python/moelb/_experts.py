@@ -53,6 +53,10 @@ def plan(
     locality: str = "auto",
     off_node_replicas: int = 0,
     two_nodes: bool = False,
+    gpus_per_node: Sequence[int] | None = None,
+    domains: int | Sequence[int] | None = None,
+    two_domains: bool = False,
+    everywhere: Sequence[int] | None = None,
     dispatch: str = "even",
     gpu_speed: Sequence[float] | None = None,
     previous: Any = None,
@@ -86,6 +90,11 @@ def plan(
             node.
         two_nodes: every expert on two nodes at least, so that any one node may fail; it
             wants twice as many slots as experts.
+        gpus_per_node: the GPUs of each node, in order, instead of num_nodes.
+        domains: what fails together, apart from nodes: how many domains share the GPUs
+            evenly, or the GPUs of each, in order.
+        two_domains: every expert in two domains at least.
+        everywhere: experts that have a replica on every GPU in service.
         dispatch: "even" where an expert's tokens are shared evenly by its replicas,
             "split" where they are split per batch (see Splitter).
         gpu_speed: [num_gpus] relative speeds; 0 = out of service.
@@ -129,6 +138,22 @@ def plan(
     )
     if max_moves is not None:
         p.max_moves = _whole("max_moves", max_moves, 0) or -1
+    lists: list[array[int]] = []
+
+    def read(field: str, given: Sequence[int]) -> tuple[int, int]:
+        lists.append(array("q", [_whole(field, x, 0) for x in given]))
+        return lists[-1].buffer_info()
+
+    if gpus_per_node is not None:
+        p.gpus_per_node, p.nodes = read("gpus_per_node", gpus_per_node)
+        p.num_nodes = 0 if num_nodes == 1 else p.num_nodes
+    if isinstance(domains, int):
+        p.domains = _whole("domains", domains, 1)
+    elif domains is not None:
+        p.domain_gpus, p.domains = read("domains", domains)
+    if everywhere is not None:
+        p.everywhere, p.everywhere_experts = read("everywhere", everywhere)
+    p.two_domains = bool(two_domains)
     speed = None
     if gpu_speed is not None:
         speed = _arrays.vector("gpu_speed", gpu_speed)

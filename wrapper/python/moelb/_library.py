@@ -42,6 +42,13 @@ class Problem(Structure):
         ("tolerance", c_double),
         ("timeout_seconds", c_double),
         ("workers", c_int64),
+        ("gpus_per_node", c_void_p),
+        ("nodes", c_int64),
+        ("domain_gpus", c_void_p),
+        ("domains", c_int64),
+        ("two_domains", c_int64),
+        ("everywhere", c_void_p),
+        ("everywhere_experts", c_int64),
     ]
 
 

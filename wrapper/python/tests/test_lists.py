@@ -97,6 +97,24 @@ class Plan(unittest.TestCase):
         self.assertEqual(p.gpu_slots, [3, 2, 2])
         self.assertEqual(p, moelb.plan(SMALL, 7, num_gpus=3, workers=2, tolerance=-1))
 
+    def test_shapes(self):
+        p = moelb.plan(SMALL, 16, num_gpus=5, gpus_per_node=[2, 3], locality="none", two_nodes=True)
+        self.assertEqual([len(r) for r in p.physical_to_logical_map], [16] * len(SMALL))
+        ends = [0, 4, 7, 10, 13, 16]
+        for row in p.physical_to_logical_map:
+            for e in range(6):
+                self.assertTrue(e in row[: ends[2]] and e in row[ends[2] :])
+        for domains in (2, [2, 2]):
+            rows = moelb.plan(SMALL, 16, num_gpus=4, domains=domains, locality="none", two_domains=True).physical_to_logical_map
+            for row in rows:
+                self.assertTrue(all(e in row[:8] and e in row[8:] for e in range(6)))
+        rows = moelb.plan(SMALL, 16, num_gpus=4, everywhere=[2], locality="none").physical_to_logical_map
+        for row in rows:
+            self.assertTrue(all(2 in row[4 * g : 4 * g + 4] for g in range(4)))
+        for bad in (dict(gpus_per_node=[2, 2]), dict(domains=3), dict(everywhere=[99]), dict(everywhere=[1, 1]), dict(two_domains=True)):
+            with self.assertRaisesRegex(ValueError, next(iter(bad))):
+                moelb.plan(SMALL, 16, num_gpus=5, locality="none", **bad)
+
     def test_two_nodes(self):
         p = moelb.plan(SMALL, 12, 1, 2, 4, locality="none", two_nodes=True)
         for row in p.physical_to_logical_map:
