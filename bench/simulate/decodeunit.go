@@ -16,12 +16,10 @@ type decodeUnit struct {
 	n      []int64
 	first  []int32 // the requests of a rank, latest first; -1 = none
 	total  int64   // requests
-	tokens int64   // of KV, with those that wait
 	ticks  int64   // tokens that a request would have got since the start
 	credit float64 // of tokens, the part of one that is saved up
 	wheel  []int32 // requests by the tick in which they end, modulo its length
 	dead   []bool
-	own    bool    // experts of its own, for some of its ranks are dead
 	wait   []int32 // transferred or on their way, in order
 }
 

@@ -137,16 +137,16 @@ func (s *sim) strikeDecode(u *decodeUnit, o outage) error {
 	if err != nil {
 		return err
 	}
-	u.clock.experts, u.own = share, share != s.experts[1]
+	u.clock.experts, u.experts = share, own(share, s.experts[1])
 	u.clock.total = 0 // drawn anew
 	u.stall += stall
-	u.active = s.serves(u.index, s.Plan[s.plan].Fleet.Decode, u.dead, func(i int) bool { return s.decode[i].active }, len(s.decode))
+	u.active = s.serves(1, u.index, s.Plan[s.plan].Fleet.Decode, u.dead)
 	if !u.active {
 		wait := u.wait
 		u.wait = nil
 		for _, id := range wait {
 			f := &s.flights[id]
-			u.tokens -= f.kv()
+			u.holds -= float64(f.kv())
 			s.queued--
 			s.assign(id, f.kv(), max(s.now, f.ready))
 		}
@@ -160,19 +160,27 @@ func (s *sim) strikeDecode(u *decodeUnit, o outage) error {
 
 // serves says whether a unit takes requests: it is of the fleet, and some rank of it
 // lives or no other unit serves.
-func (s *sim) serves(index, fleet int, dead []bool, active func(int) bool, units int) bool {
+func (s *sim) serves(phase, index, fleet int, dead []bool) bool {
 	if index >= fleet {
 		return false
 	}
 	if slices.Contains(dead, false) {
 		return true
 	}
-	for i := range units {
-		if i != index && active(i) {
+	for i, u := range s.units[phase] {
+		if i != index && u.active {
 			return false
 		}
 	}
 	return true
+}
+
+// own is a unit's experts where they are not those of all.
+func own(unit, all *experts) *experts {
+	if unit == all {
+		return nil
+	}
+	return unit
 }
 
 func (s *sim) strikePrefill(u *prefillUnit, o outage) error {
@@ -195,7 +203,7 @@ func (s *sim) strikePrefill(u *prefillUnit, o outage) error {
 		for _, q := range lost {
 			f := &s.flights[q.ID]
 			s.count.again += int64(f.done - f.cached)
-			u.waiting += s.work(int64(f.input-f.cached), int64(f.cached)) - s.work(int64(f.input-f.done), int64(f.done))
+			u.holds += s.work(int64(f.input-f.cached), int64(f.cached)) - s.work(int64(f.input-f.done), int64(f.done))
 			f.done = f.cached
 		}
 		u.chunks = slices.DeleteFunc(u.chunks, func(c prefill.Chunk) bool { return u.stepping && c.Rank == r })
@@ -204,9 +212,9 @@ func (s *sim) strikePrefill(u *prefillUnit, o outage) error {
 	if err != nil {
 		return err
 	}
-	u.clock.experts, u.own = share, share != s.experts[0]
+	u.clock.experts, u.experts = share, own(share, s.experts[0])
 	u.stall += stall
-	u.active = s.serves(u.index, s.Plan[s.plan].Fleet.Prefill, u.dead, func(i int) bool { return s.prefill[i].active }, len(s.prefill))
+	u.active = s.serves(0, u.index, s.Plan[s.plan].Fleet.Prefill, u.dead)
 	s.activate(&u.unitState, u.active, u.queued == 0)
 	if u.next == never && u.queued > 0 {
 		u.next = s.now

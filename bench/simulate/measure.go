@@ -79,7 +79,7 @@ func clone(x [][]float64) [][]float64 {
 type seriesCell struct {
 	output, input, first, waited int64
 	inFlight, queued             int64
-	prefill, decode              int
+	up                           [2]int // units
 	maxKV, meanKV                float64
 }
 
@@ -94,15 +94,12 @@ func (s *sim) cell() *seriesCell {
 // observe notes the state of the system at the end of a decode step.
 func (c *seriesCell) observe(s *sim, u *decodeUnit) {
 	c.inFlight, c.queued = s.inFlight, s.queued
-	c.prefill, c.decode = 0, 0
-	for _, u := range s.prefill {
-		if u.up {
-			c.prefill++
-		}
-	}
-	for _, u := range s.decode {
-		if u.up {
-			c.decode++
+	for phase, units := range s.units {
+		c.up[phase] = 0
+		for _, u := range units {
+			if u.up {
+				c.up[phase]++
+			}
 		}
 	}
 	top, sum := int64(0), int64(0)
@@ -161,13 +158,12 @@ func (s *sim) result() (Result, error) {
 	r.PrefillIdle = 1 - ratio(b.computed[0]-a.computed[0], prefill)
 	r.DecodeIdle = 1 - ratio(b.computed[1]-a.computed[1], decode)
 	r.Idle = 1 - ratio(b.computed[0]-a.computed[0]+b.computed[1]-a.computed[1], prefill+decode)
-	for _, u := range s.prefill {
-		r.NodeSeconds += u.seconds(s.now) * float64(s.Prefill.Nodes)
-		r.PrefillSteps += u.steps
-	}
-	for _, u := range s.decode {
-		r.NodeSeconds += u.seconds(s.now) * float64(s.Decode.Nodes)
-		r.DecodeSteps += u.steps
+	steps := [2]*int64{&r.PrefillSteps, &r.DecodeSteps}
+	for phase, nodes := range [2]int{s.Prefill.Nodes, s.Decode.Nodes} {
+		for _, u := range s.units[phase] {
+			r.NodeSeconds += u.seconds(s.now) * float64(nodes)
+			*steps[phase] += u.steps
+		}
 	}
 	x := b.uneven
 	for i := range x {
@@ -180,7 +176,7 @@ func (s *sim) result() (Result, error) {
 	for i, c := range s.series {
 		r.Series = append(r.Series, Point{
 			Second: (float64(i) + .5) * width, Output: float64(c.output) / width, Input: float64(c.input) / width,
-			InFlight: float64(c.inFlight), Queued: float64(c.queued), PrefillUnits: float64(c.prefill), DecodeUnit: float64(c.decode),
+			InFlight: float64(c.inFlight), Queued: float64(c.queued), PrefillUnits: float64(c.up[0]), DecodeUnit: float64(c.up[1]),
 			KVImbalance: ratio(c.maxKV, c.meanKV), TTFT: ratio(float64(c.waited)/second, float64(c.first)),
 		})
 	}

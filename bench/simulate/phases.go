@@ -68,23 +68,10 @@ func (s *sim) toPrefill(id int32) {
 	f := &s.flights[id]
 	f.cached = s.hit(f)
 	f.done = f.cached
-	best := -1
-	if s.Policy.Prefill.Even {
-		for i, u := range s.prefill {
-			if u.active && (best < 0 || u.waiting < s.prefill[best].waiting) {
-				best = i
-			}
-		}
-	} else {
-		for best < 0 || !s.prefill[best].active {
-			best = s.turn[0] % len(s.prefill)
-			s.turn[0]++
-		}
-	}
-	u := s.prefill[best]
-	f.prefill = int32(best)
+	f.prefill = int32(s.choose(0, s.Policy.Prefill.Even))
+	u := s.prefill[f.prefill]
 	n := int64(f.input - f.cached)
-	u.waiting += s.work(n, int64(f.cached))
+	u.holds += s.work(n, int64(f.cached))
 	u.queued++
 	s.count.cached += int64(f.cached)
 	s.check(u.former.Enqueue(prefill.Request{ID: prefill.ID(id), Tokens: int64(f.input), Cached: int64(f.cached)}))
@@ -113,7 +100,7 @@ func (s *sim) prefillEvent(u *prefillUnit) {
 		for _, c := range u.chunks {
 			id := int32(c.ID)
 			f := &s.flights[id]
-			u.waiting -= s.work(c.Tokens, int64(f.done))
+			u.holds -= s.work(c.Tokens, int64(f.done))
 			f.done += int32(c.Tokens)
 			s.count.computed += c.Tokens
 			if s.fault == loseToken && s.count.computed > 1e5 {
@@ -139,7 +126,7 @@ func (s *sim) prefillEvent(u *prefillUnit) {
 	if len(u.chunks) == 0 {
 		u.next = never
 		if u.queued == 0 {
-			u.waiting = 0 // what rounding left
+			u.holds = 0 // what rounding left
 			s.activate(&u.unitState, u.active, true)
 		}
 		return
@@ -193,22 +180,9 @@ func (s *sim) toDecode(id int32) {
 func (s *sim) assign(id int32, kv, ready int64) {
 	f := &s.flights[id]
 	f.ready = ready
-	best := -1
-	if s.Policy.Decode.Even {
-		for i, u := range s.decode {
-			if u.active && (best < 0 || u.tokens < s.decode[best].tokens) {
-				best = i
-			}
-		}
-	} else {
-		for best < 0 || !s.decode[best].active {
-			best = s.turn[1] % len(s.decode)
-			s.turn[1]++
-		}
-	}
-	u := s.decode[best]
-	f.decode = int32(best)
-	u.tokens += kv
+	f.decode = int32(s.choose(1, s.Policy.Decode.Even))
+	u := s.decode[f.decode]
+	u.holds += float64(kv)
 	s.queued++
 	u.wait = append(u.wait, id)
 	if u.next == never {
@@ -233,8 +207,8 @@ func (s *sim) decodeEvent(u *decodeUnit) {
 				u.next = max(u.next, s.now+lookAgain)
 			}
 		} else {
-			if u.tokens != 0 {
-				s.check(&ConservationError{fmt.Sprintf("an empty decode unit is taken to have %d tokens of KV", u.tokens)})
+			if u.holds != 0 {
+				s.check(&ConservationError{fmt.Sprintf("an empty decode unit is taken to have %.0f tokens of KV", u.holds)})
 			}
 			s.activate(&u.unitState, u.active, true)
 		}
@@ -274,7 +248,7 @@ func (s *sim) tick(u *decodeUnit) {
 		over = over || u.kv[r] > room
 	}
 	u.placer.Step()
-	u.tokens += u.total
+	u.holds += float64(u.total)
 	s.count.generated += u.total
 	if s.now >= s.from && s.now < s.to {
 		s.measured.out += u.total
@@ -352,7 +326,7 @@ func (s *sim) remove(u *decodeUnit, id int32) {
 	u.kv[r] -= kv
 	u.n[r]--
 	u.total--
-	u.tokens -= kv
+	u.holds -= float64(kv)
 	if !s.unknown {
 		s.check(u.placer.Done(decode.ID(id)))
 	}

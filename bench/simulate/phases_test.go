@@ -19,8 +19,8 @@ func TestKVMoves(t *testing.T) {
 	s.flights = []flight{{prompt: 1000, input: 1000, made: 1, output: 5}}
 	s.toDecode(0)
 	f := &s.flights[0]
-	if got := s.decode[f.decode].tokens; got != 1001 || f.kv() != 1001 {
-		t.Errorf("%d tokens move, the request holds %d", got, f.kv())
+	if got := s.decode[f.decode].holds; got != 1001 || f.kv() != 1001 {
+		t.Errorf("%v tokens move, the request holds %d", got, f.kv())
 	}
 	bytes := 1001 * float64(s.Decode.KVBytes())
 	if got, want := float64(f.ready-s.now)/second, bytes/(.9*s.Decode.GPU.RDMA); math.Abs(got-want) > 1e-8 {

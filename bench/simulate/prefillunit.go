@@ -10,13 +10,11 @@ import (
 // prefillUnit is one unit that computes prompts, step by step.
 type prefillUnit struct {
 	unitState
-	former  prefill.Former
-	clock   *prefillClock
-	chunks  []prefill.Chunk // of the step that runs
-	waiting float64         // seconds of work not yet computed, on all ranks
-	queued  int64           // requests
-	dead    []bool
-	own     bool // experts of its own, for some of its ranks are dead
+	former prefill.Former
+	clock  *prefillClock
+	chunks []prefill.Chunk // of the step that runs
+	queued int64           // requests
+	dead   []bool
 }
 
 // unitState is what prefill and decode units share.
@@ -33,6 +31,8 @@ type unitState struct {
 	stalled  float64 // seconds stopped for expert moves
 	stall    float64 // seconds to stop before the next step
 	steps    int64
+	holds    float64  // prefill: seconds of work not yet computed, on all ranks; decode: tokens of KV, with those that wait
+	experts  *experts // its own, for some of its ranks are dead; nil = those of all
 }
 
 // prefillClock says how long a prefill step takes.

@@ -48,6 +48,7 @@ type sim struct {
 	free    []int32
 	prefill []*prefillUnit
 	decode  []*decodeUnit
+	units   [2][]*unitState // of prefill and decode
 	store   *store
 	experts [2]*experts
 	plan    int // the step in force
@@ -145,7 +146,7 @@ func (s *sim) apply(f Fleet) error {
 		}
 		u.dead = make([]bool, s.Prefill.Groups())
 		u.clock = newPrefillClock(&s.Prefill, s.experts[0], s.MaxTokens, s.Seed<<20+uint64(i))
-		s.prefill = append(s.prefill, u)
+		s.prefill, s.units[0] = append(s.prefill, u), append(s.units[0], &u.unitState)
 	}
 	for i := len(s.decode); i < f.Decode; i++ {
 		u := &decodeUnit{unitState: unitState{index: i, next: never}}
@@ -163,7 +164,7 @@ func (s *sim) apply(f Fleet) error {
 		for w := range u.wheel {
 			u.wheel[w] = -1
 		}
-		s.decode = append(s.decode, u)
+		s.decode, s.units[1] = append(s.decode, u), append(s.units[1], &u.unitState)
 	}
 	for i, u := range s.prefill {
 		s.activate(&u.unitState, i < f.Prefill, u.queued == 0)
@@ -204,15 +205,12 @@ func (s *sim) run() (Result, error) {
 		return Result{}, err
 	}
 	for {
-		next, unit, ofDecode := int64(never), -1, false
-		for i, u := range s.prefill {
-			if u.next < next {
-				next, unit = u.next, i
-			}
-		}
-		for i, u := range s.decode {
-			if u.next < next {
-				next, unit, ofDecode = u.next, i, true
+		next, phase, unit := int64(never), 0, -1
+		for p, units := range s.units {
+			for i, u := range units {
+				if u.next < next {
+					next, phase, unit = u.next, p, i
+				}
 			}
 		}
 		held := s.Backlog > 0 && s.queued >= int64(s.Backlog) && next < never
@@ -231,7 +229,7 @@ func (s *sim) run() (Result, error) {
 			if err := s.turnTo(next); err != nil {
 				return Result{}, err
 			}
-			if ofDecode {
+			if phase == 1 {
 				s.decodeEvent(s.decode[unit])
 			} else {
 				s.prefillEvent(s.prefill[unit])
@@ -334,27 +332,16 @@ func (s *sim) turnTo(t int64) error {
 // follow makes units stop for a phase's copies; those with experts of their own plan
 // for themselves.
 func (s *sim) follow(phase int, stall float64) error {
-	each := func(u *unitState, own *experts, alone bool) error {
-		if !alone {
+	for _, u := range s.units[phase] {
+		if u.experts == nil {
 			u.stall += stall
-			return nil
+			continue
 		}
-		x, err := own.advance(s.meanStep(phase))
-		u.stall += x
-		return err
-	}
-	if phase == 0 {
-		for _, u := range s.prefill {
-			if err := each(&u.unitState, u.clock.experts, u.own); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for _, u := range s.decode {
-		if err := each(&u.unitState, u.clock.experts, u.own); err != nil {
+		own, err := u.experts.advance(s.meanStep(phase))
+		if err != nil {
 			return err
 		}
+		u.stall += own
 	}
 	return nil
 }
@@ -362,19 +349,29 @@ func (s *sim) follow(phase int, stall float64) error {
 // meanStep is the mean length of a phase's steps so far.
 func (s *sim) meanStep(phase int) float64 {
 	busy, steps := 0.0, int64(0)
-	if phase == 0 {
-		for _, u := range s.prefill {
-			busy, steps = busy+u.busy, steps+u.steps
+	for _, u := range s.units[phase] {
+		busy, steps = busy+u.busy, steps+u.steps
+	}
+	return ratio(busy, float64(steps))
+}
+
+// choose is the unit of a phase that a request goes to: the active one that holds
+// least, or the next by turns.
+func (s *sim) choose(phase int, even bool) int {
+	units, best := s.units[phase], -1
+	if !even {
+		for best < 0 || !units[best].active {
+			best = s.turn[phase] % len(units)
+			s.turn[phase]++
 		}
-	} else {
-		for _, u := range s.decode {
-			busy, steps = busy+u.busy, steps+u.steps
+		return best
+	}
+	for i, u := range units {
+		if u.active && (best < 0 || u.holds < units[best].holds) {
+			best = i
 		}
 	}
-	if steps == 0 {
-		return 0
-	}
-	return busy / float64(steps)
+	return best
 }
 
 // start schedules the end of a step.
