@@ -36,9 +36,22 @@ func TestPeakMemory(t *testing.T) {
 //
 //	go test -run '^$' -bench PeakHour -benchtime 1x ./bench/simulate
 func BenchmarkPeakHour(b *testing.B) {
+	bench(b, func() Source { return workload.Steady(1700, 1) }, 3600)
+}
+
+// BenchmarkMillion is one million requests of a trace, with prefixes, on the same
+// fleet: conversations that are played as often side by side as the rate needs.
+//
+//	go test -run '^$' -bench Million -benchtime 1x ./bench/simulate
+func BenchmarkMillion(b *testing.B) {
+	talks := workload.Conversations(20_000, 1)
+	bench(b, func() Source { return NewReplay(talks, 1700) }, 1e6/1700)
+}
+
+func bench(b *testing.B, source func() Source, seconds float64) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for b.Loop() {
-		r, err := Run(peak(3600), workload.Steady(1700, 1))
+		r, err := Run(peak(seconds), source())
 		if err != nil {
 			b.Fatal(err)
 		}
