@@ -99,7 +99,7 @@ func TestFailureCosts(t *testing.T) {
 	if node.TPOT50 <= whole.TPOT50 || node.KVImbalance <= 1 {
 		t.Errorf("a token takes %v s without three GPUs, %v with them", node.TPOT50, whole.TPOT50)
 	}
-	for _, f := range []Failure{{Second: -1, Until: 2}, {Second: 3, Until: 2}, {Second: 1, Until: 2, Rank: -1}, {Second: 1, Until: 2, Rank: 14, Ranks: 8, Decode: true}} {
+	for _, f := range []Failure{{Second: -1, Until: 2}, {Second: 3, Until: 2}, {Second: 1, Until: 2, Rank: -1}, {Second: 1, Until: 2, Rank: 14, Ranks: 8, Decode: true}, {Second: 1, Until: 2, Unit: 1}} {
 		c := brief(ours(), 10)
 		c.Failures = []Failure{f}
 		if _, err := Run(c, workload.Steady(10, 1)); err == nil {
