@@ -40,7 +40,7 @@ func (r *recorder) Step(dst []prefill.Chunk) []prefill.Chunk {
 	from := len(dst)
 	dst = r.Former.Step(dst)
 	t := r.sim.record
-	if t.kept += len(dst) - from; t.kept > mostTaped || r.sim.returned > 0 {
+	if t.kept += len(dst) - from; t.kept > mostTaped {
 		t.units, t.full = nil, true
 	}
 	if t.full {
