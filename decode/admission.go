@@ -10,18 +10,17 @@ type forecast struct {
 	tight          int   // the horizon at which it was last found too full
 	mean, variance [horizons]float64
 	kv, width      float64 // where nothing ended: KV use, and by how much it grew in a step
+	deviations     float64
+	bound          float64 // no peak is beyond it, as of the curve numbered at, though requests came and went
+	at             int64
 }
 
-// peak is what so much more leads to at a horizon: so many standard deviations above
+// peak is what so much more leads to at a horizon: deviations standard deviations above
 // the mean, and no more than if nothing ended. A few large requests deviate far.
 func (f *forecast) peak(j int, mean, variance, kv, width float64) float64 {
-	spread := float64(deviations * math.Sqrt(f.variance[j]+variance))
+	spread := float64(f.deviations * math.Sqrt(f.variance[j]+variance))
 	return min(f.mean[j]+mean+spread, f.kv+kv+float64((f.width+width)*horizon(j)))
 }
-
-// deviations is how many standard deviations above the mean must fit: a rank that is
-// always as full as may be holds too much in one step of 200.
-const deviations = 2.576
 
 // fits reports whether rank g is expected to hold a request, which brings so many
 // tokens, and all that is there to their ends within its KV capacity. An idle rank
@@ -47,6 +46,9 @@ func (b *Balancer) fits(g int, r *Request, kv int64) bool {
 	// Even if nothing ended before all have generated three times the mean.
 	mean := int64(b.lives.rest[0])
 	if now+k.outputs+told+3*mean*(k.guesses+1) <= capacity {
+		return true
+	}
+	if f := k.forecast; f != nil && f.at == b.lives.version && f.bound+b.most(r, kv) <= float64(capacity) {
 		return true
 	}
 	f := b.forecast(g)
@@ -85,6 +87,19 @@ func (b *Balancer) fits(g int, r *Request, kv int64) bool {
 	return true
 }
 
+// most is no less than what a request adds to the peak of a rank's forecast, at any
+// horizon.
+func (b *Balancer) most(r *Request, kv int64) float64 {
+	l := &b.lives
+	switch {
+	case r.Generated > 0 || r.Shared > 0 || r.Waiting:
+		return math.Inf(1)
+	case b.believed(r.Output, 0) > 0:
+		return float64(kv + r.Output)
+	}
+	return float64(l.golden*float64(kv)) + float64(l.growth*float64(r.Width))
+}
+
 // forecast returns a rank's, drawn up anew where it is out of date.
 func (b *Balancer) forecast(g int) *forecast {
 	k := &b.ranks[g]
@@ -93,7 +108,11 @@ func (b *Balancer) forecast(g int) *forecast {
 	}
 	if f := k.forecast; f.version != b.lives.version {
 		b.foresee(g, f)
-		f.version = b.lives.version
+		f.version, f.at, f.bound = b.lives.version, b.lives.version, 0
+		for j := range horizons {
+			f.bound = max(f.bound, f.mean[j]+float64(f.deviations*math.Sqrt(f.variance[j])))
+		}
+		f.bound += 1 + f.bound/(1<<40) // rounding
 	}
 	return k.forecast
 }
@@ -118,6 +137,7 @@ type lifeClass struct {
 func (b *Balancer) foresee(g int, f *forecast) {
 	k, l := &b.ranks[g], &b.lives
 	w := &b.foreseen
+	f.deviations = l.deviations
 	f.kv, f.width = float64(b.base[g]+k.width*l.at), float64(max(k.width, 0))
 	clear(w.classes[:])
 	clear(w.ending[:])

@@ -88,6 +88,7 @@ type Balancer struct {
 	long     int64     // of the long ones
 	batch    batchWork // scratch of Batch
 	refused  refusal
+	tried    int64 // KV use that the first choice of the latest request had no room for; 0 = it had
 	model    model
 	late     int // steps, of the latest report
 }
@@ -102,6 +103,7 @@ func New(cfg Config) (*Balancer, error) {
 	for g := range b.ranks {
 		b.ranks[g].capacity, b.ranks[g].speed = cfg.capacityOf(g), cfg.speedOf(g)
 	}
+	b.model.limit = float64(b.ranks[0].capacity)
 	b.cfg.KVCapacity, b.cfg.Speed = nil, nil // each rank has its own
 	b.draw()
 	b.index()
@@ -116,12 +118,6 @@ func (b *Balancer) index() {
 	}
 	b.active, b.sumBase, b.sumWidth, b.unlike = 0, 0, 0, false
 	b.room()
-	if min(b.cfg.Ranks, modelled) != b.model.ranks {
-		b.model.resize(b.cfg.Ranks)
-		for i := range b.requests {
-			b.requests[i].model = modelRanks{}
-		}
-	}
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		if k.open() {
@@ -129,6 +125,20 @@ func (b *Balancer) index() {
 		}
 		b.unlike = b.unlike || k.capacity != b.ranks[0].capacity || k.speed != b.ranks[0].speed
 	}
+	if min(b.cfg.Ranks, modelled) == b.model.ranks {
+		return
+	}
+	b.model.resize(b.cfg.Ranks)
+	for i := range b.requests {
+		b.requests[i].model = modelRanks{}
+	}
+	came := b.model.came
+	for i := range b.requests {
+		if b.requests[i].rank >= 0 {
+			b.imagine(int32(i), 0, 0)
+		}
+	}
+	b.model.came = came
 }
 
 // check returns a new request with its defaults filled in. index is its place in a
@@ -199,7 +209,7 @@ func (b *Balancer) Add(r Request) (int, error) {
 	if err != nil {
 		return Full, err
 	}
-	g := b.place(b.rule(onArrival), &r, int64(r.Width))
+	g := b.take(b.rule(onArrival), &r, int64(r.Width))
 	if b.model.begin(onArrival); g >= 0 {
 		b.imagine(b.put(g, &r), 0, 0)
 	}

@@ -77,6 +77,15 @@ func recompute(tb testing.TB, b *Balancer) {
 			}
 			kv += shared
 		}
+		if f := k.forecast; f != nil && f.at == b.lives.version && f.bound < unlimited {
+			var now forecast
+			b.foresee(g, &now)
+			for j := range horizons {
+				if x := now.mean[j] + now.deviations*math.Sqrt(now.variance[j]); x > f.bound {
+					tb.Fatalf("rank %d: expected to hold %v, and thought never to hold more than %v", g, x, f.bound)
+				}
+			}
+		}
 		if waiting != k.waiting {
 			tb.Fatalf("rank %d: %d wait, its requests %d", g, k.waiting, waiting)
 		}

@@ -30,6 +30,14 @@ type lives struct {
 	curve   [lifeBins + 1]float64         // share that generates as many tokens as the bin begins with, or more
 	rest    [lifeBins + 1]float64         // mean tokens beyond that of all
 	chance  [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
+
+	// What a forecast goes by: how many standard deviations above the mean must fit,
+	// whatever comes after. A rank that is always as full as may be holds too much in
+	// one step of some 400 at 2 of them; what few lives tell is less sure by the root of
+	// how many they are.
+	deviations float64
+	golden     float64 // the most that any chance and so many deviations of its coming true add up to,
+	growth     float64 // and the most of that for the growth of a request that begins, at any horizon
 }
 
 // spans counts lives by the bins in which they came into sight and left unfinished,
@@ -263,6 +271,18 @@ func (l *lives) follow() {
 			} else {
 				l.chance[c][j] = 0
 			}
+		}
+	}
+	l.margin()
+}
+
+// margin draws up what a forecast goes by.
+func (l *lives) margin() {
+	d := 2 + 4/math.Sqrt(float64(max(l.drawn, 4)))
+	l.deviations, l.golden, l.growth = d, (1+math.Sqrt(1+float64(d*d)))/2, 0
+	for j := range horizons {
+		for _, p := range [...]float64{l.chance[0][j], l.chance[0][max(j-1, 0)]} {
+			l.growth = max(l.growth, float64(horizon(j)*(p+float64(d*math.Sqrt(p*max(1-p, 0))))))
 		}
 	}
 }

@@ -15,14 +15,16 @@ const modelled = 48
 // proportion to its ranks, is placed by each rule on ledgers of its own, and leaves
 // them when it leaves the unit, since when it ends hardly depends on where it runs.
 // What a step would have taken under each rule, averaged over a life, says
-// which rule to follow. A model knows no capacity, and nothing of ranks that are
-// drained, dead or unlike the others: a rule is not to be judged by what it is
-// refused. O(ranks of the model × rules) a request that is in it, and a step.
+// which rule to follow. Ranks of the model that are full by what the unit's own
+// admitted are passed over, but a rule is never refused: it would be judged by that.
+// A model knows nothing of ranks that are drained, dead or unlike the others.
+// O(ranks of the model × rules) a request that is in it, and a step.
 type model struct {
 	ranks  int // 0 = there is nothing to choose
 	chosen int // the rule that is followed
 	drawn  uint64
 	steps  int64   // that it was averaged over
+	limit  float64 // KV use up to which a rank takes more
 	came   int64   // requests since the latest step
 	usual  float64 // in a step
 	n      int64   // requests in it
@@ -46,13 +48,17 @@ type modelRanks [rules]uint8
 // lately is over how many steps it is averaged how many requests come in one.
 const lately = 16
 
-// resize makes the model one of a unit of so many ranks. The requests in it are
-// forgotten: the caller clears their ranks.
+// resize makes the model one of a unit of so many ranks. What rules have cost is still
+// known, but the requests in it are not: the caller puts them in again.
 func (m *model) resize(ranks int) {
 	if ranks < 2 {
 		ranks = 0
 	}
-	*m = model{ranks: min(ranks, modelled), chosen: m.chosen, drawn: m.drawn, came: m.came, usual: m.usual}
+	m.ranks, m.n, m.kv, m.width = min(ranks, modelled), 0, 0, 0
+	for e := range m.of {
+		o := &m.of[e]
+		*o = modelLedger{cost: o.cost}
+	}
 }
 
 // draws says whether the next request is to be in the model, as one of left, where
@@ -82,7 +88,7 @@ func (m *model) draws(running, ranks int64, left float64) bool {
 // the unit would run on so many ranks when all are placed that come together.
 func (m *model) place(q *request, c *Cost, clock, width, long int64) {
 	kv, own := q.kv(clock), int64(q.width)
-	x := load{ranks: int64(m.ranks), kv: m.kv + kv, width: m.width + own, long: long}
+	x := load{ranks: int64(m.ranks), kv: m.kv + kv, width: m.width + own, long: long, limit: m.limit}
 	x.batch = max(0, width-x.width)
 	for e := range m.of {
 		o := &m.of[e]
@@ -94,30 +100,30 @@ func (m *model) place(q *request, c *Cost, clock, width, long int64) {
 	m.add(q, clock)
 }
 
-// best returns the rank for a request: where it costs least, and of those that cost
-// the same the one of most KV use.
+// best returns the rank for a request: of those with room for it where it costs
+// least, and of those that cost the same the one of most KV use; where none has room,
+// the emptiest.
 func (o *modelLedger) best(ranks int, l *level, kv, width int64) int {
 	widths, kvs := o.width[:ranks], o.kv[:ranks]
 	kvs = kvs[:len(widths)]
-	best, most := -1, int64(-1)
+	best, most, fits := -1, int64(-1), int64(l.limit)-kv
 	switch {
 	case l.single:
 		fewest := int64(math.MaxInt64)
 		for g, n := range widths {
-			if at := kvs[g]; n < fewest || n == fewest && at > most {
+			if at := kvs[g]; at <= fits && (n < fewest || n == fewest && at > most) {
 				best, most, fewest = g, at, n
 			}
 		}
-		return best
 	case l.dry && l.kv == 0 && l.count > 0:
-		slots, least := max(l.even, l.most)-width, int64(math.MaxInt64)
+		slots, least := max(l.even, l.most)-width, fits+1
 		for g, n := range widths {
 			if at := kvs[g]; n <= slots && at < least {
 				best, least = g, at
 			}
 		}
 	default:
-		slots, room := l.even-width, l.room(kv)
+		slots, room := l.even-width, min(l.room(kv), fits)
 		if l.count == 0 {
 			slots = unlimited
 		} else if l.paid == 0 {
@@ -132,9 +138,16 @@ func (o *modelLedger) best(ranks int, l *level, kv, width int64) int {
 	if best >= 0 {
 		return best
 	}
-	c := choice{rank: Full}
+	c, emptiest := choice{rank: Full}, 0
 	for g, n := range widths {
-		c.offer(g, l.overCount(n+width)+l.overKV(kvs[g]+kv), kvs[g])
+		if at := kvs[g]; at <= fits {
+			c.offer(g, l.overCount(n+width)+l.overKV(at+kv), at)
+		} else if at < kvs[emptiest] {
+			emptiest = g
+		}
+	}
+	if c.rank < 0 {
+		return emptiest
 	}
 	return c.rank
 }
@@ -227,12 +240,18 @@ func (m *model) step(c *Cost, span int64) {
 	}
 }
 
+// full says that a rank of the unit had no room for what would bring it to so much
+// KV use, and fitted that one had: the limit parts the two about evenly.
+func (m *model) full(kv int64) { m.limit = min(m.limit, m.limit+(float64(kv)-m.limit)/lately) }
+
+func (m *model) fitted(kv int64) { m.limit = max(m.limit, m.limit+(float64(kv)-m.limit)/lately) }
+
 // append writes what does not follow from the requests.
 func (m *model) append(w *ledger.Writer) {
 	w.Int(int64(m.chosen))
 	w.Uint(m.drawn)
 	w.Int(m.steps, m.came)
-	w.Float(m.usual)
+	w.Float(m.usual, m.limit)
 	for e := range m.of {
 		w.Float(m.of[e].cost)
 	}
@@ -242,7 +261,8 @@ func (m *model) append(w *ledger.Writer) {
 func (m *model) read(r *ledger.Reader, ranks int) {
 	m.resize(ranks)
 	m.chosen = int(r.Int(0, rules-1))
-	m.drawn, m.steps, m.came, m.usual = r.Uint(), r.Int(0, 1<<40), r.Int(0, 1<<40), r.Float(0, 1<<40)
+	m.drawn, m.steps, m.came = r.Uint(), r.Int(0, 1<<40), r.Int(0, 1<<40)
+	m.usual, m.limit = r.Float(0, 1<<40), r.Float(0, unlimited)
 	for e := range m.of {
 		m.of[e].cost = r.Float(0, 1e30)
 	}

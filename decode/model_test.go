@@ -162,6 +162,29 @@ func TestModelIsTheUnitInSmall(t *testing.T) {
 	}
 }
 
+// TestModelOutlivesResize: in a unit of another size the model holds what runs, and
+// knows what rules have cost.
+func TestModelOutlivesResize(t *testing.T) {
+	u := &traffic{b: newBalancer(t, Config{Ranks: 20}), r: rand.New(rand.NewPCG(37, 38)), draw: lognormal(2000, 1, 60_000, 120)}
+	u.start(t, 20)
+	u.step(t, 200)
+	was := u.b.model
+	for _, ranks := range []int{30, 40} {
+		if err := u.b.Resize(ranks); err != nil {
+			t.Fatal(err)
+		}
+		remodel(t, u.b)
+		m := &u.b.model
+		all := float64(u.b.ids.Len()) * float64(m.ranks) / float64(ranks)
+		if math.Abs(float64(m.n)-all) > 2 || m.chosen != was.chosen || m.came != was.came || m.steps != was.steps || m.of[1].cost != was.of[1].cost {
+			t.Errorf("%d ranks: %d requests in the model, want %.0f; rule %d of %d after %d steps", ranks, m.n, all, m.chosen, was.chosen, m.steps)
+		}
+		was = *m
+	}
+	u.step(t, 50)
+	remodel(t, u.b)
+}
+
 // TestRuleFitsTraffic: on traffic for which one rule is best, that is followed, or
 // one that is about as good; and what is followed wastes little more than the best.
 func TestRuleFitsTraffic(t *testing.T) {
@@ -186,7 +209,7 @@ func TestRuleFitsTraffic(t *testing.T) {
 			u := x.traffic
 			u.b, u.r = newBalancer(t, Config{Ranks: 40}), rand.New(rand.NewPCG(33, 34))
 			if rule >= 0 {
-				u.b.model = model{chosen: rule} // of nothing, so that it stays
+				u.b.model = model{chosen: rule, limit: unlimited} // of nothing, so that it stays
 			}
 			u.start(t, 20)
 			u.step(t, 150)
@@ -210,7 +233,7 @@ func TestRuleFitsTraffic(t *testing.T) {
 // each rule, by hand.
 func TestLevels(t *testing.T) {
 	c := &Cost{KV: 2, Request: 100}
-	x := &load{ranks: 10, kv: 10_000, width: 83, batch: 15, most: 1500, widest: 12, long: 4000}
+	x := &load{ranks: 10, kv: 10_000, width: 83, batch: 15, most: 1500, widest: 12, long: 4000, limit: unlimited}
 	mean := 10_000.0 / 83
 	for _, want := range []struct {
 		name     string
@@ -239,6 +262,12 @@ func TestLevels(t *testing.T) {
 			}
 		}
 	}
+	for limit, want := range map[float64]float64{1600: 1300, 1200: 1100, 900: 1000} {
+		x.limit = limit
+		if l := levelOf(&exact, c, x); l.kv != want {
+			t.Errorf("where ranks are full at %v the level is %v, by hand %v", limit, l.kv, want)
+		}
+	}
 	if l := levelOf(&even, &Cost{Request: 1}, x); l.kv < 1<<60 {
 		t.Errorf("KV use that costs nothing has a level of %v", l.kv)
 	}
@@ -252,7 +281,7 @@ func TestModelPlacesByTheRules(t *testing.T) {
 	for n := range 20_000 {
 		var o modelLedger
 		ranks := 2 + r.IntN(modelled-1)
-		x := load{ranks: int64(ranks), long: r.Int64N(5000)}
+		x := load{ranks: int64(ranks), long: r.Int64N(5000), limit: float64(1000 + r.IntN(20_000))}
 		for g := range ranks {
 			o.kv[g], o.width[g] = 1000+r.Int64N(1+r.Int64N(9000)), 4+r.Int64N(1+r.Int64N(4))
 			x.kv, x.width = x.kv+o.kv[g], x.width+o.width[g]
@@ -264,8 +293,18 @@ func TestModelPlacesByTheRules(t *testing.T) {
 		c := &Cost{KV: float64(r.IntN(3)), Request: float64(r.IntN(3) * 100)}
 		l := levelOf(&each[n%rules], c, &x)
 		want := choice{rank: Full}
+		full := true
 		for g := range ranks {
-			want.offer(g, l.overCount(o.width[g]+width)+l.overKV(o.kv[g]+kv), o.kv[g])
+			full = full && o.kv[g]+kv > int64(l.limit)
+		}
+		for g := range ranks {
+			cost := l.overCount(o.width[g]+width) + l.overKV(o.kv[g]+kv)
+			if full {
+				cost = float64(o.kv[g]) // the emptiest
+			}
+			if full || o.kv[g]+kv <= int64(l.limit) {
+				want.offer(g, cost, o.kv[g])
+			}
 		}
 		if got := o.best(ranks, &l, kv, width); got != want.rank {
 			t.Fatalf("case %d: rank %d, by the costs %d: %+v", n, got, want.rank, l)
@@ -294,6 +333,25 @@ func TestChangesRuleForAReason(t *testing.T) {
 		if m.step(&Cost{Step: 1}, 1<<40); m.chosen != x.chosen {
 			t.Errorf("a rule that costs %v in the place of 1: rule %d is followed, want %d", x.cost, m.chosen, x.chosen)
 		}
+	}
+}
+
+// TestModelLimit: the limit of the model's ranks is between what found no room in the
+// unit and what did.
+func TestModelLimit(t *testing.T) {
+	m := model{limit: 1000}
+	for range 200 {
+		m.full(800)
+		m.fitted(600)
+	}
+	if m.limit < 600 || m.limit > 820 {
+		t.Errorf("%v, where 600 found room and 800 none", m.limit)
+	}
+	for range 200 {
+		m.fitted(900)
+	}
+	if m.limit < 890 || m.limit > 900 {
+		t.Errorf("%v, where 900 found room", m.limit)
 	}
 }
 

@@ -72,7 +72,7 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 				root := set.roots[j]
 				least := set.least(root)
 				at := least + w*b.clock
-				if at+kv >= most || at+kv > l.capacity {
+				if at+kv >= most || at+kv > b.ranks[0].capacity {
 					continue
 				}
 				gain := off + l.overKV(at) - l.overKV(at+kv) + l.overCount(w) - l.overCount(w+width)

@@ -20,15 +20,11 @@ func (b *Balancer) far() float64 {
 // level applies a rule to the unit's state with kv tokens and width requests more,
 // the first of a batch of so many.
 func (b *Balancer) level(r *rule, kv, width, batch int64) level {
-	x := load{ranks: b.active, kv: b.sumBase + b.sumWidth*b.clock + kv, width: b.sumWidth + width, batch: batch - width, long: b.long}
+	x := load{ranks: b.active, kv: b.sumBase + b.sumWidth*b.clock + kv, width: b.sumWidth + width, batch: batch - width, long: b.long, limit: b.model.limit}
 	x.most, x.widest = b.peak()
 	l := levelOf(r, &b.cfg.Cost, &x)
 	if b.others != nil {
 		l.even++ // what other routers place meanwhile makes an exact count moot
-	}
-	if !b.unlike {
-		l.capacity = b.ranks[0].capacity
-		l.kv = min(l.kv, float64(l.capacity))
 	}
 	if b.cfg.MaxRequests > 0 {
 		l.requests = int64(b.cfg.MaxRequests)
@@ -84,9 +80,22 @@ func (b *Balancer) rule(first int) *rule {
 	return &each[b.model.chosen]
 }
 
+// take is place of a request that will be there: what fitted is heeded.
+func (b *Balancer) take(r *rule, q *Request, batch int64) int {
+	g := b.place(r, q, batch)
+	if b.tried > 0 {
+		b.model.full(b.tried)
+	}
+	if g >= 0 {
+		b.model.fitted(b.kv(g) + q.KV)
+	}
+	return g
+}
+
 // place returns the rank for a request, the first of a batch of so much width;
 // Full = none has room for it to finish.
 func (b *Balancer) place(r *rule, q *Request, batch int64) int {
+	b.tried = 0
 	if b.active == 0 {
 		return Full
 	}
@@ -105,6 +114,7 @@ func (b *Balancer) placeAt(l *level, q *Request) int {
 		b.search(&c, b.others, l, q)
 	}
 	if c.rank >= 0 && !b.fits(c.rank, q, q.KV) {
+		b.tried = b.kv(c.rank) + q.KV
 		if b.hopeless(q) {
 			return Full
 		}
@@ -119,17 +129,17 @@ func (b *Balancer) placeAt(l *level, q *Request) int {
 // with KV use down to the level and no further.
 func (b *Balancer) search(c *choice, set *levels, l *level, q *Request) {
 	kv, width := q.KV, int64(q.Width)
-	room := l.room(kv)
+	capacity := b.ranks[0].capacity
 	for i, w := range set.widths {
 		count := l.overCount(w + width)
 		if w+width > l.requests || c.rank >= 0 && count > c.cost {
 			break // from here on the count alone costs more
 		}
 		grown, root := w*b.clock, set.roots[i]
-		g := set.most(root, room-grown)
+		g := set.most(root, l.room(kv)-grown)
 		if g < 0 {
 			least := set.least(root)
-			if least+grown+kv > l.capacity {
+			if least+grown+kv > capacity {
 				continue
 			}
 			g = set.most(root, least)

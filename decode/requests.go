@@ -72,6 +72,7 @@ func (b *Balancer) join(i int32, g int) {
 	q.placed = k.reported.placed
 	q.rank, q.at = int32(g), int32(len(k.members))
 	k.members = append(k.members, i)
+	bound := k.bound()
 	k.count(q, 1)
 	if q.waiting {
 		k.waiting += int64(q.width)
@@ -79,6 +80,10 @@ func (b *Balancer) join(i int32, g int) {
 	}
 	more := q.kv(b.clock) - q.shared + b.hold(q, g)
 	b.shift(g, more-int64(q.width)*b.clock, int64(q.width))
+	if bound < unlimited {
+		r := Request{Output: q.output - q.since, Generated: q.generated(b.clock), Width: int(q.width), Shared: q.shared, Waiting: q.waiting}
+		k.forecast.bound = bound + b.most(&r, more)
+	}
 }
 
 // part takes a request off its rank; view = the rank still holds it as far as the
@@ -93,6 +98,7 @@ func (b *Balancer) part(i int32, view bool) {
 	k.members[q.at] = moved
 	b.requests[moved].at = q.at
 	k.members = k.members[:last]
+	bound := k.bound()
 	k.count(q, -1)
 	if q.waiting {
 		k.waiting -= int64(q.width)
@@ -106,7 +112,9 @@ func (b *Balancer) part(i int32, view bool) {
 	if b.cfg.Routers > 0 { // a report may have held less than the ledger
 		width, less = min(width, k.width), min(less, b.kv(g))
 	}
-	b.shift(g, width*b.clock-less, -width)
+	if b.shift(g, width*b.clock-less, -width); b.cfg.Routers == 0 && bound < unlimited {
+		k.forecast.bound = bound
+	}
 }
 
 // count counts a request in or out of what the rank expects.
@@ -122,8 +130,16 @@ func (k *rank) count(q *request, sign int64) {
 // changed says that the rank's forecast is out of date.
 func (k *rank) changed() {
 	if k.forecast != nil {
-		k.forecast.version = 0
+		k.forecast.version, k.forecast.bound = 0, unlimited
 	}
+}
+
+// bound is what no peak of the rank's forecast is beyond; unlimited = it is not known.
+func (k *rank) bound() float64 {
+	if k.forecast == nil {
+		return unlimited
+	}
+	return k.forecast.bound
 }
 
 // release takes a request out of the ledger.

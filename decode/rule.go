@@ -73,18 +73,19 @@ type load struct {
 	most      int64 // KV use
 	widest    int64
 	long      int64
+	limit     float64 // KV use up to which a rank has room
 }
 
 // level is a rule applied to a load.
 type level struct {
 	*rule
 	kv       float64 // the water level, tokens
+	limit    float64 // KV use that a rank has room for
 	even     int64   // requests on a rank in an even spread
 	most     int64   // requests on the fullest rank
 	kvCost   float64 // seconds a token
 	kvBend   float64 // a token
 	count    float64 // seconds a request
-	capacity int64
 	requests int64
 }
 
@@ -92,8 +93,8 @@ type level struct {
 func levelOf(r *rule, c *Cost, x *load) level {
 	request := max(1, float64(x.kv)/float64(max(1, x.width))) // of the mean
 	l := level{
-		rule: r, even: (x.width + x.batch + x.ranks - 1) / x.ranks, most: x.widest,
-		kvCost: c.KV, kvBend: r.bend / request, count: float64(c.Request * r.count), capacity: unlimited, requests: unlimited,
+		rule: r, even: (x.width + x.batch + x.ranks - 1) / x.ranks, most: x.widest, limit: x.limit,
+		kvCost: c.KV, kvBend: r.bend / request, count: float64(c.Request * r.count), requests: unlimited,
 	}
 	switch {
 	case r.dry && c.KV > 0:
@@ -109,6 +110,9 @@ func levelOf(r *rule, c *Cost, x *load) level {
 	l.kv = mean + float64(r.spare*request) + float64(r.tail*float64(x.long))
 	if rise := float64(x.most) - mean; rise > 0 {
 		l.kv += float64(r.share * rise)
+	}
+	if full := (mean + x.limit) / 2; l.kv > full { // a rank that is full leaves others its share of requests
+		l.kv = max(mean, full)
 	}
 	return l
 }

@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	snapshotFamily = "moelb decode "
-	snapshotMagic  = snapshotFamily + "2\n"
+	snapshotFamily  = "moelb decode "
+	snapshotVersion = "3"
+	snapshotMagic   = snapshotFamily + snapshotVersion + "\n"
 )
 
 // AppendSnapshot appends the whole state to dst: FromSnapshot makes a balancer of
@@ -81,8 +82,8 @@ func FromSnapshot(data []byte) (*Balancer, error) {
 	r, wrong := ledger.NewReader(data, snapshotMagic)
 	if wrong != "" {
 		if rest, ok := strings.CutPrefix(string(data[:min(len(data), len(snapshotMagic)+8)]), snapshotFamily); ok {
-			if version, _, ok := strings.Cut(rest, "\n"); ok && version != "2" {
-				wrong = "it is of version " + version + ", and version 2 is read"
+			if version, _, ok := strings.Cut(rest, "\n"); ok && version != snapshotVersion {
+				wrong = "it is of version " + version + ", and version " + snapshotVersion + " is read"
 			}
 		}
 		return nil, errorf(ErrSnapshot, "state", -1, "%.80q", wrong)
