@@ -31,12 +31,64 @@ type replay struct {
 type way struct {
 	name, title string
 	policy      eplb.Policy
-	never, once bool // placed by no plan, planned on the first window alone
-	follows     bool // plans from the placement in force
-	ifPays      bool // follows, plans jointly or stays, by what it gains and costs
-	joint       bool // plans the last windows jointly
+	never, once bool     // placed by no plan, planned on the first window alone
+	follows     bool     // plans from the placement in force
+	ifPays      bool     // follows, plans jointly or stays, by what it gains and costs
+	joint       bool     // plans the last windows jointly
+	claims      [3]claim // of staying, of few moves, of a joint plan: where ifPays
 	steps       []step
 	refused     error // why it cannot be; nil = it can
+}
+
+// claim is a placement's imbalance in the windows that are known, and by how much
+// such claims have fallen short in the windows that came.
+type claim struct {
+	at    *placement.Placement
+	mean  float64
+	short float64 // summed over times
+	times int
+}
+
+// leastClaims is how many claims must have been checked before they are corrected:
+// fewer say more of chance than of the claims.
+const leastClaims = 4
+
+// expect corrects each layer's imbalance for what such claims were worth, and
+// remembers the claim.
+func (c *claim) expect(at *placement.Placement, past []float64) []float64 {
+	kept := *at
+	c.at, c.mean = &kept, mean(past)
+	short := 0.0
+	if c.times >= leastClaims {
+		short = c.short / float64(c.times)
+	}
+	out := make([]float64, len(past))
+	for l, x := range past {
+		out[l] = max(1, x+short)
+	}
+	return out
+}
+
+// check compares the claim with the window that came.
+func (c *claim) check(loads placement.Loads, t placement.Topology) error {
+	if c.at == nil {
+		return nil
+	}
+	x, err := imbalances(c.at, loads, t)
+	if err != nil {
+		return err
+	}
+	c.short += mean(x) - c.mean
+	c.times++
+	return nil
+}
+
+func mean(x []float64) float64 {
+	sum := 0.0
+	for _, v := range x {
+		sum += v / float64(len(x))
+	}
+	return sum
 }
 
 // step is one window after the first: what was placed before it, and how that
@@ -118,23 +170,32 @@ func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i in
 		return r.move(at, next, s, nil)
 	}
 	// Of a plan of few moves, and of one that holds over the last windows, that
-	// which gains most, or none.
+	// which gains most, or none. What is planned looks better in the windows that it
+	// was made from than in the next: how much is learnt from those before.
+	for c := range w.claims {
+		if err := w.claims[c].check(r.Windows[i], r.Topology); err != nil {
+			return nil, err
+		}
+	}
+	now, err := r.pastImbalance(at, i)
+	if err != nil {
+		return nil, err
+	}
+	before := w.claims[0].expect(at, now)
 	var best *placement.Placement
 	bestNet := 0.0
 	var taken schedule.Schedule
-	for _, joint := range []bool{false, true} {
+	for c, joint := range []bool{false, true} {
 		next, err := r.plan(ctx, w.policy, joint, !joint, at, i, s)
 		if err != nil {
 			return nil, err
 		}
 		k := r.copies.Stakes()
 		k.Horizon *= float64(r.every)
-		if k.Before, err = r.pastImbalance(at, i); err != nil {
+		if now, err = r.pastImbalance(next, i); err != nil {
 			return nil, err
 		}
-		if k.After, err = r.pastImbalance(next, i); err != nil {
-			return nil, err
-		}
+		k.Before, k.After = before, w.claims[1+c].expect(next, now)
 		rounds, err := r.copies.Schedule(at, next, r.Topology, r.bytes, &k)
 		if err != nil {
 			return nil, err
