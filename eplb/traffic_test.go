@@ -63,8 +63,23 @@ func TestCopies(t *testing.T) {
 		if got, want := perExpert.Traffic.Sent[l], away(&perExpert.Placement); math.Abs(got-want) > .03*want {
 			t.Errorf("layer %d: says %v copies, counted %v", l, got, want)
 		}
-		if x := perNode.Traffic.HeldOutImbalance[l]; !(x >= 1) || x > 1.5 || !(perNode.Traffic.HeldOutEvenImbalance[l] >= 1) {
-			t.Errorf("layer %d: imbalance %v of tokens held out", l, x)
+		held := placement.NewLoads(2, 32)
+		for i := 7; i < routes.Tokens(l); i += 8 {
+			for _, e := range routes.Token(l, i) {
+				held[l][e]++
+			}
+		}
+		for _, x := range []struct {
+			at   *placement.Placement
+			says float64
+		}{{&perNode.Placement, perNode.Traffic.HeldOutImbalance[l]}, {&plain.Placement, perNode.Traffic.HeldOutEvenImbalance[l]}} {
+			scores, err := x.at.ScoreLayers(held, p.Topology)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if math.Abs(x.says-scores[l].Imbalance) > 1e-9 {
+				t.Errorf("layer %d: says imbalance %v of tokens held out, counted %v", l, x.says, scores[l].Imbalance)
+			}
 		}
 	}
 	// The matrix says the same as the mean of the layers.
