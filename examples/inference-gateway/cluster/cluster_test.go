@@ -22,6 +22,7 @@ import (
 type site struct {
 	*server
 	clients int
+	program string                  // the picker's
 	gateway atomic.Pointer[gateway] // to the picker in charge
 	pods    int                     // so far
 
@@ -60,7 +61,7 @@ type object map[string]any
 func newSite(t *testing.T, clients int) *site {
 	t.Helper()
 	s := &site{server: newServer(t), clients: clients, engines: map[string]*engine{}}
-	s.build("..", ".", "picker")
+	s.program = s.build("..", ".", "picker")
 	s.resources()
 	s.write("picker.yaml", []byte(pickerConfig))
 	s.must("POST", "/api/v1/namespaces", "", object{"metadata": object{"name": "serving"}})
@@ -90,10 +91,10 @@ type picker struct {
 func (s *site) picker(name string) *picker {
 	s.t.Helper()
 	port, check := freePort(s.t), freePort(s.t)
-	cmd := s.run([]string{"KUBECONFIG=" + s.path("kubeconfig")}, name, s.path("picker"), "--pool-name=pool", "--pool-namespace=serving",
+	cmd := s.run([]string{"KUBECONFIG=" + s.path("kubeconfig")}, name, s.program, "--pool-name=pool", "--pool-namespace=serving",
 		"--config-file="+s.path("picker.yaml"), "--grpc-port="+port, "--grpc-health-port="+check, "--metrics-port="+freePort(s.t), "--secure-serving=false",
 		"--metrics-endpoint-auth=false", "--tracing=false", "--enable-pprof=false", "--ha-enable-leader-election",
-		"--refresh-metrics-interval=500ms", "--metrics-staleness-threshold=10s", "--v=1")
+		"--refresh-metrics-interval=2s", "--metrics-staleness-threshold=10s", "--v=1")
 	conn, err := grpc.NewClient("127.0.0.1:"+check, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		s.t.Fatal(err)
@@ -224,9 +225,9 @@ func (s *site) one(bytes, tokens int) {
 	}
 }
 
-// watch returns max/mean over the pods, of tokens and of requests, mean over the time
-// until so many are answered.
-func (s *site) watch(answered int) (kv, count float64) {
+// watch returns max/mean over the pods, of tokens and of requests, and what share of what
+// clients wait for runs, mean over the time until so many are answered.
+func (s *site) watch(answered int) (kv, count, runs float64) {
 	s.t.Helper()
 	n := 0.0
 	for end := time.Now().Add(10 * time.Minute); s.answered.Load() < int64(answered); time.Sleep(100 * time.Millisecond) {
@@ -241,10 +242,11 @@ func (s *site) watch(answered int) (kv, count float64) {
 		if sum > 0 {
 			kv += float64(mostKV) * float64(len(s.up)) / float64(sumKV)
 			count += float64(most) * float64(len(s.up)) / float64(sum)
+			runs += float64(sum) / float64(s.clients)
 			n++
 		}
 	}
-	return kv / n, count / n
+	return kv / n, count / n, runs / n
 }
 
 // TestCluster serves 10^5 requests on pods that come and go, while pickers change.
@@ -260,9 +262,11 @@ func TestCluster(t *testing.T) {
 	from := time.Now()
 	wait := s.serve(total)
 	at := func(share float64) int { return int(share * float64(total)) }
+	slow := false // the machine, so that pods run too little to be even
 	tell := func(what string, to float64) (kv float64) {
 		t.Helper()
-		kv, count := s.watch(at(to))
+		kv, count, runs := s.watch(at(to))
+		slow = slow || runs < 0.7
 		t.Logf("%-30s KV %.3f, requests %.3f; %d answered, %d asked again after an endpoint, %d after a picker, %d refused",
 			what+":", kv, count, s.answered.Load(), s.cut.Load(), s.orphaned.Load(), s.refused.Load())
 		return kv
@@ -303,6 +307,10 @@ func TestCluster(t *testing.T) {
 	t.Logf("%d requests in %.0f s", s.answered.Load(), time.Since(from).Seconds())
 
 	for _, x := range [][2]float64{{grown, rolled}, {grown, changed}, {before, shrunk}} { // of as many pods
+		if slow {
+			t.Log("this machine is too slow to tell whether pods are even")
+			break
+		}
 		if x[1] > x[0]+0.1 {
 			t.Errorf("KV max/mean %.3f; it was %.3f", x[1], x[0])
 		}

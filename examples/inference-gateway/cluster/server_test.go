@@ -43,14 +43,14 @@ func newServer(t *testing.T) *server {
 		t.Skip("there is no etcd here (etcd-server, as Debian calls it)")
 	}
 	s := &server{t: t, dir: t.TempDir()}
-	s.build(".", "./apiserver", "kube-apiserver")
+	apiserver := s.build(".", "./apiserver", "kube-apiserver")
 	s.keys()
 	etcd, peer, port := freePort(t), freePort(t), freePort(t)
 	at := "http://127.0.0.1:"
 	s.run(nil, "etcd", "etcd", "--data-dir="+s.path("etcd"), "--listen-client-urls="+at+etcd, "--advertise-client-urls="+at+etcd,
 		"--listen-peer-urls="+at+peer, "--initial-advertise-peer-urls="+at+peer, "--initial-cluster=default="+at+peer)
 	s.write("tokens", []byte(token+",admin,1,system:masters\n"))
-	s.run(nil, "kube-apiserver", s.path("kube-apiserver"), "--etcd-servers="+at+etcd, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port="+port,
+	s.run(nil, "kube-apiserver", apiserver, "--etcd-servers="+at+etcd, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port="+port,
 		"--tls-cert-file="+s.path("server.crt"), "--tls-private-key-file="+s.path("server.key"), "--cert-dir="+s.path("certs"),
 		"--token-auth-file="+s.path("tokens"), "--authorization-mode=RBAC", "--service-account-issuer=https://127.0.0.1",
 		"--service-account-key-file="+s.path("sa.key"), "--service-account-signing-key-file="+s.path("sa.key"),
@@ -74,16 +74,23 @@ func (s *server) write(name string, data []byte) {
 	}
 }
 
-// build builds a command of the module in a folder.
-func (s *server) build(module, pkg, name string) {
+// build builds a command of the module in a folder and returns where it lies: among what
+// the user's programs cache, so that it is linked once.
+func (s *server) build(module, pkg, name string) string {
 	s.t.Helper()
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	path := filepath.Join(dir, "moelb-cluster", name)
 	from := time.Now()
-	cmd := exec.Command("go", "build", "-o", s.path(name), pkg)
+	cmd := exec.Command("go", "build", "-o", path, pkg)
 	cmd.Dir = module
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("building %s: %v\n%s", name, err, out)
 	}
 	s.t.Logf("%s built in %.0f s", name, time.Since(from).Seconds())
+	return path
 }
 
 // run starts a program that is killed when the test ends, and tells what it said last

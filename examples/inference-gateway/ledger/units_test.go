@@ -38,6 +38,84 @@ func TestUnitsLikeOne(t *testing.T) {
 	}
 }
 
+// TestQuoted: of the units whose steps are alike a request goes where its rank exceeds
+// the level least, and of those where it joins the fullest; the others come after, the
+// shortest step first.
+func TestQuoted(t *testing.T) {
+	d, err := NewDecode(decode.Config{}, 0, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var candidates []Candidate
+	for g := range 12 {
+		candidates = append(candidates, Candidate{Name: Name{Name: fmt.Sprint(g)}, Unit: fmt.Sprint(g % 3)})
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	beyond, fuller, longer := 0, 0, 0
+	for i := range 2000 {
+		r := decode.Request{KV: 100 + int64(20_000*rng.ExpFloat64())}
+		if i >= 400 {
+			d.End(rng.IntN(i), Finished, 0)
+		}
+		if i > 0 {
+			asked := r
+			asked.ID = 1 << 40
+			offers, err := d.quoted(asked)
+			if err != nil || len(offers) != 3 {
+				t.Fatalf("%d offers: %v", len(offers), err)
+			}
+			least := min(offers[0].Step, offers[1].Step, offers[2].Step)
+			for k, o := range offers[1:] {
+				before := offers[k]
+				switch near, far := before.Step <= (1+alike)*least, o.Step > (1+alike)*least; {
+				case !near && (!far || o.Step < before.Step):
+					t.Fatalf("%+v before %+v", before.Quote, o.Quote)
+				case far:
+					longer++
+				case o.Beyond < before.Beyond || o.Beyond == before.Beyond && o.KV > before.KV:
+					t.Fatalf("%+v before %+v", before.Quote, o.Quote)
+				case o.Beyond > before.Beyond:
+					beyond++
+				case o.KV < before.KV:
+					fuller++
+				}
+			}
+		}
+		if g, err := d.Pick(i, r, candidates); err != nil || g < 0 {
+			t.Fatalf("on %d: %v", g, err)
+		}
+		d.Sent(i)
+	}
+	if beyond == 0 || fuller == 0 || longer == 0 {
+		t.Errorf("%d were decided by what lies beyond the level, %d by KV use, %d by steps", beyond, fuller, longer)
+	}
+}
+
+// TestForced: where all endpoints fail one is tried all the same, and all are out of
+// service again.
+func TestForced(t *testing.T) {
+	d, err := NewDecode(decode.Config{}, 0, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	candidates := []Candidate{{Name: Name{Name: "a"}}, {Name: Name{Name: "b"}}, {Name: Name{Name: "c"}}}
+	for i := range candidates {
+		if g, err := d.Pick(i, decode.Request{KV: 100}, candidates); err != nil || g < 0 {
+			t.Fatalf("on %d: %v", g, err)
+		}
+		d.End(i, Failed, 0)
+	}
+	if g, err := d.Pick("forced", decode.Request{KV: 100}, candidates); err != nil || g < 0 {
+		t.Fatalf("on %d: %v", g, err)
+	}
+	_, unit := d.Stats()
+	for g, k := range unit.Ranks {
+		if k.State == decode.Serving {
+			t.Errorf("rank %d serves", g)
+		}
+	}
+}
+
 // fare is how a pool fared.
 type fare struct {
 	waste float64 // mean share of a unit's step for which its mean rank waits
