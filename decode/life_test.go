@@ -350,3 +350,35 @@ func TestSafe(t *testing.T) {
 		}
 	}
 }
+
+// TestQuoteKept: what a quote says of the rank is so once the request is there: its KV
+// use, and that, of ranks unlike each other, it takes no longer than the quote's step.
+func TestQuoteKept(t *testing.T) {
+	b, err := New(Config{Ranks: 3, Speed: []float64{1, 0.5, 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := DeepSeekV3H800()
+	rng := rand.New(rand.NewPCG(5, 6))
+	for id := range ID(200) {
+		r := Request{ID: id, KV: 100 + rng.Int64N(50_000), Output: 2}
+		q, err := b.Quote(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kv := b.Rank(q.Rank).KV; q.KV != kv || q.Beyond != 0 {
+			t.Fatalf("%+v of a rank of %d tokens", q, kv)
+		}
+		if g, err := b.Add(r); err != nil || g != q.Rank {
+			t.Fatalf("on %d: %v, quoted %+v", g, err, q)
+		}
+		k := b.Rank(q.Rank)
+		took := c.Step + (c.KV*float64(k.KV)+c.Request*float64(k.Width))/[]float64{1, 0.5, 2}[q.Rank]
+		if took > q.Step+1e-9 {
+			t.Fatalf("the rank takes %v s, quoted %+v", took, q)
+		}
+		if rng.IntN(3) == 0 {
+			_ = b.Done(ID(rng.Int64N(int64(id) + 1)))
+		}
+	}
+}

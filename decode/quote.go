@@ -6,7 +6,7 @@ type Quote struct {
 	KV      int64   // its KV use, without the request
 	Seconds float64 // 0 where it is Full
 	Step    float64 // what a step takes with it, on a mean rank or its own where that takes longer
-	Beyond  float64 // by how much its rank exceeds what the unit pays for anyway, seconds a step, the more the worse
+	Beyond  float64 // by how much its rank exceeds what the unit pays for anyway, seconds a step, the more the worse; 0 where ranks are unlike, since Step has it
 }
 
 // Quote says what Add would answer, and by how many seconds it would lengthen what
@@ -52,9 +52,9 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 	own := (float64(c.KV*(float64(b.kv(g))+kv)) + float64(c.Request*float64(b.ranks[g].width+int64(r.Width)))) / b.ranks[g].speed
 	step = max(step, c.Step+own)
 	beside := float64(b.sumWidth) / n
-	beyond := b.costOn(&l, g, b.kv(g)+r.KV-b.there(&r, g), b.ranks[g].width+int64(r.Width))
-	if b.unlike {
-		beyond = max(0, c.Step+beyond-step)
+	beyond := 0.0
+	if !b.unlike {
+		beyond = b.costOn(&l, g, b.kv(g)+r.KV-b.there(&r, g), b.ranks[g].width+int64(r.Width))
 	}
 	return Quote{
 		Rank: g, KV: b.kv(g), Seconds: float64(steps(output, int64(r.Width))) * (step + float64(more*n*beside)), Step: step, Beyond: beyond,
