@@ -224,3 +224,25 @@ func fareOf(kv, count, units []int) (f fare) {
 	f.apart = most/least - 1
 	return f
 }
+
+// TestBelieve: a load is taken for what a rank can hold, or not at all.
+func TestBelieve(t *testing.T) {
+	d, err := NewDecode(decode.Config{KVCapacity: []int64{1000}, MaxRequests: 8}, 0, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		told, taken Load
+		believed    bool
+	}{
+		{Load{Requests: 3, KV: 900}, Load{Requests: 3, KV: 900}, true},
+		{Load{Requests: 30, KV: 1900}, Load{Requests: 8, KV: 1000}, true},
+		{Load{Requests: 3, KV: 2001}, Load{}, false},
+		{Load{Requests: -1}, Load{}, false},
+		{Load{Requests: mostBelieve + 1}, Load{}, false},
+	} {
+		if l := x.told; d.believe(&l) != x.believed || x.believed && l != x.taken {
+			t.Errorf("%+v is taken for %+v", x.told, l)
+		}
+	}
+}
