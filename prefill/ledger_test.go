@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moelb/moelb/internal/long"
 )
 
 // check recomputes every ledger from the requests alone.
@@ -68,9 +69,9 @@ func check(tb testing.TB, b *Balancer) {
 // TestLedgerUnderRandomOperations compares the ledgers with their recomputation
 // after a million calls of every kind, good and bad.
 func TestLedgerUnderRandomOperations(t *testing.T) {
-	n := 1_000_000
-	if testing.Short() {
-		n = 50_000
+	n := 100_000
+	if long.Tests() {
+		n = 1_000_000
 	}
 	r := rand.New(rand.NewPCG(21, 1))
 	b := newUnit(t, Config{Ranks: 7, MaxTokens: 3000, MaxKV: []int64{40_000}, Patience: 3})

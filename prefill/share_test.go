@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/moelb/moelb/internal/long"
 )
 
 // seconds is how long a step takes, each prompt's work in it, and where.
@@ -29,8 +31,11 @@ func (s *shadow) seconds(b *Balancer) (step float64, of map[ID]float64, on map[I
 // all the tokens it may take: where that is late, or something younger is.
 func TestOldestHaveTheirShare(t *testing.T) {
 	const share = shareWeight / (1 + 3*shareWeight)
-	times := 0
-	for seed := range uint64(20) {
+	times, n := 0, uint64(5)
+	if long.Tests() {
+		n = 20
+	}
+	for seed := range n {
 		r := rand.New(rand.NewPCG(21, seed))
 		cfg := Config{Ranks: 1 + r.IntN(6), MaxTokens: 2048 << r.IntN(4)}
 		b := newUnit(t, cfg)
@@ -82,7 +87,7 @@ func TestOldestHaveTheirShare(t *testing.T) {
 			}
 		}
 	}
-	if times < 1000 {
+	if times < 50*int(n) {
 		t.Errorf("only %d times is anybody late", times)
 	}
 }

@@ -97,9 +97,9 @@ func (s *shadow) check(b *Balancer, form func() []Chunk) ([]Chunk, []Work) {
 // TestStepDrains runs random queues dry, under every kind of configuration.
 func TestStepDrains(t *testing.T) {
 	long.OneGoroutine(t)
-	n := 100
-	if testing.Short() {
-		n = 20
+	n := 20
+	if long.Tests() {
+		n = 100
 	}
 	for seed := range n {
 		r := rand.New(rand.NewPCG(9, uint64(seed)))
