@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -31,45 +32,75 @@ func leastMoves(p *placement.Placement, gpus, each int) int {
 	return n
 }
 
-// A prefill unit that grows from 32 to 40 GPUs, or shrinks, makes at most 1.1
-// times the moves that it must, to within 5% of even and to within 1% of the best, and
-// at most 1.15 times the rounds that these need.
+// resizes are a prefill unit that grows from 32 to 40 GPUs, or shrinks, to within 1%
+// of the best or 5% of even, and how many times the moves that it must make it may.
+var resizes = []struct {
+	from, to int // nodes
+	target   float64
+	most     float64
+}{{4, 5, 0, 1.1}, {4, 5, 1.05, 1.01}, {5, 4, 0, 1.1}, {5, 4, 1.05, 1.05}}
+
+// resized changes a unit's size: by how many times the moves that it must make, and
+// how many times the rounds that these need.
+func resized(tb testing.TB, m placement.Model, loads placement.Loads, from, to int, target float64) (moves, rounds float64) {
+	a, b := placement.H800(from), placement.H800(to)
+	before, err := eplb.Plan(tb.Context(), eplb.Problem{Loads: loads, Replicas: 9 * a.GPUs, Topology: a}, eplb.Options{Locality: eplb.Free})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	after, err := eplb.Plan(tb.Context(), eplb.Problem{Loads: loads, Replicas: 9 * b.GPUs, Topology: b, Previous: &before.Placement}, eplb.Options{Locality: eplb.Free, Target: target})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	made := 0
+	for _, l := range after.Layers {
+		made += l.Moves
+	}
+	s, err := schedule.New(&before.Placement, &after.Placement, b.Extend(a.GPUs), schedule.Options{ExpertBytes: m.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if s.Moves != made {
+		tb.Errorf("%d to %d nodes: %d copies for %d moves", from, to, s.Moves, made)
+	}
+	least := leastMoves(&before.Placement, b.GPUs, 9)
+	moves, rounds = float64(made)/float64(least), float64(len(s.Rounds))/float64(s.RoundsBound)
+	tb.Logf("%d to %d GPUs, target %v: %d moves, at least %d: %.3f; %d rounds, at least %d: %.3f", a.GPUs, b.GPUs, target, made, least, moves, len(s.Rounds), s.RoundsBound, rounds)
+	return moves, rounds
+}
+
+// TestResize holds a few layers, whose moves scatter by a few percent, to nearly what
+// BenchmarkResize holds all of a model's.
 func TestResize(t *testing.T) {
 	m := placement.DeepSeekV3()
-	layers := 3
+	m.Layers = 3
 	if long.Tests() {
-		layers = 58
+		m.Layers = 12
 	}
-	m.Layers = layers
-	for _, loads := range []placement.Loads{workload.Zipf(layers, 256, .8, 1e6, 1), workload.Experts(m, 2)} {
-		for _, c := range []struct {
-			from, to int // nodes
-			target   float64
-			most     float64
-		}{{4, 5, 0, 1.1}, {4, 5, 1.05, 1.01}, {5, 4, 0, 1.1}, {5, 4, 1.05, 1.05}} {
-			a, b := placement.H800(c.from), placement.H800(c.to)
-			before, err := eplb.Plan(t.Context(), eplb.Problem{Loads: loads, Replicas: 9 * a.GPUs, Topology: a}, eplb.Options{Locality: eplb.Free})
-			if err != nil {
-				t.Fatal(err)
+	for _, loads := range []placement.Loads{workload.Zipf(m.Layers, 256, .8, 1e6, 1), workload.Experts(m, 2)} {
+		for _, c := range resizes {
+			if x, y := resized(t, m, loads, c.from, c.to, c.target); x > c.most+.04 || y > 1.15 {
+				t.Errorf("%d to %d nodes, target %v: %.3f times the moves, %.3f times the rounds", c.from, c.to, c.target, x, y)
 			}
-			after, err := eplb.Plan(t.Context(), eplb.Problem{Loads: loads, Replicas: 9 * b.GPUs, Topology: b, Previous: &before.Placement}, eplb.Options{Locality: eplb.Free, Target: c.target})
-			if err != nil {
-				t.Fatal(err)
-			}
-			moves := 0
-			for _, l := range after.Layers {
-				moves += l.Moves
-			}
-			least := leastMoves(&before.Placement, b.GPUs, 9)
-			s, err := schedule.New(&before.Placement, &after.Placement, b.Extend(a.GPUs), schedule.Options{ExpertBytes: m.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
-			if err != nil {
-				t.Fatal(err)
-			}
-			x, y := float64(moves)/float64(least), float64(len(s.Rounds))/float64(s.RoundsBound)
-			t.Logf("%d to %d GPUs, target %v: %d moves, at least %d: %.3f; %d rounds, at least %d: %.3f", a.GPUs, b.GPUs, c.target, moves, least, x, len(s.Rounds), s.RoundsBound, y)
-			if x > c.most || y > 1.15 || s.Moves != moves {
-				t.Errorf("%d to %d GPUs, target %v: %.3f times the moves, %.3f times the rounds, %d copies", a.GPUs, b.GPUs, c.target, x, y, s.Moves)
-			}
+		}
+	}
+}
+
+// BenchmarkResize is of 58 layers: it takes minutes, and fails above the bounds.
+func BenchmarkResize(b *testing.B) {
+	m := placement.DeepSeekV3()
+	for i, loads := range []placement.Loads{workload.Zipf(m.Layers, 256, .8, 1e6, 1), workload.Experts(m, 2)} {
+		for _, c := range resizes {
+			b.Run(fmt.Sprintf("%s/%dto%d/target=%v", []string{"zipf", "model"}[i], 8*c.from, 8*c.to, c.target), func(b *testing.B) {
+				for range b.N {
+					x, y := resized(b, m, loads, c.from, c.to, c.target)
+					b.ReportMetric(x, "moves/least")
+					b.ReportMetric(y, "rounds/least")
+					if x > c.most || y > 1.15 {
+						b.Errorf("%.3f times the moves, %.3f times the rounds", x, y)
+					}
+				}
+			})
 		}
 	}
 }

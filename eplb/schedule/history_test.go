@@ -220,7 +220,7 @@ func TestHistories(t *testing.T) {
 	const seed = 51
 	histories := 120
 	if long.Tests() {
-		histories = 4_000
+		histories = 2_000
 	}
 	for i := range histories {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))

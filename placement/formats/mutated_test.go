@@ -62,7 +62,7 @@ func mutated(rng *rand.Rand, inputs [][]byte, out []byte) []byte {
 func TestMutated(t *testing.T) {
 	n := 10_000
 	if long.Tests() {
-		n = 1_000_000
+		n = 300_000
 	}
 	inputs := [][]byte{[]byte("[[0,1,1,0],[1,0,0,1]]"), []byte(`{"load_history":[{"logical_expert_load":[[0,0],[1,2]]},{"t":{"a":[true,"\u0041"]},"logical_expert_load":[[3,4],[5,600]]}]}`),
 		[]byte("{\"step\":0,\"domain\":\"law\",\"counts\":[[0,0],[1,2]]}\n{\"counts\":[[3,4],[5,600]]}\n"), []byte("layer,a,b\n0,0,1\r\n\n1, 1 , 2.5\n"), []byte("1 2\n3 4"), npyFileOf(">f8", []float64{0, 0, 1, 2}, 2, 2),
