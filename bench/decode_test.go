@@ -90,6 +90,9 @@ func TestDecodeWaste(t *testing.T) {
 // routers whose reports are two steps old.
 func TestDecodeTable(t *testing.T) {
 	long.Only(t)
+	if !testing.Verbose() {
+		t.Skip("a table to be looked at: go test -v")
+	}
 	for _, load := range []float64{0, 0.87} {
 		for _, l := range decodeLoads(t) {
 			u := l.unit()

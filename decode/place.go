@@ -80,9 +80,13 @@ func (b *Balancer) rule(first int) *rule {
 	return &each[b.model.chosen]
 }
 
-// take is place of a request that will be there: what fitted is heeded.
+// take is place of a request that will be there: what fitted is heeded, but beside
+// other routers, which may have filled the rank or left it since it was last heard of.
 func (b *Balancer) take(r *rule, q *Request, batch int64) int {
 	g := b.place(r, q, batch)
+	if b.others != nil {
+		return g
+	}
 	if b.tried > 0 {
 		b.model.full(b.tried)
 	}

@@ -195,7 +195,7 @@ func publishedPlan(t *testing.T, p Problem, layer int) []placement.Placement {
 func TestRandomAgainstGreedy(t *testing.T) {
 	t.Parallel()
 	const seed = 3
-	n := 10000
+	n := 5000
 	if !long.Tests() {
 		n = 1000
 	}

@@ -80,7 +80,7 @@ func randomProblem(rng *rand.Rand, layers, mostGPUs int) Problem {
 func TestSplitPlans(t *testing.T) {
 	t.Parallel()
 	const seed = 11
-	tried, better, most := 0, 0, 10000
+	tried, better, most := 0, 0, 5000
 	if !long.Tests() {
 		most = 1000
 	}
