@@ -75,7 +75,7 @@ func TestResize(t *testing.T) {
 	m := placement.DeepSeekV3()
 	m.Layers = 3
 	if long.Tests() {
-		m.Layers = 6
+		m.Layers = 12
 	}
 	for _, loads := range []placement.Loads{workload.Zipf(m.Layers, 256, .8, 1e6, 1), workload.Experts(m, 2)} {
 		for _, c := range resizes {
