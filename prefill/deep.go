@@ -35,9 +35,7 @@ const (
 // depth sees whether the queue is deep: whether what is here takes longer than a full
 // step, and than the part of the longest prompt that what comes meanwhile would leave
 // alone. Where others come all the time, a long prompt may wait: it will have company.
-// Where none do, one that is left to the end has the unit to itself. A queue that grows
-// though the unit could do all that comes is a burst, and soon gone: those in it gain
-// more by their order than by the least waste.
+// Where none do, one that is left to the end has the unit to itself.
 func (b *Balancer) depth() {
 	f := &b.former
 	longest, started := 0.0, 0.0
@@ -58,8 +56,7 @@ func (b *Balancer) depth() {
 	company := min(1, (b.observed.inflow+b.observed.brought/max(longest, 1e-9))/power)
 	started = min(started/power, b.ahead())
 	queued := b.ahead() - started
-	drain := b.observed.over() || b.observed.inflow > busiest*power
-	f.deep = drain && len(b.levels) == 1 && queued > b.cost.of(Work{f.tokens, 0}) && queued+float64((1-company)*started) > float64(company*longest) && len(f.open) > 0 && b.cost.Pair > 0 && b.cost.Token > 0
+	f.deep = len(b.levels) == 1 && queued > b.cost.of(Work{f.tokens, 0}) && queued+float64((1-company)*started) > float64(company*longest) && len(f.open) > 0 && b.cost.Pair > 0 && b.cost.Token > 0
 	if f.deep {
 		f.density = float64(b.total.Pairs) / float64(max(1, b.total.Tokens))
 	}

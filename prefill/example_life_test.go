@@ -52,7 +52,7 @@ func ExampleBalancer_StepWithin() {
 	}
 	fmt.Println(tokens)
 	// Output:
-	// [1681 0]
+	// [2000 0]
 }
 
 // While a prompt waits, a rank comes to cache the most of it.

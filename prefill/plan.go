@@ -20,8 +20,7 @@ type trial struct{ tokens, pairs int8 }
 // not expected to last longer.
 const busiest = .9
 
-// endWeight weighs what those who end in a step, or come in it, lose by its length. The
-// latter wait for half of it and count twice: that is chosen, not derived.
+// endWeight weighs what those who end in a step, or come in it, lose by its length.
 const endWeight = .25
 
 // plan forms the step whose worth a second is greatest: from several caps on, by
@@ -119,7 +118,7 @@ func (b *Balancer) worthOf() float64 {
 		}
 	}
 	all := b.cost.Step + seconds
-	hold := ends + float64(o.rate()*all*all)
+	hold := ends + float64(o.rate()*all*all)/2
 	return (gain - float64(endWeight*hold)) / max(all, 1e-12)
 }
 

@@ -25,7 +25,7 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	w.Bool(c.KeepKV)
 	o := &b.observed
 	w.Int(c.Page, int64(b.caps.tokens), int64(b.caps.pairs), int64(o.came))
-	w.Float(c.StepSeconds, o.steps, o.seconds, o.work, o.arrivals, o.recent, o.silent, o.gap, o.mean, o.inflow, o.brought)
+	w.Float(c.StepSeconds, o.steps, o.seconds, o.work, o.arrivals, o.recent, o.silent, o.inflow, o.brought)
 	marks := b.late.marks[b.late.from:]
 	w.Int(b.late.youngest, int64(len(marks)))
 	for _, m := range marks {
@@ -132,7 +132,7 @@ func read(r *ledger.Reader) *Balancer {
 	last := trial{int8(r.Int(0, tokenCaps-1)), int8(r.Int(0, pairCaps-1))}
 	seen := observed{came: int(r.Int(0, math.MaxInt32))}
 	c.StepSeconds = r.Float(0, 1e12)
-	for _, x := range [...]*float64{&seen.steps, &seen.seconds, &seen.work, &seen.arrivals, &seen.recent, &seen.silent, &seen.gap, &seen.mean, &seen.inflow, &seen.brought} {
+	for _, x := range [...]*float64{&seen.steps, &seen.seconds, &seen.work, &seen.arrivals, &seen.recent, &seen.silent, &seen.inflow, &seen.brought} {
 		*x = r.Float(0, mostTime)
 	}
 	late := lateness{youngest: r.Int(-1, seq-1)}

@@ -52,9 +52,7 @@ type observed struct {
 	arrivals float64
 	recent   float64 // seconds of the steps that arrivals counts, the last few
 	silent   float64 // seconds since a request came
-	gap      float64 // the most that silent has been before one came
-	mean     float64 // requests that come in a second, over a longer time than recent
-	inflow   float64 // seconds of work that come in a second, over the same time
+	inflow   float64 // seconds of work that come in a second
 	came     int     // since the last step
 	brought  float64 // seconds of work, since the last step
 }
@@ -72,29 +70,19 @@ func (o *observed) add(seconds, work, longest float64) {
 	o.arrivals = float64(o.arrivals*fresh) + float64(o.came)
 	o.recent = float64(o.recent*fresh) + seconds
 	if o.silent += seconds; o.came > 0 {
-		o.gap, o.silent = max(o.gap, o.silent), 0
+		o.silent = 0
 	}
 	if over := seconds + longest; over > 0 {
-		o.mean = max(0, o.mean+(float64(o.came)-float64(o.mean*seconds))/over)
 		o.inflow = max(0, o.inflow+(o.brought-float64(o.inflow*seconds))/over)
 	}
 	o.came, o.brought = 0, 0
 }
 
-// step is how long steps are.
+// step is how long steps are, and rate how many requests come in a second: as many as
+// came lately, and the next after about as long as none has, a second at least.
 func (o *observed) step() float64 { return o.seconds / max(o.steps, 1) }
-
-// over reports whether nobody seems to come any more: for twice as long as ever before.
-func (o *observed) over() bool { return o.silent > 2*o.gap }
-
-// rate is how many requests come in a second: as many as came lately, or over a long
-// time, for whoever pauses comes again; where that is over, the next after about as
-// long as none has come, a second at least.
 func (o *observed) rate() float64 {
 	next := 1 / (1 + o.silent)
-	if !o.over() {
-		next = max(next, o.mean)
-	}
 	if o.recent > 0 {
 		return max(next, o.arrivals/o.recent)
 	}
