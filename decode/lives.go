@@ -32,9 +32,9 @@ type lives struct {
 	chance  [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
 
 	// What a forecast goes by: how many standard deviations above the mean must fit,
-	// whatever comes after. A rank that is always as full as may be holds too much in
-	// one step of some 400 at 2 of them; what few lives tell is less sure by the root of
-	// how many they are.
+	// whatever comes after. They are chosen so that cold starts on lives of a heavy tail
+	// hold too much in less than .5% of a rank's steps: what few lives tell is less sure
+	// by the root of how many they are. Fewer admit more where room is tight.
 	deviations float64
 	golden     float64 // the most that any chance and so many deviations of its coming true add up to,
 	growth     float64 // and the most of that for the growth of a request that begins, at any horizon
@@ -278,7 +278,7 @@ func (l *lives) follow() {
 
 // margin draws up what a forecast goes by.
 func (l *lives) margin() {
-	d := 2 + 7/math.Sqrt(float64(max(l.drawn, 16)))
+	d := 2.2 + 12/math.Sqrt(float64(max(l.drawn, 16)))
 	l.deviations, l.golden, l.growth = d, (1+math.Sqrt(1+float64(d*d)))/2, 0
 	for j := range horizons {
 		for _, p := range [...]float64{l.chance[0][j], l.chance[0][max(j-1, 0)]} {
