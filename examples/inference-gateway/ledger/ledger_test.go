@@ -390,7 +390,7 @@ func TestLearns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for key := range 100 {
+	for key := range 400 {
 		if _, err := d.Pick(key, decode.Request{KV: 1000}, named("a", "b")); err != nil {
 			t.Fatal(err)
 		}
