@@ -278,7 +278,7 @@ func (l *lives) follow() {
 
 // margin draws up what a forecast goes by.
 func (l *lives) margin() {
-	d := 2.2 + 12/math.Sqrt(float64(max(l.drawn, 16)))
+	d := 2.2 + 12/math.Sqrt(float64(max(l.drawn, 64)))
 	l.deviations, l.golden, l.growth = d, (1+math.Sqrt(1+float64(d*d)))/2, 0
 	for j := range horizons {
 		for _, p := range [...]float64{l.chance[0][j], l.chance[0][max(j-1, 0)]} {

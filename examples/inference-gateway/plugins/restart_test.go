@@ -10,13 +10,14 @@ import (
 // TestRestart kills the endpoint picker under load and starts it anew: nobody tells
 // the new one of the requests that run, whose streams are gone. It takes them over
 // from what endpoints report, until they have ended. With 24 ranks the fullest is at
-// times over 1.10 without any restart, so that they are judged by their mean; of 144
-// none is.
+// times over 1.10 without any restart, so that they are judged by the mean over steps
+// and seeds; of 144 none is.
 func TestRestart(t *testing.T) {
 	ranks, seeds := 24, 2
 	if long.Tests() {
 		ranks, seeds = 144, 3
 	}
+	rise := 0.0
 	for seed := range seeds {
 		s := newSite(t, uint64(31+seed), ", kvCapacity: 550000", ranks)
 		s.batch = batch
@@ -31,7 +32,7 @@ func TestRestart(t *testing.T) {
 			worst = max(worst, s.kv(0))
 		}
 		t.Logf("before: KV %.3f, requests %.3f; from 200 to 300 steps after: KV %.3f, at worst %.3f", before, count, after, worst)
-		if after > min(before+0.025, 1.1) {
+		if rise += after - before; after > 1.1 {
 			t.Errorf("KV is at %.3f more than 200 steps after, it was at %.3f", after, before)
 		}
 		if ranks >= 144 && worst > 1.1 {
@@ -49,6 +50,9 @@ func TestRestart(t *testing.T) {
 		s.fill, s.batch, s.load = 1<<30, 0, nil
 		s.idle(5)
 		s.empty(s.picker)
+	}
+	if rise /= float64(seeds); rise > 0.025 {
+		t.Errorf("KV is higher by %.3f more than 200 steps after", rise)
 	}
 }
 
