@@ -1,13 +1,11 @@
 package schedule
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
-	"io"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/eplb/internal/strict"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -74,14 +72,9 @@ func (s Schedule) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes. Its errors name the field and the
 // round; then s is unchanged.
 func (s *Schedule) UnmarshalJSON(text []byte) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
 	var f file
-	if err := d.Decode(&f); err != nil {
-		return fmt.Errorf("schedule: %w", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return refuse.Errorf(placement.ErrShape, "schedule", "more than one JSON value")
+	if err := strict.Decode(text, "schedule", &f); err != nil {
+		return err
 	}
 	if err := f.check(); err != nil {
 		return err

@@ -1,13 +1,12 @@
 package track
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/eplb/internal/strict"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -52,17 +51,12 @@ func (t *Tracker) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes. Its errors name the field and the
 // stream; then t is unchanged.
 func (t *Tracker) UnmarshalJSON(text []byte) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
 	var f file
-	if err := d.Decode(&f); err != nil {
-		return fmt.Errorf("tracker: %w", err)
+	if err := strict.Decode(text, "tracker", &f); err != nil {
+		return err
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return refuse.Errorf(placement.ErrShape, "tracker", "more than one JSON value")
-	}
-	if f.Version != 1 {
-		return refuse.Errorf(placement.ErrValue, "version", "%d: this is version 1", f.Version)
+	if err := strict.Version(f.Version); err != nil {
+		return err
 	}
 	if len(f.Streams) == 0 {
 		return refuse.Errorf(placement.ErrShape, "streams", "none")

@@ -1,13 +1,12 @@
 package track
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/eplb/internal/strict"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -28,17 +27,12 @@ func (p *Pairs) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes. Its errors name the field; then p is
 // unchanged.
 func (p *Pairs) UnmarshalJSON(text []byte) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
 	var f pairsFile
-	if err := d.Decode(&f); err != nil {
-		return fmt.Errorf("pairs: %w", err)
+	if err := strict.Decode(text, "pairs", &f); err != nil {
+		return err
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return refuse.Errorf(placement.ErrShape, "pairs", "more than one JSON value")
-	}
-	if f.Version != 1 {
-		return refuse.Errorf(placement.ErrValue, "version", "%d: this is version 1", f.Version)
+	if err := strict.Version(f.Version); err != nil {
+		return err
 	}
 	if f.Experts < 1 || f.Experts > placement.MaxExperts || len(f.Counts) < 1 || len(f.Counts) > placement.MaxLayers {
 		return refuse.Errorf(placement.ErrShape, "experts", "%d in %d layers", f.Experts, len(f.Counts))
