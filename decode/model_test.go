@@ -369,3 +369,21 @@ func TestFar(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// TestLevelUnlike: the level of ranks that differ in capacity is not that of the first.
+func TestLevelUnlike(t *testing.T) {
+	var levels []float64
+	for _, capacity := range [][]int64{{3000, 1 << 20, 1 << 20}, {1 << 20, 1 << 20, 3000}} {
+		b := newBalancer(t, Config{Ranks: 3, KVCapacity: capacity, Cost: Cost{KV: 1, Request: 1}})
+		for id := range 30 {
+			if _, err := b.Add(Request{ID: ID(id), KV: 2000}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := rule{share: .5, spare: 2, count: 1}
+		levels = append(levels, b.level(&r, 100, 1, 1).kv)
+	}
+	if levels[0] != levels[1] {
+		t.Errorf("levels of %v by the order of ranks", levels)
+	}
+}

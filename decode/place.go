@@ -20,7 +20,10 @@ func (b *Balancer) far() float64 {
 // level applies a rule to the unit's state with kv tokens and width requests more,
 // the first of a batch of so many.
 func (b *Balancer) level(r *rule, kv, width, batch int64) level {
-	x := load{ranks: b.active, kv: b.sumBase + b.sumWidth*b.clock + kv, width: b.sumWidth + width, batch: batch - width, long: b.long, limit: float64(b.ranks[0].capacity)}
+	x := load{ranks: b.active, kv: b.sumBase + b.sumWidth*b.clock + kv, width: b.sumWidth + width, batch: batch - width, long: b.long, limit: unlimited}
+	if !b.unlike {
+		x.limit = float64(b.ranks[0].capacity)
+	}
 	x.most, x.widest = b.peak()
 	l := levelOf(r, &b.cfg.Cost, &x)
 	if b.others != nil {
