@@ -41,6 +41,7 @@ type Estimate struct {
 	// generated in decode. InputPerNode counts the cached ones too.
 	TokensPerNode, InputPerNode float64
 	TokensPerRequest            float64
+	USDPerMillion               float64 // dollars a million tokens of TokensPerNode
 	Stages                      []Stage
 	LayerSeconds                float64 // of one layer with experts, both micro-batches
 	Bound                       string  // what sets the pace of a layer
@@ -79,6 +80,9 @@ func (u *Unit) Estimate(b Batch) (Estimate, error) {
 	e, err := estimate(b)
 	if err == nil && e.KVNeed > e.KVRoom && !u.Offload {
 		return Estimate{}, &MemoryError{e.KVNeed, e.KVRoom}
+	}
+	if err == nil {
+		e.USDPerMillion = u.GPU.USDHour * float64(u.GPU.Node) / 3600 / e.TokensPerNode * 1e6
 	}
 	return e, err
 }

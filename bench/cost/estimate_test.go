@@ -134,11 +134,106 @@ func TestNodesPerToken(t *testing.T) {
 		gpu    string
 		phase  Phase
 		visits float64
-	}{{"h800", DecodePhase, 2}, {"h800", PrefillPhase, .5}, {"h800", PrefillPhase, 4.1}, {"h800", PrefillPhase, math.NaN()}, {"gb200", PrefillPhase, 2}} {
+	}{{"h800", DecodePhase, 2}, {"h800", PrefillPhase, .5}, {"h800", PrefillPhase, 4.1}, {"h800", PrefillPhase, math.NaN()}, {"gb200", PrefillPhase, 8.1}} {
 		u := unit(c.gpu, c.phase, 4, Calibrated())
 		u.NodesPerToken = c.visits
 		if u.Validate() == nil {
 			t.Errorf("%s %v: %v nodes a token accepted", c.gpu, c.phase, c.visits)
 		}
+	}
+}
+
+// TestGPUsPerToken: within one NVLink domain a token's copies go to GPUs, and fewer
+// nodes are fewer of them.
+func TestGPUsPerToken(t *testing.T) {
+	seconds := func(nodes, gpus float64) float64 {
+		u := unit("gb200", PrefillPhase, 8, Calibrated())
+		u.NodesPerToken, u.GPUsPerToken = nodes, gpus
+		e, err := u.Estimate(even(Batch{Tokens: 16384, Prompt: 4096}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Prefill.Dispatch
+	}
+	usual := seconds(0, 0)
+	if x := seconds(8, 0); x != usual {
+		t.Errorf("experts on all nodes: %v times the time of experts anywhere", x/usual)
+	}
+	m := DeepSeekV3()
+	if x := seconds(0, m.gpusPerToken(32, 32)/2); math.Abs(x/usual-.5) > 1e-9 {
+		t.Errorf("half the GPUs: %v times the time", x/usual)
+	}
+	if x := seconds(3, 5); math.Abs(x/seconds(0, 5)-1) > 1e-9 {
+		t.Error("GPUs are given, and nodes count")
+	}
+	last := 0.0
+	for _, nodes := range []float64{1, 1.5, 2, 4, 8} {
+		x := seconds(nodes, 0)
+		if x <= last || x > usual {
+			t.Errorf("%v nodes a token take %v, fewer %v, all %v", nodes, x, last, usual)
+		}
+		last = x
+	}
+	// 8 of 256 experts, 32 of them on each of 8 GPUs: 8(1 - C(224,8)/C(256,8)).
+	if x := m.gpusPerToken(32, 8); math.Abs(x-8*(1-noneOf(64, 8, 8))) > 1e-9 || x < 4 || x > 8 {
+		t.Errorf("on 8 of 32 GPUs: %v", x)
+	}
+	for _, c := range []Unit{{NodesPerToken: 3, GPUsPerToken: 2}, {GPUsPerToken: 9}, {GPUsPerToken: .5}, {GPUsPerToken: math.NaN()}, {CopiesOffNode: 2}} {
+		u := unit("gb200", PrefillPhase, 8, Calibrated())
+		u.NodesPerToken, u.GPUsPerToken, u.CopiesOffNode = c.NodesPerToken, c.GPUsPerToken, c.CopiesOffNode
+		if u.Validate() == nil {
+			t.Errorf("%v nodes, %v GPUs, %v copies accepted", c.NodesPerToken, c.GPUsPerToken, c.CopiesOffNode)
+		}
+	}
+	if u := unit("h800", PrefillPhase, 4, Calibrated()); u.Validate() != nil {
+		t.Error("refused")
+	} else if u.GPUsPerToken = 4; u.Validate() == nil {
+		t.Error("GPUs a token accepted over RDMA")
+	}
+}
+
+// TestCopiesOffNode: decode's copies take RDMA as far as they leave their node.
+func TestCopiesOffNode(t *testing.T) {
+	dispatch := func(gpu string, copies float64) float64 {
+		u := unit(gpu, DecodePhase, 18, Calibrated())
+		u.CopiesOffNode = copies
+		e, err := u.Estimate(even(Batch{Requests: 88, KV: 4989}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Decode.Dispatch
+	}
+	usual := 8 * 136 / 144. // of 8 experts anywhere on 18 nodes
+	if x := dispatch("h800", usual) / dispatch("h800", 0); math.Abs(x-1) > 1e-9 {
+		t.Errorf("as many copies as by default: %v times the time", x)
+	}
+	f := Calibrated()
+	if start := dispatch("h800", 7) - 7*(dispatch("h800", 8)-dispatch("h800", 7)); math.Abs(start/(f.DecodeComm*f.LowStartD)-1) > 1e-6 {
+		t.Errorf("without copies over RDMA: %v s", start)
+	}
+	if near := dispatch("h800", 1e-9); near >= dispatch("h800", 4) || near <= f.DecodeComm*f.LowStartD {
+		t.Errorf("all copies over NVLink: %v s", near)
+	}
+	if dispatch("gb200", 2) != dispatch("gb200", 0) {
+		t.Error("copies within one NVLink domain are told apart")
+	}
+	u := unit("h800", DecodePhase, 18, Calibrated())
+	for _, x := range []float64{-1, 8.1, math.NaN()} {
+		if u.CopiesOffNode = x; u.Validate() == nil {
+			t.Errorf("%v copies accepted", x)
+		}
+	}
+}
+
+// TestUSD: a GPU's price over its tokens.
+func TestUSD(t *testing.T) {
+	u := unit("h800", DecodePhase, 18, Calibrated())
+	u.GPU.USDHour = 3
+	e, err := u.Estimate(even(Batch{Requests: 88, KV: 4989}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := e.USDPerMillion * e.TokensPerNode / 1e6 * 3600 / 8; math.Abs(x-3) > 1e-9 {
+		t.Errorf("$%v a GPU and hour", x)
 	}
 }

@@ -11,6 +11,8 @@ type Kernels struct {
 	share      float64 // of the SMs that compute
 	beside     float64 // how much longer communication takes beside computing
 	visits     float64 // Unit.NodesPerToken
+	gpus       float64 // Unit.GPUsPerToken
+	off        float64 // Unit.CopiesOffNode
 	expertBits int
 	kvBits     int
 	tp         float64 // GPUs that share attention
@@ -21,7 +23,7 @@ const h800FP8, h800BF16, h800HBM, h800NVLink, h800RDMA = 1979e12, 989e12, 3.35e1
 
 // newKernels scales the factors to a unit's GPU.
 func newKernels(u *Unit) Kernels {
-	k := Kernels{Model: u.Model, GPU: u.GPU, Factors: u.Factors, bytes: u.GPU.HBM / h800HBM * orOne(u.GPU.Reach.Memory), share: 1, beside: 1, visits: u.NodesPerToken, expertBits: u.expertBits(), kvBits: u.kvBits(), tp: float64(u.tp())}
+	k := Kernels{Model: u.Model, GPU: u.GPU, Factors: u.Factors, bytes: u.GPU.HBM / h800HBM * orOne(u.GPU.Reach.Memory), share: 1, beside: 1, visits: u.NodesPerToken, gpus: u.GPUsPerToken, off: u.CopiesOffNode, expertBits: u.expertBits(), kvBits: u.kvBits(), tp: float64(u.tp())}
 	if u.Phase == PrefillPhase && u.Overlap == TwoBatch {
 		k.share = 1 - float64(u.GPU.CommSMs)/float64(u.GPU.SMs)
 		k.beside = u.Factors.Overlap
@@ -99,6 +101,10 @@ func (k *Kernels) lowLatency(copies, bytes, start float64, ranks int) float64 {
 	domain := min(k.Domain, ranks)
 	far := float64(ranks-domain) / float64(ranks)
 	near := float64(domain-1) / float64(ranks)
+	if k.off > 0 && domain < ranks {
+		far = k.off / float64(k.TopK)
+		near = (1 - far) * float64(domain-1) / float64(domain) // its own GPU needs none
+	}
 	rdma := k.LowRDMA * k.GPU.RDMA / h800RDMA
 	return k.DecodeComm * (start + max(copies*bytes*far/rdma, copies*bytes*near/k.nvlink(k.LowNVLink)))
 }
@@ -113,7 +119,7 @@ func (k *Kernels) normal(tokens, mean, received, node, bytes float64, ranks int)
 	}
 	domains := (ranks + k.Domain - 1) / k.Domain
 	if domains <= 1 {
-		copies := k.gpusPerToken(ranks) * float64(ranks-1) / float64(ranks)
+		copies := k.gpusVisited(ranks) * float64(ranks-1) / float64(ranks)
 		return k.beside * copies * bytes * max(tokens, mean*received) / k.nvlink(k.Factors.NVLinkNormal)
 	}
 	remote := k.remoteNodes(domains)
@@ -123,6 +129,18 @@ func (k *Kernels) normal(tokens, mean, received, node, bytes float64, ranks int)
 	rdma := remote * bytes / (k.Wire * k.GPU.RDMA / h800RDMA)
 	leg := k.NVLinkLeg * h800NVLink / (k.NVLink * orOne(k.Reach.NVLink)) * k.GPU.RDMA / h800RDMA
 	return k.beside * rdma * max(tokens, mean*node, leg*mean*received)
+}
+
+// gpusVisited is the GPUs of one NVLink domain that a token's experts are on.
+func (k *Kernels) gpusVisited(ranks int) float64 {
+	if k.gpus > 0 {
+		return k.gpus
+	}
+	among := float64(ranks)
+	if k.visits > 0 {
+		among = min(among, k.visits*float64(k.Node))
+	}
+	return k.gpusPerToken(ranks, among)
 }
 
 // reduce is the time in which GPUs that share attention add up their parts of the

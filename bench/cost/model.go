@@ -216,9 +216,16 @@ func (m *Model) remoteNodes(nodes int) float64 {
 	return float64(nodes-1) * (1 - miss)
 }
 
-// gpusPerToken is how many GPUs of so many hold a token's experts, on average.
-func (m *Model) gpusPerToken(gpus int) float64 {
-	return float64(gpus) * (1 - noneOf(m.Experts, max(1, m.Experts/gpus), m.TopK))
+// gpusPerToken is on how many of a unit's GPUs a token's experts sit, on average,
+// where they may be on any of so many.
+func (m *Model) gpusPerToken(gpus int, among float64) float64 {
+	each := float64(max(1, m.Experts/gpus))
+	miss, left := 1.0, float64(among*each) // chance that a given GPU holds none of them
+	for range m.TopK {
+		miss *= max(0, left-each) / max(left, 1)
+		left = max(0, left-1)
+	}
+	return among * (1 - miss)
 }
 
 // choose is the number of ways to take k of n.

@@ -61,10 +61,18 @@ type Unit struct {
 	// Offload keeps weights that do not fit in the host's memory, and brings them in
 	// time: nothing is checked against the GPU's memory.
 	Offload bool
-	// NodesPerToken, in prefill over several NVLink domains, is the domains that a
-	// token's experts are on, its own among them: one copy goes to each. 0 = those of
-	// group-limited routing to experts anywhere in their groups, 2.93 of 4.
+	// NodesPerToken, in prefill, is the nodes that a token's experts are on, its own
+	// among them. Over several NVLink domains nodes are these domains, and one copy goes
+	// to each over RDMA; within one a copy goes to each GPU, so that fewer nodes are
+	// fewer GPUs. 0 = those of group-limited routing to experts anywhere in their
+	// groups, 2.93 of 4.
 	NodesPerToken float64
+	// GPUsPerToken, in prefill within one NVLink domain, is the GPUs that a token's
+	// experts are on; 0 = those of experts anywhere, on NodesPerToken nodes if it is set.
+	GPUsPerToken float64
+	// CopiesOffNode, in decode, is how many of a token's copies, one an expert, leave
+	// its NVLink domain; 0 = those of experts anywhere.
+	CopiesOffNode float64
 }
 
 // MaxNodes bounds the nodes of a unit.
@@ -167,18 +175,41 @@ func (u *Unit) Validate() error {
 		return fmt.Errorf("slots: %d a GPU on %d GPUs are fewer than %d experts", u.Slots, u.Ranks(), u.Model.Experts)
 	case u.KVRoom() == 0 && !u.Offload:
 		return fmt.Errorf("nodes: the weights on %d GPUs, %d experts each, do not fit %.0f GB", u.Ranks(), u.SlotsEach(), u.GPU.Memory/1e9)
+	}
+	return u.validateVisits()
+}
+
+// validateVisits checks what is said of where tokens go.
+func (u *Unit) validateVisits() error {
+	k := float64(u.Model.TopK)
+	switch {
 	case u.NodesPerToken != 0 && u.Phase != PrefillPhase:
-		return fmt.Errorf("nodes per token: decode sends a copy to every expert, wherever it is")
-	case u.NodesPerToken != 0 && u.domains() < 2:
-		return fmt.Errorf("nodes per token: all %d GPUs share NVLink", u.Ranks())
-	case u.NodesPerToken != 0 && !(u.NodesPerToken >= 1 && u.NodesPerToken <= float64(min(u.domains(), u.Model.TopK))):
-		return fmt.Errorf("nodes per token: %v is not between 1 and %d", u.NodesPerToken, min(u.domains(), u.Model.TopK))
+		return fmt.Errorf("nodes per token: decode sends a copy to every expert, wherever it is: say how many leave their node")
+	case u.NodesPerToken != 0 && !(u.NodesPerToken >= 1 && u.NodesPerToken <= min(float64(u.Blocks()), k)):
+		return fmt.Errorf("nodes per token: %v is not between 1 and %v", u.NodesPerToken, min(float64(u.Blocks()), k))
+	case u.GPUsPerToken != 0 && (u.Phase != PrefillPhase || u.domains() > 1):
+		return fmt.Errorf("gpus per token: only prefill within one NVLink domain sends a copy to each GPU")
+	case u.GPUsPerToken != 0 && !(u.GPUsPerToken >= max(1, u.NodesPerToken) && u.GPUsPerToken <= min(float64(u.Ranks()), k)):
+		return fmt.Errorf("gpus per token: %v is not between %v and %v", u.GPUsPerToken, max(1, u.NodesPerToken), min(float64(u.Ranks()), k))
+	case u.CopiesOffNode != 0 && u.Phase != DecodePhase:
+		return fmt.Errorf("copies off node: only decode sends a copy to every expert")
+	case !(u.CopiesOffNode >= 0 && u.CopiesOffNode <= k):
+		return fmt.Errorf("copies off node: %v is not between 0 and %v", u.CopiesOffNode, k)
 	}
 	return nil
 }
 
 // domains is how many NVLink domains the unit's nodes are.
 func (u *Unit) domains() int { return (u.Ranks() + u.GPU.Domain - 1) / u.GPU.Domain }
+
+// Blocks is how many nodes a token may visit: NVLink domains, where there are
+// several, else the nodes of the only one.
+func (u *Unit) Blocks() int {
+	if n := u.domains(); n > 1 {
+		return n
+	}
+	return (u.Ranks() + u.GPU.Node - 1) / u.GPU.Node
+}
 
 // Kernels are the unit's laws of single kernels.
 func (u *Unit) Kernels() Kernels { return newKernels(u) }

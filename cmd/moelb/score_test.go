@@ -109,3 +109,28 @@ func TestScoreNearest(t *testing.T) {
 	}
 	call(t, "", append(args, "--dispatch", "nearest", "--nodes", "3")...).want(t, exitFailed)
 }
+
+// Tokens' experts are found where the placement has them; their loads stand in for
+// those that are not given.
+func TestScoreRoutes(t *testing.T) {
+	at, tokens := write(t, "plan.json", `{"physical_to_logical_map":[[0,1,2,3]]}`), write(t, "tokens.csv", "token,L1\n0,0 1\n1,0 2\n")
+	args := []string{"score", "--placement", at, "--gpus", "4", "--nodes", "2", "--routes", tokens}
+	a := call(t, "", append(args, "--json")...).want(t, exitDone)
+	// Token 0 is on node 0 alone, token 1 on both; from node 0 a copy goes for expert 2
+	// alone, from node 1 for 0 and 1, and for 0.
+	for _, want := range []string{`"imbalance_mean":2,`, `"nodes_per_token_mean":1.5,`, `"gpus_per_token_mean":2,`, `"copies_off_node_mean":0.75,`, `"expert_copies_off_node_mean":1,`, `"nodes_per_token":1.5,`} {
+		if !strings.Contains(a.stdout, want) {
+			t.Errorf("no %s in %s", want, a.stdout)
+		}
+	}
+	if a = call(t, "", args...).want(t, exitDone); !strings.Contains(a.stdout, "nodes a token") || !strings.Contains(a.stdout, "1.500") {
+		t.Error(a.stdout)
+	}
+	loads := write(t, "loads.json", `[[1,1,1,1]]`)
+	if a = call(t, "", append(args, "--json", "--loads", loads)...).want(t, exitDone); !strings.Contains(a.stdout, `"imbalance_mean":1,`) {
+		t.Error(a.stdout)
+	}
+	if a = call(t, "", args[:5]...); a.code != exitUsage {
+		t.Error(a.stderr)
+	}
+}

@@ -25,6 +25,7 @@ import (
 // flags are moelb score's flags as given.
 type flags struct {
 	at, loads, dispatch, weights string
+	routes                       string
 	gpus, nodes                  int
 	asJSON                       bool
 }
@@ -45,20 +46,27 @@ failure, a layer's imbalance is infinite (null in JSON) and they are named.
 default): every GPU sends its tokens of an expert to its own replica, else to the
 first on its node, else evenly to all.
 
+--routes FILE beside --nodes counts where tokens find their experts: the fewest
+nodes and GPUs that hold them, and the copies that leave a token's node, one a node
+as DeepEP's normal kernels send them or one an expert as low-latency ones do.
+Without --loads the loads are those of these tokens.
+
 The placement may be in any known format: moelb's own, SGLang, vllm-ascend,
 TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 		Example: `  moelb score --placement plan.json --loads stats.json
-  moelb score --placement expert_location.json --gpus 32 --loads stats.json --json`,
+  moelb score --placement expert_location.json --gpus 32 --loads stats.json --json
+  moelb score --placement plan.json --nodes 4 --routes tokens.csv`,
 		Args: console.AtMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, c) },
 	}
 	l := cmd.Flags()
 	l.StringVar(&f.at, "placement", "", "the placement's file")
 	l.StringVar(&f.loads, "loads", "", "the loads' file: statistics or a problem")
+	l.StringVar(&f.routes, "routes", "", "the file of tokens' experts, as moelb plan reads them")
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs, where the placement's format does not say")
 	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even or nearest")
 	l.StringVar(&f.weights, "window-weights", "", "a weight of each window of the loads, comma-separated; 0 = it counts for nothing")
-	l.IntVar(&f.nodes, "nodes", 1, "with --dispatch nearest: nodes that share the GPUs evenly")
+	l.IntVar(&f.nodes, "nodes", 1, "with --dispatch nearest or --routes: nodes that share the GPUs evenly")
 	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
 	return cmd
 }
@@ -66,8 +74,8 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 // run reads, scores and prints.
 func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	switch {
-	case f.at == "" || f.loads == "":
-		return console.Usagef("--placement and --loads are needed")
+	case f.at == "" || f.loads == "" && f.routes == "":
+		return console.Usagef("--placement, and --loads or --routes, are needed")
 	case cmd.Flags().Changed("gpus") && (f.gpus < 1 || f.gpus > placement.MaxGPUs):
 		return console.Usagef("--gpus %d: between 1 and %d are possible", f.gpus, placement.MaxGPUs)
 	}
@@ -79,21 +87,30 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 		return console.Usagef("--dispatch split: moelb split splits batches")
 	case f.nodes < 1 || f.nodes > placement.MaxGPUs:
 		return console.Usagef("--nodes %d: between 1 and %d are possible", f.nodes, placement.MaxGPUs)
-	case f.nodes > 1 && d == int(eplb.Even):
-		return console.Usagef("--nodes %d: only --dispatch nearest asks who shares a node", f.nodes)
+	case f.nodes > 1 && d == int(eplb.Even) && f.routes == "":
+		return console.Usagef("--nodes %d: only --dispatch nearest and --routes ask who shares a node", f.nodes)
 	}
 	p, err := formats.ReadPlacement(f.at, f.gpus)
 	if err != nil {
 		return fmt.Errorf("placement: %w", err)
 	}
-	w, err := loadsOf(c, f.loads, f.weights)
+	t := placement.Topology{GPUs: p.GPUs, Nodes: f.nodes}
+	visited, w, err := f.visited(&p, t)
 	if err != nil {
 		return err
 	}
-	s, err := score(cmd.Context(), &p, w, placement.Topology{GPUs: p.GPUs, Nodes: f.nodes}, eplb.Dispatch(d))
-	if err != nil {
-		return fmt.Errorf("%s under %s: %w", f.at, f.loads, err)
+	under := f.routes
+	if f.loads != "" {
+		under = f.loads
+		if w, err = loadsOf(c, f.loads, f.weights); err != nil {
+			return err
+		}
 	}
+	s, err := score(cmd.Context(), &p, w, t, eplb.Dispatch(d))
+	if err != nil {
+		return fmt.Errorf("%s under %s: %w", f.at, under, err)
+	}
+	s.visited = visited
 	b := s.table()
 	if f.asJSON {
 		if b, err = s.json(); err != nil {
@@ -124,10 +141,11 @@ func loadsOf(c *console.Console, path, weights string) ([]placement.Loads, error
 
 // scored is a placement under loads.
 type scored struct {
-	at    *placement.Placement
-	loads placement.Loads // the windows' sum
-	level []float64       // imbalance of each layer
-	bound []float64
+	at      *placement.Placement
+	loads   placement.Loads // the windows' sum
+	level   []float64       // imbalance of each layer
+	bound   []float64
+	visited []eplb.Visited // nil = not asked
 }
 
 // score measures a placement. Its bound is that of eplb's plan for as many
@@ -207,6 +225,7 @@ func (s *scored) table() []byte {
 	row("mean", mean, bal, low)
 	row("worst", most, 1/most, lowMost)
 	g.Write(b, "")
+	s.visitedTable(b)
 	for l := range s.level {
 		if m := s.at.Missing(l, nil); m != nil {
 			fmt.Fprintf(b, "\nlayer %d has no replica of %s: %s\n", l, human.Plural(len(m), "expert"), some(m, 8))
@@ -226,14 +245,22 @@ type scoreJSON struct {
 	Balancedness float64     `json:"balancedness_mean"`
 	Bound        float64     `json:"lower_bound_mean"`
 	Duplicates   int         `json:"duplicates"`
+	NodesPer     *float64    `json:"nodes_per_token_mean,omitempty"`
+	GPUsPer      *float64    `json:"gpus_per_token_mean,omitempty"`
+	Sent         *float64    `json:"copies_off_node_mean,omitempty"`
+	SentEach     *float64    `json:"expert_copies_off_node_mean,omitempty"`
 	Layers       []layerJSON `json:"layers" lines:""`
 }
 
 type layerJSON struct {
-	Imbalance    float64 `json:"imbalance"`
-	Balancedness float64 `json:"balancedness"`
-	Bound        float64 `json:"lower_bound"`
-	Missing      []int   `json:"missing,omitempty"`
+	Imbalance    float64  `json:"imbalance"`
+	Balancedness float64  `json:"balancedness"`
+	Bound        float64  `json:"lower_bound"`
+	Missing      []int    `json:"missing,omitempty"`
+	Nodes        *float64 `json:"nodes_per_token,omitempty"`
+	GPUs         *float64 `json:"gpus_per_token,omitempty"`
+	Sent         *float64 `json:"copies_off_node,omitempty"`
+	SentEach     *float64 `json:"expert_copies_off_node,omitempty"`
 }
 
 func (s *scored) json() ([]byte, error) {
@@ -243,7 +270,15 @@ func (s *scored) json() ([]byte, error) {
 	a.Balancedness, _ = figures.MeanMax(balancedness, s.loads, 1)
 	a.Bound, _ = figures.MeanMax(s.bound, s.loads, 1)
 	for l := range s.level {
-		a.Layers = append(a.Layers, layerJSON{imbalance[l], balancedness[l], s.bound[l], s.at.Missing(l, nil)})
+		a.Layers = append(a.Layers, layerJSON{Imbalance: imbalance[l], Balancedness: balancedness[l], Bound: s.bound[l], Missing: s.at.Missing(l, nil)})
+		if s.visited != nil {
+			x, y := &a.Layers[l], &s.visited[l]
+			x.Nodes, x.GPUs, x.Sent, x.SentEach = &y.Nodes, known(y.GPUs), &y.Sent, &y.SentPerExpert
+		}
+	}
+	if s.visited != nil {
+		m := eplb.MeanVisited(s.visited)
+		a.NodesPer, a.GPUsPer, a.Sent, a.SentEach = &m.Nodes, known(m.GPUs), &m.Sent, &m.SentPerExpert
 	}
 	return answer.JSON(&a)
 }

@@ -20,6 +20,12 @@ type estimateJSON struct {
 	TokensPerNode    float64        `json:"tokens_per_second_per_node"`
 	TokensPerRequest float64        `json:"tokens_per_second_per_request"`
 	InputPerNode     float64        `json:"input_tokens_per_second_per_node"`
+	USDPerMillion    float64        `json:"usd_per_million_tokens"`
+	USDPerHour       float64        `json:"usd_per_gpu_hour"`
+	NodesPerToken    *float64       `json:"nodes_per_token,omitempty"`
+	GPUsPerToken     *float64       `json:"gpus_per_token,omitempty"`
+	CopiesOffNode    *float64       `json:"copies_off_node,omitempty"`
+	Experts          float64        `json:"imbalance_experts"`
 	LayerSeconds     float64        `json:"layer_seconds"`
 	KVNeed           int64          `json:"kv_tokens_per_gpu"`
 	KVRoom           int64          `json:"kv_room_per_gpu"`
@@ -44,6 +50,7 @@ func (f *estimateFlags) json(u *cost.Unit, e *cost.Estimate) ([]byte, error) {
 	a := estimateJSON{
 		Version: 1, Phase: u.Phase.String(), Model: u.Model.Name, GPU: u.GPU.Name, Overlap: u.Overlap.String(), Nodes: u.Nodes, GPUs: u.Ranks(), Slots: u.SlotsEach(),
 		StepSeconds: e.StepSeconds, TokensPerNode: e.TokensPerNode, TokensPerRequest: e.TokensPerRequest, InputPerNode: e.InputPerNode,
+		USDPerMillion: e.USDPerMillion, USDPerHour: u.GPU.USDHour, NodesPerToken: known(u.NodesPerToken), GPUsPerToken: known(u.GPUsPerToken), CopiesOffNode: known(u.CopiesOffNode), Experts: f.batch.Experts,
 		LayerSeconds: e.LayerSeconds, KVNeed: e.KVNeed, KVRoom: e.KVRoom,
 	}
 	for _, s := range e.Stages {
@@ -57,6 +64,14 @@ func (f *estimateFlags) json(u *cost.Unit, e *cost.Estimate) ([]byte, error) {
 		a.Factors = append(a.Factors, row)
 	}
 	return answer.JSON(&a)
+}
+
+// known is nil where nothing is.
+func known(x float64) *float64 {
+	if x == 0 {
+		return nil
+	}
+	return &x
 }
 
 // studyJSON is the contract's answer to moelb simulate.

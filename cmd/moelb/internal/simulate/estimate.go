@@ -19,7 +19,9 @@ type estimateFlags struct {
 	phase, factors   string
 	nodes, gpus      int
 	slots            int
-	visits, spread   float64
+	visits           visits
+	placed           placed
+	spread, price    float64
 	published        bool
 	batch            cost.Batch
 	kvImbalance      float64
@@ -62,7 +64,9 @@ their fields.`,
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs of the unit, where they are no whole nodes; 0 = all of --nodes")
 	l.IntVar(&f.nodes, "nodes", 0, "nodes of the unit; 0 = 18 for decode, 4 for prefill")
 	l.IntVar(&f.slots, "slots", 0, "experts a GPU and layer; 0 = as 32 redundant ones need")
-	l.Float64Var(&f.visits, "nodes-per-token", 0, "prefill: nodes that a token visits, as moelb plan --routes reports them; 0 = as group-limited routing makes them, 2.93 of 4")
+	f.visits.flags(cmd)
+	f.placed.flags(cmd)
+	l.Float64Var(&f.price, "price-gpu-hour", 0, "dollars a GPU and hour; 0 = what is assumed of its kind")
 	l.Float64Var(&f.batch.Requests, "batch", 88, "decode: requests a GPU")
 	l.Float64Var(&f.batch.KV, "kv", 4989, "decode: tokens of KV a request")
 	l.Float64Var(&f.batch.Queries, "mtp", 1, "decode: tokens verified a request and step")
@@ -97,15 +101,20 @@ func (f *estimateFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	u.Nodes, u.GPUs, u.Slots, u.NodesPerToken = f.nodes, f.gpus, f.slots, f.visits
+	u.Nodes, u.GPUs, u.Slots = f.nodes, f.gpus, f.slots
+	if f.price != 0 {
+		if u.GPU.USDHour = f.price; !(f.price > 0 && f.price <= 1e6) {
+			return console.Usagef("--price-gpu-hour %v: between 0 and 1e6", f.price)
+		}
+	}
 	var foreign []string
 	switch f.phase {
 	case "decode":
 		u.Phase = cost.DecodePhase
-		foreign = []string{"tokens", "prompt", "hit", "spread", "nodes-per-token"}
+		foreign = []string{"tokens", "prompt", "hit", "spread", "nodes-per-token", "gpus-per-token"}
 	case "prefill":
 		u.Phase = cost.PrefillPhase
-		foreign = []string{"batch", "kv", "mtp", "acceptance", "imbalance-kv", "imbalance-requests"}
+		foreign = []string{"batch", "kv", "mtp", "acceptance", "imbalance-kv", "imbalance-requests", "copies-off-node"}
 	default:
 		return console.Usagef("--phase %.40q: decode or prefill is needed", f.phase)
 	}
@@ -149,6 +158,13 @@ func (f *estimateFlags) run(cmd *cobra.Command) error {
 	if f.spread > 0 {
 		f.batch.PairsPerToken = cost.Spread(f.batch.Prompt, f.spread, f.batch.Hit)
 	}
+	if err := u.Validate(); err != nil {
+		return console.Usage(err)
+	}
+	if err := f.placed.count(cmd, &u, &f.visits, &f.batch.Experts); err != nil {
+		return err
+	}
+	f.visits.set(&u)
 	e, err := u.Estimate(f.batch)
 	var memory *cost.MemoryError
 	if errors.As(err, &memory) {
@@ -195,6 +211,8 @@ func (f *estimateFlags) table(u *cost.Unit, e *cost.Estimate) []byte {
 		y.Add("tokens/s a request", fmt.Sprintf("%.1f", e.TokensPerRequest))
 		y.Add("KV tokens a GPU (room)", fmt.Sprintf("%d (%d)", e.KVNeed, e.KVRoom))
 	}
+	f.visits.table(u, &y)
+	y.Add(fmt.Sprintf("$ a million tokens, at $%.4g a GPU and hour", u.GPU.USDHour), fmt.Sprintf("%.4f", e.USDPerMillion))
 	y.Write(b, "  ")
 	fmt.Fprintf(b, "\nThe pace of a layer is set by %s.", e.Bound)
 	b.WriteString("\n\n")

@@ -20,23 +20,24 @@ import (
 // simulateFlags are moelb simulate's flags as given.
 type simulateFlags struct {
 	hardware
-	trace, scenario, data, html      string
-	queries                          int
-	acceptance                       float64
-	prefill, decode, experts         string // policies
-	load, rate, seconds, hit, visits float64
-	aim                              simulate.Aim
-	ttft, tpot                       seconds
-	prefillTP                        int
-	spread                           float64
-	blockTokens                      int
-	fleet                            simulate.Fleet
-	maxTokens                        int64
-	maxRequests                      int
-	seed                             uint64
-	prices                           simulate.Prices
-	fail                             failures
-	asJSON                           bool
+	trace, scenario, data, html string
+	queries                     int
+	acceptance                  float64
+	prefill, decode, experts    string // policies
+	load, rate, seconds, hit    float64
+	visits                      visits
+	aim                         simulate.Aim
+	ttft, tpot                  seconds
+	prefillTP                   int
+	spread                      float64
+	blockTokens                 int
+	fleet                       simulate.Fleet
+	maxTokens                   int64
+	maxRequests                 int
+	seed                        uint64
+	prices                      simulate.Prices
+	fail                        failures
+	asJSON                      bool
 }
 
 // The scenarios, by name.
@@ -120,13 +121,13 @@ attention in prefill (--prefill-tp).`,
 	f.hardware.flags(cmd)
 	l.IntVar(&f.queries, "mtp", 1, "tokens that a decode step verifies for a request")
 	l.Float64Var(&f.acceptance, "acceptance", 0.85, "chance that a token beyond the first is accepted")
-	l.Float64Var(&f.visits, "nodes-per-token", 0, "nodes that a token visits in prefill, as moelb plan --routes reports them; 0 = as group-limited routing makes them")
+	f.visits.flags(cmd)
 	l.Float64Var(&f.hit, "hit", .563, "share of prompt tokens in the store of prefixes; to be given for traces that do not name theirs")
 	l.Int64Var(&f.maxTokens, "max-tokens", 16384, "new tokens that a prefill GPU takes in one step")
 	l.IntVar(&f.maxRequests, "max-requests", 1024, "requests that a decode GPU holds, at most: fewer where their KV has no room or tokens would take longer than --slo-tpot")
 	l.Var(&f.fail, "fail", "ranks that die and return, with the seconds: "+failureForm+"; may be given often")
 	l.Uint64Var(&f.seed, "seed", 1, "seed of what is random")
-	l.Float64Var(&f.prices.GPUHour, "price-gpu-hour", f.prices.GPUHour, "dollars a GPU and hour")
+	l.Float64Var(&f.prices.GPUHour, "price-gpu-hour", f.prices.GPUHour, "dollars a GPU and hour; where it is not given, what is assumed of the GPU's kind")
 	l.Float64Var(&f.prices.Hit, "price-hit", f.prices.Hit, "dollars a million prompt tokens in the store")
 	l.Float64Var(&f.prices.Miss, "price-miss", f.prices.Miss, "dollars a million prompt tokens not in the store")
 	l.Float64Var(&f.prices.Output, "price-output", f.prices.Output, "dollars a million generated tokens")
@@ -157,8 +158,8 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
 		if f.html != "" {
 			return console.Usagef("--html does not go with --scenario %s", deepSeekScenario)
 		}
-		if f.visits != 0 {
-			return console.Usagef("--nodes-per-token does not go with --scenario %s, which reckons with published rates", deepSeekScenario)
+		if f.visits != (visits{}) {
+			return console.Usagef("--nodes-per-token and the like do not go with --scenario %s, which reckons with published rates", deepSeekScenario)
 		}
 		return f.day(cmd, unit)
 	}
@@ -208,8 +209,9 @@ func (f *simulateFlags) config(unit cost.Unit) (simulate.Config, bool, error) {
 		}
 	}
 	config.Queries, config.Acceptance, config.TPOT = f.queries, f.acceptance, float64(f.tpot)
-	if config.Prefill.NodesPerToken = f.visits; f.visits != 0 {
-		if err := config.Prefill.Validate(); err != nil {
+	for _, u := range []*cost.Unit{&config.Prefill, &config.Decode} {
+		f.visits.set(u)
+		if err := u.Validate(); err != nil {
 			return config, false, console.Usage(err)
 		}
 	}
@@ -255,6 +257,9 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.
 		return nil, err
 	}
 	o := simulate.StudyOptions{Load: f.load, Rate: f.rate, Fleet: f.fleet, Prices: f.prices, Rows: simulate.Choices()}
+	if !cmd.Flags().Changed("price-gpu-hour") {
+		o.Prices.GPUHour = unit.GPU.USDHour
+	}
 	for _, name := range []string{"prefill-policy", "decode-policy", "experts-policy"} {
 		if !cmd.Flags().Changed(name) {
 			continue
