@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"math/bits"
 	"testing"
 
 	"github.com/moelb/moelb/bench/workload"
@@ -165,6 +166,57 @@ func TestTraffic(t *testing.T) {
 		t.Logf("%s: %.3f nodes a token, %.3f without routes (%.3f times); imbalance %.4f at most, later %.4f, %.4f without routes", u.name, with, without, with/without, most, at, even)
 		if with > .80*without || most > 1.021 || at > even+rise {
 			t.Errorf("%s: short of it", u.name)
+		}
+	}
+}
+
+// TestGroupLimited: tokens that choose 4 of 8 groups visit fewer nodes where the groups
+// they choose together are on one, as far as the balance allows, and no placement of
+// groups is below the bound.
+func TestGroupLimited(t *testing.T) {
+	m := placement.DeepSeekV3()
+	m.Layers = 3
+	u := routed{"limited", workload.LimitedRoutes(m, 4, 8192, 1), m.Experts, 288, placement.PrefillUnit()}
+	first, second := u.halves(m.Layers)
+	for l := range second.IDs {
+		for i := range second.Tokens(l) {
+			groups := 0
+			for _, e := range second.Token(l, i) {
+				groups |= 1 << (int(e) * m.Groups / m.Experts)
+			}
+			if bits.OnesCount(uint(groups)) > 4 {
+				t.Fatalf("a token chooses groups %b", groups)
+			}
+		}
+	}
+	for _, c := range []struct {
+		where   eplb.Locality
+		off     int
+		slack   float64
+		least   float64 // of the nodes without routes
+		atBound bool
+	}{{eplb.ByGroup, 0, 0, .998, false}, {eplb.ByGroup, 0, 10, .97, true}, {eplb.ByGroup, 16, 0, .95, false}, {eplb.Free, 0, 0, .75, false}} {
+		p := eplb.Problem{Loads: first.Loads(u.experts), Replicas: u.replicas, Groups: m.Groups, Topology: u.topology, Routes: first}
+		r, err := eplb.Plan(t.Context(), p, eplb.Options{Locality: c.where, OffNodeReplicas: c.off, TrafficSlack: c.slack})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes, even, bound, rise := 0.0, 0.0, 0.0, 0.0
+		for l, y := range r.Layers {
+			nodes, even, bound = nodes+y.NodesPerToken/3, even+r.Traffic.Even[l]/3, bound+r.Traffic.LowerBound[l]/3
+			rise = max(rise, y.Imbalance/r.Traffic.EvenImbalance[l]-1)
+			if y.NodesPerToken < r.Traffic.LowerBound[l]-1e-9 || c.atBound && y.NodesPerToken > r.Traffic.LowerBound[l]+1e-9 {
+				t.Errorf("layer %d: %v nodes a token, bound %v", l, y.NodesPerToken, r.Traffic.LowerBound[l])
+			}
+		}
+		seen, err := eplb.ScoreRoutes(&r.Placement, second, u.topology)
+		if err != nil {
+			t.Fatal(err)
+		}
+		later := eplb.MeanVisited(seen).Nodes
+		t.Logf("locality %v, %d off their node, slack %v: %.3f nodes a token, later %.3f, %.3f without routes, bound %.3f; imbalance %.2f%% above", c.where, c.off, c.slack, nodes, later, even, bound, 100*rise)
+		if nodes > c.least*even || later > 1.03*nodes || rise > max(c.slack, .02)+1e-9 {
+			t.Errorf("short of it")
 		}
 	}
 }

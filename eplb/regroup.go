@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/divide"
+	"github.com/moelb/moelb/eplb/internal/homes"
 	"github.com/moelb/moelb/eplb/internal/moves"
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
@@ -137,6 +138,7 @@ type regrouper struct {
 	home  []int32
 	fixed []bool
 	pick  problem.Representatives
+	local *homes.Planner // of groups that change their nodes; nil = not asked yet
 }
 
 func newRegrouper(p *Problem, o *Options, t *placement.Topology, c *problem.Problem) *regrouper {
@@ -172,8 +174,58 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 		y.Rule = traffic.Nearest
 	}
 	g.limit(y)
+	g.rehouse(y, l, func() bool { return ctx.Err() != nil })
 	traffic.Regroup(g.on, y, g.slot, func() bool { return ctx.Err() != nil })
 	g.give(l, r)
+}
+
+// mostRehoused is how many ways to share the groups by nodes are planned, of those
+// with fewer nodes a token than the plan at hand.
+const mostRehoused = 24
+
+// rehouse shares the groups by nodes anew, where they stay on these with all their
+// replicas: how many nodes tokens visit then depends on that alone. Of the ways
+// within the limits the one with the fewest is taken.
+func (g *regrouper) rehouse(y *traffic.Layer, l int, stop func() bool) {
+	if g.home == nil || y.Off > 0 || g.m != nil || g.fixed != nil || y.PerExpert {
+		return
+	}
+	if g.s.SetLoads(g.p.Loads[l]); g.s.Idle {
+		return
+	}
+	houses := traffic.Houses(y.Tokens, len(g.home), g.p.Groups, g.on.Nodes)
+	if houses == nil {
+		return
+	}
+	if g.local == nil {
+		g.local = homes.New(g.c)
+	}
+	now := traffic.NodesAt(y.Tokens, g.home, g.p.Groups)
+	slot := make([]int32, len(g.slot))
+	for _, h := range houses[:min(len(houses), mostRehoused)] {
+		if h.Nodes >= now || stop() {
+			return
+		}
+		g.local.At(g.s, h.Home, g.c.Tolerance, stop)
+		g.local.Into(g.u, slot)
+		if !slices.Contains(slot, -1) && inLimits(traffic.Levels(g.on, y, slot), y.Most) {
+			copy(g.slot, slot)
+			for e := range g.home {
+				g.home[e] = h.Home[e/(len(g.home)/len(h.Home))]
+			}
+			return
+		}
+	}
+}
+
+// inLimits says whether no level is above its limit.
+func inLimits(levels, most []float64) bool {
+	for k, x := range levels {
+		if x > most[k] {
+			return false
+		}
+	}
+	return true
 }
 
 // take takes layer l of the plan, and what it must keep.

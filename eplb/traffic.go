@@ -55,7 +55,8 @@ type Traffic struct {
 	Between, EvenBetween, PreviousBetween [][]float64
 	// LowerBound is proved: under no placement on as many slots do a layer's tokens
 	// visit fewer nodes, however uneven it is. It is weak, by a fifth and more; 1
-	// beyond 2,048 experts.
+	// beyond 2,048 experts. Where groups stay on nodes with all their replicas it is
+	// exact but for balance: of all ways to share some groups by nodes the best.
 	LowerBound []float64
 	// Moves counts the moves, of each layer's, that traffic asked for: regrouping
 	// pays as long as the same experts are chosen together, hours, evening out for as
@@ -105,6 +106,11 @@ func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Re
 			r.Layers[l].NodesPerToken, between[l][0] = see(&r.Placement, &about.Sent[l])
 			about.Even[l], between[l][1] = see(even, &about.EvenSent[l])
 			about.LowerBound[l] = traffic.Bound(everyToken(p.Routes, l), p.Loads.Experts(), slots)
+			if o.Locality == ByGroup && o.OffNodeReplicas == 0 && p.Routes.Tokens(l) > 0 {
+				if h := traffic.Houses(everyToken(p.Routes, l), p.Loads.Experts(), p.Groups, t.NodeCount()); h != nil {
+					about.LowerBound[l] = max(about.LowerBound[l], h[0].Nodes)
+				}
+			}
 			if held {
 				about.HeldOut[l] = nodesOf(v, p.Routes, setsOf(&r.Placement, l, t.Node), l, isHeld)
 				about.HeldOutEven[l] = nodesOf(v, p.Routes, setsOf(even, l, t.Node), l, isHeld)

@@ -98,12 +98,7 @@ func New(p *problem.Problem) *Planner {
 // every step keeps the better. It returns a lower bound.
 func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, stop func() bool) float64 {
 	s := lo.S
-	copy(s.W, free.W)
-	copy(s.Order, free.Order)
-	for e := lo.experts; e < len(s.W); e++ {
-		s.W[e], s.Order[e] = 0, int32(e)
-	}
-	s.Best.Level = math.Inf(1)
+	lo.take(free)
 	lo.homes.setLoads(s.W[:lo.experts])
 	if len(s.W) > lo.experts {
 		bound = bounds.Replicas(free) // others may rely on every slot being filled
@@ -118,6 +113,31 @@ func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, 
 		bound = lo.exactly(bound, stop)
 	}
 	return bound
+}
+
+// At plans a layer with its groups on given nodes, as many on each, and no replica
+// elsewhere, and returns the level; free has the loads.
+func (lo *Planner) At(free *pack.Packer, home []int32, tolerance float64, stop func() bool) float64 {
+	lo.take(free)
+	lo.setHome(home)
+	lo.list(-1, lo.Home)
+	bound := bounds.Replicas(free)
+	for n := range lo.nodes {
+		lo.nodes[n].solve(bound, tolerance, stop)
+	}
+	lo.gather()
+	return lo.S.Best.Level
+}
+
+// take takes the loads of a layer from the solver without groups.
+func (lo *Planner) take(free *pack.Packer) {
+	s := lo.S
+	copy(s.W, free.W)
+	copy(s.Order, free.Order)
+	for e := lo.experts; e < len(s.W); e++ {
+		s.W[e], s.Order[e] = 0, int32(e)
+	}
+	s.Best.Level = math.Inf(1)
 }
 
 // Into writes the best plan into the slots of the whole unit, -1 where it leaves
