@@ -97,34 +97,24 @@ func (b *Balancer) choose(r *Request) int {
 	pr := b.prices()
 	none := choice{-1, math.Inf(1), 0}
 	best, own := none, none
-	if r.CachedAt == nil && r.Among == nil && !b.limited {
-		best, own = b.chooseAny(WorkOf(r.Tokens-r.Cached, r.Cached), &pr)
-	} else {
-		n := len(b.ranks)
-		if r.Among != nil {
-			n = len(r.Among)
+	switch {
+	case r.Among != nil:
+		for _, g := range r.Among {
+			b.consider(g, r, &pr, &best, &own)
 		}
-		for i := range n {
-			g := i
-			if r.Among != nil {
-				g = r.Among[i]
-			}
-			k, v := &b.ranks[g], &b.views[g]
-			if !k.open || r.Tokens > k.room()-k.kv {
-				continue
-			}
-			p := r.cachedOn(g)
-			w := WorkOf(r.Tokens-p, p)
-			t, a := float64(w.Tokens), float64(w.Pairs)
-			perToken, perPair := pr.of(w)
-			x := float64(perToken*(v.tokens+float64(t*v.half))) + float64(perPair*(v.pairs+float64(a*v.half)))
-			tie := g - b.turn
-			if tie < 0 {
-				tie += len(b.ranks)
-			}
-			best.consider(g, x, tie)
-			if b.cfg.Routers > 1 && g%b.cfg.Routers == b.cfg.Router {
-				own.consider(g, x, tie)
+	case b.limited:
+		for g := range b.ranks {
+			b.consider(g, r, &pr, &best, &own)
+		}
+	default:
+		p := r.Cached
+		if r.CachedAt != nil { // most have nothing of it
+			p = 0
+		}
+		best, own = b.chooseAny(WorkOf(r.Tokens-p, p), &pr)
+		for g, c := range r.CachedAt {
+			if c > 0 {
+				b.consider(g, r, &pr, &best, &own)
 			}
 		}
 	}
@@ -137,6 +127,31 @@ func (b *Balancer) choose(r *Request) int {
 		return own.rank
 	}
 	return best.rank
+}
+
+// consider compares a rank with the best so far, and with the best of the router's own.
+func (b *Balancer) consider(g int, r *Request, pr *prices, best, own *choice) {
+	k, v := &b.ranks[g], &b.views[g]
+	if !k.open || r.Tokens > k.room()-k.kv {
+		return
+	}
+	p := r.cachedOn(g)
+	w := WorkOf(r.Tokens-p, p)
+	t, a := float64(w.Tokens), float64(w.Pairs)
+	perToken, perPair := pr.of(w)
+	x := float64(perToken*(v.tokens+float64(t*v.half))) + float64(perPair*(v.pairs+float64(a*v.half)))
+	best.consider(g, x, b.tie(g))
+	if b.cfg.Routers > 1 && g%b.cfg.Routers == b.cfg.Router {
+		own.consider(g, x, b.tie(g))
+	}
+}
+
+// tie is how long it is until a rank's turn.
+func (b *Balancer) tie(g int) int {
+	if g -= b.turn; g < 0 {
+		g += len(b.ranks)
+	}
+	return g
 }
 
 // chooseAny is choose for a request that costs the same work wherever it is and
@@ -166,6 +181,7 @@ func (b *Balancer) chooseAny(w Work, pr *prices) (best, own choice) {
 			own = c
 		}
 	}
+	best.tie, own.tie = b.tie(best.rank), b.tie(own.rank)
 	return best, own
 }
 

@@ -1,6 +1,7 @@
 package prefill
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 )
@@ -248,6 +249,46 @@ func TestRoutersDoNotHerd(t *testing.T) {
 		t.Logf("%d requests between reports: max/mean %.3f with shares, %.3f without", late, with, without)
 		if with > without || with > 1.35 {
 			t.Errorf("%d requests between reports: max/mean %.3f with shares, %.3f without", late, with, without)
+		}
+	}
+}
+
+// TestAddTakesTheLeast compares the rank that is taken with a search through all.
+func TestAddTakesTheLeast(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 9))
+	for range 200 {
+		cfg := Config{Ranks: 1 + r.IntN(70), Routers: 1 + r.IntN(2)}
+		for range cfg.Ranks {
+			cfg.Speed = append(cfg.Speed, []float64{1, 1, 2, 0}[r.IntN(4)])
+		}
+		if r.IntN(2) == 0 {
+			cfg.Speed = nil
+		}
+		b := newUnit(t, cfg)
+		for id := range ID(3 * cfg.Ranks) {
+			q := Request{ID: id, Tokens: 1 + r.Int64N(9000), CachedAt: make([]int64, cfg.Ranks)}
+			for range r.IntN(4) {
+				q.CachedAt[r.IntN(cfg.Ranks)] = r.Int64N(q.Tokens + 1)
+			}
+			if r.IntN(3) == 0 {
+				q.Cached, q.CachedAt = r.Int64N(q.Tokens+1), nil
+			}
+			pr := b.prices()
+			best := choice{-1, math.Inf(1), 0}
+			own := best
+			for g := range b.ranks {
+				b.consider(g, &q, &pr, &best, &own)
+			}
+			want := best.rank
+			if cfg.Routers > 1 && own.rank >= 0 {
+				p := q.cachedOn(want)
+				if own.least <= best.least+b.cost.of(WorkOf(q.Tokens-p, p)) {
+					want = own.rank
+				}
+			}
+			if got, err := b.Add(q); err != nil || got != want {
+				t.Fatalf("%+v on rank %d (%v), not %d", q, got, err, want)
+			}
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 // BenchmarkAdd places requests on a unit that holds 16 to 48 a rank; op=turn
 // takes an old one off for each. cached=local gives each rank's cached prefix.
 func BenchmarkAdd(b *testing.B) {
-	for _, ranks := range []int{32, 144, 1024} {
+	for _, ranks := range []int{32, 144, 1024, 4096} {
 		for _, local := range []bool{false, true} {
 			cached := "even"
 			if local {

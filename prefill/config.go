@@ -125,12 +125,14 @@ func (b *Balancer) resize(n int, create func(g int) rank) {
 	b.views = slices.Grow(b.views, max(0, n-old))
 	f := &b.former
 	f.load, f.fresh = slices.Grow(f.load, max(0, n-old)), slices.Grow(f.fresh, max(0, n-old))
+	f.weight, f.ill = slices.Grow(f.weight, max(0, n-old)), slices.Grow(f.ill, max(0, n-old))
 	f.at = make([]int32, n+1)
 	for g := n; g < old; g++ {
 		b.seen = b.seen.less(b.ranks[g].seen)
 		b.ranks[g] = rank{}
 	}
 	b.ranks, b.views, f.load, f.fresh = b.ranks[:n], b.views[:n], f.load[:n], f.fresh[:n]
+	f.weight, f.ill = f.weight[:n], f.ill[:n]
 	for g := old; g < n; g++ {
 		b.ranks[g] = create(g)
 		b.views[g] = view{}

@@ -158,6 +158,7 @@ func (b *Balancer) packDeep(times float64) {
 		f.placed[i] = -1
 	}
 	copy(f.load, f.fresh)
+	clear(f.weight)
 	f.caps = b.bounded(caps{f.tokens, whole(times * float64(b.deepPairs()))})
 	b.allow(caps{f.tokens, mostPairs})
 	b.giveShares()
@@ -258,51 +259,104 @@ func (b *Balancer) startDense() {
 // them, the largest of these first, then more.
 func (b *Balancer) fill() {
 	f := &b.former
-	room, covered := int64(0), int64(0)
-	for _, g := range f.open {
-		room += max(0, f.load[g].capTokens-f.load[g].tokens)
-	}
+	room, gap := b.listGaps()
 	f.some = f.some[:0]
-	cover := 0
-	for _, i := range f.order {
+	covered, last := int64(0), int32(-1) // of those who cover it, in order
+	for k, i := range f.order {
 		it := &f.items[i]
 		if it.rank >= 0 || f.placed[i] >= 0 || b.dense(it) {
 			continue
 		}
 		if covered < room {
-			cover++
+			last = int32(k)
+		} else {
+			f.some = append(f.some, i)
 		}
 		covered += it.left
-		f.some = append(f.some, i)
 	}
-	slices.SortFunc(f.some[:cover], func(x, y int32) int {
-		p, q := &f.items[x], &f.items[y]
-		return cmp.Or(cmp.Compare(q.left, p.left), cmp.Compare(p.seq, q.seq))
-	})
+	for _, i := range f.largest {
+		if it := &f.items[i]; f.turnOf[i] <= last && it.rank < 0 && f.placed[i] < 0 && !b.dense(it) {
+			b.fillWith(i, &room, &gap)
+		}
+	}
 	for _, i := range f.some {
-		if room <= 0 {
+		b.fillWith(i, &room, &gap)
+	}
+}
+
+// listGaps lists the ranks that tokens are left on, those that any prompt suits best
+// first, and says how many are left in all and on one.
+func (b *Balancer) listGaps() (room, most int64) {
+	f := &b.former
+	f.gaps = f.gaps[:0]
+	for _, g := range f.open {
+		l := &f.load[g]
+		if left := l.capTokens - l.tokens; left > 0 {
+			room += left
+			most = max(most, left)
+			f.gaps = append(f.gaps, g)
+			f.ill[g] = illness(l)
+		}
+	}
+	slices.SortStableFunc(f.gaps, func(x, y int32) int { return cmp.Compare(f.ill[x], f.ill[y]) })
+	return room, most
+}
+
+// fillWith puts a light prompt where it suits best, if it fits. gap is what no rank
+// has more left than.
+func (b *Balancer) fillWith(i int32, room, gap *int64) {
+	f := &b.former
+	it := &f.items[i]
+	if *room <= 0 || !it.local && *gap < min(leastChunk, it.left) {
+		return
+	}
+	best, bestAt, bestN, bestPos, bestScore := -1, 0, int64(0), int64(0), math.Inf(1)
+	for k, r := range f.gaps {
+		g := int(r)
+		if f.ill[g] > bestScore {
 			break
 		}
-		it := &f.items[i]
-		best, bestN, bestPos, bestScore := -1, int64(0), int64(0), 0.0
-		for _, r := range f.open {
-			g := int(r)
-			if f.load[g].tokens >= f.load[g].capTokens || !b.takes(g, it) {
-				continue
-			}
-			pos, _, _, ok := b.on(it, g)
-			if !ok {
-				continue
-			}
-			if n, score := b.fit(it, g, pos); n > 0 && (best < 0 || score < bestScore) {
-				best, bestN, bestPos, bestScore = g, n, pos, score
-			}
+		if !b.takes(g, it) {
+			continue
 		}
-		if best >= 0 {
-			b.put(i, best, bestN, bestPos)
-			room -= bestN
+		pos, _, _, ok := b.on(it, g)
+		if !ok {
+			continue
+		}
+		if n, score := b.fit(it, g, pos); n > 0 && (score < bestScore || score == bestScore && b.sooner(g, best)) {
+			best, bestAt, bestN, bestPos, bestScore = g, k, n, pos, score
 		}
 	}
+	if best < 0 {
+		*gap = 0
+		for _, g := range f.gaps {
+			*gap = max(*gap, f.load[g].capTokens-f.load[g].tokens)
+		}
+		return
+	}
+	b.put(i, best, bestN, bestPos)
+	*room -= bestN
+	if l := &f.load[best]; l.tokens >= l.capTokens {
+		f.gaps = slices.Delete(f.gaps, bestAt, bestAt+1)
+		return
+	}
+	f.ill[best] = illness(&f.load[best])
+	for k := bestAt + 1; k < len(f.gaps) && f.ill[f.gaps[k]] < f.ill[best]; k++ {
+		f.gaps[k-1], f.gaps[k] = f.gaps[k], int32(best)
+	}
+}
+
+// sooner reports whether a rank's turn comes before another's; none's comes last.
+func (b *Balancer) sooner(g, than int) bool {
+	if than < 0 || (g < b.turn) == (than < b.turn) {
+		return than < 0 || g < than
+	}
+	return g >= b.turn
+}
+
+// illness is how ill any prompt at all suits a rank at least, and a bit less.
+func illness(l *load) float64 {
+	return float64(.3*float64(l.pairs))/float64(max(l.capPairs, 1)) - float64(l.capTokens-l.tokens)/float64(l.capTokens) - 1e-9
 }
 
 // fit returns how much of a light prompt rank g takes, 0 = too little, and how ill
@@ -313,12 +367,21 @@ func (b *Balancer) fit(it *item, g int, pos int64) (int64, float64) {
 	l := &f.load[g]
 	need := it.pos + it.left - pos
 	left := l.capTokens - l.tokens
-	n := b.chunk(g, pos, need, need)
-	if n < min(leastChunk, need) {
+	if left < min(leastChunk, need) {
 		return 0, 0
 	}
+	n, own := need, it.pairs
+	if pos != it.pos {
+		own = b.pairsOf(n, pos)
+	}
+	if need > left || l.pairs+own > l.capPairs || l.seconds < math.Inf(1) {
+		if n = b.chunk(g, pos, need, need); n < min(leastChunk, need) {
+			return 0, 0
+		}
+		own = b.pairsOf(n, pos)
+	}
 	tokens, pairs := float64(l.capTokens), float64(max(l.capPairs, 1))
-	all := float64(l.pairs + b.pairsOf(n, pos))
+	all := float64(l.pairs + own)
 	score := float64(.3*all)/pairs - float64(left)/tokens + float64(need-n)/tokens
 	score += float64(dear*max(0, all-float64(l.speed*float64(f.caps.pairs)))) / pairs
 	if n < need {

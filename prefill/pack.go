@@ -41,6 +41,7 @@ func (b *Balancer) pack(c caps) {
 		f.placed[i] = -1
 	}
 	copy(f.load, f.fresh)
+	clear(f.weight)
 	f.caps = b.bounded(c)
 	b.allow(caps{f.tokens, mostPairs})
 	b.giveShares()
@@ -159,28 +160,43 @@ func (b *Balancer) paged(n, left int64) int64 {
 // put adds a chunk to the step.
 func (b *Balancer) put(i int32, g int, n, pos int64) {
 	f := &b.former
-	if n <= 0 && f.items[i].left > 0 {
+	it := &f.items[i]
+	if n <= 0 && it.left > 0 {
 		return
 	}
 	l := &f.load[g]
-	it := &f.items[i]
 	f.placed[i] = int32(len(f.pieces))
 	f.pieces = append(f.pieces, piece{item: i, rank: int32(g), n: n, pos: pos})
-	l.tokens += n
-	l.pairs += b.pairsOf(n, pos)
-	l.tail -= n
+	b.burden(g, n, b.pairsOf(n, pos))
 	if it.rank < 0 {
-		q := &b.requests[it.slot]
-		w := b.cost.of(Work{q.tokens - pos, b.pairsOf(q.tokens-pos, pos)})
-		l.kv += q.tokens
-		l.tail += q.tokens - pos
+		left, w := it.left, it.seconds
+		if pos != it.pos {
+			left = it.tokens() - pos
+			w = b.cost.of(Work{left, b.pairsOf(left, pos)})
+		}
+		l.kv += it.tokens()
+		l.tail += left
 		l.rest += w
-		l.stock += pairsOf(q.tokens-pos, pos)
-		if n < q.tokens-pos {
+		l.stock += pairsOf(left, pos)
+		if n < left {
 			l.least = min(l.least, w)
 			l.busy++
 		}
 	}
+}
+
+// burden adds to what a rank has in the step.
+func (b *Balancer) burden(g int, tokens, pairs int64) {
+	f := &b.former
+	l := &f.load[g]
+	l.tokens += tokens
+	l.pairs += pairs
+	l.tail -= tokens
+	w := b.cost.of(Work{l.tokens, l.pairs})
+	if l.speed != 1 {
+		w /= l.speed
+	}
+	f.weight[g] = w
 }
 
 // goOn lets a started request go on, beside its share if it has had one.
@@ -199,20 +215,15 @@ func (b *Balancer) goOn(i int32, it *item) {
 
 // extend lengthens a chunk.
 func (b *Balancer) extend(p *piece, n int64) {
-	f := &b.former
-	l := &f.load[p.rank]
-	end := p.pos + p.n
 	if n = b.paged(p.n+n, b.needs(p)) - p.n; n > 0 {
-		l.tokens += n
-		l.pairs += pairsOf(n, end)
-		l.tail -= n
+		b.burden(int(p.rank), n, pairsOf(n, p.pos+p.n))
 		p.n += n
 	}
 }
 
 // needs is how many tokens the request of a piece needs from the piece on.
 func (b *Balancer) needs(p *piece) int64 {
-	return b.requests[b.former.items[p.item].slot].tokens - p.pos
+	return b.former.items[p.item].tokens() - p.pos
 }
 
 // cut returns how much of a long prompt at pos rank g takes, at most most, so that
@@ -251,7 +262,7 @@ func (b *Balancer) takes(g int, it *item) bool {
 	if l.closed || it.pinned && !b.requests[it.slot].may(g) {
 		return false
 	}
-	return !b.limited || b.requests[it.slot].tokens <= b.ranks[g].room()-l.kv
+	return !b.limited || it.tokens() <= b.ranks[g].room()-l.kv
 }
 
 // on is what a queued request needs on a rank: tokens from pos on, and seconds.
@@ -293,9 +304,13 @@ func (b *Balancer) begin(i int32, it *item) {
 		if !ok || best >= 0 && end >= bestEnd || b.crowded(l, seconds) {
 			continue
 		}
-		left := it.pos + it.left - pos
+		left := it.tokens() - pos
+		least := min(left, leastChunk)
+		if l.capTokens-l.tokens < least {
+			continue
+		}
 		n := b.cut(g, left, pos, b.expand*pos)
-		if n < left && n < leastChunk {
+		if n < least {
 			continue
 		}
 		best, bestN, bestPos, bestEnd = g, n, pos, end
@@ -308,30 +323,35 @@ func (b *Balancer) begin(i int32, it *item) {
 // startWhole starts a prompt that fits into the step, where least is.
 func (b *Balancer) startWhole(i int32, it *item) bool {
 	f := &b.former
-	best, bestPos, bestScore := -1, int64(0), 0.0
-	perToken, perPair := b.cost.Token, b.cost.Pair
+	best, bestPos, bestScore := -1, int64(0), math.Inf(1)
+	alike := !it.local && !b.unlike // it adds the same everywhere
 	for _, r := range f.open {
 		g := int(r)
+		if f.weight[g] >= bestScore {
+			continue
+		}
 		l := &f.load[g]
 		pos, pairs, seconds, ok := b.on(it, g)
-		n := it.pos + it.left - pos
-		tokens, all := l.tokens+n, l.pairs+pairs
+		tokens, all := l.tokens+it.tokens()-pos, l.pairs+pairs
 		if !ok || tokens > l.capTokens || all > l.capPairs || !b.takes(g, it) {
 			continue
 		}
 		if l.seconds < math.Inf(1) && b.cost.of(Work{tokens, all}) > l.seconds {
 			continue
 		}
-		score := (float64(float64(tokens)*perToken) + float64(float64(all)*perPair)) / l.speed
-		if pos != it.pos {
-			score *= seconds / max(it.seconds, 1e-12)
+		score := f.weight[g]
+		if !alike {
+			score = b.cost.of(Work{tokens, all}) / l.speed
+			if pos != it.pos {
+				score *= seconds / max(it.seconds, 1e-12)
+			}
 		}
-		if best < 0 || score < bestScore {
+		if score < bestScore {
 			best, bestPos, bestScore = g, pos, score
 		}
 	}
 	if best >= 0 {
-		b.put(i, best, it.pos+it.left-bestPos, bestPos)
+		b.put(i, best, it.tokens()-bestPos, bestPos)
 	}
 	return best >= 0
 }
@@ -354,6 +374,15 @@ func (b *Balancer) fillGaps(cover int) {
 			tries--
 		}
 	}
+	f.gaps = f.gaps[:0]
+	for _, g := range f.open {
+		if l := &f.load[g]; l.capTokens-l.tokens >= leastChunk {
+			f.gaps = append(f.gaps, g)
+		}
+	}
+	if len(f.gaps) == 0 {
+		return
+	}
 	tries = 2 * len(f.open)
 	for _, i := range f.order {
 		it := &f.items[i]
@@ -364,14 +393,14 @@ func (b *Balancer) fillGaps(cover int) {
 			break
 		}
 		best, bestN, bestPos := -1, int64(0), int64(0)
-		for _, r := range f.open {
+		for _, r := range f.gaps {
 			g := int(r)
 			l := &f.load[g]
-			if l.capTokens-l.tokens < leastChunk || !b.takes(g, it) {
+			if l.capTokens-l.tokens < max(leastChunk, bestN+1) || !b.takes(g, it) {
 				continue
 			}
 			pos, _, seconds, ok := b.on(it, g)
-			left := it.pos + it.left - pos
+			left := it.tokens() - pos
 			n := b.chunk(g, pos, left, left)
 			if !ok || n <= bestN || n < leastChunk || l.tail+left-n > l.capTokens && b.crowded(l, seconds) {
 				continue
@@ -391,10 +420,14 @@ func (b *Balancer) lengthen() {
 	most := f.most()
 	for i := range f.pieces {
 		p := &f.pieces[i]
+		more := b.needs(p) - p.n
+		if more <= 0 {
+			continue
+		}
 		l := &f.load[p.rank]
 		t, a := min(l.mostTokens, int64(float64(most.tokens*l.speed))), whole(most.pairs*l.speed)
 		end := p.pos + p.n
-		n := longest(end, a-l.pairs, min(b.needs(p)-p.n, t-l.tokens))
+		n := longest(end, a-l.pairs, min(more, t-l.tokens))
 		if l.seconds < math.Inf(1) {
 			n = b.within(end, l.seconds-b.cost.of(Work{l.tokens, l.pairs})+float64(b.cost.Pair*float64(b.expand*end)), n)
 		}

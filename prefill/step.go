@@ -38,6 +38,9 @@ type former struct {
 
 	fresh  []load // what the ranks have before the step is packed
 	load   []load
+	weight []float64 // seconds that each rank has in the step, at its speed
+	ill    []float64 // how ill a rank suits any more
+	gaps   []int32   // ranks at hand
 	pieces []piece
 	placed []int32 // the piece of each item; -1 = none
 	caps   caps

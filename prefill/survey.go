@@ -22,6 +22,9 @@ type item struct {
 	pinned  bool
 }
 
+// tokens are all of the request.
+func (it *item) tokens() int64 { return it.pos + it.left }
+
 // load is what a rank has in the step that is being formed.
 type load struct {
 	tokens int64
@@ -346,6 +349,9 @@ func (b *Balancer) arrange() {
 	f.largest = append(f.largest[:0], f.order...)
 	slices.SortFunc(f.largest, func(x, y int32) int {
 		p, q := &f.items[x], &f.items[y]
+		if f.deep {
+			return order(q.left, p.left, p.seq, q.seq)
+		}
 		if p.first != q.first {
 			if p.first {
 				return -1
