@@ -87,11 +87,17 @@ func (c *decodeClock) draw(l int, total int64) {
 	routed := float64(total) * c.queries / c.batches * float64(c.unit.Model.TopK)
 	top, received, sum := 0.0, 0.0, 0.0
 	row, share := c.m[l*n:(l+1)*n], c.experts.share[l*n:(l+1)*n]
-	for g, x := range share {
-		rows := scatter(&c.noise, float64(routed*x))
-		row[g] = c.rows.value(rows)
-		sum += row[g]
-		top, received = max(top, row[g]), max(received, rows)
+	for g := range row {
+		rows := scatter(c.noise.Uint64(), float64(routed*share[g]))
+		m := c.rows.value(rows)
+		row[g] = m
+		sum += m
+		if m > top {
+			top = m
+		}
+		if rows > received {
+			received = rows
+		}
 	}
 	c.top[l], c.sum[l], c.received[l] = top, sum, received
 }

@@ -2,7 +2,6 @@ package simulate
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/moelb/moelb/bench/cost"
@@ -161,12 +160,15 @@ func busiestDomain(row []float64, domain int) float64 {
 func (e *experts) meanImbalance() float64 { return e.imbalance / float64(max(e.windows, 1)) }
 
 // scatter draws what a micro-batch's tokens differ from their mean: the sum of
-// four uniform numbers, near enough to normal.
-func scatter(r *rand.PCG, mean float64) float64 {
-	x := r.Uint64()
-	sum := float64(x&0xffff) + float64(x>>16&0xffff) + float64(x>>32&0xffff) + float64(x>>48)
-	z := (sum/65536 - 2) * 1.7320508075688772
-	return max(0, mean+float64(math.Sqrt(mean)*z))
+// four uniform numbers in x, near enough to normal.
+func scatter(x uint64, mean float64) float64 {
+	sum := x&0xffff + x>>16&0xffff + x>>32&0xffff + x>>48
+	z := (float64(sum)/65536 - 2) * 1.7320508075688772
+	y := mean + float64(math.Sqrt(mean)*z)
+	if y < 0 {
+		return 0
+	}
+	return y
 }
 
 // table is a function of rows, drawn as a polygon.

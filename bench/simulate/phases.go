@@ -19,7 +19,7 @@ func (s *sim) arrive() {
 		id = int32(len(s.flights))
 		s.flights = append(s.flights, flight{})
 	}
-	s.flights[id] = flight{arrival: s.now, prompt: int32(q.Input), input: int32(q.Input), output: int32(q.Output), blocks: q.Blocks, rank: -1, next: -1, prev: -1, wheel: -1}
+	s.flights[id] = flight{arrival: s.now, prompt: int32(q.Input), input: int32(q.Input), output: int32(q.Output), blocks: q.Blocks, copy: q.Copy, rank: -1, next: -1, prev: -1, wheel: -1}
 	if s.record != nil || s.played != nil {
 		s.flights[id].came = int32(len(s.arrived))
 		s.arrived = append(s.arrived, id)
@@ -47,7 +47,7 @@ func (s *sim) arrive() {
 func (s *sim) hit(f *flight) int32 {
 	n := 0
 	if f.blocks != nil {
-		n = min(s.store.match(f.blocks)*s.BlockTokens, int(f.prompt)-1)
+		n = min(s.store.Match(f.blocks, f.copy)*s.BlockTokens, int(f.prompt)-1)
 	} else if s.Hit > 0 {
 		// Two of three requests go on from an earlier one, of which most is cached.
 		s.draw += 0x9e3779b97f4a7c15 // splitmix64
@@ -112,7 +112,7 @@ func (s *sim) prefillEvent(u *prefillUnit) {
 			}
 			u.queued--
 			if f.blocks != nil {
-				s.store.add(f.blocks)
+				s.store.Add(f.blocks, f.copy)
 			}
 			if s.now >= s.from && s.now < s.to {
 				s.measured.in += int64(f.input)
@@ -369,13 +369,14 @@ func (s *sim) place(u *decodeUnit) {
 		}
 		rest = rest[n:]
 	}
-	kept := u.wait[:0]
-	for _, id := range u.wait[:taken] {
-		if s.flights[id].rank < 0 {
-			kept = append(kept, id)
+	kept := taken // those that found no room go on waiting, in order
+	for i := taken - 1; i >= 0; i-- {
+		if id := u.wait[i]; s.flights[id].rank < 0 {
+			kept--
+			u.wait[kept] = id
 		}
 	}
-	u.wait = append(kept, u.wait[taken:]...)
+	u.wait = u.wait[kept:]
 }
 
 // placedAtOnce is how many requests are placed jointly; once some of them find no

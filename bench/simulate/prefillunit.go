@@ -99,7 +99,7 @@ func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk)
 		received := 0.0
 		clear(c.stage.Experts)
 		for g, x := range share {
-			rows := scatter(&c.noise, routed*x)
+			rows := scatter(c.noise.Uint64(), routed*x)
 			received = max(received, rows)
 			m := c.rows.value(rows)
 			c.stage.Experts[g/shared] = max(c.stage.Experts[g/shared], m)

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate/prefixes"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/prefill"
@@ -25,6 +26,7 @@ type flight struct {
 	came           int32 // how many arrived before it, in a run that has a tape
 	ready          int64 // ns: when its KV has reached the decode unit
 	blocks         []int64
+	copy           int64 // of the trace, whose prompts share their blocks
 	prompt         int32 // tokens as it came
 	output         int32 // tokens it will have generated
 	input          int32 // tokens to prefill: the prompt, and what was generated before an eviction
@@ -49,7 +51,7 @@ type sim struct {
 	prefill []*prefillUnit
 	decode  []*decodeUnit
 	units   [2][]*unitState // of prefill and decode
-	store   *store
+	store   *prefixes.Store
 	experts [2]*experts
 	plan    int // the step in force
 	window  int64
@@ -98,7 +100,7 @@ func newSim(c Config, source Source) (*sim, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &sim{Config: c, outages: outages(c.Failures), source: source, store: newStore(int(c.StoreTokens / int64(c.BlockTokens))), from: int64(c.Warm * second), to: int64(c.Seconds * second), draw: c.Seed}
+	s := &sim{Config: c, outages: outages(c.Failures), source: source, store: prefixes.New(int(c.StoreTokens / int64(c.BlockTokens))), from: int64(c.Warm * second), to: int64(c.Seconds * second), draw: c.Seed}
 	var err error
 	if c.topics[0] == nil {
 		s.setTopics(c.Seconds)
@@ -123,8 +125,10 @@ func newSim(c Config, source Source) (*sim, error) {
 		return nil, err
 	}
 	s.most = min(s.kvCapacity(), maxTokens)
-	if past, ok := source.(interface{ warm(int, func([]int64)) }); ok {
-		past.warm(2*s.store.capacity, s.store.add)
+	if past, ok := source.(interface {
+		warm(int, func([]int64, int64))
+	}); ok {
+		past.warm(2*s.store.Capacity(), s.store.Add)
 	}
 	if err := s.apply(c.Plan[0].Fleet); err != nil {
 		return nil, err

@@ -36,22 +36,34 @@ func TestPeakMemory(t *testing.T) {
 //
 //	go test -run '^$' -bench PeakHour -benchtime 1x ./bench/simulate
 func BenchmarkPeakHour(b *testing.B) {
-	bench(b, func() Source { return workload.Steady(1700, 1) }, 3600)
+	bench(b, peak(3600), func() Source { return workload.Steady(1700, 1) })
 }
 
-// BenchmarkMillion is one million requests of a trace, with prefixes, on the same
-// fleet: conversations that are played as often side by side as the rate needs.
+// BenchmarkMillion is one million requests of a trace that is played as often side by
+// side as the rate needs: of a chat service on units that carry it, and conversations
+// about documents, with prefixes, of which many more come than the published fleet
+// carries.
 //
 //	go test -run '^$' -bench Million -benchtime 1x ./bench/simulate
 func BenchmarkMillion(b *testing.B) {
-	talks := workload.Conversations(20_000, 1)
-	bench(b, func() Source { return NewReplay(talks, 1700) }, 1e6/1700)
+	b.Run("chat", func(b *testing.B) {
+		const rate = 1600
+		chat := workload.Chat(20_000, 1)
+		c := peak(1e6 / rate)
+		c.Plan[0].Fleet = Fleet{16, 3}
+		bench(b, c, func() Source { return NewReplay(chat, rate) })
+	})
+	b.Run("documents", func(b *testing.B) {
+		const rate = 1700
+		talks := workload.Conversations(20_000, 1)
+		bench(b, peak(1e6/rate), func() Source { return NewReplay(talks, rate) })
+	})
 }
 
-func bench(b *testing.B, source func() Source, seconds float64) {
+func bench(b *testing.B, c Config, source func() Source) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for b.Loop() {
-		r, err := Run(peak(seconds), source())
+		r, err := Run(c, source())
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -60,6 +72,7 @@ func bench(b *testing.B, source func() Source, seconds float64) {
 		b.ReportMetric(float64(m.Sys)/1e6, "MB")
 		b.ReportMetric(float64(r.PeakInFlight), "in-flight")
 		b.ReportMetric(float64(r.Requests), "requests")
+		b.ReportMetric(r.Served, "served")
 		b.ReportMetric(float64(r.DecodeSteps+r.PrefillSteps), "steps")
 	}
 }

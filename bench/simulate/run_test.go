@@ -152,37 +152,6 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestStore compares the store with the same rule written as plainly as can be.
-func TestStore(t *testing.T) {
-	const capacity = 7
-	s := newStore(capacity)
-	var plain []int64 // most recent first
-	use := func(b int64) {
-		plain = slices.DeleteFunc(plain, func(x int64) bool { return x == b })
-		plain = slices.Insert(plain, 0, b)
-		plain = plain[:min(len(plain), capacity)]
-	}
-	r := rand.New(rand.NewPCG(1, 1))
-	for range 5000 {
-		blocks := make([]int64, 1+r.IntN(4))
-		for i := range blocks {
-			blocks[i] = int64(r.IntN(12))
-		}
-		want := 0
-		for want < len(blocks) && slices.Contains(plain, blocks[want]) {
-			use(blocks[want])
-			want++
-		}
-		if got := s.match(blocks); got != want {
-			t.Fatalf("%v: %d match, want %d", blocks, got, want)
-		}
-		s.add(blocks)
-		for _, b := range blocks {
-			use(b)
-		}
-	}
-}
-
 // TestHistogram demands quantiles within 2%.
 func TestHistogram(t *testing.T) {
 	var h histogram

@@ -42,7 +42,7 @@ func (s *sim) enterRunning() error {
 			return fmt.Errorf("request: %d prompt and %d generated tokens: each must be at least 1", q.Input, q.Output)
 		}
 		if q.Blocks != nil {
-			s.store.add(q.Blocks)
+			s.store.Add(q.Blocks, q.Copy)
 		}
 		if made >= int64(q.Output) || int64(q.Input)+int64(q.Output) > s.most {
 			continue

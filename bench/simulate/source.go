@@ -9,8 +9,8 @@ import (
 // Replay is a trace at any rate, for ever. A trace is never played faster than it
 // was recorded: as many copies of it run side by side as the rate needs, each
 // shifted against the others, all slowed to the rate exactly. A copy that ends
-// starts again. Each round of each copy has blocks of its own, so that a prompt is
-// not found because the trace was played before.
+// starts again. Each round of each copy is a copy of its own, so that a prompt is not
+// found because the trace was played before.
 type Replay struct {
 	requests []workload.Request
 	slow     float64 // seconds a second of the trace
@@ -22,13 +22,9 @@ type Replay struct {
 type replayCopy struct {
 	at   float64 // seconds of the trace since the replay began
 	next int
-	name int64 // which round of which copy: what its blocks are told apart by
+	name int64 // which round of which copy: what its prompts are told apart by
 	copy int
 }
-
-// apart keeps the blocks of one round of a copy apart from those of another: an odd
-// number near 2^64 divided by the golden ratio.
-const apart = 0x9e3779b97f4a7c15
 
 // maxReplayCopies bounds the copies; beyond it a trace is played faster after all.
 const maxReplayCopies = 1 << 16
@@ -108,13 +104,7 @@ func (r *Replay) Next() (workload.Request, bool) {
 	c := &r.copies[0]
 	q := r.requests[c.next]
 	q.Arrival = float64(c.at * r.slow)
-	if q.Blocks != nil && c.name > 0 {
-		blocks := make([]int64, len(q.Blocks))
-		for i, b := range q.Blocks {
-			blocks[i] = int64(uint64(b) + uint64(c.name)*apart)
-		}
-		q.Blocks = blocks
-	}
+	q.Copy = c.name
 	from := r.requests[c.next].Arrival
 	if c.next++; c.next == len(r.requests) {
 		c.next = 0
@@ -129,13 +119,13 @@ func (r *Replay) Next() (workload.Request, bool) {
 // warm plays what came before the first request, up to a round of the trace and so
 // many blocks, so that copies that begin in the middle find the prefixes of their
 // own past. One copy alone begins at the begin, and has no past.
-func (r *Replay) warm(blocks int, use func(blocks []int64)) {
+func (r *Replay) warm(blocks int, use func(blocks []int64, copy int64)) {
 	if len(r.copies) == 1 || r.requests[0].Blocks == nil {
 		return
 	}
 	for blocks > 0 && r.copies[0].at < r.span {
 		q, _ := r.Next()
-		use(q.Blocks)
+		use(q.Blocks, q.Copy)
 		blocks -= 1 + len(q.Blocks)
 	}
 	passed := r.copies[0].at

@@ -2,9 +2,9 @@ package simulate
 
 import (
 	"math"
-	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/bench/simulate/prefixes"
 	"github.com/moelb/moelb/bench/workload"
 )
 
@@ -66,24 +66,27 @@ func TestReplayRate(t *testing.T) {
 	}
 }
 
-// TestReplayBlocks: within a round of a copy prefixes are shared as in the trace,
-// between rounds and copies they are not.
+// TestReplayBlocks: a round of a copy has the prefixes of the trace, and is a copy of
+// its own; a store finds nothing of one in another.
 func TestReplayBlocks(t *testing.T) {
 	trace := []workload.Request{{Arrival: 0, Input: 600, Output: 1, Blocks: []int64{1, 2}}, {Arrival: 1, Input: 1100, Output: 1, Blocks: []int64{1, 2, 3}}, {Arrival: 4, Input: 40, Output: 1, Blocks: []int64{9}}}
-	first := map[int64]int{}
+	store := prefixes.New(1 << 20)
+	came := map[int64]int{}
 	for _, q := range take(NewReplay(trace, 5), 3000) {
-		first[q.Blocks[0]]++
-		if len(q.Blocks) == 3 && q.Blocks[2] == q.Blocks[1] {
-			t.Fatal("a prompt's blocks are one")
+		want := 0
+		if k := came[q.Copy]; q.Blocks[0] == 1 && k&1 != 0 {
+			want = 2 // the other of the two that share came before
 		}
-	}
-	for b, n := range first {
-		if n > 2 {
-			t.Fatalf("block %d begins %d prompts, 2 of a round do", b, n)
+		if q.Blocks[0] == 1 {
+			came[q.Copy] |= 1
 		}
+		if got := store.Match(q.Blocks, q.Copy); got != want {
+			t.Fatalf("copy %d: %d blocks of %v are found, %d are of this copy", q.Copy, got, q.Blocks, want)
+		}
+		store.Add(q.Blocks, q.Copy)
 	}
-	if one := NewReplay(trace, .1); !slices.Equal(take(one, 1)[0].Blocks, trace[0].Blocks) {
-		t.Error("the first round has other blocks than the trace")
+	if q := take(NewReplay(trace, .1), 1)[0]; q.Copy != 0 {
+		t.Errorf("the first round is copy %d", q.Copy)
 	}
 }
 

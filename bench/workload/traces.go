@@ -26,6 +26,9 @@ type Request struct {
 	// package makes), the last of which may be shorter: two requests share a prefix
 	// as far as their leading names agree. nil where the trace does not tell.
 	Blocks []int64
+	// Copy tells where a trace is played several times: prompts of different copies
+	// share nothing, whatever their blocks' names.
+	Copy int64
 }
 
 // Trace is a request trace.
@@ -238,7 +241,7 @@ func (t *traceReader) addJSON(q *jsonLine, perSecond float64) error {
 	if t.blocks += len(q.Blocks); t.blocks > maxTraceBlocks {
 		return fmt.Errorf("hash_ids: more than %d in all", maxTraceBlocks)
 	}
-	return t.add(Request{*q.Timestamp / perSecond, *q.Input, *q.Output, q.Blocks})
+	return t.add(Request{Arrival: *q.Timestamp / perSecond, Input: *q.Input, Output: *q.Output, Blocks: q.Blocks})
 }
 
 // traceFormat is a CSV format: the columns of arrival, input and output, and

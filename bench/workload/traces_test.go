@@ -17,18 +17,18 @@ func TestReadTrace(t *testing.T) {
 	}{
 		{Mooncake, `{"timestamp": 2000, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]}` + "\n\n" +
 			`{"timestamp": 500, "input_length": 7, "output_length": 0, "hash_ids": [2], "more": 1}`,
-			[]Request{{0, 7, 0, []int64{2}}, {1.5, 600, 5, []int64{0, 1}}}},
+			[]Request{{0, 7, 0, []int64{2}, 0}, {1.5, 600, 5, []int64{0, 1}, 0}}},
 		{Bailian, `{"chat_id": 159, "parent_chat_id": -1, "timestamp": 61.25, "input_length": 33, "output_length": 5, "type": "text", "turn": 1, "hash_ids": [1089, 1090, 1091]}` + "\n" +
 			`{"chat_id": 160, "parent_chat_id": 159, "timestamp": 63, "input_length": 33, "output_length": 5, "type": "text", "turn": 2, "hash_ids": [1089, 1090]}`,
-			[]Request{{0, 33, 5, []int64{1089, 1090, 1091}}, {1.75, 33, 5, []int64{1089, 1090}}}},
+			[]Request{{0, 33, 5, []int64{1089, 1090, 1091}, 0}, {1.75, 33, 5, []int64{1089, 1090}, 0}}},
 		{Azure, "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:59:59.7500000,374,44\r\n2023-11-16 19:00:01.0000000,396,109\r\n",
-			[]Request{{0, 374, 44, nil}, {1.25, 396, 109, nil}}},
+			[]Request{{0, 374, 44, nil, 0}, {1.25, 396, 109, nil, 0}}},
 		{Azure, "\ufeffTIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.5+00:00,1,2\n2024-05-10 00:00:00+00:00,3,4",
-			[]Request{{0, 3, 4, nil}, {.5, 1, 2, nil}}},
+			[]Request{{0, 3, 4, nil, 0}, {.5, 1, 2, nil, 0}}},
 		{BurstGPT, "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,1087,230,1317,Conversation log\n",
-			[]Request{{0, 472, 18, nil}, {40, 1087, 230, nil}}},
+			[]Request{{0, 472, 18, nil, 0}, {40, 1087, 230, nil, 0}}},
 		{Vidur, ",arrived_at,num_prefill_tokens,num_decode_tokens,pd_ratio\n0,0.25,374.0,44.0,8.5\n1,4.5,396,109,3.6\n",
-			[]Request{{0, 374, 44, nil}, {4.25, 396, 109, nil}}},
+			[]Request{{0, 374, 44, nil, 0}, {4.25, 396, 109, nil, 0}}},
 	} {
 		var packed bytes.Buffer
 		z := gzip.NewWriter(&packed)
