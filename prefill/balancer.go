@@ -66,9 +66,8 @@ type Balancer struct {
 	sharers  []int32 // of the queue, held back for a prefix: a heap, by when they are let go
 	late     lateness
 	observed observed
-	caps     trial // of the last step
 
-	former
+	former former
 }
 
 // Enqueue leaves a request to the following steps. Errors: ErrValue, ErrKnown;
@@ -119,12 +118,12 @@ func (b *Balancer) SetCached(id ID, rank int, cached int64) error {
 	switch {
 	case q.state != queued:
 		return bad(ErrState, "id", -1, "request %d is not in the queue", id)
-	case q.local != (rank >= 0) || rank < -1 || rank >= len(b.ranks):
+	case q.where.Local != (rank >= 0) || rank < -1 || rank >= len(b.ranks):
 		return bad(ErrValue, "rank", -1, "%d: a rank is needed where caches are local, -1 where they are not", rank)
 	case cached < 0 || cached > q.tokens:
 		return bad(ErrValue, "cached", -1, "%d of %d tokens", cached, q.tokens)
 	}
-	if !q.local {
+	if !q.where.Local {
 		q.cached = cached
 		b.settled(s)
 	}
@@ -166,12 +165,12 @@ func (b *Balancer) credit(s int32, latest bool) {
 		r := &b.requests[w]
 		b.unfollow(w)
 		switch {
-		case !r.local && r.shared > r.pos:
+		case !r.where.Local && r.shared > r.pos:
 			if latest {
 				b.credits = append(b.credits, credited{w, q.rank, r.seq, r.pos})
 			}
 			b.setCached(r, -1, r.shared)
-		case r.local && r.shared > r.on(int(q.rank)):
+		case r.where.Local && r.shared > r.where.On(int(q.rank)):
 			b.setCached(r, int(q.rank), r.shared)
 		}
 	}

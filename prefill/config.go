@@ -3,6 +3,8 @@ package prefill
 import (
 	"math"
 	"slices"
+
+	"github.com/moelb/moelb/prefill/internal/pack"
 )
 
 // Config describes a unit. The zero value of each field but Ranks is the
@@ -56,6 +58,8 @@ func New(cfg Config) (*Balancer, error) {
 	if c := cfg.Cost; c.Pair > 0 {
 		b.expand = int64(math.Round(min(c.Prefix/c.Pair, 1<<20)))
 	}
+	f := &b.former
+	f.Cost, f.Expand, f.Page, f.StepSeconds = pack.Cost(b.cost), b.expand, cfg.Page, cfg.StepSeconds
 	b.resize(cfg.Ranks, func(g int) rank {
 		k := rank{state: Serving, speed: 1}
 		if n := len(cfg.Speed); n > 0 {
@@ -123,16 +127,11 @@ func (b *Balancer) resize(n int, create func(g int) rank) {
 	old := len(b.ranks)
 	b.ranks = slices.Grow(b.ranks, max(0, n-old))
 	b.views = slices.Grow(b.views, max(0, n-old))
-	f := &b.former
-	f.load, f.fresh = slices.Grow(f.load, max(0, n-old)), slices.Grow(f.fresh, max(0, n-old))
-	f.weight, f.ill = slices.Grow(f.weight, max(0, n-old)), slices.Grow(f.ill, max(0, n-old))
-	f.at = make([]int32, n+1)
 	for g := n; g < old; g++ {
 		b.seen = b.seen.less(b.ranks[g].seen)
 		b.ranks[g] = rank{}
 	}
-	b.ranks, b.views, f.load, f.fresh = b.ranks[:n], b.views[:n], f.load[:n], f.fresh[:n]
-	f.weight, f.ill = f.weight[:n], f.ill[:n]
+	b.ranks, b.views = b.ranks[:n], b.views[:n]
 	for g := old; g < n; g++ {
 		b.ranks[g] = create(g)
 		b.views[g] = view{}

@@ -1,6 +1,9 @@
 package prefill
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Lost is a request that a dead rank held.
 type Lost struct {
@@ -35,7 +38,7 @@ func (b *Balancer) Dead(dst []Lost, rank int) ([]Lost, error) {
 	}
 	k := &b.ranks[rank]
 	b.uncredit(rank)
-	held := append(append(b.former.order[:0], k.started...), k.added...)
+	held := append(append(b.former.some[:0], k.started...), k.added...)
 	rest := b.ended[:0]
 	for _, s := range b.ended {
 		switch q := &b.requests[s]; {
@@ -48,8 +51,8 @@ func (b *Balancer) Dead(dst []Lost, rank int) ([]Lost, error) {
 			held = append(held, s)
 		}
 	}
-	b.ended, b.former.order = rest, held
-	slices.SortFunc(held, func(x, y int32) int { return order(b.requests[x].seq, b.requests[y].seq, 0, 0) })
+	b.ended, b.former.some = rest, held
+	slices.SortFunc(held, func(x, y int32) int { return cmp.Compare(b.requests[x].seq, b.requests[y].seq) })
 	for _, s := range held {
 		q := &b.requests[s]
 		lost := Lost{q.id, q.tokens, q.pos, q.state != added && q.tokens <= b.roomFor(q)}
@@ -65,8 +68,8 @@ func (b *Balancer) Dead(dst []Lost, rank int) ([]Lost, error) {
 	}
 	b.sortQueue()
 	for i := range b.requests {
-		if q := &b.requests[i]; q.state != vacant && q.local && q.on(rank) > 0 {
-			q.cachedAt[rank] = 0
+		if q := &b.requests[i]; q.state != vacant && q.where.Local && q.where.On(rank) > 0 {
+			q.where.CachedAt[rank] = 0
 			if q.state == queued {
 				b.recache(q)
 			}
@@ -102,11 +105,11 @@ func (b *Balancer) settled(s int32) {
 
 // roomFor is the most tokens that any rank holds that may take a request.
 func (b *Balancer) roomFor(q *request) int64 {
-	if !q.pinned {
+	if !q.where.Pinned {
 		return b.roomiest
 	}
 	room := int64(0)
-	for _, g := range q.among {
+	for _, g := range q.where.Among {
 		room = max(room, b.ranks[g].room())
 	}
 	return room
@@ -132,7 +135,7 @@ func (b *Balancer) requeue(s int32) {
 // sortQueue puts the queue in order of age again.
 func (b *Balancer) sortQueue() {
 	b.compact()
-	older := func(x, y int32) int { return order(b.requests[x].seq, b.requests[y].seq, 0, 0) }
+	older := func(x, y int32) int { return cmp.Compare(b.requests[x].seq, b.requests[y].seq) }
 	if slices.IsSortedFunc(b.queue, older) {
 		return
 	}

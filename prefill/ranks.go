@@ -124,10 +124,10 @@ func (b *Balancer) become(g int, s RankState) {
 			continue
 		}
 		q := &b.requests[i]
-		if q.local && q.on(g) > 0 {
+		if q.where.Local && q.where.On(g) > 0 {
 			b.recache(q)
 		}
-		if q.pinned {
+		if q.where.Pinned {
 			b.rewait(i)
 		}
 	}
@@ -153,11 +153,11 @@ func (b *Balancer) Resize(ranks int) error {
 		}
 		for i := range b.requests {
 			q := &b.requests[i]
-			if q.pinned {
-				k, _ := slices.BinarySearch(q.among, int32(ranks))
-				q.among = q.among[:k]
+			if q.where.Pinned {
+				k, _ := slices.BinarySearch(q.where.Among, int32(ranks))
+				q.where.Among = q.where.Among[:k]
 			}
-			q.cachedAt = q.cachedAt[:min(len(q.cachedAt), ranks)]
+			q.where.CachedAt = q.where.CachedAt[:min(len(q.where.CachedAt), ranks)]
 		}
 	}
 	b.forget()
@@ -184,9 +184,9 @@ func (b *Balancer) checkShrink(ranks int) error {
 		}
 		q := &b.requests[s]
 		most := room
-		if q.pinned {
+		if q.where.Pinned {
 			most = 0
-			for _, g := range q.among {
+			for _, g := range q.where.Among {
 				if int(g) < ranks {
 					most = max(most, b.ranks[g].room())
 				}

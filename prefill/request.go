@@ -3,6 +3,8 @@ package prefill
 import (
 	"math"
 	"slices"
+
+	"github.com/moelb/moelb/prefill/internal/pack"
 )
 
 // ID is the caller's own name for a request: known from the call that enters the
@@ -60,8 +62,7 @@ type request struct {
 	priority int64
 	from     int64 // once started: the tokens that were cached
 	shared   int64
-	cachedAt []int64 // in use if local; 0 beyond its end
-	among    []int32 // in use if pinned; rising
+	where    pack.Where // what of it is in use
 	rank     int32
 	place    int32 // in the queue, or among what was added to its rank
 	leader   int32 // -1 = none
@@ -69,8 +70,6 @@ type request struct {
 	next     int32 // next who waits for the same; -1 = none
 	prev     int32
 	state    uint8
-	local    bool
-	pinned   bool
 	class    int16 // of those who wait, or notWaiting, or heldBack
 	spot     int32 // in its heap
 	item     int32 // among the items of the step that is being formed; -1 = not there
@@ -81,58 +80,41 @@ func (r *request) work() Work  { return WorkOf(r.left(), r.pos) }
 
 // at returns the tokens cached on rank g while the request is queued.
 func (r *request) at(g int) int64 {
-	if r.local {
-		return r.on(g)
+	if r.where.Local {
+		return r.where.On(g)
 	}
 	return r.pos
 }
 
-// on is what the local cache of a rank has.
-func (r *request) on(g int) int64 {
-	if g < len(r.cachedAt) {
-		return r.cachedAt[g]
-	}
-	return 0
-}
-
-// may reports whether the request may run on a rank, in service or not.
-func (r *request) may(g int) bool {
-	if !r.pinned {
-		return true
-	}
-	_, ok := slices.BinarySearch(r.among, int32(g))
-	return ok
-}
-
 // remember copies what a request says of the ranks.
 func (r *request) remember(from *Request) {
-	r.cached, r.local, r.pinned = from.Cached, from.CachedAt != nil, from.Among != nil
-	if r.local {
+	r.cached, r.where.Local, r.where.Pinned = from.Cached, from.CachedAt != nil, from.Among != nil
+	if r.where.Local {
 		r.cached = 0
-		r.cachedAt = append(r.cachedAt[:0], from.CachedAt...)
+		r.where.CachedAt = append(r.where.CachedAt[:0], from.CachedAt...)
 	}
-	if r.pinned {
-		r.among = r.among[:0]
+	if r.where.Pinned {
+		r.where.Among = r.where.Among[:0]
 		for _, g := range from.Among {
-			r.among = append(r.among, int32(g))
+			r.where.Among = append(r.where.Among, int32(g))
 		}
-		slices.Sort(r.among)
-		r.among = slices.Compact(r.among)
+		slices.Sort(r.where.Among)
+		r.where.Among = slices.Compact(r.where.Among)
 	}
 }
 
 // able reports whether a request may start on a rank now.
-func (b *Balancer) able(g int, q *request) bool { return b.ranks[g].open && q.may(g) }
+func (b *Balancer) able(g int, q *request) bool { return b.ranks[g].open && q.where.May(g) }
 
 // recache brings the best cache of a queued request up to date: that of the ranks
 // on which it may start now.
 func (b *Balancer) recache(q *request) {
-	if !q.local {
+	if !q.where.Local {
 		return
 	}
 	b.total = b.total.less(q.work())
 	q.pos = 0
-	for g, c := range q.cachedAt {
+	for g, c := range q.where.CachedAt {
 		if c > q.pos && b.able(g, q) {
 			q.pos = c
 		}
@@ -143,18 +125,18 @@ func (b *Balancer) recache(q *request) {
 
 // setCached changes what is cached of a queued request.
 func (b *Balancer) setCached(q *request, rank int, cached int64) {
-	if !q.local {
+	if !q.where.Local {
 		b.total = b.total.less(q.work())
 		q.pos = cached
 		b.total = b.total.plus(q.work())
 		b.reorder(q)
 		return
 	}
-	for len(q.cachedAt) <= rank {
-		q.cachedAt = append(q.cachedAt, 0)
+	for len(q.where.CachedAt) <= rank {
+		q.where.CachedAt = append(q.where.CachedAt, 0)
 	}
-	old := q.cachedAt[rank]
-	q.cachedAt[rank] = cached
+	old := q.where.CachedAt[rank]
+	q.where.CachedAt[rank] = cached
 	switch {
 	case !b.able(rank, q):
 	case cached >= q.pos:
@@ -228,7 +210,7 @@ func (b *Balancer) countable(r *Request) error {
 func (b *Balancer) enter(r *Request, pos int64, state uint8) int32 {
 	s := b.slot()
 	q := &b.requests[s]
-	*q = request{id: r.ID, tokens: r.Tokens, pos: pos, seq: b.seq, rank: -1, leader: -1, follower: -1, next: -1, prev: -1, state: state, class: notWaiting, item: -1, turn: unknownSince, cachedAt: q.cachedAt, among: q.among}
+	*q = request{id: r.ID, tokens: r.Tokens, pos: pos, seq: b.seq, rank: -1, leader: -1, follower: -1, next: -1, prev: -1, state: state, class: notWaiting, item: -1, turn: unknownSince, where: pack.Where{CachedAt: q.where.CachedAt, Among: q.where.Among}}
 	b.seq++
 	b.ids.Add(uint64(r.ID), s)
 	b.total = b.total.plus(q.work())

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/internal/long"
+
+	"github.com/moelb/moelb/prefill/internal/pack"
 )
 
 // seconds is how long a step takes, each prompt's work in it, and where.
@@ -30,7 +32,7 @@ func (s *shadow) seconds(b *Balancer) (step float64, of map[ID]float64, on map[I
 // older than all that are left in the queue, or on the oldest that it has started, or
 // all the tokens it may take: where that is late, or something younger is.
 func TestOldestHaveTheirShare(t *testing.T) {
-	const share = shareWeight / (1 + 3*shareWeight)
+	const share = pack.ShareWeight / (1 + 3*pack.ShareWeight)
 	times, n := 0, uint64(5)
 	if long.Tests() {
 		n = 20
@@ -81,7 +83,7 @@ func TestOldestHaveTheirShare(t *testing.T) {
 					continue
 				}
 				times++
-				if spent < share*took-1e-6 && b.former.load[g].tokens < cfg.MaxTokens {
+				if spent < share*took-1e-6 && b.former.tokensOf(g) < cfg.MaxTokens {
 					t.Fatalf("seed %d, step %d of %.3f s: rank %d spends %.4f s on its oldest", seed, step, took, g, spent)
 				}
 			}
@@ -92,12 +94,22 @@ func TestOldestHaveTheirShare(t *testing.T) {
 	}
 }
 
+// tokensOf are the tokens that the latest step gives a rank.
+func (f *former) tokensOf(g int) (sum int64) {
+	for i := range f.Pieces {
+		if int(f.Pieces[i].Rank) == g {
+			sum += f.Pieces[i].N
+		}
+	}
+	return sum
+}
+
 // TestWaitingIsBounded is an adversary: while others wait, it sends the prompts
 // that the rule likes best, short ones, faster than they can be served. Whoever came
 // before must end once it is late, in the time that the work before it takes with a
 // share of the unit, and its own.
 func TestWaitingIsBounded(t *testing.T) {
-	const share = shareWeight / (1 + 3*shareWeight)
+	const share = pack.ShareWeight / (1 + 3*pack.ShareWeight)
 	for seed := range uint64(6) {
 		r := rand.New(rand.NewPCG(22, seed))
 		cfg := Config{Ranks: 2 + r.IntN(4), MaxTokens: 4096}

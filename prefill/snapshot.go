@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/internal/ledger"
+	"github.com/moelb/moelb/prefill/internal/pack"
 )
 
 // A snapshot starts with its kind and the version of its format.
@@ -24,7 +25,7 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	w.Float(c.Cost.Pair, c.Cost.Token, c.Cost.Step, c.Cost.Prefix, c.Patience, b.clock)
 	w.Bool(c.KeepKV)
 	o := &b.observed
-	w.Int(c.Page, int64(b.caps.tokens), int64(b.caps.pairs), int64(o.came))
+	w.Int(c.Page, int64(b.former.Last.Tokens), int64(b.former.Last.Pairs), int64(o.came))
 	w.Float(c.StepSeconds, o.steps, o.seconds, o.work, o.arrivals, o.recent, o.silent, o.inflow, o.brought)
 	marks := b.late.marks[b.late.from:]
 	w.Int(b.late.youngest, int64(len(marks)))
@@ -62,15 +63,15 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 		if q.class == heldBack {
 			w.Float(q.key)
 		}
-		w.Bool(q.local)
-		if q.local {
-			w.Int(int64(len(q.cachedAt)))
-			w.Int(q.cachedAt...)
+		w.Bool(q.where.Local)
+		if q.where.Local {
+			w.Int(int64(len(q.where.CachedAt)))
+			w.Int(q.where.CachedAt...)
 		}
-		w.Bool(q.pinned)
-		if q.pinned {
-			w.Int(int64(len(q.among)))
-			for _, g := range q.among {
+		w.Bool(q.where.Pinned)
+		if q.where.Pinned {
+			w.Int(int64(len(q.where.Among)))
+			for _, g := range q.where.Among {
 				w.Int(int64(g))
 			}
 		}
@@ -129,7 +130,7 @@ func read(r *ledger.Reader) *Balancer {
 	clock := r.Float(0, mostTime)
 	c.KeepKV = r.Bool()
 	c.Page = r.Int(0, MaxPrompt)
-	last := trial{int8(r.Int(0, tokenCaps-1)), int8(r.Int(0, pairCaps-1))}
+	last := pack.Trial{Tokens: int8(r.Int(0, pack.TokenCaps-1)), Pairs: int8(r.Int(0, pack.PairCaps-1))}
 	seen := observed{came: int(r.Int(0, math.MaxInt32))}
 	c.StepSeconds = r.Float(0, 1e12)
 	for _, x := range [...]*float64{&seen.steps, &seen.seconds, &seen.work, &seen.arrivals, &seen.recent, &seen.silent, &seen.inflow, &seen.brought} {
@@ -161,7 +162,7 @@ func read(r *ledger.Reader) *Balancer {
 	for g := range b.ranks {
 		readRank(r, &b.ranks[g])
 	}
-	b.turn, b.seq, b.clock, b.caps, b.observed, b.late = turn, seq, clock, last, seen, late
+	b.turn, b.seq, b.clock, b.former.Last, b.observed, b.late = turn, seq, clock, last, seen, late
 	b.serving()
 	readRequests(r, b)
 	if r.Bad() {
@@ -219,7 +220,7 @@ func readRequests(r *ledger.Reader, b *Balancer) {
 		}
 		q := &b.requests[c.slot]
 		c.seq = q.seq
-		r.Fail(q.state == queued && !q.local && c.old <= q.tokens)
+		r.Fail(q.state == queued && !q.where.Local && c.old <= q.tokens)
 		b.credits = append(b.credits, c)
 	}
 }
@@ -259,17 +260,17 @@ func readRequest(r *ledger.Reader, b *Balancer, s int32, n int) int32 {
 		until = r.Float(0, math.MaxFloat64)
 		r.Fail(state == queued)
 	}
-	if q.local = r.Bool(); q.local {
-		q.cachedAt = make([]int64, 0, r.Length(len(b.ranks)))
-		for len(q.cachedAt) < cap(q.cachedAt) && !r.Bad() {
-			q.cachedAt = append(q.cachedAt, r.Int(0, q.tokens))
+	if q.where.Local = r.Bool(); q.where.Local {
+		q.where.CachedAt = make([]int64, 0, r.Length(len(b.ranks)))
+		for len(q.where.CachedAt) < cap(q.where.CachedAt) && !r.Bad() {
+			q.where.CachedAt = append(q.where.CachedAt, r.Int(0, q.tokens))
 		}
 	}
-	if q.pinned = r.Bool(); q.pinned {
+	if q.where.Pinned = r.Bool(); q.where.Pinned {
 		for range r.Length(len(b.ranks)) {
 			g := int32(r.Int(0, int64(len(b.ranks))-1))
-			r.Fail(len(q.among) == 0 || g > q.among[len(q.among)-1])
-			q.among = append(q.among, g)
+			r.Fail(len(q.where.Among) == 0 || g > q.where.Among[len(q.where.Among)-1])
+			q.where.Among = append(q.where.Among, g)
 		}
 	}
 	known := b.ids.Find(uint64(q.id)) >= 0

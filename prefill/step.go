@@ -1,6 +1,6 @@
 package prefill
 
-import "slices"
+import "github.com/moelb/moelb/prefill/internal/pack"
 
 // Chunk is what a rank computes of a request in one step.
 type Chunk struct {
@@ -17,37 +17,10 @@ type Chunk struct {
 
 // former is what Step works with. It is kept so as not to be allocated anew.
 type former struct {
-	items   []item
-	from    int     // the first of the queue among the items
-	urgent  int     // the end of the most urgent of the queue, in this order from there on
-	order   []int32 // items, the most urgent first
-	largest []int32 // items, the most work first
-	turnOf  []int32 // the place in order of each
-	old     []int32 // the oldest of the queue, one a rank in service at most
+	pack.Former
 	heads   []head
-	open    []int32 // ranks that take new requests, the one whose turn it is first
-	base    float64 // seconds: an empty step and a usual one
-	waiting float64 // how many wait or run
-	tokens  int64   // what any rank may take in a step
+	some    []int32 // requests at hand
 	longest float64 // seconds of the longest that waits or runs
-	deep    bool    // steps are to waste least
-	density float64 // pairs a token of all that is ahead
-	some    []int32 // items at hand
-	pairs   int64   // what the densest of the items would fill a rank with
-	share   float64 // seconds that the oldest of each rank are due
-
-	fresh  []load // what the ranks have before the step is packed
-	load   []load
-	weight []float64 // seconds that each rank has in the step, at its speed
-	ill    []float64 // how ill a rank suits any more
-	gaps   []int32   // ranks at hand
-	pieces []piece
-	placed []int32 // the piece of each item; -1 = none
-	caps   caps
-	light  Work // of the short prompts that fill the caps
-	worth  [tokenCaps][pairCaps]float64
-	at     []int32 // where each rank's pieces begin in byRank
-	byRank []int32
 }
 
 // Budget is what a rank may compute in one step.
@@ -106,15 +79,11 @@ func (b *Balancer) form(dst []Chunk, left []Budget) []Chunk {
 	}
 	b.survey(left)
 	f := &b.former
-	if len(f.items) > 0 {
-		b.plan()
-	} else {
-		f.pieces = f.pieces[:0]
-	}
-	if len(f.pieces) == 0 {
+	f.Form()
+	if len(f.Pieces) == 0 {
 		b.unstick()
 	}
-	b.halve()
+	f.Halve()
 	return b.commit(dst)
 }
 
@@ -143,158 +112,50 @@ func (b *Balancer) pairsOf(n, p int64) int64 { return pairsOf(n, p) + b.expand*p
 // step is empty only if nothing can run. Whoever waits for a prefix comes last.
 func (b *Balancer) unstick() {
 	f := &b.former
-	copy(f.load, f.fresh)
-	for _, i := range f.order {
-		if b.leastOf(i) {
-			return
-		}
+	if f.Least() {
+		return
 	}
 	for _, sharing := range [2]bool{false, true} {
 		for _, s := range b.queue {
-			if s < 0 || sharing != (b.requests[s].class == heldBack) {
-				continue
-			}
-			i := int32(len(f.items))
-			f.items = append(f.items, b.item(s, &b.requests[s]))
-			f.placed = append(f.placed, -1)
-			if b.leastOf(i) {
+			if s >= 0 && sharing == (b.requests[s].class == heldBack) && f.LeastOf(b.item(s, &b.requests[s])) {
 				return
 			}
-			f.items, f.placed = f.items[:i], f.placed[:i]
 		}
 	}
-}
-
-// leastOf puts the smallest chunk of an item into the step, if some rank takes it.
-func (b *Balancer) leastOf(i int32) bool {
-	f := &b.former
-	it := &f.items[i]
-	ranks := f.open
-	if it.rank >= 0 {
-		ranks = []int32{it.rank}
-	}
-	for _, r := range ranks {
-		g := int(r)
-		l := &f.load[g]
-		if it.rank < 0 && !b.takes(g, it) {
-			continue
-		}
-		pos := it.pos
-		if it.rank < 0 {
-			pos = b.requests[it.slot].at(g)
-		}
-		left := it.pos + it.left - pos
-		n := min(left, max(1, b.cfg.Page))
-		if n <= l.mostTokens && b.cost.of(Work{n, b.pairsOf(n, pos)}) <= l.seconds {
-			b.put(i, g, n, pos)
-			return true
-		}
-	}
-	return false
-}
-
-// sortPieces lists the pieces by rank.
-func (b *Balancer) sortPieces() {
-	f := &b.former
-	clear(f.at)
-	for i := range f.pieces {
-		f.at[f.pieces[i].rank+1]++
-	}
-	for g := range f.load {
-		f.at[g+1] += f.at[g]
-	}
-	f.byRank = slices.Grow(f.byRank[:0], len(f.pieces))[:len(f.pieces)]
-	for i := len(f.pieces) - 1; i >= 0; i-- {
-		end := &f.at[f.pieces[i].rank+1]
-		*end--
-		f.byRank[*end] = int32(i)
-	}
-	// at[g+1] is now where rank g begins
-}
-
-// of is the pieces of a rank.
-func (f *former) of(g int) []int32 {
-	end := len(f.pieces)
-	if g+2 < len(f.at) {
-		end = int(f.at[g+2])
-	}
-	return f.byRank[f.at[g+1]:end]
-}
-
-// halve splits each rank's chunks into micro-batches: by falling pairs, each to
-// the half that has fewer.
-func (b *Balancer) halve() {
-	f := &b.former
-	b.sortPieces()
-	for g := range f.load {
-		at := f.of(g)
-		slices.SortFunc(at, func(x, y int32) int {
-			p, q := &f.pieces[x], &f.pieces[y]
-			return order(b.pairsOf(q.n, q.pos), b.pairsOf(p.n, p.pos), int64(x), int64(y))
-		})
-		var have [2]Work
-		for _, i := range at {
-			p := &f.pieces[i]
-			if order(have[1].Pairs, have[0].Pairs, have[1].Tokens, have[0].Tokens) < 0 {
-				p.half = 1
-			}
-			have[p.half].Pairs += b.pairsOf(p.n, p.pos)
-			have[p.half].Tokens += p.n
-		}
-		slices.Sort(at)
-	}
-}
-
-// order compares x with y, and where they are equal u with v.
-func order(x, y, u, v int64) int {
-	switch {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
-	case u < v:
-		return -1
-	case u > v:
-		return 1
-	}
-	return 0
 }
 
 // commit enters the step into the ledgers and appends its chunks to dst.
 func (b *Balancer) commit(dst []Chunk) []Chunk {
 	f := &b.former
-	if len(f.pieces) == 0 {
+	if len(f.Pieces) == 0 {
 		return dst
 	}
-	m := f.most()
-	seconds := b.cost.Step + float64(b.cost.Token*m.tokens) + float64(b.cost.Pair*m.pairs)
-	work := 0.0
-	for i := range f.pieces {
-		p := &f.pieces[i]
-		it := &f.items[p.item]
-		work += b.useful(p, it)
-		if it.rank < 0 {
-			b.start(it.slot, int(p.rank))
+	seconds, work := f.Seconds(), 0.0
+	for i := range f.Pieces {
+		p := &f.Pieces[i]
+		work += f.Useful(p)
+		if it := &f.Items[p.Item]; it.Rank < 0 {
+			b.start(it.Slot, int(p.Rank))
 		}
 	}
 	b.clock += seconds
 	b.observed.add(seconds, work, f.longest)
-	for g := range f.load {
-		of := f.of(g)
+	for g := range b.ranks {
+		of := f.Of(g)
 		if len(of) == 0 {
 			continue
 		}
 		for _, i := range of {
-			p := &f.pieces[i]
-			s := f.items[p.item].slot
+			p := &f.Pieces[i]
+			s := f.Items[p.Item].Slot
 			q := &b.requests[s]
 			k := &b.ranks[g]
-			w := WorkOf(p.n, p.pos)
-			q.pos += p.n
+			w := WorkOf(p.N, p.Pos)
+			q.pos += p.N
 			k.work = k.work.less(w)
 			b.total = b.total.less(w)
 			last := q.pos == q.tokens
-			dst = append(dst, Chunk{ID: q.id, Rank: g, Tokens: p.n, Last: last, Half: p.half})
+			dst = append(dst, Chunk{ID: q.id, Rank: g, Tokens: p.N, Last: last, Half: p.Half})
 			if last {
 				b.finish(s)
 			}

@@ -1,50 +1,10 @@
 package prefill
 
 import (
-	"cmp"
 	"math"
-	"slices"
+
+	"github.com/moelb/moelb/prefill/internal/pack"
 )
-
-// item is a request that may run in the step that is being formed.
-type item struct {
-	slot    int32
-	rank    int32 // where it has started; -1 = nowhere yet
-	left    int64
-	pos     int64
-	pairs   int64   // of all that is left in one chunk
-	seconds float64 // of that
-	urgency float64
-	passed  float64 // seconds since its turn came
-	seq     int64
-	first   bool // before all that are not: of a higher priority, or critical
-	local   bool // what is left depends on the rank
-	pinned  bool
-}
-
-// tokens are all of the request.
-func (it *item) tokens() int64 { return it.pos + it.left }
-
-// load is what a rank has in the step that is being formed.
-type load struct {
-	tokens int64
-	pairs  int64   // with what prefixes cost to re-expand
-	kv     int64   // tokens of its prompts in full
-	tail   int64   // tokens that its unfinished prompts need after this step
-	stock  int64   // pairs that they need from this step on
-	rest   float64 // seconds
-	least  float64 // the same of the shortest of them
-	busy   int     // how many they are
-	lead   int32   // the oldest of them, an item; -1 = none
-	due    float64 // seconds that are to be given yet
-	closed bool    // takes nothing from the queue: its room is kept
-
-	speed      float64
-	mostTokens int64 // what the rank may take at all
-	capTokens  int64 // what it may take within the caps that are tried
-	capPairs   int64
-	seconds    float64 // of tokens and pairs together that it may take
-}
 
 // observed is what the steps so far say of the unit: sums that decay from step to
 // step.
@@ -81,8 +41,14 @@ func (o *observed) add(seconds, work, longest float64) {
 	o.came, o.brought = 0, 0
 }
 
-// step is how long steps are, and rate how many requests come in a second: as many as
+// busy is the share of the unit's time that was work, step how long steps are, and rate how many requests come in a second: as many as
 // came lately, and the next after about as long as none has, a second at least.
+func (o *observed) busy(power float64) float64 {
+	if o.seconds > 0 {
+		return o.work / (power * o.seconds)
+	}
+	return 0
+}
 func (o *observed) step() float64 { return o.seconds / max(o.steps, 1) }
 func (o *observed) rate() float64 {
 	next := 1 / (1 + o.silent)
@@ -96,62 +62,53 @@ func (o *observed) rate() float64 {
 // started, and the most urgent of the queue that could fill the longest step.
 func (b *Balancer) survey(left []Budget) {
 	f := &b.former
-	f.items = f.items[:0]
-	f.base = max(b.cost.Step, 1e-9) + b.observed.step()
+	f.Base = max(b.cost.Step, 1e-9) + b.observed.step()
 	b.surveyRanks(left)
 	b.letGo()
 	b.depth()
-	f.from = len(f.items)
-	room := int64(len(f.open)) * f.tokens
-	if f.deep {
+	f.From = len(f.Items)
+	room := int64(len(f.Open)) * f.Tokens
+	if f.Deep {
 		b.collectDeep()
 	} else {
 		b.collect(room)
 	}
-	f.urgent = len(f.items)
+	f.Urgent = len(f.Items)
 	b.oldest()
 	b.putBack()
-	b.arrange()
+	f.Turn, f.Unlike, f.Late = b.turn, b.unlike, b.late.youngest
+	f.Ahead, f.Pairs = b.ahead(), b.total.Pairs
+	f.Waiting = float64(f.From + b.Queued())
+	f.Power = max(b.power, 1/MaxSpeed)
+	f.Busy, f.Rate = b.observed.busy(f.Power), b.observed.rate()
 }
 
 // surveyRanks sets what each rank may take and lists what it has started.
 func (b *Balancer) surveyRanks(left []Budget) {
 	f := &b.former
-	f.open, f.tokens = f.open[:0], 0
+	f.Clear(len(b.ranks))
 	for i := range b.ranks {
 		g := b.turned(i)
 		k := &b.ranks[g]
-		l := &f.fresh[g]
-		*l = load{kv: k.kv, least: math.Inf(1), lead: -1, speed: k.speed, mostTokens: b.mostTokens(), seconds: math.Inf(1)}
+		r := pack.Rank{Open: k.open, Speed: k.speed, Tokens: b.mostTokens(), Seconds: math.Inf(1), KV: k.kv, Room: k.room()}
 		if k.speed <= 0 {
-			l.speed = 1
+			r.Speed = 1
 		}
 		if len(left) > 0 {
-			l.mostTokens = min(l.mostTokens, left[g].Tokens)
-			l.seconds = left[g].Seconds * l.speed
+			r.Tokens = min(r.Tokens, left[g].Tokens)
+			r.Seconds = left[g].Seconds * r.Speed
 		}
+		f.SetRank(g, r)
 		for _, s := range k.started {
-			q := &b.requests[s]
-			it := b.item(s, q)
-			it.rank, it.local = int32(g), false
-			l.rest += it.seconds
-			l.stock += it.pairs
-			l.least = min(l.least, it.seconds)
-			l.tail += it.left
-			l.busy++
-			if l.lead < 0 || q.seq < f.items[l.lead].seq {
-				l.lead = int32(len(f.items))
-			}
-			f.items = append(f.items, it)
-		}
-		if k.open && l.mostTokens > 0 {
-			f.open = append(f.open, int32(g))
-		}
-		if k.open || l.busy > 0 {
-			f.tokens = max(f.tokens, l.mostTokens)
+			it := b.item(s, &b.requests[s])
+			it.Rank, it.Where = int32(g), nil
+			f.GoesOn(it)
 		}
 	}
 }
+
+// defaultTokens is what a rank takes in a step if Config.MaxTokens is 0.
+const defaultTokens = 16384
 
 func (b *Balancer) mostTokens() int64 {
 	if b.cfg.MaxTokens == 0 {
@@ -161,15 +118,18 @@ func (b *Balancer) mostTokens() int64 {
 }
 
 // item describes a request as it stands now.
-func (b *Balancer) item(s int32, q *request) item {
+func (b *Balancer) item(s int32, q *request) pack.Item {
 	w := b.ownWork(q)
-	it := item{slot: s, rank: -1, left: w.Tokens, pos: q.pos, pairs: w.Pairs, seconds: b.cost.of(w), seq: q.seq, local: q.local, pinned: q.pinned}
-	own := it.seconds
+	it := pack.Item{Slot: s, Rank: -1, Left: w.Tokens, Pos: q.pos, Pairs: w.Pairs, Seconds: b.cost.of(w), Seq: q.seq}
+	if q.where.Local || q.where.Pinned {
+		it.Where = &q.where
+	}
+	own := it.Seconds
 	if q.state == started {
 		from := min(q.from, q.pos)
 		own = b.cost.of(Work{q.tokens - from, b.pairsOf(q.tokens-from, from)})
 	}
-	it.urgency = (b.clock - q.came + it.seconds + b.former.base) / (own + b.former.base)
+	it.Urgency = (b.clock - q.came + it.Seconds + b.former.Base) / (own + b.former.Base)
 	return it
 }
 
@@ -177,11 +137,11 @@ func (b *Balancer) item(s int32, q *request) item {
 // whatever becomes of those that are too long for one.
 func (b *Balancer) collect(room int64) {
 	f := &b.former
-	if len(f.open) == 0 {
+	if len(f.Open) == 0 {
 		return
 	}
-	long := 2 * len(f.open)
-	full := float64(b.cost.Token * float64(f.tokens))
+	long := 2 * len(f.Open)
+	full := float64(b.cost.Token * float64(f.Tokens))
 	for i, l := range b.levels {
 		f.heads = f.heads[:0]
 		for c := range l.classes {
@@ -196,21 +156,21 @@ func (b *Balancer) collect(room int64) {
 				continue
 			}
 			it := b.item(s, q)
-			if it.seconds > 2*full {
+			if it.Seconds > 2*full {
 				if long--; long < 0 {
 					b.drop()
 					continue
 				}
 			} else {
-				room -= max(it.left, 1)
+				room -= max(it.Left, 1)
 			}
 			if q.turn == unknownSince {
 				q.turn = b.clock
 			}
-			it.passed = b.clock - q.turn
-			it.first = i == 0 && len(b.levels) > 1
-			q.item = int32(len(f.items))
-			f.items = append(f.items, it)
+			it.Passed = b.clock - q.turn
+			it.First = i == 0 && len(b.levels) > 1
+			q.item = int32(len(f.Items))
+			f.Items = append(f.Items, it)
 			b.pull(&l.classes[h.class], 0)
 			q.spot = -1
 			b.reoffer(l)
@@ -221,8 +181,8 @@ func (b *Balancer) collect(room int64) {
 // putBack returns what collect took from the classes.
 func (b *Balancer) putBack() {
 	f := &b.former
-	for i := f.from; i < len(f.items); i++ {
-		s := f.items[i].slot
+	for i := f.From; i < len(f.Items); i++ {
+		s := f.Items[i].Slot
 		q := &b.requests[s]
 		q.item = -1
 		if q.spot >= 0 {
@@ -249,7 +209,7 @@ func (b *Balancer) offer(l *level, c int16) {
 		return
 	}
 	s := l.classes[c][0]
-	f.heads = append(f.heads, head{b.item(s, &b.requests[s]).urgency, c})
+	f.heads = append(f.heads, head{b.item(s, &b.requests[s]).Urgency, c})
 	h := f.heads
 	for i := len(h) - 1; i > 0; {
 		up := (i - 1) / 2
@@ -293,74 +253,4 @@ func (b *Balancer) reoffer(l *level) {
 	c := b.former.heads[0].class
 	b.drop()
 	b.offer(l, c)
-}
-
-// arrange puts the items in order.
-func (b *Balancer) arrange() {
-	f := &b.former
-	f.order, f.placed = f.order[:0], f.placed[:0]
-	if len(f.items) == 0 {
-		return
-	}
-	sum := 0.0
-	for i := range f.items {
-		sum += f.items[i].urgency
-	}
-	mean := sum / float64(len(f.items))
-	f.pairs = 1
-	for i := range f.items {
-		it := &f.items[i]
-		n := max(1, min(it.left, f.tokens))
-		f.pairs = max(f.pairs, whole(float64(it.pos+n)*float64(f.tokens))+b.expand*it.pos)
-	}
-	full, ahead := float64(b.cost.Token*float64(f.tokens)), b.ahead()
-	for i := range f.items {
-		it := &f.items[i]
-		it.urgency /= mean
-		if ahead > full && it.seconds <= ahead && it.seconds > ahead/2 {
-			it.first = true
-		}
-	}
-	f.waiting = float64(len(f.items) + b.Queued() - (len(f.items) - f.from))
-	n := len(f.items)
-	f.placed, f.turnOf = slices.Grow(f.placed[:0], n)[:n], slices.Grow(f.turnOf[:0], n)[:n]
-	for i := range f.items {
-		f.order = append(f.order, int32(i))
-	}
-	slices.SortFunc(f.order, func(x, y int32) int {
-		p, q := &f.items[x], &f.items[y]
-		if p.first != q.first {
-			if p.first {
-				return -1
-			}
-			return 1
-		}
-		if f.deep {
-			return cmp.Compare(p.seq, q.seq)
-		}
-		if c := cmp.Compare(q.urgency, p.urgency); c != 0 {
-			return c
-		}
-		return cmp.Compare(p.seq, q.seq)
-	})
-	for k, i := range f.order {
-		f.turnOf[i] = int32(k)
-	}
-	f.largest = append(f.largest[:0], f.order...)
-	slices.SortFunc(f.largest, func(x, y int32) int {
-		p, q := &f.items[x], &f.items[y]
-		if f.deep {
-			return order(q.left, p.left, p.seq, q.seq)
-		}
-		if p.first != q.first {
-			if p.first {
-				return -1
-			}
-			return 1
-		}
-		if c := cmp.Compare(q.seconds, p.seconds); c != 0 {
-			return c
-		}
-		return cmp.Compare(p.seq, q.seq)
-	})
 }

@@ -1,6 +1,7 @@
 package prefill
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -87,9 +88,9 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Running) (Changes, erro
 		return dst, err
 	}
 	k := &b.ranks[rank]
-	had := append(append(b.former.order[:0], k.started...), k.added...)
-	b.former.order = had
-	slices.SortFunc(had, func(x, y int32) int { return order(b.requests[x].seq, b.requests[y].seq, 0, 0) })
+	had := append(append(b.former.some[:0], k.started...), k.added...)
+	b.former.some = had
+	slices.SortFunc(had, func(x, y int32) int { return cmp.Compare(b.requests[x].seq, b.requests[y].seq) })
 	for _, s := range had {
 		if id := b.requests[s].id; listed.Find(uint64(id)) < 0 {
 			dst.Gone = append(dst.Gone, id)
@@ -158,9 +159,9 @@ func (b *Balancer) retell(s int32, x *Running) {
 	q.tokens = x.Tokens
 	q.pos, q.cached, q.shared = min(q.pos, q.tokens), min(q.cached, q.tokens), min(q.shared, q.tokens)
 	q.from = min(q.from, q.pos)
-	if q.local {
-		for g := range q.cachedAt {
-			q.cachedAt[g] = min(q.cachedAt[g], q.tokens)
+	if q.where.Local {
+		for g := range q.where.CachedAt {
+			q.where.CachedAt[g] = min(q.where.CachedAt[g], q.tokens)
 		}
 	}
 	b.total = b.total.plus(q.work())

@@ -3,6 +3,8 @@ package prefill
 import (
 	"math"
 	"slices"
+
+	"github.com/moelb/moelb/prefill/internal/pack"
 )
 
 // The queue in order of urgency. Requests are put into classes by what is left of
@@ -40,7 +42,7 @@ func classOf(seconds float64) int16 {
 // wait puts a request of the queue where Step looks for it.
 func (b *Balancer) wait(s int32) {
 	q := &b.requests[s]
-	if q.pinned && !slices.ContainsFunc(q.among, func(g int32) bool { return b.ranks[g].open }) {
+	if q.where.Pinned && !slices.ContainsFunc(q.where.Among, func(g int32) bool { return b.ranks[g].open }) {
 		q.class = unable
 		return
 	}
@@ -123,13 +125,13 @@ func (b *Balancer) hold(s int32) bool {
 	// a leader that has started goes on, with a share of its rank at least; one that is
 	// held back itself waits for such a one
 	if l := &b.requests[q.leader]; l.state == started || l.class == heldBack {
-		worth *= (1 + 3*shareWeight) / shareWeight
+		worth *= (1 + 3*pack.ShareWeight) / pack.ShareWeight
 	}
-	if !q.local {
+	if !q.where.Local {
 		// all who wait would wait for its work to be done
 		worth *= max(1, float64(b.Queued())/max(b.power, 1/MaxSpeed))
 	}
-	until := q.turn + worth + 2*b.former.base // it is seen at steps' ends
+	until := q.turn + worth + 2*b.former.Base // it is seen at steps' ends
 	if until <= b.clock {
 		return false
 	}

@@ -1,7 +1,5 @@
 package prefill
 
-import "math"
-
 // Work is what a prompt, or a chunk of it, costs its rank.
 type Work struct {
 	// Tokens are the new tokens: each goes through every layer and is dispatched
@@ -51,25 +49,4 @@ func (c Cost) Seconds(w Work) float64 {
 // of is the seconds that work occupies a rank, without a step's own.
 func (c Cost) of(w Work) float64 {
 	return float64(c.Pair*float64(w.Pairs)) + float64(c.Token*float64(w.Tokens))
-}
-
-// longest is the largest n <= most whose pairs after p stay within room; at
-// least 0.
-func longest(p, room, most int64) int64 {
-	if room <= 0 || most <= 0 {
-		return 0
-	}
-	if pairsOf(most, p) <= room {
-		return most
-	}
-	h := float64(p) + .5
-	n := min(most, int64(math.Sqrt(float64(h*h)+float64(2*float64(room)))-h))
-	n = max(n, 0)
-	for n > 0 && pairsOf(n, p) > room {
-		n--
-	}
-	for n < most && pairsOf(n+1, p) <= room {
-		n++
-	}
-	return n
 }

@@ -1,24 +1,26 @@
-package prefill
+package pack
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 )
 
 // exhaustive is the shortest step of all placements of the works.
-func exhaustive(c Cost, works []Work, load []Work) float64 {
+func exhaustive(c *Cost, works []Work, load []Work) float64 {
 	if len(works) == 0 {
 		var most Work
 		for _, w := range load {
 			most = Work{max(most.Tokens, w.Tokens), max(most.Pairs, w.Pairs)}
 		}
-		return c.of(most)
+		return c.Of(most)
 	}
 	best := 1e300
 	for g := range load {
-		load[g] = load[g].plus(works[0])
+		before := load[g]
+		load[g] = before.plus(works[0])
 		best = min(best, exhaustive(c, works[1:], load))
-		load[g] = load[g].less(works[0])
+		load[g] = before
 	}
 	return best
 }
@@ -31,25 +33,30 @@ func TestPackAgainstExhaustive(t *testing.T) {
 	for seed := range uint64(n) {
 		r := rand.New(rand.NewPCG(7, seed))
 		ranks := 2 + r.IntN(3)
-		b := newUnit(t, Config{Ranks: ranks, MaxTokens: 16384})
+		f := Former{Cost: Cost{Pair: 9.994e-9, Token: 1.48e-4, Step: .02}, Late: -1}
+		f.Clear(ranks)
+		for g := range ranks {
+			f.SetRank(g, Rank{Open: true, Speed: 1, Tokens: 16384, Seconds: math.Inf(1), Room: math.MaxInt64})
+		}
 		var works []Work
 		for i := range 2 + r.IntN(6) {
-			q := Request{ID: ID(i), Tokens: 1 + r.Int64N(1500)}
+			n, cached := 1+r.Int64N(1500), int64(0)
 			if r.IntN(2) == 0 {
-				q.Cached = r.Int64N(5000)
-				q.Tokens += q.Cached
+				cached = r.Int64N(5000)
 			}
-			works = append(works, WorkOf(q.Tokens-q.Cached, q.Cached))
-			enqueue(t, b, q)
+			w := Work{n, pairsOf(n, cached)}
+			works = append(works, w)
+			f.Items = append(f.Items, Item{Rank: -1, Left: n, Pos: cached, Pairs: w.Pairs, Seconds: f.Cost.Of(w), Urgency: 1, Seq: int64(i)})
 		}
-		b.survey(nil)
-		b.pack(caps{16384, 40_000_000})
-		if len(b.former.pieces) != len(works) {
-			t.Fatalf("seed %d: %d of %d prompts", seed, len(b.former.pieces), len(works))
+		f.Urgent = len(f.Items)
+		f.arrange()
+		f.pack(caps{16384, 40_000_000})
+		if len(f.Pieces) != len(works) {
+			t.Fatalf("seed %d: %d of %d prompts", seed, len(f.Pieces), len(works))
 		}
-		m := b.former.most()
-		got := b.cost.of(Work{int64(m.tokens), int64(m.pairs)})
-		want := exhaustive(b.cost, works, make([]Work, ranks))
+		m := f.most()
+		got := f.Cost.Of(Work{int64(m.tokens), int64(m.pairs)})
+		want := exhaustive(&f.Cost, works, make([]Work, ranks))
 		if got < want*(1-1e-9) {
 			t.Fatalf("seed %d: a step of %v s, the best is %v s", seed, got, want)
 		}

@@ -1,4 +1,4 @@
-package prefill
+package pack
 
 import "math"
 
@@ -6,15 +6,6 @@ import "math"
 type caps struct{ tokens, pairs int64 }
 
 func (c caps) work() Work { return Work{c.tokens, c.pairs} }
-
-// piece is a chunk in the making.
-type piece struct {
-	item int32
-	rank int32
-	n    int64 // tokens of the chunk
-	pos  int64 // tokens of the request before it
-	half int8
-}
 
 // mostPairs leaves room to add to.
 const mostPairs = math.MaxInt64 / 8
@@ -34,42 +25,40 @@ const nested = 2
 // queue that fill the caps start: those that are too long for one step on the ranks
 // with least to do, the others whole, the largest first; then others fill the gaps,
 // cut if need be.
-func (b *Balancer) pack(c caps) {
-	f := &b.former
-	f.pieces = f.pieces[:0]
+func (f *Former) pack(c caps) {
+	f.Pieces = f.Pieces[:0]
 	for i := range f.placed {
 		f.placed[i] = -1
 	}
 	copy(f.load, f.fresh)
 	clear(f.weight)
-	f.caps = b.bounded(c)
-	b.allow(caps{f.tokens, mostPairs})
-	b.giveShares()
-	cover := b.cover()
-	b.shortShare()
-	b.allow(f.caps)
+	f.caps = f.bounded(c)
+	f.allow(caps{f.Tokens, mostPairs})
+	f.giveShares()
+	cover := f.cover()
+	f.shortShare()
+	f.allow(f.caps)
 	for _, i := range f.order {
-		if it := &f.items[i]; it.rank >= 0 {
-			b.goOn(i, it)
+		if it := &f.Items[i]; it.Rank >= 0 {
+			f.goOn(i, it)
 		}
 	}
 	for _, i := range f.order[:cover] {
-		if it := &f.items[i]; it.rank < 0 && f.placed[i] < 0 && !b.short(it) {
-			b.begin(i, it)
+		if it := &f.Items[i]; it.Rank < 0 && f.placed[i] < 0 && !f.short(it) {
+			f.begin(i, it)
 		}
 	}
 	for _, i := range f.largest {
-		if it := &f.items[i]; it.rank < 0 && f.placed[i] < 0 && int(f.turnOf[i]) < cover && b.short(it) {
-			b.startWhole(i, it)
+		if it := &f.Items[i]; it.Rank < 0 && f.placed[i] < 0 && int(f.turnOf[i]) < cover && f.short(it) {
+			f.startWhole(i, it)
 		}
 	}
-	b.fillGaps(cover)
-	b.lengthen()
+	f.fillGaps(cover)
+	f.lengthen()
 }
 
 // allow sets what the ranks may take in all, if they have not more already.
-func (b *Balancer) allow(c caps) {
-	f := &b.former
+func (f *Former) allow(c caps) {
 	for g := range f.load {
 		l := &f.load[g]
 		l.capTokens, l.capPairs = c.tokens, c.pairs
@@ -82,45 +71,43 @@ func (b *Balancer) allow(c caps) {
 
 // shortShare starts the most urgent short prompts, up to a share of the step on
 // each rank, before long ones take what they can.
-func (b *Balancer) shortShare() {
-	f := &b.former
-	if b.cost.Token == 0 {
+func (f *Former) shortShare() {
+	if f.Cost.Token == 0 {
 		return
 	}
-	n := whole(f.share / b.cost.Token)
-	tries := len(f.open)
+	n := whole(f.share / f.Cost.Token)
+	tries := len(f.Open)
 	for g := range f.load {
 		l := &f.load[g]
 		l.capTokens = min(l.mostTokens, l.tokens+int64(l.speed*float64(n)))
 	}
-	for i := int32(f.from); i < int32(f.urgent); i++ {
-		it := &f.items[i]
+	for i := int32(f.From); i < int32(f.Urgent); i++ {
+		it := &f.Items[i]
 		if tries == 0 {
 			break
 		}
-		if it.rank < 0 && f.placed[i] < 0 && it.left <= n && it.pairs <= f.caps.pairs {
+		if it.Rank < 0 && f.placed[i] < 0 && it.Left <= n && it.Pairs <= f.caps.pairs {
 			tries--
-			b.startWhole(i, it)
+			f.startWhole(i, it)
 		}
 	}
 }
 
 // short reports whether a prompt fits into the step.
-func (b *Balancer) short(it *item) bool {
-	c := &b.former.caps
-	return it.left <= c.tokens && it.pairs <= c.pairs
+func (f *Former) short(it *Item) bool {
+	c := &f.caps
+	return it.Left <= c.tokens && it.Pairs <= c.pairs
 }
 
 // cover counts the items, in order, whose short prompts fill the caps, and adds
 // these up.
-func (b *Balancer) cover() int {
-	f := &b.former
+func (f *Former) cover() int {
 	f.light = Work{}
-	n := int64(max(1, len(f.open)))
+	n := int64(max(1, len(f.Open)))
 	for k, i := range f.order {
-		it := &f.items[i]
-		if it.rank < 0 && b.short(it) {
-			f.light = f.light.plus(Work{it.left, it.pairs})
+		it := &f.Items[i]
+		if it.Rank < 0 && f.short(it) {
+			f.light = f.light.plus(Work{it.Left, it.Pairs})
 			if f.light.Tokens >= n*f.caps.tokens || f.light.Pairs >= n*f.caps.pairs {
 				return k + 1
 			}
@@ -131,48 +118,47 @@ func (b *Balancer) cover() int {
 
 // chunk is the longest chunk at pos, at most most, that rank g may still take,
 // whole pages unless it is all that is left.
-func (b *Balancer) chunk(g int, pos, left, most int64) int64 {
-	l := &b.former.load[g]
-	n := longest(pos, l.capPairs-l.pairs-b.expand*pos, min(left, most, l.capTokens-l.tokens))
+func (f *Former) chunk(g int, pos, left, most int64) int64 {
+	l := &f.load[g]
+	n := longest(pos, l.capPairs-l.pairs-f.Expand*pos, min(left, most, l.capTokens-l.tokens))
 	if l.seconds < math.Inf(1) {
-		n = b.within(pos, l.seconds-b.cost.of(Work{l.tokens, l.pairs}), n)
+		n = f.within(pos, l.seconds-f.Cost.Of(Work{l.tokens, l.pairs}), n)
 	}
-	return b.paged(n, left)
+	return f.paged(n, left)
 }
 
 // within is the longest chunk at pos, at most most, of so many seconds.
-func (b *Balancer) within(pos int64, seconds float64, most int64) int64 {
-	if b.cost.Pair == 0 {
-		return max(0, min(most, int64(min(seconds/b.cost.Token, 1<<40))))
+func (f *Former) within(pos int64, seconds float64, most int64) int64 {
+	if f.Cost.Pair == 0 {
+		return max(0, min(most, int64(min(seconds/f.Cost.Token, 1<<40))))
 	}
 	// a token is so many pairs more
-	also := int64(math.Ceil(min(b.cost.Token/b.cost.Pair, 1<<30)))
-	return longest(pos+also, whole(seconds/b.cost.Pair)-b.expand*pos, most)
+	also := int64(math.Ceil(min(f.Cost.Token/f.Cost.Pair, 1<<30)))
+	return longest(pos+also, whole(seconds/f.Cost.Pair)-f.Expand*pos, most)
 }
 
-func (b *Balancer) paged(n, left int64) int64 {
-	if n < left && b.cfg.Page > 1 {
-		n -= n % b.cfg.Page
+func (f *Former) paged(n, left int64) int64 {
+	if n < left && f.Page > 1 {
+		n -= n % f.Page
 	}
 	return max(n, 0)
 }
 
 // put adds a chunk to the step.
-func (b *Balancer) put(i int32, g int, n, pos int64) {
-	f := &b.former
-	it := &f.items[i]
-	if n <= 0 && it.left > 0 {
+func (f *Former) put(i int32, g int, n, pos int64) {
+	it := &f.Items[i]
+	if n <= 0 && it.Left > 0 {
 		return
 	}
 	l := &f.load[g]
-	f.placed[i] = int32(len(f.pieces))
-	f.pieces = append(f.pieces, piece{item: i, rank: int32(g), n: n, pos: pos})
-	b.burden(g, n, b.pairsOf(n, pos))
-	if it.rank < 0 {
-		left, w := it.left, it.seconds
-		if pos != it.pos {
+	f.placed[i] = int32(len(f.Pieces))
+	f.Pieces = append(f.Pieces, Piece{Item: i, Rank: int32(g), N: n, Pos: pos})
+	f.burden(g, n, f.pairsOf(n, pos))
+	if it.Rank < 0 {
+		left, w := it.Left, it.Seconds
+		if pos != it.Pos {
 			left = it.tokens() - pos
-			w = b.cost.of(Work{left, b.pairsOf(left, pos)})
+			w = f.Cost.Of(Work{left, f.pairsOf(left, pos)})
 		}
 		l.kv += it.tokens()
 		l.tail += left
@@ -186,13 +172,12 @@ func (b *Balancer) put(i int32, g int, n, pos int64) {
 }
 
 // burden adds to what a rank has in the step.
-func (b *Balancer) burden(g int, tokens, pairs int64) {
-	f := &b.former
+func (f *Former) burden(g int, tokens, pairs int64) {
 	l := &f.load[g]
 	l.tokens += tokens
 	l.pairs += pairs
 	l.tail -= tokens
-	w := b.cost.of(Work{l.tokens, l.pairs})
+	w := f.Cost.Of(Work{l.tokens, l.pairs})
 	if l.speed != 1 {
 		w /= l.speed
 	}
@@ -200,38 +185,36 @@ func (b *Balancer) burden(g int, tokens, pairs int64) {
 }
 
 // goOn lets a started request go on, beside its share if it has had one.
-func (b *Balancer) goOn(i int32, it *item) {
-	f := &b.former
-	g := int(it.rank)
+func (f *Former) goOn(i int32, it *Item) {
+	g := int(it.Rank)
 	if at := f.placed[i]; at >= 0 {
-		p := &f.pieces[at]
-		b.extend(p, b.cut(g, it.left-p.n, p.pos+p.n, 0))
+		p := &f.Pieces[at]
+		f.extend(p, f.cut(g, it.Left-p.N, p.Pos+p.N, 0))
 		return
 	}
-	if n := b.cut(g, it.left, it.pos, b.expand*it.pos); n == it.left || n >= leastChunk/4 {
-		b.put(i, g, n, it.pos)
+	if n := f.cut(g, it.Left, it.Pos, f.Expand*it.Pos); n == it.Left || n >= leastChunk/4 {
+		f.put(i, g, n, it.Pos)
 	}
 }
 
 // extend lengthens a chunk.
-func (b *Balancer) extend(p *piece, n int64) {
-	if n = b.paged(p.n+n, b.needs(p)) - p.n; n > 0 {
-		b.burden(int(p.rank), n, pairsOf(n, p.pos+p.n))
-		p.n += n
+func (f *Former) extend(p *Piece, n int64) {
+	if n = f.paged(p.N+n, f.needs(p)) - p.N; n > 0 {
+		f.burden(int(p.Rank), n, pairsOf(n, p.Pos+p.N))
+		p.N += n
 	}
 }
 
 // needs is how many tokens the request of a piece needs from the piece on.
-func (b *Balancer) needs(p *piece) int64 {
-	return b.former.items[p.item].tokens() - p.pos
+func (f *Former) needs(p *Piece) int64 {
+	return f.Items[p.Item].tokens() - p.Pos
 }
 
 // cut returns how much of a long prompt at pos rank g takes, at most most, so that
 // the short prompts of the step still have the pairs to fill the rest of its
 // tokens: of the tokens left beside n, they fill a share at their mean density d,
 // n*pos + n(n+1)/2 + d*min(share, room-n) <= pairs.
-func (b *Balancer) cut(g int, left, pos, extra int64) int64 {
-	f := &b.former
+func (f *Former) cut(g int, left, pos, extra int64) int64 {
 	l := &f.load[g]
 	room := l.capTokens - l.tokens
 	most := min(left, room)
@@ -240,7 +223,7 @@ func (b *Balancer) cut(g int, left, pos, extra int64) int64 {
 		return 0
 	}
 	density := float64(f.light.Pairs) / float64(max(f.light.Tokens, 1))
-	share := min(room, f.light.Tokens/int64(max(len(f.open), 1)))
+	share := min(room, f.light.Tokens/int64(max(len(f.Open), 1)))
 	few := min(most, room-share)
 	n := longest(pos, pairs-whole(float64(density*float64(share))), few)
 	if n == few && few < most {
@@ -251,57 +234,52 @@ func (b *Balancer) cut(g int, left, pos, extra int64) int64 {
 		}
 	}
 	if l.seconds < math.Inf(1) {
-		n = b.within(pos, l.seconds-b.cost.of(Work{l.tokens, l.pairs}), n)
+		n = f.within(pos, l.seconds-f.Cost.Of(Work{l.tokens, l.pairs}), n)
 	}
-	return b.paged(n, left)
+	return f.paged(n, left)
 }
 
 // takes reports whether a queued request may start on a rank.
-func (b *Balancer) takes(g int, it *item) bool {
-	l := &b.former.load[g]
-	if l.closed || it.pinned && !b.requests[it.slot].may(g) {
-		return false
-	}
-	return !b.limited || it.tokens() <= b.ranks[g].room()-l.kv
+func (f *Former) takes(g int, it *Item) bool {
+	l := &f.load[g]
+	return !l.closed && (it.Where == nil || it.Where.May(g)) && it.tokens() <= l.room-l.kv
 }
 
 // on is what a queued request needs on a rank: tokens from pos on, and seconds.
 // It is not ok if that takes longer than where its prefix is by more than it has
 // waited since its turn came.
-func (b *Balancer) on(it *item, g int) (pos, pairs int64, seconds float64, ok bool) {
-	if !it.local {
-		return it.pos, it.pairs, it.seconds, true
+func (f *Former) on(it *Item, g int) (pos, pairs int64, seconds float64, ok bool) {
+	if !it.local() {
+		return it.Pos, it.Pairs, it.Seconds, true
 	}
-	q := &b.requests[it.slot]
-	pos = q.on(g)
-	if pos == it.pos {
-		return it.pos, it.pairs, it.seconds, true
+	pos = it.Where.On(g)
+	if pos == it.Pos {
+		return it.Pos, it.Pairs, it.Seconds, true
 	}
-	n := q.tokens - pos
-	pairs = b.pairsOf(n, pos)
-	seconds = b.cost.of(Work{n, pairs})
-	return pos, pairs, seconds, seconds-it.seconds <= it.passed
+	n := it.tokens() - pos
+	pairs = f.pairsOf(n, pos)
+	seconds = f.Cost.Of(Work{n, pairs})
+	return pos, pairs, seconds, seconds-it.Seconds <= it.Passed
 }
 
 // crowded reports whether a rank has as many unfinished prompts as it should when
 // one of so many seconds comes: none shorter than twice that.
-func (b *Balancer) crowded(l *load, seconds float64) bool {
+func (f *Former) crowded(l *load, seconds float64) bool {
 	return l.busy > 0 && l.least < nested*seconds
 }
 
 // begin starts a prompt that is longer than the step: where it would end first.
-func (b *Balancer) begin(i int32, it *item) {
-	f := &b.former
+func (f *Former) begin(i int32, it *Item) {
 	best, bestN, bestPos, bestEnd := -1, int64(0), int64(0), 0.0
-	for _, r := range f.open {
+	for _, r := range f.Open {
 		g := int(r)
 		l := &f.load[g]
-		if l.tokens >= l.capTokens || !b.takes(g, it) {
+		if l.tokens >= l.capTokens || !f.takes(g, it) {
 			continue
 		}
-		pos, _, seconds, ok := b.on(it, g)
+		pos, _, seconds, ok := f.on(it, g)
 		end := (l.rest + seconds) / l.speed
-		if !ok || best >= 0 && end >= bestEnd || b.crowded(l, seconds) {
+		if !ok || best >= 0 && end >= bestEnd || f.crowded(l, seconds) {
 			continue
 		}
 		left := it.tokens() - pos
@@ -309,41 +287,40 @@ func (b *Balancer) begin(i int32, it *item) {
 		if l.capTokens-l.tokens < least {
 			continue
 		}
-		n := b.cut(g, left, pos, b.expand*pos)
+		n := f.cut(g, left, pos, f.Expand*pos)
 		if n < least {
 			continue
 		}
 		best, bestN, bestPos, bestEnd = g, n, pos, end
 	}
 	if best >= 0 {
-		b.put(i, best, bestN, bestPos)
+		f.put(i, best, bestN, bestPos)
 	}
 }
 
 // startWhole starts a prompt that fits into the step, where least is.
-func (b *Balancer) startWhole(i int32, it *item) bool {
-	f := &b.former
+func (f *Former) startWhole(i int32, it *Item) bool {
 	best, bestPos, bestScore := -1, int64(0), math.Inf(1)
-	alike := !it.local && !b.unlike // it adds the same everywhere
-	for _, r := range f.open {
+	alike := !it.local() && !f.Unlike // it adds the same everywhere
+	for _, r := range f.Open {
 		g := int(r)
 		if f.weight[g] >= bestScore {
 			continue
 		}
 		l := &f.load[g]
-		pos, pairs, seconds, ok := b.on(it, g)
+		pos, pairs, seconds, ok := f.on(it, g)
 		tokens, all := l.tokens+it.tokens()-pos, l.pairs+pairs
-		if !ok || tokens > l.capTokens || all > l.capPairs || !b.takes(g, it) {
+		if !ok || tokens > l.capTokens || all > l.capPairs || !f.takes(g, it) {
 			continue
 		}
-		if l.seconds < math.Inf(1) && b.cost.of(Work{tokens, all}) > l.seconds {
+		if l.seconds < math.Inf(1) && f.Cost.Of(Work{tokens, all}) > l.seconds {
 			continue
 		}
 		score := f.weight[g]
 		if !alike {
-			score = b.cost.of(Work{tokens, all}) / l.speed
-			if pos != it.pos {
-				score *= seconds / max(it.seconds, 1e-12)
+			score = f.Cost.Of(Work{tokens, all}) / l.speed
+			if pos != it.Pos {
+				score *= seconds / max(it.Seconds, 1e-12)
 			}
 		}
 		if score < bestScore {
@@ -351,31 +328,30 @@ func (b *Balancer) startWhole(i int32, it *item) bool {
 		}
 	}
 	if best >= 0 {
-		b.put(i, best, it.tokens()-bestPos, bestPos)
+		f.put(i, best, it.tokens()-bestPos, bestPos)
 	}
 	return best >= 0
 }
 
 // fillGaps starts more of the queue where tokens are left: whole, and then cut,
 // where the rank has only longer ones unfinished, or the next step ends them all.
-func (b *Balancer) fillGaps(cover int) {
-	f := &b.former
+func (f *Former) fillGaps(cover int) {
 	gap := int64(0)
-	for _, g := range f.open {
+	for _, g := range f.Open {
 		gap = max(gap, f.load[g].capTokens-f.load[g].tokens)
 	}
-	tries := 2 * len(f.open)
+	tries := 2 * len(f.Open)
 	for _, i := range f.order[cover:] {
-		it := &f.items[i]
+		it := &f.Items[i]
 		if tries == 0 || gap <= 0 {
 			break
 		}
-		if it.rank < 0 && f.placed[i] < 0 && it.left <= gap && b.short(it) && !b.startWhole(i, it) {
+		if it.Rank < 0 && f.placed[i] < 0 && it.Left <= gap && f.short(it) && !f.startWhole(i, it) {
 			tries--
 		}
 	}
 	f.gaps = f.gaps[:0]
-	for _, g := range f.open {
+	for _, g := range f.Open {
 		if l := &f.load[g]; l.capTokens-l.tokens >= leastChunk {
 			f.gaps = append(f.gaps, g)
 		}
@@ -383,10 +359,10 @@ func (b *Balancer) fillGaps(cover int) {
 	if len(f.gaps) == 0 {
 		return
 	}
-	tries = 2 * len(f.open)
+	tries = 2 * len(f.Open)
 	for _, i := range f.order {
-		it := &f.items[i]
-		if it.rank >= 0 || f.placed[i] >= 0 {
+		it := &f.Items[i]
+		if it.Rank >= 0 || f.placed[i] >= 0 {
 			continue
 		}
 		if tries--; tries < 0 {
@@ -396,49 +372,48 @@ func (b *Balancer) fillGaps(cover int) {
 		for _, r := range f.gaps {
 			g := int(r)
 			l := &f.load[g]
-			if l.capTokens-l.tokens < max(leastChunk, bestN+1) || !b.takes(g, it) {
+			if l.capTokens-l.tokens < max(leastChunk, bestN+1) || !f.takes(g, it) {
 				continue
 			}
-			pos, _, seconds, ok := b.on(it, g)
+			pos, _, seconds, ok := f.on(it, g)
 			left := it.tokens() - pos
-			n := b.chunk(g, pos, left, left)
-			if !ok || n <= bestN || n < leastChunk || l.tail+left-n > l.capTokens && b.crowded(l, seconds) {
+			n := f.chunk(g, pos, left, left)
+			if !ok || n <= bestN || n < leastChunk || l.tail+left-n > l.capTokens && f.crowded(l, seconds) {
 				continue
 			}
 			best, bestN, bestPos = g, n, pos
 		}
 		if best >= 0 {
-			b.put(i, best, bestN, bestPos)
+			f.put(i, best, bestN, bestPos)
 		}
 	}
 }
 
 // lengthen grows chunks into what costs nothing: tokens up to the most tokens of
 // a rank, pairs up to the most pairs.
-func (b *Balancer) lengthen() {
-	f := &b.former
+func (f *Former) lengthen() {
 	most := f.most()
-	for i := range f.pieces {
-		p := &f.pieces[i]
-		more := b.needs(p) - p.n
+	for i := range f.Pieces {
+		p := &f.Pieces[i]
+		more := f.needs(p) - p.N
 		if more <= 0 {
 			continue
 		}
-		l := &f.load[p.rank]
+		l := &f.load[p.Rank]
 		t, a := min(l.mostTokens, int64(float64(most.tokens*l.speed))), whole(most.pairs*l.speed)
-		end := p.pos + p.n
+		end := p.Pos + p.N
 		n := longest(end, a-l.pairs, min(more, t-l.tokens))
 		if l.seconds < math.Inf(1) {
-			n = b.within(end, l.seconds-b.cost.of(Work{l.tokens, l.pairs})+float64(b.cost.Pair*float64(b.expand*end)), n)
+			n = f.within(end, l.seconds-f.Cost.Of(Work{l.tokens, l.pairs})+float64(f.Cost.Pair*float64(f.Expand*end)), n)
 		}
-		b.extend(p, n)
+		f.extend(p, n)
 	}
 }
 
 // top is the most tokens and the most pairs of a rank, for its speed.
 type top struct{ tokens, pairs float64 }
 
-func (f *former) most() (t top) {
+func (f *Former) most() (t top) {
 	for g := range f.load {
 		l := &f.load[g]
 		x, y := float64(l.tokens), float64(l.pairs)
@@ -449,6 +424,3 @@ func (f *former) most() (t top) {
 	}
 	return t
 }
-
-// whole converts to an integer that leaves room to add to.
-func whole(x float64) int64 { return int64(min(x, 1<<61)) }

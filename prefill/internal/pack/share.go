@@ -1,0 +1,92 @@
+package pack
+
+import "math"
+
+// ShareWeight is how much of the rest of a step the oldest of each rank has of it.
+// With what the shares add to it, that is an eighth of every step: ShareWeight/(1+3 ShareWeight).
+const ShareWeight = .2
+
+// bounded lowers caps to what a step may last, and says what a step within them
+// gives the oldest of each rank: a part of the longest that it could last.
+func (f *Former) bounded(c caps) caps {
+	f.share = ShareWeight * (f.Cost.Step + f.Cost.Of(Work{c.tokens, min(c.pairs, f.densest)}))
+	if f.StepSeconds > 0 {
+		most := max(0, f.StepSeconds-f.Cost.Step)
+		f.share = min(f.share, most/4)
+		most -= 3 * f.share
+		c.pairs = min(c.pairs, f.densest)
+		if all := f.Cost.Of(Work{c.tokens, c.pairs}); all > most {
+			c = caps{int64(most / all * float64(c.tokens)), int64(most / all * float64(c.pairs))}
+		}
+	}
+	return c
+}
+
+// giveShares gives each rank's share of the step to the oldest of those that are late,
+// of those that have started there and of the queue. The queue's go where they would
+// end first.
+func (f *Former) giveShares() {
+	lead := func(g int) {
+		if i := f.load[g].lead; i >= 0 && f.placed[i] < 0 && f.Items[i].Seq <= f.Late {
+			it := &f.Items[i]
+			f.give(i, it, g, it.Pos, it.Left)
+		}
+	}
+	for g := range f.load {
+		f.load[g].due = f.share * f.load[g].speed
+	}
+	for _, i := range f.Old {
+		it := &f.Items[i]
+		best, bestPos, bestEnd := -1, int64(0), math.Inf(1)
+		for _, r := range f.Open {
+			g := int(r)
+			l := &f.load[g]
+			if l.lead >= 0 && f.Items[l.lead].Seq < it.Seq {
+				if lead(g); f.unfinished(l.lead) {
+					continue
+				}
+			}
+			if l.due <= 0 || l.tokens >= l.capTokens || !f.takes(g, it) {
+				continue
+			}
+			pos, _, seconds, ok := f.on(it, g)
+			if end := (l.rest + seconds) / l.speed; ok && end < bestEnd {
+				best, bestPos, bestEnd = g, pos, end
+			}
+		}
+		if best >= 0 {
+			f.give(i, it, best, bestPos, it.Pos+it.Left-bestPos)
+		}
+	}
+	for g := range f.load {
+		lead(g)
+	}
+}
+
+// unfinished reports whether the step leaves something of an item.
+func (f *Former) unfinished(i int32) bool {
+	return f.placed[i] < 0 || f.Pieces[f.placed[i]].N < f.needs(&f.Pieces[f.placed[i]])
+}
+
+// give lets a rank spend what is left of its share on an item.
+func (f *Former) give(i int32, it *Item, g int, pos, left int64) {
+	l := &f.load[g]
+	if f.placed[i] >= 0 || l.due <= 0 && left > 0 {
+		return
+	}
+	most := left
+	if it.Rank >= 0 || !f.short(it) {
+		// the smallest chunk of so many seconds
+		most = min(left, f.within(pos, l.due, left)+1)
+	}
+	if most < left && f.Page > 1 { // the next whole page
+		most = min(left, (most+f.Page-1)/f.Page*f.Page)
+	}
+	if n := f.chunk(g, pos, left, most); n > 0 || left == 0 {
+		f.put(i, g, n, pos)
+		l.due -= f.Cost.Of(Work{n, pairsOf(n, pos)})
+		if it.Rank < 0 && n < left {
+			l.lead = i
+		}
+	}
+}
