@@ -13,7 +13,8 @@ import (
 // nodes.
 
 // validateDomains turns TwoDomains into TwoNodes. Both together are what the
-// coarser of the two asks, where one lies within the other.
+// coarser of the two asks, where one lies within the other; where they cross, two
+// blocks of GPUs whose borders are borders of both.
 func validateDomains(p *Problem, o *Options) error {
 	if !o.TwoDomains {
 		return nil
@@ -26,10 +27,13 @@ func validateDomains(p *Problem, o *Options) error {
 		return refuse.Errorf(placement.ErrValue, "two_domains", "groups stay on one node each: use locality none")
 	case o.TwoNodes && within(t, t.Domain, t.Node): // two nodes are two domains
 		return nil
-	case o.TwoNodes && !within(t, t.Node, t.Domain):
-		return refuse.Errorf(placement.ErrValue, "two_domains", "beside two_nodes, where domains cross nodes: one of them is supported")
 	}
-	if t.DomainGPUs != nil {
+	if o.TwoNodes && !within(t, t.Node, t.Domain) {
+		if t.NodeGPUs = common(t); len(t.NodeGPUs) < 2 {
+			return refuse.Errorf(placement.ErrFit, "two_domains", "beside two_nodes, but no border of a domain is one of a node: one of them is possible")
+		}
+		t.Nodes = len(t.NodeGPUs)
+	} else if t.DomainGPUs != nil {
 		t.NodeGPUs, t.Nodes = t.DomainGPUs, len(t.DomainGPUs)
 	}
 	o.TwoNodes = true
@@ -41,6 +45,20 @@ func validateDomains(p *Problem, o *Options) error {
 		return err
 	}
 	return nil
+}
+
+// common is the sizes of the smallest blocks of GPUs, in order, that no node and no
+// domain reaches out of.
+func common(t *placement.Topology) (sizes []int) {
+	n := 0
+	for g := range t.GPUs {
+		n++
+		if g == t.GPUs-1 || t.Node(g) != t.Node(g+1) && t.Domain(g) != t.Domain(g+1) {
+			sizes = append(sizes, n)
+			n = 0
+		}
+	}
+	return sizes
 }
 
 // within says whether all GPUs of a block of the first kind are in one of the

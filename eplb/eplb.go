@@ -101,11 +101,17 @@ type Problem struct {
 	Replicas int
 	// Groups of equally many consecutive experts; 0 = 1, no groups.
 	Groups int
+	// LayerWeights are how many of the tokens each layer sees, [layers], relative to
+	// the others: less than 1 for a row of multi-token prediction or one that was only
+	// sampled, 0 for one that is not in use. They decide where MaxMoves are spent; nil =
+	// all alike.
+	LayerWeights []float64
 	// Topology is the GPUs, their nodes, fault domains and speeds.
 	Topology placement.Topology
 	// Everywhere lists experts, distinct, that have a replica on every GPU in
 	// service: a shared expert that is fused with the routed ones, or the hottest
-	// few. Groups are then not kept on nodes.
+	// few. Groups are then not kept on nodes unless that is asked for, by locality
+	// groups: those everywhere are then no members of them, but come before or after.
 	Everywhere []int
 	// Previous is the placement in force; nil = none. The plan then moves as
 	// few replicas as its target and its budget ask, and slots that keep their
@@ -130,7 +136,9 @@ type Options struct {
 	// TwoNodes puts every expert on two nodes at least, so that any one node may
 	// fail; not with groups kept on nodes. It wants twice as many slots as experts.
 	TwoNodes bool
-	// TwoDomains is the same for the fault domains of the topology.
+	// TwoDomains is the same for the fault domains of the topology. Beside TwoNodes,
+	// where domains cross nodes, every expert is in two of the blocks that neither a
+	// node nor a domain reaches out of, which is more than is asked.
 	TwoDomains bool
 	Dispatch   Dispatch
 	// Tolerance ends a layer's search once its imbalance is within this

@@ -33,7 +33,9 @@ func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 	}
 	small, so := p, o
 	small.Replicas -= x.each * p.Topology.GPUs
-	small.Groups = 1
+	if o.Locality != ByGroup {
+		small.Groups = 1
+	}
 	if p.Windows == nil {
 		small.Loads = x.others(p.Loads)
 	} else {
@@ -71,6 +73,9 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 	}
 	whole, wo := *p, *o
 	wo.TwoNodes, wo.TwoDomains = false, false // which the others have to fulfil
+	if o.Locality == ByGroup {
+		whole.Groups, wo.Locality, wo.OffNodeReplicas = 1, Free, 0 // of which they alone are
+	}
 	if o.Policy == DeepSeek {
 		return nil, refuse.Errorf(placement.ErrValue, field, "policy deepseek knows no such thing: use policy optimal")
 	}
@@ -78,9 +83,6 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 		return nil, err
 	}
 	o.TrafficSlack = wo.TrafficSlack
-	if wo.Locality == ByGroup {
-		return nil, refuse.Errorf(placement.ErrValue, field, "groups stay on one node each: use locality none")
-	}
 	x := &everywhere{p: p, o: o, must: make([]bool, whole.Loads.Experts()), each: len(ids)}
 	for i, e := range ids {
 		bad := &placement.Error{Field: field, Layer: -1, Index: i, Kind: placement.ErrValue}
@@ -99,6 +101,9 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 			x.rest = append(x.rest, e)
 		}
 	}
+	if err := x.checkGroups(); err != nil {
+		return nil, err
+	}
 	room := 0
 	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
 		if n < x.each {
@@ -112,6 +117,23 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 		return nil, refuse.Errorf(placement.ErrFit, field, "%d experts on every GPU leave %d slots in service for the other %d", x.each, room, len(x.rest))
 	}
 	return x, nil
+}
+
+// checkGroups demands, where groups are kept on nodes, that those everywhere are no
+// members of them, such as a shared expert after the routed ones: groups are then of
+// the others.
+func (x *everywhere) checkGroups() error {
+	if x.o.Locality != ByGroup {
+		return nil
+	}
+	n := len(x.rest)
+	switch {
+	case n == 0 || x.rest[n-1]-x.rest[0] != n-1 || x.p.Groups > 0 && len(x.must)%x.p.Groups == 0:
+		return refuse.Errorf(placement.ErrValue, "everywhere", "members of groups, which stay on one node each: use locality none")
+	case x.p.Routes != nil:
+		return refuse.Errorf(placement.ErrValue, "everywhere", "beside groups on nodes and routes: two of the three are supported")
+	}
+	return nil
 }
 
 // speedLeft is what those everywhere leave of the GPUs' speeds: they load all
@@ -265,6 +287,7 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 			at += n
 		}
 	}
+	out.Locality = r.Locality
 	if err := x.score(&whole, r, &out); err != nil || p.Routes == nil {
 		return out, err
 	}
@@ -337,6 +360,10 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 		}
 		if mean != nil {
 			level = mean[l]
+		}
+		if k := out.Locality; k != nil && total > 0 { // of the others: of all it is less
+			k.FreeImbalance[l] = min(level, (float64(k.FreeImbalance[l]*rest)+(total-rest))/total)
+			k.OffNodeShare[l] *= rest / total
 		}
 		stopped := len(x.rest) > 0 && r.Layers[l].Status == Stopped
 		out.Layers[l] = newLayer(level, bound, stopped)

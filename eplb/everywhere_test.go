@@ -212,7 +212,7 @@ func TestConstraintErrors(t *testing.T) {
 		{"twice", func(p *Problem, o *Options) { p.Everywhere = []int{1, 1} }, "everywhere: index 1: expert 1 stands twice"},
 		{"no room", func(p *Problem, o *Options) { p.Everywhere, p.Replicas = []int{0, 1}, 8 }, "everywhere: 2 experts on every GPU leave 0 slots in service for the other 2"},
 		{"fewer slots than everywhere", func(p *Problem, o *Options) { p.Everywhere, p.Replicas = []int{0, 1}, 7 }, "everywhere: 2 experts on GPU 3, which has 1 slots"},
-		{"groups", func(p *Problem, o *Options) { p.Everywhere, p.Groups, o.Locality = []int{0}, 2, ByGroup }, "everywhere: groups stay on one node each"},
+		{"groups", func(p *Problem, o *Options) { p.Everywhere, p.Groups, o.Locality = []int{0}, 2, ByGroup }, "everywhere: members of groups"},
 		{"deepseek", func(p *Problem, o *Options) { p.Everywhere, o.Policy = []int{0}, DeepSeek }, "everywhere: policy deepseek"},
 		{"one domain", func(p *Problem, o *Options) { o.TwoDomains, p.Topology.DomainGPUs = true, []int{4} }, "two_domains: 1 domain in service"},
 		{"domains that cross", func(p *Problem, o *Options) {
@@ -251,5 +251,132 @@ func TestEverywhereSpeeds(t *testing.T) {
 		if x.Imbalance > 1.005 {
 			t.Errorf("layer %d: %v", l, x.Imbalance)
 		}
+	}
+}
+
+// Where domains cross nodes every expert is on two of both: in a plan, from a placement
+// in force, around a dead GPU.
+func TestDomainsThatCrossNodes(t *testing.T) {
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(seed, 21))
+		unit := placement.Topology{GPUs: 12, NodeGPUs: []int{3, 3, 2, 4}, DomainGPUs: []int{2, 4, 1, 1, 4}}
+		loads := placement.NewLoads(1, 20)
+		for e := range loads[0] {
+			loads[0][e] = float64(1 + rng.IntN(100))
+		}
+		p := Problem{Loads: loads, Replicas: 48, Topology: unit}
+		o := Options{TwoNodes: true, TwoDomains: true}
+		for range 3 {
+			r, err := Plan(t.Context(), p, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var nodes, domains [20]uint
+			for i, e := range r.Placement.PhysicalToLogical[0] {
+				if e >= 0 {
+					nodes[e] |= 1 << unit.Node(i/4)
+					domains[e] |= 1 << unit.Domain(i/4)
+				}
+			}
+			for e := range nodes {
+				if nodes[e]&(nodes[e]-1) == 0 || domains[e]&(domains[e]-1) == 0 {
+					t.Fatalf("seed %d: expert %d is on nodes %b and domains %b", seed, e, nodes[e], domains[e])
+				}
+			}
+			if x := r.Layers[0].Imbalance; x > 1.05 {
+				t.Errorf("seed %d: imbalance %v", seed, x)
+			}
+			for e := range loads[0] {
+				loads[0][e] = float64(1 + rng.IntN(100))
+			}
+			p.Previous = &r.Placement
+			p.Topology.Speed = slices.Repeat([]float64{1}, 12)
+			p.Topology.Speed[rng.IntN(12)] = 0
+		}
+	}
+}
+
+// A shared expert after the routed ones is on every GPU, and their groups stay on nodes:
+// the plan of the others is that of a unit without it.
+func TestEverywhereWithGroups(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 0))
+	loads, alone := placement.NewLoads(2, 33), placement.NewLoads(2, 32)
+	for l, row := range loads {
+		for e := range 32 {
+			row[e] = float64(1 + rng.IntN(100))
+			alone[l][e] = row[e]
+		}
+		row[32] = 1000
+	}
+	unit := placement.Topology{GPUs: 8, Nodes: 4}
+	o := Options{Locality: ByGroup, OffNodeReplicas: 2}
+	p := Problem{Loads: loads, Replicas: 48, Groups: 8, Topology: unit, Everywhere: []int{32}}
+	r, err := Plan(t.Context(), p, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Plan(t.Context(), Problem{Loads: alone, Replicas: 40, Groups: 8, Topology: unit}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l, row := range r.Placement.PhysicalToLogical {
+		off := 0
+		var others []int
+		for g := range 8 {
+			gpu := slices.Clone(row[6*g : 6*g+6])
+			i := slices.Index(gpu, 32)
+			if i < 0 {
+				t.Fatalf("layer %d: GPU %d has %v", l, g, gpu)
+			}
+			gpu = slices.Delete(gpu, i, i+1)
+			for _, e := range gpu {
+				if r.Locality.Home[l][e/4] != g/2 {
+					off++
+				}
+			}
+			slices.Sort(gpu)
+			plain := slices.Clone(want.Placement.PhysicalToLogical[l][5*g : 5*g+5])
+			slices.Sort(plain)
+			others = append(others, gpu...)
+			if !slices.Equal(gpu, plain) {
+				t.Errorf("layer %d: GPU %d has %v beside 32, without it %v", l, g, gpu, plain)
+			}
+		}
+		if off > 2 || off != r.Locality.OffNodeReplicas[l] || len(others) != 40 {
+			t.Errorf("layer %d: %d replicas off their node, says %d", l, off, r.Locality.OffNodeReplicas[l])
+		}
+		if free := r.Locality.FreeImbalance[l]; free < 1 || free > r.Layers[l].Imbalance || r.Locality.OffNodeShare[l] >= want.Locality.OffNodeShare[l] {
+			t.Errorf("layer %d: without groups %v, off their node %v", l, free, r.Locality.OffNodeShare[l])
+		}
+		sum, total := 0.0, 1000.
+		for _, w := range alone[l] {
+			sum += w
+		}
+		total += sum
+		if level := (want.Layers[l].Imbalance*sum + 1000) / total; math.Abs(level-r.Layers[l].Imbalance) > 1e-9 || r.Layers[l].LowerBound > level+1e-9 {
+			t.Errorf("layer %d: %+v, want %v", l, r.Layers[l], level)
+		}
+	}
+	// From that placement, with other loads, it is kept too.
+	for e := range 32 {
+		loads[0][e], loads[1][e] = loads[1][e], loads[0][e]
+	}
+	p.Previous = &r.Placement
+	if r, err = Plan(t.Context(), p, o); err != nil {
+		t.Fatal(err)
+	}
+	for l, row := range r.Placement.PhysicalToLogical {
+		for g := range 8 {
+			if !slices.Contains(row[6*g:6*g+6], 32) {
+				t.Errorf("layer %d: GPU %d has %v", l, g, row[6*g:6*g+6])
+			}
+		}
+		if r.Layers[l].Moves == 0 || r.Locality.OffNodeReplicas[l] > 2 {
+			t.Errorf("layer %d: %+v, %d off", l, r.Layers[l], r.Locality.OffNodeReplicas[l])
+		}
+	}
+	p.Routes = &placement.Routes{TopK: 1, IDs: [][]uint16{{0}, {0}}}
+	if _, err := Plan(t.Context(), p, o); err == nil {
+		t.Error("with routes too: accepted")
 	}
 }

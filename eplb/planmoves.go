@@ -35,7 +35,7 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 	})
 	taken := make([]int, layers)
 	if limited {
-		moves.Take(fronts, max(o.MaxMoves, 0), taken)
+		moves.Take(fronts, p.LayerWeights, max(o.MaxMoves, 0), taken)
 	} else {
 		for l := range taken {
 			taken[l] = len(fronts[l].Points) - 1

@@ -66,6 +66,9 @@ func validate(p *Problem, o *Options) error {
 	if err := validatePrevious(p, o); err != nil {
 		return err
 	}
+	if err := validateWeights(p); err != nil {
+		return err
+	}
 	if o.Policy == DeepSeek {
 		return validateDeepSeek(p, o)
 	}
@@ -162,6 +165,22 @@ func validatePrevious(p *Problem, o *Options) error {
 	}
 	if v.Experts != p.Loads.Experts() {
 		return refuse.Errorf(placement.ErrShape, "previous", "%d experts, but loads have %d", v.Experts, p.Loads.Experts())
+	}
+	return nil
+}
+
+// maxWeight bounds a layer's weight.
+const maxWeight = 1e6
+
+// validateWeights checks the layers' weights.
+func validateWeights(p *Problem) error {
+	if p.LayerWeights != nil && len(p.LayerWeights) != len(p.Loads) {
+		return refuse.Errorf(placement.ErrShape, "layer_weights", "%d entries, but loads have %d layers", len(p.LayerWeights), len(p.Loads))
+	}
+	for l, w := range p.LayerWeights {
+		if !(w >= 0 && w <= maxWeight) {
+			return &placement.Error{Field: "layer_weights", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a number from 0 to %v", w, float64(maxWeight))}
+		}
 	}
 	return nil
 }

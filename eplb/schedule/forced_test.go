@@ -41,6 +41,35 @@ func TestForced(t *testing.T) {
 				t.Fatalf("seed %d, case %d, layer %d: %v are missing after %d rounds", seed, i, l, x.Missing, s.forced())
 			}
 		}
+		loads := placement.NewLoads(len(p.PhysicalToLogical), p.Experts)
+		for _, row := range loads {
+			for e := range row {
+				row[e] = float64(rng.IntN(50))
+			}
+		}
+		k, err := s.Stakes(&prev, &next, []placement.Loads{loads}, top, Stakes{Horizon: 7})
+		if err != nil || k.Horizon != 7 {
+			t.Fatalf("seed %d, case %d: %v", seed, i, err)
+		}
+		end := placement.Topology{GPUs: next.GPUs, Speed: make([]float64, next.GPUs)}
+		for g := range end.Speed {
+			end.Speed[g] = top.SpeedOf(g)
+		}
+		for _, c := range []struct {
+			got []float64
+			at  *placement.Placement
+			on  placement.Topology
+		}{{k.Before, &p, on}, {k.After, &next, end}} {
+			want, err := c.at.ScoreLayers(loads, c.on)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for l, x := range want {
+				if math.Abs(c.got[l]-x.Imbalance) > 1e-9 {
+					t.Fatalf("seed %d, case %d, layer %d: %v at stake, scored %v", seed, i, l, c.got[l], x.Imbalance)
+				}
+			}
+		}
 		for g := range on.GPUs {
 			if gone := slices.Contains(s.Dead, g) || slices.Contains(s.Leaving, g); gone != (on.SpeedOf(g) == 0) {
 				t.Fatalf("seed %d, case %d: GPU %d has speed %v", seed, i, g, on.SpeedOf(g))

@@ -69,6 +69,20 @@ func TestTwoFailuresAndARestart(t *testing.T) {
 	if len(first.Rounds) <= 10 {
 		t.Fatalf("%d rounds: the second failure comes too late", len(first.Rounds))
 	}
+	// What must be done is done at any stakes, the rest as far as it pays.
+	for _, horizon := range []float64{0, 1e12} {
+		u := unit
+		u.Speed = slices.Repeat([]float64{1}, u.GPUs)
+		u.Speed[5] = 0
+		k, err := first.Stakes(start, plan(start, 5), []placement.Loads{loads}, u, Stakes{StepSeconds: .05, Sensitivity: DecodeSensitivity(), Hidden: 1, Horizon: horizon})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := Decide(&first, k)
+		if err != nil || !d.Move || d.Rounds < first.Restore || horizon == 0 && d.Rounds != first.Restore || horizon > 0 && d.GainPerStep <= 0 {
+			t.Errorf("over %v steps: %v (%v)", horizon, d, err)
+		}
+	}
 	then, err := first.Apply(start, 10)
 	if err != nil {
 		t.Fatal(err)

@@ -89,16 +89,9 @@ func (c *controller) respond(what string, rounds int) error {
 		return err
 	}
 	// Weigh what is left once what must be done is done.
-	forced, on, err := s.Forced(&c.at, c.unit)
+	k, err := s.Stakes(&c.at, &plan.Placement, []placement.Loads{c.loads}, c.unit, schedule.Stakes{StepSeconds: .0476, Sensitivity: schedule.DecodeSensitivity(), Horizon: 10_000})
 	if err != nil {
 		return err
-	}
-	k := schedule.Stakes{StepSeconds: .0476, Sensitivity: schedule.DecodeSensitivity(), Horizon: 10_000}
-	if k.Before, err = c.imbalance(&forced, on); err != nil {
-		return err
-	}
-	for _, l := range plan.Layers {
-		k.After = append(k.After, l.Imbalance)
 	}
 	d, err := schedule.Decide(&s, k)
 	if err != nil {
@@ -116,14 +109,6 @@ func (c *controller) respond(what string, rounds int) error {
 		c.moved += len(r.Moves)
 	}
 	return c.metrics(done, len(todo.Rounds), &s)
-}
-
-func (c *controller) imbalance(p *placement.Placement, t placement.Topology) (out []float64, err error) {
-	scores, err := p.ScoreLayers(c.loads, t)
-	for _, x := range scores {
-		out = append(out, x.Imbalance)
-	}
-	return out, err
 }
 
 // metrics prints what a dashboard would show.

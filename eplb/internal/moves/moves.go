@@ -11,8 +11,9 @@ import (
 
 // Take spends a budget of moves over the layers: the next stretch of a
 // front that lessens the imbalance most a move, as long as it fits. The first
-// point of a layer is what its experts need to live and is always taken.
-func Take(fronts []*search.Front, budget int, taken []int) {
+// point of a layer is what its experts need to live and is always taken. A layer
+// counts by its weight; nil = all alike.
+func Take(fronts []*search.Front, weight []float64, budget int, taken []int) {
 	for l := range taken {
 		taken[l] = 0
 		budget -= fronts[l].Points[0].Moves
@@ -26,7 +27,11 @@ func Take(fronts []*search.Front, budget int, taken []int) {
 				if n > budget {
 					break
 				}
-				if x := (now.Key - f.Points[i].Key) / float64(max(n, 1)); x > rate {
+				x := (now.Key - f.Points[i].Key) / float64(max(n, 1))
+				if weight != nil {
+					x *= weight[l]
+				}
+				if x > rate {
 					best, to, rate = l, i, x
 				}
 			}

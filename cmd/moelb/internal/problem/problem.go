@@ -356,7 +356,7 @@ func (p *Problem) Sum() (placement.Loads, error) {
 
 // Ask is the problem in eplb's words.
 func (p *Problem) Ask() eplb.Problem {
-	ask := eplb.Problem{Replicas: p.Replicas, Groups: p.Groups, Topology: p.Topology, Everywhere: p.Must, Previous: p.Previous, Routes: p.routes}
+	ask := eplb.Problem{Replicas: p.Replicas, Groups: p.Groups, Topology: p.Topology, Everywhere: p.Must, Previous: p.Previous, Routes: p.routes, LayerWeights: p.Weights}
 	if len(p.Windows) == 1 {
 		ask.Loads = p.Windows[0]
 	} else {
