@@ -30,31 +30,36 @@ func (a *Aim) Validate() error {
 
 // Trial is a fleet and how it did.
 type Trial struct {
-	Fleet Fleet
+	Fleet     Fleet
+	PrefillTP int // GPUs that share attention in prefill
 	Result
 	Holds bool // it keeps the aim
 }
 
-// Sized is the smallest fleet for an aim, and what one unit less of each phase
-// does: it does not keep it.
+// Sized is a fleet for an aim, and of the smallest one what one unit less of each
+// phase does, on the same requests: it does not keep the aim.
 type Sized struct {
 	Aim
 	Trial
 	LessPrefill, LessDecode Trial // Fleet 0 where there is no unit less
 	MeanInput, MeanOutput   float64
-	PrefillTP               int // GPUs that share attention in prefill
 	GPUs                    int
 	USDPerMillion           float64 // a million generated tokens, at so much a GPU and hour
 	Searched                int     // runs
 }
 
-// Check simulates a fleet under an aim, as Smallest does.
-func Check(c Config, t Traffic, a Aim, f Fleet) (Trial, error) {
+// Check simulates a fleet under an aim, as Smallest does: what it says of the fleet
+// that it finds, and of a unit less, Check says too.
+func Check(c Config, t Traffic, a Aim, f Fleet, usdHour float64) (Sized, error) {
 	s, _, err := newSizing(c, t, a)
 	if err != nil {
-		return Trial{}, err
+		return Sized{}, err
 	}
-	return s.run(f, both, a.Rate)
+	if s.teams, err = s.quickEnough(); err != nil {
+		s.teams = []int{max(1, s.config.Prefill.TP)} // the last that was looked at
+	}
+	out, err := s.whole(f)
+	return s.priced(Sized{Trial: out}, usdHour), err
 }
 
 func newSizing(c Config, t Traffic, a Aim) (*sizing, demand, error) {
@@ -72,7 +77,7 @@ func newSizing(c Config, t Traffic, a Aim) (*sizing, demand, error) {
 		return nil, demand{}, err
 	}
 	d := sample(t)
-	return &sizing{config: c, traffic: t, aim: a, pace: p, demand: d, top: room(&c.Decode, p.kv, c.MaxRequests)}, d, nil
+	return &sizing{config: c, traffic: t, aim: a, pace: p, demand: d, top: room(&c.Decode, p.kv, c.MaxRequests), known: map[Fleet]Trial{}}, d, nil
 }
 
 // ImpossibleError says that no fleet keeps an aim, however large.
@@ -86,72 +91,91 @@ func (e *ImpossibleError) Error() string {
 	return fmt.Sprintf("no fleet keeps the aim: %s of %.3g s at best, %.3g s is asked for", e.Phase, e.Best, e.Aim)
 }
 
-// Smallest searches the fewest units of each phase that keep an aim. The phases
-// are searched apart, on the same requests, and so is one unit less of each; the
-// fleet that is found is then simulated as a whole. c says all but the fleet.
+// Smallest searches the fewest units of each phase that keep an aim: of each phase
+// alone first, on a few units, then of both together on all of them. c says all but
+// the fleet.
 func Smallest(c Config, t Traffic, a Aim, usdHour float64) (Sized, error) {
-	s, d, err := newSizing(c, t, a)
+	s, _, err := newSizing(c, t, a)
 	if err != nil {
 		return Sized{}, err
 	}
-	out := Sized{Aim: a, MeanInput: d.input, MeanOutput: d.output}
 	if x := s.pace.tpot(1); x > a.TPOT {
-		return out, &ImpossibleError{"time a token", x, a.TPOT}
+		return Sized{Aim: a}, &ImpossibleError{"time a token", x, a.TPOT}
 	}
 	f := Fleet{}
-	if f.Prefill, out.LessPrefill, err = s.prefill(); err != nil {
-		return out, err
+	if f.Prefill, err = s.prefill(); err != nil {
+		return Sized{Aim: a}, err
 	}
-	if f.Decode, out.LessDecode, err = s.fewest(s.leastDecode(), cfgDecode); err != nil {
-		return out, err
+	if f.Decode, err = s.fewest(s.leastDecode(), cfgDecode); err != nil {
+		return Sized{Aim: a}, err
 	}
-	if err := s.settle(&out, f); err != nil {
-		return out, err
-	}
-	out.Searched, out.PrefillTP = s.runs, max(1, s.config.Prefill.TP)
-	out.GPUs = out.Fleet.Prefill*c.Prefill.Ranks() + out.Fleet.Decode*c.Decode.Ranks()
-	out.USDPerMillion = float64(out.GPUs) * usdHour / 3600 / (a.Rate * d.output) * 1e6
-	return out, nil
+	out, err := s.settle(f)
+	return s.priced(out, usdHour), err
 }
 
-// prefill is the fewest prefill units, with attention shared by as few GPUs as the
-// longest prompts allow: where TP is 0, the two least that could do are tried.
-func (s *sizing) prefill() (int, Trial, error) {
-	own := s.config.Prefill.TP > 0
+// priced says of a fleet what it takes.
+func (s *sizing) priced(out Sized, usdHour float64) Sized {
+	out.Aim, out.MeanInput, out.MeanOutput, out.Searched = s.aim, s.demand.input, s.demand.output, s.runs
+	out.GPUs = out.Fleet.Prefill*s.config.Prefill.Ranks() + out.Fleet.Decode*s.config.Decode.Ranks()
+	out.USDPerMillion = float64(out.GPUs) * usdHour / 3600 / (s.aim.Rate * s.demand.output) * 1e6
+	return out
+}
+
+// quickEnough is how many GPUs may share attention in prefill, the most first: what
+// Prefill.TP says, and where that is 0 the two least with which the longest prompts
+// are in time when nothing else is there; an *ImpossibleError where none are.
+func (s *sizing) quickEnough() ([]int, error) {
+	all := []int{s.config.Prefill.TP}
+	if all[0] == 0 {
+		for all[0] = 1; 2*all[len(all)-1] <= s.config.Prefill.GPU.Node; {
+			all = append(all, 2*all[len(all)-1])
+		}
+	}
+	var out []int
 	var impossible error
-	best, at, tried := 0, 0, 0
-	for tp := 1; tp <= s.config.Prefill.GPU.Node && tried < 2; tp *= 2 {
-		if own && tp > 1 {
-			break
-		}
-		if !own {
-			s.config.Prefill.TP = tp
-		}
-		if s.config.Prefill.Validate() != nil {
+	for _, tp := range all {
+		unit := s.config.Prefill
+		unit.TP = tp
+		if unit.Validate() != nil || len(out) == 2 {
 			continue
 		}
+		s.config.Prefill = unit
 		if alone := s.alone(); alone > s.aim.TTFT {
 			impossible = &ImpossibleError{"time to the first token", alone, s.aim.TTFT}
 			continue
 		}
-		tried++
-		n, err := s.onFew(s.leastPrefill(), cfgPrefill)
-		if _, ok := err.(*ImpossibleError); ok {
-			impossible = err
+		out = append([]int{tp}, out...)
+	}
+	if len(out) == 0 {
+		return nil, impossible
+	}
+	return out, nil
+}
+
+// prefill is the fewest prefill units, on a few, with attention shared by as many
+// GPUs as take fewest.
+func (s *sizing) prefill() (best int, err error) {
+	if s.teams, err = s.quickEnough(); err != nil {
+		return 0, err
+	}
+	for _, tp := range s.teams {
+		s.config.Prefill.TP = tp
+		n, e := s.fewest(s.leastPrefill(), cfgPrefill)
+		if _, impossible := e.(*ImpossibleError); impossible {
+			err = e
 			continue
 		}
-		if err != nil {
-			return 0, Trial{}, err
+		if e != nil {
+			return 0, e
 		}
 		if best == 0 || n < best {
-			best, at = n, s.config.Prefill.TP
+			best = n
 		}
 	}
-	if best == 0 {
-		return 0, Trial{}, impossible
+	if best > 0 {
+		err = nil
 	}
-	s.config.Prefill.TP = at
-	return s.onAll(best, cfgPrefill)
+	return best, err
 }
 
 // alone is the seconds that the aim's percentile of prompts takes with a rank to
@@ -189,6 +213,8 @@ type sizing struct {
 	demand  demand
 	top     int
 	runs    int
+	teams   []int // how many GPUs may share attention in prefill
+	known   map[Fleet]Trial
 }
 
 // leastPrefill and leastDecode are fewer units than can serve the rate, by the cost
@@ -232,37 +258,25 @@ func (s *sizing) run(f Fleet, only phaseOnly, rate float64) (Trial, error) {
 // pastLives is how many times the mean life requests may have begun before the run.
 const pastLives = 8
 
-// phase runs one phase on n units; few are as many of them as tell about all, at
-// their share of the rate.
-func (s *sizing) phase(n int, only phaseOnly, all bool) (Trial, error) {
+// phase runs one phase at the share of the rate that a few of its n units have, or n
+// where those are fewer.
+func (s *sizing) phase(n int, only phaseOnly) (Trial, error) {
 	const few = 4
-	units, rate := n, s.aim.Rate
-	if !all && n > few {
-		units, rate = few, s.aim.Rate*few/float64(n)
-	}
+	units := min(n, few)
 	f := Fleet{units, 1}
 	if only == cfgDecode {
 		f = Fleet{1, units}
 	}
-	return s.run(f, only, rate)
+	return s.run(f, only, s.aim.Rate*float64(units)/float64(n))
 }
 
-// fewest is the fewest units of one phase that keep its part of the aim, from
-// least on: steps that double, then halving between, all on a few units; then
-// one by one on all of them.
-func (s *sizing) fewest(least int, only phaseOnly) (holds int, less Trial, err error) {
-	if holds, err = s.onFew(least, only); err != nil {
-		return 0, less, err
-	}
-	return s.onAll(holds, only)
-}
-
-// onFew is fewest on a few units.
-func (s *sizing) onFew(least int, only phaseOnly) (int, error) {
+// fewest is the fewest units of one phase, from least on, of which a few keep their
+// part of the aim: steps that double, then halving between.
+func (s *sizing) fewest(least int, only phaseOnly) (int, error) {
 	fails, holds, step := least-1, 0, max(1, least/8)
 	best := math.Inf(1)
 	for n := least; ; step *= 2 {
-		t, err := s.phase(n, only, false)
+		t, err := s.phase(n, only)
 		if err != nil {
 			return 0, err
 		}
@@ -288,7 +302,7 @@ func (s *sizing) onFew(least int, only phaseOnly) (int, error) {
 	}
 	for fails+1 < holds && fails+holds >= 2 {
 		n := (fails + holds) / 2
-		t, err := s.phase(n, only, false)
+		t, err := s.phase(n, only)
 		if err != nil {
 			return 0, err
 		}
@@ -301,81 +315,67 @@ func (s *sizing) onFew(least int, only phaseOnly) (int, error) {
 	return holds, nil
 }
 
-// onAll is fewest on all units, from what a few say: as many more as they need, or
-// one less while that will do.
-func (s *sizing) onAll(holds int, only phaseOnly) (int, Trial, error) {
-	var less Trial
-	t, err := s.phase(holds, only, true)
-	if err != nil {
-		return 0, less, err
-	}
-	for !t.Holds {
-		holds, less = holds+1, t
-		if t, err = s.phase(holds, only, true); err != nil {
-			return 0, less, err
-		}
-	}
-	for less.Fleet == (Fleet{}) && holds > 1 {
-		if t, err = s.phase(holds-1, only, true); err != nil {
-			return 0, less, err
-		}
-		if !t.Holds {
-			less = t
-			break
-		}
-		holds--
-	}
-	return holds, less, nil
-}
-
 // both stands for the whole system.
 const both phaseOnly = -1
 
-// settle runs the whole fleet, with a unit more of a phase where both together
-// need it: then what the phase alone did with one less says nothing, and the whole
-// is run with it.
-func (s *sizing) settle(out *Sized, f Fleet) error {
-	const more = 8
-	grown := Fleet{}
-	for range more {
+// whole runs a fleet, once: with attention shared by as many GPUs as may, and where
+// first tokens are late then by fewer.
+func (s *sizing) whole(f Fleet) (Trial, error) {
+	if t, ok := s.known[f]; ok {
+		return t, nil
+	}
+	var best Trial
+	for i, tp := range s.teams {
+		s.config.Prefill.TP = tp
 		t, err := s.run(f, both, s.aim.Rate)
 		if err != nil {
-			return err
+			return t, err
 		}
-		if out.Trial = t; t.Holds {
+		t.PrefillTP = tp
+		if i == 0 || t.Holds || t.TTFTAim < best.TTFTAim {
+			best = t
+		}
+		if t.TTFTAim <= s.aim.TTFT && !t.Unstable {
 			break
 		}
-		if t.TPOTAim > s.aim.TPOT {
-			f.Decode, grown.Decode = f.Decode+1, grown.Decode+1
+	}
+	s.known[f] = best
+	return best, nil
+}
+
+// settle grows a fleet until it keeps the aim, then takes units away for as long as
+// it does without.
+func (s *sizing) settle(f Fleet) (out Sized, err error) {
+	const more = 8
+	for range more {
+		if out.Trial, err = s.whole(f); err != nil || out.Holds {
+			break
 		}
-		if t.TTFTAim > s.aim.TTFT || t.TPOTAim <= s.aim.TPOT {
-			f.Prefill, grown.Prefill = f.Prefill+1, grown.Prefill+1
+		if out.TPOTAim > s.aim.TPOT {
+			f.Decode++
+		}
+		if out.TTFTAim > s.aim.TTFT || out.TPOTAim <= s.aim.TPOT {
+			f.Prefill++
 		}
 	}
-	if !out.Holds {
-		return fmt.Errorf("no fleet was found: %d prefill and %d decode units do not keep the aim together", f.Prefill, f.Decode)
+	if err == nil && !out.Holds {
+		err = fmt.Errorf("no fleet was found: %d prefill and %d decode units do not keep the aim together", f.Prefill, f.Decode)
 	}
-	for _, x := range []struct {
-		less  *Trial
-		take  Fleet
-		grown int
-	}{{&out.LessPrefill, Fleet{1, 0}, grown.Prefill}, {&out.LessDecode, Fleet{0, 1}, grown.Decode}} {
-		g := Fleet{out.Fleet.Prefill - x.take.Prefill, out.Fleet.Decode - x.take.Decode}
-		if g.Prefill < 1 || g.Decode < 1 {
+	for fewer := true; fewer && err == nil; {
+		fewer = false
+		for _, x := range []struct {
+			less *Trial
+			take Fleet
+		}{{&out.LessPrefill, Fleet{1, 0}}, {&out.LessDecode, Fleet{0, 1}}} {
 			*x.less = Trial{}
-			continue
-		}
-		if x.grown == 0 {
-			x.less.Fleet = g
-			continue
-		}
-		t, err := s.run(g, both, s.aim.Rate)
-		if err != nil {
-			return err
-		}
-		if *x.less = t; t.Holds { // one unit less does after all
-			out.Trial, *x.less = t, Trial{}
+			g := Fleet{out.Fleet.Prefill - x.take.Prefill, out.Fleet.Decode - x.take.Decode}
+			if g.Prefill < 1 || g.Decode < 1 || err != nil {
+				continue
+			}
+			if *x.less, err = s.whole(g); x.less.Holds {
+				out.Trial, fewer = *x.less, true
+			}
 		}
 	}
-	return nil
+	return out, err
 }

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/moelb/moelb/internal/long"
 )
 
 // TestSmallest: the fleet that is found keeps the aim, and one unit less of either
-// phase does not; a tighter aim takes no fewer GPUs.
+// phase does not, in the search and asked for alone; a tighter aim takes no fewer GPUs.
 func TestSmallest(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulates for seconds, on one goroutine")
@@ -45,6 +47,22 @@ func TestSmallest(t *testing.T) {
 				t.Errorf("a tighter aim takes %d GPUs, a looser one %d", s.GPUs, gpus)
 			}
 			gpus = s.GPUs
+			// Asked for alone, each fleet does what the search says.
+			for _, want := range []Trial{s.Trial, s.LessPrefill, s.LessDecode} {
+				if want.Fleet == (Fleet{}) {
+					continue
+				}
+				got, err := Check(x.Config, x.Traffic, s.Aim, want.Fleet, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := cmp.Diff(want, got.Trial, alike); d != "" || got.MeanOutput != s.MeanOutput {
+					t.Errorf("%+v alone: %s", want.Fleet, d)
+				}
+				if want.Fleet == s.Fleet && (got.GPUs != s.GPUs || got.USDPerMillion != s.USDPerMillion) {
+					t.Errorf("%+v alone: %d GPUs at $%v, by the search %d at $%v", want.Fleet, got.GPUs, got.USDPerMillion, s.GPUs, s.USDPerMillion)
+				}
+			}
 		}
 	}
 	var impossible *ImpossibleError

@@ -320,9 +320,9 @@ func TestSimulateAim(t *testing.T) {
 	if !x.Fleet.Holds || x.Less.Holds || x.Prefill < 2 || x.Decode < 1 || !(x.USD > 0) {
 		t.Errorf("%+v", x)
 	}
-	given := append(aim, "--prefill-tp", fmt.Sprint(x.TP), "--decode-units", fmt.Sprint(x.Decode), "--prefill-units")
-	if y := decode[fleets](t, call(t, "", append(given, fmt.Sprint(x.Prefill))...).want(t, exitDone).stdout).Fleets[0]; !y.Fleet.Holds {
-		t.Errorf("the fleet that was found does not keep the aim: %+v", y)
+	given := append(aim, "--decode-units", fmt.Sprint(x.Decode), "--prefill-units")
+	if y := decode[fleets](t, call(t, "", append(given, fmt.Sprint(x.Prefill))...).want(t, exitDone).stdout).Fleets[0]; !y.Fleet.Holds || y.TP != x.TP || y.USD != x.USD {
+		t.Errorf("the fleet that was found, %+v, is not as good alone: %+v", x, y)
 	}
 	if y := decode[fleets](t, call(t, "", append(given, fmt.Sprint(x.Prefill-1))...).want(t, exitDone).stdout).Fleets[0]; y.Fleet.Holds {
 		t.Errorf("one prefill unit less keeps the aim: %+v", y)

@@ -224,6 +224,7 @@ type fleetJSON struct {
 type trialJSON struct {
 	PrefillUnits int      `json:"prefill_units"`
 	DecodeUnits  int      `json:"decode_units"`
+	PrefillTP    int      `json:"prefill_tp"`
 	Holds        bool     `json:"holds"`
 	Unstable     bool     `json:"unstable"`
 	Carries      *float64 `json:"carries_requests_per_second,omitempty"`
@@ -255,7 +256,7 @@ func (f *simulateFlags) sizingJSON(all []sized, a simulate.Aim) ([]byte, error) 
 }
 
 func trial(t *simulate.Trial) *trialJSON {
-	out := &trialJSON{PrefillUnits: t.Fleet.Prefill, DecodeUnits: t.Fleet.Decode, Holds: t.Holds, Unstable: t.Unstable}
+	out := &trialJSON{PrefillUnits: t.Fleet.Prefill, DecodeUnits: t.Fleet.Decode, PrefillTP: t.PrefillTP, Holds: t.Holds, Unstable: t.Unstable}
 	if t.Unstable {
 		out.Carries = &t.ServedPerSecond
 		return out

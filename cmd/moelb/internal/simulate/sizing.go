@@ -135,12 +135,7 @@ func (f *simulateFlags) sizeOn(cmd *cobra.Command, p simulate.Policy, aim simula
 		x.Sized, x.err = simulate.Smallest(config, t, aim, x.price)
 		return x, nil
 	}
-	x.Trial, x.err = simulate.Check(config, t, aim, f.fleet)
-	x.Aim, x.PrefillTP = aim, max(1, config.Prefill.TP)
-	x.GPUs = f.fleet.Prefill*config.Prefill.Ranks() + f.fleet.Decode*config.Decode.Ranks()
-	if out := float64(x.OutputTokens) / float64(max(x.Requests, 1)); out > 0 {
-		x.USDPerMillion = float64(x.GPUs) * x.price / 3600 / (aim.Rate * out) * 1e6
-	}
+	x.Sized, x.err = simulate.Check(config, t, aim, f.fleet, x.price)
 	return x, nil
 }
 
@@ -161,12 +156,6 @@ func kept(t *simulate.Trial, a *simulate.Aim) (ttft, tpot, verdict string) {
 		verdict = "does not: tokens are late"
 	}
 	ttft, tpot = human.Duration(t.TTFTAim), milli(t.TPOTAim)
-	if t.TTFTAim == 0 { // one phase alone
-		ttft = ""
-	}
-	if t.TPOTAim == 0 {
-		tpot = ""
-	}
 	return ttft, tpot, verdict
 }
 
@@ -191,7 +180,7 @@ func (f *simulateFlags) sizingTable(all []sized, a simulate.Aim) []byte {
 			if t.Unstable || !t.Holds {
 				good = ""
 			}
-			g.Add(name, fmt.Sprint(t.Fleet.Prefill), fmt.Sprint(t.Fleet.Decode), fmt.Sprint(x.PrefillTP), gpus, fmt.Sprintf("%.2f", float64(t.Fleet.Prefill)/float64(t.Fleet.Decode)), ttft, tpot, good, fmt.Sprintf("%.2f", x.price), usd, verdict)
+			g.Add(name, fmt.Sprint(t.Fleet.Prefill), fmt.Sprint(t.Fleet.Decode), fmt.Sprint(t.PrefillTP), gpus, fmt.Sprintf("%.2f", float64(t.Fleet.Prefill)/float64(t.Fleet.Decode)), ttft, tpot, good, fmt.Sprintf("%.2f", x.price), usd, verdict)
 		}
 		row(x.gpu.Name, &x.Trial, fmt.Sprint(x.GPUs), fmt.Sprintf("%.3f", x.USDPerMillion))
 		if !x.only {
@@ -200,6 +189,6 @@ func (f *simulateFlags) sizingTable(all []sized, a simulate.Aim) []byte {
 		}
 	}
 	g.Write(b, "  ")
-	b.WriteString("\nThe fleet was simulated as a whole; a unit less of a phase is late or unstable in that phase, on the same requests. Decode units are as full at the start as they stay. GPU prices are assumptions; --price-gpu-hour sets one for all.\n")
+	b.WriteString("\nEach fleet was simulated as a whole, on the same requests. Decode units are as full at the start as they stay. GPU prices are assumptions; --price-gpu-hour sets one for all.\n")
 	return b.Bytes()
 }
