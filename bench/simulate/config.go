@@ -5,12 +5,9 @@ import (
 	"math"
 
 	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/bench/workload"
 )
-
-// windowSeconds is how long the experts' loads stay as they are, and how often
-// their placement is planned.
-const windowSeconds = 300
 
 // Config is a system and its traffic.
 type Config struct {
@@ -62,18 +59,18 @@ type Config struct {
 	// Progress is called now and then with the share that is done; nil = not.
 	Progress func(float64)
 
-	topics         [2][]workload.Domain // of prefill and decode; nil = made for the run
-	record, played *tape                // of prefill; nil = none
-	starts         *[2][3]*experts      // as they are at the start, by policy; runs on the same topics share them
+	topics         [2][]workload.Domain    // of prefill and decode; nil = made for the run
+	record, played *tape                   // of prefill; nil = none
+	starts         *[2][3]*experts.Experts // as they are at the start, by policy; runs on the same topics share them
 }
 
 // setTopics makes the experts' loads for runs of so many seconds.
 func (c *Config) setTopics(seconds float64) {
-	windows := int(seconds/windowSeconds) + 2
+	windows := int(seconds/experts.WindowSeconds) + 2
 	for i, u := range []*cost.Unit{&c.Prefill, &c.Decode} {
-		c.topics[i] = topicLoads(u, c.Topics, windows, c.Seed+uint64(i)<<16)
+		c.topics[i] = experts.TopicLoads(u, c.Topics, windows, c.Seed+uint64(i)<<16)
 	}
-	c.starts = &[2][3]*experts{}
+	c.starts = &[2][3]*experts.Experts{}
 }
 
 // Default is a published pair of units, three for prefill and one for decode,
@@ -84,7 +81,7 @@ func Default(p Policy) Config {
 		panic(err) // a preset
 	}
 	unit := cost.Unit{Model: cost.DeepSeekV3(), GPU: gpu, Factors: cost.Calibrated()}
-	c := Config{Prefill: unit, Decode: unit, Policy: p, MaxTokens: 16384, MaxRequests: 128, Queries: 1, Topics: usualTopics, Hit: .563, StoreTokens: 1 << 29, BlockTokens: 512, Seconds: 600, Warm: 120, Seed: 1}
+	c := Config{Prefill: unit, Decode: unit, Policy: p, MaxTokens: 16384, MaxRequests: 128, Queries: 1, Topics: experts.UsualTopics, Hit: .563, StoreTokens: 1 << 29, BlockTokens: 512, Seconds: 600, Warm: 120, Seed: 1}
 	c.Prefill.Phase, c.Prefill.Nodes = cost.PrefillPhase, 4
 	c.Decode.Phase, c.Decode.Nodes = cost.DecodePhase, 18
 	c.Plan = []PlanStep{{0, Fleet{3, 1}}}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/decode"
 )
 
@@ -31,7 +32,7 @@ const wheelSize = 1 << 12
 type decodeClock struct {
 	kernels cost.Kernels
 	unit    *cost.Unit
-	experts *experts
+	experts *experts.Experts
 	// By requests of a rank, all micro-batches: the stages of one of them.
 	before, shared, projection, dense, coreStart []float64
 	coreKV                                       float64 // seconds of core attention a KV token of the rank
@@ -59,7 +60,7 @@ type decodeClock struct {
 // it follows them.
 type halfLayer struct{ rest, p, q float64 }
 
-func newDecodeClock(u *cost.Unit, e *experts, maxRequests int, queries float64, seed uint64) *decodeClock {
+func newDecodeClock(u *cost.Unit, e *experts.Experts, maxRequests int, queries float64, seed uint64) *decodeClock {
 	n, layers := u.Ranks(), u.Model.Layers
 	c := &decodeClock{batches: u.Batches(), queries: queries, share: u.StepShare(), bent: u.Model.Attended > 0 || u.Model.WindowLayers > 0, kernels: u.Kernels(), unit: u, experts: e, m: make([]float64, layers*n), top: make([]float64, layers), sum: make([]float64, layers), received: make([]float64, layers), half: make([]halfLayer, layers), p: make([]float64, n), q: make([]float64, n)}
 	c.noise.Seed(seed, 2)
@@ -86,7 +87,7 @@ func (c *decodeClock) draw(l int, total int64) {
 	n := len(c.p)
 	routed := float64(total) * c.queries / c.batches * float64(c.unit.Model.TopK)
 	top, received, sum := 0.0, 0.0, 0.0
-	row, share := c.m[l*n:(l+1)*n], c.experts.share[l*n:(l+1)*n]
+	row, share := c.m[l*n:(l+1)*n], c.experts.Share(l)
 	for g := range row {
 		rows := scatter(c.noise.Uint64(), float64(routed*share[g]))
 		m := c.rows.value(rows)
@@ -147,9 +148,9 @@ func (c *decodeClock) layers(mostN int64, mostP, mostQ float64, n []int64, total
 	count := len(c.half)
 	off := total - c.total
 	every, from := min(layerTurns, count), c.step%min(layerTurns, count)
-	if c.version != c.experts.version || off*8 > c.total || -off*8 > c.total {
+	if c.version != c.experts.Version() || off*8 > c.total || -off*8 > c.total {
 		every, from = 1, 0
-		c.total, c.version = total, c.experts.version
+		c.total, c.version = total, c.experts.Version()
 		for l := range c.half {
 			c.draw(l, total)
 		}

@@ -1,12 +1,11 @@
 package simulate
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/decode"
-	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/prefill"
 )
 
@@ -133,7 +132,7 @@ func (s *sim) strikeDecode(u *decodeUnit, o outage) error {
 		}
 		s.unknown = false
 	}
-	share, stall, err := s.experts[1].without(u.dead, 1)
+	share, stall, err := s.experts[1].Without(u.dead, 1)
 	if err != nil {
 		return err
 	}
@@ -176,7 +175,7 @@ func (s *sim) serves(phase, index, fleet int, dead []bool) bool {
 }
 
 // own is a unit's experts where they are not those of all.
-func own(unit, all *experts) *experts {
+func own(unit, all *experts.Experts) *experts.Experts {
 	if unit == all {
 		return nil
 	}
@@ -208,7 +207,7 @@ func (s *sim) strikePrefill(u *prefillUnit, o outage) error {
 		}
 		u.chunks = slices.DeleteFunc(u.chunks, func(c prefill.Chunk) bool { return u.stepping && c.Rank == r })
 	}
-	share, stall, err := s.experts[0].without(u.dead, s.Prefill.Ranks()/s.Prefill.Groups())
+	share, stall, err := s.experts[0].Without(u.dead, s.Prefill.Ranks()/s.Prefill.Groups())
 	if err != nil {
 		return err
 	}
@@ -221,51 +220,3 @@ func (s *sim) strikePrefill(u *prefillUnit, o outage) error {
 	}
 	return nil
 }
-
-// without is the experts of a unit some of whose ranks, of so many GPUs each, are
-// dead, and the seconds that the unit stops for the copying; the phase's own where
-// none is, or where the experts do not fit on what lives: then nothing is computed
-// before GPUs return.
-func (e *experts) without(dead []bool, gpus int) (*experts, float64, error) {
-	c := e.clone(e.unit)
-	c.speed = make([]float64, e.unit.Ranks())
-	alive := 0
-	for g := range c.speed {
-		if !dead[g/gpus] {
-			c.speed[g] = 1
-			alive++
-		}
-	}
-	if alive*e.unit.SlotsEach() < e.unit.Model.Experts {
-		return e, 0, nil
-	}
-	if alive == len(c.speed) {
-		c.speed = nil
-	}
-	p := eplb.Problem{Loads: c.forecast, Replicas: c.current.Slots(), Groups: 1, Topology: c.topology, Previous: c.current}
-	p.Topology.Speed = c.speed
-	r, err := eplb.Plan(context.Background(), p, eplb.Options{Locality: eplb.Free, Target: repairTarget})
-	if err != nil {
-		return nil, 0, err
-	}
-	// The dead GPUs' copies are gone; those of the living are there.
-	way, err := c.way(&r.Placement)
-	if err != nil {
-		return nil, 0, err
-	}
-	stall, err := c.move(way, 0) // at once, whether or not it pays
-	if err != nil {
-		return nil, 0, err
-	}
-	if err := c.measure(); err != nil {
-		return nil, 0, err
-	}
-	if c.speed == nil {
-		return e, stall, nil // back to what all units have
-	}
-	return c, stall, nil
-}
-
-// repairTarget is how uneven experts may stay after a failure: what is lost comes
-// back, the rest waits for the next plan.
-const repairTarget = 1.5

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate/experts"
 )
 
 // world is a tiny system and what it is asked.
@@ -51,7 +52,7 @@ func TestSystemLaws(t *testing.T) {
 	half := func(x *float64) { *x /= 2 }
 	twice := func(x *float64) { *x *= 2 }
 	more := func(x float64) change { return func(w *world) { w.rate *= x } }
-	policy := func(prefill, decode string, e ExpertPolicy) change {
+	policy := func(prefill, decode string, e experts.Policy) change {
 		return func(w *world) {
 			p, err := FindPolicy(prefill, decode, e.String())
 			if err != nil {
@@ -66,7 +67,7 @@ func TestSystemLaws(t *testing.T) {
 	tokens := measure{func(r *Result) float64 { return r.TokensPerSecond }, false}
 	served := measure{func(r *Result) float64 { return r.ServedPerSecond }, true}
 	held := measure{func(r *Result) float64 { return float64(r.PeakInFlight) }, true}
-	experts := measure{func(r *Result) float64 { return r.DecodeExperts }, true}
+	uneven := measure{func(r *Result) float64 { return r.DecodeExperts }, true}
 	kv := measure{func(r *Result) float64 { return r.KVImbalance }, true}
 	computed := measure{func(r *Result) float64 { return float64(r.InputTokens - r.HitTokens) }, false}
 	step := measure{func(r *Result) float64 { return r.DecodeStep }, true}
@@ -131,14 +132,14 @@ func TestSystemLaws(t *testing.T) {
 		{"half the requests a GPU: a step", .9, nil, func(w *world) { w.MaxRequests /= 2 }, step, .5, .99},
 		{"half the tokens a prefill step", .9, long, func(w *world) { w.MaxTokens /= 2 }, prefillStep, .4, 1},
 
-		{"an expert more a GPU", 0, nil, func(w *world) { w.units(func(u *cost.Unit) { u.Slots++; u.GPU.Memory = 16e9 }) }, experts, .8, 1},
-		{"no redundant experts", 0, nil, func(w *world) { w.units(func(u *cost.Unit) { u.Slots-- }) }, experts, 1.02, 2},
-		{"one kind of text", 0, nil, func(w *world) { w.Topics = 1 }, experts, .9, 2},
-		{"experts as they are: imbalance", 0, nil, policy("moelb", "moelb", ExpertsAlone), experts, 1.1, 4},
-		{"experts as they are: time a token", 0, nil, policy("moelb", "moelb", ExpertsAlone), tpot, 1.005, 2},
-		{"decode by turns: KV", 0, nil, policy("moelb", "round-robin", ExpertsOptimal), kv, 1.05, 3},
-		{"decode by turns: time a token", 0, nil, policy("moelb", "round-robin", ExpertsOptimal), tpot, 1, 1.4},
-		{"prefill by turns", .9, nil, policy("round-robin", "moelb", ExpertsOptimal), late, 1.1, 20},
+		{"an expert more a GPU", 0, nil, func(w *world) { w.units(func(u *cost.Unit) { u.Slots++; u.GPU.Memory = 16e9 }) }, uneven, .8, 1},
+		{"no redundant experts", 0, nil, func(w *world) { w.units(func(u *cost.Unit) { u.Slots-- }) }, uneven, 1.02, 2},
+		{"one kind of text", 0, nil, func(w *world) { w.Topics = 1 }, uneven, .9, 2},
+		{"experts as they are: imbalance", 0, nil, policy("moelb", "moelb", experts.Alone), uneven, 1.1, 4},
+		{"experts as they are: time a token", 0, nil, policy("moelb", "moelb", experts.Alone), tpot, 1.005, 2},
+		{"decode by turns: KV", 0, nil, policy("moelb", "round-robin", experts.Optimal), kv, 1.05, 3},
+		{"decode by turns: time a token", 0, nil, policy("moelb", "round-robin", experts.Optimal), tpot, 1, 1.4},
+		{"prefill by turns", .9, nil, policy("round-robin", "moelb", experts.Optimal), late, 1.1, 20},
 		{"two tokens a step, never accepted", 0, func(w *world) { w.Queries, w.Acceptance = 1, 0 }, func(w *world) { w.Queries = 2 }, tpot, 1.05, 2.2},
 		{"two tokens a step, always accepted", 0, func(w *world) { w.Acceptance = 1 }, func(w *world) { w.Queries = 2 }, tpot, .5, .98},
 		{"no overlap", .9, long, func(w *world) { w.units(func(u *cost.Unit) { u.Overlap = cost.NoOverlap }) }, ttft, 1, 3},

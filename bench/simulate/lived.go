@@ -3,6 +3,7 @@ package simulate
 import (
 	"fmt"
 
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/bench/workload"
 )
 
@@ -147,7 +148,7 @@ const publishedTopics = 9
 func PublishedSystem() Config {
 	p := PrefillPolicies()
 	d := DecodePolicies()
-	c := Default(Policy{p[0], d[0], ExpertsOptimal})
+	c := Default(Policy{p[0], d[0], experts.Optimal})
 	c.Hit = publishedHit / (publishedHit + publishedMiss)
 	c.Seconds, c.Warm, c.MaxRequests, c.Topics = 60, 20, 256, publishedTopics
 	return c

@@ -2,7 +2,6 @@ package simulate
 
 import (
 	"math"
-	"slices"
 )
 
 // usage is what has been used up to a time.
@@ -53,7 +52,7 @@ func (u *unitState) seconds(now int64) float64 {
 }
 
 func (s *sim) picture() Heat {
-	h := Heat{Prefill: s.experts[0].heat, Experts: s.experts[1].heat}
+	h := Heat{Prefill: s.experts[0].Heat(), Experts: s.experts[1].Heat()}
 	u := s.decode[0]
 	sum := 0.0
 	for _, kv := range u.kv {
@@ -63,16 +62,7 @@ func (s *sim) picture() Heat {
 		h.KV = append(h.KV, ratio(float64(kv)*float64(len(u.kv)), sum))
 		h.Requests = append(h.Requests, ratio(float64(u.n[r])*float64(len(u.kv)), float64(u.total)))
 	}
-	h.Prefill, h.Experts = clone(h.Prefill), clone(h.Experts)
 	return h
-}
-
-func clone(x [][]float64) [][]float64 {
-	out := slices.Clone(x)
-	for i := range out {
-		out[i] = slices.Clone(out[i])
-	}
-	return out
 }
 
 // seriesCell is what happened in one stretch of the time series.
@@ -141,8 +131,8 @@ func (s *sim) result() (Result, error) {
 		LeftOut: s.leftOut, Failures: s.failures, Returned: s.returned, AgainTokens: s.count.again, Evictions: s.evictions, PeakInFlight: s.peak, Heat: s.heat,
 		TokensPerSecond: float64(s.measured.out) / t, InputPerSecond: float64(s.measured.in) / t, ServedPerSecond: float64(s.measured.served) / t,
 		TTFT50: s.ttft.quantile(.5), TTFT99: s.ttft.quantile(.99), TPOT50: s.tpot.quantile(.5), TPOT99: s.tpot.quantile(.99),
-		PrefillExperts: s.experts[0].meanImbalance(), DecodeExperts: s.experts[1].meanImbalance(),
-		Moves: s.experts[0].moves + s.experts[1].moves, MoveSeconds: s.experts[0].moveTime + s.experts[1].moveTime,
+		PrefillExperts: s.experts[0].MeanImbalance(), DecodeExperts: s.experts[1].MeanImbalance(),
+		Moves: s.experts[0].Moves() + s.experts[1].Moves(), MoveSeconds: s.experts[0].MoveSeconds() + s.experts[1].MoveSeconds(),
 	}
 	r.GoodPerSecond = r.ServedPerSecond * ratio(float64(s.measured.good), float64(s.measured.judged))
 	if s.Percentile > 0 {

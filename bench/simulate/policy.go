@@ -5,44 +5,37 @@ import (
 	"strings"
 
 	"github.com/moelb/moelb/bench/baseline"
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/prefill"
 )
 
-// PrefillPolicy and DecodePolicy are balancers by name. Even units also get
-// requests by how much work they have; others by turns.
+// PrefillPolicy is a balancer of prompts by name. Even units also get requests by how
+// much work they have; others by turns.
 type PrefillPolicy struct {
 	Name string
 	New  func(prefill.Config) (prefill.Former, error)
 	Even bool
 }
+
+// String returns the policy's name on the wire.
+func (p PrefillPolicy) String() string { return p.Name }
+
+// DecodePolicy is the same for requests that generate.
 type DecodePolicy struct {
 	Name string
 	New  func(decode.Config) (decode.Batcher, error)
 	Even bool
 }
 
-// ExpertPolicy places experts.
-type ExpertPolicy int
-
-const (
-	// ExpertsAlone: experts in order, no redundant ones: slots that are left
-	// repeat the first experts, which takes little off the hottest.
-	ExpertsAlone ExpertPolicy = iota
-	// ExpertsDeepSeek plans by the published algorithm, anew every window.
-	ExpertsDeepSeek
-	// ExpertsOptimal plans by package eplb, and moves where that pays.
-	ExpertsOptimal
-)
-
 // String returns the policy's name on the wire.
-func (p ExpertPolicy) String() string { return [...]string{"none", "deepseek", "optimal"}[p] }
+func (p DecodePolicy) String() string { return p.Name }
 
 // Policy is one of each balancer.
 type Policy struct {
 	Prefill PrefillPolicy
 	Decode  DecodePolicy
-	Experts ExpertPolicy
+	Experts experts.Policy
 }
 
 // String names the three.
@@ -65,16 +58,12 @@ func allPrefill() []PrefillPolicy {
 	return out
 }
 
-func (p PrefillPolicy) name() string { return p.Name }
-func (p DecodePolicy) name() string  { return p.Name }
-func (p ExpertPolicy) name() string  { return p.String() }
-
 // choose returns the named of all, in the order of the names.
-func choose[P interface{ name() string }](all []P, names ...string) []P {
+func choose[P fmt.Stringer](all []P, names ...string) []P {
 	var out []P
 	for _, n := range names {
 		for _, p := range all {
-			if p.name() == n {
+			if p.String() == n {
 				out = append(out, p)
 			}
 		}
@@ -85,26 +74,26 @@ func choose[P interface{ name() string }](all []P, names ...string) []P {
 // FindPolicy returns the named balancers: ours is "moelb" for requests and
 // "optimal" for experts; those of package baseline, "deepseek" and "none" are the
 // others. An error lists them.
-func FindPolicy(prefill, decode, experts string) (Policy, error) {
+func FindPolicy(prompts, requests, placing string) (Policy, error) {
 	var p Policy
 	var err error
-	if p.Prefill, err = find("prefill", prefill, allPrefill()); err != nil {
+	if p.Prefill, err = find("prefill", prompts, allPrefill()); err != nil {
 		return p, err
 	}
-	if p.Decode, err = find("decode", decode, allDecode()); err != nil {
+	if p.Decode, err = find("decode", requests, allDecode()); err != nil {
 		return p, err
 	}
-	p.Experts, err = find("experts", experts, []ExpertPolicy{ExpertsOptimal, ExpertsDeepSeek, ExpertsAlone})
+	p.Experts, err = find("experts", placing, []experts.Policy{experts.Optimal, experts.DeepSeek, experts.Alone})
 	return p, err
 }
 
-func find[P interface{ name() string }](what, name string, all []P) (P, error) {
+func find[P fmt.Stringer](what, name string, all []P) (P, error) {
 	var names []string
 	for _, p := range all {
-		if p.name() == name {
+		if p.String() == name {
 			return p, nil
 		}
-		names = append(names, p.name())
+		names = append(names, p.String())
 	}
 	var none P
 	return none, fmt.Errorf("%s policy %.40q: known are %s", what, name, strings.Join(names, ", "))

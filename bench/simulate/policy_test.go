@@ -3,6 +3,7 @@ package simulate
 import (
 	"testing"
 
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/internal/long"
 )
 
@@ -19,9 +20,9 @@ func TestPolicies(t *testing.T) {
 	runs := 0
 	for i, p := range allPrefill() {
 		for j, d := range allDecode() {
-			for _, e := range []ExpertPolicy{ExpertsOptimal, ExpertsDeepSeek, ExpertsAlone} {
+			for _, e := range []experts.Policy{experts.Optimal, experts.DeepSeek, experts.Alone} {
 				odd := 0
-				for _, other := range []bool{i > 0, j > 0, e != ExpertsOptimal} {
+				for _, other := range []bool{i > 0, j > 0, e != experts.Optimal} {
 					if other {
 						odd++
 					}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/prefill"
 )
 
@@ -31,15 +32,15 @@ type unitState struct {
 	stalled  float64 // seconds stopped for expert moves
 	stall    float64 // seconds to stop before the next step
 	steps    int64
-	holds    float64  // prefill: seconds of work not yet computed, on all ranks; decode: tokens of KV, with those that wait
-	experts  *experts // its own, for some of its ranks are dead; nil = those of all
+	holds    float64          // prefill: seconds of work not yet computed, on all ranks; decode: tokens of KV, with those that wait
+	experts  *experts.Experts // its own, for some of its ranks are dead; nil = those of all
 }
 
 // prefillClock says how long a prefill step takes.
 type prefillClock struct {
 	kernels cost.Kernels
 	unit    *cost.Unit
-	experts *experts
+	experts *experts.Experts
 	rows    *table
 	stage   cost.Prefill
 	rank    []cost.PrefillRank // of one micro-batch
@@ -49,7 +50,7 @@ type prefillClock struct {
 	maxPairs, meanPairs, maxTokens, meanTokens float64
 }
 
-func newPrefillClock(u *cost.Unit, e *experts, maxTokens int64, seed uint64) *prefillClock {
+func newPrefillClock(u *cost.Unit, e *experts.Experts, maxTokens int64, seed uint64) *prefillClock {
 	n := u.Groups()
 	c := &prefillClock{kernels: u.Kernels(), unit: u, experts: e, rank: make([]cost.PrefillRank, n)}
 	c.noise.Seed(seed, 1)
@@ -95,7 +96,7 @@ func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk)
 	routedWork := 0.0
 	for l := c.turn; l < layers; l += layerTurns {
 		looked++
-		share := c.experts.share[l*gpus : (l+1)*gpus]
+		share := c.experts.Share(l)
 		received := 0.0
 		clear(c.stage.Experts)
 		for g, x := range share {
@@ -105,7 +106,7 @@ func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk)
 			c.stage.Experts[g/shared] = max(c.stage.Experts[g/shared], m)
 			routedWork += c.unit.Batches() * m
 		}
-		c.stage.Dispatch, c.stage.Combine = c.kernels.PrefillNetwork(top, sum/n, received/meanRows, c.experts.nodes[l], gpus)
+		c.stage.Dispatch, c.stage.Combine = c.kernels.PrefillNetwork(top, sum/n, received/meanRows, c.experts.Busiest(l), gpus)
 		step += c.stage.Layer()
 	}
 	c.turn = (c.turn + 1) % min(layerTurns, layers)

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/bench/simulate/prefixes"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/decode"
@@ -52,7 +53,7 @@ type sim struct {
 	decode  []*decodeUnit
 	units   [2][]*unitState // of prefill and decode
 	store   *prefixes.Store
-	experts [2]*experts
+	experts [2]*experts.Experts
 	plan    int // the step in force
 	window  int64
 	turn    [2]int // round robin over units
@@ -108,15 +109,15 @@ func newSim(c Config, source Source) (*sim, error) {
 	for i, u := range []*cost.Unit{&s.Prefill, &s.Decode} {
 		policy := c.Policy.Experts
 		if i == 0 && c.DecodeOnly || i == 1 && c.PrefillOnly {
-			policy = ExpertsAlone // never asked
+			policy = experts.Alone // never asked
 		}
 		first := &s.starts[i][policy]
 		if *first == nil {
-			if *first, err = newExperts(u, policy, s.topics[i]); err != nil {
+			if *first, err = experts.New(u, policy, s.topics[i]); err != nil {
 				return nil, err
 			}
 		}
-		s.experts[i] = (*first).clone(u)
+		s.experts[i] = (*first).Clone(u)
 	}
 	if c.Series > 0 {
 		s.series = make([]seriesCell, c.Series)
@@ -126,9 +127,9 @@ func newSim(c Config, source Source) (*sim, error) {
 	}
 	s.most = min(s.kvCapacity(), maxTokens)
 	if past, ok := source.(interface {
-		warm(int, func([]int64, int64))
+		Warm(int, func([]int64, int64))
 	}); ok {
-		past.warm(2*s.store.Capacity(), s.store.Add)
+		past.Warm(2*s.store.Capacity(), s.store.Add)
 	}
 	if err := s.apply(c.Plan[0].Fleet); err != nil {
 		return nil, err
@@ -283,7 +284,7 @@ func (s *sim) turnTo(t int64) error {
 				at, what = x, 1
 			}
 		}
-		if x := (s.window + 1) * windowSeconds * second; x < at && x < s.to {
+		if x := (s.window + 1) * experts.WindowSeconds * second; x < at && x < s.to {
 			at, what = x, 2
 		}
 		if len(s.outages) > 0 && s.outages[0].at < at {
@@ -322,7 +323,7 @@ func (s *sim) turnTo(t int64) error {
 		}
 		s.window++
 		for i, e := range s.experts {
-			stall, err := e.advance(s.meanStep(i))
+			stall, err := e.Advance(s.meanStep(i))
 			if err != nil {
 				return err
 			}
@@ -341,7 +342,7 @@ func (s *sim) follow(phase int, stall float64) error {
 			u.stall += stall
 			continue
 		}
-		own, err := u.experts.advance(s.meanStep(phase))
+		own, err := u.experts.Advance(s.meanStep(phase))
 		if err != nil {
 			return err
 		}

@@ -51,12 +51,12 @@ func BenchmarkMillion(b *testing.B) {
 		chat := workload.Chat(20_000, 1)
 		c := peak(1e6 / rate)
 		c.Plan[0].Fleet = Fleet{16, 3}
-		bench(b, c, func() Source { return NewReplay(chat, rate) })
+		bench(b, c, func() Source { return workload.NewReplay(chat, rate) })
 	})
 	b.Run("documents", func(b *testing.B) {
 		const rate = 1700
 		talks := workload.Conversations(20_000, 1)
-		bench(b, peak(1e6/rate), func() Source { return NewReplay(talks, rate) })
+		bench(b, peak(1e6/rate), func() Source { return workload.NewReplay(talks, rate) })
 	})
 }
 

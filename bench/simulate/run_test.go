@@ -10,17 +10,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/internal/long"
 )
 
 func ours() Policy {
-	return Policy{PrefillPolicies()[0], DecodePolicies()[0], ExpertsOptimal}
+	return Policy{PrefillPolicies()[0], DecodePolicies()[0], experts.Optimal}
 }
 
 func none() Policy {
 	p, d := PrefillPolicies(), DecodePolicies()
-	return Policy{p[len(p)-1], d[len(d)-1], ExpertsAlone}
+	return Policy{p[len(p)-1], d[len(d)-1], experts.Alone}
 }
 
 func small(p Policy, seconds float64) Config {
@@ -118,7 +119,7 @@ func TestPlan(t *testing.T) {
 	for i := range 4000 {
 		requests = append(requests, workload.Request{Arrival: float64(i) / 44, Input: 1 + rng.IntN(2000), Output: 1 + rng.IntN(2500)})
 	}
-	r, err := Run(c, NewReplay(requests, Rate(requests)))
+	r, err := Run(c, workload.NewReplay(requests, workload.Rate(requests)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	for _, q := range []workload.Request{{Input: 0, Output: 1}, {Input: 1, Output: 0}} {
-		if _, err := Run(brief(ours(), 10), NewReplay([]workload.Request{q}, 1)); err == nil {
+		if _, err := Run(brief(ours(), 10), workload.NewReplay([]workload.Request{q}, 1)); err == nil {
 			t.Errorf("%+v was accepted", q)
 		}
 	}
@@ -174,7 +175,7 @@ func TestHistogram(t *testing.T) {
 // the same stages.
 func TestDecodeClock(t *testing.T) {
 	c := Default(ours())
-	e, err := newExperts(&c.Decode, ExpertsOptimal, topicLoads(&c.Decode, usualTopics, 1, 1))
+	e, err := experts.New(&c.Decode, experts.Optimal, experts.TopicLoads(&c.Decode, experts.UsualTopics, 1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

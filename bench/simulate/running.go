@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/bench/workload"
 )
 
@@ -118,7 +119,7 @@ func newPace(c *Config, t Traffic) (*pace, error) {
 	}
 	at := &c.starts[1][c.Policy.Experts]
 	if *at == nil {
-		e, err := newExperts(&c.Decode, c.Policy.Experts, c.topics[1])
+		e, err := experts.New(&c.Decode, c.Policy.Experts, c.topics[1])
 		if err != nil {
 			return nil, err
 		}

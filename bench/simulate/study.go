@@ -3,6 +3,7 @@ package simulate
 import (
 	"fmt"
 
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/prefill"
 )
@@ -69,7 +70,7 @@ type Choice struct {
 // in turn, all off, and what engines run or was published in the place of each.
 func Choices() []Choice {
 	p, d := PrefillPolicies(), DecodePolicies()
-	on, off := Policy{p[0], d[0], ExpertsOptimal}, Policy{p[len(p)-1], d[len(d)-1], ExpertsAlone}
+	on, off := Policy{p[0], d[0], experts.Optimal}, Policy{p[len(p)-1], d[len(d)-1], experts.Alone}
 	out := []Choice{
 		{"all on", on},
 		{"prefill off", Policy{off.Prefill, on.Decode, on.Experts}},
@@ -83,7 +84,7 @@ func Choices() []Choice {
 	for _, x := range d[1 : len(d)-1] {
 		out = append(out, Choice{"decode by " + x.Name, Policy{on.Prefill, x, on.Experts}})
 	}
-	return append(out, Choice{"published experts", Policy{on.Prefill, on.Decode, ExpertsDeepSeek}})
+	return append(out, Choice{"published experts", Policy{on.Prefill, on.Decode, experts.DeepSeek}})
 }
 
 // Compare runs every policy on the same requests. The first row sets the fleet

@@ -3,6 +3,7 @@ package simulate
 import (
 	"errors"
 
+	"github.com/moelb/moelb/bench/simulate/experts"
 	"github.com/moelb/moelb/prefill"
 )
 
@@ -63,7 +64,7 @@ type tapes map[tapeKey]*tape
 
 type tapeKey struct {
 	prefill string
-	experts ExpertPolicy
+	experts experts.Policy
 }
 
 // run simulates c on the requests of a traffic, with the tape of an earlier run where

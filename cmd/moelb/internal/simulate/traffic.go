@@ -89,6 +89,6 @@ func (f *simulateFlags) replayed(config *simulate.Config, hit bool) (simulate.Tr
 		return simulate.Traffic{}, fmt.Errorf("%s: no request has both prompt and generated tokens", f.trace)
 	}
 	return simulate.Traffic{Name: fmt.Sprintf("%s (%s, %d requests)", f.trace, trace.Format, len(kept)), New: func(rate float64) simulate.Source {
-		return simulate.NewReplay(kept, rate)
+		return workload.NewReplay(kept, rate)
 	}}, nil
 }

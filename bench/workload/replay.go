@@ -1,9 +1,7 @@
-package simulate
+package workload
 
 import (
 	"math"
-
-	"github.com/moelb/moelb/bench/workload"
 )
 
 // Replay is a trace at any rate, for ever. A trace is never played faster than it
@@ -12,7 +10,7 @@ import (
 // starts again. Each round of each copy is a copy of its own, so that a prompt is not
 // found because the trace was played before.
 type Replay struct {
-	requests []workload.Request
+	requests []Request
 	slow     float64 // seconds a second of the trace
 	span     float64 // of one round, in seconds of the trace
 	copies   []replayCopy
@@ -31,7 +29,7 @@ const maxReplayCopies = 1 << 16
 
 // span is how long a trace lasts, and its last gap; one whose requests all come
 // at one time says nothing of when they come: they are taken for one a second.
-func span(requests []workload.Request) (seconds float64, spread bool) {
+func span(requests []Request) (seconds float64, spread bool) {
 	n := len(requests)
 	if last := requests[n-1].Arrival; last > 0 {
 		return last * (1 + 1/float64(max(n-1, 1))), false
@@ -41,12 +39,12 @@ func span(requests []workload.Request) (seconds float64, spread bool) {
 
 // NewReplay returns a trace's requests, which are in order of arrival and at
 // least one, at so many a second on average.
-func NewReplay(requests []workload.Request, perSecond float64) *Replay {
+func NewReplay(requests []Request, perSecond float64) *Replay {
 	r := &Replay{requests: requests}
 	var spread bool
 	r.span, spread = span(requests)
 	if spread {
-		r.requests = make([]workload.Request, len(requests))
+		r.requests = make([]Request, len(requests))
 		for i, q := range requests {
 			q.Arrival = float64(i)
 			r.requests[i] = q
@@ -100,7 +98,7 @@ func (r *Replay) sink(i int) {
 }
 
 // Next returns the next request.
-func (r *Replay) Next() (workload.Request, bool) {
+func (r *Replay) Next() (Request, bool) {
 	c := &r.copies[0]
 	q := r.requests[c.next]
 	q.Arrival = float64(c.at * r.slow)
@@ -116,10 +114,10 @@ func (r *Replay) Next() (workload.Request, bool) {
 	return q, true
 }
 
-// warm plays what came before the first request, up to a round of the trace and so
+// Warm plays what came before the first request, up to a round of the trace and so
 // many blocks, so that copies that begin in the middle find the prefixes of their
 // own past. One copy alone begins at the begin, and has no past.
-func (r *Replay) warm(blocks int, use func(blocks []int64, copy int64)) {
+func (r *Replay) Warm(blocks int, use func(blocks []int64, copy int64)) {
 	if len(r.copies) == 1 || r.requests[0].Blocks == nil {
 		return
 	}
@@ -135,7 +133,7 @@ func (r *Replay) warm(blocks int, use func(blocks []int64, copy int64)) {
 }
 
 // Rate is how many requests a second a trace has.
-func Rate(requests []workload.Request) float64 {
+func Rate(requests []Request) float64 {
 	seconds, _ := span(requests)
 	return float64(len(requests)) / seconds
 }

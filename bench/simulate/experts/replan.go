@@ -1,4 +1,4 @@
-package simulate
+package experts
 
 import (
 	"context"
@@ -26,12 +26,12 @@ type planned struct {
 	led           map[int]*placement.Placement // by the rounds that were done
 }
 
-// advance enters a window: it plans on what the windows before showed, and
+// Advance enters a window: it plans on what the windows before showed, and
 // returns the seconds that the units stop for the copying.
-func (e *experts) advance(step float64) (stall float64, err error) {
+func (e *Experts) Advance(step float64) (stall float64, err error) {
 	e.learn(e.window)
 	e.window++
-	if e.policy != ExpertsAlone {
+	if e.policy != Alone {
 		if stall, err = e.replan(step); err != nil {
 			return 0, err
 		}
@@ -41,7 +41,7 @@ func (e *experts) advance(step float64) (stall float64, err error) {
 
 // replan plans a window's placement and moves to it. The first placement is loaded
 // before the units start, and costs nothing.
-func (e *experts) replan(step float64) (stall float64, err error) {
+func (e *Experts) replan(step float64) (stall float64, err error) {
 	key := planKey{e.current, e.window}
 	way, known := e.plans[key]
 	if !known || e.speed != nil {
@@ -65,11 +65,11 @@ func (e *experts) replan(step float64) (stall float64, err error) {
 }
 
 // problem is what the policy asks of package eplb.
-func (e *experts) problem() (eplb.Problem, eplb.Options) {
+func (e *Experts) problem() (eplb.Problem, eplb.Options) {
 	u := e.unit
 	p := eplb.Problem{Loads: e.forecast, Replicas: e.current.Slots(), Groups: 1, Topology: e.topology}
 	p.Topology.Speed = e.speed
-	if e.policy == ExpertsDeepSeek && e.speed == nil {
+	if e.policy == DeepSeek && e.speed == nil {
 		p.Topology.Nodes = u.Nodes
 		if grouped(u) {
 			p.Groups = u.Model.Groups
@@ -95,7 +95,7 @@ func grouped(u *cost.Unit) bool {
 }
 
 // way is the schedule from the placement in force to the next.
-func (e *experts) way(next *placement.Placement) (*planned, error) {
+func (e *Experts) way(next *placement.Placement) (*planned, error) {
 	s, err := schedule.New(e.current, next, e.topology, schedule.Options{ExpertBytes: e.unit.Model.ExpertBytes(), PerGPU: 4, RDMAPerGPU: 1})
 	if err != nil {
 		return nil, err
@@ -118,10 +118,10 @@ func (e *experts) way(next *placement.Placement) (*planned, error) {
 
 // move goes a way, to its end for the published algorithm, and as far as the gain
 // over a window pays for the copying otherwise.
-func (e *experts) move(w *planned, step float64) (float64, error) {
+func (e *Experts) move(w *planned, step float64) (float64, error) {
 	s, rounds := w.Schedule, len(w.Rounds)
-	if e.policy == ExpertsOptimal && step > 0 {
-		k := schedule.Stakes{StepSeconds: step, Sensitivity: schedule.DecodeSensitivity(), Horizon: windowSeconds / step, Before: w.before, After: w.after}
+	if e.policy == Optimal && step > 0 {
+		k := schedule.Stakes{StepSeconds: step, Sensitivity: schedule.DecodeSensitivity(), Horizon: WindowSeconds / step, Before: w.before, After: w.after}
 		if e.unit.Phase == cost.PrefillPhase {
 			k.Sensitivity = schedule.PrefillSensitivity()
 		}
@@ -152,3 +152,51 @@ func (e *experts) move(w *planned, step float64) (float64, error) {
 	e.moveTime += seconds
 	return seconds, nil
 }
+
+// Without is the experts of a unit some of whose ranks, of so many GPUs each, are
+// dead, and the seconds that the unit stops for the copying; the phase's own where
+// none is, or where the experts do not fit on what lives: then nothing is computed
+// before GPUs return.
+func (e *Experts) Without(dead []bool, gpus int) (*Experts, float64, error) {
+	c := e.Clone(e.unit)
+	c.speed = make([]float64, e.unit.Ranks())
+	alive := 0
+	for g := range c.speed {
+		if !dead[g/gpus] {
+			c.speed[g] = 1
+			alive++
+		}
+	}
+	if alive*e.unit.SlotsEach() < e.unit.Model.Experts {
+		return e, 0, nil
+	}
+	if alive == len(c.speed) {
+		c.speed = nil
+	}
+	p := eplb.Problem{Loads: c.forecast, Replicas: c.current.Slots(), Groups: 1, Topology: c.topology, Previous: c.current}
+	p.Topology.Speed = c.speed
+	r, err := eplb.Plan(context.Background(), p, eplb.Options{Locality: eplb.Free, Target: repairTarget})
+	if err != nil {
+		return nil, 0, err
+	}
+	// The dead GPUs' copies are gone; those of the living are there.
+	way, err := c.way(&r.Placement)
+	if err != nil {
+		return nil, 0, err
+	}
+	stall, err := c.move(way, 0) // at once, whether or not it pays
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := c.measure(); err != nil {
+		return nil, 0, err
+	}
+	if c.speed == nil {
+		return e, stall, nil // back to what all units have
+	}
+	return c, stall, nil
+}
+
+// repairTarget is how uneven experts may stay after a failure: what is lost comes
+// back, the rest waits for the next plan.
+const repairTarget = 1.5

@@ -1,4 +1,6 @@
-package simulate
+// Package experts is the experts of a simulated phase: what each kind of text asks of
+// them, window by window, where a policy places them, and what its moves take.
+package experts
 
 import (
 	"math"
@@ -9,11 +11,15 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// usualTopics is how many kinds of text the traffic is mixed of, each with its own
+// WindowSeconds is how long the experts' loads stay as they are, and how often
+// their placement is planned.
+const WindowSeconds = 300
+
+// UsualTopics is how many kinds of text the traffic is mixed of, each with its own
 // hot experts; topicPeriod is how many windows a topic's share takes to rise and
 // fall.
 const (
-	usualTopics = 3
+	UsualTopics = 3
 	topicPeriod = 48
 	// history is how many windows were seen before a run starts, memory how much
 	// a window counts against the next one when loads are forecast.
@@ -21,12 +27,12 @@ const (
 	memory  = .8
 )
 
-// experts is the expert-parallel balancer of all units of a phase, which see the
+// Experts is the expert-parallel balancer of all units of a phase, which see the
 // same mix of text: what each GPU's experts get, window by window, under a
 // placement that was planned on the windows before.
-type experts struct {
+type Experts struct {
 	unit     *cost.Unit
-	policy   ExpertPolicy
+	policy   Policy
 	domains  []workload.Domain
 	topology placement.Topology
 	window   int
@@ -47,15 +53,15 @@ type experts struct {
 	moveTime  float64 // seconds of copying, in all
 }
 
-// topicLoads is what each kind of text asks of the experts, in so many windows of
+// TopicLoads is what each kind of text asks of the experts, in so many windows of
 // a run and those before it.
-func topicLoads(u *cost.Unit, topics, windows int, seed uint64) []workload.Domain {
+func TopicLoads(u *cost.Unit, topics, windows int, seed uint64) []workload.Domain {
 	const tokensAWindow = 1 << 16
 	return workload.Domains(u.Model.Model, topics, windows+history, tokensAWindow, seed)
 }
 
-func newExperts(u *cost.Unit, policy ExpertPolicy, domains []workload.Domain) (*experts, error) {
-	e := &experts{unit: u, policy: policy, window: -1, topology: placement.H800(u.Nodes)}
+func New(u *cost.Unit, policy Policy, domains []workload.Domain) (*Experts, error) {
+	e := &Experts{unit: u, policy: policy, window: -1, topology: placement.H800(u.Nodes)}
 	e.topology.GPUs = u.Ranks()
 	e.topology.NVLink, e.topology.RDMA = .8*u.GPU.NVLink, .9*u.GPU.RDMA
 	e.domains = domains
@@ -68,12 +74,12 @@ func newExperts(u *cost.Unit, policy ExpertPolicy, domains []workload.Domain) (*
 	for w := -history; w < -1; w++ {
 		e.learn(w)
 	}
-	_, err := e.advance(0)
+	_, err := e.Advance(0)
 	return e, err
 }
 
-// clone is the same state for another run's unit; what is planned they share.
-func (e *experts) clone(u *cost.Unit) *experts {
+// Clone is the same state for another run's unit; what is planned they share.
+func (e *Experts) Clone(u *cost.Unit) *Experts {
 	c := *e
 	c.unit, c.forecast, c.heat, c.share = u, clone(e.forecast), clone(e.heat), slices.Clone(e.share)
 	c.nodes = slices.Clone(e.nodes)
@@ -81,7 +87,7 @@ func (e *experts) clone(u *cost.Unit) *experts {
 }
 
 // at is the loads of a window: topics mixed by shares that rise and fall.
-func (e *experts) at(window int) placement.Loads {
+func (e *Experts) at(window int) placement.Loads {
 	m := e.unit.Model.Model
 	out := placement.NewLoads(m.Layers, m.Experts)
 	for d := range e.domains {
@@ -98,7 +104,7 @@ func (e *experts) at(window int) placement.Loads {
 }
 
 // learn adds a window to the forecast.
-func (e *experts) learn(window int) {
+func (e *Experts) learn(window int) {
 	for l, row := range e.at(window) {
 		for x, v := range row {
 			e.forecast[l][x] = float64(memory*e.forecast[l][x]) + v
@@ -108,7 +114,7 @@ func (e *experts) learn(window int) {
 
 // measure notes what each GPU's experts get in the window, under the placement in
 // force.
-func (e *experts) measure() error {
+func (e *Experts) measure() error {
 	u := e.unit
 	loads := e.at(e.window)
 	scores, err := e.current.ScoreLayers(loads, placement.Topology{GPUs: u.Ranks()})
@@ -156,42 +162,32 @@ func busiestDomain(row []float64, domain int) float64 {
 	return max(1, top)
 }
 
-// meanImbalance is the mean over windows and layers.
-func (e *experts) meanImbalance() float64 { return e.imbalance / float64(max(e.windows, 1)) }
-
-// scatter draws what a micro-batch's tokens differ from their mean: the sum of
-// four uniform numbers in x, near enough to normal.
-func scatter(x uint64, mean float64) float64 {
-	sum := x&0xffff + x>>16&0xffff + x>>32&0xffff + x>>48
-	z := (float64(sum)/65536 - 2) * 1.7320508075688772
-	y := mean + float64(math.Sqrt(mean)*z)
-	if y < 0 {
-		return 0
-	}
-	return y
+// Share is the share of layer l's tokens that each GPU's experts get.
+func (e *Experts) Share(l int) []float64 {
+	n := len(e.share) / len(e.nodes)
+	return e.share[l*n : (l+1)*n]
 }
 
-// table is a function of rows, drawn as a polygon.
-type table struct {
-	each float64 // cells a row
-	at   []float64
-	f    func(float64) float64
-}
+// Busiest is the load of layer l's busiest NVLink domain against the mean.
+func (e *Experts) Busiest(l int) float64 { return e.nodes[l] }
 
-func newTable(top float64, cells int, f func(float64) float64) *table {
-	t := &table{each: float64(cells) / top, f: f, at: make([]float64, cells+1)}
-	for i := range t.at {
-		t.at[i] = f(float64(i) * (top / float64(cells)))
-	}
-	return t
-}
+// Version changes with what Share and Busiest say.
+func (e *Experts) Version() int { return e.version }
 
-func (t *table) value(x float64) float64 {
-	cells := float64(x * t.each)
-	i := int(cells)
-	if i >= len(t.at)-1 {
-		return t.f(x)
+// Heat is each GPU's load in the window against the mean, [layers][ranks].
+func (e *Experts) Heat() [][]float64 { return clone(e.heat) }
+
+// Moves and MoveSeconds are how many experts were copied, and for how long, in all.
+func (e *Experts) Moves() int64         { return e.moves }
+func (e *Experts) MoveSeconds() float64 { return e.moveTime }
+
+// MeanImbalance is the mean over windows and layers.
+func (e *Experts) MeanImbalance() float64 { return e.imbalance / float64(max(e.windows, 1)) }
+
+func clone(x [][]float64) [][]float64 {
+	out := slices.Clone(x)
+	for i := range out {
+		out[i] = slices.Clone(out[i])
 	}
-	w := cells - float64(i)
-	return t.at[i] + float64(w*(t.at[i+1]-t.at[i]))
+	return out
 }
