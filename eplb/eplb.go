@@ -95,6 +95,15 @@ type Problem struct {
 	// figures are those of all. Policy deepseek, and groups with dispatch split,
 	// plan the sum.
 	Windows []placement.Loads
+	// LayerExperts is the number of experts of each layer, [layers], where they differ,
+	// as in pruned models: the first so many; others have no load there and no replica.
+	// nil = all have as many.
+	LayerExperts []int
+	// LayerReplicas is the number of slots of each layer, [layers], Replicas at most,
+	// where they differ: a GPU's last slots are then empty. nil = Replicas each. Layers
+	// of one shape share MaxMoves as ever, shapes in proportion to their layers; routes
+	// are not planned for.
+	LayerReplicas []int
 	// Replicas is the number of slots a layer, over all GPUs, those out of
 	// service included. GPUs share them so that counts differ by at most one,
 	// the first GPUs having the larger share.
@@ -216,6 +225,9 @@ type Result struct {
 // ErrValue or ErrFit. If ctx ends, every layer still has a valid plan, the best
 // found so far, with Status Stopped; that is not an error.
 func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
+	if p.LayerExperts != nil || p.LayerReplicas != nil {
+		return planShapes(ctx, p, o)
+	}
 	if len(p.Everywhere) > 0 {
 		return planEverywhere(ctx, p, o)
 	}

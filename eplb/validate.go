@@ -166,6 +166,11 @@ func validatePrevious(p *Problem, o *Options) error {
 	if v.Experts != p.Loads.Experts() {
 		return refuse.Errorf(placement.ErrShape, "previous", "%d experts, but loads have %d", v.Experts, p.Loads.Experts())
 	}
+	for l, n := range v.LayerExperts {
+		if n != v.Experts {
+			return &placement.Error{Field: "previous", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d experts, but loads have %d: give layer_experts", n, v.Experts)}
+		}
+	}
 	return nil
 }
 

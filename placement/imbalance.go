@@ -83,7 +83,7 @@ func (p *Placement) score(loads Loads, t Topology, nearest bool) ([]Score, error
 		}
 		x := Imbalance(gpu, t.Speed)
 		out[l] = Score{GPULoads: gpu, Imbalance: x, Balancedness: 1 / x}
-		if slices.Contains(count, 0) {
+		if slices.Contains(count[:p.ExpertsOf(l)], 0) {
 			out[l] = Score{GPULoads: gpu, Imbalance: math.Inf(1), Missing: p.Missing(l, t.Speed)}
 		}
 	}

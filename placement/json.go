@@ -16,13 +16,14 @@ type wire struct {
 	NumExperts        int       `json:"num_experts"`
 	NumGPUs           int       `json:"num_gpus"`
 	GPUSlots          []int     `json:"gpu_slots,omitempty"`
+	LayerExperts      []int     `json:"layer_experts,omitempty"`
 	PhysicalToLogical [][]int   `json:"physical_to_logical_map"`
 	LogicalToPhysical [][][]int `json:"logical_to_physical_map,omitempty"`
 	LogicalCount      [][]int   `json:"logical_count,omitempty"`
 }
 
-// MarshalJSON writes version, num_experts, num_gpus, gpu_slots where they
-// differ, and the three maps; an incomplete placement has logical_count 0 where an
+// MarshalJSON writes version, num_experts, num_gpus, gpu_slots and layer_experts
+// where they differ, and the three maps; an incomplete placement has logical_count 0 where an
 // expert has no replica. An invalid placement is an error.
 func (p Placement) MarshalJSON() ([]byte, error) {
 	if err := p.Validate(); err != nil {
@@ -31,7 +32,7 @@ func (p Placement) MarshalJSON() ([]byte, error) {
 	if err := p.CheckWidth(); err != nil {
 		return nil, err
 	}
-	return json.Marshal(wire{Version: 1, NumExperts: p.Experts, NumGPUs: p.GPUs, GPUSlots: p.GPUSlots, PhysicalToLogical: p.PhysicalToLogical,
+	return json.Marshal(wire{Version: 1, NumExperts: p.Experts, NumGPUs: p.GPUs, GPUSlots: p.GPUSlots, LayerExperts: p.LayerExperts, PhysicalToLogical: p.PhysicalToLogical,
 		LogicalToPhysical: p.LogicalToPhysical(), LogicalCount: p.LogicalCount()})
 }
 
@@ -56,7 +57,7 @@ func (p *Placement) UnmarshalJSON(b []byte) error {
 	if w.Version != 1 {
 		return errorf(ErrValue, "version", -1, -1, "%d: this is version 1", w.Version)
 	}
-	q := Placement{Experts: w.NumExperts, GPUs: w.NumGPUs, GPUSlots: w.GPUSlots, PhysicalToLogical: w.PhysicalToLogical}
+	q := Placement{Experts: w.NumExperts, GPUs: w.NumGPUs, GPUSlots: w.GPUSlots, LayerExperts: w.LayerExperts, PhysicalToLogical: w.PhysicalToLogical}
 	if err := q.Validate(); err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (p *Placement) UnmarshalJSON(b []byte) error {
 // checkText finds in well-formed JSON what encoding/json lets pass: null, which
 // it reads as 0, and a key that is repeated or written in other case.
 func checkText(b []byte) error {
-	known := []string{"version", "num_experts", "num_gpus", "gpu_slots", "physical_to_logical_map", "logical_to_physical_map", "logical_count"}
+	known := []string{"version", "num_experts", "num_gpus", "gpu_slots", "layer_experts", "physical_to_logical_map", "logical_to_physical_map", "logical_count"}
 	for i := 0; i < len(b); i++ {
 		switch b[i] {
 		case 'n':

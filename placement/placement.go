@@ -11,7 +11,10 @@ import "slices"
 // like any other; it cannot be served: see Missing and CheckComplete.
 type Placement struct {
 	Experts int // experts a layer
-	GPUs    int
+	// LayerExperts is the number of experts of each layer, [layers], where they differ,
+	// as in pruned models: of Experts the first so many; nil = all have Experts.
+	LayerExperts []int
+	GPUs         int
 	// GPUSlots is the number of slots of each GPU, [GPUs]; nil = slots are
 	// shared evenly, slot s on GPU s / (slots/GPUs).
 	GPUSlots []int
@@ -79,6 +82,8 @@ func (p *Placement) Validate() error {
 		return errorf(ErrShape, field, -1, -1, "%d layers of %d slots: at most %d slots in all are supported", len(p.PhysicalToLogical), slots, MaxCells)
 	case p.Experts < 1 || p.Experts > MaxExperts:
 		return errorf(ErrValue, "num_experts", -1, -1, "%d: between 1 and %d are supported", p.Experts, MaxExperts)
+	case p.LayerExperts != nil && len(p.LayerExperts) != len(p.PhysicalToLogical):
+		return errorf(ErrShape, "layer_experts", -1, -1, "%d entries, but the placement has %d layers", len(p.LayerExperts), len(p.PhysicalToLogical))
 	case p.GPUs < 1 || p.GPUs > MaxGPUs:
 		return errorf(ErrValue, "num_gpus", -1, -1, "%d: between 1 and %d are supported", p.GPUs, MaxGPUs)
 	case p.GPUSlots == nil && slots%p.GPUs != 0:
@@ -98,6 +103,11 @@ func (p *Placement) Validate() error {
 	if p.GPUSlots != nil && sum != slots {
 		return errorf(ErrShape, "gpu_slots", -1, -1, "they add up to %d slots, but a layer has %d", sum, slots)
 	}
+	for l, n := range p.LayerExperts {
+		if n < 1 || n > p.Experts {
+			return errorf(ErrValue, "layer_experts", l, -1, "%d: between 1 and %d are possible", n, p.Experts)
+		}
+	}
 	count := make([]int, p.Experts)
 	seen := make([]bool, slots)
 	for l, row := range p.PhysicalToLogical {
@@ -106,8 +116,8 @@ func (p *Placement) Validate() error {
 		}
 		clear(count)
 		for s, e := range row {
-			if e < -1 || e >= p.Experts {
-				return errorf(ErrValue, field, l, s, "expert %d: there are %d, and -1 for an empty slot", e, p.Experts)
+			if e < -1 || e >= p.ExpertsOf(l) {
+				return errorf(ErrValue, field, l, s, "expert %d: there are %d, and -1 for an empty slot", e, p.ExpertsOf(l))
 			}
 			if e >= 0 {
 				count[e]++
@@ -121,6 +131,14 @@ func (p *Placement) Validate() error {
 		}
 	}
 	return nil
+}
+
+// ExpertsOf is the number of experts of a layer.
+func (p *Placement) ExpertsOf(layer int) int {
+	if p.LayerExperts == nil {
+		return p.Experts
+	}
+	return p.LayerExperts[layer]
 }
 
 // Missing returns the experts of a layer that have no replica on a GPU in
@@ -141,7 +159,7 @@ func (p *Placement) Missing(layer int, speed []float64) []int {
 		}
 	}
 	var out []int
-	for e, ok := range has {
+	for e, ok := range has[:p.ExpertsOf(layer)] {
 		if !ok {
 			out = append(out, e)
 		}
@@ -278,7 +296,7 @@ func (p *Placement) Duplicates() int {
 // Clone returns a copy that shares no memory with p.
 func (p *Placement) Clone() Placement {
 	q := *p
-	q.GPUSlots = slices.Clone(p.GPUSlots)
+	q.GPUSlots, q.LayerExperts = slices.Clone(p.GPUSlots), slices.Clone(p.LayerExperts)
 	q.PhysicalToLogical = cloneRows(p.PhysicalToLogical)
 	q.ReplicaRank = cloneRows(p.ReplicaRank)
 	return q

@@ -138,13 +138,13 @@ func TestTrivial(t *testing.T) {
 }
 
 func TestCloneSharesNothing(t *testing.T) {
-	p := Placement{Experts: 2, GPUs: 2, GPUSlots: []int{2, 1}, PhysicalToLogical: [][]int{{0, 1, 1}}, ReplicaRank: [][]int{{0, 1, 0}}}
+	p := Placement{Experts: 2, LayerExperts: []int{2}, GPUs: 2, GPUSlots: []int{2, 1}, PhysicalToLogical: [][]int{{0, 1, 1}}, ReplicaRank: [][]int{{0, 1, 0}}}
 	q := p.Clone()
 	if d := cmp.Diff(p, q); d != "" {
 		t.Fatal(d)
 	}
-	q.GPUSlots[0], q.PhysicalToLogical[0][0], q.ReplicaRank[0][0] = 9, 9, 9
-	if got := fmt.Sprint(p); got != "{2 2 [2 1] [[0 1 1]] [[0 1 0]]}" {
+	q.GPUSlots[0], q.PhysicalToLogical[0][0], q.ReplicaRank[0][0], q.LayerExperts[0] = 9, 9, 9, 9
+	if got := fmt.Sprint(p); got != "{2 [2] 2 [2 1] [[0 1 1]] [[0 1 0]]}" {
 		t.Error(got)
 	}
 }
@@ -312,5 +312,44 @@ func TestTopology(t *testing.T) {
 		{"negative bandwidth", Topology{GPUs: 1, RDMA: -1}, ErrValue, "rdma: -1"},
 	} {
 		wantError(t, c.name, c.t.Validate(), c.kind, c.want)
+	}
+}
+
+// Layers may have fewer experts than others: these alone need a replica.
+func TestLayerExperts(t *testing.T) {
+	p := Placement{Experts: 3, LayerExperts: []int{3, 2}, GPUs: 2, PhysicalToLogical: [][]int{{0, 1, 2, 0}, {0, 1, -1, 0}}}
+	if err := p.Validate(); err != nil || p.CheckComplete() != nil {
+		t.Fatal(err, p.CheckComplete())
+	}
+	if m := p.Missing(1, []float64{0, 1}); len(m) != 1 || m[0] != 1 {
+		t.Errorf("without GPU 0 layer 1 misses %v", m)
+	}
+	scores, err := p.ScoreLayers(Loads{{1, 1, 1}, {1, 1, 0}}, Topology{GPUs: 2})
+	if err != nil || scores[1].Missing != nil || scores[1].Imbalance != 1.5 {
+		t.Errorf("%+v, %v", scores, err)
+	}
+	text, err := p.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var q Placement
+	if err := q.UnmarshalJSON(text); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(p, q); d != "" {
+		t.Error(d)
+	}
+	for _, c := range []struct {
+		spoil func(p *Placement)
+		want  string
+	}{
+		{func(p *Placement) { p.LayerExperts = []int{3} }, "layer_experts: 1 entries"},
+		{func(p *Placement) { p.LayerExperts[1] = 4 }, "layer_experts: layer 1: 4: between 1 and 3"},
+		{func(p *Placement) { p.LayerExperts[1] = 0 }, "layer_experts: layer 1: 0"},
+		{func(p *Placement) { p.PhysicalToLogical[1][2] = 2 }, "physical_to_logical_map: layer 1, index 2: expert 2: there are 2"},
+	} {
+		q := p.Clone()
+		c.spoil(&q)
+		wantError(t, c.want, q.Validate(), nil, c.want)
 	}
 }

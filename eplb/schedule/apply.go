@@ -32,7 +32,7 @@ func (s *Schedule) Resume(p *placement.Placement, done, rounds int) (placement.P
 		return placement.Placement{}, refuse.Errorf(placement.ErrShape, "schedule", "the placement has %d slots on %d GPUs, but the schedule, after %d rounds, %d on %d, or others of each",
 			sum(have), len(have), done, sum(want), len(want))
 	}
-	q := placement.Placement{Experts: p.Experts, GPUs: len(s.GPUSlots), PhysicalToLogical: reshape(p.PhysicalToLogical, want, s.GPUSlots)}
+	q := placement.Placement{Experts: p.Experts, LayerExperts: slices.Clone(p.LayerExperts), GPUs: len(s.GPUSlots), PhysicalToLogical: reshape(p.PhysicalToLogical, want, s.GPUSlots)}
 	slots := q.Slots()
 	for i := done; i < rounds; i++ {
 		moves := s.Rounds[i].Moves

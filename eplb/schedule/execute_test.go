@@ -247,7 +247,7 @@ func (x *executor) limits(i int, count func(g, link int) (sent, got int), stage 
 		if begun && !ended {
 			half++
 		}
-		for e := range x.experts() {
+		for e := range x.experts(l) {
 			if (e >= len(alive) || !alive[e]) && i+1 >= x.s.Restore {
 				return fmt.Errorf("leaves expert %d of layer %d without a copy", e, l)
 			}
@@ -271,13 +271,8 @@ func (x *executor) lives(l, expert int) bool {
 	return false
 }
 
-func (x *executor) experts() int {
-	n := 0
-	for _, row := range x.to {
-		n = max(n, slices.Max(row)+1)
-	}
-	return n
-}
+// experts is those of a layer: its end holds all.
+func (x *executor) experts(l int) int { return slices.Max(x.to[l]) + 1 }
 
 // end checks what the schedule says of itself.
 func (x *executor) end(prev *placement.Placement) error {

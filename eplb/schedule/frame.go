@@ -13,6 +13,7 @@ type frame struct {
 	slots, before, after []int // of each GPU: the larger, prev's, next's
 	prev, next           [][]int
 	experts              int
+	expertsOf            []int // of each layer
 	dead, leaving        []bool
 }
 
@@ -35,6 +36,8 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options
 	case len(next.PhysicalToLogical) != layers || next.Experts != prev.Experts:
 		return nil, refuse.Errorf(placement.ErrShape, "previous", "%d layers, %d experts, but the next placement has %d, %d",
 			layers, prev.Experts, len(next.PhysicalToLogical), next.Experts)
+	case !sameExperts(prev, next):
+		return nil, refuse.Errorf(placement.ErrShape, "layer_experts", "%v, but the next placement has %v", prev.LayerExperts, next.LayerExperts)
 	case t.GPUs != gpus:
 		return nil, refuse.Errorf(placement.ErrShape, "num_gpus", "the topology has %d, but the placements %d and %d: it describes the GPUs of both", t.GPUs, prev.GPUs, next.GPUs)
 	}
@@ -48,6 +51,9 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options
 		total += f.slots[g]
 		f.dead[g] = t.SpeedOf(g) == 0 && !slices.Contains(o.Leaving, g)
 		f.leaving[g] = !f.dead[g] && (g >= next.GPUs || t.SpeedOf(g) == 0)
+	}
+	for l := range layers {
+		f.expertsOf = append(f.expertsOf, prev.ExpertsOf(l))
 	}
 	for i, g := range o.Leaving {
 		if !f.leaving[g] {
@@ -73,6 +79,16 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options
 	}
 	f.prev, f.next = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
 	return f, nil
+}
+
+// sameExperts says whether the layers of two placements have as many experts.
+func sameExperts(a, b *placement.Placement) bool {
+	for l := range a.PhysicalToLogical {
+		if a.ExpertsOf(l) != b.ExpertsOf(l) {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *frame) listDead() []int    { return indices(f.dead) }

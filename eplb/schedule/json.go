@@ -106,8 +106,8 @@ func (f *file) check() error {
 	bad := func(field, format string, args ...any) error {
 		return refuse.Errorf(placement.ErrValue, field, format, args...)
 	}
-	if f.Version != 1 {
-		return bad("version", "%d: this is version 1", f.Version)
+	if err := strict.Version(f.Version); err != nil {
+		return err
 	}
 	slots := 0
 	for g, n := range f.GPUSlots {

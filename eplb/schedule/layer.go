@@ -21,6 +21,7 @@ type scheduler struct {
 	left           []int // slots of each layer that differ
 	begun          []bool
 	least          []int // rounds that a layer takes at least
+	expertsOf      []int // of each layer
 	lostIn, onlyIn []int // experts of a layer that are nowhere, or on leaving GPUs alone
 	anyLost        bool  // in some layer, at the round's start
 	anyLeaving     bool  // a leaving GPU still holds something
@@ -105,7 +106,7 @@ func newScheduler(f *frame, t *placement.Topology, o *Options) *scheduler {
 		first: make([]int, gpus+1), gpuOf: make([]int, slots), node: make([]int, gpus), live: make([]bool, gpus), leaving: f.leaving,
 		someLeave: slices.Contains(f.leaving, true),
 		cur:       make([][]int32, layers), fin: make([][]int32, layers), left: make([]int, layers), begun: make([]bool, layers),
-		least: make([]int, layers), lostIn: make([]int, layers), onlyIn: make([]int, layers),
+		expertsOf: f.expertsOf, least: make([]int, layers), lostIn: make([]int, layers), onlyIn: make([]int, layers),
 		links: newLinks(gpus), saved: newLinks(gpus),
 		cnt: make([]int32, experts), held: make([]int32, experts),
 	}
@@ -152,7 +153,7 @@ func (s *scheduler) survey(l int) {
 		}
 	}
 	s.lostIn[l], s.onlyIn[l] = 0, 0
-	for _, c := range s.cnt {
+	for _, c := range s.cnt[:s.expertsOf[l]] {
 		switch c {
 		case 0:
 			s.lostIn[l]++

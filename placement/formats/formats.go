@@ -162,7 +162,8 @@ func (o *EncodeOptions) numbers(n int) ([]int, error) {
 }
 
 // EncodePlacement writes p in format f. It writes nothing where p is not valid
-// or cannot be expressed in f: in all but Moelb every expert must have a replica;
+// or cannot be expressed in f: in all but Moelb every expert must have a replica, and
+// layers as many experts;
 // in all but Moelb and the two of omni-infer, slots must be shared evenly and none be
 // empty; VLLMAscend and omni-infer cannot hold an expert twice on one GPU.
 //
@@ -178,6 +179,11 @@ func EncodePlacement(w io.Writer, f Format, p *placement.Placement, o EncodeOpti
 	if f != Moelb {
 		if err := p.CheckComplete(); err != nil {
 			return err
+		}
+		for l := range p.LayerExperts {
+			if n := p.LayerExperts[l]; n != p.Experts {
+				return &placement.Error{Field: "layer_experts", Layer: l, Index: -1, Kind: placement.ErrFit, Detail: fmt.Sprintf("%d experts of %d: format %s has as many in every layer", n, p.Experts, f)}
+			}
 		}
 	}
 	ids, err := o.numbers(len(p.PhysicalToLogical))

@@ -9,7 +9,7 @@ import (
 // knows the map alone.
 type moelbFields struct {
 	version, experts, gpus int
-	gpuSlots               []int
+	gpuSlots, layerExperts []int
 	maps, count            [][]int
 	log2phy                [][][]int
 }
@@ -24,6 +24,8 @@ func (f *moelbFields) read(s *scanner, key string) (known bool, err error) {
 		f.gpus, err = s.integer(key, -1, -1)
 	case "gpu_slots":
 		f.gpuSlots, err = s.integers(key, -1, s.lim.GPUs)
+	case "layer_experts":
+		f.layerExperts, err = s.integers(key, -1, placement.MaxLayers)
 	case "physical_to_logical_map":
 		f.maps, err = s.integerRows(key, s.lim.Slots)
 	case "logical_to_physical_map":
@@ -40,7 +42,7 @@ func (f *moelbFields) read(s *scanner, key string) (known bool, err error) {
 // prints, which says more about the plan than the placement: other keys than
 // the placement's are passed over, since later versions may add some.
 func (f *moelbFields) placement(gpus int, unknown []string) (placement.Placement, error) {
-	p := placement.Placement{Experts: f.experts, GPUs: f.gpus, GPUSlots: f.gpuSlots, PhysicalToLogical: f.maps}
+	p := placement.Placement{Experts: f.experts, GPUs: f.gpus, GPUSlots: f.gpuSlots, LayerExperts: f.layerExperts, PhysicalToLogical: f.maps}
 	switch {
 	case f.version == 0 && len(unknown) > 0:
 		return p, guard.Errorf(placement.ErrValue, guard.Quote(unknown[0]), -1, -1, "beside physical_to_logical_map, without version: SGLang's file has no other key, and this project's has a version")

@@ -16,6 +16,7 @@ type planJSON struct {
 	GPUs              int                `json:"num_gpus"`
 	Experts           int                `json:"num_experts"`
 	GPUSlots          []int              `json:"gpu_slots,omitempty"`
+	LayerExperts      []int              `json:"layer_experts,omitempty"`
 	PhysicalToLogical [][]int            `json:"physical_to_logical_map" lines:""`
 	LogicalToPhysical [][][]int          `json:"logical_to_physical_map" lines:""`
 	LogicalCount      [][]int            `json:"logical_count" lines:""`
@@ -113,7 +114,7 @@ func (s *solution) json() ([]byte, error) {
 		return nil, err
 	}
 	a := planJSON{
-		Version: 1, Policy: s.Options.Policy.String(), GPUs: p.GPUs, Experts: p.Experts, GPUSlots: p.GPUSlots,
+		Version: 1, Policy: s.Options.Policy.String(), GPUs: p.GPUs, Experts: p.Experts, GPUSlots: p.GPUSlots, LayerExperts: p.LayerExperts,
 		PhysicalToLogical: p.PhysicalToLogical, LogicalToPhysical: p.LogicalToPhysical(), LogicalCount: counts,
 		Report: s.report(before),
 	}

@@ -65,13 +65,14 @@ func (s *solution) compared() *placement.Placement {
 	switch {
 	case s.Previous == nil:
 		b = placement.Trivial(layers, experts, s.Replicas, s.Topology.GPUs)
+		b.LayerExperts = plan.LayerExperts
 	case s.Previous.GPUs != s.Topology.GPUs:
 		return nil
 	default:
 		b = s.Previous.Clone()
 	}
 	first := b.FirstSlots()
-	for _, row := range b.PhysicalToLogical {
+	for l, row := range b.PhysicalToLogical {
 		next := 0
 		for g := range b.GPUs {
 			for i := first[g]; i < first[g+1]; i++ {
@@ -79,7 +80,7 @@ func (s *solution) compared() *placement.Placement {
 				case s.Topology.SpeedOf(g) == 0:
 					row[i] = -1
 				case s.Previous == nil:
-					row[i] = next % experts
+					row[i] = next % plan.ExpertsOf(l)
 					next++
 				}
 			}

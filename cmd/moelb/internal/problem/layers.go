@@ -43,6 +43,11 @@ func (f *Flags) selectLayers(cmd *cobra.Command, given *Fields) error {
 		if len(given.unit.layerWeights) == rows {
 			given.unit.layerWeights = given.unit.layerWeights[a : b+1]
 		}
+		for _, list := range []*[]int{&given.unit.layerExperts, &given.unit.layerReplicas} {
+			if len(*list) == rows {
+				*list = (*list)[a : b+1]
+			}
+		}
 		given.from, given.rows = a, rows
 	}
 	if cmd.Flags().Changed("first-layer") {

@@ -25,6 +25,8 @@ type Problem struct {
 	Topology placement.Topology
 	Must     []int     // experts that are everywhere
 	Weights  []float64 // of the layers; nil = all alike
+	experts  []int     // of the layers; nil = all have as many
+	slots    []int     // of the layers; nil = Replicas each
 	Options  eplb.Options
 	Previous *placement.Placement // nil = none
 	routes   *placement.Routes    // nil = none
@@ -220,7 +222,7 @@ func (f *Fields) build() (*Problem, error) {
 			return nil, wire.Bad(placement.ErrShape, m.field, -1, -1, "missing")
 		}
 	}
-	p := &Problem{Windows: f.Loads, Replicas: f.replicas, Groups: max(f.groups, 1), Must: f.unit.everywhere}
+	p := &Problem{Windows: f.Loads, Replicas: f.replicas, Groups: max(f.groups, 1), Must: f.unit.everywhere, experts: f.unit.layerExperts, slots: f.unit.layerReplicas}
 	p.Options.OffNodeReplicas = f.offNode
 	p.Options.TwoNodes, p.Options.TwoDomains = f.unit.twoNodes, f.unit.twoDomains
 	policy, err := Choice("policy", f.policy, policies)
@@ -301,7 +303,7 @@ func (p *Problem) checkPrevious(f *Fields) error {
 	layers, experts := len(p.Windows[0]), p.Windows[0].Experts()
 	previous := f.previousPlacement
 	if previous == nil {
-		previous = &placement.Placement{Experts: experts, GPUs: f.gpus, PhysicalToLogical: Ints[int](f.previous)}
+		previous = &placement.Placement{Experts: experts, LayerExperts: p.experts, GPUs: f.gpus, PhysicalToLogical: Ints[int](f.previous)}
 		if f.previousGPUs > 0 {
 			previous.GPUs = f.previousGPUs
 		}
@@ -312,6 +314,9 @@ func (p *Problem) checkPrevious(f *Fields) error {
 	if n := len(previous.PhysicalToLogical); f.rows > 0 && n == f.rows && n != layers {
 		all := *previous
 		all.PhysicalToLogical = all.PhysicalToLogical[f.from : f.from+layers]
+		if all.LayerExperts != nil {
+			all.LayerExperts = all.LayerExperts[f.from : f.from+layers]
+		}
 		if all.ReplicaRank != nil {
 			all.ReplicaRank = all.ReplicaRank[f.from : f.from+layers]
 		}
@@ -356,7 +361,7 @@ func (p *Problem) Sum() (placement.Loads, error) {
 
 // Ask is the problem in eplb's words.
 func (p *Problem) Ask() eplb.Problem {
-	ask := eplb.Problem{Replicas: p.Replicas, Groups: p.Groups, Topology: p.Topology, Everywhere: p.Must, Previous: p.Previous, Routes: p.routes, LayerWeights: p.Weights}
+	ask := eplb.Problem{Replicas: p.Replicas, Groups: p.Groups, Topology: p.Topology, Everywhere: p.Must, Previous: p.Previous, Routes: p.routes, LayerWeights: p.Weights, LayerExperts: p.experts, LayerReplicas: p.slots}
 	if len(p.Windows) == 1 {
 		ask.Loads = p.Windows[0]
 	} else {

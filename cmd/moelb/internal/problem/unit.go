@@ -19,17 +19,19 @@ type unitFields struct {
 	domainCount                   int   // domains that share the GPUs evenly; 0 = not given
 	twoNodes, twoDomains          bool
 	layerWeights                  []float64 // nil = not given
+	layerExperts, layerReplicas   []int     // nil = not given
 }
 
 var (
 	sizeKind   = kind{what: "an integer ≥ 1", least: 1, most: placement.MaxGPUs, whole: true, columns: placement.MaxGPUs, column: "GPUs"}
+	countKind  = kind{what: "an integer ≥ 1", least: 1, most: placement.MaxSlots, whole: true, columns: placement.MaxLayers, column: "layers"}
 	weightKind = kind{what: "a number ≥ 0", columns: placement.MaxLayers, column: "layers"}
 	windowKind = kind{what: "a number ≥ 0", columns: placement.MaxCells, column: "windows"}
 	expertKind = kind{what: "an expert's number", most: placement.MaxExperts - 1, whole: true, columns: placement.MaxExperts, column: "experts"}
 )
 
 // unitNames are the fields that unitFields reads.
-var unitNames = []string{"gpus_per_node", "domains", "two_nodes", "two_domains", "everywhere", "layer_weights"}
+var unitNames = []string{"gpus_per_node", "domains", "two_nodes", "two_domains", "everywhere", "layer_weights", "layer_experts", "layer_replicas"}
 
 // read reads one of unitNames.
 func (u *unitFields) read(s *wire.Scanner, key string) (err error) {
@@ -48,6 +50,10 @@ func (u *unitFields) read(s *wire.Scanner, key string) (err error) {
 		u.twoDomains, err = s.Bool(key)
 	case "layer_weights":
 		u.layerWeights, err = ReadVector(s, &weightKind, key)
+	case "layer_experts":
+		u.layerExperts, err = readInts(s, &countKind, key)
+	case "layer_replicas":
+		u.layerReplicas, err = readInts(s, &countKind, key)
 	case "everywhere":
 		u.everywhere, err = readInts(s, &expertKind, key)
 	}

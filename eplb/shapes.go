@@ -1,0 +1,213 @@
+package eplb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/placement"
+)
+
+// Layers of different shapes are planned shape by shape: those of as many experts
+// and slots are a problem of their own.
+
+// shape is layers of as many experts and slots.
+type shape struct {
+	experts, slots int
+	layers         []int
+}
+
+// planShapes is Plan where p.LayerExperts or p.LayerReplicas is given.
+func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
+	shapes, err := shapesOf(&p)
+	if err != nil {
+		return Result{}, err
+	}
+	first := p.Loads
+	if p.Windows != nil {
+		first = p.Windows[0]
+	}
+	t := &p.Topology
+	out := Result{Layers: make([]Layer, len(first)), Placement: placement.Placement{
+		Experts: first.Experts(), LayerExperts: slices.Clone(p.LayerExperts), GPUs: t.GPUs, PhysicalToLogical: make([][]int, len(first)),
+	}}
+	if p.Replicas%t.GPUs != 0 {
+		out.Placement.GPUSlots = placement.EvenSlots(p.Replicas, t.GPUs)
+	}
+	out.Locality = newLocalityPrice(len(first), 0)
+	left, budget := len(first), o.MaxMoves
+	for _, s := range shapes {
+		q, so := s.problem(&p), o
+		if budget > 0 {
+			if so.MaxMoves = budget * len(s.layers) / left; so.MaxMoves == 0 {
+				so.MaxMoves = -1
+			}
+		}
+		r, err := Plan(ctx, q, so)
+		if err != nil {
+			return Result{}, s.named(err)
+		}
+		left -= len(s.layers)
+		if o.MaxMoves > 0 {
+			for _, y := range r.Layers {
+				budget -= y.Moves
+			}
+			if budget = max(budget, 0); budget == 0 {
+				o.MaxMoves = -1
+			}
+		}
+		s.into(&out, &r, p.Replicas)
+	}
+	return out, nil
+}
+
+// shapesOf checks what differs by layer, and lists the shapes in the order of their
+// first layers.
+func shapesOf(p *Problem) ([]shape, error) {
+	windows := p.Windows
+	if windows == nil {
+		windows = []placement.Loads{p.Loads}
+	}
+	for _, w := range windows {
+		if err := w.Validate(); err != nil {
+			return nil, err
+		}
+		if len(w) != len(windows[0]) || w.Experts() != windows[0].Experts() {
+			return nil, refuse.Errorf(placement.ErrShape, "loads", "windows differ in shape")
+		}
+	}
+	layers, experts := len(windows[0]), windows[0].Experts()
+	if err := p.Topology.Validate(); err != nil {
+		return nil, err
+	}
+	for _, x := range []struct {
+		field string
+		list  []int
+		most  int
+	}{{"layer_experts", p.LayerExperts, experts}, {"layer_replicas", p.LayerReplicas, p.Replicas}} {
+		if x.list != nil && len(x.list) != layers {
+			return nil, refuse.Errorf(placement.ErrShape, x.field, "%d entries, but loads have %d layers", len(x.list), layers)
+		}
+		for l, n := range x.list {
+			if n < 1 || n > x.most {
+				return nil, &placement.Error{Field: x.field, Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%d: between 1 and %d are possible", n, x.most)}
+			}
+		}
+	}
+	for l, n := range p.LayerExperts {
+		for _, w := range windows {
+			for e := n; e < experts; e++ {
+				if w[l][e] != 0 {
+					return nil, &placement.Error{Field: "loads", Layer: l, Index: e, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v, but the layer has %d experts", w[l][e], n)}
+				}
+			}
+		}
+	}
+	switch v := p.Previous; {
+	case p.Routes != nil:
+		return nil, refuse.Errorf(placement.ErrValue, "routes", "beside layers of different shapes: one of the two is supported")
+	case p.Replicas < 1 || p.Replicas > placement.MaxSlots || layers*p.Replicas > placement.MaxCells:
+		return nil, refuse.Errorf(placement.ErrValue, "num_replicas", "%d: between 1 and %d, and %d slots in all, are supported", p.Replicas, placement.MaxSlots, placement.MaxCells)
+	case p.LayerWeights != nil && len(p.LayerWeights) != layers:
+		return nil, refuse.Errorf(placement.ErrShape, "layer_weights", "%d entries, but loads have %d layers", len(p.LayerWeights), layers)
+	case v == nil:
+	case len(v.PhysicalToLogical) != layers:
+		return nil, refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), layers)
+	case v.LayerExperts != nil && len(v.LayerExperts) != layers:
+		return nil, refuse.Errorf(placement.ErrShape, "previous", "layer_experts of %d layers, but loads have %d", len(v.LayerExperts), layers)
+	default:
+		for l := range layers {
+			if n := at(p.LayerExperts, l, experts); v.ExpertsOf(l) != n {
+				return nil, &placement.Error{Field: "previous", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d experts, but the layer has %d", v.ExpertsOf(l), n)}
+			}
+		}
+	}
+	var out []shape
+	for l := range layers {
+		s := shape{experts: at(p.LayerExperts, l, experts), slots: at(p.LayerReplicas, l, p.Replicas)}
+		i := slices.IndexFunc(out, func(x shape) bool { return x.experts == s.experts && x.slots == s.slots })
+		if i < 0 {
+			i = len(out)
+			out = append(out, s)
+		}
+		out[i].layers = append(out[i].layers, l)
+	}
+	return out, nil
+}
+
+// at is an entry of a list, or what stands for all where it is nil.
+func at(list []int, i, all int) int {
+	if list == nil {
+		return all
+	}
+	return list[i]
+}
+
+// problem is that of the shape's layers alone.
+func (s *shape) problem(p *Problem) Problem {
+	q := *p
+	q.LayerExperts, q.LayerReplicas, q.Replicas = nil, nil, s.slots
+	cut := func(w placement.Loads) placement.Loads {
+		var out placement.Loads
+		for _, l := range s.layers {
+			out = append(out, w[l][:s.experts])
+		}
+		return out
+	}
+	if p.Windows == nil {
+		q.Loads = cut(p.Loads)
+	} else {
+		q.Windows = make([]placement.Loads, len(p.Windows))
+		for k, w := range p.Windows {
+			q.Windows[k] = cut(w)
+		}
+	}
+	if p.LayerWeights != nil {
+		q.LayerWeights = nil
+		for _, l := range s.layers {
+			q.LayerWeights = append(q.LayerWeights, p.LayerWeights[l])
+		}
+	}
+	if v := p.Previous; v != nil {
+		was := placement.Placement{Experts: s.experts, GPUs: v.GPUs, GPUSlots: v.GPUSlots}
+		for _, l := range s.layers {
+			was.PhysicalToLogical = append(was.PhysicalToLogical, v.PhysicalToLogical[l])
+		}
+		q.Previous = &was
+	}
+	return q
+}
+
+// named names the layer of an error by its number in the whole problem.
+func (s *shape) named(err error) error {
+	var bad *placement.Error
+	if errors.As(err, &bad) && bad.Layer >= 0 && bad.Layer < len(s.layers) {
+		bad.Layer = s.layers[bad.Layer]
+	}
+	return err
+}
+
+// into puts a plan of the shape's layers into that of all: a GPU's slots are the
+// first of those that it has there.
+func (s *shape) into(out, r *Result, slots int) {
+	all, some := placement.EvenSlots(slots, r.Placement.GPUs), r.Placement.FirstSlots()
+	for i, l := range s.layers {
+		row := slices.Repeat([]int{-1}, slots)
+		at := 0
+		for g, n := range all {
+			copy(row[at:at+n], r.Placement.PhysicalToLogical[i][some[g]:some[g+1]])
+			at += n
+		}
+		out.Placement.PhysicalToLogical[l], out.Layers[l] = row, r.Layers[i]
+	}
+	switch from, to := r.Locality, out.Locality; {
+	case from == nil:
+		out.Locality = nil
+	case to != nil:
+		for i, l := range s.layers {
+			to.Home[l], to.FreeImbalance[l], to.OffNodeReplicas[l], to.OffNodeShare[l] = from.Home[i], from.FreeImbalance[i], from.OffNodeReplicas[i], from.OffNodeShare[i]
+		}
+	}
+}
