@@ -12,5 +12,8 @@
 // Ranks, nodes and units may die and return (Config.Failures): their requests are
 // prefilled and placed again, and experts are planned anew on what lives.
 //
+// A policy of one's own takes part through the interfaces of packages prefill and
+// decode: see the example of Run.
+//
 // Not modelled: the transfer of a prefix from the store.
 package simulate
