@@ -224,4 +224,17 @@ func TestDecodeClock(t *testing.T) {
 			t.Errorf("step %d takes %v s, exactly %v", step, got, want)
 		}
 	}
+	// Where many more requests run than the experts were drawn for, or many fewer, all
+	// are drawn anew: the step is exact.
+	for _, by := range []int64{-2, 3} {
+		total = 0
+		for g := range n {
+			n[g] += by * n[g] / 8
+			total += n[g]
+		}
+		got, _ := k.seconds(kv, n, total)
+		if want := exact(); math.Abs(got/want-1) > 1e-9 || k.total != total {
+			t.Errorf("with %d eighths more requests a step takes %v s, exactly %v", by, got, want)
+		}
+	}
 }

@@ -44,7 +44,7 @@ func (e *Experts) Advance(step float64) (stall float64, err error) {
 func (e *Experts) replan(step float64) (stall float64, err error) {
 	key := planKey{e.current, e.window}
 	way, known := e.plans[key]
-	if !known || e.speed != nil {
+	if !known {
 		p, o := e.problem()
 		r, err := eplb.Plan(context.Background(), p, o)
 		if err != nil {

@@ -46,3 +46,34 @@ func TestStore(t *testing.T) {
 		}
 	}
 }
+
+// TestAlike: blocks whose names have the same hash in the table are two.
+func TestAlike(t *testing.T) {
+	seen := map[uint32]int64{}
+	found := 0
+	for b := int64(0); found < 3; b++ {
+		h := uint32(hash(b) >> 32)
+		a, ok := seen[h]
+		seen[h] = b
+		if !ok {
+			continue
+		}
+		found++
+		s := New(4)
+		s.Add([]int64{a}, 0)
+		if s.Match([]int64{b}, 0) != 0 {
+			t.Errorf("%d is found where %d is", b, a)
+		}
+		s.Add([]int64{b}, 0)
+		if s.Match([]int64{a, b}, 0) != 2 || s.Match([]int64{b, a}, 0) != 2 {
+			t.Errorf("%d and %d are not both found", a, b)
+		}
+	}
+	s := New(4)
+	s.Add([]int64{1, 2, 3}, 0)
+	for b := int64(-2); b < 5; b++ {
+		if s.Match([]int64{b}, 1) != 0 {
+			t.Errorf("%d is found in another copy", b)
+		}
+	}
+}
