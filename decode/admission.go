@@ -76,11 +76,12 @@ func (b *Balancer) fits(g int, r *Request, kv int64) bool {
 		return f.peak(j, float64(x*c), float64(x*x*c*(1-c)), first, width) > float64(capacity)
 	}
 	if full(f.tight) {
+		b.barred = true
 		return false
 	}
 	for j := range horizons {
 		if full(j) {
-			f.tight = j
+			f.tight, b.barred = j, true
 			return false
 		}
 	}

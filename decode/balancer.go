@@ -88,7 +88,7 @@ type Balancer struct {
 	long     int64     // of the long ones
 	batch    batchWork // scratch of Batch
 	refused  refusal
-	tried    int64 // KV use that the first choice of the latest request had no room for; 0 = it had
+	barred   bool // the margin kept the latest request off some rank
 	model    model
 	late     int // steps, of the latest report
 }
@@ -103,7 +103,6 @@ func New(cfg Config) (*Balancer, error) {
 	for g := range b.ranks {
 		b.ranks[g].capacity, b.ranks[g].speed = cfg.capacityOf(g), cfg.speedOf(g)
 	}
-	b.model.limit = float64(b.ranks[0].capacity)
 	b.cfg.KVCapacity, b.cfg.Speed = nil, nil // each rank has its own
 	b.draw()
 	b.index()
@@ -325,7 +324,7 @@ func (b *Balancer) imagine(i int32, more int, width int64) {
 		return
 	}
 	width = (b.sumWidth + width) * int64(b.model.ranks) / b.active
-	b.model.place(q, &b.cfg.Cost, b.clock, width, b.long)
+	b.model.place(q, &b.cfg.Cost, b.clock, width, b.long, b.limit())
 }
 
 // Grow says that one request grew by so many tokens beyond what Step counts; a

@@ -24,20 +24,15 @@ type lives struct {
 
 	at      int64                         // clock when the curve was drawn
 	due     int64                         // clock when it will be again
-	drawn   int64                         // finished lives then
 	bound   int64                         // then, what is told beyond which is not believed
 	version int64                         // how often it was
 	curve   [lifeBins + 1]float64         // share that generates as many tokens as the bin begins with, or more
 	rest    [lifeBins + 1]float64         // mean tokens beyond that of all
 	chance  [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
 
-	// What a forecast goes by: how many standard deviations above the mean must fit,
-	// whatever comes after. They are chosen so that cold starts on lives of a heavy tail
-	// hold too much in less than .5% of a rank's steps: what few lives tell is less sure
-	// by the root of how many they are. Fewer admit more where room is tight.
-	deviations float64
-	golden     float64 // the most that any chance and so many deviations of its coming true add up to,
-	growth     float64 // and the most of that for the growth of a request that begins, at any horizon
+	margin
+	golden float64 // the most that any chance and the margin for its coming true add up to,
+	growth float64 // and the most of that for the growth of a request that begins, at any horizon
 }
 
 // spans counts lives by the bins in which they came into sight and left unfinished,
@@ -148,6 +143,7 @@ func (l *lives) over(q *request, clock int64, finished bool) {
 	n = min(max(n, leastOut), MaxTokens)
 	l.finished[lifeBin(n)]++
 	l.ends++
+	l.ended++
 	l.longest = max(l.longest, n)
 	if l.sum += n; l.ends < memory {
 		return
@@ -173,7 +169,8 @@ func (b *Balancer) draw() {
 			}
 		}
 	}
-	l.drawn, l.bound = l.ends, math.MaxInt64
+	b.heed()
+	l.bound = math.MaxInt64
 	if l.ends >= weight {
 		l.bound = 8 * l.longest
 	}
@@ -273,13 +270,8 @@ func (l *lives) follow() {
 			}
 		}
 	}
-	l.margin()
-}
-
-// margin draws up what a forecast goes by.
-func (l *lives) margin() {
-	d := 2.2 + 12/math.Sqrt(float64(max(l.drawn, 64)))
-	l.deviations, l.golden, l.growth = d, (1+math.Sqrt(1+float64(d*d)))/2, 0
+	d := l.deviations
+	l.golden, l.growth = (1+math.Sqrt(1+float64(d*d)))/2, 0
 	for j := range horizons {
 		for _, p := range [...]float64{l.chance[0][j], l.chance[0][max(j-1, 0)]} {
 			l.growth = max(l.growth, float64(horizon(j)*(p+float64(d*math.Sqrt(p*max(1-p, 0))))))

@@ -24,7 +24,6 @@ type model struct {
 	chosen int // the rule that is followed
 	drawn  uint64
 	steps  int64   // that it was averaged over
-	limit  float64 // KV use up to which a rank takes more
 	came   int64   // requests since the latest step
 	usual  float64 // in a step
 	n      int64   // requests in it
@@ -86,9 +85,9 @@ func (m *model) draws(running, ranks int64, left float64) bool {
 
 // place puts a request into the model, by each of the rules. width is what
 // the unit would run on so many ranks when all are placed that come together.
-func (m *model) place(q *request, c *Cost, clock, width, long int64) {
+func (m *model) place(q *request, c *Cost, clock, width, long int64, limit float64) {
 	kv, own := q.kv(clock), int64(q.width)
-	x := load{ranks: int64(m.ranks), kv: m.kv + kv, width: m.width + own, long: long, limit: m.limit}
+	x := load{ranks: int64(m.ranks), kv: m.kv + kv, width: m.width + own, long: long, limit: limit}
 	x.batch = max(0, width-x.width)
 	for e := range m.of {
 		o := &m.of[e]
@@ -240,18 +239,12 @@ func (m *model) step(c *Cost, span int64) {
 	}
 }
 
-// full says that a rank of the unit had no room for what would bring it to so much
-// KV use, and fitted that one had: the limit parts the two about evenly.
-func (m *model) full(kv int64) { m.limit = min(m.limit, m.limit+(float64(kv)-m.limit)/lately) }
-
-func (m *model) fitted(kv int64) { m.limit = max(m.limit, m.limit+(float64(kv)-m.limit)/lately) }
-
 // append writes what does not follow from the requests.
 func (m *model) append(w *ledger.Writer) {
 	w.Int(int64(m.chosen))
 	w.Uint(m.drawn)
 	w.Int(m.steps, m.came)
-	w.Float(m.usual, m.limit)
+	w.Float(m.usual)
 	for e := range m.of {
 		w.Float(m.of[e].cost)
 	}
@@ -262,7 +255,7 @@ func (m *model) read(r *ledger.Reader, ranks int) {
 	m.resize(ranks)
 	m.chosen = int(r.Int(0, rules-1))
 	m.drawn, m.steps, m.came = r.Uint(), r.Int(0, 1<<40), r.Int(0, 1<<40)
-	m.usual, m.limit = r.Float(0, 1<<40), r.Float(0, unlimited)
+	m.usual = r.Float(0, 1<<40)
 	for e := range m.of {
 		m.of[e].cost = r.Float(0, 1e30)
 	}

@@ -209,7 +209,7 @@ func TestRuleFitsTraffic(t *testing.T) {
 			u := x.traffic
 			u.b, u.r = newBalancer(t, Config{Ranks: 40}), rand.New(rand.NewPCG(33, 34))
 			if rule >= 0 {
-				u.b.model = model{chosen: rule, limit: unlimited} // of nothing, so that it stays
+				u.b.model = model{chosen: rule} // of nothing, so that it stays
 			}
 			u.start(t, 20)
 			u.step(t, 150)
@@ -333,25 +333,6 @@ func TestChangesRuleForAReason(t *testing.T) {
 		if m.step(&Cost{Step: 1}, 1<<40); m.chosen != x.chosen {
 			t.Errorf("a rule that costs %v in the place of 1: rule %d is followed, want %d", x.cost, m.chosen, x.chosen)
 		}
-	}
-}
-
-// TestModelLimit: the limit of the model's ranks is between what found no room in the
-// unit and what did.
-func TestModelLimit(t *testing.T) {
-	m := model{limit: 1000}
-	for range 200 {
-		m.full(800)
-		m.fitted(600)
-	}
-	if m.limit < 600 || m.limit > 820 {
-		t.Errorf("%v, where 600 found room and 800 none", m.limit)
-	}
-	for range 200 {
-		m.fitted(900)
-	}
-	if m.limit < 890 || m.limit > 900 {
-		t.Errorf("%v, where 900 found room", m.limit)
 	}
 }
 

@@ -20,10 +20,7 @@ func (b *Balancer) far() float64 {
 // level applies a rule to the unit's state with kv tokens and width requests more,
 // the first of a batch of so many.
 func (b *Balancer) level(r *rule, kv, width, batch int64) level {
-	x := load{ranks: b.active, kv: b.sumBase + b.sumWidth*b.clock + kv, width: b.sumWidth + width, batch: batch - width, long: b.long, limit: unlimited}
-	if !b.unlike {
-		x.limit = float64(b.ranks[0].capacity)
-	}
+	x := load{ranks: b.active, kv: b.sumBase + b.sumWidth*b.clock + kv, width: b.sumWidth + width, batch: batch - width, long: b.long, limit: b.limit()}
 	x.most, x.widest = b.peak()
 	l := levelOf(r, &b.cfg.Cost, &x)
 	if b.others != nil {
@@ -33,6 +30,14 @@ func (b *Balancer) level(r *rule, kv, width, batch int64) level {
 		l.requests = int64(b.cfg.MaxRequests)
 	}
 	return l
+}
+
+// limit is the KV use that every rank has room for.
+func (b *Balancer) limit() float64 {
+	if b.unlike {
+		return unlimited
+	}
+	return float64(b.ranks[0].capacity)
 }
 
 // peak returns the largest KV use and width of a serving rank.
@@ -83,26 +88,17 @@ func (b *Balancer) rule(first int) *rule {
 	return &each[b.model.chosen]
 }
 
-// take is place of a request that will be there: what fitted is heeded, but beside
-// other routers, which may have filled the rank or left it since it was last heard of.
+// take is place of a request that will be there.
 func (b *Balancer) take(r *rule, q *Request, batch int64) int {
 	g := b.place(r, q, batch)
-	if b.others != nil {
-		return g
-	}
-	if b.tried > 0 {
-		b.model.full(b.tried)
-	}
-	if g >= 0 {
-		b.model.fitted(b.kv(g) + q.KV)
-	}
+	b.lives.barred = b.lives.barred || b.barred
 	return g
 }
 
 // place returns the rank for a request, the first of a batch of so much width;
 // Full = none has room for it to finish.
 func (b *Balancer) place(r *rule, q *Request, batch int64) int {
-	b.tried = 0
+	b.barred = false
 	if b.active == 0 {
 		return Full
 	}
@@ -121,7 +117,6 @@ func (b *Balancer) placeAt(l *level, q *Request) int {
 		b.search(&c, b.others, l, q)
 	}
 	if c.rank >= 0 && !b.fits(c.rank, q, q.KV) {
-		b.tried = b.kv(c.rank) + q.KV
 		if b.hopeless(q) {
 			return Full
 		}

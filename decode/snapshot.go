@@ -249,7 +249,9 @@ func (d *snapshotReader) request(b *Balancer, g int) bool {
 }
 
 func (l *lives) write(w *ledger.Writer) {
-	w.Int(l.ends, l.sum, l.longest, l.aged, l.ages, l.news, l.at, l.due, l.drawn, l.bound)
+	w.Int(l.ends, l.sum, l.longest, l.aged, l.ages, l.news, l.at, l.due, l.bound, l.ended, l.beyond)
+	w.Float(l.deviations, l.credit)
+	w.Bool(l.barred)
 	for i := range l.finished {
 		if l.entered[i]|l.finished[i]|l.left[i] != 0 {
 			w.Int(int64(i), l.entered[i], l.finished[i], l.left[i], l.late[i], l.early[i])
@@ -269,7 +271,10 @@ func (d *snapshotReader) lives(l *lives, clock int64) {
 	const most = 1 << 40
 	l.ends, l.sum, l.longest = d.Int(0, memory), d.Int(0, memory*MaxTokens), d.Int(0, MaxTokens)
 	l.aged, l.ages, l.news = d.Int(0, memory), d.Int(0, memory*MaxTokens), d.Int(0, most)
-	l.at, l.due, l.drawn, l.bound = d.Int(0, clock), d.Int(0, mostSteps+256), d.Int(0, memory), d.Int(0, math.MaxInt64)
+	l.at, l.due, l.bound = d.Int(0, clock), d.Int(0, mostSteps+256), d.Int(0, math.MaxInt64)
+	l.ended, l.beyond = d.Int(0, most), d.Int(0, MaxRanks)
+	l.deviations, l.credit = d.Float(0, 2*widest), d.Float(0, mostCredit)
+	l.barred = d.Bool()
 	for last := int64(-1); ; {
 		i := d.Int(last+1, lifeBins)
 		if d.Bad() || i == lifeBins {

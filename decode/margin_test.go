@@ -1,0 +1,131 @@
+package decode
+
+import (
+	"math"
+	"testing"
+)
+
+// TestMargin: by hand, what a margin is after what was seen.
+func TestMargin(t *testing.T) {
+	near := func(what string, got, want float64) {
+		t.Helper()
+		if math.Abs(got-want) > 1e-8 {
+			t.Errorf("%s: %v, by hand %v", what, got, want)
+		}
+	}
+	var m margin
+	deviations := func() float64 { m.set(0, 1<<40); return m.deviations }
+	life := func(over int64) { // of each of ten ranks, while 99 of 100 run on
+		m.barred, m.ended = true, 100
+		m.heed(10, 0, over)
+	}
+	near("nothing is known", deviations(), widest)
+	life(0)
+	near("ten lives of a rank", deviations(), widest)
+	life(0)
+	near("twenty", deviations(), widest-narrowing*4)
+	for range 2 {
+		life(0)
+	}
+	near("forty", deviations(), widest-narrowing*24)
+	life(1)
+	near("fifty, and an overrun", deviations(), widest-narrowing*2)
+	life(1)
+	near("the same rank over still", deviations(), widest-narrowing*12)
+	for range 1000 {
+		life(0)
+	}
+	near("no end of lives", deviations(), narrowest)
+	life(10)
+	near("all ranks over", deviations(), widest)
+	life(0)
+	life(0)
+	near("twenty again, and no debt", deviations(), widest-narrowing*4)
+	m.ended = 1000
+	m.heed(10, 0, 0)
+	near("lives of ranks that are not at the margin", deviations(), widest-narrowing*4)
+	m.barred, m.ended = true, 100
+	m.heed(10, 300, 0)
+	near("a quarter of a life more", deviations(), widest-narrowing*6.5)
+	m = margin{}
+	m.set(48, 1<<20)
+	near("all lives are known", m.deviations, widest*math.Sqrt(1+3*48/float64(1<<20)))
+	m.set(48, 96)
+	near("96 lives", m.deviations, widest*math.Sqrt(2.5))
+	m.set(48, 0)
+	near("a guess", m.deviations, widest*math.Sqrt(2.8))
+	m.set(0, 3)
+	near("an idle unit", m.deviations, widest*math.Sqrt(1+60.0/64))
+	m.set(0, 120)
+	near("an idle unit that was none", m.deviations, widest*math.Sqrt(1.5))
+}
+
+// TestMarginHeeds: where the margin keeps requests off and nothing overruns it
+// narrows, beside other routers it does not, and a rank brought above its capacity
+// widens it again.
+func TestMarginHeeds(t *testing.T) {
+	run := func(routers int) (b *Balancer, credit float64) {
+		b = newBalancer(t, Config{Ranks: 8, KVCapacity: []int64{30_000}, Routers: routers})
+		ends := map[int][]ID{}
+		id := ID(0)
+		for step := range 2000 {
+			for _, i := range ends[step] {
+				if err := b.Done(i); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 4 {
+				id++
+				if g, err := b.Add(Request{ID: id, KV: 1000}); err != nil {
+					t.Fatal(err)
+				} else if g >= 0 {
+					at := step + 20 + int(id*37%200)
+					ends[at] = append(ends[at], id)
+				}
+			}
+			b.Step()
+			credit = max(credit, b.lives.credit)
+		}
+		return b, credit
+	}
+	b, credit := run(0)
+	if credit < trial {
+		t.Errorf("%v lives at the margin are counted, of more than 100", credit)
+	}
+	b.lives.credit = 40
+	for g := range 2 {
+		if b.kv(g) > 30_000 {
+			t.Fatal("a rank is over already")
+		}
+		if err := b.Enter(Request{ID: ID(1<<40) + ID(g), KV: 40_000}, g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.draw(); b.lives.credit > 0 {
+		t.Errorf("%+v where two ranks are above their capacity", b.lives.margin)
+	}
+	if _, credit := run(4); credit > 0 {
+		t.Errorf("%v lives are counted beside other routers", credit)
+	}
+}
+
+// TestQuoteLeavesMargin: a quote that the margin refuses is no sign that it matters.
+func TestQuoteLeavesMargin(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, KVCapacity: []int64{5000}, Output: 1000})
+	for id := ID(1); ; id++ {
+		g, err := b.Add(Request{ID: id, KV: 800})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g < 0 {
+			break
+		}
+	}
+	if !b.lives.barred {
+		t.Fatal("nothing was refused")
+	}
+	b.draw()
+	if q, err := b.Quote(Request{ID: 1000, KV: 800}); err != nil || q.Rank >= 0 || b.lives.barred {
+		t.Errorf("%+v, %v, barred %v", q, err, b.lives.barred)
+	}
+}
