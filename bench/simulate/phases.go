@@ -304,7 +304,7 @@ func (s *sim) sendBack(u *decodeUnit, id int32) {
 	s.remove(u, id)
 	s.returned++
 	s.count.again += f.kv()
-	f.input, f.blocks, f.wheel = f.prompt+f.made, nil, -1
+	f.input, f.wheel = f.prompt+f.made, -1
 	s.queued++
 	if s.DecodeOnly {
 		s.count.computed += int64(f.input)

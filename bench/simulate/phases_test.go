@@ -50,3 +50,59 @@ func TestPrefixIsAttended(t *testing.T) {
 		t.Errorf("without its prefix it takes %v s of %v: the test does not test it", none, want)
 	}
 }
+
+// TestAcceptance: of two more tokens that each step verifies, three quarters are
+// accepted: in eight steps every request goes on by twenty.
+func TestAcceptance(t *testing.T) {
+	c := brief(none(), 2)
+	c.Queries, c.Acceptance = 3, .75
+	s, err := newSim(c, workload.Steady(100, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := s.decode[0]
+	for range 8 {
+		s.endDecodeStep(u)
+	}
+	if u.ticks != 20 {
+		t.Errorf("%d tokens in eight steps", u.ticks)
+	}
+}
+
+// TestReturned: a request that returns from decode finds the blocks of its prompt in
+// the store, but not what it generated.
+func TestReturned(t *testing.T) {
+	s, err := newSim(brief(ours(), 2), workload.Steady(100, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prompt := int32(3*s.BlockTokens + 10)
+	s.flights = []flight{{prompt: prompt, input: prompt, made: 1, output: 50, blocks: []int64{1, 2, 3, 4}, rank: -1, next: -1, prev: -1, wheel: -1}}
+	s.store.Add([]int64{1, 2, 3}, 0)
+	s.toDecode(0)
+	u := s.decode[0]
+	s.now = u.next
+	s.decodeEvent(u)
+	s.tick(u)
+	s.sendBack(u, 0)
+	if f := &s.flights[0]; s.failed != nil || int(f.cached) != 3*s.BlockTokens || f.input != prompt+2 || s.count.again != int64(prompt)+2 {
+		t.Errorf("of %d tokens %d are cached, %d are done again: %v", f.input, f.cached, s.count.again, s.failed)
+	}
+}
+
+// TestPaceOfOld: a request that began before the run tells its pace by what it
+// generated in it, if that is enough to tell.
+func TestPaceOfOld(t *testing.T) {
+	s, err := newSim(brief(none(), 2), workload.Steady(100, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.now = s.from + 1
+	for _, generated := range []int32{enoughTokens - 1, enoughTokens} {
+		s.flights = []flight{{first: -1, prompt: 10, cached: 100, made: 100 + generated, output: 100 + generated}}
+		s.leave(0)
+	}
+	if s.tpot.count != 1 || s.measured.served != 2 || s.measured.judged != 0 {
+		t.Errorf("%d tell their pace, of %d", s.tpot.count, s.measured.served)
+	}
+}

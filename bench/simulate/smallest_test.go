@@ -76,3 +76,31 @@ func TestSmallest(t *testing.T) {
 		}
 	}
 }
+
+// TestTeams: attention is shared by as many GPUs as are quick enough for the longest
+// prompts, the most first, and by fewer where a fleet is in time with those only; of
+// fleets that are late either way the less late is told.
+func TestTeams(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates for seconds, on one goroutine")
+	}
+	traffic := Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}
+	for i, x := range []struct {
+		rate, ttft float64
+		own, tp    int
+		holds      bool
+	}{{3000, .05, 0, 2, true}, {6000, .065, 0, 1, true}, {6000, .05, 0, 1, false}, {6000, .065, 2, 2, false}} {
+		if i == 3 && !long.Tests() {
+			break
+		}
+		c := brief(ours(), 1.2)
+		c.Prefill.TP = x.own
+		s, err := Check(c, traffic, Aim{Rate: x.rate, TTFT: x.ttft, TPOT: .005, Percentile: .99}, Fleet{1, 3}, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.PrefillTP != x.tp || s.Holds != x.holds {
+			t.Errorf("%v a second in %v s, TP %d: shared by %d, TTFT %v, holds %v; want %d, %v", x.rate, x.ttft, x.own, s.PrefillTP, s.TTFTAim, s.Holds, x.tp, x.holds)
+		}
+	}
+}
