@@ -162,8 +162,8 @@ type Options struct {
 	// experts without a live replica need is moved whatever the bound, and so is
 	// what groups, TwoNodes, TwoDomains and Everywhere need.
 	MaxMoves int
-	// Restarts, with Previous, is how many random paths are tried beside the
-	// greedy one for fewer moves; 0 = 8, negative = none.
+	// Restarts, with Previous, is how often a layer's moves are taken back by
+	// annealing, each time from where the last led; 0 = 4, negative = none.
 	Restarts int
 	// TrafficSlack, with Routes, is how far above its imbalance without them a layer
 	// may be, as a fraction. 0 = 0.02, negative = not at all.

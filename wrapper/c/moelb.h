@@ -107,8 +107,8 @@ typedef struct moelb_problem {
 	/* With previous: a layer's moves stop once its imbalance is within target (0 =
 	 * within 1% of the best plan); max_moves bounds the moves over all layers (0 =
 	 * no bound, negative = none; what experts without a live replica, groups or
-	 * two_nodes need is moved whatever the bound); restarts is how many random paths
-	 * are tried for fewer (0 = 8, negative = none). */
+	 * two_nodes need is moved whatever the bound); restarts is how often a
+	 * layer's moves are taken back by annealing (0 = 4, negative = never). */
 	double target;
 	int64_t max_moves;
 	int64_t restarts;

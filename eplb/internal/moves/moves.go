@@ -95,9 +95,6 @@ func (m *Mover) read(l int) {
 	}
 }
 
-// moveRestarts is how many random paths are tried beside the greedy one.
-const moveRestarts = 8
-
 // Front finds the placements of a layer to choose from; f.bound is a proved
 // bound on their time.
 func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l int, all bool) *search.Front {
@@ -133,167 +130,209 @@ func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l int, all bool) *s
 	}
 	goal := search.Goal{Time: aim, Moves: 1 << 30, Stop: stop}
 	if all {
-		m.paths(out, first, goal, f)
-		return out
+		m.ladder(out, first, goal, f)
+	} else {
+		m.reach(out, first, goal, f)
 	}
-	m.reach(out, first, goal, f)
 	return out
-}
-
-// paths walks many ways, for a budget to choose from.
-func (m *Mover) paths(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner) {
-	if len(m.Task.Share) > 1 {
-		// What fits these windows best fits those to come less well.
-		m.S.Ahead(out, first, norms[0], 0, goal)
-		out.Fall()
-		return
-	}
-	far := out.Points[0].Time - goal.Time
-	for _, share := range rungTargets {
-		to := goal
-		to.Time += float64(share * far)
-		m.walk(out, first, to, 0)
-	}
-	for _, twice := range norms {
-		m.S.Ahead(out, first, twice, 0, goal)
-	}
-	for i := range uint64(normRestarts) {
-		if m.S.Work() < moveWork {
-			m.S.Ahead(out, first, norms[1], i+1, goal)
-		}
-	}
-	m.goOn(out, goal)
-	f.Make()
-	full := m.adopt(f)
-	out.Add(&m.S, full)
-	m.retreat(out, full, goal)
-}
-
-// normRestarts is how many random paths under a norm are tried.
-const normRestarts = 4
-
-// goOn walks on from the best placement so far, where one norm after another has
-// found no step.
-func (m *Mover) goOn(out *search.Front, goal search.Goal) {
-	for _, twice := range [...]int{6, 7, 5} {
-		if goal.Stop() {
-			return
-		}
-		m.S.Ahead(out, out.Slots(out.Points[len(out.Points)-1]), twice, 0, goal)
-	}
-}
-
-// retreat goes back from a plan from scratch.
-func (m *Mover) retreat(out *search.Front, full []int32, goal search.Goal) {
-	m.setHomes(full)
-	for _, twice := range norms {
-		m.S.Retreat(out, full, twice, goal)
-	}
-	if len(m.Task.Share) == 1 {
-		m.S.Retreat(out, full, 0, goal)
-	}
 }
 
 // norms are the powers, as how often 2 is squared, of the norms that paths go by:
 // the higher the nearer to the maximum.
 var norms = [...]int{4, 5, 6}
 
-// rungTargets are the levels, as shares of the way from the target to where the
-// layer stands, that a path with a budget heads for.
-var rungTargets = [...]float64{.5, .25, .1, 0}
-
-// walk heads straight for a goal, on random path i. That goes by what GPUs are
-// above the goal, which is known where there is one window.
-func (m *Mover) walk(out *search.Front, first []int32, goal search.Goal, i uint64) {
-	if len(m.Task.Share) > 1 {
-		m.S.Ahead(out, first, norms[0], i, goal)
-		return
-	}
-	m.S.Ahead(out, first, 0, i, goal)
-}
-
 // moveWork is how many changes are looked at in a layer before no further path is
 // begun: a tenth of a second, which only layers of a thousand slots take. At four
 // times as many a path ends where it is.
 const moveWork = 1 << 24
 
+// walk heads straight for a goal. That goes by what GPUs are above it; over several
+// windows by a norm, which fits those to come better.
+func (m *Mover) walk(out *search.Front, first []int32, goal search.Goal) {
+	m.S.Ahead(out, first, m.straight(), 0, goal)
+}
+
+func (m *Mover) straight() int {
+	if len(m.Task.Share) > 1 {
+		return norms[0]
+	}
+	return 0
+}
+
+// rungs are the levels, as shares of the way from the best that is known to where
+// the layer stands, that a plan within a budget looks for fewest moves to.
+var rungs = [...]float64{.8, .6, .45, .32, .22, .15, .1, .05, .02, 0}
+
+// ladder makes a front for a budget to choose from: paths under several norms, then
+// for one level after another the fewest moves to it, and on from there.
+func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner) {
+	if len(m.Task.Share) > 1 {
+		// What fits these windows best fits those to come less well.
+		m.S.Ahead(out, first, norms[0], 0, goal)
+		out.Fall()
+		return
+	}
+	for _, twice := range norms {
+		m.S.Ahead(out, first, twice, 0, goal)
+	}
+	f.Make()
+	m.retreat(out, m.adopt(f), goal)
+	best := max(goal.Time, f.Level)
+	far := max(0, out.Points[0].Time-best)
+	for _, share := range rungs {
+		if goal.Stop() {
+			return
+		}
+		to := goal
+		to.Time = best + float64(share*far)
+		m.walk(out, first, to)
+		m.fewer(out, to, 1, 0)
+		if g, ok := out.Within(to.Time); ok {
+			m.S.Ahead(out, out.Slots(g), norms[1], 0, goal)
+		}
+	}
+}
+
+// nodeShares are how much of the way from 1 to the goal nodes may be off, on one path
+// after another.
+var nodeShares = [...]float64{.5, .25, 0}
+
+// retreat goes back from a plan from scratch.
+func (m *Mover) retreat(out *search.Front, full []int32, goal search.Goal) {
+	out.Add(&m.S, full)
+	if m.S.Work() > moveWork/2 {
+		return
+	}
+	m.setHomes(full)
+	for _, twice := range norms {
+		m.S.Retreat(out, full, twice, goal)
+	}
+}
+
+// fewSlots is the most slots of a layer whose ladder is cheap enough for a goal too: a
+// budget that does not bind then leads to no fewer moves than none.
+const fewSlots = 64
+
 // reach looks for the fewest moves to the goal, and leaves that of fewest moves
 // within it or, if none is, of least time.
 func (m *Mover) reach(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner) {
-	restarts, mended := m.P.Restarts, out.Points[0].Moves
-	if restarts == 0 {
-		restarts = moveRestarts
+	rounds := m.P.Restarts
+	if rounds == 0 {
+		rounds = fewerRounds
 	}
-	shorten := func() bool {
+	m.walk(out, first, goal)
+	if len(m.Task.Prev) <= fewSlots && rounds > 0 {
+		m.ladder(out, first, goal, f)
+	}
+	if _, ok := out.Within(goal.Time); !ok && m.Task.Home != nil && m.Task.MostOff > 0 {
+		for _, share := range nodeShares {
+			m.S.AheadByNodes(out, first, m.straight(), share, goal)
+		}
+	}
+	for _, twice := range norms {
 		g, ok := out.Within(goal.Time)
-		if ok {
-			goal.Moves = g.Moves - 1
-		}
-		return ok
-	}
-	one := len(m.Task.Share) == 1
-	if m.walk(out, first, goal, 0); !shorten() && !one {
-		for _, twice := range norms[1:] {
-			m.S.Ahead(out, first, twice, 0, goal)
-		}
-		m.goOn(out, goal)
-	}
-	for i := range max(restarts, 0) {
-		if goal.Stop() || m.S.Work() > moveWork {
+		if m.S.Work() > moveWork/4 || ok && len(m.Task.Share) > 1 {
 			break
 		}
-		m.walk(out, first, goal, uint64(i)+1)
-		shorten()
-	}
-	if !shorten() {
-		f.Make()
-		full := m.adopt(f)
-		if out.Add(&m.S, full); m.S.Work() < moveWork {
-			m.retreat(out, full, goal)
+		to := goal
+		if ok {
+			to.Moves = g.Moves - 1
 		}
+		m.S.Ahead(out, first, twice, 0, to)
 	}
-	if one && restarts > 0 {
-		m.comeBack(out, first, goal, mended)
+	if out.Points[0].Moves > 0 || len(m.Task.Share) == 1 {
+		m.fewer(out, goal, rounds, fewestDrawn)
+	} else if rounds > 0 {
+		m.tryPaths(out, first, goal)
 	}
 	g, ok := out.Within(goal.Time)
-	switch {
-	case !ok:
-		g = out.Points[len(out.Points)-1]
-	case mended > 0 && g.Moves > mended && restarts > 0 && m.P.Previous.Slots() != m.P.Replicas:
-		g = m.fewer(out, first, g, mended, goal)
+	if !ok {
+		f.Make()
+		m.retreat(out, m.adopt(f), goal)
+		m.fewer(out, goal, rounds, 0)
+		if g, ok = out.Within(goal.Time); !ok {
+			g = out.Points[len(out.Points)-1]
+		}
 	}
 	out.Keep(g)
 }
 
-const (
-	// backRounds is how often moves are taken back by annealing, as long as that pays.
-	backRounds = 4
-	// backDraws is how many changes are drawn for each slot.
-	backDraws = 128
-	// backPrice is the price of a move at first, in what the moves so far have each
-	// taken of the overload.
-	backPrice = .7
-)
+// randomPaths is how many are tried over several windows.
+const randomPaths = 8
 
-// comeBack takes moves of the best placement within the goal back by annealing,
-// down to least. Without it 72 GPUs of 4 slots take half as many again, 96 of 3 a
-// quarter.
-func (m *Mover) comeBack(out *search.Front, first []int32, goal search.Goal, least int) {
-	s := &m.S
-	s.Start(first)
-	over := backPrice * s.Overload(goal.Time)
-	for range backRounds {
-		g, ok := out.Within(goal.Time)
-		if !ok || g.Moves <= least {
+// tryPaths walks random paths to the goal, each no longer than the best so far. What
+// they find over several windows holds better in those to come than what annealing
+// finds, which comes as near to the goal everywhere as it may: by 1% of measured ones.
+func (m *Mover) tryPaths(out *search.Front, first []int32, goal search.Goal) {
+	for i := range uint64(randomPaths) {
+		if goal.Stop() || m.S.Work() > moveWork {
 			return
 		}
-		slot := out.Slots(g)
+		if g, ok := out.Within(goal.Time); ok {
+			goal.Moves = g.Moves - 1
+		}
+		m.S.Ahead(out, first, norms[0], i+1, goal)
+	}
+}
+
+const (
+	// fewerRounds is how often moves are taken back by annealing.
+	fewerRounds = 4
+	// fewerDraws is how many changes are drawn for each move that might be saved.
+	fewerDraws  = 1000
+	fewestDrawn = 40 // moves; of fewer as many are drawn
+	// movePrice is the price of a move at first, in what the moves so far have each
+	// taken of the overload.
+	movePrice = .7
+	// cheaper is what becomes of the price where the goal was missed.
+	cheaper = .3
+	// Where GPUs came or went, most moves are a must, and what comes to their slots is
+	// free to choose: few of many ways save any.
+	resizedDraws = 16000
+	resizedPrice = 3
+)
+
+// fewer looks by annealing, from the best placement that is known, for fewer moves
+// to the goal, or for any number where it is not reached yet. Where a round does not
+// get there, the next goes on from it at a lower price of a move.
+func (m *Mover) fewer(out *search.Front, goal search.Goal, rounds, floor int) {
+	s, must := &m.S, out.Points[0]
+	draws, price := fewerDraws, movePrice
+	if must.Moves > 0 {
+		price = resizedPrice
+		if m.P.Previous.Slots() != m.P.Replicas {
+			draws = resizedDraws
+		}
+	}
+	g, known := out.Within(goal.Time)
+	if !known {
+		g = out.Points[len(out.Points)-1]
+	}
+	slot := out.Slots(g)
+	s.Start(slot)
+	over := -s.Above(goal.Time)
+	s.Start(out.Slots(must))
+	over += s.Above(goal.Time) // what the moves so far have taken
+	for range rounds {
+		if known && g.Moves <= must.Moves || m.ended() || s.Work() > moveWork {
+			return
+		}
+		most := 1 << 30
+		if known {
+			most = g.Moves
+		}
 		m.setHomes(slot)
 		s.Start(slot)
-		m.cold.Fewer(s, backDraws*len(slot), goal.Time, over/float64(g.Moves), least, m.ended)
-		goal.Moves = g.Moves - 1
-		m.walk(out, slices.Clone(s.Slots()), goal, 0)
-		if h, _ := out.Within(goal.Time); h.Moves == g.Moves {
+		m.cold.Fewer(s, draws*max(g.Moves, floor), goal.Time, float64(price*over)/float64(max(g.Moves, 1)), must.Moves, most, m.ended)
+		slot = slices.Clone(s.Slots())
+		goal.Moves = most - 1
+		m.walk(out, slot, goal)
+		if h, ok := out.Within(goal.Time); ok && h.Moves < most {
+			g, known = h, true
+			slot = out.Slots(g)
+			continue
+		}
+		if price *= cheaper; known && price < movePrice*cheaper {
 			return
 		}
 	}

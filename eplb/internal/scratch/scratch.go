@@ -40,10 +40,6 @@ const (
 	manyLayers = 256
 )
 
-// farOff is how far above the goal a packing of Adams' counts is left as it is
-// at first: of 58 layers of each skew none farther off came to the goal by swaps.
-const farOff = 1.025
-
 // tries is how many of capLimits are worth their time: on very large layers one
 // packing and its swaps take a second.
 func (s *Planner) tries() int {
@@ -71,14 +67,8 @@ func (s *Planner) Search(tolerance float64, stop func() bool) (bound float64) {
 			return bound
 		}
 	}
-	packed := s.Adams(s.U.Slots, most, nil) && s.Pack()
-	// Where large replicas come in each other's way already, swaps rarely help:
-	// other counts are tried first.
-	far := packed && s.Level() > goal*farOff
-	if packed {
-		if !far {
-			s.Swap(goal)
-		}
+	if s.Adams(s.U.Slots, most, nil) && s.Pack() {
+		s.Swap(goal)
 		s.Keep()
 	}
 	for _, c := range pack.CapLimits[:s.tries()] {
@@ -89,10 +79,6 @@ func (s *Planner) Search(tolerance float64, stop func() bool) (bound float64) {
 			s.Swap(goal)
 			s.Keep()
 		}
-	}
-	if far && s.Best.Level > goal && !stop() && s.Adams(s.U.Slots, most, nil) && s.Pack() {
-		s.Swap(goal)
-		s.Keep()
 	}
 	if s.Best.Level > goal && !math.IsInf(s.Best.Level, 1) {
 		bound = s.sums.RaiseFor(s.Packer, bound)

@@ -2,7 +2,6 @@ package search
 
 import (
 	"math"
-	"math/bits"
 	"math/rand/v2"
 	"slices"
 
@@ -17,9 +16,10 @@ type Annealer struct {
 	rng   rand.PCG
 	order []int32 // experts by load, largest first
 	key   []float64
-	fits  []int32 // slots that can do without what they hold
-	full  []int32 // GPUs above the threshold, in the window at hand
-	moved []int32 // slots whose expert was not there
+	fits  list // slots that can do without what they hold
+	full  list // GPUs and windows above the threshold
+	moved list // slots whose expert was not there
+	out   list // slots whose expert is not at home
 	kept  []int32
 	time  float64 // of kept
 }
@@ -60,8 +60,7 @@ func (a *Annealer) Anneal(s *State, draws int, goal float64, stop func() bool) {
 			}
 			need := s.now + float64(heat*unlikely[a.rng.Uint64()>>56])
 			if _, ok := s.after(c, need); ok {
-				s.Apply(c)
-				if a.survey(); a.keepBest() {
+				if a.apply(c); a.keepBest() {
 					if a.time <= goal {
 						break
 					}
@@ -69,82 +68,11 @@ func (a *Annealer) Anneal(s *State, draws int, goal float64, stop func() bool) {
 				}
 			}
 		}
+		s.Refresh()
+		a.survey()
 		heat *= .888 // to 1/2000
 	}
 	s.Start(a.kept)
-}
-
-// moveHeat is the number of moves more that is hardly minded by Fewer.
-const moveHeat = .3
-
-// Fewer draws so many changes of the placement at hand, whose time is within goal,
-// and leaves the one of fewest moves that it passed within goal at hand, or where
-// none has fewer, the last. There is one window. A move counts as much as so much
-// overload at first, then less and less. least moves are few enough.
-func (a *Annealer) Fewer(s *State, draws int, goal, move float64, least int, stop func() bool) {
-	a.s = s
-	a.rng.Seed(uint64(len(s.slot)), uint64(draws))
-	a.start()
-	s.twice, s.over = 0, goal
-	was, best := s.moves, s.moves
-	a.survey()
-	for range coolings {
-		if best <= least || stop() {
-			break
-		}
-		for range draws / coolings {
-			s.work++
-			c, ok := a.drawBack()
-			if !ok {
-				continue
-			}
-			need := s.now + float64((float64(moveHeat*unlikely[a.rng.Uint64()>>56])-float64(s.costOf(c)))*move)
-			if _, ok := s.after(c, need); ok {
-				s.Apply(c)
-				a.survey()
-				if s.moves < best && len(a.full) == 0 {
-					best = s.moves
-					copy(a.kept, s.slot)
-				}
-			}
-		}
-		move *= .93 // to 1/100
-	}
-	if best == was {
-		return // not yet within the goal
-	}
-	s.Start(a.kept)
-}
-
-// drawBack proposes that an expert comes back to a GPU where it was, or a change at
-// a full GPU.
-func (a *Annealer) drawBack() (c Change, ok bool) {
-	s := a.s
-	if len(a.full) > 0 && a.intN(2) == 0 {
-		return a.draw()
-	}
-	if len(a.moved) == 0 {
-		return c, false
-	}
-	i := a.moved[a.intN(len(a.moved))]
-	g, e := s.gpu[i], s.slot[i]
-	x := int32(-1)
-	for k, n := 0, 0; k < s.words; k++ {
-		gone := s.t.Had[int(g)*s.words+k] &^ s.has[int(g)*s.words+k]
-		for ; gone != 0; gone &= gone - 1 {
-			if n++; a.intN(n) == 0 {
-				x = int32(k<<6 + bits.TrailingZeros64(gone))
-			}
-		}
-	}
-	if x < 0 {
-		return c, false
-	}
-	if k := a.intN(len(s.at[x]) + 1); k < len(s.at[x]) {
-		j := s.at[x][k]
-		return Change{i, j, -1}, !s.holds(s.gpu[j], e) && s.mayExchange(i, j)
-	}
-	return Change{i, -1, x}, s.mayDrop(i) && s.mayHold(g, e, x)
 }
 
 // start keeps the placement at hand and sorts the experts.
@@ -191,21 +119,69 @@ const sinking = .03
 func (a *Annealer) survey() {
 	s := a.s
 	s.now = s.weigh()
-	a.fits, a.moved = a.fits[:0], a.moved[:0]
-	for i, e := range s.slot {
-		if s.t.Prev != nil && !s.had(s.gpu[i], e) {
-			a.moved = append(a.moved, int32(i))
-		}
-		if s.mayDrop(int32(i)) {
-			a.fits = append(a.fits, int32(i))
+	a.fits.reset(len(s.slot))
+	a.moved.reset(len(s.slot))
+	a.out.reset(len(s.slot))
+	a.full.reset(len(s.level))
+	for i := range s.slot {
+		a.mark(int32(i))
+	}
+	if s.twice == 0 {
+		for i, x := range s.level {
+			a.full.set(int32(i), x > s.over)
 		}
 	}
-	a.full = a.full[:0]
-	if s.n == 1 {
-		for g, x := range s.level {
-			if x > s.over {
-				a.full = append(a.full, int32(g))
+}
+
+// mark lists slot i where it belongs.
+func (a *Annealer) mark(i int32) {
+	s := a.s
+	a.moved.set(i, s.t.Prev != nil && !s.had(s.gpu[i], s.slot[i]))
+	a.fits.set(i, s.mayDrop(i))
+	a.out.set(i, s.t.Home != nil && s.offBy(s.gpu[i], s.slot[i]) > 0)
+}
+
+// apply makes a change and keeps what draws need up to date.
+func (a *Annealer) apply(c Change) {
+	s := a.s
+	e, f := s.slot[c.A], c.E
+	if c.B >= 0 {
+		f = s.slot[c.B]
+	}
+	s.Apply(c)
+	a.mark(c.A)
+	if c.B >= 0 {
+		a.mark(c.B)
+		a.weigh(s.gpu[c.B])
+	}
+	a.weigh(s.gpu[c.A])
+	if c.B < 0 || s.t.Domain != nil {
+		for _, x := range [2]int32{e, f} {
+			if x < 0 {
+				continue
 			}
+			for _, i := range s.at[x] {
+				a.mark(i)
+				a.weigh(s.gpu[i])
+			}
+		}
+	}
+	s.now = 0
+	for k, share := range s.t.Share {
+		s.now += float64(share * s.root(max(0, s.total[k])))
+	}
+}
+
+// weigh brings the powers of GPU g up to date.
+func (a *Annealer) weigh(g int32) {
+	s := a.s
+	for k := range s.n {
+		i := int(g)*s.n + k
+		y := s.raise(s.level[i])
+		s.total[k] += y - s.power[i]
+		s.power[i] = y
+		if s.twice == 0 {
+			a.full.set(int32(i), s.level[i] > s.over)
 		}
 	}
 }
@@ -231,11 +207,12 @@ func (a *Annealer) draw() (c Change, ok bool) {
 	s := a.s
 	t := s.t
 	h, k := int32(0), 0
-	if s.n == 1 {
-		if len(a.full) == 0 {
+	if s.twice == 0 {
+		if len(a.full.all) == 0 {
 			return c, false
 		}
-		h = a.full[a.intN(len(a.full))]
+		i := int(a.full.all[a.intN(len(a.full.all))])
+		h, k = int32(i/s.n), i%s.n
 	} else {
 		k = a.intN(s.n)
 		top := 0.0
@@ -253,7 +230,17 @@ func (a *Annealer) draw() (c Change, ok bool) {
 	e := s.slot[i]
 	size := s.size[int(e)*s.n+k]
 	kind := a.intN(8)
-	if kind > 1 || len(a.fits) == 0 {
+	if len(a.out.all) > 0 && s.off >= s.t.MostOff && a.intN(8) < outKinds {
+		// What may leave its node has left: one of those makes room.
+		j := a.out.all[a.intN(len(a.out.all))]
+		g, f := s.gpu[j], s.slot[j]
+		if a.intN(2) == 0 {
+			return Change{j, -1, e}, !s.holds(g, e) && s.mayDrop(j) && s.mayHold(g, f, e)
+		}
+		i = int32(a.intN(len(s.slot)))
+		return Change{i, j, -1}, g != s.gpu[i] && !s.holds(g, s.slot[i]) && !s.holds(s.gpu[i], f) && s.mayExchange(i, j)
+	}
+	if kind > 1 || len(a.fits.all) == 0 {
 		g := int32(a.intN(len(s.inv)))
 		if g == h || s.holds(g, e) || t.First[g] == t.First[g+1] {
 			return c, false
@@ -267,7 +254,7 @@ func (a *Annealer) draw() (c Change, ok bool) {
 		return Change{i, j, -1}, true
 	}
 	if kind == 0 { // one copy more of e
-		j := a.fits[a.intN(len(a.fits))]
+		j := a.fits.all[a.intN(len(a.fits.all))]
 		g := s.gpu[j]
 		if s.holds(g, e) || !s.mayHold(g, s.slot[j], e) {
 			return c, false
@@ -284,13 +271,17 @@ func (a *Annealer) draw() (c Change, ok bool) {
 	return Change{i, -1, x}, true
 }
 
+// outKinds is how many of eight draws are of replicas away from home, where no more
+// may leave.
+const outKinds = 2
+
 // ease is how much load GPU h should lose to g: up to what is above the threshold,
 // or half of what lies between them.
 func (a *Annealer) ease(h, g int32, k int) float64 {
 	s := a.s
 	u := float64(a.rng.Uint64()>>11) / (1 << 53)
 	lh, lg := s.level[int(h)*s.n+k], s.level[int(g)*s.n+k]
-	if s.n == 1 {
+	if s.twice == 0 {
 		d := (lh - s.over) / s.inv[h]
 		return float64(d * (.5 + u))
 	}

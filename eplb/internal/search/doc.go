@@ -12,6 +12,12 @@
 //	norm       the smooth objective that changes are judged by
 //	forward    the change that gains most a move
 //	back       the move that is missed least when it is taken back
+//	after      the objective after a change, exactly
+//	anneal     random changes, less and less of those that harm; list is what they draw from
+//	fewer      the same for fewer moves
+//	nodes      nodes evened out first, where few replicas may leave them
+//	joint      several windows, where nothing costs a move
+//	domains    every expert brought to two domains
 //	mend       experts without a replica, empty slots
 //	trail      paths from one placement towards another, and the best of all
 package search

@@ -29,7 +29,6 @@ type scan struct {
 	best  Change
 	rng   *rand.PCG // nil = the plain path
 	work  int       // changes looked at since Set
-	wide  bool
 }
 
 func (p *scan) set(s *State) {
@@ -77,8 +76,8 @@ func (s *State) setRate(x float64) {
 // offer keeps a change of so many moves after which the objective is v.
 func (s *State) offer(c Change, cost int, v float64) {
 	gain := s.now - v
-	if s.rng != nil {
-		gain *= s.luck()
+	if s.rng != nil { // a random path makes less of it
+		gain *= 1 - float64(.6*(float64(s.rng.Uint64()>>11)/(1<<53)))
 	}
 	if x := gain / weight[max(cost, 0)]; x > s.rate {
 		s.best = c
@@ -86,18 +85,13 @@ func (s *State) offer(c Change, cost int, v float64) {
 	}
 }
 
-// luck is what a random path makes of a gain.
-func (p *scan) luck() float64 {
-	return 1 - float64(.6*(float64(p.rng.Uint64()>>11)/(1<<53)))
-}
-
 // listHot lists the fullest GPUs of every window: two where there is one
-// window, unless the plain path goes by the overload.
+// window, unless the path goes by the overload.
 func (s *State) listHot() {
 	s.hot = s.hot[:0]
 	clear(s.isHot)
 	each := max(1, 2/s.n)
-	if s.twice == 0 && !s.wide {
+	if s.twice == 0 {
 		each = 1
 	}
 	for k := range s.n {

@@ -84,8 +84,12 @@ func (s *State) key() float64 {
 	return sum
 }
 
-// Overload is what GPUs carry above a level, summed. There is one window.
-func (s *State) Overload(over float64) float64 {
-	s.twice, s.over = 0, over
+// Above is what Fewer makes small beside moves: what GPUs carry above a level,
+// summed, or over several windows, where what just fits these does not fit those to
+// come, the norm of the power 16.
+func (s *State) Above(level float64) float64 {
+	if s.twice, s.over = 0, level; s.n > 1 {
+		s.twice = 4
+	}
 	return s.weigh()
 }

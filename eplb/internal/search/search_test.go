@@ -391,9 +391,9 @@ func TestFewer(t *testing.T) {
 		was, goal := s.Moves(), s.Time()*1.05
 		from := slices.Clone(s.Slots())
 		s.Start(slot)
-		if over := s.Overload(goal); over > 0 && was > 0 {
+		if over := s.Above(goal); over > 0 && was > 0 {
 			s.Start(from)
-			a.Fewer(&s, 1<<12, goal, over/float64(was), 0, func() bool { return false })
+			a.Fewer(&s, 1<<12, goal, over/float64(was), 0, was, func() bool { return false })
 			check(t, &s)
 			all++
 			if s.Moves() < was && s.Time() <= goal*(1+1e-9) {

@@ -126,57 +126,25 @@ type Goal struct {
 }
 
 // Ahead walks forward from a layout, each step the change that gains most a move,
-// under the norm of the power 2^twice. seed 0 is the plain path, others are random.
+// under the norm of the power 2^twice. seed 0 is the plain path, others are random. Rounding can promise a gain that is not
+// there: a path ends where it did.
 func (s *State) Ahead(f *Front, from []int32, twice int, seed uint64, goal Goal) {
 	s.Start(from)
 	s.twice, s.over = twice, goal.Time
-	s.seed(seed)
-	f.begin(s)
-	// Rounding can promise a gain that is not there: a path ends where it did.
-	for round := range evenings {
-		if !s.evenNodes(f, nodeShares[seed%uint64(len(nodeShares))], goal) && round > 0 {
-			break
-		}
-		for last := math.Inf(1); s.Time() > goal.Time && !goal.Stop(); last = s.now {
-			c, ok := s.Forward(leastGain)
-			if !ok || s.now >= last || s.moves+s.costOf(c) > goal.Moves {
-				break
-			}
-			f.do(s, c)
-		}
-		if s.t.Home == nil || s.Time() <= goal.Time {
-			break
-		}
+	if seed > 0 {
+		s.rng = rand.NewPCG(seed, 0)
 	}
+	f.begin(s)
+	s.ahead(f, goal)
 	s.rng = nil
 }
 
-// nodeShares are how much of the way from 1 to the goal nodes may be off, on one
-// path after another.
-var nodeShares = [...]float64{.5, .25, 0, .4}
-
-// evenings is how often a path evens the nodes out, each time before it looks at
-// GPUs until nothing helps there.
-const evenings = 4
-
-// seed makes the path to come random path i; 0 = the plain one.
-func (s *State) seed(i uint64) {
-	s.rng = nil
-	s.wide = i%2 == 1
-	if i > 0 {
-		s.rng = rand.NewPCG(i, 0)
-	}
-}
-
-// Retreat takes moves back from a layout, each time the one that is missed least.
-func (s *State) Retreat(f *Front, from []int32, twice int, goal Goal) {
-	s.Start(from)
-	s.twice, s.over = twice, goal.Time
-	f.begin(s)
-	for s.moves > 0 && !goal.Stop() {
-		c, ok := s.Back()
-		if !ok {
-			break
+// ahead walks on from the placement at hand.
+func (s *State) ahead(f *Front, goal Goal) {
+	for last := math.Inf(1); s.Time() > goal.Time && !goal.Stop(); last = s.now {
+		c, ok := s.Forward(leastGain)
+		if !ok || s.now >= last || s.moves+s.costOf(c) > goal.Moves {
+			return
 		}
 		f.do(s, c)
 	}
@@ -189,7 +157,7 @@ func (f *Front) Keep(p Point) { f.Points = append(f.Points[:0], p) }
 // none is above it, no change helps or stop, and returns the time. There is one
 // window.
 func (s *State) Descend(over float64, stop func() bool) float64 {
-	s.twice, s.over, s.rng = 0, over, nil
+	s.twice, s.over = 0, over
 	for last := math.Inf(1); s.Time() > over && !stop(); last = s.now {
 		c, ok := s.Forward(leastGain)
 		if !ok || s.now >= last {

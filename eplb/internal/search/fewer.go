@@ -1,0 +1,85 @@
+package search
+
+import "math/bits"
+
+// moveHeat is the number of moves more that is hardly minded by Fewer.
+const moveHeat = .3
+
+// Fewer draws so many changes of the placement at hand and leaves the one of fewest
+// moves, fewer than most, that it passed within goal at hand, or where there was none,
+// the last. A move counts as much as so much overload at first, then less and
+// less. least moves are few enough.
+func (a *Annealer) Fewer(s *State, draws int, goal, move float64, least, most int, stop func() bool) {
+	a.s = s
+	a.rng.Seed(uint64(len(s.slot)), uint64(draws))
+	a.start()
+	s.Above(goal)
+	best := most
+	a.survey()
+	for range coolings {
+		if best <= least || stop() {
+			break
+		}
+		for range draws / coolings {
+			s.work++
+			c, ok := a.drawBack()
+			if !ok {
+				continue
+			}
+			need := s.now + float64((float64(moveHeat*unlikely[a.rng.Uint64()>>56])-float64(s.costOf(c)))*move)
+			if _, ok := s.after(c, need); ok {
+				a.apply(c)
+				if s.moves < best && (s.n > 1 || len(a.full.all) == 0) && s.Time() <= goal {
+					best = s.moves
+					copy(a.kept, s.slot)
+				}
+			}
+		}
+		s.Refresh()
+		a.survey()
+		move *= .93 // to 1/100
+	}
+	if best == most {
+		return // none within the goal has fewer
+	}
+	s.Start(a.kept)
+}
+
+// drawBack proposes that an expert comes back to a GPU where it was, that what came
+// is another expert or comes elsewhere, or a change at a full GPU.
+func (a *Annealer) drawBack() (c Change, ok bool) {
+	s := a.s
+	if (len(a.full.all) > 0 || s.n > 1) && a.intN(2) == 0 {
+		return a.draw()
+	}
+	if len(a.moved.all) == 0 {
+		return c, false
+	}
+	i := a.moved.all[a.intN(len(a.moved.all))]
+	g, e := s.gpu[i], s.slot[i]
+	if a.intN(2) == 0 {
+		if a.intN(2) == 0 {
+			j := a.moved.all[a.intN(len(a.moved.all))]
+			return Change{i, j, -1}, g != s.gpu[j] && !s.holds(s.gpu[j], e) && !s.holds(g, s.slot[j]) && s.mayExchange(i, j)
+		}
+		x := int32(a.intN(len(s.count)))
+		return Change{i, -1, x}, !s.holds(g, x) && s.mayDrop(i) && s.mayHold(g, e, x)
+	}
+	x := int32(-1)
+	for k, n := 0, 0; k < s.words; k++ {
+		gone := s.t.Had[int(g)*s.words+k] &^ s.has[int(g)*s.words+k]
+		for ; gone != 0; gone &= gone - 1 {
+			if n++; a.intN(n) == 0 {
+				x = int32(k<<6 + bits.TrailingZeros64(gone))
+			}
+		}
+	}
+	if x < 0 {
+		return c, false
+	}
+	if k := a.intN(len(s.at[x]) + 1); k < len(s.at[x]) {
+		j := s.at[x][k]
+		return Change{i, j, -1}, !s.holds(s.gpu[j], e) && s.mayExchange(i, j)
+	}
+	return Change{i, -1, x}, s.mayDrop(i) && s.mayHold(g, e, x)
+}
