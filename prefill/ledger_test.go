@@ -17,13 +17,15 @@ func check(tb testing.TB, b *Balancer) {
 	type rank struct {
 		work     Work
 		kv       int64
+		started  int64
 		requests int
 	}
 	ranks := make([]rank, len(b.ranks))
-	known, waiting := 0, 0
+	known, waiting, vacancies := 0, 0, 0
 	for s := range b.requests {
 		q := &b.requests[s]
 		if q.state == vacant {
+			vacancies++
 			continue
 		}
 		if q.state == ended {
@@ -47,6 +49,12 @@ func check(tb testing.TB, b *Balancer) {
 		k.work = k.work.plus(w)
 		k.requests++
 		k.kv += q.tokens
+		if q.state == started {
+			k.started += q.tokens
+		}
+	}
+	if vacancies != len(b.free) || len(b.requests) != vacancies+known+len(b.ended) {
+		tb.Fatalf("%d slots, %d vacant, %d known, %d ended; %d are free", len(b.requests), vacancies, known, len(b.ended), len(b.free))
 	}
 	if known != b.ids.Len() || waiting != b.Queued() || total != b.total || bound != b.bound {
 		tb.Fatalf("%d requests, %d queued, %+v in all; the ledger has %d, %d, %+v", known, waiting, total, b.ids.Len(), b.Queued(), b.total)
@@ -54,7 +62,7 @@ func check(tb testing.TB, b *Balancer) {
 	var seen Work
 	for g := range ranks {
 		k := &b.ranks[g]
-		if ranks[g] != (rank{k.work, k.kv, k.requests}) {
+		if ranks[g] != (rank{k.work, k.kv, k.startedKV, k.requests}) {
 			tb.Fatalf("rank %d: %+v, the ledger has %+v, %d, %d", g, ranks[g], k.work, k.kv, k.requests)
 		}
 		if k.open {
@@ -126,6 +134,23 @@ func TestLedgerUnderRandomOperations(t *testing.T) {
 			_ = b.Report(Report{Rank: g, Version: b.Version(g) - min(b.Version(g), r.Uint64N(50)), Work: Work{r.Int64N(1e6), r.Int64N(1e9)}})
 		case k < 90:
 			_ = b.Enqueue(Request{ID: ids0(ids, r), Tokens: r.Int64N(100) - 50, Cached: r.Int64N(100) - 50})
+			ids = dropUnknown(b, ids)
+		case k < 91:
+			id := ids0(ids, r)
+			if ended := b.Ended(nil); len(ended) > 0 && r.IntN(2) == 0 {
+				id = ended[0] // free again
+				if b.Enqueue(Request{ID: id, Tokens: 100}) == nil {
+					ids = append(ids, id)
+				}
+			}
+			if r.IntN(4) == 0 {
+				g := r.IntN(7)
+				_, _ = b.Dead(nil, g)
+				_ = b.Restore(g)
+			} else if g, err := b.Where(id); err == nil {
+				tokens := 1 + r.Int64N(20_000)
+				_, _ = b.Sync(Changes{}, max(g, 0), []Running{{ID: id, Tokens: tokens, Computed: r.Int64N(tokens + 1)}})
+			}
 			ids = dropUnknown(b, ids)
 		default:
 			dst = b.Step(dst[:0])

@@ -93,6 +93,50 @@ func TestCreditsOfTheDead(t *testing.T) {
 	}
 }
 
+// TestCreditsOfOthers: a death takes nothing from whoever has come since, nor from one
+// that has meanwhile run elsewhere and has become shorter.
+func TestCreditsOfOthers(t *testing.T) {
+	credited := func() *prefill.Balancer {
+		b := unit(t, prefill.Config{Ranks: 2, MaxTokens: 1000})
+		must(t, b.Drain(1))
+		must(t, b.Enqueue(prefill.Request{ID: 1, Tokens: 1000}))
+		must(t, b.Enqueue(prefill.Request{ID: 2, Tokens: 1000, Cached: 500, Leader: 1, Shared: 900}))
+		for b.Stats().Requests == 2 {
+			b.Step(nil)
+		}
+		return b
+	}
+	dead := func(b *prefill.Balancer, g int) {
+		_, err := b.Dead(nil, g)
+		must(t, err)
+		_ = b.Cancel(1)
+		must(t, b.Restore(1))
+	}
+	left := func(b *prefill.Balancer, id prefill.ID) (sum int64) {
+		for range 9 {
+			for _, c := range b.Step(nil) {
+				if c.ID == id {
+					sum += c.Tokens
+				}
+			}
+		}
+		return sum
+	}
+	b := credited()
+	must(t, b.Cancel(2))
+	must(t, b.Enqueue(prefill.Request{ID: 3, Tokens: 1000, Cached: 800}))
+	if dead(b, 0); left(b, 3) != 200 {
+		t.Error("what is cached of a request is taken from it that never shared it")
+	}
+	b = credited()
+	_, err := b.Sync(prefill.Changes{}, 1, []prefill.Running{{ID: 2, Tokens: 400, Computed: 300}})
+	must(t, err)
+	dead(b, 1)
+	if dead(b, 0); left(b, 2) != 0 {
+		t.Error("one of 400 tokens has 400 cached, and computes some")
+	}
+}
+
 // TestNobodyWaitsForLess: who has as much cached already does not wait for it.
 func TestNobodyWaitsForLess(t *testing.T) {
 	b := unit(t, prefill.Config{Ranks: 2, MaxTokens: 512})
