@@ -248,6 +248,50 @@ func TestKVLimit(t *testing.T) {
 	}
 }
 
+// TestRoomIsKept: a prompt that needs nearly all of a rank's KV has its turn though
+// others, which need less, come all the time.
+func TestRoomIsKept(t *testing.T) {
+	b := newUnit(t, Config{Ranks: 1, MaxTokens: 1000, MaxKV: []int64{10_000}})
+	const large = ID(1 << 40)
+	next := ID(0)
+	for step := 0; ; step++ {
+		for b.Queued() < 12 {
+			tokens := int64(2000) // each ends in a step with the first 600 of the next
+			if next == 0 {
+				tokens = 1400
+			}
+			enqueue(t, b, Request{ID: next, Tokens: tokens})
+			next++
+		}
+		if step == 20 {
+			enqueue(t, b, Request{ID: large, Tokens: 9500})
+		}
+		for _, c := range b.Step(nil) {
+			if c.ID == large {
+				return
+			}
+		}
+		if step > 2000 {
+			t.Fatal("it has not begun after 2,000 steps")
+		}
+	}
+}
+
+// TestGoesToItsCache: a prompt that a rank has nearly all of, which may compute nothing
+// in this step, waits for the next rather than begin anew on another.
+func TestGoesToItsCache(t *testing.T) {
+	b := newUnit(t, Config{Ranks: 2, MaxTokens: 4000})
+	enqueue(t, b, Request{ID: 1, Tokens: 3000, CachedAt: []int64{0, 2900}}, Request{ID: 2, Tokens: 500, CachedAt: []int64{0, 0}})
+	left := []Budget{{Tokens: 4000, Seconds: 1}, {}}
+	for step, want := range [][2]int{{2, 0}, {1, 1}} {
+		chunks, err := b.StepWithin(nil, left)
+		if err != nil || len(chunks) != 1 || chunks[0].ID != ID(want[0]) || chunks[0].Rank != want[1] {
+			t.Fatalf("step %d: %+v, %v", step, chunks, err)
+		}
+		left[1] = left[0]
+	}
+}
+
 // TestHalvesAreEven: a rank's micro-batches carry about the same attention.
 func TestHalvesAreEven(t *testing.T) {
 	cfg := Config{Ranks: 2, MaxTokens: 16384}
