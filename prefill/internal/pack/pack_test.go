@@ -68,3 +68,107 @@ func TestPackAgainstExhaustive(t *testing.T) {
 		t.Errorf("mean %.4f, worst %.4f of the best", sum/n, worst)
 	}
 }
+
+// random is a former with ranks of random speed and load, and light prompts of the queue.
+func random(r *rand.Rand) *Former {
+	ranks := 1 + r.IntN(9)
+	f := &Former{Cost: Cost{Pair: 9.994e-9, Token: 1.48e-4, Step: .02}, Late: -1, Turn: r.IntN(ranks), Density: 5000, Deep: true}
+	f.Clear(ranks)
+	f.Unlike = r.IntN(2) == 0
+	for i := range ranks {
+		g := (f.Turn + i) % ranks
+		speed := 1.
+		if f.Unlike {
+			speed = []float64{.5, 1, 3}[r.IntN(3)]
+		}
+		f.SetRank(g, Rank{Open: r.IntN(5) > 0, Speed: speed, Tokens: 8192, Seconds: math.Inf(1), Room: 20_000 + r.Int64N(20_000)})
+	}
+	for i := range 30 {
+		n, cached := 1+r.Int64N(1+r.Int64N(3000)), r.Int64N(2000)
+		w := Work{n, pairsOf(n, cached)}
+		it := Item{Rank: -1, Left: n, Pos: cached, Pairs: w.Pairs, Seconds: f.Cost.Of(w), Urgency: 1, Seq: int64(i), Passed: r.Float64()}
+		if r.IntN(3) == 0 {
+			it.Where = &Where{Local: true, CachedAt: make([]int64, ranks)}
+			it.Where.CachedAt[r.IntN(ranks)] = cached
+			if r.IntN(3) == 0 {
+				it.Where.Pinned = true
+				for g := range int32(ranks) {
+					if r.IntN(2) == 0 {
+						it.Where.Among = append(it.Where.Among, g)
+					}
+				}
+			}
+		}
+		f.Items = append(f.Items, it)
+	}
+	f.Urgent = len(f.Items)
+	f.arrange()
+	for i := range f.placed {
+		f.placed[i] = -1
+	}
+	copy(f.load, f.fresh)
+	f.caps = caps{8192, 30_000_000}
+	f.allow(f.caps)
+	for g := range ranks {
+		f.burden(g, r.Int64N(6000), r.Int64N(20_000_000))
+	}
+	return f
+}
+
+// takesBest calls place for one prompt after the other, and compares where it goes with a
+// search through all ranks, of which the first of those that are as good is meant.
+func takesBest(t *testing.T, f *Former, place func(i int32), score func(g int, it *Item, pos int64) (float64, bool)) {
+	t.Helper()
+	for i := range f.Items {
+		it := &f.Items[i]
+		want, least := -1, math.Inf(1)
+		for _, g := range f.Open {
+			if pos, _, _, ok := f.on(it, int(g)); ok && f.takes(int(g), it) {
+				if x, ok := score(int(g), it, pos); ok && (x < least-1e-9 || math.Abs(x-least) <= 1e-9 && want < 0) {
+					want, least = int(g), x
+				}
+			}
+		}
+		place(int32(i))
+		got := -1
+		if k := f.placed[i]; k >= 0 {
+			got = int(f.Pieces[k].Rank)
+		}
+		if got != want {
+			t.Fatalf("prompt %d goes to rank %d, not %d", i, got, want)
+		}
+	}
+}
+
+// TestStartWholeTakesTheBest: a short prompt goes where the step is shortest with it.
+func TestStartWholeTakesTheBest(t *testing.T) {
+	for seed := range uint64(2000) {
+		f := random(rand.New(rand.NewPCG(3, seed)))
+		takesBest(t, f, func(i int32) { f.startWhole(i, &f.Items[i]) }, func(g int, it *Item, pos int64) (float64, bool) {
+			l, n := &f.load[g], it.tokens()-pos
+			w := Work{n, pairsOf(n, pos)}
+			all := Work{l.tokens, l.pairs}.plus(w)
+			x := f.Cost.Of(all) / l.speed
+			if pos != it.Pos {
+				x *= f.Cost.Of(w) / it.Seconds
+			}
+			return x, all.Tokens <= l.capTokens && all.Pairs <= l.capPairs
+		})
+	}
+}
+
+// TestFillTakesTheBest: a light prompt goes where it suits best, though not all ranks are
+// looked at.
+func TestFillTakesTheBest(t *testing.T) {
+	for seed := range uint64(2000) {
+		f := random(rand.New(rand.NewPCG(4, seed)))
+		room, gap := f.listGaps()
+		takesBest(t, f, func(i int32) { f.fillWith(i, &room, &gap) }, func(g int, it *Item, pos int64) (float64, bool) {
+			if f.load[g].tokens >= f.load[g].capTokens {
+				return 0, false
+			}
+			n, x := f.fit(it, g, pos)
+			return x, n > 0
+		})
+	}
+}
