@@ -271,3 +271,38 @@ func TestHeldOutTokensAreNotPlannedWith(t *testing.T) {
 		t.Errorf("%d tokens of %d in the sample", n, leastHeld-1)
 	}
 }
+
+// Of the ways to share groups by nodes that are even enough, the one of fewest nodes
+// is taken: not that of fewest at all, which puts both hot groups on one node, and not
+// the most even.
+func TestGroupsAreSharedForTokens(t *testing.T) {
+	loads := placement.NewLoads(1, 16)
+	for e := range 16 {
+		loads[0][e] = []float64{10, 9.9, 5.1, 5}[e/4]
+	}
+	r := &placement.Routes{TopK: 2, IDs: make([][]uint16, 1)}
+	for _, c := range []struct{ a, b, tokens int }{{0, 1, 60}, {0, 2, 20}, {1, 3, 20}, {0, 3, 5}} {
+		for i := range c.tokens {
+			r.IDs[0] = append(r.IDs[0], uint16(4*c.a+i%4), uint16(4*c.b+i/4%4))
+		}
+	}
+	p := Problem{Loads: loads, Replicas: 20, Groups: 4, Topology: placement.Topology{GPUs: 4, Nodes: 2}, Routes: r}
+	got, err := Plan(t.Context(), p, Options{TrafficSlack: .03})
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, about := got.Layers[0], got.Traffic
+	if home := got.Locality.Home[0]; home[0] != home[2] || home[1] != home[3] || home[0] == home[1] {
+		t.Errorf("groups are on nodes %v", home)
+	}
+	if math.Abs(y.NodesPerToken-170./105) > 1e-9 || math.Abs(about.Even[0]-205./105) > 1e-9 || math.Abs(about.LowerBound[0]-150./105) > 1e-9 {
+		t.Errorf("%v nodes a token, %v without routes, bound %v", y.NodesPerToken, about.Even, about.LowerBound)
+	}
+	if y.Imbalance > 1.03*about.EvenImbalance[0]+1e-9 {
+		t.Errorf("imbalance %v, without routes %v", y.Imbalance, about.EvenImbalance)
+	}
+	// Without room for it nothing changes.
+	if got, err = Plan(t.Context(), p, Options{TrafficSlack: -1}); err != nil || got.Layers[0].Imbalance > got.Traffic.EvenImbalance[0]+1e-12 {
+		t.Errorf("%+v, %v", got.Layers[0], err)
+	}
+}

@@ -19,8 +19,8 @@ const (
 	slotTries  = 350
 	leastTries = 60000
 	tokenTries = 1 << 29 // bounds tries times tokens times K
-	smallSlots = 32      // up to which a layer is annealed so many times anyway
-	runs       = 3       // and others where nothing better was found
+	smallSlots = 32      // up to which a layer is annealed so many times
+	runs       = 3
 )
 
 // Regroup changes a placement so that tokens visit fewer nodes, by annealing: of
@@ -46,8 +46,11 @@ func Regroup(u *Unit, y *Layer, slot []int32, stop func() bool) {
 	s.best, s.slots = s.worth(), slot
 	unit := hot * float64(y.Tokens.K) / float64(len(s.at))
 	s.anneal(unit, stop)
+	if len(slot) > smallSlots {
+		return
+	}
 	for range runs - 1 { // hotter: what is even may lie far apart
-		if s.seen && len(slot) > smallSlots || stop() {
+		if stop() {
 			return
 		}
 		unit *= 4

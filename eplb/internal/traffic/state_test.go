@@ -268,24 +268,3 @@ func naiveRisk(u *Unit, y *Layer, slot []int32) float64 {
 	}
 	return sum / (each * each * max(all, leastLater))
 }
-
-// Tokens that come in runs vary with the runs.
-func TestBlock(t *testing.T) {
-	for _, run := range []int{1, 2, 8, 32} {
-		rng := rand.New(rand.NewPCG(7, uint64(run)))
-		y := &Tokens{K: 2}
-		for range 4096 / run {
-			a := uint16(rng.IntN(15))
-			for range run {
-				y.IDs = append(y.IDs, a, a+1)
-			}
-		}
-		if got := y.block(16); got != run {
-			t.Errorf("runs of %d tokens are blocks of %d", run, got)
-		}
-		y.Weight = slices.Repeat([]int32{1}, y.Len())
-		if got := y.block(16); got != 1 {
-			t.Errorf("tokens with weights are blocks of %d", got)
-		}
-	}
-}

@@ -93,12 +93,10 @@ func cover(sets []uint64) int {
 	return coverBelow(sets, len(sets)+1, memory[:0])
 }
 
-// coverBelow is the fewest nodes that meet all sets, or most if that is not less.
+// coverBelow is the fewest nodes that meet all sets, of which there are some, or most
+// if that is not less.
 // It branches on the nodes of the smallest set.
 func coverBelow(sets []uint64, most int, memory []uint64) int {
-	if len(sets) == 0 {
-		return 0
-	}
 	if most <= 1 {
 		return most
 	}
