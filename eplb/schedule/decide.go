@@ -149,9 +149,6 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 			}
 			gain += float64(d / weights * k.StepSeconds)
 		}
-		if i+1 < forced {
-			continue
-		}
 		d := none
 		d.Rounds, d.considered, d.GainPerStep, d.Cost = i+1, i+1, gain, seconds*(1-k.Hidden)
 		if gain > 0 {

@@ -352,3 +352,50 @@ func FuzzSchedule(f *testing.F) {
 		}
 	})
 }
+
+// Left to itself a schedule opens as many layers as bring its rounds near their bound,
+// or as any number of them would.
+func TestLayersAtOnceByItself(t *testing.T) {
+	more := 0
+	for _, seed := range []uint64{4, 7, 9, 10} {
+		rng := rand.New(rand.NewPCG(seed, 41))
+		const layers, gpus, each, experts = 160, 64, 2, 100
+		prev := placement.Trivial(layers, experts, gpus*each, gpus)
+		next := prev.Clone()
+		for _, row := range next.PhysicalToLogical { // one exchange a layer, of random GPUs
+			for {
+				i, j := rng.IntN(len(row)), rng.IntN(len(row))
+				row[i], row[j] = row[j], row[i]
+				if i/each != j/each && next.Duplicates() == 0 && row[i] != row[j] {
+					break
+				}
+				row[i], row[j] = row[j], row[i]
+			}
+		}
+		unit := placement.Topology{GPUs: gpus, Nodes: 2}
+		rounds := func(atOnce int) (int, int) {
+			s, err := New(&prev, &next, unit, Options{LayersAtOnce: atOnce})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(s.Rounds), s.RoundsBound
+		}
+		auto, bound := rounds(0)
+		eight, _ := rounds(8)
+		few, _ := rounds(16)
+		if min(eight, few) > auto {
+			more++
+		}
+		if 10*auto <= 11*bound {
+			continue
+		}
+		for _, k := range []int{8, 16, 32, 64, 96} {
+			if n, _ := rounds(k); n < auto {
+				t.Errorf("seed %d: %d rounds, %d with %d layers at once", seed, auto, n, k)
+			}
+		}
+	}
+	if more < 2 {
+		t.Errorf("%d cases where more than 16 layers help: they tell nothing", more)
+	}
+}
