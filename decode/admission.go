@@ -208,9 +208,10 @@ func (b *Balancer) expectedPeak(g int) int64 {
 
 // believed is how many tokens a request will generate of which so many were told;
 // 0 = it is not believed, or nobody told. What is told far beyond whatever was seen
-// to finish is taken for a bound.
+// to finish is taken for a bound, and so is what others that declared as much did not
+// come near.
 func (b *Balancer) believed(told, generated int64) int64 {
-	if told+generated > b.lives.bound {
+	if told+generated > b.lives.bound || b.lives.doubts(told+generated) {
 		return 0
 	}
 	return told
@@ -227,7 +228,8 @@ type refusal struct {
 // hopeless reports whether a request asks for as much as one that was refused.
 func (b *Balancer) hopeless(r *Request) bool {
 	n := &b.refused
-	return n.version == b.lives.version && r.KV >= n.KV && r.Output >= n.Output && (r.Output == 0) == (n.Output == 0) && r.Width == n.Width && r.Generated == n.Generated
+	output, least := b.believed(r.Output, r.Generated), b.believed(n.Output, n.Generated)
+	return n.version == b.lives.version && r.KV >= n.KV && output >= least && (output == 0) == (least == 0) && r.Width == n.Width && r.Generated == n.Generated
 }
 
 // refuse notes that no rank is expected to hold a request.

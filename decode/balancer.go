@@ -15,9 +15,11 @@ const Full = -1
 
 // Request is what a rank takes on.
 type Request struct {
-	ID     ID
-	KV     int64 // tokens of KV cache it holds now: its prompt, and what it generated before
-	Output int64 // tokens it is expected to generate from now on; 0 = unknown
+	ID ID
+	KV int64 // tokens of KV cache it holds now: its prompt, and what it generated before
+	// Tokens it is expected to generate from now on; 0 = unknown. It is believed until
+	// most requests that declare about as much fall far short of it.
+	Output int64
 
 	// Generated is how many of its tokens it had generated before it was evicted
 	// or lost and is now added again: its life counts from there.

@@ -31,6 +31,7 @@ type lives struct {
 	chance  [ageClasses][horizons]float64 // of being there at the start of each horizon, by age
 
 	margin
+	hints
 	golden float64 // the most that any chance and the margin for its coming true add up to,
 	growth float64 // and the most of that for the growth of a request that begins, at any horizon
 }
@@ -144,6 +145,9 @@ func (l *lives) over(q *request, clock int64, finished bool) {
 	l.finished[lifeBin(n)]++
 	l.ends++
 	l.ended++
+	if q.told {
+		l.hints.finished(q.output, n)
+	}
 	l.longest = max(l.longest, n)
 	if l.sum += n; l.ends < memory {
 		return
@@ -170,6 +174,7 @@ func (b *Balancer) draw() {
 		}
 	}
 	b.heed()
+	l.judge()
 	l.bound = math.MaxInt64
 	if l.ends >= weight {
 		l.bound = 8 * l.longest

@@ -101,7 +101,12 @@ func TestMarginHeeds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if b.draw(); b.lives.credit > 0 {
+	for g := range 2 { // of which one is exactly full
+		if err := b.Enter(Request{ID: ID(1<<41) + ID(g), KV: 30_000 - b.kv(2+g) + int64(g)}, 2+g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.draw(); b.lives.beyond != 3 || b.lives.credit > 0 {
 		t.Errorf("%+v where two ranks are above their capacity", b.lives.margin)
 	}
 	if _, credit := run(4); credit > 0 {
@@ -124,7 +129,23 @@ func TestQuoteLeavesMargin(t *testing.T) {
 	if !b.lives.barred {
 		t.Fatal("nothing was refused")
 	}
+	ended := b.lives.ended
+	if err := b.Done(1); err != nil || b.lives.ended != ended+1 {
+		t.Errorf("%v, %d ended after %d", err, b.lives.ended, ended)
+	}
+	if g, err := b.Add(Request{ID: 1, KV: 1}); g != 0 || err != nil || !b.lives.barred {
+		t.Errorf("rank %d, %v: the next that fits makes what was refused forgotten", g, err)
+	}
+	if c, err := FromSnapshot(b.AppendSnapshot(nil)); err != nil || c.lives.margin != b.lives.margin {
+		t.Errorf("%v, %+v of a snapshot, %+v", err, c.lives.margin, b.lives.margin)
+	}
 	b.draw()
+	if err := b.Done(1); err != nil {
+		t.Fatal(err)
+	}
+	if g, err := b.Add(Request{ID: 1, KV: 1}); g != 0 || err != nil || b.lives.barred {
+		t.Errorf("rank %d, %v: what fits is barred", g, err)
+	}
 	if q, err := b.Quote(Request{ID: 1000, KV: 800}); err != nil || q.Rank >= 0 || b.lives.barred {
 		t.Errorf("%+v, %v, barred %v", q, err, b.lives.barred)
 	}

@@ -111,7 +111,7 @@ func (b *Balancer) fullest(kv int64) int {
 // left is how many tokens a request is expected to generate still.
 func (b *Balancer) left(q *request) int64 {
 	generated := q.generated(b.clock)
-	if left := q.output - generated; q.told && left > 0 {
+	if left := q.output - generated; q.told && left > 0 && b.believed(left, generated) > 0 {
 		return left
 	}
 	return b.expected(generated)

@@ -31,7 +31,7 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 	if g < 0 {
 		return Quote{Rank: Full}, nil
 	}
-	output := r.Output
+	output := b.believed(r.Output, r.Generated)
 	if output == 0 {
 		output = b.expected(r.Generated)
 	}

@@ -252,6 +252,9 @@ func (l *lives) write(w *ledger.Writer) {
 	w.Int(l.ends, l.sum, l.longest, l.aged, l.ages, l.news, l.at, l.due, l.bound, l.ended, l.beyond)
 	w.Float(l.deviations, l.credit)
 	w.Bool(l.barred)
+	w.Int(l.kept[:]...)
+	w.Int(l.missed[:]...)
+	w.Uint(l.doubted)
 	for i := range l.finished {
 		if l.entered[i]|l.finished[i]|l.left[i] != 0 {
 			w.Int(int64(i), l.entered[i], l.finished[i], l.left[i], l.late[i], l.early[i])
@@ -275,6 +278,12 @@ func (d *snapshotReader) lives(l *lives, clock int64) {
 	l.ended, l.beyond = d.Int(0, most), d.Int(0, MaxRanks)
 	l.deviations, l.credit = d.Float(0, 2*widest), d.Float(0, mostCredit)
 	l.barred = d.Bool()
+	for _, n := range [...]*[hintOctaves]int64{&l.kept, &l.missed} {
+		for o := range n {
+			n[o] = d.Int(0, memory)
+		}
+	}
+	l.doubted = d.Uint()
 	for last := int64(-1); ; {
 		i := d.Int(last+1, lifeBins)
 		if d.Bad() || i == lifeBins {
