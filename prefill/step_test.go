@@ -292,6 +292,30 @@ func TestGoesToItsCache(t *testing.T) {
 	}
 }
 
+// TestDrainedRankGoesOn: what has started on a rank that takes nothing new has full steps.
+func TestDrainedRankGoesOn(t *testing.T) {
+	b := newUnit(t, Config{Ranks: 1, MaxTokens: 1000})
+	enqueue(t, b, Request{ID: 1, Tokens: 5000})
+	b.Step(nil)
+	if err := b.Drain(0); err != nil {
+		t.Fatal(err)
+	}
+	for b.Stats().Requests > 0 {
+		if c := b.Step(nil); len(c) != 1 || c[0].Tokens < 500 {
+			t.Fatalf("%+v", c)
+		}
+	}
+}
+
+// TestNoTimeLeft: a rank that has no time for the smallest chunk gets none.
+func TestNoTimeLeft(t *testing.T) {
+	b := newUnit(t, Config{Ranks: 1, MaxTokens: 1000})
+	enqueue(t, b, Request{ID: 1, Tokens: 5000})
+	if c, err := b.StepWithin(nil, []Budget{{Tokens: 1000, Seconds: b.cost.Token / 2}}); err != nil || len(c) > 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 // TestHalvesAreEven: a rank's micro-batches carry about the same attention.
 func TestHalvesAreEven(t *testing.T) {
 	cfg := Config{Ranks: 2, MaxTokens: 16384}

@@ -109,8 +109,13 @@ func random(r *rand.Rand) *Former {
 	copy(f.load, f.fresh)
 	f.caps = caps{8192, 30_000_000}
 	f.allow(f.caps)
+	alike := r.IntN(3) == 0
 	for g := range ranks {
-		f.burden(g, r.Int64N(6000), r.Int64N(20_000_000))
+		if alike {
+			f.burden(g, 1000, 1_000_000)
+		} else {
+			f.burden(g, r.Int64N(6000), r.Int64N(20_000_000))
+		}
 	}
 	return f
 }
