@@ -186,7 +186,9 @@ func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fr
 		to := goal
 		to.Time = best + float64(share*far)
 		m.walk(out, first, to)
-		m.fewer(out, to, 1, 0)
+		if m.P.Restarts >= 0 {
+			m.fewer(out, to, 1, 0)
+		}
 		if g, ok := out.Within(to.Time); ok {
 			m.S.Ahead(out, out.Slots(g), norms[1], 0, goal)
 		}
@@ -323,7 +325,11 @@ func (m *Mover) fewer(out *search.Front, goal search.Goal, rounds, floor int) {
 		}
 		m.setHomes(slot)
 		s.Start(slot)
-		m.cold.Fewer(s, draws*max(g.Moves, floor), goal.Time, float64(price*over)/float64(max(g.Moves, 1)), must.Moves, most, m.ended)
+		n := draws * max(g.Moves, floor)
+		if floor == 0 { // small layers have not as many changes
+			n = min(n, 4*len(slot)*len(slot))
+		}
+		m.cold.Fewer(s, n, goal.Time, float64(price*over)/float64(max(g.Moves, 1)), must.Moves, most, m.ended)
 		slot = slices.Clone(s.Slots())
 		goal.Moves = most - 1
 		m.walk(out, slot, goal)
