@@ -108,3 +108,29 @@ func TestTeams(t *testing.T) {
 		}
 	}
 }
+
+// TestSettle: from too many units and from too few of either phase the same fleet is
+// settled on.
+func TestSettle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates for seconds, on one goroutine")
+	}
+	traffic := Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}
+	s, _, err := newSizing(brief(ours(), .8), traffic, Aim{Rate: 8000, TTFT: .05, TPOT: .005, Percentile: .99})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.teams = []int{1}
+	for _, from := range []Fleet{{3, 4}, {1, 2}} {
+		got, err := s.settle(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := (Fleet{2, 3}); got.Fleet != want || !got.Holds || got.LessPrefill.Fleet != (Fleet{1, 3}) || got.LessPrefill.Holds || got.LessDecode.Fleet != (Fleet{2, 2}) || got.LessDecode.Holds {
+			t.Errorf("from %v to %v, holds %v; one unit less %v %v, %v %v", from, got.Fleet, got.Holds, got.LessPrefill.Fleet, got.LessPrefill.Holds, got.LessDecode.Fleet, got.LessDecode.Holds)
+		}
+	}
+	if s.runs != len(s.known) {
+		t.Errorf("%d runs of %d fleets", s.runs, len(s.known))
+	}
+}
