@@ -111,3 +111,16 @@ func TestBatchKeepsOrder(t *testing.T) {
 	}
 	recompute(t, b)
 }
+
+// TestBatchCountsWhoIsLeft: of a batch each request is counted once, placed or still
+// to come, so that counts come out even whatever the lengths.
+func TestBatchCountsWhoIsLeft(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 2})
+	var requests []Request
+	for i, kv := range []int64{50_000, 1000, 1000, 1000, 1000, 1000} {
+		requests = append(requests, Request{ID: ID(i), KV: kv})
+	}
+	if _, err := b.Batch(nil, requests); err != nil || b.Rank(0).Requests != 3 {
+		t.Errorf("%v, %d and %d requests", err, b.Rank(0).Requests, b.Rank(1).Requests)
+	}
+}

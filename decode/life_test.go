@@ -382,3 +382,60 @@ func TestQuoteKept(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleSmallRank: an idle rank takes nothing that is told to outgrow it, though a
+// larger one could hold it.
+func TestIdleSmallRank(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 2, KVCapacity: []int64{5000, 20_000}})
+	for want := range 3 {
+		g, err := b.Add(Request{ID: ID(want), KV: 3000, Output: 4000})
+		if err != nil || g == 0 || g < 0 && want < 1 {
+			t.Errorf("rank %d, %v", g, err)
+		}
+	}
+}
+
+// TestRoomBesideRouters: on a rank of another router's share room for two long
+// prompts is left, which its own may be placing there.
+func TestRoomBesideRouters(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 2, KVCapacity: []int64{10_000}, Routers: 2})
+	b.long = 1000
+	for _, x := range []struct {
+		rank int
+		kv   int64
+		fits bool
+	}{{0, 9999, true}, {1, 7999, true}, {1, 8000, false}} {
+		if got := b.fits(x.rank, &Request{KV: x.kv, Width: 1}, x.kv); got != x.fits {
+			t.Errorf("%d on rank %d: %v", x.kv, x.rank, got)
+		}
+	}
+}
+
+// TestBelieved: what is told in all, with what has been generated of it, is believed
+// up to the bound.
+func TestBelieved(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1})
+	b.lives.bound = 1000
+	for _, x := range [][3]int64{{900, 100, 900}, {900, 101, 0}, {1001, 0, 0}} {
+		if got := b.believed(x[0], x[1]); got != x[2] {
+			t.Errorf("%d to come after %d: %d", x[0], x[1], got)
+		}
+	}
+}
+
+// TestReportOfTheLatest: the request placed last, which the report still holds and
+// which has finished since, is taken off it.
+func TestReportOfTheLatest(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, Routers: 1})
+	for _, err := range []error{
+		b.Enter(Request{ID: 1, KV: 700}, 0), b.Enter(Request{ID: 2, KV: 1000}, 0), b.Done(2),
+		b.Report(Report{Rank: 0, Requests: 2, KV: 1700, Placed: 2}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := b.Rank(0); s.KV != 700 || s.Width != 1 {
+		t.Errorf("%+v, of one request of 700", s)
+	}
+}
