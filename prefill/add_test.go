@@ -45,7 +45,7 @@ func TestAddBalances(t *testing.T) {
 func service(b *Balancer, g int, drained bool) {
 	s := Serving
 	if drained {
-		s = Drained
+		s = Draining
 	}
 	b.become(g, s)
 }

@@ -202,7 +202,7 @@ func image(b *Balancer) any {
 	type rank struct {
 		Work, Others Work
 		Requests     int
-		State        RankState
+		State        State
 		Version      uint64
 		KV           int64
 	}

@@ -21,7 +21,7 @@ type model struct {
 }
 
 type modelRank struct {
-	state prefill.RankState
+	state prefill.State
 	speed float64
 	cap   int64 // 0 = no limit
 }
@@ -313,11 +313,11 @@ func (m *model) sync(rank int, list []prefill.Running) (c prefill.Changes, err e
 	return c, nil
 }
 
-func (m *model) service(rank int, s prefill.RankState) error {
+func (m *model) service(rank int, s prefill.State) error {
 	if rank < 0 || rank >= len(m.ranks) {
 		return prefill.ErrValue
 	}
-	if s == prefill.Drained && m.ranks[rank].state == prefill.Dead {
+	if s == prefill.Draining && m.ranks[rank].state == prefill.Dead {
 		return prefill.ErrState
 	}
 	m.ranks[rank].state = s

@@ -234,10 +234,10 @@ func (u *randomUnit) random() error {
 	case op < 83:
 		return u.sync()
 	case op < 90:
-		g, s := u.rank(), []prefill.RankState{prefill.Serving, prefill.Serving, prefill.Drained}[u.IntN(3)]
+		g, s := u.rank(), []prefill.State{prefill.Serving, prefill.Serving, prefill.Draining}[u.IntN(3)]
 		u.what = fmt.Sprintf("rank %d becomes %d", g, s)
 		return just(u, m.service(g, s), func(b *prefill.Balancer) error {
-			if s == prefill.Drained {
+			if s == prefill.Draining {
 				return b.Drain(g)
 			}
 			return b.Restore(g)

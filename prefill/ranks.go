@@ -5,21 +5,26 @@ import (
 	"slices"
 )
 
-// RankState is where a rank is in its life. Every state can be left: Drain takes a
+// State is where a rank is in its life. Every state can be left: Drain takes a
 // rank out of service, Restore back into it, Dead says that it is gone with all that
 // it held, and Resize ends the last ranks and makes new ones.
-type RankState uint8
+type State uint8
 
 const (
-	Gone    RankState = iota // there is no such rank
-	Serving                  // it takes new requests
-	Drained                  // it takes none; what runs on it runs on
-	Dead                     // it holds nothing and takes nothing
+	Gone     State = iota // there is no such rank
+	Serving               // it takes new requests
+	Draining              // it takes none; what runs on it runs on
+	Dead                  // it holds nothing and takes nothing
 )
+
+// String is the state in a word.
+func (s State) String() string {
+	return [...]string{"gone", "serving", "draining", "dead"}[min(s, Dead)]
+}
 
 // rank is a rank's ledger.
 type rank struct {
-	state RankState
+	state State
 	open  bool // it takes new requests
 	speed float64
 	maxKV int64 // 0 = no limit
@@ -97,7 +102,7 @@ func (b *Balancer) Drain(rank int) error {
 	if b.ranks[rank].state == Dead {
 		return bad(ErrState, "rank", -1, "rank %d is dead", rank)
 	}
-	b.become(rank, Drained)
+	b.become(rank, Draining)
 	return nil
 }
 
@@ -112,7 +117,7 @@ func (b *Balancer) Restore(rank int) error {
 }
 
 // become changes a rank's state, and with it which caches count.
-func (b *Balancer) become(g int, s RankState) {
+func (b *Balancer) become(g int, s State) {
 	k := &b.ranks[g]
 	if k.state == s {
 		return

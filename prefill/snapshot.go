@@ -175,7 +175,7 @@ func read(r *ledger.Reader) *Balancer {
 }
 
 func readRank(r *ledger.Reader, k *rank) {
-	k.state = RankState(r.Int(int64(Serving), int64(Dead)))
+	k.state = State(r.Int(int64(Serving), int64(Dead)))
 	k.maxKV = r.Int(0, math.MaxInt64)
 	k.others = Work{r.Int(-mostWork, mostWork), r.Int(-mostWork, mostWork)}
 	k.version, k.reported = uint64(r.Int(0, 2*mostWork)), uint64(r.Int(0, mostWork))

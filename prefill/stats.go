@@ -2,7 +2,7 @@ package prefill
 
 // RankStats is a rank's ledger.
 type RankStats struct {
-	State    RankState
+	State    State
 	Requests int   // on it: added, or started and not ended by Step
 	Work     Work  // theirs, less what Step has given out
 	KV       int64 // their tokens, in full
