@@ -3,6 +3,7 @@ package decode
 import (
 	"slices"
 
+	"github.com/moelb/moelb/decode/internal/levels"
 	"github.com/moelb/moelb/internal/ledger"
 )
 
@@ -77,14 +78,14 @@ type Balancer struct {
 	among    map[int32][]int // of the slots that may not be anywhere: ascending
 	prefixes prefixes
 	ranks    []rank
-	base     []int64 // KV use of each rank - its width * clock
-	mine     *levels // the active ranks of the own share
-	others   *levels // those of other routers' shares; nil = the only router
-	active   int64   // active ranks, their
-	sumBase  int64   // bases
-	sumWidth int64   // and widths
-	unlike   bool    // ranks differ in capacity or speed
-	lives    lives   // how long they are
+	base     []int64        // KV use of each rank - its width * clock
+	mine     *levels.Levels // the active ranks of the own share
+	others   *levels.Levels // those of other routers' shares; nil = the only router
+	active   int64          // active ranks, their
+	sumBase  int64          // bases
+	sumWidth int64          // and widths
+	unlike   bool           // ranks differ in capacity or speed
+	lives    lives          // how long they are
 	foreseen foreseen
 	prompts  tally     // KV use of what was added
 	long     int64     // of the long ones
@@ -113,9 +114,9 @@ func New(cfg Config) (*Balancer, error) {
 
 // index puts the serving ranks in their sets.
 func (b *Balancer) index() {
-	b.mine, b.others = newLevels(b.base), nil
+	b.mine, b.others = levels.New(b.base), nil
 	if b.cfg.Routers > 1 {
-		b.others = newLevels(b.base)
+		b.others = levels.New(b.base)
 	}
 	b.active, b.sumBase, b.sumWidth, b.unlike = 0, 0, 0, false
 	b.room()

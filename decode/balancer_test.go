@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/moelb/moelb/decode/internal/levels"
 )
 
 func newBalancer(tb testing.TB, cfg Config) *Balancer {
@@ -108,26 +110,19 @@ func recompute(tb testing.TB, b *Balancer) {
 		tb.Fatalf("sums %d %d %d, the ranks' are %d %d %d", b.active, b.sumBase, b.sumWidth, active, sumBase, sumWidth)
 	}
 	held := int64(0)
-	for _, set := range []*levels{b.mine, b.others} {
+	for _, set := range []*levels.Levels{b.mine, b.others} {
 		if set == nil {
 			continue
 		}
-		for at, w := range set.widths {
-			last := int32(-1)
-			var walk func(r int32)
-			walk = func(r int32) {
-				if r < 0 {
-					return
+		for at, w := range set.Widths {
+			last := int64(math.MinInt64)
+			for r := range set.Ascending(set.Roots[at]) {
+				if b.ranks[r].width != w || !b.ranks[r].open() || b.base[r] < last {
+					tb.Fatalf("width %d: rank %d of width %d and base %d after one of %d", w, r, b.ranks[r].width, b.base[r], last)
 				}
-				walk(set.left[r])
-				if b.ranks[r].width != w || !b.ranks[r].open() || last >= 0 && !set.before(last, r) {
-					tb.Fatalf("width %d: rank %d of width %d after %d", w, r, b.ranks[r].width, last)
-				}
-				last = r
+				last = b.base[r]
 				held++
-				walk(set.right[r])
 			}
-			walk(set.roots[at])
 		}
 	}
 	if held != active {

@@ -3,6 +3,8 @@ package decode
 import (
 	"math"
 	"slices"
+
+	"github.com/moelb/moelb/decode/internal/levels"
 )
 
 // Move brings a running request's KV cache to another rank.
@@ -61,16 +63,16 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 		seconds := float64(kv) / b.cfg.Link
 		off := l.overKV(most) - l.overKV(most-kv) + l.overCount(k.width) - l.overCount(k.width-width)
 		r := Request{KV: kv, Output: min(left, MaxTokens), Width: int(width)}
-		for _, set := range [...]*levels{b.mine, b.others} {
+		for _, set := range [...]*levels.Levels{b.mine, b.others} {
 			if set == nil {
 				continue
 			}
-			for j, w := range set.widths {
+			for j, w := range set.Widths {
 				if w+width > l.requests {
 					break
 				}
-				root := set.roots[j]
-				least := set.least(root)
+				root := set.Roots[j]
+				least := set.Least(root)
 				at := least + w*b.clock
 				if at+kv >= most || at+kv > b.ranks[0].capacity {
 					continue
@@ -80,7 +82,7 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 				if net <= value || gain <= 1e-9 {
 					continue
 				}
-				to := int(set.most(root, least))
+				to := int(set.Most(root, least))
 				if to == from || !b.may(i, to) || !b.fits(to, &r, kv) {
 					continue
 				}
@@ -95,12 +97,12 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 // fullest returns the lowest serving rank that holds so many tokens.
 func (b *Balancer) fullest(kv int64) int {
 	rank := math.MaxInt
-	for _, set := range [...]*levels{b.mine, b.others} {
+	for _, set := range [...]*levels.Levels{b.mine, b.others} {
 		if set == nil {
 			continue
 		}
-		for i, w := range set.widths {
-			if g := set.most(set.roots[i], kv-w*b.clock); g >= 0 && b.kv(int(g)) == kv {
+		for i, w := range set.Widths {
+			if g := set.Most(set.Roots[i], kv-w*b.clock); g >= 0 && b.kv(int(g)) == kv {
 				rank = min(rank, int(g))
 			}
 		}

@@ -1,6 +1,10 @@
 package decode
 
-import "math"
+import (
+	"math"
+
+	"github.com/moelb/moelb/decode/internal/levels"
+)
 
 // A router looks beyond its own share of the ranks only where that costs more than
 // afar requests, and more than what the routers that it does not hear of may send to
@@ -43,12 +47,12 @@ func (b *Balancer) limit() float64 {
 // peak returns the largest KV use and width of a serving rank.
 func (b *Balancer) peak() (kv, width int64) {
 	kv = math.MinInt64
-	for _, set := range [...]*levels{b.mine, b.others} {
+	for _, set := range [...]*levels.Levels{b.mine, b.others} {
 		if set == nil {
 			continue
 		}
-		for i, w := range set.widths {
-			kv, width = max(kv, set.largest(set.roots[i])+w*b.clock), max(width, w)
+		for i, w := range set.Widths {
+			kv, width = max(kv, set.Largest(set.Roots[i])+w*b.clock), max(width, w)
 		}
 	}
 	return kv, width
@@ -129,26 +133,26 @@ func (b *Balancer) placeAt(l *level, q *Request) int {
 
 // search offers the best rank of every width in a set. Within a width, cost falls
 // with KV use down to the level and no further.
-func (b *Balancer) search(c *choice, set *levels, l *level, q *Request) {
+func (b *Balancer) search(c *choice, set *levels.Levels, l *level, q *Request) {
 	kv, width := q.KV, int64(q.Width)
 	capacity := b.ranks[0].capacity
-	for i, w := range set.widths {
+	for i, w := range set.Widths {
 		count := l.overCount(w + width)
 		if w+width > l.requests || c.rank >= 0 && count > c.cost {
 			break // from here on the count alone costs more
 		}
-		grown, root := w*b.clock, set.roots[i]
-		g := set.most(root, l.room(kv)-grown)
+		grown, root := w*b.clock, set.Roots[i]
+		g := set.Most(root, l.room(kv)-grown)
 		if g < 0 {
-			least := set.least(root)
+			least := set.Least(root)
 			if least+grown+kv > capacity {
 				continue
 			}
-			g = set.most(root, least)
+			g = set.Most(root, least)
 		}
 		at := b.base[g] + grown
 		if cost := count + l.overKV(at+kv); c.rank < 0 || cost < c.cost || cost == c.cost && at >= c.kv {
-			c.offer(int(set.from(root, b.base[g], int32(c.turn))), cost, at)
+			c.offer(int(set.From(root, b.base[g], int32(c.turn))), cost, at)
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package decode
 
+import "github.com/moelb/moelb/decode/internal/levels"
+
 // request is one request of the ledger.
 type request struct {
 	id      ID
@@ -193,7 +195,7 @@ func (b *Balancer) own(g int) bool {
 	return b.others == nil || g%b.cfg.Routers == b.cfg.Router
 }
 
-func (b *Balancer) set(g int) *levels {
+func (b *Balancer) set(g int) *levels.Levels {
 	if b.own(g) {
 		return b.mine
 	}
@@ -202,7 +204,7 @@ func (b *Balancer) set(g int) *levels {
 
 func (b *Balancer) enter(g int) {
 	w := b.ranks[g].width
-	b.set(g).insert(w, int32(g))
+	b.set(g).Insert(w, int32(g))
 	b.active++
 	b.sumBase += b.base[g]
 	b.sumWidth += w
@@ -210,7 +212,7 @@ func (b *Balancer) enter(g int) {
 
 func (b *Balancer) leave(g int) {
 	w := b.ranks[g].width
-	b.set(g).remove(w, int32(g))
+	b.set(g).Remove(w, int32(g))
 	b.active--
 	b.sumBase -= b.base[g]
 	b.sumWidth -= w
