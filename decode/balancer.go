@@ -104,7 +104,7 @@ func New(cfg Config) (*Balancer, error) {
 	b := &Balancer{cfg: cfg, among: map[int32][]int{}}
 	b.ranks, b.base = make([]rank, cfg.Ranks), make([]int64, cfg.Ranks)
 	for g := range b.ranks {
-		b.ranks[g].capacity, b.ranks[g].speed = cfg.capacityOf(g), cfg.speedOf(g)
+		b.ranks[g] = rank{state: Serving, capacity: cfg.capacityOf(g), speed: cfg.speedOf(g)}
 	}
 	b.cfg.KVCapacity, b.cfg.Speed = nil, nil // each rank has its own
 	b.draw()

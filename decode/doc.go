@@ -21,7 +21,7 @@
 //   - What the engine knows beats what the ledger thinks: Sync takes over a rank's
 //     own list, Report what a rank says to one of several routers.
 //
-// Where, KV, Rank, Stats, Running and StepSeconds tell what stands in the ledger. A
+// Where, KV, Rank, Stats, Known and StepSeconds tell what stands in the ledger. A
 // snapshot (AppendSnapshot, FromSnapshot) holds all there is to know. Package prefill
 // speaks the same language; Enqueue, its Step that forms chunks, and SetCached have no
 // meaning here, and Batch, Grow, GrowAll, Generated, Start, Evict, Rebalance and

@@ -6,13 +6,16 @@ import "slices"
 type State uint8
 
 const (
-	Serving  State = iota
-	Draining       // drained: it keeps what it runs, and gets nothing more
-	Dead           // gone with all it held
+	Gone     State = iota // there is no such rank
+	Serving               // it takes new requests
+	Draining              // it keeps what it runs, and gets nothing more
+	Dead                  // gone with all it held
 )
 
 // String is the state in a word.
-func (s State) String() string { return [...]string{"serving", "draining", "dead"}[min(s, Dead)] }
+func (s State) String() string {
+	return [...]string{"gone", "serving", "draining", "dead"}[min(s, Dead)]
+}
 
 // exists is an error where there is no such rank.
 func (b *Balancer) exists(field string, rank int) error {
@@ -123,7 +126,7 @@ func (b *Balancer) Resize(ranks int) error {
 	b.ranks = append(make([]rank, 0, ranks), b.ranks[:n]...)
 	b.base = append(make([]int64, 0, ranks), b.base[:n]...)
 	for len(b.ranks) < ranks {
-		b.ranks = append(b.ranks, rank{capacity: last.capacity, speed: last.speed})
+		b.ranks = append(b.ranks, rank{state: Serving, capacity: last.capacity, speed: last.speed})
 		b.base = append(b.base, 0)
 	}
 	b.index()

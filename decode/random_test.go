@@ -425,7 +425,7 @@ func TestLikeModel(t *testing.T) {
 			}
 			cfg.Speed[0] = 1
 		}
-		p := &plain{t: t, r: r, b: newBalancer(t, cfg), twin: newBalancer(t, cfg), things: map[ID]*thing{}, state: make([]State, ranks), most: cfg.MaxRequests}
+		p := &plain{t: t, r: r, b: newBalancer(t, cfg), twin: newBalancer(t, cfg), things: map[ID]*thing{}, state: slices.Repeat([]State{Serving}, ranks), most: cfg.MaxRequests}
 		for g := range ranks {
 			p.room = append(p.room, p.b.ranks[g].capacity)
 		}

@@ -142,8 +142,8 @@ func (s *Safe) Stats() Stats { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Stat
 // StepSeconds is Balancer.StepSeconds.
 func (s *Safe) StepSeconds() float64 { s.mu.Lock(); defer s.mu.Unlock(); return s.b.StepSeconds() }
 
-// Running is Balancer.Running.
-func (s *Safe) Running(dst []ID) []ID { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Running(dst) }
+// Known is Balancer.Known.
+func (s *Safe) Known(dst []ID) []ID { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Known(dst) }
 
 // AppendSnapshot is Balancer.AppendSnapshot.
 func (s *Safe) AppendSnapshot(dst []byte) []byte {

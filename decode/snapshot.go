@@ -167,7 +167,7 @@ func (d *snapshotReader) tally(s *tally) {
 // rank reads a rank and what is there, and returns how many requests those are.
 func (d *snapshotReader) rank(b *Balancer, g int) int {
 	k := &b.ranks[g]
-	state := State(d.Int(0, int64(Dead)))
+	state := State(d.Int(int64(Serving), int64(Dead)))
 	k.state = Dead // in no set
 	k.capacity = d.Int(1, unlimited)
 	d.Fail(k.capacity <= MaxCapacity || k.capacity == unlimited)

@@ -29,7 +29,7 @@ func TestSnapshot(t *testing.T) {
 		if !slices.Equal(data, restored.AppendSnapshot(nil)) {
 			t.Fatal("the restored balancer's snapshot differs")
 		}
-		if !slices.Equal(a.b.Running(nil), restored.Running(nil)) {
+		if !slices.Equal(a.b.Known(nil), restored.Known(nil)) {
 			t.Fatal("other requests run")
 		}
 		a.r = rand.New(rand.NewPCG(13, 14))
@@ -88,7 +88,7 @@ func FuzzSnapshot(f *testing.F) {
 			return
 		}
 		recompute(t, b)
-		c := churn{r: rand.New(rand.NewPCG(19, 20)), b: b, ids: b.Running(nil)}
+		c := churn{r: rand.New(rand.NewPCG(19, 20)), b: b, ids: b.Known(nil)}
 		if len(b.ranks) > 1000 {
 			return
 		}

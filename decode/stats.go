@@ -11,7 +11,8 @@ type RankStats struct {
 	Over     int64 // tokens above the capacity
 }
 
-// Rank returns the state of one rank; of one that does not exist, the zero state.
+// Rank returns the state of one rank; of one that does not exist, the zero
+// RankStats, whose State is Gone.
 // O(its requests).
 func (b *Balancer) Rank(g int) RankStats {
 	if b.exists("rank", g) != nil {
@@ -67,9 +68,9 @@ func (b *Balancer) StepSeconds() float64 {
 	return c.Step + float64(c.KV*float64(kv)) + float64(c.Request*float64(width))
 }
 
-// Running appends the ids of all requests to dst, rank by rank, in the
+// Known appends the ids of all requests to dst, rank by rank, in the
 // order in which each rank holds them.
-func (b *Balancer) Running(dst []ID) []ID {
+func (b *Balancer) Known(dst []ID) []ID {
 	for g := range b.ranks {
 		for _, i := range b.ranks[g].members {
 			dst = append(dst, b.requests[i].id)

@@ -75,7 +75,7 @@ func run(w io.Writer) error {
 		}
 		s := l.running.Stats()
 		fmt.Fprintf(w, "window %d: %d requests arrived, %d run; max/mean over the ranks %.3f of KV, %.3f of requests\n",
-			window, l.arrived, len(l.running.Running(nil)), s.Imbalance.KV, s.Imbalance.Requests)
+			window, l.arrived, len(l.running.Known(nil)), s.Imbalance.KV, s.Imbalance.Requests)
 		for _, e := range l.experts {
 			if err := e.replan(w); err != nil {
 				return err
@@ -104,7 +104,7 @@ func (l *loop) round(routing placement.Loads) error {
 	err := l.join()
 	generated := int64(0)
 	for i := 0; i < decodeSteps && err == nil; i++ {
-		generated += int64(len(l.running.Running(nil)))
+		generated += int64(len(l.running.Known(nil)))
 		l.running.Step()
 		for _, id := range l.ends[l.step] {
 			err = errors.Join(err, l.running.Done(id))

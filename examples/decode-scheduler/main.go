@@ -59,7 +59,7 @@ func run() error {
 			fmt.Printf("step %d: rank 5 died, its %d requests went to others\n", step, len(lost))
 		}
 		b.Step()
-		for _, id := range b.Running(nil) {
+		for _, id := range b.Known(nil) {
 			if ends[id] <= step {
 				delete(ends, id)
 				if err := b.Done(id); err != nil {

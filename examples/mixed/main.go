@@ -98,7 +98,7 @@ func (e *engine) step(left []prefill.Budget) error {
 	e.steps = append(e.steps, took)
 	// Those that ran have a token more; the last of some end.
 	e.running.Step()
-	for _, id := range e.running.Running(nil) {
+	for _, id := range e.running.Known(nil) {
 		if e.left[id]--; e.left[id] > 0 {
 			continue
 		}

@@ -30,11 +30,11 @@ func TestLedgersAgree(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for steps := 0; len(e.first) < 200 || len(e.running.Running(nil)) > 0; steps++ {
+	for steps := 0; len(e.first) < 200 || len(e.running.Known(nil)) > 0; steps++ {
 		if err := e.step(e.budgets()); err != nil {
 			t.Fatal(err)
 		}
-		for _, id := range e.running.Running(nil) {
+		for _, id := range e.running.Known(nil) {
 			g, err := e.running.Where(id)
 			h, err2 := e.prompts.Where(prefill.ID(id))
 			if err != nil || err2 != nil || g != h {

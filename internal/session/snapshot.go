@@ -82,7 +82,7 @@ func save(e *wire.Encoder, unit []byte) {
 
 func (d *decodeUnit) snapshot(e *wire.Encoder) error {
 	save(e, d.b.AppendSnapshot(nil))
-	wire.List(e, d.b.Running(nil), func(id decode.ID) { e.Name(d.of(id)) })
+	wire.List(e, d.b.Known(nil), func(id decode.ID) { e.Name(d.of(id)) })
 	e.Raw("}}")
 	return nil
 }
@@ -99,7 +99,7 @@ func (d *decodeUnit) load(e *wire.Encoder) error {
 	if len(d.state.ended) > 0 {
 		return wire.Bad(placement.ErrValue, "state", -1, -1, "a decode unit has no ended")
 	}
-	loaded, err := restored(b.Running(nil), d.state.ids)
+	loaded, err := restored(b.Known(nil), d.state.ids)
 	if err != nil {
 		return err
 	}

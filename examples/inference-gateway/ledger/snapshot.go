@@ -105,7 +105,7 @@ func (d *Decode) Restore(data []byte) error {
 		}
 	}
 	for _, u := range d.units {
-		for _, id := range balancerOf(u).Running(nil) {
+		for _, id := range balancerOf(u).Known(nil) {
 			d.id = max(d.id, id)
 		}
 		for g := range u.seat {
@@ -150,7 +150,7 @@ func (x *unitSnapshot) unit() (*unit, error) {
 			return nil, err
 		}
 	}
-	for _, id := range b.Running(nil) {
+	for _, id := range b.Known(nil) {
 		g, err := b.Where(id)
 		if err != nil {
 			return nil, err
