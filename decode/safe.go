@@ -16,7 +16,11 @@ func NewSafe(b *Balancer) *Safe { return &Safe{b: b} }
 
 // Do calls f with the balancer, for several calls that belong together; no other
 // call runs meanwhile.
-func (s *Safe) Do(f func(*Balancer)) { s.mu.Lock(); defer s.mu.Unlock(); f(s.b) }
+func (s *Safe) Do(f func(*Balancer)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s.b)
+}
 
 // Add is Balancer.Add.
 func (s *Safe) Add(r Request) (rank int, err error) {
@@ -40,10 +44,18 @@ func (s *Safe) Enter(r Request, rank int) error {
 }
 
 // Quote is Balancer.Quote.
-func (s *Safe) Quote(r Request) (Quote, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Quote(r) }
+func (s *Safe) Quote(r Request) (Quote, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Quote(r)
+}
 
 // Start is Balancer.Start.
-func (s *Safe) Start(id ID) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Start(id) }
+func (s *Safe) Start(id ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Start(id)
+}
 
 // Grow is Balancer.Grow.
 func (s *Safe) Grow(id ID, tokens int64) error {
@@ -53,7 +65,11 @@ func (s *Safe) Grow(id ID, tokens int64) error {
 }
 
 // GrowAll is Balancer.GrowAll.
-func (s *Safe) GrowAll(all []Growth) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.GrowAll(all) }
+func (s *Safe) GrowAll(all []Growth) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.GrowAll(all)
+}
 
 // Generated is Balancer.Generated.
 func (s *Safe) Generated(id ID, tokens int64) error {
@@ -63,19 +79,39 @@ func (s *Safe) Generated(id ID, tokens int64) error {
 }
 
 // Step is Balancer.Step.
-func (s *Safe) Step() { s.mu.Lock(); defer s.mu.Unlock(); s.b.Step() }
+func (s *Safe) Step() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Step()
+}
 
 // Done is Balancer.Done.
-func (s *Safe) Done(id ID) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Done(id) }
+func (s *Safe) Done(id ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Done(id)
+}
 
 // Cancel is Balancer.Cancel.
-func (s *Safe) Cancel(id ID) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Cancel(id) }
+func (s *Safe) Cancel(id ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Cancel(id)
+}
 
 // Evict is Balancer.Evict.
-func (s *Safe) Evict(id ID) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Evict(id) }
+func (s *Safe) Evict(id ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Evict(id)
+}
 
 // Move is Balancer.Move.
-func (s *Safe) Move(id ID, to int) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Move(id, to) }
+func (s *Safe) Move(id ID, to int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Move(id, to)
+}
 
 // Sync is Balancer.Sync.
 func (s *Safe) Sync(dst Changes, rank int, running []Request) (Changes, error) {
@@ -99,13 +135,25 @@ func (s *Safe) Standouts(dst []Standout) ([]Standout, float64) {
 }
 
 // Overfull is Balancer.Overfull.
-func (s *Safe) Overfull(dst []ID) []ID { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Overfull(dst) }
+func (s *Safe) Overfull(dst []ID) []ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Overfull(dst)
+}
 
 // Drain is Balancer.Drain.
-func (s *Safe) Drain(rank int) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Drain(rank) }
+func (s *Safe) Drain(rank int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Drain(rank)
+}
 
 // Restore is Balancer.Restore.
-func (s *Safe) Restore(rank int) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Restore(rank) }
+func (s *Safe) Restore(rank int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Restore(rank)
+}
 
 // Dead is Balancer.Dead.
 func (s *Safe) Dead(dst []Lost, rank int) ([]Lost, error) {
@@ -115,10 +163,18 @@ func (s *Safe) Dead(dst []Lost, rank int) ([]Lost, error) {
 }
 
 // Resize is Balancer.Resize.
-func (s *Safe) Resize(ranks int) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Resize(ranks) }
+func (s *Safe) Resize(ranks int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Resize(ranks)
+}
 
 // Report is Balancer.Report.
-func (s *Safe) Report(r Report) error { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Report(r) }
+func (s *Safe) Report(r Report) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Report(r)
+}
 
 // Where is Balancer.Where.
 func (s *Safe) Where(id ID) (rank int, err error) {
@@ -128,22 +184,46 @@ func (s *Safe) Where(id ID) (rank int, err error) {
 }
 
 // KV is Balancer.KV.
-func (s *Safe) KV(id ID) (int64, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.b.KV(id) }
+func (s *Safe) KV(id ID) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.KV(id)
+}
 
 // Rank is Balancer.Rank.
-func (s *Safe) Rank(g int) RankStats { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Rank(g) }
+func (s *Safe) Rank(g int) RankStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Rank(g)
+}
 
 // Ranks is Balancer.Ranks.
-func (s *Safe) Ranks() int { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Ranks() }
+func (s *Safe) Ranks() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Ranks()
+}
 
 // Stats is Balancer.Stats.
-func (s *Safe) Stats() Stats { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Stats() }
+func (s *Safe) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Stats()
+}
 
 // StepSeconds is Balancer.StepSeconds.
-func (s *Safe) StepSeconds() float64 { s.mu.Lock(); defer s.mu.Unlock(); return s.b.StepSeconds() }
+func (s *Safe) StepSeconds() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.StepSeconds()
+}
 
 // Known is Balancer.Known.
-func (s *Safe) Known(dst []ID) []ID { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Known(dst) }
+func (s *Safe) Known(dst []ID) []ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Known(dst)
+}
 
 // AppendSnapshot is Balancer.AppendSnapshot.
 func (s *Safe) AppendSnapshot(dst []byte) []byte {
