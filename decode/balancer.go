@@ -331,7 +331,8 @@ func (b *Balancer) imagine(i int32, more int, width int64) {
 }
 
 // Grow says that one request grew by so many tokens beyond what Step counts; a
-// negative number shrinks it. Errors: ErrUnknown, ErrValue; ErrState where it
+// negative number shrinks it. What it grows by it has generated: a prompt that is
+// still on its way is entered whole, as Waiting. Errors: ErrUnknown, ErrValue; ErrState where it
 // waits.
 func (b *Balancer) Grow(id ID, tokens int64) error {
 	i, err := b.find(id)
@@ -372,6 +373,7 @@ type Growth struct {
 // GrowAll is Grow of many at once: all of it, or on an error, which names the
 // index, nothing. Errors: as Grow.
 func (b *Balancer) GrowAll(all []Growth) error {
+	b.batch.starts = b.batch.starts[:0]
 	for n, x := range all {
 		i := b.ids.Find(uint64(x.ID))
 		err := error(nil)
@@ -381,11 +383,14 @@ func (b *Balancer) GrowAll(all []Growth) error {
 			err = b.mayGrow(i, x.Tokens, n)
 		}
 		if err != nil {
-			for _, x := range all[:n] {
-				b.grow(b.ids.Find(uint64(x.ID)), -x.Tokens)
+			for n--; n >= 0; n-- {
+				i := b.ids.Find(uint64(all[n].ID))
+				b.grow(i, -all[n].Tokens)
+				b.requests[i].start = b.batch.starts[n]
 			}
 			return err
 		}
+		b.batch.starts = append(b.batch.starts, b.requests[i].start)
 		b.grow(i, x.Tokens)
 	}
 	return nil

@@ -369,6 +369,10 @@ func TestErrorsChangeNothing(t *testing.T) {
 		{"cancel what is gone", ErrUnknown, func() error { return b.Cancel(gone) }},
 		{"evict what is gone", ErrUnknown, func() error { return b.Evict(gone) }},
 		{"grow many, one gone", ErrUnknown, func() error { return b.GrowAll([]Growth{{id, 5}, {gone, 1}}) }},
+		{"grow many, one to less than its prompt, one gone", ErrUnknown, func() error {
+			q := &b.requests[b.ids.Find(uint64(id))]
+			return b.GrowAll([]Growth{{id, q.shared - q.kv(b.clock)}, {id, 7}, {gone, 1}})
+		}},
 		{"grow one twice, too far", ErrValue, func() error { return b.GrowAll([]Growth{{id, 5}, {id, MaxTokens}}) }},
 		{"generated too many", ErrValue, func() error { return b.Generated(id, MaxTokens+1) }},
 		{"sync an id twice", ErrKnown, func() error { _, err := b.Sync(Changes{}, 0, []Request{{ID: gone}, {ID: gone}}); return err }},

@@ -5,10 +5,11 @@ import (
 	"slices"
 )
 
-// batchWork is the scratch of joint placement and of look-ahead.
+// batchWork is the scratch of joint placement, of look-ahead and of joint growth.
 type batchWork struct {
 	requests []Request
 	order    []int32
+	starts   []int64 // of those that have grown, before they did
 }
 
 // Batch places what arrived within a step jointly: the longest first, each knowing

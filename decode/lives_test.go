@@ -283,3 +283,83 @@ func TestConfiguredOutput(t *testing.T) {
 		t.Errorf("%d admitted after 3,000 finished after 20 tokens", last)
 	}
 }
+
+// TestChunksTeachTheSame: what is learned of lives does not depend on how their tokens
+// were counted: one by one, in chunks beside the steps, or in chunks alone.
+func TestChunksTeachTheSame(t *testing.T) {
+	const n, rate = 600, 3 // requests, that come so many tokens after one another
+	type life struct {
+		came, tokens int64
+		finished     bool
+	}
+	r := rand.New(rand.NewPCG(12, 120))
+	lives := make([]life, n)
+	for i := range lives {
+		lives[i] = life{rate * int64(i), 1 + int64(200*r.ExpFloat64()), r.IntN(4) > 0}
+	}
+	// chunk = tokens after which a request grows, and step = of these, counted by Step.
+	learn := func(chunk, step int64) *Balancer {
+		b := newBalancer(t, Config{Ranks: 2})
+		had := make([]int64, n)
+		do := func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for over, now := 0, int64(0); over < n; now++ {
+			steps := now%chunk < step
+			if steps {
+				b.Step()
+			}
+			var grown []Growth
+			for i, x := range lives {
+				age := now - x.came
+				if age < 0 || age > x.tokens {
+					continue
+				}
+				if age == 0 {
+					do(b.Enter(Request{ID: ID(i), KV: 100}, i%2))
+					continue
+				}
+				if steps {
+					had[i]++
+				}
+				if more := age - had[i]; more > 0 && (more >= chunk-step || age == x.tokens) {
+					grown = append(grown, Growth{ID(i), more})
+					had[i] = age
+				}
+			}
+			do(b.GrowAll(grown))
+			for i, x := range lives {
+				if now-x.came != x.tokens {
+					continue
+				}
+				if over++; x.finished {
+					do(b.Done(ID(i)))
+				} else {
+					do(b.Cancel(ID(i)))
+				}
+			}
+		}
+		b.draw()
+		return b
+	}
+	want := &learn(1, 1).lives
+	for _, by := range [][2]int64{{1, 0}, {16, 1}, {16, 0}, {64, 5}, {1000, 0}} {
+		got := &learn(by[0], by[1]).lives
+		if got.ends != want.ends || got.sum != want.sum || got.finished != want.finished {
+			t.Errorf("chunks of %v: %d finished after %d tokens in all, not %d after %d", by, got.ends, got.sum, want.ends, want.sum)
+		}
+		in, was := int64(0), int64(0)
+		for i := range lifeBins {
+			width := edge(i+1, 4) - edge(i, 4)
+			in, was = in+got.entered[i]-got.left[i], was+want.entered[i]-want.left[i]
+			if cut, had := got.late[i]+got.early[i]-width*got.left[i], want.late[i]+want.early[i]-width*want.left[i]; in != was || cut != had {
+				t.Fatalf("chunks of %v: %d lives beyond %d tokens, less %d tokens, not %d, less %d", by, in, edge(i, 4), cut, was, had)
+			}
+			if math.Abs(got.rest[i]-want.rest[i]) > 0.02*want.rest[0] {
+				t.Fatalf("chunks of %v: %.1f tokens to come after %d, not %.1f", by, got.rest[i], edge(i, 4), want.rest[i])
+			}
+		}
+	}
+}
