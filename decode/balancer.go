@@ -373,25 +373,29 @@ type Growth struct {
 // GrowAll is Grow of many at once: all of it, or on an error, which names the
 // index, nothing. Errors: as Grow.
 func (b *Balancer) GrowAll(all []Growth) error {
-	b.batch.starts = b.batch.starts[:0]
+	slots, err := b.batch.order[:0], error(nil)
 	for n, x := range all {
 		i := b.ids.Find(uint64(x.ID))
-		err := error(nil)
 		if i < 0 {
 			err = errorf(ErrUnknown, "tokens", n, "%d is unknown", uint64(x.ID))
 		} else {
 			err = b.mayGrow(i, x.Tokens, n)
 		}
 		if err != nil {
-			for n--; n >= 0; n-- {
-				i := b.ids.Find(uint64(all[n].ID))
-				b.grow(i, -all[n].Tokens)
-				b.requests[i].start = b.batch.starts[n]
-			}
-			return err
+			break
 		}
-		b.batch.starts = append(b.batch.starts, b.requests[i].start)
-		b.grow(i, x.Tokens)
+		b.requests[i].base += x.Tokens // until all are known to be good: one may stand there twice
+		slots = append(slots, i)
+	}
+	b.batch.order = slots
+	for n, i := range slots {
+		b.requests[i].base -= all[n].Tokens
+	}
+	if err != nil {
+		return err
+	}
+	for n, i := range slots {
+		b.grow(i, all[n].Tokens)
 	}
 	return nil
 }
@@ -415,7 +419,10 @@ func (b *Balancer) grow(i int32, tokens int64) {
 	q.start = min(q.start, q.kv(b.clock)) // less than its prompt: that has become shorter
 	b.model.add(q, b.clock)
 	b.room()
-	b.shift(int(q.rank), tokens, 0)
+	if q.placed > 0 { // else the rank restarted without it
+		g := int(q.rank)
+		b.shift(g, max(tokens, -b.kv(g)), 0)
+	}
 }
 
 // Step says that the unit made a step: every running request grew by its width.
@@ -424,7 +431,8 @@ func (b *Balancer) Step() {
 	b.model.step(&b.cfg.Cost, b.expected(0))
 	if b.waiting > 0 {
 		for g := range b.ranks {
-			if n := b.ranks[g].waiting; n > 0 {
+			k := &b.ranks[g]
+			if n := min(k.waiting, k.width); n > 0 { // a report may know of fewer
 				b.shift(g, -n, 0)
 			}
 		}

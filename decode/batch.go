@@ -9,7 +9,6 @@ import (
 type batchWork struct {
 	requests []Request
 	order    []int32
-	starts   []int64 // of those that have grown, before they did
 }
 
 // Batch places what arrived within a step jointly: the longest first, each knowing

@@ -196,11 +196,13 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 			b.imagine(i, 0, 0)
 			continue
 		}
-		if int(b.requests[i].rank) != rank {
+		q := &b.requests[i]
+		stays := int(q.rank) == rank && q.placed > 0 // for a rank that counts, it neither comes nor goes
+		if int(q.rank) != rank {
 			dst.Moved = append(dst.Moved, r.ID)
 		}
-		b.part(i, b.finished(&b.requests[i]))
-		q := &b.requests[i]
+		placed := q.placed
+		b.part(i, stays || b.finished(q))
 		b.model.drop(q, b.clock)
 		q.waiting, q.shared, q.base, q.start = r.Waiting, min(q.shared, r.KV), r.KV, min(q.start, r.KV)
 		if q.waiting {
@@ -209,7 +211,10 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 			q.base -= int64(q.width) * b.clock
 		}
 		b.model.add(q, b.clock)
-		b.join(i, rank)
+		if b.join(i, rank); stays {
+			q.placed = placed
+			b.ranks[rank].reported.placed--
+		}
 	}
 	b.trust(rank)
 	return dst, nil

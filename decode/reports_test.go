@@ -1,0 +1,139 @@
+package decode
+
+import (
+	"errors"
+	"slices"
+)
+
+// engineSaid is a rank as it really is, beside another router's requests, and what
+// it has said about itself.
+type engineSaid struct {
+	epoch     uint64
+	stays     []stay // of this router's requests since the epoch began, in their order
+	left      uint64 // of them, gone
+	kv, width int64  // of the other router's
+	past      []said
+	told      Report // the latest that was taken in
+}
+
+// stay is the time of a request on a rank.
+type stay struct {
+	id            ID
+	left          uint64 // the how-manieth that left; 0 = it is there
+	kv, width, at int64  // as it left
+}
+
+type said struct {
+	Report
+	at int64
+}
+
+func (e *engineSaid) find(id ID) *stay {
+	for i := range e.stays {
+		if s := &e.stays[i]; s.id == id && s.left == 0 {
+			return s
+		}
+	}
+	return nil
+}
+
+func (p *plain) comes(id ID, g int) {
+	if p.engines != nil {
+		p.engines[g].stays = append(p.engines[g].stays, stay{id: id})
+	}
+}
+
+func (p *plain) goes(id ID) {
+	if p.engines == nil {
+		return
+	}
+	x := p.things[id]
+	e := &p.engines[x.rank]
+	if s := e.find(id); s != nil { // it was not lost with a restart
+		e.left++
+		s.left, s.kv, s.width, s.at = e.left, x.kv, x.width, p.clock
+	}
+}
+
+// says is the truth about a rank.
+func (e *engineSaid) says(p *plain, g int) Report {
+	r := Report{Rank: g, KV: e.kv, Requests: int(e.width), Epoch: e.epoch}
+	if p.counts {
+		r.Placed, r.Finished = uint64(len(e.stays)), e.left
+	}
+	for _, s := range e.stays {
+		if s.left == 0 {
+			r.KV += p.things[s.id].kv
+			r.Requests += int(p.things[s.id].width)
+		}
+	}
+	return r
+}
+
+// report lets something happen on a rank that this router does not see, or gives it a
+// report: fresh, late, out of order, frozen, of an epoch that is over, or wrong.
+// A fresh one makes the ledger's view of the rank the truth, whatever was said before;
+// a late one that counts, what it says and what has come and gone since; one that is
+// refused changes nothing.
+func (p *plain) report() {
+	g := p.r.IntN(len(p.state))
+	e := &p.engines[g]
+	switch p.r.IntN(30) {
+	case 0, 1:
+		*e = engineSaid{epoch: e.epoch + 1, past: e.past, told: e.told}
+		return
+	case 2, 3, 4, 5:
+		e.width = p.r.Int64N(5)
+		e.kv = e.width * p.r.Int64N(3000)
+		return
+	}
+	x := said{e.says(p, g), p.clock}
+	e.past = append(e.past[max(0, len(e.past)-20):], x)
+	lies := false
+	switch old := e.past[p.r.IntN(len(e.past))]; {
+	case p.r.IntN(2) == 0 || e.epoch > e.told.Epoch && old.Epoch == e.epoch || p.counts && old.Placed == 0:
+	case p.r.IntN(4) == 0:
+		x, lies = old, true
+		x.KV, x.Requests = p.r.Int64N(100_000), p.r.IntN(50)
+	default:
+		x = old
+	}
+	x.Age = int(p.clock - x.at)
+	counted := x.Placed > 0
+	refused := p.state[g] == Dead || x.Epoch < e.told.Epoch || x.Epoch == e.told.Epoch && counted && (x.Placed < e.told.Placed || x.Finished < e.told.Finished)
+	before := []byte(nil)
+	if refused {
+		before = p.b.AppendSnapshot(nil)
+	}
+	if err := p.both(func(b *Balancer) error { return b.Report(x.Report) }); (err != nil) != refused || refused && !errors.Is(err, ErrState) {
+		p.t.Fatalf("%+v after %+v: %v", x.Report, e.told, err)
+	}
+	if refused {
+		if !slices.Equal(before, p.b.AppendSnapshot(nil)) {
+			p.t.Fatalf("%+v was refused and has changed something", x.Report)
+		}
+		return
+	}
+	if counted || x.Epoch > e.told.Epoch {
+		e.told = x.Report
+	}
+	truth := e.says(p, g)
+	kv, width := truth.KV, int64(truth.Requests)
+	switch fresh := x.Report == truth; {
+	case lies || x.Epoch < e.epoch || !fresh && !counted:
+		return
+	case !fresh:
+		kv, width = x.KV+int64(x.Requests*x.Age), int64(x.Requests)
+		for i, s := range e.stays {
+			switch seen := uint64(i) < x.Placed; {
+			case seen && s.left > x.Finished:
+				kv, width = kv-s.kv-s.width*(p.clock-s.at), width-s.width
+			case !seen && s.left == 0:
+				kv, width = kv+p.things[s.id].kv, width+p.things[s.id].width
+			}
+		}
+	}
+	if s := p.b.Rank(g); s.KV != max(kv, 0) || int64(s.Width) != max(width, 0) {
+		p.t.Fatalf("after %+v, %+v, rank %d is thought to hold %d tokens of width %d, not %d of %d", x.Report, truth, g, s.KV, s.Width, kv, width)
+	}
+}
