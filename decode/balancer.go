@@ -305,7 +305,7 @@ func (b *Balancer) Start(id ID) error {
 	}
 	q := &b.requests[i]
 	if !q.waiting {
-		return errorf(ErrState, "id", -1, "%d runs already", uint64(id))
+		return errorf(ErrState, "id", -1, "request %d runs already", uint64(id))
 	}
 	q.waiting = false
 	q.base -= int64(q.width) * b.clock
@@ -405,7 +405,7 @@ func (b *Balancer) mayGrow(i int32, tokens int64, index int) error {
 	kv := q.kv(b.clock)
 	switch {
 	case q.waiting:
-		return errorf(ErrState, "id", index, "%d waits for its KV cache", uint64(q.id))
+		return errorf(ErrState, "id", index, "request %d waits for its KV cache", uint64(q.id))
 	case tokens > MaxTokens || tokens < q.shared-kv || kv+tokens > MaxTokens:
 		return errorf(ErrValue, "tokens", index, "%d beyond the %d it holds: not from %d to %d", tokens, kv, q.shared, MaxTokens)
 	}

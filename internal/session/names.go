@@ -1,9 +1,13 @@
 package session
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/moelb/moelb/decode"
+	"github.com/moelb/moelb/prefill"
 )
 
 // names are the requests of a session: what its caller calls them, and the ids
@@ -50,6 +54,33 @@ func (n *names[ID]) free(name string, index int) error {
 		return named(decode.ErrKnown, index, name)
 	}
 	return nil
+}
+
+// called makes an error that tells a request by its id tell it by its name: ids are
+// not the caller's, and others after a load.
+func (n *names[ID]) called(err error) error {
+	var detail string
+	d, f := (*decode.Error)(nil), (*prefill.Error)(nil)
+	switch {
+	case errors.As(err, &d):
+		detail = d.Detail
+	case errors.As(err, &f):
+		detail = f.Detail
+	}
+	rest, ok := strings.CutPrefix(detail, "request ")
+	number, rest, _ := strings.Cut(rest, " ")
+	id, wrong := strconv.ParseUint(number, 10, 64)
+	name, known := n.at[ID(id)]
+	if !ok || wrong != nil || !known {
+		return err
+	}
+	detail = fmt.Sprintf("request %.60q %s", name, rest)
+	if d != nil {
+		d.Detail = detail
+	} else {
+		f.Detail = detail
+	}
+	return err
 }
 
 // named is an error about an id.

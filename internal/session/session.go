@@ -31,6 +31,8 @@ type unit interface {
 	// field reads the value of a field that the sessions do not share; s stands
 	// before it.
 	field(s *wire.Scanner, key string) error
+	// called makes an error that tells a request by its id tell it by its name.
+	called(err error) error
 }
 
 // operation is what a line asks for.
@@ -138,7 +140,7 @@ func (s *Session) carryOut() error {
 	case l.op == "config" && s.unit.configured():
 		return state("op", "config a second time")
 	}
-	return o.reply(&s.out)
+	return s.unit.called(o.reply(&s.out))
 }
 
 // field reads one field of a line.

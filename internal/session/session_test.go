@@ -110,6 +110,35 @@ func TestNamesAreForgotten(t *testing.T) {
 	}
 }
 
+// TestErrorsTellNames: an error tells a request by what its caller calls it, so that a
+// session that was loaded gives the same one.
+func TestErrorsTellNames(t *testing.T) {
+	for _, x := range []struct {
+		s, loaded   *Session
+		line, reply string
+	}{
+		{NewDecode(), NewDecode(), `{"op":"start","id":"a"}`, `{"error":"id: request \"a\" runs already","kind":"state"}`},
+		{NewDecode(), NewDecode(), `{"op":"grow","id":"w","tokens":1}`, `{"error":"id: request \"w\" waits for its KV cache","kind":"state"}`},
+		{NewDecode(), NewDecode(), `{"op":"grow","tokens":{"a":1,"w":1}}`, `{"error":"id: index 1: request \"w\" waits for its KV cache","kind":"state","index":1}`},
+		{NewPrefill(), NewPrefill(), `{"op":"move","id":"q","to":1}`, `{"error":"id: request \"q\" is in the queue","kind":"state"}`},
+	} {
+		say(t, x.s, `{"op":"config","ranks":2}`)
+		lines := []string{`{"op":"add","id":"gone","kv":1}`, `{"op":"add","id":"a","kv":1}`, `{"op":"add","id":"w","kv":1,"waiting":true}`, `{"op":"add","id":"late","kv":1}`}
+		if strings.Contains(x.line, "move") {
+			lines = []string{`{"op":"add","id":"gone","tokens":1}`, `{"op":"enqueue","id":"q","tokens":9}`, `{"op":"add","id":"late","tokens":1}`}
+		}
+		for _, line := range append(lines, `{"op":"done","id":"gone"}`, `{"op":"done","id":"late"}`) {
+			say(t, x.s, "%s", line)
+		}
+		say(t, x.loaded, `{"op":"load","state":%s`, strings.TrimPrefix(say(t, x.s, `{"op":"snapshot"}`), `{"state":`))
+		for _, s := range []*Session{x.s, x.loaded} {
+			if got := string(s.Answer(nil, []byte(x.line))); got != x.reply {
+				t.Errorf("%s: %s, want %s", x.line, got, x.reply)
+			}
+		}
+	}
+}
+
 // TestServe: a line that is too long gets an error, and the next its answer; the
 // last needs no end.
 func TestServe(t *testing.T) {
