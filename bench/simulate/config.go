@@ -59,6 +59,7 @@ type Config struct {
 	// Progress is called now and then with the share that is done; nil = not.
 	Progress func(float64)
 
+	cut            bool                    // ends with Seconds: what is under way then is not served to its end
 	topics         [2][]workload.Domain    // of prefill and decode; nil = made for the run
 	record, played *tape                   // of prefill; nil = none
 	starts         *[2][3]*experts.Experts // as they are at the start, by policy; runs on the same topics share them

@@ -20,12 +20,25 @@ func (e *ConservationError) Error() string { return "conservation: " + e.Detail 
 
 // conserved checks, when nothing is left to do, that every request entered and
 // left once, that as many tokens were prefilled and generated as asked, and that
-// no KV is left.
+// no KV is left; of a run that is cut, that each entered and left or is with a unit.
 func (s *sim) conserved() error {
 	fail := func(format string, args ...any) error {
 		return &ConservationError{fmt.Sprintf(format, args...)}
 	}
 	c := &s.count
+	if s.cut {
+		held := int64(0)
+		for _, u := range s.prefill {
+			held += int64(u.queued)
+		}
+		for _, u := range s.decode {
+			held += u.total + int64(len(u.wait))
+		}
+		if out := c.entered.requests - c.left.requests; out != held || out != s.inFlight || out != int64(len(s.flights)-len(s.free)) {
+			return fail("%d requests entered and %d left; units hold %d", c.entered.requests, c.left.requests, held)
+		}
+		return nil
+	}
 	switch {
 	case c.entered.requests != c.left.requests || s.inFlight != 0:
 		return fail("%d requests entered, %d left", c.entered.requests, c.left.requests)

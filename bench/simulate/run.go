@@ -228,7 +228,7 @@ func (s *sim) run() (Result, error) {
 			if arrival, err = s.fetch(); err != nil {
 				return Result{}, err
 			}
-		case next == never:
+		case next == never || s.cut && next >= s.to:
 			return s.result()
 		default:
 			if err := s.turnTo(next); err != nil {

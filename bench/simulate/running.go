@@ -22,9 +22,9 @@ func (l *later) Next() (workload.Request, bool) {
 }
 
 // enterRunning puts the requests of Past that still generate into the decode units,
-// as far as they have come.
+// as far as they have come; into prefill alone none of them.
 func (s *sim) enterRunning() error {
-	if s.Past == 0 || s.PrefillOnly {
+	if s.Past == 0 {
 		return nil
 	}
 	l := &later{s.source, s.Past}
@@ -45,7 +45,7 @@ func (s *sim) enterRunning() error {
 		if q.Blocks != nil {
 			s.store.Add(q.Blocks, q.Copy)
 		}
-		if made >= int64(q.Output) || int64(q.Input)+int64(q.Output) > s.most {
+		if s.PrefillOnly || made >= int64(q.Output) || int64(q.Input)+int64(q.Output) > s.most {
 			continue
 		}
 		id := int32(len(s.flights))

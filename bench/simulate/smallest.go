@@ -77,7 +77,7 @@ func newSizing(c Config, t Traffic, a Aim) (*sizing, demand, error) {
 		return nil, demand{}, err
 	}
 	d := sample(t)
-	return &sizing{config: c, traffic: t, aim: a, pace: p, demand: d, top: room(&c.Decode, p.kv, c.MaxRequests), known: map[Fleet]Trial{}}, d, nil
+	return &sizing{config: c, traffic: t, aim: a, pace: p, demand: d, top: room(&c.Decode, p.kv, c.MaxRequests), known: map[Fleet]Trial{}, first: map[team]Trial{}}, d, nil
 }
 
 // ImpossibleError says that no fleet keeps an aim, however large.
@@ -92,8 +92,8 @@ func (e *ImpossibleError) Error() string {
 }
 
 // Smallest searches the fewest units of each phase that keep an aim: of each phase
-// alone first, on a few units, then of both together on all of them. c says all but
-// the fleet.
+// alone first, on a few units, then of prefill alone on all of them, and from there of
+// both together. c says all but the fleet.
 func Smallest(c Config, t Traffic, a Aim, usdHour float64) (Sized, error) {
 	s, _, err := newSizing(c, t, a)
 	if err != nil {
@@ -107,6 +107,9 @@ func Smallest(c Config, t Traffic, a Aim, usdHour float64) (Sized, error) {
 		return Sized{Aim: a}, err
 	}
 	if f.Decode, err = s.fewest(s.leastDecode(), cfgDecode); err != nil {
+		return Sized{Aim: a}, err
+	}
+	if f, err = s.begin(f); err != nil {
 		return Sized{Aim: a}, err
 	}
 	out, err := s.settle(f)
@@ -153,11 +156,12 @@ func (s *sizing) quickEnough() ([]int, error) {
 }
 
 // prefill is the fewest prefill units, on a few, with attention shared by as many
-// GPUs as take fewest.
+// GPUs as take fewest, which are then config's.
 func (s *sizing) prefill() (best int, err error) {
 	if s.teams, err = s.quickEnough(); err != nil {
 		return 0, err
 	}
+	quick := 0
 	for _, tp := range s.teams {
 		s.config.Prefill.TP = tp
 		n, e := s.fewest(s.leastPrefill(), cfgPrefill)
@@ -169,11 +173,11 @@ func (s *sizing) prefill() (best int, err error) {
 			return 0, e
 		}
 		if best == 0 || n < best {
-			best = n
+			best, quick = n, tp
 		}
 	}
 	if best > 0 {
-		err = nil
+		s.config.Prefill.TP, err = quick, nil
 	}
 	return best, err
 }
@@ -215,6 +219,13 @@ type sizing struct {
 	runs    int
 	teams   []int // how many GPUs may share attention in prefill
 	known   map[Fleet]Trial
+	first   map[team]Trial // of prefill alone
+}
+
+// team is a fleet and the GPUs that share attention in prefill.
+type team struct {
+	Fleet
+	tp int
 }
 
 // leastPrefill and leastDecode are fewer units than can serve the rate, by the cost
@@ -231,12 +242,14 @@ func (s *sizing) leastDecode() int {
 	return max(1, int(.95*s.aim.Rate/each))
 }
 
-// run simulates a fleet, or one phase of it, at so many requests a second.
+// run simulates a fleet, or one phase of it, at so many requests a second, for as long
+// as they come.
 func (s *sizing) run(f Fleet, only phaseOnly, rate float64) (Trial, error) {
 	c := s.config
 	c.Plan = []PlanStep{{0, f}}
-	c.PrefillOnly, c.DecodeOnly = only == cfgPrefill, only == cfgDecode
-	if !c.PrefillOnly {
+	c.cut = true
+	c.PrefillOnly, c.DecodeOnly = only == cfgPrefill || only == prompting, only == cfgDecode
+	if only != cfgPrefill {
 		c.PastTPOT = s.pace.settle(rate, s.demand.output, f.Decode*c.Decode.Ranks(), s.top)
 		c.Past = min(pastLives*s.demand.output*c.PastTPOT, maxSeconds)
 	}
@@ -249,7 +262,7 @@ func (s *sizing) run(f Fleet, only phaseOnly, rate float64) (Trial, error) {
 	if only != cfgDecode {
 		t.Holds = t.Holds && r.TTFTAim <= s.aim.TTFT
 	}
-	if only != cfgPrefill {
+	if !c.PrefillOnly {
 		t.Holds = t.Holds && r.TPOTAim <= s.aim.TPOT
 	}
 	return t, nil
@@ -315,38 +328,85 @@ func (s *sizing) fewest(least int, only phaseOnly) (int, error) {
 	return holds, nil
 }
 
-// both stands for the whole system.
-const both phaseOnly = -1
+// both stands for the whole system, prompting for its prefill alone on the same
+// requests: first tokens come as in the whole, where none returns from decode.
+const (
+	both phaseOnly = -1 - iota
+	prompting
+)
 
-// whole runs a fleet, once: with attention shared by as many GPUs as may, and where
-// first tokens are late then by fewer.
+// prompts runs a fleet's prefill, once.
+func (s *sizing) prompts(f Fleet, tp int) (Trial, error) {
+	at := team{f, tp}
+	t, ok := s.first[at]
+	if ok {
+		return t, nil
+	}
+	s.config.Prefill.TP = tp
+	t, err := s.run(f, prompting, s.aim.Rate)
+	if err == nil {
+		s.first[at] = t
+	}
+	return t, err
+}
+
+// more is how many times a fleet grows.
+const more = 8
+
+// begin grows a fleet's prefill, with config's attention, until it is in time alone:
+// fewer would not do for both phases either, and a run of it takes a small part of
+// theirs.
+func (s *sizing) begin(f Fleet) (Fleet, error) {
+	for range more {
+		if t, err := s.prompts(f, s.config.Prefill.TP); err != nil || t.Holds {
+			return f, err
+		}
+		f.Prefill++
+	}
+	return f, nil
+}
+
+// share is how many GPUs share attention in a fleet's prefill: as many as may, where
+// first tokens are late then fewer, and the number that is least late where all are.
+func (s *sizing) share(f Fleet) (int, error) {
+	best, least := s.teams[0], math.Inf(1)
+	for _, tp := range s.teams {
+		if len(s.teams) == 1 {
+			break
+		}
+		t, err := s.prompts(f, tp)
+		if err != nil || t.Holds {
+			return tp, err
+		}
+		if t.TTFTAim < least {
+			best, least = tp, t.TTFTAim
+		}
+	}
+	return best, nil
+}
+
+// whole runs a fleet, once, with attention shared as its prefill alone asks for.
 func (s *sizing) whole(f Fleet) (Trial, error) {
 	if t, ok := s.known[f]; ok {
 		return t, nil
 	}
-	var best Trial
-	for i, tp := range s.teams {
-		s.config.Prefill.TP = tp
-		t, err := s.run(f, both, s.aim.Rate)
-		if err != nil {
-			return t, err
-		}
-		t.PrefillTP = tp
-		if i == 0 || t.Holds || t.TTFTAim < best.TTFTAim {
-			best = t
-		}
-		if t.TTFTAim <= s.aim.TTFT && !t.Unstable {
-			break
-		}
+	tp, err := s.share(f)
+	if err != nil {
+		return Trial{}, err
 	}
-	s.known[f] = best
-	return best, nil
+	s.config.Prefill.TP = tp
+	t, err := s.run(f, both, s.aim.Rate)
+	if err != nil {
+		return t, err
+	}
+	t.PrefillTP = tp
+	s.known[f] = t
+	return t, nil
 }
 
 // settle grows a fleet until it keeps the aim, then takes units away for as long as
 // it does without.
 func (s *sizing) settle(f Fleet) (out Sized, err error) {
-	const more = 8
 	for range more {
 		if out.Trial, err = s.whole(f); err != nil || out.Holds {
 			break

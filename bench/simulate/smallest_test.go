@@ -134,3 +134,55 @@ func TestSettle(t *testing.T) {
 		t.Errorf("%d runs of %d fleets", s.runs, len(s.known))
 	}
 }
+
+// TestCut: a run that ends with its requests measures what one that serves them to
+// their end does, and prefill alone has the first tokens of the whole; what is lost on
+// the way is found.
+func TestCut(t *testing.T) {
+	traffic := Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}
+	s, _, err := newSizing(brief(ours(), .8), traffic, Aim{Rate: 8000, TTFT: .05, TPOT: .005, Percentile: .99})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.teams = []int{1}
+	f := Fleet{2, 3}
+	cut, err := s.whole(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.config
+	c.Plan = []PlanStep{{0, f}}
+	c.PastTPOT = s.pace.settle(8000, s.demand.output, 3*c.Decode.Ranks(), s.top)
+	c.Past = pastLives * s.demand.output * c.PastTPOT
+	all, err := Run(c, traffic.New(8000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type figures [11]float64
+	of := func(r *Result) figures {
+		return figures{r.TTFT50, r.TTFTAim, r.TPOT50, r.TPOTAim, r.GoodPerSecond, r.TokensPerSecond, r.InputPerSecond, r.ServedPerSecond, r.Served, r.Idle, r.KVImbalance}
+	}
+	if got, want := of(&cut.Result), of(&all); got != want || cut.Unstable != all.Unstable || cut.End >= all.End || cut.DecodeSteps >= all.DecodeSteps {
+		t.Errorf("cut at %.2f s after %d steps %v, at its end, %.2f s and %d steps, %v", cut.End, cut.DecodeSteps, got, all.End, all.DecodeSteps, want)
+	}
+	alone, err := s.prompts(f, 1)
+	if err != nil || alone.TTFTAim != cut.TTFTAim || alone.DecodeSteps != 0 {
+		t.Errorf("prefill alone: first tokens within %v s, of the whole %v; %v", alone.TTFTAim, cut.TTFTAim, err)
+	}
+	runs := s.runs
+	if got, err := s.begin(Fleet{1, 3}); got != f || err != nil || s.runs != runs+1 {
+		t.Errorf("begins with %v after %d more runs, %v", got, s.runs-runs, err)
+	}
+	c.cut, c.Past = true, 0
+	for _, x := range []fault{dropRequest, twice} {
+		run, err := newSim(c, traffic.New(8000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		run.fault = x
+		var lost *ConservationError
+		if _, err := run.run(); !errors.As(err, &lost) {
+			t.Errorf("fault %d was not found: %v", x, err)
+		}
+	}
+}
