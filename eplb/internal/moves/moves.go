@@ -161,7 +161,7 @@ func (m *Mover) straight() int {
 
 // rungs are the levels, as shares of the way from the best that is known to where
 // the layer stands, that a plan within a budget looks for fewest moves to.
-var rungs = [...]float64{.8, .6, .45, .32, .22, .15, .1, .05, .02, 0}
+var rungs = [...]float64{.8, .45, .22, .1, .02}
 
 // ladder makes a front for a budget to choose from: paths under several norms, then
 // for one level after another the fewest moves to it, and on from there.
