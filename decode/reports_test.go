@@ -3,6 +3,7 @@ package decode
 import (
 	"errors"
 	"slices"
+	"testing"
 )
 
 // engineSaid is a rank as it really is, beside another router's requests, and what
@@ -135,5 +136,31 @@ func (p *plain) report() {
 	}
 	if s := p.b.Rank(g); s.KV != max(kv, 0) || int64(s.Width) != max(width, 0) {
 		p.t.Fatalf("after %+v, %+v, rank %d is thought to hold %d tokens of width %d, not %d of %d", x.Report, truth, g, s.KV, s.Width, kv, width)
+	}
+}
+
+// TestGrowBesideReports: what grows or shrinks leaves a view that never had it as it
+// is, and takes none below zero.
+func TestGrowBesideReports(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, Routers: 2})
+	enter(t, b, Request{KV: 100}, 0)
+	id := b.Known(nil)[0]
+	for _, x := range []struct {
+		said     Report
+		grow, kv int64
+	}{
+		{Report{KV: 30, Requests: 1, Placed: 1}, 5, 35},
+		{Report{KV: 30, Requests: 1, Placed: 1}, -50, 0},
+		{Report{Epoch: 1}, 20, 0}, // the rank restarted without it
+	} {
+		if err := b.Report(x.said); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Grow(id, x.grow); err != nil || b.Rank(0).KV != x.kv {
+			t.Errorf("%+v, and it grows by %d: %d tokens, not %d (%v)", x.said, x.grow, b.Rank(0).KV, x.kv, err)
+		}
+		if _, err := FromSnapshot(b.AppendSnapshot(nil)); err != nil {
+			t.Error(err)
+		}
 	}
 }
