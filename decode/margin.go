@@ -20,16 +20,16 @@ type margin struct {
 const (
 	// Deviations at first: cold starts on lives of a heavy tail then hold too much in
 	// less than .5% of a rank's steps; and once all is known that can be.
-	widest, narrowest = 2.2, 1
+	widest, narrowest = 2.45, 1
 	// An overrun may begin as often as once in so many lives of a rank. Fewer without
 	// one tell nothing.
-	trial = 32.0
+	trial = 48.0
 	// How fast the margin narrows, deviations for each life of a rank.
 	narrowing  = 0.03
 	mostCredit = trial/2 + (widest-narrowest)/narrowing
 	// At the ages that decide, so many times fewer lives were in sight than ended; but
 	// where next to none was, what is guessed is on the safe side by itself.
-	fewer, mostDoubt = 3, 1.8
+	fewer, mostDoubt = 3, 1.3
 	// Requests that a rank is thought to run at least, once its unit is full.
 	usually = 20
 )
