@@ -104,6 +104,15 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 	if err := x.checkGroups(); err != nil {
 		return nil, err
 	}
+	if len(x.rest) == 0 { // otherwise the others' problem is refused
+		w, wo := whole, *o
+		if err := validateTwoNodes(&w, &wo); err != nil {
+			return nil, err
+		}
+		if err := validateDomains(&w, &wo); err != nil {
+			return nil, err
+		}
+	}
 	room := 0
 	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
 		if n < x.each {
@@ -283,7 +292,9 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 			if p.Previous != nil && g < p.Previous.GPUs {
 				old = p.Previous.PhysicalToLogical[l][first[g]:first[g+1]]
 			}
-			out.Layers[l].Moves += arrange(row[at:at+n], experts, old)
+			if n := arrange(row[at:at+n], experts, old); p.Previous != nil {
+				out.Layers[l].Moves += n
+			}
 			at += n
 		}
 	}

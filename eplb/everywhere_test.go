@@ -214,6 +214,12 @@ func TestConstraintErrors(t *testing.T) {
 		{"fewer slots than everywhere", func(p *Problem, o *Options) { p.Everywhere, p.Replicas = []int{0, 1}, 7 }, "everywhere: 2 experts on GPU 3, which has 1 slots"},
 		{"groups", func(p *Problem, o *Options) { p.Everywhere, p.Groups, o.Locality = []int{0}, 2, ByGroup }, "everywhere: members of groups"},
 		{"deepseek", func(p *Problem, o *Options) { p.Everywhere, o.Policy = []int{0}, DeepSeek }, "everywhere: policy deepseek"},
+		{"all everywhere on one domain", func(p *Problem, o *Options) {
+			p.Everywhere, p.Replicas, o.TwoDomains, p.Topology.DomainGPUs = []int{0, 1, 2, 3}, 16, true, []int{4}
+		}, "two_domains: 1 domain in service"},
+		{"all everywhere on a node that serves", func(p *Problem, o *Options) {
+			p.Everywhere, p.Replicas, o.TwoNodes, p.Topology.Speed = []int{0, 1, 2, 3}, 16, true, []float64{1, 1, 0, 0}
+		}, "two_nodes: 1 node in service"},
 		{"one domain", func(p *Problem, o *Options) { o.TwoDomains, p.Topology.DomainGPUs = true, []int{4} }, "two_domains: 1 domain in service"},
 		{"domains that cross", func(p *Problem, o *Options) {
 			o.TwoDomains, o.TwoNodes, p.Topology.GPUs, p.Topology.Nodes, p.Topology.DomainGPUs = true, true, 6, 2, []int{2, 2, 2}
@@ -226,6 +232,15 @@ func TestConstraintErrors(t *testing.T) {
 		if got := fmt.Sprint(err); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s: %v, want %s", c.name, err, c.want)
 		}
+	}
+}
+
+// Nothing moves where nothing was.
+func TestEverywhereMovesNothingAnew(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{4, 3, 2, 1}}, Replicas: 8, Topology: placement.Topology{GPUs: 4}, Everywhere: []int{1}}
+	r, err := Plan(t.Context(), p, Options{})
+	if err != nil || r.Layers[0].Moves != 0 {
+		t.Errorf("%d moves, %v", r.Layers[0].Moves, err)
 	}
 }
 

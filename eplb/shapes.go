@@ -37,30 +37,48 @@ func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
 		out.Placement.GPUSlots = placement.EvenSlots(p.Replicas, t.GPUs)
 	}
 	out.Locality = newLocalityPrice(len(first), 0)
-	left, budget := len(first), o.MaxMoves
-	for _, s := range shapes {
-		q, so := s.problem(&p), o
-		if budget > 0 {
-			if so.MaxMoves = budget * len(s.layers) / left; so.MaxMoves == 0 {
+	plans, most := make([]Result, len(shapes)), make([]int, len(shapes))
+	plan := func(i int) (err error) {
+		q, so := shapes[i].problem(&p), o
+		if o.MaxMoves > 0 {
+			so.MaxMoves = most[i]
+			if most[i] <= 0 {
 				so.MaxMoves = -1
 			}
 		}
-		r, err := Plan(ctx, q, so)
-		if err != nil {
-			return Result{}, s.named(err)
+		plans[i], err = Plan(ctx, q, so)
+		return shapes[i].named(err)
+	}
+	left, free := len(first), o.MaxMoves
+	for i, s := range shapes {
+		most[i] = free * len(s.layers) / left
+		if err := plan(i); err != nil {
+			return Result{}, err
 		}
 		left -= len(s.layers)
-		if o.MaxMoves > 0 {
-			for _, y := range r.Layers {
-				budget -= y.Moves
+		free -= movesOf(&plans[i])
+	}
+	for i := range shapes { // what some have left others may need
+		if n := movesOf(&plans[i]); o.MaxMoves > 0 && free > 0 && n >= most[i] {
+			most[i] = n + free
+			if err := plan(i); err != nil {
+				return Result{}, err
 			}
-			if budget = max(budget, 0); budget == 0 {
-				o.MaxMoves = -1
-			}
+			free -= movesOf(&plans[i]) - n
 		}
-		s.into(&out, &r, p.Replicas)
+	}
+	for i, s := range shapes {
+		s.into(&out, &plans[i], p.Replicas)
 	}
 	return out, nil
+}
+
+// movesOf is how many moves a plan makes.
+func movesOf(r *Result) (n int) {
+	for _, y := range r.Layers {
+		n += y.Moves
+	}
+	return n
 }
 
 // shapesOf checks what differs by layer, and lists the shapes in the order of their

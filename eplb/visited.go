@@ -1,6 +1,7 @@
 package eplb
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -40,6 +41,13 @@ func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topol
 		return nil, refuse.Errorf(placement.ErrShape, "num_gpus", "%d, but the placement has %d", t.GPUs, at.GPUs)
 	case t.NodeCount() > traffic.MaxNodes:
 		return nil, refuse.Errorf(placement.ErrShape, "num_nodes", "%d: at most %d are supported", t.NodeCount(), traffic.MaxNodes)
+	}
+	for l, n := range at.LayerExperts {
+		for i, e := range r.IDs[l] {
+			if int(e) >= n {
+				return nil, &placement.Error{Field: "routes", Layer: l, Index: i / r.TopK, Kind: placement.ErrValue, Detail: fmt.Sprintf("expert %d, but the placement's layer has %d", e, n)}
+			}
+		}
 	}
 	v := traffic.NewVisits(t.NodeCount())
 	out := make([]Visited, len(at.PhysicalToLogical))

@@ -95,3 +95,17 @@ func TestScoreRoutes(t *testing.T) {
 		}
 	}
 }
+
+// TestScoreRoutesOfShapes: a token of an expert that a layer does not have is refused.
+func TestScoreRoutesOfShapes(t *testing.T) {
+	at := placement.Placement{Experts: 3, LayerExperts: []int{3, 2}, GPUs: 2, PhysicalToLogical: [][]int{{0, 1, 2, 0}, {0, 1, 1, 0}}}
+	r := &placement.Routes{TopK: 2, IDs: [][]uint16{{0, 2, 1, 2}, {0, 1, 1, 2}}}
+	_, err := ScoreRoutes(&at, r, placement.Topology{GPUs: 2, Nodes: 2})
+	if bad := (*placement.Error)(nil); !errors.As(err, &bad) || bad.Field != "routes" || bad.Layer != 1 || bad.Index != 1 {
+		t.Errorf("%v", err)
+	}
+	r.IDs[1][3] = 0
+	if _, err := ScoreRoutes(&at, r, placement.Topology{GPUs: 2, Nodes: 2}); err != nil {
+		t.Error(err)
+	}
+}

@@ -52,6 +52,13 @@ func (p *Placement) score(loads Loads, t Topology, nearest bool) ([]Score, error
 	case loads.Experts() != p.Experts:
 		return nil, errorf(ErrShape, "loads", 0, -1, "%d experts, but the placement has %d", loads.Experts(), p.Experts)
 	}
+	for l, n := range p.LayerExperts {
+		for e := n; e < p.Experts; e++ {
+			if loads[l][e] != 0 {
+				return nil, errorf(ErrValue, "loads", l, e, "%v, but the placement's layer has %d experts", loads[l][e], n)
+			}
+		}
+	}
 	first := p.FirstSlots()
 	cells := make([]float64, len(loads)*p.GPUs)
 	count := make([]int, p.Experts)

@@ -315,6 +315,19 @@ func TestTopology(t *testing.T) {
 	}
 }
 
+// TestScoreRefusesLoadsOfNoExpert: tokens of experts that a layer does not have are
+// left out in no silence.
+func TestScoreRefusesLoadsOfNoExpert(t *testing.T) {
+	p := Placement{Experts: 3, LayerExperts: []int{3, 2}, GPUs: 2, PhysicalToLogical: [][]int{{0, 1, 2, 0}, {0, 1, 1, 0}}}
+	if _, err := p.ScoreLayers(Loads{{1, 2, 3}, {1, 2, 0}}, Topology{}); err != nil {
+		t.Error(err)
+	}
+	_, err := p.ScoreLayers(Loads{{1, 2, 3}, {1, 2, 3}}, Topology{})
+	if bad := (*Error)(nil); !errors.As(err, &bad) || bad.Field != "loads" || bad.Layer != 1 || bad.Index != 2 {
+		t.Errorf("%v", err)
+	}
+}
+
 // Layers may have fewer experts than others: these alone need a replica.
 func TestLayerExperts(t *testing.T) {
 	p := Placement{Experts: 3, LayerExperts: []int{3, 2}, GPUs: 2, PhysicalToLogical: [][]int{{0, 1, 2, 0}, {0, 1, -1, 0}}}
