@@ -86,6 +86,12 @@ func TestSize(t *testing.T) {
 	call(t, `[[60,56,12,12,2,1,1,1]]`, "size", "--gpus", "4", "--gpu-speed", "1,1,0,1").want(t, exitDone)
 	call(t, `[[60,56,12,12,2,1,1,1]]`, "size").want(t, exitFailed)
 	call(t, `{"version":1,"loads":[[1,2]],"num_gpus":2,"policy":"deepseek"}`, "size").want(t, exitFailed)
+	for _, args := range [][]string{{"size"}, {"replay", "--loads", "-"}} {
+		a := call(t, `{"version":1,"loads":[[[1,2],[3,0]],[[1,2],[3,0]]],"num_gpus":2,"num_replicas":4,"layer_experts":[2,1]}`, args...).want(t, exitFailed)
+		if !strings.Contains(a.stderr, "layer_experts") {
+			t.Errorf("%v: %s", args, a.stderr)
+		}
+	}
 }
 
 func TestScoreNearest(t *testing.T) {

@@ -359,6 +359,18 @@ func (p *Problem) Sum() (placement.Loads, error) {
 	return l, l.Validate()
 }
 
+// OneShape refuses layers of different shapes, for commands that know none.
+func (p *Problem) OneShape() error {
+	const only = "only plan, apply and score know layers of different shapes"
+	switch {
+	case p.experts != nil:
+		return wire.Bad(placement.ErrValue, "layer_experts", -1, -1, only)
+	case p.slots != nil:
+		return wire.Bad(placement.ErrValue, "layer_replicas", -1, -1, only)
+	}
+	return nil
+}
+
 // Ask is the problem in eplb's words.
 func (p *Problem) Ask() eplb.Problem {
 	ask := eplb.Problem{Replicas: p.Replicas, Groups: p.Groups, Topology: p.Topology, Everywhere: p.Must, Previous: p.Previous, Routes: p.routes, LayerWeights: p.Weights, LayerExperts: p.experts, LayerReplicas: p.slots}

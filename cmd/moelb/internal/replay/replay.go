@@ -143,6 +143,9 @@ func (f *flags) prepare(cmd *cobra.Command, c *console.Console) (*replay, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := p.OneShape(); err != nil {
+		return nil, err
+	}
 	switch {
 	case len(p.Windows) < 2:
 		return nil, wire.Bad(placement.ErrShape, "loads", -1, -1, "%s: a replay plans on one and scores on the next", human.Plural(len(p.Windows), "window"))

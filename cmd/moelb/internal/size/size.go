@@ -81,6 +81,9 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	if err != nil {
 		return err
 	}
+	if err := p.OneShape(); err != nil {
+		return err
+	}
 	if p.Options.Policy != eplb.Optimal {
 		return wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.Options.Policy)
 	}
