@@ -12,7 +12,7 @@ import (
 
 const want = `never balanced   : imbalance 1.756 on the next window, 0 moves
 rebalance_experts: imbalance 1.081 on the next window, 2550 moves
-EplbPolicy       : imbalance 1.103 on the next window, 211 moves
+EplbPolicy       : imbalance 1.088 on the next window, 206 moves
 `
 
 func TestProgram(t *testing.T) {
