@@ -140,3 +140,55 @@ func BenchmarkDecodeAdd(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDecodeTable prints the table of docs/requests.md, a load each: the waste of
+// ours, and of the best that others run, on arrival and with a step's arrivals together;
+// then that of several routers whose reports are two steps old.
+func BenchmarkDecodeTable(b *testing.B) {
+	for _, l := range decodeLoads(b) {
+		for _, load := range []float64{0, 0.87} {
+			b.Run(fmt.Sprintf("%s/load=%v", l.name, load), func(b *testing.B) {
+				u := l.unit()
+				u.Load = load // 0 = closed loop
+				for _, joint := range []bool{false, true} {
+					u.Joint = joint
+					unit, theirs := "%-on-arrival", "br-0"
+					if joint {
+						unit, theirs = "%-jointly", "trtllm-adp"
+					}
+					b.ReportMetric(decodeRun(b, u, ours(b, dec.Config{})), unit)
+					for _, p := range baseline.DecodePolicies() {
+						if p.Name != theirs {
+							continue
+						}
+						r, err := u.Run(p.New(u.Ranks, int64(u.Capacity), 1))
+						if err != nil {
+							b.Fatal(err)
+						}
+						b.ReportMetric(100*r.Waste, "%-"+theirs)
+					}
+				}
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+		if l.long || l.batch != 88 {
+			continue
+		}
+		for _, n := range []int{2, 4, 16} {
+			b.Run(fmt.Sprintf("%s/routers=%d", l.name, n), func(b *testing.B) {
+				u := l.unit()
+				u.Reports, u.Counted, u.Delay = true, true, 2
+				var routers []dec.Scheduler
+				for k := range n {
+					routers = append(routers, ours(b, dec.Config{Routers: n, Router: k}))
+				}
+				r, err := u.Run(routers...)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(100*r.Waste, "%-on-arrival")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}

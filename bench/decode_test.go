@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -13,7 +12,7 @@ import (
 )
 
 // decodeRun runs a unit and returns the waste in percent.
-func decodeRun(t *testing.T, u lockstep.Decode, s ...dec.Scheduler) float64 {
+func decodeRun(t testing.TB, u lockstep.Decode, s ...dec.Scheduler) float64 {
 	t.Helper()
 	r, err := u.Run(s...)
 	if err != nil {
@@ -82,57 +81,6 @@ func TestDecodeWaste(t *testing.T) {
 				t.Errorf("mean %.2f%% waste, %.2f%% wanted", sum/n, m.mean)
 			}
 		})
-	}
-}
-
-// TestDecodeTable prints README's table: the waste of ours, and of the best that
-// others run, on arrival and with a step's arrivals together; then that of several
-// routers whose reports are two steps old.
-func TestDecodeTable(t *testing.T) {
-	long.Only(t)
-	if !testing.Verbose() {
-		t.Skip("a table to be looked at: go test -v")
-	}
-	for _, load := range []float64{0, 0.87} {
-		for _, l := range decodeLoads(t) {
-			u := l.unit()
-			u.Load = load
-			row := l.name
-			for _, joint := range []bool{false, true} {
-				u.Joint = joint
-				row += fmt.Sprintf(" | %.2f%%", decodeRun(t, u, ours(t, dec.Config{})))
-				for _, p := range baseline.DecodePolicies() {
-					if p.Name == map[bool]string{false: "br-0", true: "trtllm-adp"}[joint] {
-						r, err := u.Run(p.New(u.Ranks, int64(u.Capacity), 1))
-						if err != nil {
-							t.Fatal(err)
-						}
-						row += fmt.Sprintf(" | %.2f%%", 100*r.Waste)
-					}
-				}
-			}
-			t.Logf("load %.2f (0 = closed): %s", load, row)
-		}
-	}
-	for _, l := range decodeLoads(t) {
-		if l.long || l.batch != 88 {
-			continue
-		}
-		row := l.name
-		for _, n := range []int{2, 4, 16} {
-			u := l.unit()
-			u.Reports, u.Counted, u.Delay = true, true, 2
-			var routers []dec.Scheduler
-			for k := range n {
-				routers = append(routers, ours(t, dec.Config{Routers: n, Router: k}))
-			}
-			r, err := u.Run(routers...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			row += fmt.Sprintf(" | %.2f%%", 100*r.Waste)
-		}
-		t.Logf("2, 4, 16 routers: %s", row)
 	}
 }
 

@@ -37,9 +37,6 @@ func chaos(n int, seconds float64, f Fleet, prefillRanks, decodeRanks int, seed 
 // and under others. The day is a few seconds of a small system, or minutes of one of
 // the published units.
 func TestChaos(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	demand := PublishedDemand()
 	n, seeds := 16, uint64(1)
 	if long.Tests() {
@@ -78,9 +75,6 @@ func TestChaos(t *testing.T) {
 // TestFailureCosts: a node that is away makes tokens slower while it is, and its
 // copies take time; nothing of a failure that is over before the run is left.
 func TestFailureCosts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	base := tiny(ours())
 	base.DecodeOnly = true
 	run := func(f ...Failure) Result {

@@ -45,9 +45,6 @@ const full = 2900
 // answers: the direction, and within which bounds. Those of one step alone are package
 // cost's.
 func TestSystemLaws(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	type change func(*world)
 	half := func(x *float64) { *x /= 2 }
 	twice := func(x *float64) { *x *= 2 }

@@ -11,9 +11,6 @@ import (
 // others, and at length in some combinations, while GPUs die and return: the runs
 // check that nothing is lost.
 func TestPolicies(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	base := brief(ours(), .3)
 	base.setTopics(base.Seconds)
 	failures := []Failure{{Second: .1, Until: .2, Rank: 3, Ranks: 2}, {Second: .12, Until: .25, Decode: true, Rank: 1, Ranks: 1}}
