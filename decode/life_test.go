@@ -439,3 +439,23 @@ func TestReportOfTheLatest(t *testing.T) {
 		t.Errorf("%+v, of one request of 700", s)
 	}
 }
+
+// TestStates: a rank's state in words, that of none, and no snapshot of such a one.
+func TestStates(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 3})
+	if err := b.Drain(1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Dead(nil, 2); err != nil {
+		t.Fatal(err)
+	}
+	for g, want := range map[int]string{-1: "gone", 0: "serving", 1: "draining", 2: "dead", 3: "gone"} {
+		if got := b.Rank(g).State.String(); got != want {
+			t.Errorf("rank %d is %s, not %s", g, got, want)
+		}
+	}
+	b.ranks[1].state = Gone
+	if _, err := FromSnapshot(b.AppendSnapshot(nil)); err == nil {
+		t.Error("a snapshot with a rank that is not there is taken")
+	}
+}

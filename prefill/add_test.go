@@ -292,3 +292,22 @@ func TestAddTakesTheLeast(t *testing.T) {
 		}
 	}
 }
+
+// TestStates: a rank's state in words, and that of none.
+func TestStates(t *testing.T) {
+	b, err := New(Config{Ranks: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Drain(1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Dead(nil, 2); err != nil {
+		t.Fatal(err)
+	}
+	for g, want := range map[int]string{-1: "gone", 0: "serving", 1: "draining", 2: "dead", 3: "gone"} {
+		if got := b.Rank(g).State.String(); got != want {
+			t.Errorf("rank %d is %s, not %s", g, got, want)
+		}
+	}
+}

@@ -1,15 +1,15 @@
 package prefill_test
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
-	"encoding/binary"
 	"github.com/moelb/moelb/prefill"
-	"hash/crc32"
-	"slices"
 )
 
 // sealed appends the sum of a snapshot.

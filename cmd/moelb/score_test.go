@@ -87,9 +87,11 @@ func TestSize(t *testing.T) {
 	call(t, `[[60,56,12,12,2,1,1,1]]`, "size").want(t, exitFailed)
 	call(t, `{"version":1,"loads":[[1,2]],"num_gpus":2,"policy":"deepseek"}`, "size").want(t, exitFailed)
 	for _, args := range [][]string{{"size"}, {"replay", "--loads", "-"}} {
-		a := call(t, `{"version":1,"loads":[[[1,2],[3,0]],[[1,2],[3,0]]],"num_gpus":2,"num_replicas":4,"layer_experts":[2,1]}`, args...).want(t, exitFailed)
-		if !strings.Contains(a.stderr, "layer_experts") {
-			t.Errorf("%v: %s", args, a.stderr)
+		for field, list := range map[string]string{"layer_experts": "[2,1]", "layer_replicas": "[4,3]"} {
+			a := call(t, `{"version":1,"loads":[[[1,2],[3,0]],[[1,2],[3,0]]],"num_gpus":2,"num_replicas":4,"`+field+`":`+list+`}`, args...).want(t, exitFailed)
+			if !strings.Contains(a.stderr, field) {
+				t.Errorf("%v: %s", args, a.stderr)
+			}
 		}
 	}
 }
