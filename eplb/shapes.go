@@ -47,7 +47,7 @@ func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
 			}
 		}
 		plans[i], err = Plan(ctx, q, so)
-		return shapes[i].named(err)
+		return shapes[i].named(err, &p)
 	}
 	left, free := len(first), o.MaxMoves
 	for i, s := range shapes {
@@ -198,11 +198,15 @@ func (s *shape) problem(p *Problem) Problem {
 	return q
 }
 
-// named names the layer of an error by its number in the whole problem.
-func (s *shape) named(err error) error {
+// named names an error's layer by its number in the whole problem, the shape's first
+// where it is about all of them, and the field that gave it its slots.
+func (s *shape) named(err error, p *Problem) error {
 	var bad *placement.Error
-	if errors.As(err, &bad) && bad.Layer >= 0 && bad.Layer < len(s.layers) {
-		bad.Layer = s.layers[bad.Layer]
+	if errors.As(err, &bad) {
+		bad.Layer = s.layers[min(max(bad.Layer, 0), len(s.layers)-1)]
+		if bad.Field == "num_replicas" && p.LayerReplicas != nil {
+			bad.Field = "layer_replicas"
+		}
 	}
 	return err
 }

@@ -148,7 +148,7 @@ func TestShapesRefused(t *testing.T) {
 		{func(p *Problem) { p.LayerExperts = []int{0, 4} }, "layer_experts: layer 0: 0"},
 		{func(p *Problem) { p.LayerReplicas = []int{4} }, "layer_replicas: 1 entries"},
 		{func(p *Problem) { p.LayerReplicas = []int{4, 9} }, "layer_replicas: layer 1: 9: between 1 and 8"},
-		{func(p *Problem) { p.LayerReplicas = []int{8, 3} }, "num_replicas: 3 replicas for 4 experts"},
+		{func(p *Problem) { p.LayerReplicas = []int{8, 3} }, "layer_replicas: layer 1: 3 replicas for 4 experts"},
 		{func(p *Problem) { p.LayerExperts = []int{3, 4} }, "loads: layer 0, index 3: 1, but the layer has 3"},
 		{func(p *Problem) { p.Loads[1][2], p.LayerReplicas = -1, []int{8, 6} }, "loads: layer 1, index 2"},
 		{func(p *Problem) { p.LayerReplicas, p.Routes = []int{8, 6}, &placement.Routes{} }, "routes: beside"},

@@ -201,7 +201,7 @@ func validateRoom(p *Problem, experts, gpus int) error {
 	if room < experts {
 		alive := p.Topology.InService()
 		each := int64((experts + alive - 1) / alive) // times gpus may exceed 32 bits
-		return refuse.Errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU (num_replicas %d) would do", experts, room, alive, each, each*int64(gpus))
+		return refuse.Errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU, %d in all, would do", experts, room, alive, each, each*int64(gpus))
 	}
 	return nil
 }
@@ -298,5 +298,5 @@ func validateTwoNodes(p *Problem, o *Options) error {
 	for !fits() {
 		each++
 	}
-	return refuse.Errorf(placement.ErrFit, "two_nodes", "%d experts on two nodes each do not fit the %d slots in service: %d slots a GPU (num_replicas %d) would do", experts, sum, each, int64(each)*int64(p.Topology.GPUs))
+	return refuse.Errorf(placement.ErrFit, "two_nodes", "%d experts on two nodes each do not fit the %d slots in service: %d slots a GPU, %d in all, would do", experts, sum, each, int64(each)*int64(p.Topology.GPUs))
 }

@@ -94,7 +94,7 @@ func TestErrorSaysWhatWouldFit(t *testing.T) {
 		p.Topology.Speed[g] = 1
 	}
 	_, err := Plan(context.Background(), p, Options{})
-	const want = "gpu_speed: 256 experts do not fit the 252 slots of the 28 GPUs in service: 10 slots a GPU (num_replicas 320) would do"
+	const want = "gpu_speed: 256 experts do not fit the 252 slots of the 28 GPUs in service: 10 slots a GPU, 320 in all, would do"
 	if err == nil || err.Error() != want {
 		t.Fatalf("%v\nnot\n%s", err, want)
 	}
@@ -105,7 +105,7 @@ func TestErrorSaysWhatWouldFit(t *testing.T) {
 	p = Problem{Loads: placement.NewLoads(1, placement.MaxExperts), Replicas: placement.MaxSlots, Topology: placement.Topology{GPUs: placement.MaxGPUs}}
 	p.Topology.Speed = make([]float64, placement.MaxGPUs)
 	p.Topology.Speed[7] = 1
-	if _, err = Plan(context.Background(), p, Options{}); err == nil || !strings.Contains(err.Error(), "num_replicas 4294967296") {
+	if _, err = Plan(context.Background(), p, Options{}); err == nil || !strings.Contains(err.Error(), "4294967296 in all") {
 		t.Error(err)
 	}
 }

@@ -27,7 +27,7 @@ func TestFailuresFromFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := func(out string, more ...string) {
-		call(t, "", append([]string{"plan", file("stats.json"), "--gpus", "32", "--nodes", "4", "--replicas", "288", "--locality", "none", "--model", "deepseek-v3", "--copies-per-gpu", "1", "--out", file(out)}, more...)...).want(t, exitDone)
+		call(t, "", append([]string{"plan", file("stats.json"), "--gpus", "32", "--nodes", "4", "--replicas", "288", "--locality", "none", "--model", "deepseek-v3", "--out", file(out)}, more...)...).want(t, exitDone)
 	}
 	speed := func(dead ...int) string {
 		v := slices.Repeat([]string{"1"}, 32)
@@ -67,10 +67,10 @@ func TestFailuresFromFiles(t *testing.T) {
 		}
 	}
 	plan("start.json")
-	plan("first.json", "--previous", file("start.json"), "--gpu-speed", speed(5), "--schedule")
+	plan("first.json", "--previous", file("start.json"), "--gpu-speed", speed(5), "--schedule", "--copies-per-gpu", "1")
 	call(t, "", "apply", "--schedule", file("first.json"), "--placement", file("start.json"), "--rounds", "10", "--out", file("then.json")).want(t, exitDone)
 	keep("start.json", "then.json", 5)
-	plan("second.json", "--previous", file("then.json"), "--gpu-speed", speed(5, 9), "--schedule")
+	plan("second.json", "--previous", file("then.json"), "--gpu-speed", speed(5, 9), "--schedule", "--copies-per-gpu", "1")
 	call(t, "", "apply", "--schedule", file("second.json"), "--placement", file("then.json"), "--rounds", "3", "--out", file("now.json")).want(t, exitDone)
 	keep("then.json", "now.json", 5, 9)
 	call(t, "", "apply", "--schedule", file("second.json"), "--placement", file("now.json"), "--done", "3", "--out", file("end.json")).want(t, exitDone)

@@ -53,3 +53,61 @@ func TestLayersOfDifferentShapes(t *testing.T) {
 		t.Errorf("exit %d: %s", a.code, a.stderr)
 	}
 }
+
+// TestNothingIgnored: a flag or field that would change nothing is refused, and what
+// has one meaning need not be said twice.
+func TestNothingIgnored(t *testing.T) {
+	const shape = `{"version":1,"num_gpus":2,"loads":[[4,3,2,1],[4,2,1,2]]`
+	at := write(t, "at.json", call(t, shape+`,"num_replicas":8}`, "plan", "-").want(t, exitDone).stdout)
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"--horizon: only with --schedule", []string{"--horizon", "5"}},
+		{"--in-place: only with --schedule", []string{"--in-place"}},
+		{"--restarts: only with --previous", []string{"--restarts", "2"}},
+		{"--schedule: a file of format sglang", []string{"--previous", at, "--schedule", "--format", "sglang"}},
+		{"--schedule: a file of format sglang", []string{"--previous", at, "--schedule", "--format", "sglang", "--out", write(t, "out.json", "")}},
+	} {
+		a := call(t, shape+`,"num_replicas":8}`, append([]string{"plan", "-"}, c.args...)...).want(t, exitUsage)
+		if !strings.Contains(a.stderr, c.want) {
+			t.Errorf("%v: %s", c.args, a.stderr)
+		}
+	}
+	moved := strings.Replace(shape, "4,3,2", "1,3,9", 1) + `,"num_replicas":8}`
+	for _, args := range [][]string{{"--schedule"}, {"--schedule", "--format", "moelb"}, {"--schedule", "--format", "sglang", "--out", write(t, "o.json", ""), "--json"}} {
+		a := call(t, moved, append([]string{"plan", "-", "--previous", at}, args...)...).want(t, exitDone)
+		if !strings.Contains(a.stdout, `"schedule":`) {
+			t.Errorf("%v: no schedule", args)
+		}
+		call(t, a.stdout, "apply", "--schedule", "-", "--placement", at).want(t, exitDone)
+	}
+	// The most slots of a layer are those of the unit.
+	even := call(t, shape+`,"layer_replicas":[8,6]}`, "plan", "-").want(t, exitDone).stdout
+	same := call(t, shape+`,"num_replicas":8,"layer_replicas":[8,6]}`, "plan", "-").want(t, exitDone).stdout
+	if cut := func(s string) string { return s[:strings.Index(s, `"report"`)] }; cut(even) != cut(same) {
+		t.Error(even)
+	}
+	if a := call(t, shape+`,"layer_replicas":[8,3]}`, "plan", "-").want(t, exitFailed); !strings.Contains(a.stderr, "layer_replicas: layer 1: 3 replicas") {
+		t.Error(a.stderr)
+	}
+}
+
+// TestPlacementFromStandardInput: apply and score read a placement from a pipe.
+func TestPlacementFromStandardInput(t *testing.T) {
+	const shape = `{"version":1,"num_gpus":2,"num_replicas":8,"loads":[[4,3,2,1],[4,2,1,2]]}`
+	first := call(t, shape, "plan", "-").want(t, exitDone).stdout
+	at, loads := write(t, "at.json", first), write(t, "loads.json", shape)
+	whole := write(t, "next.json", call(t, strings.Replace(shape, "4,3,2", "1,3,9", 1), "plan", "-", "--previous", at, "--schedule").want(t, exitDone).stdout)
+	for _, args := range [][]string{{"apply", "--schedule", whole}, {"score", "--loads", loads}} {
+		file, pipe := call(t, "", append(args, "--placement", at)...).want(t, exitDone), call(t, first, append(args, "--placement", "-")...).want(t, exitDone)
+		if args[0] == "apply" && file.stdout != pipe.stdout {
+			t.Errorf("%v: %s, from a file %s", args, pipe.stdout, file.stdout)
+		}
+		call(t, first, args[0], args[1], "-", "--placement", "-").want(t, exitUsage)
+		call(t, "{", append(args, "--placement", "-")...).want(t, exitFailed)
+	}
+	if a := call(t, "", "apply", "--schedule", at, "--placement", at).want(t, exitFailed); !strings.Contains(a.stderr, "schedule: missing") {
+		t.Error(a.stderr)
+	}
+}

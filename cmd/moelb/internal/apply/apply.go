@@ -5,13 +5,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/problem"
 	"github.com/moelb/moelb/eplb/schedule"
+	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/placement/formats"
 )
@@ -41,15 +42,15 @@ lack experts; moelb plan --previous takes it as it is.`,
   moelb apply --schedule plan.json --placement now.json --rounds 10 --out then.json
   moelb apply --schedule plan.json --placement then.json --done 10`,
 		Args: console.AtMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, c) },
 	}
 	l := cmd.Flags()
 	l.SortFlags = false
-	l.StringVar(&f.schedule, "schedule", "", "the plan's file, with its schedule")
-	l.StringVar(&f.at, "placement", "", "the placement's file, in any known format")
+	l.StringVar(&f.schedule, "schedule", "", "the plan's file, with its schedule; - = standard input")
+	l.StringVar(&f.at, "placement", "", "the placement's file, in any known format; - = standard input")
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs, where the placement's format does not say")
 	l.IntVar(&f.done, "done", 0, "rounds that have been done to the placement already")
-	l.IntVar(&f.rounds, "rounds", -1, "rounds that are done in the end; unset = all")
+	l.IntVar(&f.rounds, "rounds", 0, "rounds that are done in the end; unset = all")
 	l.BoolVar(&f.whole, "whole-layers", false, "leave out the moves of layers that these rounds do not finish, but for what restores experts")
 	l.StringVar(&f.out, "out", "", "write the placement to this file, in one stroke")
 	l.StringVar(&f.format, "format", "moelb", "write an engine's own file: "+problem.FormatNames())
@@ -57,13 +58,15 @@ lack experts; moelb plan --previous takes it as it is.`,
 	return cmd
 }
 
-func (f *flags) run(cmd *cobra.Command) error {
+func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	chosen, err := formats.ParseFormat(f.format)
 	switch {
 	case err != nil:
 		return console.Usage(err)
 	case f.schedule == "" || f.at == "":
 		return console.Usagef("--schedule and --placement are needed")
+	case f.schedule == "-" && f.at == "-":
+		return console.Usagef("--schedule - and --placement - both want standard input")
 	case cmd.Flags().Changed("gpus") && (f.gpus < 1 || f.gpus > placement.MaxGPUs):
 		return console.Usagef("--gpus %d: between 1 and %d are possible", f.gpus, placement.MaxGPUs)
 	case f.done < 0:
@@ -73,18 +76,18 @@ func (f *flags) run(cmd *cobra.Command) error {
 	case f.whole && f.done > 0:
 		return console.Usagef("--whole-layers leaves moves out of all rounds, also of the %d that are done", f.done)
 	}
-	s, err := readSchedule(f.schedule)
+	s, err := readSchedule(c, f.schedule)
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.schedule, err)
+		return err
 	}
-	p, err := formats.ReadPlacement(f.at, f.gpus)
+	p, err := problem.ReadPlacement(c, f.at, f.gpus)
 	if err != nil {
 		return fmt.Errorf("placement: %w", err)
 	}
 	if f.done > len(s.Rounds) || f.rounds > len(s.Rounds) {
 		return fmt.Errorf("%s: rounds: %d, but the schedule has %d", f.schedule, max(f.done, f.rounds), len(s.Rounds))
 	}
-	if f.rounds < 0 {
+	if !cmd.Flags().Changed("rounds") {
 		f.rounds = len(s.Rounds)
 	}
 	if f.whole {
@@ -105,30 +108,32 @@ func (f *flags) run(cmd *cobra.Command) error {
 	return err
 }
 
-// maxPlan bounds a plan's file: that of the largest schedule is well below it.
-const maxPlan = 1 << 30
-
 // readSchedule reads a schedule from the plan that holds it, or by itself.
-func readSchedule(path string) (s schedule.Schedule, err error) {
-	info, err := os.Stat(path)
+func readSchedule(c *console.Console, path string) (s schedule.Schedule, err error) {
+	in, err := c.Open([]string{path})
 	if err != nil {
 		return s, err
 	}
-	if info.Size() > maxPlan {
-		return s, fmt.Errorf("%d bytes: at most %d are supported", info.Size(), maxPlan)
+	defer in.Close()
+	if in.R == nil {
+		return s, fmt.Errorf("%s: a folder, not a plan", path)
 	}
-	text, err := os.ReadFile(path)
+	text, err := io.ReadAll(in.R)
 	if err != nil {
-		return s, err
+		return s, console.Named(in.Name(), err)
 	}
 	var plan struct {
 		Schedule json.RawMessage `json:"schedule"`
+		Version  *int            `json:"version"`
 	}
-	if err := json.Unmarshal(text, &plan); err != nil {
-		return s, err
+	switch err = json.Unmarshal(text, &plan); {
+	case err != nil:
+	case plan.Schedule != nil:
+		err = s.UnmarshalJSON(plan.Schedule)
+	case plan.Version != nil:
+		err = wire.Bad(placement.ErrShape, "schedule", -1, -1, "missing: make the plan with --previous and --schedule")
+	default:
+		err = s.UnmarshalJSON(text)
 	}
-	if plan.Schedule != nil {
-		text = plan.Schedule
-	}
-	return s, s.UnmarshalJSON(text)
+	return s, console.Named(in.Name(), err)
 }

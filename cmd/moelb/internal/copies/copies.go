@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/problem"
@@ -28,6 +29,7 @@ type Flags struct {
 	stepSeconds        float64
 	horizon            float64
 	Hidden, margin     float64
+	names              []string // of all flags that only a schedule asks for
 }
 
 // phases are what a step is taken for, with how long a balanced one lasts in the
@@ -52,7 +54,7 @@ func phaseNames() []string {
 
 // Add declares the flags; steps says what --horizon counts.
 func (f *Flags) Add(cmd *cobra.Command, steps string) {
-	l, h800 := cmd.Flags(), placement.H800(1)
+	l, h800 := pflag.NewFlagSet("", pflag.ContinueOnError), placement.H800(1)
 	l.Float64Var(&f.NVLink, "nvlink", h800.NVLink/1e9, "usable NVLink of a GPU in GB/s and direction; the default is H800's")
 	l.Float64Var(&f.RDMA, "rdma", h800.RDMA/1e9, "usable RDMA of a GPU in GB/s and direction; the default is H800's")
 	l.IntVar(&f.perGPU, "copies-per-gpu", 4, "experts that a GPU sends, and receives, in one round of a schedule")
@@ -63,12 +65,25 @@ func (f *Flags) Add(cmd *cobra.Command, steps string) {
 	l.BoolVar(&f.inPlace, "in-place", false, "the copies of a round run in their order, straight into their slots; only cycles are staged")
 	l.Float64Var(&f.outside, "outside", 0, "GB/s at which a GPU reads experts that no GPU holds from host memory or disk; 0 = over RDMA")
 	l.StringVar(&f.leaving, "leaving", "", "GPUs out of service (speed 0) whose memory can still be read, comma-separated")
-	l.Int64Var(&f.expertBytes, "expert-bytes", 0, "bytes of an expert's weights in one layer; 0 = those of --model")
+	l.SortFlags = false
 	l.StringVar(&f.Phase, "phase", "decode", "what imbalance costs a step, by the published deployment: decode or prefill")
 	l.Float64Var(&f.stepSeconds, "step-seconds", 0, "how long a balanced step takes; 0 = the published one of the phase, 0.0476 or 2.09")
 	l.Float64Var(&f.horizon, "horizon", 1000, steps)
 	l.Float64Var(&f.Hidden, "hidden", 0, "the fraction of the copying that slows no step down, 0 to 1")
 	l.Float64Var(&f.margin, "margin", 0, "by which fraction the gain must exceed the cost")
+	l.VisitAll(func(x *pflag.Flag) { f.names = append(f.names, x.Name) })
+	cmd.Flags().AddFlagSet(l)
+	cmd.Flags().Int64Var(&f.expertBytes, "expert-bytes", 0, "bytes of an expert's weights in one layer; 0 = those of --model")
+}
+
+// Only refuses the flags that nothing asks for without another one.
+func (f *Flags) Only(cmd *cobra.Command, with string) error {
+	for _, name := range f.names {
+		if cmd.Flags().Changed(name) {
+			return console.Usagef("--%s: only with --%s", name, with)
+		}
+	}
+	return nil
 }
 
 // Check refuses what makes no sense in any schedule.

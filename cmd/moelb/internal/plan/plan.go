@@ -112,6 +112,13 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	if err := f.check(args); err != nil {
 		return err
 	}
+	if !f.schedule {
+		if err := f.copies.Only(cmd, "schedule"); err != nil {
+			return err
+		}
+	} else if f.format != "" && f.chosen != formats.Moelb && !f.asJSON && !f.asTable && f.html == "" && !console.Terminal(c.Stdout) {
+		return console.Usagef("--schedule: a file of format %s has no place for it: add --out FILE, and --json or --table for the schedule", f.chosen)
+	}
 	p, err := f.Read(cmd, c, args)
 	if err != nil {
 		return err
@@ -217,7 +224,7 @@ func (f *flags) write(stdout io.Writer, c *console.Console, s *solution) (err er
 
 // encode writes the plan as the contract's JSON or an engine's own file.
 func (f *flags) encode(s *solution) ([]byte, error) {
-	if f.format == "" {
+	if f.format == "" || f.chosen == formats.Moelb {
 		return s.json()
 	}
 	var b bytes.Buffer

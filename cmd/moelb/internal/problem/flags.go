@@ -172,6 +172,9 @@ func (f *Flags) Read(cmd *cobra.Command, c *console.Console, args []string) (*Pr
 	if err != nil {
 		return nil, console.Named(in.Named(), err)
 	}
+	if p.Previous == nil && !f.Replays && cmd.Flags().Changed("restarts") {
+		return nil, console.Usagef("--restarts: only with --previous: nothing has moved that could be taken back")
+	}
 	p.File = in.Named()
 	if n := f.Windows; n > 0 && n < len(p.Windows) {
 		p.Windows = p.Windows[len(p.Windows)-n:]
@@ -283,4 +286,18 @@ func (f *Flags) override(cmd *cobra.Command, given *Fields, in *console.Input) e
 		given.hasPrevious, given.previousPlacement = true, &b
 	}
 	return nil
+}
+
+// ReadPlacement reads a placement's file, or standard input for "-". gpus is needed
+// where the format does not say it.
+func ReadPlacement(c *console.Console, path string, gpus int) (placement.Placement, error) {
+	if path != "-" {
+		return formats.ReadPlacement(path, gpus)
+	}
+	in, err := c.Open([]string{path})
+	if err != nil {
+		return placement.Placement{}, err
+	}
+	p, err := formats.DecodePlacement(in.R, gpus)
+	return p, console.Named(in.Name(), err)
 }

@@ -214,6 +214,9 @@ func Choice(field, name string, names []string) (int, error) {
 
 // build checks what the fields say together, and what eplb leaves to its caller.
 func (f *Fields) build() (*Problem, error) {
+	if f.replicas == 0 && len(f.unit.layerReplicas) > 0 {
+		f.replicas = slices.Max(f.unit.layerReplicas)
+	}
 	for _, m := range []struct {
 		field   string
 		missing bool

@@ -19,7 +19,6 @@ import (
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
-	"github.com/moelb/moelb/placement/formats"
 )
 
 // flags are moelb score's flags as given.
@@ -60,8 +59,8 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, c) },
 	}
 	l := cmd.Flags()
-	l.StringVar(&f.at, "placement", "", "the placement's file")
-	l.StringVar(&f.loads, "loads", "", "the loads' file: statistics or a problem")
+	l.StringVar(&f.at, "placement", "", "the placement's file; - = standard input")
+	l.StringVar(&f.loads, "loads", "", "the loads' file: statistics or a problem; - = standard input")
 	l.StringVar(&f.routes, "routes", "", "the file of tokens' experts, as moelb plan reads them")
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs, where the placement's format does not say")
 	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even or nearest")
@@ -79,6 +78,9 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	case cmd.Flags().Changed("gpus") && (f.gpus < 1 || f.gpus > placement.MaxGPUs):
 		return console.Usagef("--gpus %d: between 1 and %d are possible", f.gpus, placement.MaxGPUs)
 	}
+	if f.at == "-" && f.loads == "-" {
+		return console.Usagef("--placement - and --loads - both want standard input")
+	}
 	d, err := problem.Choice("--dispatch", f.dispatch, problem.Dispatches)
 	switch {
 	case err != nil:
@@ -90,7 +92,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	case f.nodes > 1 && d == int(eplb.Even) && f.routes == "":
 		return console.Usagef("--nodes %d: only --dispatch nearest and --routes ask who shares a node", f.nodes)
 	}
-	p, err := formats.ReadPlacement(f.at, f.gpus)
+	p, err := problem.ReadPlacement(c, f.at, f.gpus)
 	if err != nil {
 		return fmt.Errorf("placement: %w", err)
 	}
