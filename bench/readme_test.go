@@ -290,12 +290,13 @@ func (r *readme) console(t *testing.T, b fenced) {
 	}
 	for _, c := range commands[1:] {
 		line, want, _ := strings.Cut(c, "\n")
-		args, isOurs := strings.CutPrefix(line, "go run ./cmd/moelb ")
+		before, args, isOurs := strings.Cut(line, "go run ./cmd/moelb ")
+		isOurs = isOurs && (before == "" || strings.HasPrefix(before, "printf ") && strings.HasSuffix(before, " | "))
 		switch {
 		case isOurs && strings.HasPrefix(args, "replay") && !long.Tests():
 			// It plans 24 windows in seven ways.
 		case isOurs:
-			r.ours(t, args, want)
+			r.ours(t, before, args, want)
 		case strings.HasPrefix(line, "go test "):
 			// This is one of them.
 		case line == r.line("go build "), line == r.line("gcc "):
@@ -306,8 +307,9 @@ func (r *readme) console(t *testing.T, b fenced) {
 	}
 }
 
-// ours runs the command and demands that it prints what a terminal shows.
-func (r *readme) ours(t *testing.T, args, want string) {
+// ours runs the command, behind a pipe where there is one before it, and demands that
+// it prints what a terminal shows.
+func (r *readme) ours(t *testing.T, before, args, want string) {
 	t.Helper()
 	moelb, err := r.command()
 	if err != nil {
@@ -324,7 +326,10 @@ func (r *readme) ours(t *testing.T, args, want string) {
 	if want != "" && strings.HasPrefix(args, "plan") {
 		args += " --table"
 	}
-	got := r.run(dir, nil, "sh", "-c", "'"+moelb+"' "+args+" </dev/null")
+	if before == "" {
+		args += " </dev/null"
+	}
+	got := r.run(dir, nil, "sh", "-c", before+"'"+moelb+"' "+args)
 	if got.err != nil {
 		t.Error(got.err)
 		return

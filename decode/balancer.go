@@ -195,7 +195,7 @@ func (b *Balancer) possible(r *Request, index int) error {
 		most = b.ranks[0].capacity
 	}
 	if r.KV+max(r.Output, leastOut) > most {
-		return errorf(ErrNever, "kv", index, "%d, and %d to come, are more than the %d that any rank holds", r.KV, r.Output, most)
+		return errorf(ErrNever, "kv", index, "%d, and %d to come, are more than the %d that any rank holds", r.KV, max(r.Output, leastOut), most)
 	}
 	return nil
 }

@@ -21,8 +21,9 @@ step, so that attention work and tokens are both even over the ranks of a unit.
 
 A session over JSON Lines: one request line, one reply line, in order. The first
 line is config; then add (place one now), enqueue and step (form the next step
-from what waits), cached, done, drain, restore and stats. A line that fails is
-answered with its error and changes nothing.`,
+from what waits), cached, done, cancel, move, sync, drain, restore, dead, resize,
+quote, stats, snapshot and load. A line that fails is answered with its error and
+changes nothing. docs/wire.md lists the lines and their fields.`,
 		Example: `  printf '%s\n' '{"op":"config","ranks":4}' '{"op":"enqueue","id":"a","tokens":90000,"cached":0}' '{"op":"step"}' | moelb prefill`,
 		Args:    console.AtMost(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -39,9 +40,10 @@ func DecodeCommand(c *console.Console) *cobra.Command {
 count are even over the ranks of a unit.
 
 A session over JSON Lines: one request line, one reply line, in order. The first
-line is config; then add, batch, step, grow, done, rebalance, drain, restore, dead,
-resize, stats, snapshot and load. A line that fails is answered with its error
-and changes nothing.`,
+line is config; then add, batch, step, start, grow, done, cancel, move, rebalance,
+sync, drain, restore, dead, resize, quote, stats, snapshot and load. A line that
+fails is answered with its error and changes nothing. docs/wire.md lists the lines
+and their fields.`,
 		Example: `  printf '%s\n' '{"op":"config","ranks":4}' '{"op":"add","id":"a","kv":5000}' '{"op":"step"}' '{"op":"stats"}' | moelb decode`,
 		Args:    console.AtMost(1),
 		RunE: func(_ *cobra.Command, args []string) error {
