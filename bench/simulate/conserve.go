@@ -32,7 +32,7 @@ func (s *sim) conserved() error {
 			held += int64(u.queued)
 		}
 		for _, u := range s.decode {
-			held += u.total + int64(len(u.wait))
+			held += u.Total + int64(len(u.wait))
 		}
 		if out := c.entered.requests - c.left.requests; out != held || out != s.inFlight || out != int64(len(s.flights)-len(s.free)) {
 			return fail("%d requests entered and %d left; units hold %d", c.entered.requests, c.left.requests, held)
@@ -66,12 +66,12 @@ func (s *sim) conserved() error {
 		}
 	}
 	for i, u := range s.decode {
-		if u.total != 0 || len(u.wait) != 0 {
-			return fail("decode unit %d: %d requests are left and %d wait", i, u.total, len(u.wait))
+		if u.Total != 0 || len(u.wait) != 0 {
+			return fail("decode unit %d: %d requests are left and %d wait", i, u.Total, len(u.wait))
 		}
-		for r, kv := range u.kv {
-			if kv != 0 || u.n[r] != 0 || u.first[r] >= 0 {
-				return fail("decode unit %d, rank %d: %d tokens of KV are left, of %d requests", i, r, kv, u.n[r])
+		for r, kv := range u.KV {
+			if kv != 0 || u.N[r] != 0 || u.Latest(r) >= 0 {
+				return fail("decode unit %d, rank %d: %d tokens of KV are left, of %d requests", i, r, kv, u.N[r])
 			}
 		}
 	}

@@ -4,7 +4,7 @@
 // answers what a policy of each balancer is worth in tokens a second, latency,
 // idle GPUs and dollars.
 //
-// Units run in lockstep, and a step takes what package cost says for the
+// Units run in lockstep (package lockstep), and a step takes what package cost says for the
 // requests that each rank holds and the tokens that each rank's experts get.
 // Time passes from event to event in whole nanoseconds, so a run is the same
 // bytes on every machine. At its end every run checks that nothing was lost.

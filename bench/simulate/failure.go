@@ -124,11 +124,11 @@ func (s *sim) strikeDecode(u *decodeUnit, o outage) error {
 			lost = len(l)
 			s.unknown = true
 		}
-		if told && lost != int(u.n[r]) {
-			s.check(&ConservationError{fmt.Sprintf("decode rank %d died with %d requests, its balancer says %d", r, u.n[r], lost)})
+		if told && lost != int(u.N[r]) {
+			s.check(&ConservationError{fmt.Sprintf("decode rank %d died with %d requests, its balancer says %d", r, u.N[r], lost)})
 		}
-		for u.first[r] >= 0 {
-			s.sendBack(u, u.first[r])
+		for u.Latest(r) >= 0 {
+			s.sendBack(u, u.Latest(r))
 		}
 		s.unknown = false
 	}
@@ -145,12 +145,12 @@ func (s *sim) strikeDecode(u *decodeUnit, o outage) error {
 		u.wait = nil
 		for _, id := range wait {
 			f := &s.flights[id]
-			u.holds -= float64(f.kv())
+			u.holds -= float64(f.KV())
 			s.queued--
-			s.assign(id, f.kv(), max(s.now, f.ready))
+			s.assign(id, f.KV(), max(s.now, f.Ready))
 		}
 	}
-	s.activate(&u.unitState, u.active, u.total == 0 && len(u.wait) == 0)
+	s.activate(&u.unitState, u.active, u.Total == 0 && len(u.wait) == 0)
 	if u.next == never && len(u.wait) > 0 {
 		u.next = s.now
 	}
@@ -183,7 +183,7 @@ func own(unit, all *experts.Experts) *experts.Experts {
 }
 
 func (s *sim) strikePrefill(u *prefillUnit, o outage) error {
-	m, told := u.former.(mortalPrefill)
+	m, told := u.Former.(mortalPrefill)
 	if !told {
 		return fmt.Errorf("prefill policy %s: is not told of failures", s.Policy.Prefill.Name)
 	}
@@ -201,11 +201,11 @@ func (s *sim) strikePrefill(u *prefillUnit, o outage) error {
 		s.check(err)
 		for _, q := range lost {
 			f := &s.flights[q.ID]
-			s.count.again += int64(f.done - f.cached)
-			u.holds += s.work(int64(f.input-f.cached), int64(f.cached)) - s.work(int64(f.input-f.done), int64(f.done))
-			f.done = f.cached
+			s.count.again += int64(f.Done - f.Cached)
+			u.holds += s.work(int64(f.Input-f.Cached), int64(f.Cached)) - s.work(int64(f.Input-f.Done), int64(f.Done))
+			f.Done, f.Rank = f.Cached, -1
 		}
-		u.chunks = slices.DeleteFunc(u.chunks, func(c prefill.Chunk) bool { return u.stepping && c.Rank == r })
+		u.Chunks = slices.DeleteFunc(u.Chunks, func(c prefill.Chunk) bool { return u.stepping && c.Rank == r })
 	}
 	share, stall, err := s.experts[0].Without(u.dead, s.Prefill.Ranks()/s.Prefill.Groups())
 	if err != nil {

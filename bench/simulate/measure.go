@@ -55,12 +55,12 @@ func (s *sim) picture() Heat {
 	h := Heat{Prefill: s.experts[0].Heat(), Experts: s.experts[1].Heat()}
 	u := s.decode[0]
 	sum := 0.0
-	for _, kv := range u.kv {
+	for _, kv := range u.KV {
 		sum += float64(kv)
 	}
-	for r, kv := range u.kv {
-		h.KV = append(h.KV, ratio(float64(kv)*float64(len(u.kv)), sum))
-		h.Requests = append(h.Requests, ratio(float64(u.n[r])*float64(len(u.kv)), float64(u.total)))
+	for r, kv := range u.KV {
+		h.KV = append(h.KV, ratio(float64(kv)*float64(len(u.KV)), sum))
+		h.Requests = append(h.Requests, ratio(float64(u.N[r])*float64(len(u.KV)), float64(u.Total)))
 	}
 	return h
 }
@@ -93,11 +93,11 @@ func (c *seriesCell) observe(s *sim, u *decodeUnit) {
 		}
 	}
 	top, sum := int64(0), int64(0)
-	for _, kv := range u.kv {
+	for _, kv := range u.KV {
 		top, sum = max(top, kv), sum+kv
 	}
 	c.maxKV += float64(top)
-	c.meanKV += float64(sum) / float64(len(u.kv))
+	c.meanKV += float64(sum) / float64(len(u.KV))
 }
 
 // ratio is a/b, 0 where there is nothing.

@@ -3,6 +3,7 @@ package simulate
 import (
 	"errors"
 	"fmt"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"slices"
 
 	"github.com/moelb/moelb/decode"
@@ -17,11 +18,11 @@ func (s *sim) arrive() {
 		id, s.free = s.free[n-1], s.free[:n-1]
 	} else {
 		id = int32(len(s.flights))
-		s.flights = append(s.flights, flight{})
+		s.flights = append(s.flights, lockstep.Request{})
 	}
-	s.flights[id] = flight{arrival: s.now, prompt: int32(q.Input), input: int32(q.Input), output: int32(q.Output), blocks: q.Blocks, copy: q.Copy, rank: -1, next: -1, prev: -1, wheel: -1}
+	s.flights[id] = lockstep.Request{Arrival: s.now, Prompt: int32(q.Input), Input: int32(q.Input), Output: int32(q.Output), Blocks: q.Blocks, Copy: q.Copy, Rank: -1}
 	if s.record != nil || s.played != nil {
-		s.flights[id].came = int32(len(s.arrived))
+		s.flights[id].Came = int32(len(s.arrived))
 		s.arrived = append(s.arrived, id)
 	}
 	s.count.entered.requests++
@@ -34,7 +35,7 @@ func (s *sim) arrive() {
 		return
 	}
 	if s.DecodeOnly {
-		s.count.computed += int64(s.flights[id].input)
+		s.count.computed += int64(s.flights[id].Input)
 		s.firstToken(id)
 		s.toDecode(id)
 		return
@@ -44,10 +45,10 @@ func (s *sim) arrive() {
 
 // hit is how many tokens of a request's prompt the store holds; the last one is
 // always computed.
-func (s *sim) hit(f *flight) int32 {
+func (s *sim) hit(f *lockstep.Request) int32 {
 	n := 0
-	if f.blocks != nil {
-		n = min(s.store.Match(f.blocks, f.copy)*s.BlockTokens, int(f.prompt)-1)
+	if f.Blocks != nil {
+		n = min(s.store.Match(f.Blocks, f.Copy)*s.BlockTokens, int(f.Prompt)-1)
 	} else if s.Hit > 0 {
 		// Two of three requests go on from an earlier one, of which most is cached.
 		s.draw += 0x9e3779b97f4a7c15 // splitmix64
@@ -57,7 +58,7 @@ func (s *sim) hit(f *flight) int32 {
 		x ^= x >> 31
 		goOn := max(.65, s.Hit)
 		if float64(x>>11)/(1<<53) < goOn {
-			n = min(int(float64(f.prompt)*s.Hit/goOn), int(f.prompt)-1)
+			n = min(int(float64(f.Prompt)*s.Hit/goOn), int(f.Prompt)-1)
 		}
 	}
 	return int32(max(n, 0))
@@ -66,15 +67,15 @@ func (s *sim) hit(f *flight) int32 {
 // toPrefill hands a request to the prefill balancers: of units, then of ranks.
 func (s *sim) toPrefill(id int32) {
 	f := &s.flights[id]
-	f.cached = s.hit(f)
-	f.done = f.cached
-	f.prefill = int32(s.choose(0, s.Policy.Prefill.Even))
-	u := s.prefill[f.prefill]
-	n := int64(f.input - f.cached)
-	u.holds += s.work(n, int64(f.cached))
+	f.Cached = s.hit(f)
+	f.Done = f.Cached
+	f.Prefill = int32(s.choose(0, s.Policy.Prefill.Even))
+	u := s.prefill[f.Prefill]
+	n := int64(f.Input - f.Cached)
+	u.holds += s.work(n, int64(f.Cached))
 	u.queued++
-	s.count.cached += int64(f.cached)
-	s.check(u.former.Enqueue(prefill.Request{ID: prefill.ID(id), Tokens: int64(f.input), Cached: int64(f.cached)}))
+	s.count.cached += int64(f.Cached)
+	s.check(u.Former.Enqueue(prefill.Request{ID: prefill.ID(id), Tokens: int64(f.Input), Cached: int64(f.Cached)}))
 	if u.next == never {
 		u.next = s.now
 	}
@@ -97,33 +98,11 @@ func (s *sim) check(err error) {
 func (s *sim) prefillEvent(u *prefillUnit) {
 	if u.stepping {
 		u.stepping, u.next = false, s.now
-		for _, c := range u.chunks {
-			id := int32(c.ID)
-			f := &s.flights[id]
-			u.holds -= s.work(c.Tokens, int64(f.done))
-			f.done += int32(c.Tokens)
-			s.count.computed += c.Tokens
-			if s.fault == loseToken && s.count.computed > 1e5 {
-				s.fault = 0
-				s.count.computed--
-			}
-			if !c.Last {
-				continue
-			}
-			u.queued--
-			if f.blocks != nil {
-				s.store.Add(f.blocks, f.copy)
-			}
-			if s.now >= s.from && s.now < s.to {
-				s.measured.in += int64(f.input)
-			}
-			s.firstToken(id)
-			s.toDecode(id)
-		}
+		u.End(func(c prefill.Chunk, before int64) { s.computed(u, c, before) })
 		return
 	}
-	u.chunks = u.former.Step(u.chunks[:0])
-	if len(u.chunks) == 0 {
+	s.check(u.Begin(func(int32, int) {}))
+	if len(u.Chunks) == 0 {
 		u.next = never
 		if u.queued == 0 {
 			u.holds = 0 // what rounding left
@@ -131,31 +110,55 @@ func (s *sim) prefillEvent(u *prefillUnit) {
 		}
 		return
 	}
-	seconds, computed := u.clock.seconds(u.chunks, func(c prefill.Chunk) int64 { return int64(s.flights[c.ID].done) })
+	seconds, computed := u.clock.seconds(u.Loads)
 	s.start(&u.unitState, seconds, computed)
+}
+
+// computed is what a chunk's end brings about.
+func (s *sim) computed(u *prefillUnit, c prefill.Chunk, before int64) {
+	id := int32(c.ID)
+	u.holds -= s.work(c.Tokens, before)
+	s.count.computed += c.Tokens
+	if s.fault == loseToken && s.count.computed > 1e5 {
+		s.fault = 0
+		s.count.computed--
+	}
+	if !c.Last {
+		return
+	}
+	u.queued--
+	f := &s.flights[id]
+	if f.Blocks != nil {
+		s.store.Add(f.Blocks, f.Copy)
+	}
+	if s.now >= s.from && s.now < s.to {
+		s.measured.in += int64(f.Input)
+	}
+	s.firstToken(id)
+	s.toDecode(id)
 }
 
 // firstToken is what prefill ends with: the first token, or the next one after
 // an eviction.
 func (s *sim) firstToken(id int32) {
 	f := &s.flights[id]
-	f.made++
+	f.Made++
 	s.count.generated++
 	s.queued--
 	if s.now >= s.from && s.now < s.to {
 		s.measured.out++
 	}
-	if f.made > 1 {
+	if f.Made > 1 {
 		return
 	}
-	f.first = s.now
+	f.First = s.now
 	if s.now >= s.from && s.now < s.to {
-		s.ttft.add(s.now - f.arrival)
+		s.ttft.add(s.now - f.Arrival)
 	}
 	if c := s.cell(); c != nil {
-		c.input += int64(f.input)
+		c.input += int64(f.Input)
 		c.first++
-		c.waited += s.now - f.arrival
+		c.waited += s.now - f.Arrival
 	}
 }
 
@@ -163,35 +166,32 @@ func (s *sim) firstToken(id int32) {
 // travels over RDMA. One that has all its tokens leaves.
 func (s *sim) toDecode(id int32) {
 	f := &s.flights[id]
-	if f.made == f.output {
+	if f.Made == f.Output {
 		s.leave(id)
 		return
 	}
-	kv := int64(f.input) + 1
-	f.ready = s.now + int64(float64(kv*s.Decode.KVBytes())/(.9*s.Decode.GPU.RDMA)*second)
+	kv := int64(f.Input) + 1
+	f.Ready = s.now + int64(float64(kv*s.Decode.KVBytes())/(.9*s.Decode.GPU.RDMA)*second)
 	if s.DecodeOnly {
-		f.ready = s.now
+		f.Ready = s.now
 	}
-	s.assign(id, kv, f.ready)
+	s.assign(id, kv, f.Ready)
 }
 
 // assign hands a request to the decode balancer of units; its KV of so many tokens
 // is there from ready on.
 func (s *sim) assign(id int32, kv, ready int64) {
 	f := &s.flights[id]
-	f.ready = ready
-	f.decode = int32(s.choose(1, s.Policy.Decode.Even))
-	u := s.decode[f.decode]
+	f.Ready = ready
+	f.Decode = int32(s.choose(1, s.Policy.Decode.Even))
+	u := s.decode[f.Decode]
 	u.holds += float64(kv)
 	s.queued++
 	u.wait = append(u.wait, id)
 	if u.next == never {
-		u.next = f.ready
+		u.next = f.Ready
 	}
 }
-
-// kv is the tokens that a request keeps.
-func (f *flight) kv() int64 { return int64(f.prompt) + int64(f.made) }
 
 // decodeEvent ends a unit's step and starts the next.
 func (s *sim) decodeEvent(u *decodeUnit) {
@@ -199,10 +199,10 @@ func (s *sim) decodeEvent(u *decodeUnit) {
 		s.endDecodeStep(u)
 	}
 	s.place(u)
-	if u.total == 0 {
+	if u.Total == 0 {
 		u.next = never
 		if len(u.wait) > 0 {
-			u.next = max(s.now+1, s.flights[u.wait[0]].ready)
+			u.next = max(s.now+1, s.flights[u.wait[0]].Ready)
 			if slices.Contains(u.dead, true) {
 				u.next = max(u.next, s.now+lookAgain)
 			}
@@ -214,7 +214,7 @@ func (s *sim) decodeEvent(u *decodeUnit) {
 		}
 		return
 	}
-	seconds, computed := u.clock.seconds(u.kv, u.n, u.total)
+	seconds, computed := u.clock.seconds(u.KV, u.N, u.Total)
 	s.start(&u.unitState, seconds, computed)
 }
 
@@ -240,51 +240,45 @@ func (s *sim) perStep() float64 { return 1 + float64(s.Acceptance*float64(s.Quer
 
 // tick gives every request of a unit a token.
 func (s *sim) tick(u *decodeUnit) {
-	u.ticks++
-	over := false
-	room := s.Decode.KVRoom()
-	for r, n := range u.n {
-		u.kv[r] += n
-		over = over || u.kv[r] > room
-	}
-	u.placer.Step()
-	u.holds += float64(u.total)
-	s.count.generated += u.total
+	u.holds += float64(u.Total)
+	s.count.generated += u.Total
 	if s.now >= s.from && s.now < s.to {
-		s.measured.out += u.total
+		s.measured.out += u.Total
 	}
+	s.batch = u.Tick(s.batch[:0])
+	u.placer.Step()
 	if c := s.cell(); c != nil {
-		c.output += u.total
+		c.output += u.Total + int64(len(s.batch))
 		c.observe(s, u)
 	}
-	// Those whose last token this was.
-	slot := u.ticks % wheelSize
-	id := u.wheel[slot]
-	u.wheel[slot] = -1
-	for id >= 0 {
-		f := &s.flights[id]
-		next := f.wheel
-		if f.ends != u.ticks {
-			f.wheel, u.wheel[slot] = u.wheel[slot], id
-		} else {
-			f.made = f.output
-			s.remove(u, id)
-			s.leave(id)
-		}
-		id = next
+	for _, id := range s.batch { // those whose last token this was
+		s.gone(u, id)
+		s.leave(id)
 	}
-	if over {
-		s.evict(u, room)
+	s.evict(u)
+}
+
+// gone tells a unit's balancer that a request is no longer there.
+func (s *sim) gone(u *decodeUnit, id int32) {
+	kv := s.flights[id].KV()
+	if s.fault == leakKV && s.count.left.requests == 100 {
+		s.fault = 0
+		u.KV[0]++
+	}
+	u.holds -= float64(kv)
+	if !s.unknown {
+		s.check(u.placer.Done(decode.ID(id)))
 	}
 }
 
 // evict sends requests whose KV no longer fits back to be prefilled again with
 // what they have generated, the latest to come first.
-func (s *sim) evict(u *decodeUnit, room int64) {
-	for r := range u.kv {
-		for u.kv[r] > room {
+func (s *sim) evict(u *decodeUnit) {
+	room := s.Decode.KVRoom()
+	for r := range u.KV {
+		for u.KV[r] > room {
 			s.evictions++
-			s.sendBack(u, u.first[r])
+			s.sendBack(u, u.Latest(r))
 		}
 	}
 }
@@ -292,22 +286,15 @@ func (s *sim) evict(u *decodeUnit, room int64) {
 // sendBack sends a request that runs back to be prefilled again with what it has
 // generated.
 func (s *sim) sendBack(u *decodeUnit, id int32) {
+	u.Remove(id)
+	s.gone(u, id)
 	f := &s.flights[id]
-	// Out of its slot of the wheel.
-	left := f.ends - u.ticks
-	at := &u.wheel[f.ends%wheelSize]
-	for *at != id {
-		at = &s.flights[*at].wheel
-	}
-	*at = f.wheel
-	f.made = f.output - int32(left)
-	s.remove(u, id)
 	s.returned++
-	s.count.again += f.kv()
-	f.input, f.wheel = f.prompt+f.made, -1
+	s.count.again += f.KV()
+	f.Input = f.Prompt + f.Made
 	s.queued++
 	if s.DecodeOnly {
-		s.count.computed += int64(f.input)
+		s.count.computed += int64(f.Input)
 		s.firstToken(id)
 		s.toDecode(id)
 		return
@@ -315,42 +302,16 @@ func (s *sim) sendBack(u *decodeUnit, id int32) {
 	s.toPrefill(id)
 }
 
-// remove takes a request off its rank, with the KV that it has there.
-func (s *sim) remove(u *decodeUnit, id int32) {
-	f := &s.flights[id]
-	kv, r := f.kv(), int(f.rank)
-	if s.fault == leakKV && s.count.left.requests == 100 {
-		s.fault = 0
-		kv--
-	}
-	u.kv[r] -= kv
-	u.n[r]--
-	u.total--
-	u.holds -= float64(kv)
-	if !s.unknown {
-		s.check(u.placer.Done(decode.ID(id)))
-	}
-	if f.prev >= 0 {
-		s.flights[f.prev].next = f.next
-	} else {
-		u.first[r] = f.next
-	}
-	if f.next >= 0 {
-		s.flights[f.next].prev = f.prev
-	}
-	f.rank = -1
-}
-
 // place puts those that wait and whose KV has come on the unit's ranks, in order,
 // as far as they fit.
 func (s *sim) place(u *decodeUnit) {
-	free := int64(s.MaxRequests*len(u.n)) - u.total
+	free := int64(s.MaxRequests*len(u.N)) - u.Total
 	if s.Concurrency > 0 {
-		free = min(free, int64(s.Concurrency*float64(len(u.n)))-u.total)
+		free = min(free, int64(s.Concurrency*float64(len(u.N)))-u.Total)
 	}
 	s.batch = s.batch[:0]
 	for _, id := range u.wait {
-		if int64(len(s.batch)) >= free || s.flights[id].ready > s.now {
+		if int64(len(s.batch)) >= free || s.flights[id].Ready > s.now {
 			break
 		}
 		s.batch = append(s.batch, id)
@@ -363,7 +324,7 @@ func (s *sim) place(u *decodeUnit) {
 	for rest := s.batch; len(rest) > 0 && !full; {
 		n := min(len(rest), placedAtOnce)
 		full = s.placeSome(u, rest[:n])
-		if u.total == 0 && !slices.Contains(u.dead, true) {
+		if u.Total == 0 && !slices.Contains(u.dead, true) {
 			s.check(errors.New("decode policy: a request that fits is refused by an empty unit"))
 			break
 		}
@@ -371,7 +332,7 @@ func (s *sim) place(u *decodeUnit) {
 	}
 	kept := taken // those that found no room go on waiting, in order
 	for i := taken - 1; i >= 0; i-- {
-		if id := u.wait[i]; s.flights[id].rank < 0 {
+		if id := u.wait[i]; s.flights[id].Rank < 0 {
 			kept--
 			u.wait[kept] = id
 		}
@@ -389,7 +350,7 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32) (full bool) {
 	s.requests = s.requests[:0]
 	for _, id := range ids {
 		f := &s.flights[id]
-		s.requests = append(s.requests, decode.Request{ID: decode.ID(id), KV: f.kv(), Generated: int64(f.made)})
+		s.requests = append(s.requests, decode.Request{ID: decode.ID(id), KV: f.KV(), Generated: int64(f.Made)})
 	}
 	var err error
 	if s.placed, err = u.placer.Batch(s.placed[:0], s.requests); err != nil {
@@ -402,8 +363,8 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32) (full bool) {
 	}
 	for i, id := range ids {
 		f := &s.flights[id]
-		r, kv := s.placed[i], f.kv()
-		if r >= 0 && (u.dead[r] || u.kv[r]+kv > s.kvCapacity() || u.n[r] >= int64(s.MaxRequests)) {
+		r, kv := s.placed[i], f.KV()
+		if r >= 0 && (u.dead[r] || u.KV[r]+kv > s.kvCapacity() || u.N[r] >= int64(s.MaxRequests)) {
 			// Policies that do not see to it themselves.
 			s.check(u.placer.Done(decode.ID(id)))
 			r = -1
@@ -412,18 +373,8 @@ func (s *sim) placeSome(u *decodeUnit, ids []int32) (full bool) {
 			full = true
 			continue
 		}
-		f.rank, f.prev, f.next = int32(r), -1, u.first[r]
-		if f.next >= 0 {
-			s.flights[f.next].prev = id
-		}
-		u.first[r] = id
-		u.kv[r] += kv
-		u.n[r]++
-		u.total++
+		u.Join(id, r)
 		s.queued--
-		f.ends = u.ticks + int64(f.output-f.made)
-		slot := f.ends % wheelSize
-		f.wheel, u.wheel[slot] = u.wheel[slot], id
 	}
 	return full
 }
@@ -442,26 +393,26 @@ func (s *sim) leave(id int32) {
 		s.count.left.requests++
 	}
 	s.count.left.requests++
-	s.count.left.input += int64(f.prompt)
-	s.count.left.output += int64(f.made)
+	s.count.left.input += int64(f.Prompt)
+	s.count.left.output += int64(f.Made)
 	s.inFlight--
 	if s.now >= s.from && s.now < s.to {
 		s.measured.served++
 		each := int64(0)
 		switch {
-		case f.first < 0 && f.output-f.cached >= enoughTokens:
-			s.tpot.add(s.now / int64(f.output-f.cached))
-		case f.first >= 0 && f.output > 1:
-			each = (s.now - f.first) / int64(f.output-1)
+		case f.First < 0 && f.Output-f.Cached >= enoughTokens:
+			s.tpot.add(s.now / int64(f.Output-f.Cached))
+		case f.First >= 0 && f.Output > 1:
+			each = (s.now - f.First) / int64(f.Output-1)
 			s.tpot.add(each)
 		}
-		if f.first >= 0 {
+		if f.First >= 0 {
 			s.measured.judged++
 		}
-		if f.first >= 0 && within(f.first-f.arrival, s.TTFT) && within(each, s.TPOT) {
+		if f.First >= 0 && within(f.First-f.Arrival, s.TTFT) && within(each, s.TPOT) {
 			s.measured.good++
 		}
 	}
-	f.blocks = nil
+	f.Blocks = nil
 	s.free = append(s.free, id)
 }

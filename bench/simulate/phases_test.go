@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/moelb/moelb/bench/cost"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/prefill"
 )
@@ -16,17 +17,25 @@ func TestKVMoves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.flights = []flight{{prompt: 1000, input: 1000, made: 1, output: 5}}
+	s.flights = []lockstep.Request{{Prompt: 1000, Input: 1000, Made: 1, Output: 5}}
 	s.toDecode(0)
 	f := &s.flights[0]
-	if got := s.decode[f.decode].holds; got != 1001 || f.kv() != 1001 {
-		t.Errorf("%v tokens move, the request holds %d", got, f.kv())
+	if got := s.decode[f.Decode].holds; got != 1001 || f.KV() != 1001 {
+		t.Errorf("%v tokens move, the request holds %d", got, f.KV())
 	}
 	bytes := 1001 * float64(s.Decode.KVBytes())
-	if got, want := float64(f.ready-s.now)/second, bytes/(.9*s.Decode.GPU.RDMA); math.Abs(got-want) > 1e-8 {
+	if got, want := float64(f.Ready-s.now)/second, bytes/(.9*s.Decode.GPU.RDMA); math.Abs(got-want) > 1e-8 {
 		t.Errorf("the move takes %v s, not %v", got, want)
 	}
 }
+
+// oneStep is a former that forms always the same step.
+type oneStep struct {
+	prefill.Former
+	chunks []prefill.Chunk
+}
+
+func (f oneStep) Step(dst []prefill.Chunk) []prefill.Chunk { return append(dst, f.chunks...) }
 
 // TestPrefixIsAttended: a chunk's attention counts each of its tokens with all that
 // come before it, and the prefix that must be read.
@@ -41,7 +50,13 @@ func TestPrefixIsAttended(t *testing.T) {
 	for i := range n {
 		pairs += p + float64(i) + 1
 	}
-	c.seconds([]prefill.Chunk{{ID: 1, Rank: 2, Tokens: n}}, func(prefill.Chunk) int64 { return p })
+	u := s.prefill[0]
+	s.flights = []lockstep.Request{{}, {Input: p + n + 1, Done: p, Rank: -1}}
+	u.Former = oneStep{u.Former, []prefill.Chunk{{ID: 1, Rank: 2, Tokens: n}}}
+	if err := u.Begin(func(int32, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	c.seconds(u.Loads)
 	want, _ := c.kernels.PrefillAttention(cost.PrefillRank{Tokens: n / 2, Cached: p / 2, Pairs: pairs / 2})
 	if got := c.stage.Attention[2]; math.Abs(got-want) > 1e-12*want {
 		t.Errorf("attention takes %v s, not %v", got, want)
@@ -61,11 +76,13 @@ func TestAcceptance(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := s.decode[0]
+	s.flights = []lockstep.Request{{Prompt: 1000, Output: 50, Rank: -1}}
+	u.Join(0, 0)
 	for range 8 {
 		s.endDecodeStep(u)
 	}
-	if u.ticks != 20 {
-		t.Errorf("%d tokens in eight steps", u.ticks)
+	if u.KV[0] != 1020 {
+		t.Errorf("%d tokens in eight steps", u.KV[0]-1000)
 	}
 }
 
@@ -77,7 +94,7 @@ func TestReturned(t *testing.T) {
 		t.Fatal(err)
 	}
 	prompt := int32(3*s.BlockTokens + 10)
-	s.flights = []flight{{prompt: prompt, input: prompt, made: 1, output: 50, blocks: []int64{1, 2, 3, 4}, rank: -1, next: -1, prev: -1, wheel: -1}}
+	s.flights = []lockstep.Request{{Prompt: prompt, Input: prompt, Made: 1, Output: 50, Blocks: []int64{1, 2, 3, 4}, Rank: -1}}
 	s.store.Add([]int64{1, 2, 3}, 0)
 	s.toDecode(0)
 	u := s.decode[0]
@@ -85,8 +102,8 @@ func TestReturned(t *testing.T) {
 	s.decodeEvent(u)
 	s.tick(u)
 	s.sendBack(u, 0)
-	if f := &s.flights[0]; s.failed != nil || int(f.cached) != 3*s.BlockTokens || f.input != prompt+2 || s.count.again != int64(prompt)+2 {
-		t.Errorf("of %d tokens %d are cached, %d are done again: %v", f.input, f.cached, s.count.again, s.failed)
+	if f := &s.flights[0]; s.failed != nil || int(f.Cached) != 3*s.BlockTokens || f.Input != prompt+2 || s.count.again != int64(prompt)+2 {
+		t.Errorf("of %d tokens %d are cached, %d are done again: %v", f.Input, f.Cached, s.count.again, s.failed)
 	}
 }
 
@@ -99,7 +116,7 @@ func TestPaceOfOld(t *testing.T) {
 	}
 	s.now = s.from + 1
 	for _, generated := range []int32{enoughTokens - 1, enoughTokens} {
-		s.flights = []flight{{first: -1, prompt: 10, cached: 100, made: 100 + generated, output: 100 + generated}}
+		s.flights = []lockstep.Request{{First: -1, Prompt: 10, Cached: 100, Made: 100 + generated, Output: 100 + generated}}
 		s.leave(0)
 	}
 	if s.tpot.count != 1 || s.measured.served != 2 || s.measured.judged != 0 {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/moelb/moelb/bench/baseline"
 	"github.com/moelb/moelb/bench/simulate/experts"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/prefill"
 )
@@ -53,7 +54,7 @@ func PrefillPolicies() []PrefillPolicy {
 func allPrefill() []PrefillPolicy {
 	out := []PrefillPolicy{{"moelb", func(c prefill.Config) (prefill.Former, error) { return prefill.New(c) }, true}}
 	for _, p := range baseline.PrefillPolicies() {
-		out = append(out, PrefillPolicy{p.Name, func(c prefill.Config) (prefill.Former, error) { return newRouted(p.New(c.Ranks), c), nil }, p.Name != "round-robin"})
+		out = append(out, PrefillPolicy{p.Name, func(c prefill.Config) (prefill.Former, error) { return lockstep.NewRouted(p.New(c.Ranks), c), nil }, p.Name != "round-robin"})
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/simulate/experts"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"github.com/moelb/moelb/prefill"
 )
 
@@ -20,28 +21,28 @@ func TestPrefillClock(t *testing.T) {
 	}
 	k := newPrefillClock(&c.Prefill, e, c.MaxTokens, 1)
 	ranks := c.Prefill.Ranks()
-	var chunks []prefill.Chunk
+	var loads []lockstep.Load
 	tokens := 0.0
 	for g := range ranks {
 		n := int64(3000 + 60*g)
-		chunks = append(chunks, prefill.Chunk{ID: prefill.ID(g), Rank: g, Tokens: n})
+		loads = append(loads, lockstep.Load{Tokens: n, Prefix: 500, Pairs: prefill.WorkOf(n, 500).Pairs})
 		tokens += float64(n)
 	}
 	mean, work := 0.0, 0.0
 	const steps = 3 * layerTurns
 	for range steps {
-		step, computed := k.seconds(chunks, func(prefill.Chunk) int64 { return 500 })
+		step, computed := k.seconds(loads)
 		mean, work = mean+step/steps, work+computed/steps
 	}
 	s := cost.Prefill{Attention: make([]float64, ranks), Shared: make([]float64, ranks), Experts: make([]float64, ranks)}
 	busy := 0.0
-	for _, x := range chunks {
-		r := cost.PrefillRank{Tokens: float64(x.Tokens) / 2, Cached: 250, Pairs: float64(prefill.WorkOf(x.Tokens, 500).Pairs) / 2}
-		s.Attention[x.Rank], _ = k.kernels.PrefillAttention(r)
-		s.Shared[x.Rank] = k.kernels.PrefillShared(r.Tokens)
+	for g, x := range loads {
+		r := cost.PrefillRank{Tokens: float64(x.Tokens) / 2, Cached: 250, Pairs: float64(x.Pairs) / 2}
+		s.Attention[g], _ = k.kernels.PrefillAttention(r)
+		s.Shared[g] = k.kernels.PrefillShared(r.Tokens)
 	}
 	want := 0.0
-	top := float64(chunks[ranks-1].Tokens) / 2
+	top := float64(loads[ranks-1].Tokens) / 2
 	for l := range c.Prefill.Model.Layers {
 		most := 0.0
 		for g := range ranks {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/simulate/experts"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"github.com/moelb/moelb/bench/simulate/prefixes"
 	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/decode"
@@ -21,33 +22,12 @@ const (
 // to grow.
 const kvFill = .95
 
-// flight is a request on its way.
-type flight struct {
-	arrival, first int64 // ns; first token, -1 = before the run
-	came           int32 // how many arrived before it, in a run that has a tape
-	ready          int64 // ns: when its KV has reached the decode unit
-	blocks         []int64
-	copy           int64 // of the trace, whose prompts share their blocks
-	prompt         int32 // tokens as it came
-	output         int32 // tokens it will have generated
-	input          int32 // tokens to prefill: the prompt, and what was generated before an eviction
-	cached         int32 // of its prompt; of one that ran before the run, the tokens that it had generated
-	done           int32 // tokens computed or cached
-	made           int32 // tokens generated
-	rank           int32 // of its decode unit
-	prefill        int32 // its units
-	decode         int32
-	next, prev     int32 // on its rank, latest first
-	wheel          int32 // next of those that end in the same step
-	ends           int64 // the tick of its unit in which it ends
-}
-
 // sim is a run.
 type sim struct {
 	Config
 	source  Source
 	now     int64
-	flights []flight
+	flights []lockstep.Request
 	free    []int32
 	prefill []*prefillUnit
 	decode  []*decodeUnit
@@ -144,9 +124,9 @@ func (s *sim) kvCapacity() int64 { return int64(kvFill * float64(s.Decode.KVRoom
 // others drain.
 func (s *sim) apply(f Fleet) error {
 	for i := len(s.prefill); i < f.Prefill; i++ {
-		u := &prefillUnit{unitState: unitState{index: i, next: never}}
+		u := &prefillUnit{unitState: unitState{index: i, next: never}, PrefillUnit: lockstep.NewPrefillUnit(s.Prefill.Groups(), &s.flights)}
 		var err error
-		if u.former, err = s.newFormer(i); err != nil {
+		if u.Former, err = s.newFormer(i); err != nil {
 			return err
 		}
 		u.dead = make([]bool, s.Prefill.Groups())
@@ -162,20 +142,14 @@ func (s *sim) apply(f Fleet) error {
 			return err
 		}
 		u.dead = make([]bool, n)
-		u.kv, u.n, u.first, u.wheel = make([]int64, n), make([]int64, n), make([]int32, n), make([]int32, wheelSize)
-		for r := range u.first {
-			u.first[r] = -1
-		}
-		for w := range u.wheel {
-			u.wheel[w] = -1
-		}
+		u.DecodeUnit = lockstep.NewDecodeUnit(n, &s.flights)
 		s.decode, s.units[1] = append(s.decode, u), append(s.units[1], &u.unitState)
 	}
 	for i, u := range s.prefill {
 		s.activate(&u.unitState, i < f.Prefill, u.queued == 0)
 	}
 	for i, u := range s.decode {
-		s.activate(&u.unitState, i < f.Decode, u.total == 0 && len(u.wait) == 0)
+		s.activate(&u.unitState, i < f.Decode, u.Total == 0 && len(u.wait) == 0)
 	}
 	return nil
 }

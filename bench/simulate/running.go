@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"fmt"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/simulate/experts"
@@ -49,7 +50,7 @@ func (s *sim) enterRunning() error {
 			continue
 		}
 		id := int32(len(s.flights))
-		s.flights = append(s.flights, flight{first: -1, prompt: int32(q.Input), input: int32(q.Input), output: int32(q.Output), made: int32(made), cached: int32(made), rank: -1, next: -1, prev: -1, wheel: -1})
+		s.flights = append(s.flights, lockstep.Request{First: -1, Prompt: int32(q.Input), Input: int32(q.Input), Output: int32(q.Output), Made: int32(made), Cached: int32(made), Rank: -1})
 		s.count.entered.requests++
 		s.count.entered.input += int64(q.Input)
 		s.count.entered.output += int64(q.Output)

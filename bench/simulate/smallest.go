@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"fmt"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"math"
 	"slices"
 
@@ -199,7 +200,7 @@ func (s *sizing) alone() float64 {
 		}
 		cached := int64(0)
 		if q.Blocks == nil {
-			cached = int64(draw.hit(&flight{prompt: int32(q.Input), input: int32(q.Input)}))
+			cached = int64(draw.hit(&lockstep.Request{Prompt: int32(q.Input), Input: int32(q.Input)}))
 		}
 		n := int64(q.Input) - cached
 		all = append(all, k.Step+float64(k.Token*float64(n))+float64(k.Pair*float64(prefill.WorkOf(n, cached).Pairs)))

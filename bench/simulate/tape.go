@@ -52,7 +52,7 @@ func (r *recorder) Step(dst []prefill.Chunk) []prefill.Chunk {
 	}
 	u := &t.units[r.unit]
 	for _, c := range dst[from:] {
-		c.ID = prefill.ID(r.sim.flights[c.ID].came)
+		c.ID = prefill.ID(r.sim.flights[c.ID].Came)
 		u.chunks = append(u.chunks, c)
 	}
 	u.ends = append(u.ends, len(u.chunks))

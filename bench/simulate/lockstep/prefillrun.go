@@ -16,14 +16,9 @@ type prefillRun struct {
 	busy bool
 	told bool // the scheduler hears what the cache gains and loses
 
-	rank []int32 // of each request; -1 = not started
-	pos  []int64 // tokens cached or computed; in a rank's queue, those cached when it came
-
-	// Of each rank in this step.
-	tokens, pairs []int64
-	prefix        []int64 // tokens of the prefixes that its chunks see
-	kv            []int64
-	ended         []int // requests that end with this step
+	ranks    PrefillUnit
+	requests []Request
+	kv       []int64 // of unfinished prompts, each counted in full, by rank
 
 	// What is cached, and who holds which block: global has one map.
 	cached  []map[int64]bool
@@ -41,12 +36,12 @@ type prefillRun struct {
 func newPrefillRun(u *Prefill) *prefillRun {
 	n := len(u.Requests)
 	r := &prefillRun{
-		unit: u, left: n, rank: make([]int32, n), pos: make([]int64, n),
-		tokens: make([]int64, u.Ranks), pairs: make([]int64, u.Ranks), prefix: make([]int64, u.Ranks), kv: make([]int64, u.Ranks),
+		unit: u, left: n, requests: make([]Request, n), kv: make([]int64, u.Ranks),
 		first: map[int64]int{}, holders: map[int64][]int32{}, waiting: make([]bool, n), served: make([]bool, n),
 	}
-	for i := range r.rank {
-		r.rank[i] = -1
+	r.ranks = NewPrefillUnit(u.Ranks, &r.requests)
+	for i, q := range u.Requests {
+		r.requests[i] = Request{Input: int32(q.Input), Rank: -1}
 	}
 	r.out.TTFT = make([]float64, n)
 	caches := [...]int{NoCache: 0, GlobalCache: 1, LocalCache: u.Ranks}[u.Cache]
@@ -64,6 +59,40 @@ func newPrefillRun(u *Prefill) *prefillRun {
 	return r
 }
 
+// run serves all requests by the steps of a former. cache is told of what is cached;
+// nil = nobody is, nor of what requests share.
+func (r *prefillRun) run(f prefill.Former, cache PrefillFormer) (*PrefillResult, error) {
+	r.ranks.Former, r.told = f, cache != nil
+	for r.left > 0 {
+		first, last := r.arrivals()
+		for i := first; i < last; i++ {
+			q := r.request(i)
+			if cache == nil {
+				q.Leader, q.Shared = 0, 0
+			}
+			if err := f.Enqueue(q); err != nil {
+				return nil, err
+			}
+		}
+		if err := r.ranks.Begin(r.start); err != nil {
+			return nil, err
+		}
+		if r.busy = len(r.ranks.Chunks) > 0; !r.busy && last == len(r.requests) {
+			return nil, fmt.Errorf("an empty step with %d requests left", r.left)
+		}
+		changes, err := r.end()
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range changes {
+			if err := cache.SetCached(prefill.ID(c.request), c.rank, c.cached); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return r.result()
+}
+
 // arrivals returns the range of requests that have arrived; an idle unit waits for
 // the next.
 func (r *prefillRun) arrivals() (first, last int) {
@@ -75,7 +104,6 @@ func (r *prefillRun) arrivals() (first, last int) {
 	for r.next < len(trace) && trace[r.next].Arrival <= r.now {
 		r.next++
 	}
-	r.busy = false
 	return first, r.next
 }
 
@@ -135,36 +163,13 @@ func (r *prefillRun) request(i int) prefill.Request {
 	return out
 }
 
-// remaining is what a request still computes on rank g.
-func (r *prefillRun) remaining(i, g int) int64 {
-	if r.rank[i] < 0 {
-		return int64(r.unit.Requests[i].Input) - r.cachedOn(i, g)
-	}
-	return int64(r.unit.Requests[i].Input) - r.pos[i]
-}
-
-// compute adds a chunk to the step.
-func (r *prefillRun) compute(i, g int, n int64, last bool) error {
-	input := int64(r.unit.Requests[i].Input)
-	if r.rank[i] < 0 {
-		r.rank[i], r.waiting[i] = int32(g), false
-		r.pos[i] = r.cachedOn(i, g)
-		r.kv[g] += input
-		r.out.PeakKV = max(r.out.PeakKV, r.kv[g])
-	}
-	if left := input - r.pos[i]; r.rank[i] != int32(g) || n < 0 || n > left || last != (n == left) {
-		return fmt.Errorf("request %d: a chunk of %d of %d tokens left, on rank %d after %d, last %v", i, n, left, g, r.rank[i], last)
-	}
-	r.tokens[g] += n
-	r.pairs[g] += prefill.WorkOf(n, r.pos[i]).Pairs
-	r.prefix[g] += r.pos[i]
-	r.pos[i] += n
-	r.out.Computed += n
-	r.busy = true
-	if last {
-		r.ended = append(r.ended, i)
-	}
-	return nil
+// start is when a rank turns to a request.
+func (r *prefillRun) start(id int32, g int) {
+	q := &r.requests[id]
+	q.Done = int32(r.cachedOn(int(id), g))
+	r.waiting[id] = false
+	r.kv[g] += int64(q.Input)
+	r.out.PeakKV = max(r.out.PeakKV, r.kv[g])
 }
 
 // change is a change of what a waiting request finds cached; rank -1 = on all.
@@ -181,41 +186,43 @@ func (r *prefillRun) end() (changes []change, err error) {
 	c, ranks := &r.unit.Cost, float64(r.unit.Ranks)
 	var mostTokens, tokens int64
 	var mostPairs, pairs float64
-	for g := range r.tokens {
-		p := float64(r.pairs[g])
+	for _, l := range r.ranks.Loads {
+		p := float64(l.Pairs)
 		if c.Prefix > 0 {
-			p += c.Prefix / c.Pair * float64(r.prefix[g])
+			p += c.Prefix / c.Pair * float64(l.Prefix)
 		}
-		mostTokens, tokens = max(mostTokens, r.tokens[g]), tokens+r.tokens[g]
+		mostTokens, tokens = max(mostTokens, l.Tokens), tokens+l.Tokens
 		mostPairs, pairs = max(mostPairs, p), pairs+p
-		r.tokens[g], r.pairs[g], r.prefix[g] = 0, 0, 0
 	}
 	if mostTokens > r.unit.MaxTokens {
 		return nil, fmt.Errorf("a rank computes %d tokens in one step", mostTokens)
 	}
 	r.now += c.Step + c.Pair*mostPairs + c.Token*float64(mostTokens)
 	r.out.Steps++
+	r.out.Computed += tokens
 	r.mostTokens, r.meanTokens = r.mostTokens+float64(mostTokens), r.meanTokens+float64(tokens)/ranks
 	r.mostPairs, r.meanPairs = r.mostPairs+mostPairs, r.meanPairs+pairs/ranks
-	for _, i := range r.ended {
+	r.ranks.End(func(c prefill.Chunk, _ int64) {
+		if !c.Last {
+			return
+		}
+		i := int(c.ID)
 		r.out.TTFT[i] = r.now - r.unit.Requests[i].Arrival
 		r.served[i] = true
-		r.kv[r.rank[i]] -= int64(r.unit.Requests[i].Input)
+		r.kv[c.Rank] -= int64(r.requests[i].Input)
 		r.left--
 		if r.unit.Cache != NoCache {
-			changes = r.store(changes, i)
+			changes = r.store(changes, i, c.Rank)
 		}
-	}
-	r.ended = r.ended[:0]
+	})
 	return changes, nil
 }
 
-// store caches a request's blocks and appends what that changes.
-func (r *prefillRun) store(changes []change, i int) []change {
+// store caches a request's blocks, of rank g, and appends what that changes.
+func (r *prefillRun) store(changes []change, i, g int) []change {
 	cache, rank := 0, -1
 	if r.unit.Cache == LocalCache {
-		cache = int(r.rank[i])
-		rank = cache
+		cache, rank = g, g
 	}
 	has := r.cached[cache]
 	var touched []int32

@@ -1,7 +1,7 @@
 package lockstep
 
 import (
-	"fmt"
+	"slices"
 
 	"github.com/moelb/moelb/bench/baseline"
 	"github.com/moelb/moelb/bench/workload"
@@ -108,36 +108,7 @@ type PrefillFormer interface {
 // the steps itself. It hears of every change of the cache, and which earlier
 // request shares a prefix that is not cached yet.
 func (u *Prefill) Form(s PrefillFormer) (*PrefillResult, error) {
-	r := newPrefillRun(u)
-	r.told = true
-	var chunks []prefill.Chunk
-	for r.left > 0 {
-		first, last := r.arrivals()
-		for i := first; i < last; i++ {
-			if err := s.Enqueue(r.request(i)); err != nil {
-				return nil, err
-			}
-		}
-		chunks = s.Step(chunks[:0])
-		if len(chunks) == 0 && last == len(u.Requests) {
-			return nil, fmt.Errorf("an empty step with %d requests left", r.left)
-		}
-		for _, c := range chunks {
-			if err := r.compute(int(c.ID), c.Rank, c.Tokens, c.Last); err != nil {
-				return nil, err
-			}
-		}
-		changes, err := r.end()
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range changes {
-			if err := s.SetCached(prefill.ID(c.request), c.rank, c.cached); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return r.result()
+	return newPrefillRun(u).run(s, s)
 }
 
 // Route runs the unit until all requests are served, under a policy that places
@@ -146,102 +117,22 @@ func (u *Prefill) Form(s PrefillFormer) (*PrefillResult, error) {
 // ranks as they were at the last boundary that is stale seconds ago.
 func (u *Prefill) Route(p baseline.PrefillPolicy, stale float64) (*PrefillResult, error) {
 	r := newPrefillRun(u)
-	queues := make([][]int32, u.Ranks)
-	type snapshot struct {
-		at    float64
-		ranks []baseline.RankState
-	}
-	var past []snapshot
-	for r.left > 0 {
-		first, last := r.arrivals()
-		past = append(past, snapshot{r.now, r.states(queues)})
-		for len(past) > 1 && past[1].at <= r.now-stale {
-			past = past[1:]
+	f := NewRouted(p, prefill.Config{Ranks: u.Ranks, MaxTokens: u.MaxTokens})
+	f.chunk = u.Chunk
+	f.cached = func(id prefill.ID, g int) int64 { return r.cachedOn(int(id), g) }
+	if stale > 0 {
+		type snapshot struct {
+			at    float64
+			ranks []baseline.RankState
 		}
-		if last > first {
-			for g, k := range past[0].ranks {
-				p.Observe(g, k)
+		var past []snapshot
+		f.seen = func(now []baseline.RankState) []baseline.RankState {
+			past = append(past, snapshot{r.now, slices.Clone(now)})
+			for len(past) > 1 && past[1].at <= r.now-stale {
+				past = past[1:]
 			}
-			err := r.route(p, first, last, func(i, g int) {
-				queues[g] = append(queues[g], int32(i))
-				r.pos[i] = r.cachedOn(i, g)
-			})
-			if err != nil {
-				return nil, err
-			}
-		}
-		for g, queue := range queues {
-			room, left := u.MaxTokens, queue[:0]
-			for k, i := range queue {
-				if room == 0 {
-					left = append(left, queue[k:]...)
-					break
-				}
-				n := r.remaining(int(i), g)
-				take := min(room, n)
-				if u.Chunk > 0 {
-					take = min(take, u.Chunk)
-				}
-				room -= take
-				if err := r.compute(int(i), g, take, take == n); err != nil {
-					return nil, err
-				}
-				if take < n {
-					left = append(left, i)
-				}
-			}
-			queues[g] = left
-		}
-		for _, i := range r.ended {
-			if err := p.Done(prefill.ID(i)); err != nil {
-				return nil, err
-			}
-		}
-		if _, err := r.end(); err != nil {
-			return nil, err
+			return past[0].ranks
 		}
 	}
-	return r.result()
-}
-
-// route asks the policy where the requests from first to last go.
-func (r *prefillRun) route(p baseline.PrefillPolicy, first, last int, place func(i, rank int)) error {
-	var rs []prefill.Request
-	for i := first; i < last; i++ {
-		q := r.request(i)
-		q.Leader, q.Shared = 0, 0
-		rs = append(rs, q)
-	}
-	if batch, ok := p.(baseline.PrefillBatch); ok {
-		batch.AddBatch(rs, func(i, g int) { place(first+i, g) })
-		return nil
-	}
-	for i := range rs {
-		g, err := p.Add(rs[i])
-		if err != nil {
-			return err
-		}
-		place(first+i, g)
-	}
-	return nil
-}
-
-// states is what the ranks report.
-func (r *prefillRun) states(queues [][]int32) []baseline.RankState {
-	out := make([]baseline.RankState, len(queues))
-	for g, queue := range queues {
-		k := &out[g]
-		for _, i := range queue {
-			input := int64(r.unit.Requests[i].Input)
-			k.Pending += input - r.pos[i]
-			if r.rank[i] >= 0 {
-				k.Running++
-				k.KV += r.pos[i]
-			} else {
-				k.Waiting++
-				k.WaitingTokens += input
-			}
-		}
-	}
-	return out
+	return r.run(f, nil)
 }

@@ -1,5 +1,3 @@
-// Package lockstep simulates serving units step by step, as far as balancing
-// them goes: who holds how much, and how long a lockstep step takes.
 package lockstep
 
 import (
@@ -62,67 +60,51 @@ type Reporter interface {
 	Report(decode.Report) error
 }
 
-// running is one request of the simulation.
-type running struct {
-	router int
-	id     decode.ID
-	rank   int
-	size   int // its KV when it ends
-	base   int // its KV - step
-	joined bool
-	left   int
-}
-
 // rankState is what a rank knows of itself at the start of a step.
 type rankState struct {
-	n, kv            int
+	n, kv            int64
 	placed, finished []uint64 // by router
 }
 
 type decodeRun struct {
 	*Decode
-	routers []decode.Scheduler
-	rng     *rand.Rand
-	kv, n   []int
-	ends    map[int][]*running // by step
-	byID    []map[decode.ID]*running
-	placed  [][]uint64
-	gone    [][]uint64
-	next    int
-	dst     []int
-	ids     decode.ID // the latest request's
-	result  DecodeResult
-	weights []float64
+	routers  []decode.Scheduler
+	rng      *rand.Rand
+	unit     DecodeUnit
+	requests []Request  // by ID, from 1 on; Decode is the router
+	to       []int      // the rank that each was placed on
+	placed   [][]uint64 // by router and rank
+	gone     [][]uint64
+	next     int
+	dst      []int
+	result   DecodeResult
+	weights  []float64
 }
 
 // Run runs the unit; requests go to the schedulers in turn.
 func (d *Decode) Run(routers ...decode.Scheduler) (DecodeResult, error) {
-	r := &decodeRun{Decode: d, routers: routers, rng: rand.New(rand.NewPCG(d.Seed, 7)), kv: make([]int, d.Ranks), n: make([]int, d.Ranks), ends: map[int][]*running{}}
+	r := &decodeRun{Decode: d, routers: routers, rng: rand.New(rand.NewPCG(d.Seed, 7)), requests: make([]Request, 1), to: make([]int, 1)}
+	r.unit = NewDecodeUnit(d.Ranks, &r.requests)
 	for range routers {
-		r.byID = append(r.byID, map[decode.ID]*running{})
 		r.placed = append(r.placed, make([]uint64, d.Ranks))
 		r.gone = append(r.gone, make([]uint64, d.Ranks))
 	}
 	return r.run()
 }
 
-// request is an arrival: its tokens now, and how many it will still generate.
-type request struct{ kv, output, generated int }
-
 func (r *decodeRun) run() (DecodeResult, error) {
 	warm := r.warm()
-	placed, err := r.place(warm, 0)
+	joining, err := r.place(warm)
 	if err != nil {
 		return r.result, err
 	}
-	r.join(placed, 0)
-	var joining, pending []*running
-	history := make([][]*running, r.Delay+1)
+	var pending []int32
+	history := make([][]int32, r.Delay+1)
 	reports := make([][]rankState, r.Delay+1)
 	mean, most, kv, n, counted := 0.0, 0.0, 0.0, 0.0, 0
 	arrivals := r.arrivals(len(warm))
 	for s := 1; s <= r.Steps; s++ {
-		r.join(joining, s)
+		r.join(joining)
 		if r.Reports {
 			reports[s%len(reports)] = r.states()
 			if s > r.Delay {
@@ -132,7 +114,7 @@ func (r *decodeRun) run() (DecodeResult, error) {
 			}
 		}
 		if s > r.Steps/4 {
-			maxKV, sumKV, maxN, sumN := slices.Max(r.kv), sum(r.kv), slices.Max(r.n), sum(r.n)
+			maxKV, sumKV, maxN, sumN := slices.Max(r.unit.KV), sum(r.unit.KV), slices.Max(r.unit.N), r.unit.Total
 			g := float64(r.Ranks)
 			most += r.Cost.Step + r.Cost.KV*float64(maxKV) + r.Cost.Request*float64(maxN)
 			mean += r.Cost.Step + r.Cost.KV*float64(sumKV)/g + r.Cost.Request*float64(sumN)/g
@@ -140,12 +122,11 @@ func (r *decodeRun) run() (DecodeResult, error) {
 			n += float64(maxN) * g / float64(sumN)
 			counted++
 		}
-		for g, x := range r.kv {
-			r.result.Peak = max(r.result.Peak, x)
-			if r.Capacity > 0 && x > r.Capacity && s > r.Steps/4 {
+		for _, x := range r.unit.KV {
+			r.result.Peak = max(r.result.Peak, int(x))
+			if r.Capacity > 0 && int(x) > r.Capacity && s > r.Steps/4 {
 				r.result.Overruns++
 			}
-			r.kv[g] += r.n[g]
 		}
 		if s > r.Delay || r.Reports {
 			for _, x := range r.routers {
@@ -154,27 +135,26 @@ func (r *decodeRun) run() (DecodeResult, error) {
 		}
 		batch := arrivals(s, len(pending))
 		if !r.Joint {
-			if joining, err = r.place(batch, s); err != nil {
+			if joining, err = r.place(batch); err != nil {
 				return r.result, err
 			}
 		}
-		pending = r.finish(s)
+		pending = r.finish()
 		history[s%len(history)] = pending
 		if s > r.Delay {
-			for _, x := range history[(s-r.Delay)%len(history)] {
-				delete(r.byID[x.router], x.id)
-				if err := r.routers[x.router].Done(x.id); err != nil {
+			for _, id := range history[(s-r.Delay)%len(history)] {
+				if err := r.routers[r.requests[id].Decode].Done(decode.ID(id)); err != nil {
 					return r.result, err
 				}
 			}
 		}
 		if r.Joint {
-			if joining, err = r.place(batch, s); err != nil {
+			if joining, err = r.place(batch); err != nil {
 				return r.result, err
 			}
 		}
 		if r.Moves > 0 && s%r.MovesEvery == 0 {
-			if err := r.rebalance(s); err != nil {
+			if err := r.rebalance(); err != nil {
 				return r.result, err
 			}
 		}
@@ -186,7 +166,7 @@ func (r *decodeRun) run() (DecodeResult, error) {
 
 // warm returns the requests of a unit met at a random moment, the longest first:
 // a long output is met more often.
-func (r *decodeRun) warm() []request {
+func (r *decodeRun) warm() []Request {
 	r.weights = make([]float64, len(r.Decode.Requests))
 	all := 0.0
 	for i, q := range r.Decode.Requests {
@@ -197,27 +177,26 @@ func (r *decodeRun) warm() []request {
 	if load == 0 {
 		load = 1
 	}
-	out := make([]request, int(load*float64(r.Ranks*r.Batch)))
+	out := make([]Request, int(load*float64(r.Ranks*r.Batch)))
 	for i := range out {
 		j, _ := slices.BinarySearch(r.weights, r.rng.Float64()*all)
 		q := r.Decode.Requests[min(j, len(r.weights)-1)]
-		age := r.rng.IntN(q.Output)
-		out[i] = request{q.Input + age, q.Output - age, age}
+		out[i] = arrival(q)
+		out[i].Made = int32(r.rng.IntN(q.Output))
 	}
-	slices.SortStableFunc(out, func(a, b request) int { return cmp.Compare(b.kv, a.kv) })
+	slices.SortStableFunc(out, func(a, b Request) int { return cmp.Compare(b.KV(), a.KV()) })
 	return out
 }
 
 // arrivals returns what arrives in step s; finished = requests that finished in
 // the step before.
-func (r *decodeRun) arrivals(held int) func(s, finished int) []request {
+func (r *decodeRun) arrivals(held int) func(s, finished int) []Request {
 	list := r.Decode.Requests
 	if r.Load == 0 {
-		return func(_, finished int) []request {
-			out := make([]request, finished)
+		return func(_, finished int) []Request {
+			out := make([]Request, finished)
 			for i := range out {
-				q := list[r.rng.IntN(len(list))]
-				out[i] = request{q.Input, q.Output, 0}
+				out[i] = arrival(list[r.rng.IntN(len(list))])
 			}
 			return out
 		}
@@ -226,13 +205,13 @@ func (r *decodeRun) arrivals(held int) func(s, finished int) []request {
 	span := r.weights[len(list)-1] / float64(held)
 	last := max(list[len(list)-1].Arrival, 1e-9)
 	next, start := 0, 0.0
-	return func(s, _ int) (out []request) {
+	return func(s, _ int) (out []Request) {
 		for {
 			q := list[next]
 			if start+q.Arrival/last*span >= float64(s) {
 				return out
 			}
-			out = append(out, request{q.Input, q.Output, 0})
+			out = append(out, arrival(q))
 			if next++; next == len(list) {
 				next, start = 0, start+span
 			}
@@ -240,28 +219,32 @@ func (r *decodeRun) arrivals(held int) func(s, finished int) []request {
 	}
 }
 
+// arrival is a request that comes from prefill.
+func arrival(q workload.Request) Request {
+	return Request{Prompt: int32(q.Input), Output: int32(q.Output), Rank: -1}
+}
+
 // place asks the schedulers; the requests start with the next step.
-func (r *decodeRun) place(batch []request, step int) ([]*running, error) {
-	var out []*running
+func (r *decodeRun) place(batch []Request) (placed []int32, err error) {
 	asked := make([][]decode.Request, len(r.routers))
-	which := make([][]request, len(r.routers))
 	for _, q := range batch {
 		x := r.next
 		r.next = (r.next + 1) % len(r.routers)
-		r.ids++
-		ask := decode.Request{ID: r.ids, KV: int64(q.kv), Generated: int64(q.generated)}
+		q.Decode = int32(x)
+		ask := decode.Request{ID: decode.ID(len(r.requests)), KV: q.KV(), Generated: int64(q.Made)}
 		if r.Hints {
-			ask.Output = int64(q.output)
+			ask.Output = int64(q.Output - q.Made)
 		}
+		r.requests, r.to = append(r.requests, q), append(r.to, -1)
 		if r.Joint {
-			asked[x], which[x] = append(asked[x], ask), append(which[x], q)
+			asked[x] = append(asked[x], ask)
 			continue
 		}
 		g, err := r.routers[x].Add(ask)
 		if err != nil {
 			return nil, err
 		}
-		out = r.took(out, x, ask.ID, g, q)
+		placed = r.took(placed, ask.ID, g)
 	}
 	for x, asked := range asked {
 		if len(asked) == 0 {
@@ -271,49 +254,39 @@ func (r *decodeRun) place(batch []request, step int) ([]*running, error) {
 		if !ok {
 			return nil, fmt.Errorf("router %d places no batches", x)
 		}
-		var err error
 		if r.dst, err = b.Batch(r.dst[:0], asked); err != nil {
 			return nil, err
 		}
 		for i, g := range r.dst {
-			out = r.took(out, x, asked[i].ID, g, which[x][i])
+			placed = r.took(placed, asked[i].ID, g)
 		}
 	}
-	return out, nil
+	return placed, nil
 }
 
-func (r *decodeRun) took(out []*running, router int, id decode.ID, rank int, q request) []*running {
+func (r *decodeRun) took(placed []int32, id decode.ID, rank int) []int32 {
 	if rank < 0 {
 		r.result.Refused++
-		return out
+		return placed
 	}
-	x := &running{router: router, id: id, rank: rank, size: q.kv + q.output, left: q.output, base: q.kv}
-	r.byID[router][id] = x
-	return append(out, x)
+	r.to[id] = rank
+	return append(placed, int32(id))
 }
 
-// join lets placed requests start with step s.
-func (r *decodeRun) join(placed []*running, s int) {
-	s = max(s, 1)
-	for _, x := range placed {
-		r.kv[x.rank] += x.base
-		x.base -= s
-		x.joined = true
-		r.n[x.rank]++
-		r.placed[x.router][x.rank]++
-		end := s + x.left - 1
-		r.ends[end] = append(r.ends[end], x)
+// join lets placed requests start with the step.
+func (r *decodeRun) join(placed []int32) {
+	for _, id := range placed {
+		r.unit.Join(id, r.to[id])
+		r.placed[r.requests[id].Decode][r.to[id]]++
 	}
 }
 
-// finish ends what ends with step s.
-func (r *decodeRun) finish(s int) []*running {
-	done := r.ends[s]
-	delete(r.ends, s)
-	for _, x := range done {
-		r.kv[x.rank] -= x.size
-		r.n[x.rank]--
-		r.gone[x.router][x.rank]++
+// finish ends the step, and returns what ends with it, as it came.
+func (r *decodeRun) finish() []int32 {
+	done := r.unit.Tick(nil)
+	slices.Reverse(done)
+	for _, id := range done {
+		r.gone[r.requests[id].Decode][r.to[id]]++
 	}
 	return done
 }
@@ -321,7 +294,7 @@ func (r *decodeRun) finish(s int) []*running {
 func (r *decodeRun) states() []rankState {
 	out := make([]rankState, r.Ranks)
 	for g := range out {
-		out[g] = rankState{n: r.n[g], kv: r.kv[g]}
+		out[g] = rankState{n: r.unit.N[g], kv: r.unit.KV[g]}
 		for x := range r.routers {
 			out[g].placed = append(out[g].placed, r.placed[x][g])
 			out[g].finished = append(out[g].finished, r.gone[x][g])
@@ -333,7 +306,7 @@ func (r *decodeRun) states() []rankState {
 func (r *decodeRun) report(states []rankState) error {
 	for g, s := range states {
 		for x, router := range r.routers {
-			p := decode.Report{Rank: g, Requests: s.n, KV: int64(s.kv), Age: r.Delay}
+			p := decode.Report{Rank: g, Requests: int(s.n), KV: s.kv, Age: r.Delay}
 			if r.Counted {
 				p.Placed, p.Finished = s.placed[x], s.finished[x]
 			}
@@ -346,21 +319,16 @@ func (r *decodeRun) report(states []rankState) error {
 }
 
 // rebalance moves running requests between two steps.
-func (r *decodeRun) rebalance(s int) error {
-	for x, router := range r.routers {
+func (r *decodeRun) rebalance() error {
+	for _, router := range r.routers {
 		moves, err := router.(Mover).Rebalance(nil, r.Moves)
 		if err != nil {
 			return err
 		}
 		for _, m := range moves {
-			q := r.byID[x][m.ID]
-			q.rank = m.To
-			if q.joined {
-				kv := q.base + s + 1
-				r.kv[m.From] -= kv
-				r.kv[m.To] += kv
-				r.n[m.From]--
-				r.n[m.To]++
+			r.to[m.ID] = m.To
+			if r.requests[m.ID].Rank >= 0 {
+				r.unit.Move(int32(m.ID), m.To)
 			}
 			r.result.Moved++
 		}
@@ -368,7 +336,7 @@ func (r *decodeRun) rebalance(s int) error {
 	return nil
 }
 
-func sum(xs []int) (all int) {
+func sum(xs []int64) (all int64) {
 	for _, x := range xs {
 		all += x
 	}

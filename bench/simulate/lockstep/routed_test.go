@@ -1,4 +1,4 @@
-package simulate
+package lockstep
 
 import (
 	"math/rand/v2"
@@ -14,7 +14,7 @@ import (
 func TestRouted(t *testing.T) {
 	const ranks, most = 3, 1000
 	for _, p := range baseline.PrefillPolicies() {
-		f := newRouted(p.New(ranks), prefill.Config{Ranks: ranks, MaxTokens: most})
+		f := NewRouted(p.New(ranks), prefill.Config{Ranks: ranks, MaxTokens: most})
 		r := rand.New(rand.NewPCG(7, 1))
 		left := map[prefill.ID]int64{}
 		next := prefill.ID(0)
@@ -42,11 +42,11 @@ func TestRouted(t *testing.T) {
 			for g, n := range took {
 				held := baseline.RankState{}
 				for _, x := range f.queues[g] {
-					held.Pending += x.tokens - x.done
+					held.Pending += x.Tokens - x.done
 					if x.started {
 						held.Running, held.KV = held.Running+1, held.KV+x.done
 					} else {
-						held.Waiting, held.WaitingTokens = held.Waiting+1, held.WaitingTokens+x.tokens
+						held.Waiting, held.WaitingTokens = held.Waiting+1, held.WaitingTokens+x.Tokens
 					}
 				}
 				if n > most || n < most && held.Pending > 0 || f.states[g] != held {

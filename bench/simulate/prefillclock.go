@@ -5,36 +5,9 @@ import (
 
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/simulate/experts"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"github.com/moelb/moelb/prefill"
 )
-
-// prefillUnit is one unit that computes prompts, step by step.
-type prefillUnit struct {
-	unitState
-	former prefill.Former
-	clock  *prefillClock
-	chunks []prefill.Chunk // of the step that runs
-	queued int64           // requests
-	dead   []bool
-}
-
-// unitState is what prefill and decode units share.
-type unitState struct {
-	index    int
-	next     int64 // end of the step that runs, or when to look again; never = idle
-	stepping bool
-	active   bool    // takes new requests
-	up       bool    // holds its nodes: active or draining
-	since    int64   // when it came up
-	alive    int64   // ns up, before since
-	computed float64 // GPU-seconds of computing
-	busy     float64 // seconds in steps
-	stalled  float64 // seconds stopped for expert moves
-	stall    float64 // seconds to stop before the next step
-	steps    int64
-	holds    float64          // prefill: seconds of work not yet computed, on all ranks; decode: tokens of KV, with those that wait
-	experts  *experts.Experts // its own, for some of its ranks are dead; nil = those of all
-}
 
 // prefillClock says how long a prefill step takes.
 type prefillClock struct {
@@ -60,19 +33,14 @@ func newPrefillClock(u *cost.Unit, e *experts.Experts, maxTokens int64, seed uin
 	return c
 }
 
-// seconds is how long a step of chunks takes, and how many GPU-seconds of it are
-// computing. depth is how many tokens come before each chunk.
-func (c *prefillClock) seconds(chunks []prefill.Chunk, depth func(prefill.Chunk) int64) (step, computed float64) {
-	clear(c.rank)
+// seconds is how long a step lasts in which ranks have these loads, and how many
+// GPU-seconds of it are computing.
+func (c *prefillClock) seconds(loads []lockstep.Load) (step, computed float64) {
 	// Of GPUs that share attention each has its part of the tokens.
 	shared := c.unit.Ranks() / len(c.rank)
 	batches := c.unit.Batches() * float64(shared)
-	for _, x := range chunks {
-		p := depth(x)
-		r := &c.rank[x.Rank]
-		r.Tokens += float64(x.Tokens) / batches
-		r.Cached += float64(p) / batches
-		r.Pairs += float64(prefill.WorkOf(x.Tokens, p).Pairs) / batches
+	for g, l := range loads {
+		c.rank[g] = cost.PrefillRank{Tokens: float64(l.Tokens) / batches, Cached: float64(l.Prefix) / batches, Pairs: float64(l.Pairs) / batches}
 	}
 	n, gpus := float64(len(c.rank)), c.unit.Ranks()
 	sum, top, dense, work, topPairs, sumPairs := 0.0, 0.0, 0.0, 0.0, 0.0, 0.0

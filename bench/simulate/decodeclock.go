@@ -8,26 +8,6 @@ import (
 	"github.com/moelb/moelb/decode"
 )
 
-// decodeUnit is one unit that generates tokens, one a request and step.
-type decodeUnit struct {
-	unitState
-	placer decode.Batcher
-	clock  *decodeClock
-	kv     []int64 // by rank
-	n      []int64
-	first  []int32 // the requests of a rank, latest first; -1 = none
-	total  int64   // requests
-	ticks  int64   // tokens that a request would have got since the start
-	credit float64 // of tokens, the part of one that is saved up
-	wheel  []int32 // requests by the tick in which they end, modulo its length
-	dead   []bool
-	wait   []int32 // transferred or on their way, in order
-}
-
-// wheelSize is how many ticks ahead a request's end is told apart; later ones
-// pass by and stay.
-const wheelSize = 1 << 12
-
 // decodeClock says how long a decode step takes.
 type decodeClock struct {
 	kernels cost.Kernels
