@@ -3,8 +3,10 @@ package cost
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/moelb/moelb/placement"
 )
@@ -51,15 +53,66 @@ func decodeFile(r io.Reader, into any) error {
 	if len(b) > maxFile {
 		return fmt.Errorf("longer than %d bytes", maxFile)
 	}
+	if err := distinct(b); err != nil {
+		return err
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
+	var kind *json.UnmarshalTypeError
+	switch err := d.Decode(into); {
+	case errors.As(err, &kind):
+		if kind.Field == "" {
+			return fmt.Errorf("a JSON object is needed, not %s", kind.Value)
+		}
+		return fmt.Errorf("%s: not %s", kind.Field, kind.Value)
+	case err == io.EOF:
+		return fmt.Errorf("a JSON object is needed: there is nothing")
+	case err != nil:
+		return fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return fmt.Errorf("more than one JSON object")
 	}
 	return nil
+}
+
+// distinct refuses what package json would take for a field and is none, or not for
+// sure: one that is given twice, and one in capitals.
+func distinct(b []byte) error {
+	var open []map[string]bool // of the objects around; nil = a list
+	d := json.NewDecoder(bytes.NewReader(b))
+	for key := false; ; {
+		t, err := d.Token()
+		if err != nil {
+			return nil // the end, or what decoding will say
+		}
+		top := len(open) - 1
+		switch x := t.(type) {
+		case json.Delim:
+			switch x {
+			case '{':
+				open = append(open, map[string]bool{})
+			case '[':
+				open = append(open, nil)
+			default:
+				open = open[:top]
+			}
+			key = len(open) > 0 && open[len(open)-1] != nil
+			continue
+		case string:
+			if key {
+				if open[top][x] {
+					return fmt.Errorf("%.40q: given twice", x)
+				}
+				if x != strings.ToLower(x) {
+					return fmt.Errorf("unknown field %.40q", x)
+				}
+				open[top][x], key = true, false
+				continue
+			}
+		}
+		key = top >= 0 && open[top] != nil
+	}
 }
 
 // ReadModel reads a model: one JSON object whose fields are those of Model in snake

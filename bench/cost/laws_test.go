@@ -1,7 +1,10 @@
 package cost
 
 import (
+	"bytes"
+	"encoding/json"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -172,6 +175,7 @@ func TestFiles(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{strings.Replace(model, `"layers":10`, `"layers":0`, 1), "layers"}, {strings.Replace(model, `"heads":16`, `"heads":1e9`, 1), "heads"}, {strings.Replace(model, `"kv_heads":4`, `"kv_heads":0`, 1), "kv_rank"},
 		{strings.Replace(model, "name", "title", 1), "title"}, {model + model, "more than one"}, {`{"name":"` + strings.Repeat("x", maxFile) + `"}`, "longer"}, {`[1]`, "model"}, {strings.Replace(model, `"mine"`, `""`, 1), "name"},
+		{strings.Replace(model, `"top_k":4`, `"top_k":4,"heads":8`, 1), `"heads": given twice`}, {strings.Replace(model, `"top_k"`, `"Top_K"`, 1), `unknown field "Top_K"`}, {strings.Replace(model, `"top_k":4`, `"top_k":4e9`, 1), "top_k: not number 4e9"}, {"", "nothing"}, {"null", "name"},
 		{strings.Replace(model, `"top_k":4`, `"top_k":65`, 1), "top_k"}, {model[:len(model)-1] + `,"expert_bits":5}`, "expert_bits"},
 	} {
 		if _, err := ReadModel(strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -180,9 +184,44 @@ func TestFiles(t *testing.T) {
 	}
 	for _, c := range []struct{ text, want string }{
 		{strings.Replace(gpu, `"sms":100`, `"sms":0`, 1), "sms"}, {strings.Replace(gpu, "8e10", "1e99", 1), "memory_bytes"}, {strings.Replace(gpu, `"gpus_per_node":8`, `"gpus_per_node":8,"gpus_per_nvlink_domain":9`, 1), "domain"}, {`{}`, "name"},
+		{gpu[:len(gpu)-1] + `,"reach":{"gemm":1,"gemm":2}}`, `"gemm": given twice`}, {gpu[:len(gpu)-1] + `,"reach":{"gemm":11}}`, "reach.gemm"}, {gpu[:len(gpu)-1] + `,"reach":[{"gemm":1},{"gemm":1}]}`, "reach: not array"},
 	} {
 		if _, err := ReadGPU(strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.80s: %v, want %q", c.text, err, c.want)
+		}
+	}
+}
+
+// TestFilesSayAll: what a preset is a file can say, every field of it, so that reading
+// it gives the preset again.
+func TestFilesSayAll(t *testing.T) {
+	for _, want := range GPUs() {
+		b, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadGPU(bytes.NewReader(b)); err != nil || got != want {
+			t.Errorf("%s: %+v is read as %+v: %v", b, want, got, err)
+		}
+	}
+	for _, want := range Models() {
+		f := modelFile{}
+		from := []reflect.Value{reflect.ValueOf(want.Model), reflect.ValueOf(want)}
+		for i, to := 0, reflect.ValueOf(&f).Elem(); i < to.NumField(); i++ {
+			name := to.Type().Field(i).Name
+			for _, x := range from {
+				if y := x.FieldByName(name); y.IsValid() {
+					to.Field(i).Set(y)
+				}
+			}
+		}
+		b, err := json.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadModel(bytes.NewReader(b))
+		if err != nil || got != want {
+			t.Errorf("%s: %+v is read as %+v: %v", b, want, got, err)
 		}
 	}
 }

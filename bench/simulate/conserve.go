@@ -27,14 +27,14 @@ func (s *sim) conserved() error {
 	}
 	c := &s.count
 	if s.cut {
-		held := int64(0)
+		held := int64(s.held.len())
 		for _, u := range s.prefill {
 			held += int64(u.queued)
 		}
 		for _, u := range s.decode {
 			held += u.Total + int64(len(u.wait))
 		}
-		if out := c.entered.requests - c.left.requests; out != held || out != s.inFlight || out != int64(len(s.flights)-len(s.free)) {
+		if out := c.entered.requests - c.left.requests; out != held || out != s.inFlight || out != int64(len(s.flights)-len(s.free)+s.held.len()) {
 			return fail("%d requests entered and %d left; units hold %d", c.entered.requests, c.left.requests, held)
 		}
 		return nil

@@ -3,44 +3,86 @@ package simulate
 import (
 	"errors"
 	"fmt"
-	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"slices"
 
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/prefill"
 )
 
-// arrive lets the pending request enter.
+// arrive lets the pending request enter: into a prefill unit, or where these have as
+// many as they hold into the API server's queue.
 func (s *sim) arrive() {
-	q := &s.pending
-	var id int32
-	if n := len(s.free); n > 0 {
-		id, s.free = s.free[n-1], s.free[:n-1]
-	} else {
-		id = int32(len(s.flights))
-		s.flights = append(s.flights, lockstep.Request{})
-	}
-	s.flights[id] = lockstep.Request{Arrival: s.now, Prompt: int32(q.Input), Input: int32(q.Input), Output: int32(q.Output), Blocks: q.Blocks, Copy: q.Copy, Rank: -1}
-	if s.record != nil || s.played != nil {
-		s.flights[id].Came = int32(len(s.arrived))
-		s.arrived = append(s.arrived, id)
-	}
+	q := waiting{s.now, s.pending.Blocks, s.pending.Copy, int32(s.pending.Input), int32(s.pending.Output)}
 	s.count.entered.requests++
-	s.count.entered.input += int64(q.Input)
-	s.count.entered.output += int64(q.Output)
+	s.count.entered.input += int64(q.input)
+	s.count.entered.output += int64(q.output)
 	s.inFlight++
 	s.queued++
 	s.peak = max(s.peak, s.inFlight)
 	if s.fault == dropRequest && s.count.entered.requests == 100 {
 		return
 	}
-	if s.DecodeOnly {
-		s.count.computed += int64(s.flights[id].Input)
-		s.firstToken(id)
-		s.toDecode(id)
-		return
+	s.held.put(q)
+	s.enter()
+}
+
+// heldByRank is how many prompts prefill units hold for each of their ranks; what
+// comes beyond waits before them, at a third of the memory.
+const heldByRank = 256
+
+// enter lets those that wait into units, in order.
+func (s *sim) enter() {
+	for s.held.len() > 0 && (s.DecodeOnly || s.prompts < int64(heldByRank*s.Prefill.Groups()*s.Plan[s.plan].Fleet.Prefill)) {
+		q := s.held.take()
+		var id int32
+		if n := len(s.free); n > 0 {
+			id, s.free = s.free[n-1], s.free[:n-1]
+		} else {
+			id = int32(len(s.flights))
+			s.flights = append(s.flights, lockstep.Request{})
+		}
+		s.flights[id] = lockstep.Request{Arrival: q.arrival, Prompt: q.input, Input: q.input, Output: q.output, Blocks: q.blocks, Copy: q.copy, Rank: -1}
+		if s.record != nil || s.played != nil {
+			s.flights[id].Came = int32(len(s.arrived))
+			s.arrived = append(s.arrived, id)
+		}
+		if s.DecodeOnly {
+			s.count.computed += int64(q.input)
+			s.firstToken(id)
+			s.toDecode(id)
+			continue
+		}
+		s.toPrefill(id)
 	}
-	s.toPrefill(id)
+}
+
+// waiting is a request that no unit holds yet.
+type waiting struct {
+	arrival       int64
+	blocks        []int64
+	copy          int64
+	input, output int32
+}
+
+// queue is requests that wait, in order.
+type queue struct {
+	all   []waiting
+	taken int // of all
+}
+
+func (q *queue) len() int { return len(q.all) - q.taken }
+
+func (q *queue) put(w waiting) {
+	if len(q.all) == cap(q.all) && q.taken >= len(q.all)/4 {
+		q.all, q.taken = append(q.all[:0], q.all[q.taken:]...), 0
+	}
+	q.all = append(q.all, w)
+}
+
+func (q *queue) take() waiting {
+	q.taken++
+	return q.all[q.taken-1]
 }
 
 // hit is how many tokens of a request's prompt the store holds; the last one is
@@ -74,6 +116,7 @@ func (s *sim) toPrefill(id int32) {
 	n := int64(f.Input - f.Cached)
 	u.holds += s.work(n, int64(f.Cached))
 	u.queued++
+	s.prompts++
 	s.count.cached += int64(f.Cached)
 	s.check(u.Former.Enqueue(prefill.Request{ID: prefill.ID(id), Tokens: int64(f.Input), Cached: int64(f.Cached)}))
 	if u.next == never {
@@ -99,6 +142,7 @@ func (s *sim) prefillEvent(u *prefillUnit) {
 	if u.stepping {
 		u.stepping, u.next = false, s.now
 		u.End(func(c prefill.Chunk, before int64) { s.computed(u, c, before) })
+		s.enter()
 		return
 	}
 	s.check(u.Begin(func(int32, int) {}))
@@ -127,6 +171,7 @@ func (s *sim) computed(u *prefillUnit, c prefill.Chunk, before int64) {
 		return
 	}
 	u.queued--
+	s.prompts--
 	f := &s.flights[id]
 	if f.Blocks != nil {
 		s.store.Add(f.Blocks, f.Copy)

@@ -45,6 +45,8 @@ type sim struct {
 
 	from, to   int64 // measured time
 	inFlight   int64
+	held       queue // at the API server
+	prompts    int64 // in prefill units
 	queued     int64
 	peak       int64
 	ttft, tpot histogram

@@ -2,10 +2,10 @@ package simulate
 
 import (
 	"fmt"
-	"github.com/moelb/moelb/bench/simulate/lockstep"
 
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/simulate/experts"
+	"github.com/moelb/moelb/bench/simulate/lockstep"
 	"github.com/moelb/moelb/bench/workload"
 )
 

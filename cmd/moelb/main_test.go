@@ -106,7 +106,7 @@ func TestUsage(t *testing.T) {
 		{"size", "--max-redundant", "-1"}, {"size", "--worth", "0"}, {"size", "--policy", "deepseek"}, {"split", "a", "b"}, {"split", "--frob"}, {"version", "x"},
 		{"estimate"}, {"estimate", "--phase", "train"}, {"estimate", "--phase", "decode", "--gpu", "abacus"}, {"estimate", "--phase", "decode", "--batch", "NaN"},
 		{"estimate", "--phase", "decode", "--tokens", "1"}, {"estimate", "--phase", "prefill", "--kv", "1"}, {"estimate", "--phase", "prefill", "--hit", "1"},
-		{"estimate", "--phase", "decode", "--nodes", "-1"}, {"estimate", "--phase", "decode", "--nodes", "0"}, {"estimate", "--phase", "prefill", "--nodes", "99999"}, {"estimate", "--phase", "prefill", "--imbalance-experts", "0.5"},
+		{"estimate", "--phase", "decode", "--nodes", "-1"}, {"estimate", "--phase", "prefill", "--nodes", "99999"}, {"estimate", "--phase", "prefill", "--imbalance-experts", "0.5"},
 		{"estimate", "--phase", "decode", "--imbalance-kv", "1.1", "--imbalance-attention", "1.1"}, {"estimate", "--phase", "decode", "--factors", "mine"},
 		{"simulate", "x"}, {"simulate", "--scenario", "week"}, {"simulate", "--scenario", "day", "--trace", "x"}, {"simulate", "--load", "0"}, {"simulate", "--seconds", "-1"}, {"simulate", "--hit", "2"},
 		{"simulate", "--gpu", "x"}, {"simulate", "--price-gpu-hour", "-1"}, {"simulate", "--decode-units", "-1"}, {"simulate", "--scenario", "deepseek-day", "--html", "x"},

@@ -187,7 +187,7 @@ func TestSimulateAsks(t *testing.T) {
 		{[]string{"--fail", "3-9:both:0"}, exitUsage, "FROM-UNTIL:PHASE:UNIT"},
 		{[]string{"--fail", "3-9:decode:0:node18"}, exitUsage, "of 18"},
 		{[]string{"--fail", "3-9:prefill:0:30-32"}, exitUsage, "of 32"},
-		{[]string{"--fail", "3-9:prefill:0", "--scenario", "published-day"}, exitUsage, "--fail goes neither"},
+		{[]string{"--fail", "3-9:prefill:0", "--scenario", "published-day"}, exitUsage, "--fail does not go with --scenario published-day"},
 		{[]string{"--rps", "0"}, exitUsage, "--rps"},
 		{[]string{"--rps", "5", "--load", ".5"}, exitUsage, "--rps"},
 		{[]string{"--decode-policy", "nobody"}, exitUsage, "known are moelb, "},
@@ -263,6 +263,7 @@ func TestEstimatePublished(t *testing.T) {
 func TestEstimateHardware(t *testing.T) {
 	gpu := write(t, "gpu.json", `{"name":"mine","sms":100,"fp8_flops":1e15,"bf16_flops":5e14,"memory_bandwidth":3e12,"memory_bytes":2e11,"nvlink_bandwidth":2e11,"rdma_bandwidth":5e10,"gpus_per_node":8}`)
 	model := write(t, "model.json", `{"name":"mine","layers":10,"experts":64,"top_k":4,"hidden":2048,"intermediate":1024,"vocabulary":32000,"heads":16,"kv_heads":4,"head_dim":128}`)
+	small := write(t, "small.json", `{"name":"small","sms":100,"fp8_flops":1e15,"bf16_flops":5e14,"memory_bandwidth":3e12,"memory_bytes":2e10,"nvlink_bandwidth":2e11,"rdma_bandwidth":5e10,"gpus_per_node":8}`)
 	base := []string{"estimate", "--phase", "decode", "--nodes", "4"}
 	for _, args := range [][]string{
 		{"--model", "kimi-k2", "--gpu", "gb200", "--nodes", "16"}, {"--model", "gpt-oss-120b", "--gpu", "mi300x"}, {"--model", "deepseek-v3.2", "--kv-bits", "8", "--mtp", "2"},
@@ -281,6 +282,13 @@ func TestEstimateHardware(t *testing.T) {
 		{[]string{"--nodes", "1"}, exitUsage, "do not fit"},
 		{[]string{"--model", "gpt-5"}, exitUsage, "known are"},
 		{[]string{"--gpu-file", model}, exitFailed, "model.json: gpu"},
+		{[]string{"--gpu-file", gpu, "--gpu", "h200"}, exitUsage, "--gpu and --gpu-file"},
+		{[]string{"--model-file", model, "--model", "kimi-k2"}, exitUsage, "--model and --model-file"},
+		{[]string{"--model-file", "-", "--gpu-file", "-"}, exitUsage, "only one of them"},
+		{[]string{"--model-file", "-"}, exitFailed, "standard input: model: a JSON object"},
+		{[]string{"--gpu-file", t.TempDir()}, exitFailed, "is a folder"},
+		{[]string{"--gpu-file", small}, exitUsage, "do not fit 20 GB"},
+		{[]string{"--acceptance", ".5"}, exitUsage, "--mtp"},
 		{[]string{"--model-file", filepath.Join(t.TempDir(), "none")}, exitFailed, "none"},
 		{[]string{"--overlap", "much"}, exitUsage, "two-batch"},
 		{[]string{"--kv-bits", "4"}, exitUsage, "kv bits"},
@@ -291,6 +299,53 @@ func TestEstimateHardware(t *testing.T) {
 			if !strings.Contains(got.stderr, c.want) || got.stdout != "" {
 				t.Errorf("%v: %s, want %q", c.args, got.stderr, c.want)
 			}
+		}
+	}
+}
+
+// TestEstimateDefaults: no nodes are those of the published units, said or not, and a
+// model comes from standard input as from a file.
+func TestEstimateDefaults(t *testing.T) {
+	const model = `{"name":"mine","layers":10,"experts":64,"top_k":4,"hidden":2048,"intermediate":1024,"vocabulary":32000,"heads":16,"kv_heads":4,"head_dim":128}`
+	for _, phase := range []string{"prefill", "decode"} {
+		nodes := map[string]string{"prefill": "4", "decode": "18"}[phase]
+		want := call(t, "", "estimate", "--phase", phase, "--model-file", write(t, "model.json", model), "--nodes", nodes).want(t, exitDone).stdout
+		for _, more := range [][]string{nil, {"--nodes", "0"}} {
+			if got := call(t, model, append([]string{"estimate", "--phase", phase, "--model-file", "-"}, more...)...).want(t, exitDone).stdout; got != want {
+				t.Errorf("%s %v: %s, want %s", phase, more, got, want)
+			}
+		}
+	}
+}
+
+// TestSimulateFlags: a flag that would change nothing is refused with what it is for,
+// in every mode.
+func TestSimulateFlags(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"--scenario deepseek-day --seconds 30", "--seconds does not go with --scenario deepseek-day"},
+		{"--scenario deepseek-day --decode-policy moelb", "--decode-policy does not go"},
+		{"--scenario deepseek-day --nodes-per-token 2", "--nodes-per-token does not go"},
+		{"--scenario published-day --mtp 2", "--mtp does not go with --scenario published-day"},
+		{"--scenario published-day --gpu h200", "--gpu does not go"},
+		{"--price-hit 1", "--price-hit does not go with a comparison"},
+		{"--spread 1", "--spread does not go"},
+		{"--data x", "--data: only with --scenario servegen-day"},
+		{"--acceptance .5", "--mtp"},
+		{"--block-tokens 5", "--block-tokens goes with --trace"},
+		{"--slo-ttft 2 --rps 9 --load .5", "--load does not go with --slo-ttft"},
+		{"--slo-ttft 2 --rps 9 --html x", "--html does not go"},
+		{"--slo-ttft 2 --rps 9 --fail 1-2:decode:0", "--fail does not go"},
+		{"--slo-ttft 2 --rps 9 --price-output 3", "--price-output does not go"},
+		{"--slo-ttft 2 --rps 9 --gpu h800,h200 --model-file -", "standard input is read once"},
+		{"--gpu h200 --gpu-file x", "--gpu and --gpu-file exclude each other"},
+	} {
+		if got := call(t, "", append([]string{"simulate"}, strings.Fields(c.args)...)...).want(t, exitUsage); !strings.Contains(got.stderr, c.want) {
+			t.Errorf("%s: %s, want %q", c.args, got.stderr, c.want)
+		}
+	}
+	for _, flag := range []string{"--phase=decode", "--factors=tables", "--nodes=4", "--mtp=2", "--placement=x", "--price-gpu-hour=3", "--tp=2"} {
+		if got := call(t, "", "estimate", "--published", flag).want(t, exitUsage); !strings.Contains(got.stderr, "does not go with --published") {
+			t.Errorf("%s: %s", flag, got.stderr)
 		}
 	}
 }

@@ -54,7 +54,7 @@ their fields.`,
   moelb estimate --published
   moelb estimate --phase decode --gpu h200 --nodes 9 --batch 256 --kv 2050 --imbalance-experts 1.1 --json`,
 		Args: console.AtMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, c) },
 	}
 	l := cmd.Flags()
 	l.SortFlags = false
@@ -62,7 +62,7 @@ their fields.`,
 	f.hardware.flags(cmd)
 	l.BoolVar(&f.published, "published", false, "compare the model with published systems")
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs of the unit, where they are no whole nodes; 0 = all of --nodes")
-	l.IntVar(&f.nodes, "nodes", 0, "nodes of the unit; 0 = 18 for decode, 4 for prefill")
+	l.IntVar(&f.nodes, "nodes", 0, "nodes of the unit; 0 = as have --gpus, or the GPUs of a published unit: 144 for decode, 32 for prefill")
 	l.IntVar(&f.slots, "slots", 0, "experts a GPU and layer; 0 = as 32 redundant ones need")
 	f.visits.flags(cmd)
 	f.placed.flags(cmd)
@@ -93,11 +93,11 @@ func gpuNames() string {
 	return strings.Join(names, ", ")
 }
 
-func (f *estimateFlags) run(cmd *cobra.Command) error {
+func (f *estimateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	if f.published {
 		return f.comparison(cmd)
 	}
-	u, err := f.hardware.unit()
+	u, err := f.hardware.unit(cmd, c)
 	if err != nil {
 		return err
 	}
@@ -123,6 +123,9 @@ func (f *estimateFlags) run(cmd *cobra.Command) error {
 			return console.Usagef("--%s does not go with --phase %s", name, f.phase)
 		}
 	}
+	if cmd.Flags().Changed("acceptance") && f.batch.Queries == 1 {
+		return console.Usagef("--acceptance: only with --mtp above 1: of one token a step none can be refused")
+	}
 	switch f.factors {
 	case "calibrated":
 		u.Factors = cost.Calibrated()
@@ -146,7 +149,7 @@ func (f *estimateFlags) run(cmd *cobra.Command) error {
 			}
 		}
 	}
-	if u.Nodes == 0 && !cmd.Flags().Changed("nodes") {
+	if u.Nodes == 0 {
 		u.Nodes = publishedNodes(u.Phase, &u.GPU)
 		if f.gpus > 0 {
 			u.Nodes = (f.gpus + u.GPU.Node - 1) / u.GPU.Node

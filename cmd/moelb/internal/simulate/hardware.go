@@ -2,7 +2,7 @@ package simulate
 
 import (
 	"fmt"
-	"os"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,9 +20,9 @@ type hardware struct {
 func (h *hardware) flags(cmd *cobra.Command) {
 	l := cmd.Flags()
 	l.StringVar(&h.model, "model", "deepseek-v3", "model: "+pricedModels())
-	l.StringVar(&h.modelFile, "model-file", "", "read the model from this JSON file instead")
+	l.StringVar(&h.modelFile, "model-file", "", "read the model from this JSON file, or - for standard input, in place of --model")
 	l.StringVar(&h.gpu, "gpu", "h800", "kind of GPU: "+gpuNames())
-	l.StringVar(&h.gpuFile, "gpu-file", "", "read the kind of GPU from this JSON file instead")
+	l.StringVar(&h.gpuFile, "gpu-file", "", "read the kind of GPU from this JSON file, or - for standard input, in place of --gpu")
 	l.StringVar(&h.overlap, "overlap", "two-batch", "how computing and communication overlap: two-batch, single-batch or none")
 	l.IntVar(&h.expertBits, "expert-bits", 0, "bits of an expert's weights: 4, 8 or 16; 0 = as the model is published")
 	l.IntVar(&h.kvBits, "kv-bits", 16, "bits of the KV cache and of attention: 8 or 16")
@@ -38,13 +38,21 @@ func pricedModels() string {
 }
 
 // unit is a unit of the model on the GPU, without its phase and size.
-func (h *hardware) unit() (cost.Unit, error) {
+func (h *hardware) unit(cmd *cobra.Command, c *console.Console) (cost.Unit, error) {
 	u := cost.Unit{Factors: cost.Calibrated(), ExpertBits: h.expertBits, KVBits: h.kvBits, TP: h.tp}
+	for _, name := range []string{"model", "gpu"} {
+		if cmd.Flags().Changed(name) && cmd.Flags().Changed(name+"-file") {
+			return u, console.Usagef("--%s and --%s-file exclude each other", name, name)
+		}
+	}
+	if h.modelFile == "-" && h.gpuFile == "-" {
+		return u, console.Usagef("--model-file and --gpu-file: only one of them can be standard input")
+	}
 	var err error
-	if u.Model, err = preset(h.modelFile, h.model, cost.FindModel, func(f *os.File) (cost.Model, error) { return cost.ReadModel(f) }); err != nil {
+	if u.Model, err = preset(c, h.modelFile, h.model, cost.FindModel, cost.ReadModel); err != nil {
 		return u, err
 	}
-	if u.GPU, err = preset(h.gpuFile, h.gpu, cost.FindGPU, func(f *os.File) (cost.GPU, error) { return cost.ReadGPU(f) }); err != nil {
+	if u.GPU, err = preset(c, h.gpuFile, h.gpu, cost.FindGPU, cost.ReadGPU); err != nil {
 		return u, err
 	}
 	if u.Overlap, err = cost.FindOverlap(h.overlap); err != nil {
@@ -53,24 +61,23 @@ func (h *hardware) unit() (cost.Unit, error) {
 	return u, nil
 }
 
-// preset reads what a file says, or else takes the preset of a name.
-func preset[T any](file, name string, find func(string) (T, error), read func(*os.File) (T, error)) (T, error) {
+// preset reads what a file says, standard input for "-", or else takes the preset of
+// a name.
+func preset[T any](c *console.Console, file, name string, find func(string) (T, error), read func(io.Reader) (T, error)) (x T, err error) {
 	if file == "" {
-		x, err := find(name)
-		if err != nil {
+		if x, err = find(name); err != nil {
 			return x, console.Usage(err)
 		}
 		return x, nil
 	}
-	f, err := os.Open(file)
+	in, err := c.Open([]string{file})
 	if err != nil {
-		var none T
-		return none, err
+		return x, err
 	}
-	defer f.Close()
-	x, err := read(f)
-	if err != nil {
-		return x, fmt.Errorf("%s: %w", file, err)
+	defer in.Close()
+	if in.R == nil {
+		return x, fmt.Errorf("%s: is a folder", file)
 	}
-	return x, nil
+	x, err = read(in.R)
+	return x, console.Named(in.Name(), err)
 }

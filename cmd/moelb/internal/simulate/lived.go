@@ -20,11 +20,6 @@ type reach struct {
 
 // live simulates the published day.
 func (f *simulateFlags) live(cmd *cobra.Command, c *console.Console) error {
-	for _, name := range []string{"trace", "gpu", "gpu-file", "model", "model-file", "load", "rps", "hit", "decode-units", "prefill-units", "html"} {
-		if cmd.Flags().Changed(name) {
-			return console.Usagef("--%s does not go with --scenario %s: the day has its own", name, livedScenario)
-		}
-	}
 	if !(f.spread > 0 && f.spread <= 3) {
 		return console.Usagef("--spread %v: above 0 and at most 3", f.spread)
 	}

@@ -7,16 +7,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/bench/cost"
-	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
 )
 
 // comparison prints the model beside published systems.
 func (f *estimateFlags) comparison(cmd *cobra.Command) error {
-	for _, name := range []string{"phase", "model", "model-file", "gpu", "gpu-file"} {
-		if cmd.Flags().Changed(name) {
-			return console.Usagef("--published names its own systems: it does not go with --%s", name)
-		}
+	if err := only(cmd, "--published", "the systems are those that were published, each with its own", "published", "json"); err != nil {
+		return err
 	}
 	all, median, worst, err := cost.Published()
 	if err != nil {

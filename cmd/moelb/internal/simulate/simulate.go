@@ -137,30 +137,21 @@ attention in prefill (--prefill-tp).`,
 }
 
 func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
-	if f.trace != "" && cmd.Flags().Changed("scenario") {
-		return console.Usagef("--trace and --scenario exclude each other")
-	}
 	if err := f.prices.Validate(); err != nil {
 		return console.Usage(err)
 	}
 	aimed := f.aimed(cmd)
-	if len(f.fail) > 0 && (aimed || f.scenario == deepSeekScenario || f.scenario == livedScenario) {
-		return console.Usagef("--fail goes neither with an aim nor with --scenario %s or %s", deepSeekScenario, livedScenario)
+	if err := f.suits(cmd, aimed); err != nil {
+		return err
 	}
 	if aimed {
 		return f.size(cmd, c)
 	}
-	unit, err := f.hardware.unit()
+	unit, err := f.hardware.unit(cmd, c)
 	if err != nil {
 		return err
 	}
 	if f.scenario == deepSeekScenario {
-		if f.html != "" {
-			return console.Usagef("--html does not go with --scenario %s", deepSeekScenario)
-		}
-		if f.visits != (visits{}) {
-			return console.Usagef("--nodes-per-token and the like do not go with --scenario %s, which reckons with published rates", deepSeekScenario)
-		}
 		return f.day(cmd, unit)
 	}
 	if f.scenario == livedScenario {

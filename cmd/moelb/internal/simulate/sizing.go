@@ -57,10 +57,8 @@ func (f *simulateFlags) size(cmd *cobra.Command, c *console.Console) error {
 	changed := cmd.Flags().Changed
 	given := changed("prefill-units") || changed("decode-units")
 	switch {
-	case !changed("rps") || changed("load"):
-		return console.Usagef("--slo-ttft, --slo-tpot and --slo-percentile need --rps, and no --load")
-	case f.html != "":
-		return console.Usagef("--html compares policies: it does not go with --slo-ttft and --slo-tpot")
+	case !changed("rps"):
+		return console.Usagef("--slo-ttft, --slo-tpot and --slo-percentile need --rps")
 	case f.scenario != steadyScenario:
 		return console.Usagef("--scenario %s: an aim is for requests at one rate, steady or of a --trace", f.scenario)
 	case given && (f.fleet.Prefill < 1 || f.fleet.Decode < 1 || f.fleet.Prefill > 1<<10 || f.fleet.Decode > 1<<10):
@@ -84,12 +82,15 @@ func (f *simulateFlags) size(cmd *cobra.Command, c *console.Console) error {
 	if f.gpu == "all" {
 		kinds = strings.Split(gpuNames(), ", ")
 	}
+	if len(kinds) > 1 && f.modelFile == "-" {
+		return console.Usagef("--model-file -: standard input is read once, for one kind of GPU: name a file")
+	}
 	var all []sized
 	bar := console.Progress(c, len(kinds))
 	for _, kind := range kinds {
 		one := *f
 		one.gpu = kind
-		x, err := one.sizeOn(cmd, p, aim, given)
+		x, err := one.sizeOn(cmd, c, p, aim, given)
 		if err != nil {
 			return err
 		}
@@ -110,8 +111,8 @@ func (f *simulateFlags) size(cmd *cobra.Command, c *console.Console) error {
 	return err
 }
 
-func (f *simulateFlags) sizeOn(cmd *cobra.Command, p simulate.Policy, aim simulate.Aim, given bool) (sized, error) {
-	unit, err := f.hardware.unit()
+func (f *simulateFlags) sizeOn(cmd *cobra.Command, c *console.Console, p simulate.Policy, aim simulate.Aim, given bool) (sized, error) {
+	unit, err := f.hardware.unit(cmd, c)
 	if err != nil {
 		return sized{}, err
 	}

@@ -65,6 +65,11 @@ func (p *placed) count(cmd *cobra.Command, u *cost.Unit, v *visits, experts *flo
 	case p.placement == "" || p.routes == "":
 		return console.Usagef("--placement and --routes go together")
 	}
+	for _, name := range tokenFlags {
+		if cmd.Flags().Changed(name) {
+			return console.Usagef("--%s: --placement and --routes say it themselves: leave it out, or them", name)
+		}
+	}
 	at, err := formats.ReadPlacement(p.placement, u.Ranks())
 	if err != nil {
 		return fmt.Errorf("placement: %w", err)
