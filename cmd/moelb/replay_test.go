@@ -257,8 +257,7 @@ func TestReplayHostile(t *testing.T) {
 		{"other shapes", two + `{"counts":[[1,2]]}`, ""},
 		{"cut short", two[:len(two)-9], ""},
 		{"a negative count", two + `{"counts":[[1,2,3,4,5,6,7,-8]]}`, "-8"},
-		{"GPUs of unequal speed", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"gpu_speed":[1,2]}`, "gpu_speed"},
-		{"dispatch split", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"dispatch":"split"}`, "dispatch"},
+		{"tokens", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"num_nodes":2,"routes":[[[0,1]]]}`, "routes"},
 		{"a policy", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"policy":"deepseek"}`, "policy"},
 	} {
 		a := call(t, c.in, "replay", "--gpus", "2", "--replicas", "8").want(t, exitFailed)
@@ -272,6 +271,72 @@ func TestReplayHostile(t *testing.T) {
 	for _, args := range [][]string{{"x"}, {"--every", "0"}, {"--windows", "0"}, {"--target", "0.9"}, {"--target", "NaN"}, {"--max-moves", "-1"}, {"--horizon", "-1"}, {"--phase", "x"}, {"--gpus", "0"}, {"--loads", "x", "--example"}, {"--model", "gpt"}, {"--locality", "here"}} {
 		call(t, two, append([]string{"replay"}, args...)...).want(t, exitUsage)
 	}
-	// A problem's previous placement has no say in a replay; all else has.
-	call(t, `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":6,"num_gpus":2,"previous":{"physical_to_logical_map":[[0,1,2,3,0,1]]},"target":1.1,"max_moves":0}`, "replay").want(t, exitDone)
+}
+
+// TestReplayAnyProblem: whatever a problem asks of a plan holds in a replay, and a
+// placement in force is where it begins.
+func TestReplayAnyProblem(t *testing.T) {
+	const loads = `"version":1,"loads":[[[5,3,2,1],[1,1,9,1]],[[5,3,2,1],[1,1,9,1]],[[1,3,2,9],[1,9,3,1]]],"num_gpus":4,"num_nodes":2`
+	type way struct {
+		Name, Error string
+		Mean        float64 `json:"imbalance_mean"`
+		Moves       int
+	}
+	of := func(fields string) map[string]way {
+		t.Helper()
+		if !strings.Contains(fields, "num_replicas") {
+			fields += `,"num_replicas":8`
+		}
+		a := decode[struct{ Policies []way }](t, call(t, "{"+loads+fields+"}", "replay", "--json", "--expert-bytes", "1000").want(t, exitDone).stdout)
+		out := map[string]way{}
+		for _, w := range a.Policies {
+			out[w.Name] = w
+		}
+		return out
+	}
+	// Planned once, then scored on the second and third windows as plan and score do.
+	for _, c := range []struct{ fields, dispatch string }{
+		{``, "even"}, {`,"dispatch":"split"`, "split"}, {`,"dispatch":"nearest"`, "nearest"}, {`,"everywhere":[1]`, "even"}, {`,"two_nodes":true`, "even"},
+	} {
+		first := strings.NewReplacer(`[[[5,3,2,1],[1,1,9,1]],[[5,3,2,1],[1,1,9,1]],[[1,3,2,9],[1,9,3,1]]]`, `[[5,3,2,1],[1,1,9,1]]`).Replace("{" + loads + c.fields + `,"num_replicas":8}`)
+		at := write(t, "at.json", call(t, first, "plan", "-").want(t, exitDone).stdout)
+		want := 0.0
+		for _, w := range []string{"[[5,3,2,1],[1,1,9,1]]", "[[1,3,2,9],[1,9,3,1]]"} {
+			args := []string{"score", "--placement", at, "--loads", write(t, "w.json", w), "--dispatch", c.dispatch, "--json"}
+			if c.dispatch == "nearest" {
+				args = append(args, "--nodes", "2")
+			}
+			want += decode[way](t, call(t, "", args...).want(t, exitDone).stdout).Mean / 2
+		}
+		if got := of(c.fields)["once"].Mean; math.Abs(got-want) > 1e-9 {
+			t.Errorf("%s: planned once %v, score %v", c.fields, got, want)
+		}
+	}
+	if plain, split := of("")["replan"].Mean, of(`,"dispatch":"split"`)["replan"].Mean; split >= plain {
+		t.Errorf("split per batch %v, evenly %v", split, plain)
+	}
+	for _, fields := range []string{`,"gpu_speed":[1,1,1,0.5]`, `,"gpu_speed":[1,1,1,0]`, `,"layer_replicas":[8,6]`, `,"num_groups":2,"off_node_replicas":2`, `,"everywhere":[1]`} {
+		ways := of(fields)
+		if w := ways["published"]; w.Error == "" {
+			t.Errorf("%s: the published policy plans it: %+v", fields, w)
+		}
+		if w := ways["follow"]; w.Error != "" || !(w.Mean >= 1 && w.Mean < 2.5) {
+			t.Errorf("%s: %+v", fields, w)
+		}
+	}
+	// The weight of a layer counts in the time lost, and in what pays.
+	if a, b := of(`,"layer_weights":[1,0]`), of(""); a["once"].Mean != b["once"].Mean {
+		t.Error("the imbalance is that of the layers")
+	}
+	const before = `,"previous":{"physical_to_logical_map":[[0,1,2,0,0,1,2,3],[0,1,2,3,0,1,2,3]]}`
+	ways := of(before + `,"max_moves":0`)
+	if none, follow := ways["none"], ways["follow"]; follow.Moves != 0 || follow.Mean != none.Mean {
+		t.Errorf("no moves are allowed, but %+v is not %+v", follow, none)
+	}
+	if ways = of(before); ways["once"].Moves == 0 {
+		t.Error("the first plan moves from the placement in force, and no move is counted")
+	}
+	if ways = of(before + `,"gpu_speed":[1,1,1,0]`); !strings.Contains(ways["none"].Error, "missing") || ways["replan"].Error != "" {
+		t.Errorf("%+v", ways)
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -86,11 +87,51 @@ func TestSize(t *testing.T) {
 	call(t, `[[60,56,12,12,2,1,1,1]]`, "size", "--gpus", "4", "--gpu-speed", "1,1,0,1").want(t, exitDone)
 	call(t, `[[60,56,12,12,2,1,1,1]]`, "size").want(t, exitFailed)
 	call(t, `{"version":1,"loads":[[1,2]],"num_gpus":2,"policy":"deepseek"}`, "size").want(t, exitFailed)
-	for _, args := range [][]string{{"size"}, {"replay", "--loads", "-"}} {
-		for field, list := range map[string]string{"layer_experts": "[2,1]", "layer_replicas": "[4,3]"} {
-			a := call(t, `{"version":1,"loads":[[[1,2],[3,0]],[[1,2],[3,0]]],"num_gpus":2,"num_replicas":4,"`+field+`":`+list+`}`, args...).want(t, exitFailed)
-			if !strings.Contains(a.stderr, field) {
-				t.Errorf("%v: %s", args, a.stderr)
+	a = call(t, `{"version":1,"loads":[[[1,2],[3,0]],[[1,2],[3,0]]],"num_gpus":2,"layer_replicas":[4,3]}`, "size").want(t, exitFailed)
+	if !strings.Contains(a.stderr, "layer_replicas") {
+		t.Error(a.stderr)
+	}
+	// What a problem asks holds for every size, from the first that it fits on.
+	for _, fields := range []string{`,"everywhere":[1]`, `,"num_nodes":2,"two_nodes":true`, `,"layer_experts":[8,6]`, `,"dispatch":"split"`, `,"dispatch":"nearest"`} {
+		problem := `{"version":1,"loads":[[60,56,12,12,2,1,1,1],[9,5,5,4,5,6,0,0]],"num_gpus":4` + fields
+		sizes := decode[struct {
+			Sizes []struct {
+				Replicas int     `json:"num_replicas"`
+				Mean     float64 `json:"imbalance_mean"`
+			}
+		}](t, call(t, problem+"}", "size", "--json", "--max-redundant", "12").want(t, exitDone).stdout).Sizes
+		last := sizes[len(sizes)-1]
+		plan := decode[struct {
+			Report struct {
+				Mean float64 `json:"imbalance_mean"`
+			}
+		}](t, call(t, fmt.Sprintf(`%s,"num_replicas":%d}`, problem, last.Replicas), "plan", "-").want(t, exitDone).stdout)
+		if last.Replicas != 20 || last.Mean != plan.Report.Mean {
+			t.Errorf("%s: %+v, planned %v", fields, last, plan.Report.Mean)
+		}
+		if fields == `,"num_nodes":2,"two_nodes":true` && sizes[0].Replicas != 16 {
+			t.Errorf("two nodes each on %d slots", sizes[0].Replicas)
+		}
+	}
+}
+
+// TestScoreSplit: score says of a plan for a split per batch what plan says, also over
+// windows, with speeds and beside GPUs that hold nothing.
+func TestScoreSplit(t *testing.T) {
+	for _, fields := range []string{``, `,"gpu_speed":[1,0.5,1,1]`, `,"gpu_speed":[1,1,0,1]`} {
+		for _, loads := range []string{`[[60,56,12,12,2,1,1,1],[9,5,5,4,5,6,3,1]]`, `[[[60,56,12,12,2,1,1,1],[9,5,5,4,5,6,3,1]],[[6,5,12,12,22,1,7,1],[0,0,0,0,0,0,0,0]]]`} {
+			planned := call(t, `{"version":1,"num_gpus":4,"num_replicas":12,"dispatch":"split","loads":`+loads+fields+`}`, "plan", "-").want(t, exitDone).stdout
+			type report struct {
+				Mean float64 `json:"imbalance_mean"`
+			}
+			plan := decode[struct{ Report report }](t, planned)
+			args := []string{"score", "--placement", "-", "--loads", write(t, "loads.json", loads), "--dispatch", "split", "--json"}
+			if _, speed, ok := strings.Cut(strings.TrimSuffix(fields, "]"), "["); ok {
+				args = append(args, "--gpu-speed", speed)
+			}
+			scored := decode[report](t, call(t, planned, args...).want(t, exitDone).stdout)
+			if math.Abs(scored.Mean-plan.Report.Mean) > 1e-9 {
+				t.Errorf("%s %s: score %v, plan %v", fields, loads, scored.Mean, plan.Report.Mean)
 			}
 		}
 	}
@@ -112,7 +153,7 @@ func TestScoreNearest(t *testing.T) {
 			t.Errorf("%v: %s, want %s", c.flags, a.stdout, c.want)
 		}
 	}
-	for _, flags := range [][]string{{"--dispatch", "split"}, {"--dispatch", "far"}, {"--nodes", "2"}, {"--dispatch", "nearest", "--nodes", "0"}} {
+	for _, flags := range [][]string{{"--dispatch", "far"}, {"--nodes", "2"}, {"--dispatch", "nearest", "--nodes", "0"}} {
 		call(t, "", append(args, flags...)...).want(t, exitUsage)
 	}
 	call(t, "", append(args, "--dispatch", "nearest", "--nodes", "3")...).want(t, exitFailed)

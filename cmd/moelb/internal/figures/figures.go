@@ -20,13 +20,17 @@ func MeanOf(figure []float64) float64 {
 	return sum / float64(n)
 }
 
-// ImbalanceOver is the imbalance of each layer of a placement over windows where
-// tokens go to the nearest replica or, with any other dispatch, are split evenly.
+// ImbalanceOver is the imbalance of each layer of a placement over windows, with
+// their tokens dispatched as d says.
 func ImbalanceOver(p *placement.Placement, windows []placement.Loads, t placement.Topology, d eplb.Dispatch) ([]float64, error) {
 	if d == eplb.Nearest {
 		return p.NearestOver(windows, t)
 	}
-	return p.ImbalanceOver(windows, t)
+	even, err := p.ImbalanceOver(windows, t)
+	if err != nil || d == eplb.Even {
+		return even, err
+	}
+	return splitOver(p, windows, t, even)
 }
 
 // Each returns one figure of every layer of a plan.

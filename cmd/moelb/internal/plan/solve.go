@@ -112,11 +112,7 @@ func (s *solution) beforeImbalance() ([]float64, error) {
 // imbalanceOn is the imbalance of each layer of a placement under the problem's
 // loads, over several windows in proportion to their tokens.
 func (s *solution) imbalanceOn(p *placement.Placement, t placement.Topology) ([]float64, error) {
-	windows := s.Windows
-	if s.Options.Dispatch == eplb.Split {
-		windows = []placement.Loads{s.loads}
-	}
-	return figures.ImbalanceOver(p, windows, t, s.Options.Dispatch)
+	return figures.ImbalanceOver(p, s.Windows, t, s.Options.Dispatch)
 }
 
 // movedBytes is what a number of moves copies; false = an expert's size is unknown.

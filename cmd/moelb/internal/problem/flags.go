@@ -31,7 +31,7 @@ type Flags struct {
 	Timeout                    time.Duration
 	Example                    bool
 	AnyReplicas                bool // the caller sets its own numbers of replicas
-	Replays                    bool // the caller plans window after window, and looks after the moves itself
+	Replays                    bool // the caller plans window after window
 
 	Routes string
 	Slack  float64
@@ -165,9 +165,7 @@ func (f *Flags) Read(cmd *cobra.Command, c *console.Console, args []string) (*Pr
 	if f.AnyReplicas && given.replicas == 0 && given.Loads != nil {
 		given.replicas = given.Loads[0].Experts()
 	}
-	if f.Replays {
-		given.hasPrevious, given.hasTarget, given.hasMax = false, false, false
-	}
+	given.replays = f.Replays
 	p, err := given.build()
 	if err != nil {
 		return nil, console.Named(in.Named(), err)
@@ -233,7 +231,7 @@ func (f *Flags) override(cmd *cobra.Command, given *Fields, in *console.Input) e
 		{"replicas", f.Replicas, &given.replicas, 1, placement.MaxSlots}, {"groups", f.groups, &given.groups, 1, placement.MaxExperts},
 		{"off-node-replicas", f.OffNode, &given.offNode, 0, placement.MaxSlots}, {"max-moves", f.MaxMoves, &given.maxMoves, 0, math.MaxInt32},
 	} {
-		if !set(x.flag) || f.Replays && x.flag == "max-moves" {
+		if !set(x.flag) {
 			continue
 		}
 		if x.from < x.min || x.from > x.most {
@@ -252,15 +250,13 @@ func (f *Flags) override(cmd *cobra.Command, given *Fields, in *console.Input) e
 	if err := f.Unit.override(cmd, &given.unit); err != nil {
 		return err
 	}
-	if !f.Replays {
-		given.hasMax = given.hasMax || set("max-moves")
-		if set("target") {
-			given.hasTarget, given.target = true, f.Target
-		}
+	given.hasMax = given.hasMax || set("max-moves")
+	if set("target") {
+		given.hasTarget, given.target = true, f.Target
 	}
 	if f.Speed != "" {
 		var err error
-		if given.speed, err = numbersOf("--gpu-speed", f.Speed); err != nil {
+		if given.speed, err = NumbersOf("--gpu-speed", f.Speed); err != nil {
 			return err
 		}
 	}

@@ -49,6 +49,7 @@ type Fields struct {
 	previousPlacement              *placement.Placement
 	target                         float64
 	hasPrevious, hasTarget, hasMax bool
+	replays                        bool // a target and a number of moves are for every window
 	unit                           unitFields
 	routes, pairs                  *placement.Routes
 	slack                          float64
@@ -171,7 +172,7 @@ func readPrevious(s *wire.Scanner) (rows [][]float64, gpus int, err error) {
 func (f *Fields) Weigh(text string) (err error) {
 	const field = "window_weights"
 	if text != "" {
-		if f.windowWeights, err = numbersOf("--window-weights", text); err != nil {
+		if f.windowWeights, err = NumbersOf("--window-weights", text); err != nil {
 			return err
 		}
 	}
@@ -288,7 +289,7 @@ func (p *Problem) checkPolicy() error {
 
 // checkPrevious demands a placement of the same shape that holds every expert.
 func (p *Problem) checkPrevious(f *Fields) error {
-	if !f.hasPrevious {
+	if !f.hasPrevious && !f.replays {
 		switch {
 		case f.hasTarget:
 			return wire.Bad(placement.ErrShape, "target", -1, -1, "%v: only with previous", f.target)
@@ -297,11 +298,21 @@ func (p *Problem) checkPrevious(f *Fields) error {
 		}
 		return nil
 	}
-	if p.Options.Policy == eplb.DeepSeek {
-		return wire.Bad(placement.ErrValue, "previous", -1, -1, "policy deepseek plans anew: use policy optimal")
-	}
 	if f.hasTarget && !(f.target >= 1) {
 		return wire.Bad(placement.ErrValue, "target", -1, -1, "%v: an imbalance is at least 1", f.target)
+	}
+	p.Options.Target = f.target
+	if f.hasMax {
+		// Here 0 is a bound; to eplb it is none.
+		if p.Options.MaxMoves = f.maxMoves; f.maxMoves == 0 {
+			p.Options.MaxMoves = -1
+		}
+	}
+	if !f.hasPrevious {
+		return nil
+	}
+	if p.Options.Policy == eplb.DeepSeek {
+		return wire.Bad(placement.ErrValue, "previous", -1, -1, "policy deepseek plans anew: use policy optimal")
 	}
 	layers, experts := len(p.Windows[0]), p.Windows[0].Experts()
 	previous := f.previousPlacement
@@ -338,13 +349,6 @@ func (p *Problem) checkPrevious(f *Fields) error {
 		return fmt.Errorf("previous.%w", err)
 	}
 	p.Previous = previous
-	p.Options.Target = f.target
-	if f.hasMax {
-		// Here 0 is a bound; to eplb it is none.
-		if p.Options.MaxMoves = f.maxMoves; f.maxMoves == 0 {
-			p.Options.MaxMoves = -1
-		}
-	}
 	return nil
 }
 
@@ -360,18 +364,6 @@ func (p *Problem) Sum() (placement.Loads, error) {
 		}
 	}
 	return l, l.Validate()
-}
-
-// OneShape refuses layers of different shapes, for commands that know none.
-func (p *Problem) OneShape() error {
-	const only = "only plan, apply and score know layers of different shapes"
-	switch {
-	case p.experts != nil:
-		return wire.Bad(placement.ErrValue, "layer_experts", -1, -1, only)
-	case p.slots != nil:
-		return wire.Bad(placement.ErrValue, "layer_replicas", -1, -1, only)
-	}
-	return nil
 }
 
 // Ask is the problem in eplb's words.

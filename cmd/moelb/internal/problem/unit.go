@@ -154,8 +154,8 @@ func (f *unitFlags) override(cmd *cobra.Command, u *unitFields) error {
 	return nil
 }
 
-// numbersOf is the numbers of a flag, comma-separated.
-func numbersOf(flag, text string) ([]float64, error) {
+// NumbersOf is the numbers of a flag, comma-separated.
+func NumbersOf(flag, text string) ([]float64, error) {
 	var out []float64
 	for i, word := range strings.Split(text, ",") {
 		x, err := strconv.ParseFloat(strings.TrimSpace(word), 64)

@@ -129,8 +129,8 @@ func (f *flags) prepare(cmd *cobra.Command, c *console.Console) (*replay, error)
 		return nil, err
 	}
 	switch {
-	case f.Target != 0 && !(f.Target >= 1 && f.Target <= placement.MaxGPUs):
-		return nil, console.Usagef("--target %v: an imbalance is at least 1 (0 = 1%% above the best)", f.Target)
+	case cmd.Flags().Changed("target") && !(f.Target >= 1 && f.Target <= placement.MaxGPUs):
+		return nil, console.Usagef("--target %v: an imbalance is at least 1", f.Target)
 	case f.past < 1 || f.past > 1<<10:
 		return nil, console.Usagef("--windows %d: between 1 and %d are possible", f.past, 1<<10)
 	case f.every < 1 || f.every > 1<<20:
@@ -143,29 +143,19 @@ func (f *flags) prepare(cmd *cobra.Command, c *console.Console) (*replay, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.OneShape(); err != nil {
-		return nil, err
-	}
 	switch {
 	case len(p.Windows) < 2:
 		return nil, wire.Bad(placement.ErrShape, "loads", -1, -1, "%s: a replay plans on one and scores on the next", human.Plural(len(p.Windows), "window"))
-	case p.Topology.Speed != nil:
-		return nil, wire.Bad(placement.ErrValue, "gpu_speed", -1, -1, "a replay is on GPUs of equal speed")
-	case p.Options.Dispatch != eplb.Even:
-		return nil, wire.Bad(placement.ErrValue, "dispatch", -1, -1, "%q: a replay splits evenly", p.Options.Dispatch)
+	case p.Ask().Routes != nil:
+		return nil, wire.Bad(placement.ErrValue, "routes", -1, -1, "a replay plans window after window, and has no tokens of each: moelb score --routes counts the nodes that they visit")
 	case p.Options.Policy != eplb.Optimal:
 		return nil, wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: a replay compares the policies", p.Options.Policy)
 	}
-	r := &replay{Problem: p, copies: &f.copies, every: f.every, past: f.past, target: f.Target}
+	r := &replay{Problem: p, copies: &f.copies, every: f.every, past: f.past}
 	if r.model, err = problem.FindModel(f.Model, len(p.Windows[0]), p.Windows[0].Experts()); err != nil {
 		return nil, err
 	}
 	r.bytes = f.copies.Bytes(r.model)
-	if cmd.Flags().Changed("max-moves") {
-		if r.maxMoves = f.MaxMoves; f.MaxMoves == 0 {
-			r.maxMoves = -1
-		}
-	}
 	r.ways = r.allWays()
 	return r, nil
 }

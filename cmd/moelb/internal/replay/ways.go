@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/moelb/moelb/cmd/moelb/internal/copies"
@@ -22,8 +23,6 @@ type replay struct {
 	bytes       int64 // of an expert in one layer; 0 = unknown
 	copies      *copies.Flags
 	every, past int
-	target      float64
-	maxMoves    int // as eplb has it
 	ways        []way
 }
 
@@ -70,11 +69,11 @@ func (c *claim) expect(at *placement.Placement, past []float64) []float64 {
 }
 
 // check compares the claim with the window that came.
-func (c *claim) check(loads placement.Loads, t placement.Topology) error {
+func (c *claim) check(r *replay, loads placement.Loads) error {
 	if c.at == nil {
 		return nil
 	}
-	x, err := imbalances(c.at, loads, t)
+	x, err := r.imbalances(c.at, loads)
 	if err != nil {
 		return err
 	}
@@ -95,6 +94,7 @@ func mean(x []float64) float64 {
 // fared in it.
 type step struct {
 	planned     bool
+	changes     bool // from a placement that was planned or given
 	moves       int
 	copySeconds float64
 	planSeconds float64
@@ -107,8 +107,8 @@ type step struct {
 // allWays lists the ways, in the order of the table.
 func (r *replay) allWays() []way {
 	to := "with few moves"
-	if r.target > 0 {
-		to = fmt.Sprintf("to %.4g", r.target)
+	if x := r.Options.Target; x > 0 {
+		to = fmt.Sprintf("to %.4g", x)
 	}
 	ways := []way{
 		{name: "none", title: "no balancing", never: true},
@@ -127,8 +127,7 @@ func (r *replay) allWays() []way {
 
 // run replays the windows in one way.
 func (r *replay) run(ctx context.Context, w *way, tick func()) error {
-	layers, experts := len(r.Windows[0]), r.Windows[0].Experts()
-	at := placement.Trivial(layers, experts, r.Replicas, r.Topology.GPUs)
+	at := r.start()
 	for i := range r.Windows[1:] {
 		if w.refused != nil {
 			return nil
@@ -153,18 +152,50 @@ func (r *replay) run(ctx context.Context, w *way, tick func()) error {
 		if err := r.score(&s, &at, r.Windows[i+1]); err != nil {
 			return err
 		}
+		if math.IsInf(s.most, 1) {
+			w.steps, w.refused = nil, fmt.Errorf("on the GPUs in service experts are missing in window %d", i+1)
+			return nil
+		}
 		w.steps = append(w.steps, s)
 	}
 	return nil
 }
 
+// start is the placement in force before the first window: the previous one, or expert
+// after expert on the GPUs in service.
+func (r *replay) start() placement.Placement {
+	if r.Previous != nil {
+		return *r.Previous
+	}
+	ask, t := r.Ask(), &r.Topology
+	p := placement.Trivial(len(r.Windows[0]), r.Windows[0].Experts(), r.Replicas, t.GPUs)
+	p.LayerExperts = ask.LayerExperts
+	first := p.FirstSlots()
+	for l, row := range p.PhysicalToLogical {
+		e := 0
+		for g := range t.GPUs {
+			for i := first[g]; i < first[g+1]; i++ {
+				if row[i] = -1; t.SpeedOf(g) > 0 && (ask.LayerReplicas == nil || e < ask.LayerReplicas[l]) {
+					row[i] = e % p.ExpertsOf(l)
+					e++
+				}
+			}
+		}
+	}
+	return p
+}
+
+// first says whether the placement at hand before window i is none that was planned
+// or given, so that nothing moves from it.
+func (r *replay) first(i int) bool { return i == 0 && r.Previous == nil }
+
 // next is the placement for the windows after window i, and fills in what it
 // took to get there.
 func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i int, s *step) (*placement.Placement, error) {
-	s.planned = true
-	if i == 0 || !w.ifPays {
-		next, err := r.plan(ctx, w.policy, w.joint, w.follows && i > 0, at, i, s)
-		if err != nil || i == 0 {
+	s.planned, s.changes = true, !r.first(i)
+	if r.first(i) || !w.ifPays {
+		next, err := r.plan(ctx, w.policy, w.joint, w.follows && !r.first(i), at, i, s)
+		if err != nil || r.first(i) {
 			return next, err
 		}
 		return r.move(at, next, s, nil)
@@ -173,7 +204,7 @@ func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i in
 	// which gains most, or none. What is planned looks better in the windows that it
 	// was made from than in the next: how much is learnt from those before.
 	for c := range w.claims {
-		if err := w.claims[c].check(r.Windows[i], r.Topology); err != nil {
+		if err := w.claims[c].check(r, r.Windows[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -192,6 +223,7 @@ func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i in
 		}
 		k := r.copies.Stakes()
 		k.Horizon *= float64(r.every)
+		k.Weight = r.Weights
 		if now, err = r.pastImbalance(next, i); err != nil {
 			return nil, err
 		}
@@ -223,12 +255,10 @@ func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i in
 // plan plans for the windows after window i: from the last ones, jointly or from
 // their sum, and from the placement in force where it follows.
 func (r *replay) plan(ctx context.Context, policy eplb.Policy, joint, follows bool, at *placement.Placement, i int, s *step) (*placement.Placement, error) {
-	o := r.Options
-	o.Policy = policy
-	if policy == eplb.DeepSeek {
-		o.Locality = eplb.Auto
+	o, p := r.Options, r.Ask()
+	if o.Policy = policy; policy == eplb.DeepSeek {
+		o.Locality, o.Dispatch = eplb.Auto, eplb.Even // the one that it plans for
 	}
-	p := eplb.Problem{Replicas: r.Replicas, Groups: r.Groups, Topology: r.Topology}
 	f := track.Forecast{Past: r.every}
 	if joint {
 		f = track.Forecast{Past: r.past, Joint: true}
@@ -236,8 +266,8 @@ func (r *replay) plan(ctx context.Context, policy eplb.Policy, joint, follows bo
 	if err := f.Set(&p, r.Windows[:i+1]); err != nil {
 		return nil, err
 	}
-	if follows {
-		p.Previous, o.Target, o.MaxMoves = at, r.target, r.maxMoves
+	if p.Previous = at; !follows {
+		p.Previous, o.Target, o.MaxMoves = nil, 0, 0
 	}
 	start := time.Now()
 	plan, err := eplb.Plan(ctx, p, o)
@@ -251,7 +281,7 @@ func (r *replay) pastImbalance(at *placement.Placement, i int) ([]float64, error
 	past := r.Windows[max(0, i+1-max(r.past, r.every)) : i+1]
 	out := make([]float64, len(at.PhysicalToLogical))
 	for _, loads := range past {
-		x, err := imbalances(at, loads, r.Topology)
+		x, err := r.imbalances(at, loads)
 		if err != nil {
 			return nil, err
 		}
@@ -285,31 +315,30 @@ func (r *replay) move(at, next *placement.Placement, s *step, rounds *schedule.S
 
 // score measures the placement on the window it is used in.
 func (r *replay) score(s *step, at *placement.Placement, loads placement.Loads) (err error) {
-	if s.imbalance, err = imbalances(at, loads, r.Topology); err != nil {
+	if s.imbalance, err = r.imbalances(at, loads); err != nil {
 		return err
 	}
 	s.mean, s.most = figures.MeanMax(s.imbalance, loads, 1)
 	k := r.copies.Stakes()
-	for _, x := range s.imbalance {
-		s.slow += k.Sensitivity.Slowdown(x) / float64(len(s.imbalance))
+	total := 0.0
+	for l, x := range s.imbalance {
+		weight := 1.0
+		if r.Weights != nil {
+			weight = r.Weights[l]
+		}
+		s.slow += weight * k.Sensitivity.Slowdown(x)
+		total += weight
 	}
+	s.slow /= max(total, math.SmallestNonzeroFloat64)
 	if window := k.Horizon * k.StepSeconds; window > 0 {
 		s.stall = s.copySeconds * (1 - k.Hidden) / window
 	}
 	return nil
 }
 
-// imbalances are those of the layers.
-func imbalances(at *placement.Placement, loads placement.Loads, t placement.Topology) ([]float64, error) {
-	scores, err := at.ScoreLayers(loads, t)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]float64, len(scores))
-	for l, x := range scores {
-		out[l] = x.Imbalance
-	}
-	return out, nil
+// imbalances are those of the layers in a window.
+func (r *replay) imbalances(at *placement.Placement, loads placement.Loads) ([]float64, error) {
+	return figures.ImbalanceOver(at, []placement.Loads{loads}, r.Topology, r.Options.Dispatch)
 }
 
 // summary is a way over all windows.
@@ -327,7 +356,7 @@ type summary struct {
 func (w *way) summary(layers int) summary {
 	var t summary
 	plans := 0
-	for i, s := range w.steps {
+	for _, s := range w.steps {
 		n := float64(len(w.steps))
 		t.mean += s.mean / n
 		t.most = max(t.most, s.most)
@@ -338,7 +367,7 @@ func (w *way) summary(layers int) summary {
 			plans++
 			t.planSeconds += s.planSeconds
 			t.copySeconds += s.copySeconds
-			if i > 0 {
+			if s.changes {
 				t.changes++
 			}
 			if s.saidNo {

@@ -4,6 +4,7 @@ package score
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -24,6 +25,7 @@ import (
 // flags are moelb score's flags as given.
 type flags struct {
 	at, loads, dispatch, weights string
+	speed                        string
 	routes                       string
 	gpus, nodes                  int
 	asJSON                       bool
@@ -40,6 +42,9 @@ each expert's load split evenly over its replicas), balancedness (mean/max), and
 a lower bound that no placement on as many slots can be below. Several windows
 count in proportion to their tokens. Where experts have no replica, as after a
 failure, a layer's imbalance is infinite (null in JSON) and they are named.
+
+--dispatch split scores the best split of each window, what moelb split does batch
+by batch.
 
 --dispatch nearest scores what engines with a static table make of it (SGLang's
 default): every GPU sends its tokens of an expert to its own replica, else to the
@@ -63,7 +68,8 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 	l.StringVar(&f.loads, "loads", "", "the loads' file: statistics or a problem; - = standard input")
 	l.StringVar(&f.routes, "routes", "", "the file of tokens' experts, as moelb plan reads them")
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs, where the placement's format does not say")
-	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even or nearest")
+	l.StringVar(&f.speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
+	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, split at its best for each window, or nearest")
 	l.StringVar(&f.weights, "window-weights", "", "a weight of each window of the loads, comma-separated; 0 = it counts for nothing")
 	l.IntVar(&f.nodes, "nodes", 1, "with --dispatch nearest or --routes: nodes that share the GPUs evenly")
 	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
@@ -85,11 +91,9 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	switch {
 	case err != nil:
 		return console.Usage(err)
-	case d == int(eplb.Split):
-		return console.Usagef("--dispatch split: moelb split splits batches")
 	case f.nodes < 1 || f.nodes > placement.MaxGPUs:
 		return console.Usagef("--nodes %d: between 1 and %d are possible", f.nodes, placement.MaxGPUs)
-	case f.nodes > 1 && d == int(eplb.Even) && f.routes == "":
+	case f.nodes > 1 && d != int(eplb.Nearest) && f.routes == "":
 		return console.Usagef("--nodes %d: only --dispatch nearest and --routes ask who shares a node", f.nodes)
 	}
 	p, err := problem.ReadPlacement(c, f.at, f.gpus)
@@ -97,6 +101,11 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 		return fmt.Errorf("placement: %w", err)
 	}
 	t := placement.Topology{GPUs: p.GPUs, Nodes: f.nodes}
+	if f.speed != "" {
+		if t.Speed, err = problem.NumbersOf("--gpu-speed", f.speed); err != nil {
+			return err
+		}
+	}
 	visited, w, err := f.visited(&p, t)
 	if err != nil {
 		return err
@@ -148,13 +157,14 @@ type scored struct {
 	level   []float64       // imbalance of each layer
 	bound   []float64
 	visited []eplb.Visited // nil = not asked
+	speed   []float64      // of the GPUs; nil = alike
 }
 
 // score measures a placement. Its bound is that of eplb's plan for as many
 // slots, any expert anywhere; where GPUs differ in slots by more than one, for
 // as many on every GPU as the largest has.
 func score(ctx context.Context, p *placement.Placement, windows []placement.Loads, t placement.Topology, d eplb.Dispatch) (*scored, error) {
-	s := &scored{at: p}
+	s := &scored{at: p, speed: t.Speed}
 	var err error
 	if s.level, err = figures.ImbalanceOver(p, windows, t, d); err != nil {
 		return nil, err
@@ -179,7 +189,10 @@ func score(ctx context.Context, p *placement.Placement, windows []placement.Load
 	}
 	q.Replicas, q.Topology = slots, t
 	r, err := eplb.Plan(ctx, q.Ask(), eplb.Options{Locality: eplb.Free, Dispatch: d})
-	if err != nil {
+	switch {
+	case errors.Is(err, placement.ErrFit):
+		return s, nil // none on the GPUs in service can
+	case err != nil:
 		return nil, err
 	}
 	for l, x := range r.Layers {
@@ -229,7 +242,7 @@ func (s *scored) table() []byte {
 	g.Write(b, "")
 	s.visitedTable(b)
 	for l := range s.level {
-		if m := s.at.Missing(l, nil); m != nil {
+		if m := s.at.Missing(l, s.speed); m != nil {
 			fmt.Fprintf(b, "\nlayer %d has no replica of %s: %s\n", l, human.Plural(len(m), "expert"), some(m, 8))
 		}
 	}
@@ -272,7 +285,7 @@ func (s *scored) json() ([]byte, error) {
 	a.Balancedness, _ = figures.MeanMax(balancedness, s.loads, 1)
 	a.Bound, _ = figures.MeanMax(s.bound, s.loads, 1)
 	for l := range s.level {
-		a.Layers = append(a.Layers, layerJSON{Imbalance: imbalance[l], Balancedness: balancedness[l], Bound: s.bound[l], Missing: s.at.Missing(l, nil)})
+		a.Layers = append(a.Layers, layerJSON{Imbalance: imbalance[l], Balancedness: balancedness[l], Bound: s.bound[l], Missing: s.at.Missing(l, s.speed)})
 		if s.visited != nil {
 			x, y := &a.Layers[l], &s.visited[l]
 			x.Nodes, x.GPUs, x.Sent, x.SentEach = &y.Nodes, known(y.GPUs), &y.Sent, &y.SentPerExpert

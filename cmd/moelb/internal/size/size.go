@@ -3,6 +3,7 @@ package size
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -81,8 +82,8 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	if err != nil {
 		return err
 	}
-	if err := p.OneShape(); err != nil {
-		return err
+	if p.Ask().LayerReplicas != nil {
+		return wire.Bad(placement.ErrValue, "layer_replicas", -1, -1, "sizes are of as many slots in every layer")
 	}
 	if p.Options.Policy != eplb.Optimal {
 		return wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.Options.Policy)
@@ -100,8 +101,12 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	t := &sizes{Problem: p, model: model, worth: f.worth, layers: len(loads)}
 	plan := sweep(p.Windows[0].Experts(), p.Topology.GPUs, p.Topology.InService(), f.maxRedundant)
 	bar := console.Progress(c, len(plan))
-	for _, replicas := range plan {
+	for i, replicas := range plan {
 		r, err := eplb.Plan(ctx, fromScratch(p, replicas), p.Options)
+		if errors.Is(err, placement.ErrFit) && i+1 < len(plan) {
+			bar.Add(1)
+			continue // what is asked needs more slots
+		}
 		if err != nil {
 			return err
 		}
@@ -122,7 +127,8 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 // fromScratch is the problem with another number of replicas, from scratch.
 func fromScratch(p *problem.Problem, replicas int) eplb.Problem {
 	q := p.Ask()
-	return eplb.Problem{Loads: q.Loads, Windows: q.Windows, Replicas: replicas, Groups: q.Groups, Topology: q.Topology}
+	q.Replicas, q.Previous = replicas, nil
+	return q
 }
 
 // sweep lists the numbers of replicas to plan: as many as experts, then every
