@@ -281,6 +281,7 @@ func TestReplayAnyProblem(t *testing.T) {
 		Name, Error string
 		Mean        float64 `json:"imbalance_mean"`
 		Moves       int
+		Lost        float64
 	}
 	of := func(fields string) map[string]way {
 		t.Helper()
@@ -320,13 +321,26 @@ func TestReplayAnyProblem(t *testing.T) {
 		if w := ways["published"]; w.Error == "" {
 			t.Errorf("%s: the published policy plans it: %+v", fields, w)
 		}
+		if w := ways["none"]; w.Error != "" || !(w.Mean >= 1) {
+			t.Errorf("%s: %+v", fields, w)
+		}
 		if w := ways["follow"]; w.Error != "" || !(w.Mean >= 1 && w.Mean < 2.5) {
 			t.Errorf("%s: %+v", fields, w)
 		}
 	}
 	// The weight of a layer counts in the time lost, and in what pays.
-	if a, b := of(`,"layer_weights":[1,0]`), of(""); a["once"].Mean != b["once"].Mean {
-		t.Error("the imbalance is that of the layers")
+	for _, name := range []string{"none", "once", "follow"} {
+		a, b, both := of(`,"layer_weights":[1,0]`)[name], of(`,"layer_weights":[0,1]`)[name], of("")[name]
+		if a.Mean != both.Mean || math.Abs((a.Lost+b.Lost)/2-both.Lost) > 1e-6 || a.Lost == b.Lost {
+			t.Errorf("%s: %+v and %+v, together %+v", name, a, b, both)
+		}
+	}
+	const drift = `{"version":1,"loads":[[[9,3,2,1],[1,1,9,1]],[[1,3,2,9],[1,1,9,1]],[[1,3,2,9],[1,1,9,1]],[[1,3,2,9],[1,1,9,1]]],"num_gpus":4,"num_replicas":6,"layer_weights":`
+	for weights, pays := range map[string]bool{"[1,0]}": true, "[0,1]}": false} {
+		a := decode[struct{ Policies []way }](t, call(t, drift+weights, "replay", "--json", "--expert-bytes", "1000", "--windows", "1").want(t, exitDone).stdout)
+		if moves := a.Policies[6].Moves; (moves > 0) != pays {
+			t.Errorf("weights %s: %d moves", weights, moves)
+		}
 	}
 	const before = `,"previous":{"physical_to_logical_map":[[0,1,2,0,0,1,2,3],[0,1,2,3,0,1,2,3]]}`
 	ways := of(before + `,"max_moves":0`)

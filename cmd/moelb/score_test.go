@@ -92,7 +92,7 @@ func TestSize(t *testing.T) {
 		t.Error(a.stderr)
 	}
 	// What a problem asks holds for every size, from the first that it fits on.
-	for _, fields := range []string{`,"everywhere":[1]`, `,"num_nodes":2,"two_nodes":true`, `,"layer_experts":[8,6]`, `,"dispatch":"split"`, `,"dispatch":"nearest"`} {
+	for _, fields := range []string{`,"everywhere":[1]`, `,"num_nodes":2,"two_nodes":true`, `,"layer_experts":[8,6]`, `,"dispatch":"split"`, `,"dispatch":"nearest"`, `,"previous":{"num_gpus":4,"physical_to_logical_map":[[0,1,2,3,4,5,6,7,0,1,2,3],[0,1,2,3,4,5,6,7,0,1,2,3]]}`} {
 		problem := `{"version":1,"loads":[[60,56,12,12,2,1,1,1],[9,5,5,4,5,6,0,0]],"num_gpus":4` + fields
 		sizes := decode[struct {
 			Sizes []struct {
@@ -101,6 +101,7 @@ func TestSize(t *testing.T) {
 			}
 		}](t, call(t, problem+"}", "size", "--json", "--max-redundant", "12").want(t, exitDone).stdout).Sizes
 		last := sizes[len(sizes)-1]
+		problem, _, _ = strings.Cut(problem, `,"previous"`) // sizes are planned from scratch
 		plan := decode[struct {
 			Report struct {
 				Mean float64 `json:"imbalance_mean"`
@@ -133,6 +134,24 @@ func TestScoreSplit(t *testing.T) {
 			if math.Abs(scored.Mean-plan.Report.Mean) > 1e-9 {
 				t.Errorf("%s %s: score %v, plan %v", fields, loads, scored.Mean, plan.Report.Mean)
 			}
+		}
+	}
+}
+
+// TestScoreDead: what a GPU out of service holds counts for nothing, whatever the
+// dispatch; where the experts fit no more there is no bound.
+func TestScoreDead(t *testing.T) {
+	loads := write(t, "loads.json", `[[6,2,2,2]]`)
+	for _, d := range []string{"even", "split", "nearest"} {
+		at := write(t, "at.json", `{"version":1,"num_gpus":3,"physical_to_logical_map":[[0,1,2,3,0,1]]}`)
+		a := call(t, "", "score", "--placement", at, "--loads", loads, "--gpu-speed", "1,1,0", "--dispatch", d, "--json").want(t, exitDone)
+		if !strings.Contains(a.stdout, `"imbalance_mean":1.33333`) { // 8 of 6
+			t.Errorf("%s: %s", d, a.stdout)
+		}
+		at = write(t, "at.json", `{"version":1,"num_gpus":2,"num_experts":4,"physical_to_logical_map":[[0,1,2,3]]}`)
+		a = call(t, "", "score", "--placement", at, "--loads", loads, "--gpu-speed", "1,0", "--dispatch", d, "--json").want(t, exitDone)
+		if !strings.Contains(a.stdout, `"missing":[2,3]`) || !strings.Contains(a.stdout, `"lower_bound":null`) {
+			t.Errorf("%s: %s", d, a.stdout)
 		}
 	}
 }
