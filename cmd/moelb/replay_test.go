@@ -316,7 +316,7 @@ func TestReplayAnyProblem(t *testing.T) {
 	if plain, split := of("")["replan"].Mean, of(`,"dispatch":"split"`)["replan"].Mean; split >= plain {
 		t.Errorf("split per batch %v, evenly %v", split, plain)
 	}
-	for _, fields := range []string{`,"gpu_speed":[1,1,1,0.5]`, `,"gpu_speed":[1,1,1,0]`, `,"layer_replicas":[8,6]`, `,"num_groups":2,"off_node_replicas":2`, `,"everywhere":[1]`} {
+	for _, fields := range []string{`,"gpu_speed":[1,1,1,0.5]`, `,"gpu_speed":[0,1,0,1]`, `,"layer_replicas":[8,6]`, `,"num_groups":2,"off_node_replicas":2`, `,"everywhere":[1]`} {
 		ways := of(fields)
 		if w := ways["published"]; w.Error == "" {
 			t.Errorf("%s: the published policy plans it: %+v", fields, w)
