@@ -14,6 +14,7 @@ type Factors struct {
 	Wire         float64 // bytes over RDMA, normal kernels
 	Overlap      float64 // how much longer they take beside computation
 	NVLinkNormal float64 // bytes over NVLink, normal kernels
+	ReduceStart  float64 // seconds it takes to add up parts over NVLink, however small
 	FP8Attention float64 // how much faster attention is in FP8
 	NVLinkLeg    float64 // share of the RDMA leg that the NVLink leg takes, all even
 	LowRDMA      float64 // bytes over RDMA, low-latency kernels
@@ -69,6 +70,7 @@ var factors = []Factor{
 	{"overlap", 1.5, "x", trace + " against DeepEP's table", "", "prefill", func(f *Factors) *float64 { return &f.Overlap }},
 	{"nvlink_leg", 0.72, "x", "DeepEP's bandwidths at even traffic", "", "prefill", func(f *Factors) *float64 { return &f.NVLinkLeg }},
 	{"nvlink_normal", 155e9, "B/s", "DeepEP's published table, 8 GPUs", "", "prefill", func(f *Factors) *float64 { return &f.NVLinkNormal }},
+	{"reduce_start", 10e-6, "s", "FlashInfer pull request 2696, one-shot all-reduce of 64 tokens on 4 GPUs, 11 µs, less their bytes (10 µs on 2 H100, vLLM pull request 22086)", "", "", func(f *Factors) *float64 { return &f.ReduceStart }},
 	{"fp8_attention", 1.7, "x", "FlashMLA pull request 82: FP8 against BF16 (1.8 in SGLang's GB200 report)", "", "", func(f *Factors) *float64 { return &f.FP8Attention }},
 	{"low_latency_rdma", 42.25e9, "B/s", deepEP, "", "decode", func(f *Factors) *float64 { return &f.LowRDMA }},
 	{"low_latency_nvlink", 130e9, "B/s", deepEP, "", "decode", func(f *Factors) *float64 { return &f.LowNVLink }},

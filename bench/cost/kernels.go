@@ -16,6 +16,7 @@ type Kernels struct {
 	expertBits int
 	kvBits     int
 	tp         float64 // GPUs that share attention
+	slices     float64 // that experts and dense layers are cut into, one a GPU
 }
 
 // The data sheet of the GPU that the factors were measured on.
@@ -23,7 +24,10 @@ const h800FP8, h800BF16, h800HBM, h800NVLink, h800RDMA = 1979e12, 989e12, 3.35e1
 
 // newKernels scales the factors to a unit's GPU.
 func newKernels(u *Unit) Kernels {
-	k := Kernels{Model: u.Model, GPU: u.GPU, Factors: u.Factors, bytes: u.GPU.HBM / h800HBM * orOne(u.GPU.Reach.Memory), share: 1, beside: 1, visits: u.NodesPerToken, gpus: u.GPUsPerToken, off: u.CopiesOffNode, expertBits: u.expertBits(), kvBits: u.kvBits(), tp: float64(u.tp())}
+	k := Kernels{Model: u.Model, GPU: u.GPU, Factors: u.Factors, bytes: u.GPU.HBM / h800HBM * orOne(u.GPU.Reach.Memory), share: 1, beside: 1, visits: u.NodesPerToken, gpus: u.GPUsPerToken, off: u.CopiesOffNode, expertBits: u.expertBits(), kvBits: u.kvBits(), tp: float64(u.tp()), slices: 1}
+	if u.Sliced {
+		k.slices = k.tp
+	}
 	if u.Phase == PrefillPhase && u.Overlap == TwoBatch {
 		k.share = 1 - float64(u.GPU.CommSMs)/float64(u.GPU.SMs)
 		k.beside = u.Factors.Overlap
@@ -144,10 +148,10 @@ func (k *Kernels) gpusVisited(ranks int) float64 {
 }
 
 // reduce is the time in which GPUs that share attention add up their parts of the
-// result for so many tokens each, and hand it on: twice a layer.
+// result for so many tokens each, and hand it on.
 func (k *Kernels) reduce(tokens float64) float64 {
 	if k.tp <= 1 {
 		return 0
 	}
-	return 2 * (k.tp - 1) * tokens * k.combineBytes() / k.nvlink(k.Factors.NVLinkNormal)
+	return k.ReduceStart + 2*(k.tp-1)*tokens*k.combineBytes()/k.nvlink(k.Factors.NVLinkNormal)
 }

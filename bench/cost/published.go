@@ -122,6 +122,7 @@ const (
 	vllm     = "vLLM blog (2025-12-17)"
 	vllmGB   = "vLLM blog, WideEP on Blackwell (2026-02-03)"
 	trtllm   = "TensorRT-LLM, best practice on DeepSeek-R1"
+	semi     = "SemiAnalysis, InferenceX, configurations 81 and 83 (2025-11-02, 2026-03-25), as inference-sim records them"
 )
 
 // fp8FP4 is FP8 attention and NVFP4 experts.
@@ -188,6 +189,17 @@ func Systems() []System {
 	add("vLLM GB200 prefill", "EP2, prompts 2K, FP8 attention, FP4 experts", vllmGB, 26200, run{v3, "gb200", p, 2, NoOverlap, offload(128, true), prompt(16384, 2048), false, false})
 	add("vLLM H200 decode", "EP32, 256 requests of 3K a GPU", vllm, 2200, run{v3, "h200", d, 32, TwoBatch, nil, hold(256, 3072), false, false}, "", "requests a GPU and their length")
 	add("TensorRT-LLM H200", "EP8, 128 requests of 1K to 3K a GPU", trtllm, 1436, run{v3, "h200", d, 8, NoOverlap, func(u *Unit) { u.Slots = 32 }, hold(128, 2048), false, false}, "", "prompts are computed in the same steps")
+	// One node, all weights sliced: the time of a further token, as it was measured.
+	for _, x := range []struct {
+		engine string
+		bits   int
+		tpot   [5]float64 // ms
+	}{{"SGLang", 16, [5]float64{10.26, 12.20, 15.86, 22.10, 30.61}}, {"TensorRT-LLM", 8, [5]float64{13.67, 15.87, 19.52, 25.36, 32.18}}} {
+		for i, tpot := range x.tpot {
+			requests := float64(int(4) << i)
+			add(fmt.Sprintf("InferenceX %s, %g on 8", x.engine, requests), fmt.Sprintf("TP8 H200, prompts 1K, 8K generated, %d-bit KV, all weights sliced", x.bits), semi, requests/node/tpot*1e3, run{v3, "h200", d, 8, NoOverlap, func(u *Unit) { u.TP, u.Sliced, u.KVBits = 8, true, x.bits }, hold(requests/node, 4608), true, false})
+		}
+	}
 	// H20.
 	add("Ant prefill", "TP8 H20, prompts 4K, FP8 attention", ant, 16500.0/node, run{v3, "h20", p, 8, NoOverlap, func(u *Unit) { u.TP, u.Slots, u.KVBits = 8, 32, 8 }, prompt(2048, 4096), false, false})
 	for _, x := range []struct {

@@ -178,6 +178,9 @@ func (k *Kernels) DecodeExperts(rows float64, slots int) float64 {
 // DecodeNetwork is the seconds of a dispatch and a combine whose busiest GPU
 // sends or receives so many copies of tokens.
 func (k *Kernels) DecodeNetwork(copies float64, ranks int) (dispatch, combine float64) {
+	if k.slices > 1 { // every GPU has all tokens, and their results are added up
+		return 0, k.reduce(copies / float64(k.TopK))
+	}
 	return k.lowLatency(copies, k.dispatchBytes(k.expertBits), k.LowStartD, ranks), k.lowLatency(copies, k.combineBytes(), k.LowStartK, ranks)
 }
 
@@ -189,32 +192,52 @@ func (k *Kernels) DecodeDense(tokens float64) float64 {
 
 // Head is the seconds of the product with the vocabulary.
 func (k *Kernels) Head(tokens float64) float64 {
-	return k.bmm(1, tokens, float64(k.Vocabulary), float64(k.Hidden))
+	return k.bmm(1, tokens*k.slices, float64(k.Vocabulary)/k.slices, float64(k.Hidden))
 }
 
 func (k *Kernels) shared(tokens float64) float64 {
 	if k.SharedExperts == 0 {
 		return 0
 	}
-	h, i := float64(k.Hidden), float64(k.Intermediate*k.SharedExperts)
-	return k.gemm(1, tokens, 2*i, h) + k.gemm(1, tokens, h, i)
+	return k.mlp(tokens, k.Intermediate*k.SharedExperts)
 }
 
 func (k *Kernels) dense(tokens float64) float64 {
 	if k.DenseIntermediate == 0 {
 		return 0
 	}
-	h, i := float64(k.Hidden), float64(k.DenseIntermediate)
-	return k.gemm(1, tokens, 2*i, h) + k.gemm(1, tokens, h, i)
+	return k.mlp(tokens, k.DenseIntermediate)
 }
 
-// experts is the two grouped products of a GPU's slots; weights are read in
-// full, however few rows there are.
+// mlp is the two products of a layer of so many neurons.
+func (k *Kernels) mlp(tokens float64, width int) float64 {
+	h, i, n := float64(k.Hidden), float64(width)/k.slices, tokens*k.slices
+	return k.gemm(1, n, 2*i, h) + k.gemm(1, n, h, i)
+}
+
+// experts is the two grouped products of a GPU's slots; of those that get rows the
+// weights are read in full, however few rows there are. Where experts are sliced
+// they are all here, an equal part of each, and so are all GPUs' rows.
 func (k *Kernels) experts(rows float64, slots int) float64 {
 	if rows <= 0 {
 		return 0
 	}
-	h, i := float64(k.Hidden), float64(k.Intermediate)
-	g := math.Min(float64(slots), rows)
+	h, i := float64(k.Hidden), float64(k.Intermediate)/k.slices
+	rows, all := rows*k.slices, float64(slots)*k.slices
+	g := hit(rows, all)
 	return k.product(g, rows/g, 2*i, h, k.expertBits) + k.product(g, rows/g, h, i, k.expertBits)
+}
+
+// hit is how many of so many experts get at least one of the rows, each of which goes
+// to any of them: s (1 - (1 - 1/s)^rows) on average. A part of a row goes there with
+// that chance.
+func hit(rows, s float64) float64 {
+	miss, power := 1-(rows-math.Floor(rows))/s, 1-1/s
+	for n := int64(min(rows, 1<<40)); n > 0; n >>= 1 {
+		if n&1 == 1 {
+			miss *= power
+		}
+		power *= power
+	}
+	return float64(s * (1 - miss))
 }

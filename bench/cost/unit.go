@@ -51,13 +51,17 @@ type Unit struct {
 	Overlap Overlap
 	// GPUs is how many of the nodes' GPUs the unit has; 0 = all.
 	GPUs int
-	// Slots a GPU and layer; 0 = as many as experts and 32 redundant ones need.
+	// Slots a GPU and layer; 0 = as many as experts and 32 redundant ones need, of
+	// which sliced experts have none.
 	Slots int
 	// ExpertBits of experts' weights; 0 = the model's. KVBits of the cache: 16 or 8;
 	// 0 = 16.
 	ExpertBits, KVBits int
 	// TP is how many GPUs share the attention of their requests; 0 = 1.
 	TP int
+	// Sliced, in decode, cuts experts and dense layers too into slices, one for each of
+	// the TP GPUs, which are all: tokens are sent nowhere, results are added up.
+	Sliced bool
 	// Offload keeps weights that do not fit in the host's memory, and brings them in
 	// time: nothing is checked against the GPU's memory.
 	Offload bool
@@ -136,7 +140,11 @@ func (u *Unit) SlotsEach() int {
 	if u.Slots > 0 {
 		return u.Slots
 	}
-	return (u.Model.Experts + 32 + u.Ranks() - 1) / u.Ranks()
+	redundant := 32
+	if u.Sliced {
+		redundant = 0
+	}
+	return (u.Model.Experts + redundant + u.Ranks() - 1) / u.Ranks()
 }
 
 // KVRoom is how many tokens of KV fit a GPU beside its weights, counted once where
@@ -173,6 +181,8 @@ func (u *Unit) Validate() error {
 		return fmt.Errorf("tp: %d does not divide %d GPUs and %d heads, or is more than share NVLink", u.TP, u.Ranks(), u.Model.Heads)
 	case u.Slots < 0 || u.SlotsEach()*u.Ranks() < u.Model.Experts:
 		return fmt.Errorf("slots: %d a GPU on %d GPUs are fewer than %d experts", u.Slots, u.Ranks(), u.Model.Experts)
+	case u.Sliced && (u.Phase != DecodePhase || u.tp() != u.Ranks() || u.Slots != 0):
+		return fmt.Errorf("sliced: experts are cut over the GPUs that share attention, all %d of a decode unit, and none is redundant", u.Ranks())
 	case u.KVRoom() == 0 && !u.Offload:
 		return fmt.Errorf("nodes: the weights on %d GPUs, %d experts each, do not fit %.0f GB", u.Ranks(), u.SlotsEach(), u.GPU.Memory/1e9)
 	}

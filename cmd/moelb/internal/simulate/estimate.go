@@ -23,6 +23,7 @@ type estimateFlags struct {
 	placed           placed
 	spread, price    float64
 	published        bool
+	sliced           bool
 	batch            cost.Batch
 	kvImbalance      float64
 	requestImbalance float64
@@ -63,6 +64,7 @@ their fields.`,
 	l.BoolVar(&f.published, "published", false, "compare the model with published systems")
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs of the unit, where they are no whole nodes; 0 = all of --nodes")
 	l.IntVar(&f.nodes, "nodes", 0, "nodes of the unit; 0 = as have --gpus, or the GPUs of a published unit: 144 for decode, 32 for prefill")
+	l.BoolVar(&f.sliced, "slice-experts", false, "decode: every GPU has a slice of every expert, not whole ones: tensor parallelism of all weights, --tp over all GPUs")
 	l.IntVar(&f.slots, "slots", 0, "experts a GPU and layer; 0 = as 32 redundant ones need")
 	f.visits.flags(cmd)
 	f.placed.flags(cmd)
@@ -101,7 +103,7 @@ func (f *estimateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	if err != nil {
 		return err
 	}
-	u.Nodes, u.GPUs, u.Slots = f.nodes, f.gpus, f.slots
+	u.Nodes, u.GPUs, u.Slots, u.Sliced = f.nodes, f.gpus, f.slots, f.sliced
 	if f.price != 0 {
 		if u.GPU.USDHour = f.price; !(f.price > 0 && f.price <= 1e6) {
 			return console.Usagef("--price-gpu-hour %v: between 0 and 1e6", f.price)
@@ -112,9 +114,12 @@ func (f *estimateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	case "decode":
 		u.Phase = cost.DecodePhase
 		foreign = []string{"tokens", "prompt", "hit", "spread", "nodes-per-token", "gpus-per-token"}
+		if f.sliced {
+			foreign = append(foreign, "slots", "copies-off-node", "imbalance-experts", "placement", "routes")
+		}
 	case "prefill":
 		u.Phase = cost.PrefillPhase
-		foreign = []string{"batch", "kv", "mtp", "acceptance", "imbalance-kv", "imbalance-requests", "copies-off-node"}
+		foreign = []string{"batch", "kv", "mtp", "acceptance", "imbalance-kv", "imbalance-requests", "copies-off-node", "slice-experts"}
 	default:
 		return console.Usagef("--phase %.40q: decode or prefill is needed", f.phase)
 	}
