@@ -114,6 +114,11 @@ func shapesOf(p *Problem) ([]shape, error) {
 			}
 		}
 	}
+	if p.Routes != nil {
+		if err := p.Routes.Validate(layers, experts); err != nil {
+			return nil, err
+		}
+	}
 	for l, n := range p.LayerExperts {
 		for _, w := range windows {
 			for e := n; e < experts; e++ {
@@ -124,8 +129,6 @@ func shapesOf(p *Problem) ([]shape, error) {
 		}
 	}
 	switch v := p.Previous; {
-	case p.Routes != nil:
-		return nil, refuse.Errorf(placement.ErrValue, "routes", "beside layers of different shapes: one of the two is supported")
 	case p.Replicas < 1 || p.Replicas > placement.MaxSlots || layers*p.Replicas > placement.MaxCells:
 		return nil, refuse.Errorf(placement.ErrValue, "num_replicas", "%d: between 1 and %d, and %d slots in all, are supported", p.Replicas, placement.MaxSlots, placement.MaxCells)
 	case p.LayerWeights != nil && len(p.LayerWeights) != layers:
@@ -188,6 +191,16 @@ func (s *shape) problem(p *Problem) Problem {
 			q.LayerWeights = append(q.LayerWeights, p.LayerWeights[l])
 		}
 	}
+	if p.Routes != nil {
+		r := placement.Routes{TopK: p.Routes.TopK}
+		for _, l := range s.layers {
+			r.IDs = append(r.IDs, p.Routes.IDs[l])
+			if p.Routes.Weights != nil {
+				r.Weights = append(r.Weights, p.Routes.Weights[l])
+			}
+		}
+		q.Routes = &r
+	}
 	if v := p.Previous; v != nil {
 		was := placement.Placement{Experts: s.experts, GPUs: v.GPUs, GPUSlots: v.GPUSlots}
 		for _, l := range s.layers {
@@ -224,12 +237,55 @@ func (s *shape) into(out, r *Result, slots int) {
 		}
 		out.Placement.PhysicalToLogical[l], out.Layers[l] = row, r.Layers[i]
 	}
+	if r.Traffic != nil {
+		s.traffic(out, r.Traffic)
+	}
 	switch from, to := r.Locality, out.Locality; {
 	case from == nil:
 		out.Locality = nil
 	case to != nil:
 		for i, l := range s.layers {
 			to.Home[l], to.FreeImbalance[l], to.OffNodeReplicas[l], to.OffNodeShare[l] = from.Home[i], from.FreeImbalance[i], from.OffNodeReplicas[i], from.OffNodeShare[i]
+		}
+	}
+}
+
+// traffic puts the figures of the shape's layers among those of all; what one shape
+// does not have none has.
+func (s *shape) traffic(out *Result, from *Traffic) {
+	layers, first := len(out.Layers), out.Traffic == nil
+	if first {
+		out.Traffic = &Traffic{Moves: make([]int, layers)}
+	}
+	to := out.Traffic.figures()
+	for k, figure := range from.figures() {
+		switch {
+		case *figure == nil || *to[k] == nil && !first:
+			*to[k] = nil
+			continue
+		case *to[k] == nil:
+			*to[k] = make([]float64, layers)
+		}
+		for i, l := range s.layers {
+			(*to[k])[l] = (*figure)[i]
+		}
+	}
+	for i, l := range s.layers {
+		out.Traffic.Moves[l] = from.Moves[i]
+	}
+	share := float64(len(s.layers)) / float64(layers)
+	between := out.Traffic.matrices()
+	for k, m := range from.matrices() {
+		if *between[k] == nil && *m != nil {
+			*between[k] = make([][]float64, len(*m))
+		}
+		for a, row := range *m {
+			if (*between[k])[a] == nil {
+				(*between[k])[a] = make([]float64, len(row))
+			}
+			for b, x := range row {
+				(*between[k])[a][b] += float64(share * x)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package eplb
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -138,6 +139,77 @@ func TestShapesShareMoves(t *testing.T) {
 	}
 }
 
+// Layers of different shapes are planned for their tokens' traffic as each would be
+// alone, and what is said of all is of each.
+func TestShapesRoutes(t *testing.T) {
+	wide, narrow := topicRoutes(5, 2, 32, 4, 1200, 4), topicRoutes(6, 1, 24, 4, 1200, 4)
+	all := &placement.Routes{TopK: 4, IDs: [][]uint16{wide.IDs[0], narrow.IDs[0], wide.IDs[1][:4*500]}}
+	p := Problem{Loads: all.Loads(32), Replicas: 48, Topology: placement.Topology{GPUs: 8, Nodes: 4}, Routes: all, LayerExperts: []int{32, 24, 32}, LayerReplicas: []int{48, 40, 48}}
+	from := placement.Trivial(3, 32, 48, 8)
+	from.LayerExperts = p.LayerExperts
+	for i := range from.PhysicalToLogical[1] {
+		from.PhysicalToLogical[1][i] = i % 24
+	}
+	for _, previous := range []*placement.Placement{nil, &from} {
+		p.Previous = previous
+		r, err := Plan(t.Context(), p, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := r.Traffic.figures()
+		var between [2][][]float64
+		held := 0
+		for l := range p.Loads {
+			q := p
+			q.Loads, q.Routes = placement.Loads{p.Loads[l][:p.LayerExperts[l]]}, &placement.Routes{TopK: 4, IDs: all.IDs[l : l+1]}
+			q.LayerExperts, q.LayerReplicas, q.Replicas = nil, nil, p.LayerReplicas[l]
+			if previous != nil {
+				q.Previous = &placement.Placement{Experts: p.LayerExperts[l], GPUs: 8, PhysicalToLogical: previous.PhysicalToLogical[l : l+1]}
+			}
+			one, err := Plan(t.Context(), q, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if one.Layers[0] != r.Layers[l] || one.Traffic.Moves[0] != r.Traffic.Moves[l] {
+				t.Errorf("layer %d: %+v, alone %+v", l, r.Layers[l], one.Layers[0])
+			}
+			for k, want := range one.Traffic.figures() {
+				if *got[k] != nil && (*got[k])[l] != (*want)[0] {
+					t.Errorf("layer %d: figure %d is %v, alone %v", l, k, (*got[k])[l], (*want)[0])
+				}
+			}
+			for k, m := range []*[][]float64{&one.Traffic.Between, &one.Traffic.PreviousBetween} {
+				for a, row := range *m {
+					if between[k] == nil {
+						between[k] = placement.NewLoads(4, 4)
+					}
+					for b, x := range row {
+						between[k][a][b] += x / 3
+					}
+				}
+			}
+			if one.Traffic.HeldOut != nil {
+				held++
+			}
+		}
+		if held != 2 || r.Traffic.HeldOut != nil || r.Traffic.HeldOutImbalance != nil {
+			t.Errorf("%d layers have tokens held out, of all %v", held, r.Traffic.HeldOut)
+		}
+		for k, m := range [][][]float64{r.Traffic.Between, r.Traffic.PreviousBetween} {
+			if (m == nil) != (k == 1 && previous == nil) {
+				t.Fatalf("matrix %d is %v", k, m)
+			}
+			for a, row := range m {
+				for b, x := range row {
+					if math.Abs(x-between[k][a][b]) > 1e-12 {
+						t.Errorf("matrix %d: %v, the layers' mean %v", k, m, between[k])
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestShapesRefused(t *testing.T) {
 	for _, c := range []struct {
 		spoil func(p *Problem)
@@ -151,7 +223,7 @@ func TestShapesRefused(t *testing.T) {
 		{func(p *Problem) { p.LayerReplicas = []int{8, 3} }, "layer_replicas: layer 1: 3 replicas for 4 experts"},
 		{func(p *Problem) { p.LayerExperts = []int{3, 4} }, "loads: layer 0, index 3: 1, but the layer has 3"},
 		{func(p *Problem) { p.Loads[1][2], p.LayerReplicas = -1, []int{8, 6} }, "loads: layer 1, index 2"},
-		{func(p *Problem) { p.LayerReplicas, p.Routes = []int{8, 6}, &placement.Routes{} }, "routes: beside"},
+		{func(p *Problem) { p.LayerReplicas, p.Routes = []int{8, 6}, &placement.Routes{} }, "routes: 0 experts a token"},
 		{func(p *Problem) { p.LayerReplicas, p.LayerWeights = []int{8, 6}, []float64{1} }, "layer_weights: 1 entries"},
 		{func(p *Problem) { p.LayerReplicas, p.Replicas = []int{8, 6}, 1<<30 }, "num_replicas"},
 		{func(p *Problem) { p.LayerReplicas, p.Topology.GPUs = []int{8, 6}, 0 }, "num_gpus"},

@@ -64,6 +64,17 @@ type Traffic struct {
 	Moves []int
 }
 
+// figures are those of every layer.
+func (about *Traffic) figures() []*[]float64 {
+	return []*[]float64{&about.Even, &about.EvenImbalance, &about.Previous, &about.HeldOut, &about.HeldOutEven, &about.HeldOutImbalance, &about.HeldOutEvenImbalance,
+		&about.GPUs, &about.EvenGPUs, &about.Sent, &about.EvenSent, &about.LowerBound}
+}
+
+// matrices are those of all layers together.
+func (about *Traffic) matrices() []*[][]float64 {
+	return []*[][]float64{&about.Between, &about.EvenBetween, &about.PreviousBetween}
+}
+
 // count counts the nodes of tokens: of all under the plan and that without routes,
 // of those held out, and of all under the placement in force.
 func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Result, even *placement.Placement) {
