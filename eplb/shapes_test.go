@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -149,6 +150,13 @@ func TestShapesRoutes(t *testing.T) {
 	from.LayerExperts = p.LayerExperts
 	for i := range from.PhysicalToLogical[1] {
 		from.PhysicalToLogical[1][i] = i % 24
+	}
+	kinds := map[reflect.Type]int{}
+	for i := range reflect.TypeFor[Traffic]().NumField() {
+		kinds[reflect.TypeFor[Traffic]().Field(i).Type]++
+	}
+	if x := (&Traffic{}); len(x.figures()) != kinds[reflect.TypeFor[[]float64]()] || len(x.matrices()) != kinds[reflect.TypeFor[[][]float64]()] {
+		t.Errorf("%d figures and %d matrices, but Traffic has %v", len(x.figures()), len(x.matrices()), kinds)
 	}
 	for _, previous := range []*placement.Placement{nil, &from} {
 		p.Previous = previous
