@@ -258,6 +258,9 @@ func TestReplayHostile(t *testing.T) {
 		{"cut short", two[:len(two)-9], ""},
 		{"a negative count", two + `{"counts":[[1,2,3,4,5,6,7,-8]]}`, "-8"},
 		{"tokens", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"num_nodes":2,"routes":[[[0,1]]]}`, "routes"},
+		{"a placement of other GPUs", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"previous":{"num_gpus":4,"physical_to_logical_map":[[0,1,2,3]]}}`, "standard input: previous: it is on 4 GPUs, not 2"},
+		{"loads of no expert", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"layer_experts":[3]}`, "standard input: loads: layer 0, index 3"},
+		{"too few slots", `{"version":1,"loads":[[[1,2,3,4,5]],[[1,2,3,5,5]]],"num_replicas":4,"num_gpus":2,"gpu_speed":[0,1]}`, "standard input: gpu_speed"},
 		{"a policy", `{"version":1,"loads":[[[1,2,3,4]],[[1,2,3,5]]],"num_replicas":4,"num_gpus":2,"policy":"deepseek"}`, "policy"},
 	} {
 		a := call(t, c.in, "replay", "--gpus", "2", "--replicas", "8").want(t, exitFailed)

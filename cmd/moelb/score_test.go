@@ -91,6 +91,10 @@ func TestSize(t *testing.T) {
 	if !strings.Contains(a.stderr, "layer_replicas") {
 		t.Error(a.stderr)
 	}
+	a = call(t, `{"version":1,"loads":[[1,2,3,4]],"num_gpus":4,"num_nodes":2,"two_nodes":true}`, "size", "--max-redundant", "1").want(t, exitFailed)
+	if !strings.Contains(a.stderr, "standard input: no size up to 5 slots does (--max-redundant): two_nodes: ") {
+		t.Error(a.stderr)
+	}
 	// What a problem asks holds for every size, from the first that it fits on.
 	for _, fields := range []string{`,"everywhere":[1]`, `,"num_nodes":2,"two_nodes":true`, `,"layer_experts":[8,6]`, `,"dispatch":"split"`, `,"dispatch":"nearest"`, `,"previous":{"num_gpus":4,"physical_to_logical_map":[[0,1,2,3,4,5,6,7,0,1,2,3],[0,1,2,3,4,5,6,7,0,1,2,3]]}`} {
 		problem := `{"version":1,"loads":[[60,56,12,12,2,1,1,1],[9,5,5,4,5,6,0,0]],"num_gpus":4` + fields

@@ -90,7 +90,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	for i := range r.ways {
 		if err := r.run(cmd.Context(), &r.ways[i], func() { bar.Add(1) }); err != nil {
 			bar.Finish()
-			return err
+			return console.Named(r.File, err)
 		}
 	}
 	bar.Finish()
@@ -143,14 +143,10 @@ func (f *flags) prepare(cmd *cobra.Command, c *console.Console) (*replay, error)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case len(p.Windows) < 2:
-		return nil, wire.Bad(placement.ErrShape, "loads", -1, -1, "%s: a replay plans on one and scores on the next", human.Plural(len(p.Windows), "window"))
-	case p.Ask().Routes != nil:
-		return nil, wire.Bad(placement.ErrValue, "routes", -1, -1, "a replay plans window after window, and has no tokens of each: moelb score --routes counts the nodes that they visit")
-	case p.Options.Policy != eplb.Optimal:
-		return nil, wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: a replay compares the policies", p.Options.Policy)
+	if err := replayable(p); err != nil {
+		return nil, console.Named(p.File, err)
 	}
+
 	r := &replay{Problem: p, copies: &f.copies, every: f.every, past: f.past}
 	if r.model, err = problem.FindModel(f.Model, len(p.Windows[0]), p.Windows[0].Experts()); err != nil {
 		return nil, err
@@ -158,4 +154,19 @@ func (f *flags) prepare(cmd *cobra.Command, c *console.Console) (*replay, error)
 	r.bytes = f.copies.Bytes(r.model)
 	r.ways = r.allWays()
 	return r, nil
+}
+
+// replayable refuses what a replay has no use for.
+func replayable(p *problem.Problem) error {
+	switch {
+	case len(p.Windows) < 2:
+		return wire.Bad(placement.ErrShape, "loads", -1, -1, "%s: a replay plans on one and scores on the next", human.Plural(len(p.Windows), "window"))
+	case p.Previous != nil && p.Previous.GPUs != p.Topology.GPUs:
+		return wire.Bad(placement.ErrFit, "previous", -1, -1, "it is on %d GPUs, not %d: moelb plan --schedule takes it there first", p.Previous.GPUs, p.Topology.GPUs)
+	case p.Ask().Routes != nil:
+		return wire.Bad(placement.ErrValue, "routes", -1, -1, "a replay plans window after window, and has no tokens of each: moelb score --routes counts the nodes that they visit")
+	case p.Options.Policy != eplb.Optimal:
+		return wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: a replay compares the policies", p.Options.Policy)
+	}
+	return nil
 }

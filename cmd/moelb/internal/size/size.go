@@ -83,10 +83,10 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 		return err
 	}
 	if p.Ask().LayerReplicas != nil {
-		return wire.Bad(placement.ErrValue, "layer_replicas", -1, -1, "sizes are of as many slots in every layer")
+		return console.Named(p.File, wire.Bad(placement.ErrValue, "layer_replicas", -1, -1, "sizes are of as many slots in every layer"))
 	}
 	if p.Options.Policy != eplb.Optimal {
-		return wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.Options.Policy)
+		return console.Named(p.File, wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.Options.Policy))
 	}
 	ctx, release := console.Searching(cmd.Context(), f.Timeout)
 	defer release()
@@ -103,12 +103,15 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	bar := console.Progress(c, len(plan))
 	for i, replicas := range plan {
 		r, err := eplb.Plan(ctx, fromScratch(p, replicas), p.Options)
-		if errors.Is(err, placement.ErrFit) && i+1 < len(plan) {
+		if errors.Is(err, placement.ErrFit) && i+1 < len(plan) && len(t.rows) == 0 {
 			bar.Add(1)
 			continue // what is asked needs more slots
 		}
+		if errors.Is(err, placement.ErrFit) && len(t.rows) == 0 {
+			err = fmt.Errorf("no size up to %d slots does (--max-redundant): %w", replicas, err)
+		}
 		if err != nil {
-			return err
+			return console.Named(p.File, err)
 		}
 		t.add(replicas, &r, loads)
 		bar.Add(1)
