@@ -75,7 +75,7 @@ func TestChaos(t *testing.T) {
 // TestFailureCosts: a node that is away makes tokens slower while it is, and its
 // copies take time; nothing of a failure that is over before the run is left.
 func TestFailureCosts(t *testing.T) {
-	base := tiny(ours())
+	base := planned(tiny(ours()))
 	base.DecodeOnly = true
 	run := func(f ...Failure) Result {
 		c := base
@@ -94,7 +94,7 @@ func TestFailureCosts(t *testing.T) {
 		t.Errorf("a token takes %v s without three GPUs, %v with them", node.TPOT50, whole.TPOT50)
 	}
 	for _, f := range []Failure{{Second: -1, Until: 2}, {Second: 3, Until: 2}, {Second: 1, Until: 2, Rank: -1}, {Second: 1, Until: 2, Rank: 14, Ranks: 8, Decode: true}, {Second: 1, Until: 2, Unit: 1}} {
-		c := brief(ours(), 10)
+		c := planned(brief(ours(), 10))
 		c.Failures = []Failure{f}
 		if _, err := Run(c, workload.Steady(10, 1)); err == nil {
 			t.Errorf("%+v accepted", f)

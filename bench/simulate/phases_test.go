@@ -89,7 +89,7 @@ func TestAcceptance(t *testing.T) {
 // TestReturned: a request that returns from decode finds the blocks of its prompt in
 // the store, but not what it generated.
 func TestReturned(t *testing.T) {
-	s, err := newSim(brief(ours(), 2), workload.Steady(100, 1))
+	s, err := newSim(planned(brief(ours(), 2)), workload.Steady(100, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

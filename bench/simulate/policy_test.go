@@ -11,7 +11,7 @@ import (
 // others, and at length in some combinations, while GPUs die and return: the runs
 // check that nothing is lost.
 func TestPolicies(t *testing.T) {
-	base := brief(ours(), .3)
+	base := planned(brief(ours(), .3))
 	base.setTopics(base.Seconds)
 	failures := []Failure{{Second: .1, Until: .2, Rank: 3, Ranks: 2}, {Second: .12, Until: .25, Decode: true, Rank: 1, Ranks: 1}}
 	runs := 0

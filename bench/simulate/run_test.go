@@ -69,7 +69,7 @@ func TestSameAgain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulates for seconds, on one goroutine")
 	}
-	c := tiny(ours())
+	c := planned(tiny(ours()))
 	a, err := Run(c, tinyRequests(.9*full, 1))
 	if err != nil {
 		t.Fatal(err)
@@ -140,14 +140,14 @@ func TestBadInput(t *testing.T) {
 		func(c *Config) { c.Decode.Nodes = 0 }, func(c *Config) { c.Decode.GPU.Memory = 1 }, func(c *Config) { c.Policy = Policy{} }, func(c *Config) { c.Concurrency = -1 },
 		func(c *Config) { c.Plan = append(c.Plan, PlanStep{0, Fleet{1, 1}}) }, func(c *Config) { c.StoreTokens = 0 }, func(c *Config) { c.BlockTokens = 0 }, func(c *Config) { c.PrefillOnly, c.DecodeOnly = true, true },
 	} {
-		c := brief(ours(), 10)
+		c := planned(brief(ours(), 10))
 		change(&c)
 		if _, err := Run(c, workload.Steady(1, 1)); err == nil {
 			t.Errorf("change %d was accepted", i)
 		}
 	}
 	for _, q := range []workload.Request{{Input: 0, Output: 1}, {Input: 1, Output: 0}} {
-		if _, err := Run(brief(ours(), 10), workload.NewReplay([]workload.Request{q}, 1)); err == nil {
+		if _, err := Run(planned(brief(ours(), 10)), workload.NewReplay([]workload.Request{q}, 1)); err == nil {
 			t.Errorf("%+v was accepted", q)
 		}
 	}

@@ -72,7 +72,9 @@ func newSizing(c Config, t Traffic, a Aim) (*sizing, demand, error) {
 	if err := c.Validate(); err != nil {
 		return nil, demand{}, err
 	}
-	c.setTopics(c.Seconds)
+	if c.topics[0] == nil {
+		c.setTopics(c.Seconds)
+	}
 	p, err := newPace(&c, t)
 	if err != nil {
 		return nil, demand{}, err

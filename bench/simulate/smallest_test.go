@@ -21,7 +21,7 @@ func TestSmallest(t *testing.T) {
 		rate, tpot float64
 		aims       []float64 // of the first token, the looser first
 	}
-	all := []system{{brief(ours(), 1.2), Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}, 6000, .005, []float64{.05}}}
+	all := []system{{planned(brief(ours(), 1.2)), Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}, 6000, .005, []float64{.05}}}
 	if long.Tests() {
 		all[0].aims = []float64{.08, .05, .025}
 		c := Default(ours())
@@ -97,7 +97,7 @@ func TestTeams(t *testing.T) {
 		if i == 3 && !long.Tests() {
 			break
 		}
-		c := brief(ours(), 1.2)
+		c := planned(brief(ours(), 1.2))
 		c.Prefill.TP = x.own
 		s, err := Check(c, traffic, Aim{Rate: x.rate, TTFT: x.ttft, TPOT: .005, Percentile: .99}, Fleet{1, 3}, 2)
 		if err != nil {
@@ -116,7 +116,7 @@ func TestSettle(t *testing.T) {
 		t.Skip("simulates for seconds, on one goroutine")
 	}
 	traffic := Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}
-	s, _, err := newSizing(brief(ours(), .8), traffic, Aim{Rate: 8000, TTFT: .05, TPOT: .005, Percentile: .99})
+	s, _, err := newSizing(planned(brief(ours(), .8)), traffic, Aim{Rate: 8000, TTFT: .05, TPOT: .005, Percentile: .99})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestSettle(t *testing.T) {
 // the way is found.
 func TestCut(t *testing.T) {
 	traffic := Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}
-	s, _, err := newSizing(brief(ours(), .8), traffic, Aim{Rate: 8000, TTFT: .05, TPOT: .005, Percentile: .99})
+	s, _, err := newSizing(planned(brief(ours(), .8)), traffic, Aim{Rate: 8000, TTFT: .05, TPOT: .005, Percentile: .99})
 	if err != nil {
 		t.Fatal(err)
 	}

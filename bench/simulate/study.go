@@ -110,7 +110,9 @@ func Compare(c Config, t Traffic, o StudyOptions) (Study, error) {
 	if err := c.Validate(); err != nil {
 		return Study{}, err
 	}
-	c.setTopics(c.Seconds)
+	if c.topics[0] == nil {
+		c.setTopics(c.Seconds)
+	}
 	// What every policy may hold is what keeps the aim under the first.
 	hold, err := concurrency(&c, t)
 	if err != nil {

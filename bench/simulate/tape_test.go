@@ -20,7 +20,7 @@ func TestTape(t *testing.T) {
 	decode := DecodePolicies()
 	turns := decode[len(decode)-1]
 	for _, tight := range []bool{false, true} {
-		c := brief(ours(), 1.6)
+		c := planned(brief(ours(), 1.6))
 		c.Plan = []PlanStep{{0, Fleet{2, 1}}, {.8, Fleet{1, 1}}, {1.2, Fleet{2, 2}}}
 		if tight {
 			for _, u := range []*cost.Unit{&c.Prefill, &c.Decode} {

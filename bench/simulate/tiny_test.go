@@ -1,6 +1,8 @@
 package simulate
 
 import (
+	"sync"
+
 	"github.com/moelb/moelb/bench/cost"
 	"github.com/moelb/moelb/bench/workload"
 )
@@ -30,6 +32,20 @@ func tiny(p Policy) Config {
 func brief(p Policy, seconds float64) Config {
 	c := tiny(p)
 	c.Seconds, c.Warm, c.Past = seconds, seconds/2, 0
+	return c
+}
+
+// start is the experts of tiny as they are when a run begins.
+var start = sync.OnceValue(func() Config {
+	c := tiny(ours())
+	c.setTopics(10)
+	return c
+})
+
+// planned is a system with the experts of tiny, which are planned once for all tests
+// that leave the units as they are.
+func planned(c Config) Config {
+	c.topics, c.starts = start().topics, start().starts
 	return c
 }
 

@@ -289,6 +289,8 @@ func TestEstimateHardware(t *testing.T) {
 		{[]string{"--gpu-file", t.TempDir()}, exitFailed, "is a folder"},
 		{[]string{"--gpu-file", small}, exitUsage, "do not fit 20 GB"},
 		{[]string{"--acceptance", ".5"}, exitUsage, "--mtp"},
+		{[]string{"--slice-experts", "--slots", "3"}, exitUsage, "--slots does not go with --slice-experts"},
+		{[]string{"--slice-experts", "--tp", "8"}, exitUsage, "all 32 of a decode unit"},
 		{[]string{"--model-file", filepath.Join(t.TempDir(), "none")}, exitFailed, "none"},
 		{[]string{"--overlap", "much"}, exitUsage, "two-batch"},
 		{[]string{"--kv-bits", "4"}, exitUsage, "kv bits"},

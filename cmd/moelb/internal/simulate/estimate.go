@@ -115,7 +115,9 @@ func (f *estimateFlags) run(cmd *cobra.Command, c *console.Console) error {
 		u.Phase = cost.DecodePhase
 		foreign = []string{"tokens", "prompt", "hit", "spread", "nodes-per-token", "gpus-per-token"}
 		if f.sliced {
-			foreign = append(foreign, "slots", "copies-off-node", "imbalance-experts", "placement", "routes")
+			if err := only(cmd, "--slice-experts", "every GPU has a slice of each expert, and all tokens", append([]string{"slice-experts", "phase", "nodes", "gpus", "price-gpu-hour", "batch", "kv", "mtp", "acceptance", "imbalance-kv", "imbalance-requests", "imbalance-attention", "imbalance-tokens", "factors", "json"}, hardwareFlags...)...); err != nil {
+				return err
+			}
 		}
 	case "prefill":
 		u.Phase = cost.PrefillPhase
