@@ -61,6 +61,14 @@ func TestSliced(t *testing.T) {
 			t.Errorf("%v requests a GPU: experts take %.2f times as long in slices, dispatch %v, combine %v; steps of %v and %v", n, ratio, b.Decode.Dispatch, b.Decode.Combine, a.StepSeconds, b.StepSeconds)
 		}
 	}
+	// A slice of the vocabulary and of a dense layer is an eighth, but for its start.
+	a, b := whole.Kernels(), sliced.Kernels()
+	if x, y := a.Head(1), b.Head(1); y > .3*x {
+		t.Errorf("the head takes %v whole, %v in slices", x, y)
+	}
+	if x, y := a.dense(1), b.dense(1); y > .3*x {
+		t.Errorf("a dense layer takes %v whole, %v in slices", x, y)
+	}
 	for _, change := range []func(*Unit){func(u *Unit) { u.TP = 4 }, func(u *Unit) { u.Slots = 32 }, func(u *Unit) { u.Phase = PrefillPhase }} {
 		u := sliced
 		change(&u)

@@ -50,8 +50,8 @@ func (s *sim) conserved() error {
 		return fail("%d tokens were to be prefilled, %d of them again; %d were cached and %d computed", c.entered.input+c.again, c.again, c.cached, c.computed)
 	case c.entered.output != c.left.output || c.left.output != c.generated:
 		return fail("%d tokens were asked for, %d generated, %d left", c.entered.output, c.generated, c.left.output)
-	case s.queued != 0:
-		return fail("%d requests still wait", s.queued)
+	case s.queued != 0 || s.held.len() != 0 || s.prompts != 0:
+		return fail("%d requests still wait, %d of them at the API server and %d for prefill", s.queued, s.held.len(), s.prompts)
 	}
 	seen := make([]bool, len(s.flights))
 	for _, id := range s.free {

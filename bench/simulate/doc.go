@@ -9,6 +9,8 @@
 // Time passes from event to event in whole nanoseconds, so a run is the same
 // bytes on every machine. At its end every run checks that nothing was lost.
 //
+// Prompts beyond those that prefill units hold wait at the API server, in order.
+//
 // Ranks, nodes and units may die and return (Config.Failures): their requests are
 // prefilled and placed again, and experts are planned anew on what lives.
 //

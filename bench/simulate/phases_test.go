@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/moelb/moelb/bench/cost"
@@ -121,5 +122,66 @@ func TestPaceOfOld(t *testing.T) {
 	}
 	if s.tpot.count != 1 || s.measured.served != 2 || s.measured.judged != 0 {
 		t.Errorf("%d tell their pace, of %d", s.tpot.count, s.measured.served)
+	}
+}
+
+// TestHeld: of many prompts at once prefill units hold some and the API server the
+// others, in order; all are served, and wait from when they came.
+func TestHeld(t *testing.T) {
+	c := planned(brief(ours(), .3))
+	c.PrefillOnly = true
+	const n = 6000
+	requests := tinyRequests(n, 1)
+	s, err := newSim(c, &flood{&few{requests, n}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.from = 0
+	r, err := s.run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := heldByRank * c.Prefill.Groups(); len(s.flights) < most || len(s.flights) > most+1 {
+		t.Errorf("units hold %d prompts at most, not %d", len(s.flights), most)
+	}
+	if r.Requests != n || r.PeakInFlight != n || r.TTFT99 > r.End || r.TTFT99 < .6*min(r.End, c.Seconds) {
+		t.Errorf("%d requests, %d in flight, first tokens up to %v s after all came, the last at %v", r.Requests, r.PeakInFlight, r.TTFT99, r.End)
+	}
+}
+
+// few is a source that ends.
+type few struct {
+	Source
+	n int
+}
+
+func (f *few) Next() (workload.Request, bool) {
+	if f.n--; f.n < 0 {
+		return workload.Request{}, false
+	}
+	return f.Source.Next()
+}
+
+// TestQueue: what waits leaves in the order in which it came.
+func TestQueue(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 1))
+	var q queue
+	in, out := int64(0), int64(0)
+	for step := range 3000 {
+		for range r.IntN(8) {
+			q.put(waiting{arrival: in})
+			in++
+		}
+		for range r.IntN(9 - step/1000*2) {
+			if q.len() > 0 {
+				if got := q.take().arrival; got != out {
+					t.Fatalf("step %d: %d leaves, not %d", step, got, out)
+				}
+				out++
+			}
+		}
+		if int64(q.len()) != in-out {
+			t.Fatalf("step %d: %d wait of %d that came and %d that left", step, q.len(), in, out)
+		}
 	}
 }

@@ -70,7 +70,7 @@ func TestEstimateFromFiles(t *testing.T) {
 			t.Errorf("%v: at $7 %+v", c.unit, dear)
 		}
 	}
-	for _, args := range [][]string{files[:2], files[2:], append(files, "--nodes", "5"), append(files, "--model", "qwen3-235b")} {
+	for _, args := range [][]string{files[:2], files[2:], append(files, "--nodes", "5"), append(files, "--model", "qwen3-235b"), append(files, "--nodes-per-token", "2"), append(files, "--gpus-per-token", "2")} {
 		if a := call(t, "", append([]string{"estimate", "--phase", "prefill"}, args...)...); a.code == exitDone {
 			t.Errorf("%v accepted", args)
 		}
