@@ -56,9 +56,11 @@ func TestSliced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ratio := b.Decode.Experts[3] / a.Decode.Experts[3]
+		// Of whole experts as many are read as there are rows.
+		rows := n * float64(sliced.Model.TopK)
+		ratio := b.Decode.Experts[3] / a.Decode.Experts[3] / (hit(8*rows, 256) / 8 / min(rows, 32))
 		if b.Decode.Dispatch != 0 || b.Decode.Combine < sliced.Factors.ReduceStart || b.StepSeconds >= a.StepSeconds || ratio < .9 || ratio > 1.1 {
-			t.Errorf("%v requests a GPU: experts take %.2f times as long in slices, dispatch %v, combine %v; steps of %v and %v", n, ratio, b.Decode.Dispatch, b.Decode.Combine, a.StepSeconds, b.StepSeconds)
+			t.Errorf("%v requests a GPU: experts that are read take %.2f times as long in slices, dispatch %v, combine %v; steps of %v and %v", n, ratio, b.Decode.Dispatch, b.Decode.Combine, a.StepSeconds, b.StepSeconds)
 		}
 	}
 	// A slice of the vocabulary and of a dense layer is an eighth, but for its start.

@@ -215,16 +215,19 @@ func (k *Kernels) mlp(tokens float64, width int) float64 {
 	return k.gemm(1, n, 2*i, h) + k.gemm(1, n, h, i)
 }
 
-// experts is the two grouped products of a GPU's slots; of those that get rows the
-// weights are read in full, however few rows there are. Where experts are sliced
-// they are all here, an equal part of each, and so are all GPUs' rows.
+// experts is the two grouped products of a GPU's slots, of which as many as there are
+// rows are read in full. Where experts are sliced they are all here, an equal part of
+// each, and so are all GPUs' rows: of those that get rows the part is read.
 func (k *Kernels) experts(rows float64, slots int) float64 {
 	if rows <= 0 {
 		return 0
 	}
 	h, i := float64(k.Hidden), float64(k.Intermediate)/k.slices
-	rows, all := rows*k.slices, float64(slots)*k.slices
-	g := hit(rows, all)
+	g := math.Min(float64(slots), rows)
+	if k.slices > 1 {
+		rows *= k.slices
+		g = hit(rows, float64(slots)*k.slices)
+	}
 	return k.product(g, rows/g, 2*i, h, k.expertBits) + k.product(g, rows/g, h, i, k.expertBits)
 }
 
