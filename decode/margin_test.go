@@ -21,34 +21,34 @@ func TestMargin(t *testing.T) {
 	}
 	near("nothing is known", deviations(), widest)
 	life(0)
-	near("ten lives of a rank", deviations(), widest)
+	near("ten lives of a rank, of which none is over", deviations(), widest-0.3)
 	life(0)
 	life(0)
-	near("thirty", deviations(), widest-narrowing*6)
-	life(0)
-	life(0)
-	near("fifty", deviations(), widest-narrowing*26)
+	near("thirty", deviations(), widest-0.9)
+	m.barred, m.ended = false, 100
+	m.heed(10, 0, 0)
+	near("lives of ranks that are not at the margin", deviations(), widest-0.9)
+	m.barred, m.ended = true, 100
+	m.heed(10, 1900, 1)
+	near("one of ten is over for a twentieth of its life", deviations(), widest-0.9-0.015+0.3)
+	m.barred, m.ended = false, 100
+	m.heed(10, 1900, 1)
+	near("and once more, whatever barred it", deviations(), widest-0.9-0.03+0.6)
 	life(1)
-	near("sixty, and an overrun", deviations(), widest)
-	life(1)
-	life(1)
-	near("the same rank over still", deviations(), widest-narrowing*8)
+	near("all its life", deviations(), widest)
 	for range 1000 {
 		life(0)
 	}
 	near("no end of lives", deviations(), narrowest)
 	life(10)
 	near("all ranks over", deviations(), widest)
-	for range 3 {
-		life(0)
-	}
-	near("thirty again, and no debt", deviations(), widest-narrowing*6)
-	m.ended = 1000
-	m.heed(10, 0, 0)
-	near("lives of ranks that are not at the margin", deviations(), widest-narrowing*6)
+	life(0)
+	near("ten again, and no debt", deviations(), widest-0.3)
+	m.heed(10, 300, 0)
+	near("nothing ended", deviations(), widest-0.3)
 	m.barred, m.ended = true, 100
 	m.heed(10, 300, 0)
-	near("a quarter of a life more", deviations(), widest-narrowing*8.5)
+	near("a quarter of a life more", deviations(), widest-0.375)
 	m = margin{}
 	m.set(48, 1<<20)
 	near("all lives are known", m.deviations, widest*math.Sqrt(1+3*48/float64(1<<20)))
@@ -66,7 +66,7 @@ func TestMargin(t *testing.T) {
 // narrows, beside other routers it does not, and a rank brought above its capacity
 // widens it again.
 func TestMarginHeeds(t *testing.T) {
-	run := func(routers int) (b *Balancer, credit float64) {
+	run := func(routers int) (b *Balancer, narrowed float64) {
 		b = newBalancer(t, Config{Ranks: 8, KVCapacity: []int64{30_000}, Routers: routers})
 		ends := map[int][]ID{}
 		id := ID(0)
@@ -86,15 +86,15 @@ func TestMarginHeeds(t *testing.T) {
 				}
 			}
 			b.Step()
-			credit = max(credit, b.lives.credit)
+			narrowed = max(narrowed, b.lives.narrowed)
 		}
-		return b, credit
+		return b, narrowed
 	}
-	b, credit := run(0)
-	if credit < trial {
-		t.Errorf("%v lives at the margin are counted, of more than 100", credit)
+	b, narrowed := run(0)
+	if narrowed < 1 {
+		t.Errorf("%v deviations narrower after more than 100 lives at the margin", narrowed)
 	}
-	b.lives.credit = 40
+	b.lives.narrowed, b.lives.barred = 1, false
 	for g := range 2 {
 		if b.kv(g) > 30_000 {
 			t.Fatal("a rank is over already")
@@ -108,11 +108,21 @@ func TestMarginHeeds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if b.draw(); b.lives.beyond != 3 || b.lives.credit > 0 {
-		t.Errorf("%+v where two ranks are above their capacity", b.lives.margin)
+	lives := float64(b.lives.ended) / float64(b.ids.Len()+int(b.lives.ended))
+	want := 1 + lives*widening*(8*goal-3)
+	if b.draw(); lives == 0 || math.Abs(b.lives.narrowed-want) > 1e-9 {
+		t.Errorf("%+v after %v of a life, in which three of eight ranks are above their capacity: want %v", b.lives.margin, lives, want)
 	}
-	if _, credit := run(4); credit > 0 {
-		t.Errorf("%v lives are counted beside other routers", credit)
+	b, narrowed = run(4)
+	if narrowed > 0 {
+		t.Errorf("%v deviations narrower beside other routers", narrowed)
+	}
+	b.lives.narrowed, b.lives.ended = 1, 100
+	if err := b.Enter(Request{ID: 1 << 40, KV: 40_000}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if b.draw(); b.lives.narrowed != 1 {
+		t.Errorf("%v deviations narrower, of 1, for what other routers may have done", b.lives.narrowed)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 const (
 	snapshotFamily  = "moelb decode "
-	snapshotVersion = "3"
+	snapshotVersion = "4"
 	snapshotMagic   = snapshotFamily + snapshotVersion + "\n"
 )
 
@@ -249,8 +249,8 @@ func (d *snapshotReader) request(b *Balancer, g int) bool {
 }
 
 func (l *lives) write(w *ledger.Writer) {
-	w.Int(l.ends, l.sum, l.longest, l.aged, l.ages, l.news, l.at, l.due, l.bound, l.ended, l.beyond)
-	w.Float(l.deviations, l.credit)
+	w.Int(l.ends, l.sum, l.longest, l.aged, l.ages, l.news, l.at, l.due, l.bound, l.ended)
+	w.Float(l.deviations, l.narrowed)
 	w.Bool(l.barred)
 	w.Int(l.kept[:]...)
 	w.Int(l.missed[:]...)
@@ -275,8 +275,8 @@ func (d *snapshotReader) lives(l *lives, clock int64) {
 	l.ends, l.sum, l.longest = d.Int(0, memory), d.Int(0, memory*MaxTokens), d.Int(0, MaxTokens)
 	l.aged, l.ages, l.news = d.Int(0, memory), d.Int(0, memory*MaxTokens), d.Int(0, most)
 	l.at, l.due, l.bound = d.Int(0, clock), d.Int(0, mostSteps+256), d.Int(0, math.MaxInt64)
-	l.ended, l.beyond = d.Int(0, most), d.Int(0, MaxRanks)
-	l.deviations, l.credit = d.Float(0, 2*widest), d.Float(0, mostCredit)
+	l.ended = d.Int(0, most)
+	l.deviations, l.narrowed = d.Float(0, 2*widest), d.Float(0, widest-narrowest)
 	l.barred = d.Bool()
 	for _, n := range [...]*[hintOctaves]int64{&l.kept, &l.missed} {
 		for o := range n {
