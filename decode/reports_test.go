@@ -164,3 +164,174 @@ func TestGrowBesideReports(t *testing.T) {
 		}
 	}
 }
+
+// sawRank demands what a router sees of rank 0.
+func sawRank(t *testing.T, b *Balancer, when string, requests int, kv int64) {
+	t.Helper()
+	if s := b.Rank(0); s.Width != requests || s.KV != kv {
+		t.Errorf("%s: %d requests of %d tokens, want %d of %d", when, s.Width, s.KV, requests, kv)
+	}
+}
+
+// TestOldReportAfterDeath: a report from before a rank died may come before the first
+// true one. That one mends it, and what the rank says from then on counts again.
+func TestOldReportAfterDeath(t *testing.T) {
+	for epoch := range uint64(2) {
+		oldReportAfterDeath(t, epoch)
+	}
+}
+
+func oldReportAfterDeath(t *testing.T, epoch uint64) {
+	b := newBalancer(t, Config{Ranks: 1, Routers: 2})
+	enter := func(id ID, kv int64) {
+		t.Helper()
+		if err := b.Enter(Request{ID: id, KV: kv}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := func(r Report) {
+		t.Helper()
+		if err := b.Report(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := func(id ID) {
+		t.Helper()
+		if err := b.Done(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id := range ID(5) {
+		enter(id, 100)
+	}
+	old := Report{Requests: 6, KV: 1500, Placed: 5, Epoch: epoch}
+	report(old)
+	if _, err := b.Dead(nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Report(old); !errors.Is(err, ErrState) {
+		t.Errorf("a report of a dead rank: %v", err)
+	}
+	if err := b.Restore(0); err != nil {
+		t.Fatal(err)
+	}
+	sawRank(t, b, "restored", 0, 0)
+	enter(10, 200)
+	enter(11, 300)
+	report(old)
+	sawRank(t, b, "an old report", 6, 1500)
+	report(Report{Requests: 2, KV: 500, Placed: 2, Epoch: epoch + 1})
+	sawRank(t, b, "a true one", 2, 500)
+	done(10)
+	sawRank(t, b, "one is done", 1, 300)
+	enter(12, 400)
+	sawRank(t, b, "and one comes", 2, 700)
+	report(Report{Requests: 2, KV: 1300, Placed: 2, Epoch: epoch + 1}) // of neither, and of another router's
+	sawRank(t, b, "both unseen", 2, 1500)
+	report(Report{Requests: 3, KV: 1700, Placed: 3, Finished: 1, Epoch: epoch + 1})
+	sawRank(t, b, "both seen", 3, 1700)
+	done(11)
+	done(12)
+	sawRank(t, b, "all done", 1, 1000)
+}
+
+// TestRestartAfterAllSeen: of what came after a restart and has gone again the rank's
+// counts tell, though nothing that is there does.
+func TestRestartAfterAllSeen(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, Routers: 2})
+	for id := range ID(4) {
+		if err := b.Enter(Request{ID: id, KV: 100}, 0); err != nil {
+			t.Fatal(err)
+		}
+		if id == 2 {
+			if err := b.Report(Report{Requests: 3, KV: 300, Placed: 3}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if id >= 2 {
+			if err := b.Done(id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// The first three were lost, the fourth came and went; another router has one there.
+	if err := b.Report(Report{Requests: 1, KV: 1000, Placed: 1, Finished: 1, Epoch: 1}); err != nil {
+		t.Fatal(err)
+	}
+	sawRank(t, b, "restarted", 1, 1000)
+	for id := range ID(2) {
+		if err := b.Done(id); err != nil {
+			t.Fatal(err)
+		}
+		sawRank(t, b, "one that was lost is done", 1, 1000)
+	}
+}
+
+// TestSyncAfterRestart: what the engine lists after a restart stays, and the first
+// report of the new epoch finds it.
+func TestSyncAfterRestart(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, Routers: 2})
+	if err := b.Report(Report{Epoch: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for id := range ID(4) {
+		if err := b.Enter(Request{ID: id, KV: 100 * int64(id+1)}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Report(Report{Requests: 3, KV: 700, Placed: 2, Epoch: 1}); err != nil {
+		t.Fatal(err)
+	}
+	sawRank(t, b, "before", 5, 1400)
+	changes, err := b.Sync(Changes{}, 0, []Request{{ID: 2, KV: 300}, {ID: 3, KV: 400}}) // the first two were lost
+	if err != nil || len(changes.Gone) != 2 {
+		t.Fatal(changes, err)
+	}
+	sawRank(t, b, "listed", 2, 700)
+	if err := b.Report(Report{Requests: 3, KV: 1200, Placed: 2, Epoch: 2}); err != nil {
+		t.Fatal(err)
+	}
+	sawRank(t, b, "the new epoch", 3, 1200)
+	if err := b.Done(2); err != nil {
+		t.Fatal(err)
+	}
+	sawRank(t, b, "one is done", 2, 900)
+	if err := b.Report(Report{Requests: 2, KV: 900, Placed: 2, Finished: 1, Epoch: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Done(3); err != nil {
+		t.Fatal(err)
+	}
+	sawRank(t, b, "both are", 1, 500)
+}
+
+// TestShrunkBeforeTheFirstStep: a request that becomes shorter before it has run is as
+// if it had been entered so.
+func TestShrunkBeforeTheFirstStep(t *testing.T) {
+	var lives [2]lives
+	for n, cut := range [...]int64{0, 30} {
+		b := newBalancer(t, Config{Ranks: 2, KVCapacity: []int64{1000}})
+		if err := b.Enter(Request{ID: 1, KV: 100 + cut}, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Grow(1, -cut); err != nil {
+			t.Fatal(err)
+		}
+		sawRank(t, b, "shrunk", 1, 100)
+		for range 7 {
+			b.Step()
+		}
+		sawRank(t, b, "seven steps later", 1, 107)
+		remodel(t, b)
+		if err := b.Done(1); err != nil {
+			t.Fatal(err)
+		}
+		sawRank(t, b, "done", 0, 0)
+		if lives[n] = b.lives; b.lives.sum != 7 {
+			t.Errorf("%d tokens were generated, of 7", b.lives.sum)
+		}
+	}
+	if lives[0] != lives[1] {
+		t.Error("what was learned depends on what was cut")
+	}
+}

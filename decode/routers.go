@@ -118,14 +118,19 @@ func (b *Balancer) restarted(r *Report) {
 	k := &b.ranks[r.Rank]
 	s := &k.reported
 	then := b.clock - int64(r.Age)
-	later := uint64(0) // the order of the first that is on its way
+	later, last := uint64(0), uint64(0) // the order of the first that is on its way, and of the last
 	for _, i := range k.members {
-		if q := &b.requests[i]; q.born > then && (later == 0 || q.placed < later) {
+		q := &b.requests[i]
+		last = max(last, q.placed)
+		if q.born > then && (later == 0 || q.placed < later) {
 			later = q.placed
 		}
 	}
+	if s.settled { // else counts may have been taken over from a report that is older than all there is
+		last = s.placed
+	}
 	if later == 0 {
-		later = s.placed + 1
+		later = last + 1
 	}
 	off := int64(later) - 1 - int64(r.Placed)
 	for _, i := range k.members {
@@ -133,7 +138,7 @@ func (b *Balancer) restarted(r *Report) {
 			q.placed = uint64(max(int64(q.placed)-off, 0))
 		}
 	}
-	*s = reported{epoch: r.Epoch, placed: uint64(max(int64(s.placed)-off, 0)), finished: r.Finished, gone: s.gone[:0]}
+	*s = reported{epoch: r.Epoch, placed: uint64(max(int64(last)-off, 0)), finished: r.Finished, gone: s.gone[:0]}
 }
 
 // view makes the rank's load what the report says, and what it has not seen.
