@@ -368,3 +368,62 @@ func TestLevelUnlike(t *testing.T) {
 		t.Errorf("levels of %v by the order of ranks", levels)
 	}
 }
+
+// TestFillLeavesRoom: what comes before the first step, jointly or one by one, leaves
+// the rank of a giant to it, though requests could be spread evenly; from the first
+// step on the rule of the model is followed.
+func TestFillLeavesRoom(t *testing.T) {
+	beside := func(joint bool, steps int) int { // requests beside the giant, of ten on a rank
+		b := newBalancer(t, Config{Ranks: 4})
+		for range steps { // the model has seen a unit in which nothing mattered
+			if _, err := b.Add(Request{ID: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if b.Step(); *b.rule() != exact {
+				t.Error("another rule than on arrival")
+			}
+			if err := b.Done(1); err != nil {
+				t.Fatal(err)
+			}
+			b.model.chosen = 0
+		}
+		come := []Request{{ID: 1, KV: 100_000}}
+		for i := range ID(39) {
+			come = append(come, Request{ID: 2 + i, KV: 1000})
+		}
+		if joint {
+			if _, err := b.Batch(nil, come); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			for _, r := range come {
+				if _, err := b.Add(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		g, err := b.Where(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Rank(g).Requests - 1
+	}
+	for _, joint := range []bool{false, true} {
+		if n := beside(joint, 0); n > 3 {
+			t.Errorf("joint %v: %d beside a giant in an empty unit", joint, n)
+		}
+		if n := beside(joint, 1); n < 8 {
+			t.Errorf("joint %v: %d beside a giant where requests are to be spread evenly", joint, n)
+		}
+	}
+	b := newBalancer(t, Config{Ranks: 2})
+	if _, err := b.Batch(nil, []Request{{ID: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if b.Step(); *b.rule() != even {
+		t.Error("another rule than jointly")
+	}
+	if b := newBalancer(t, Config{Ranks: 1}); b.rule() != &each[b.model.chosen] {
+		t.Error("one rank has no model, and no rule of its own")
+	}
+}

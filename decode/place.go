@@ -81,13 +81,14 @@ func (c *choice) sooner(rank int) bool {
 	return rank < c.rank
 }
 
-// rule is the rule that is followed now; first = before the first step.
-func (b *Balancer) rule(first int) *rule {
-	if b.others != nil {
+// rule is the rule that is followed now. What fills a unit before its first step lasts
+// long, whatever comes after it: room is kept.
+func (b *Balancer) rule() *rule {
+	switch {
+	case b.others != nil:
 		return &shared
-	}
-	if b.model.steps == 0 {
-		return &each[first]
+	case b.model.steps == 0 && b.model.ranks > 0:
+		return &wide
 	}
 	return &each[b.model.chosen]
 }

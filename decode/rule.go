@@ -40,8 +40,9 @@ type rule struct {
 //     in age alone.
 const rules = 5
 
-// What is followed before anything is known: on arrival and jointly.
-const onArrival, jointly = 1, 0
+// What is followed from the first step on, until another is seen to be cheaper: on
+// arrival and jointly.
+const onArrival, jointly = 2, 0
 
 var (
 	tall   = rule{tail: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
