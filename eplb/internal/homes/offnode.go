@@ -17,27 +17,15 @@ type offNode struct {
 	work     int     // left of offNodeWork
 
 	// The copies at hand.
-	copies []int16     // [experts][nodes] replicas of each expert on each node
-	on     [][]int32   // the experts on each node
-	sizes  [][]float64 // the size of a replica of each of them
-	sum    []float64   // load of each node
-	out    int         // replicas off their node
-	limit  []float64   // the largest replica that a GPU of each node can take
-
-	// What single steps do.
-	over   []float64 // what each node carries above the aim, negative below it
-	cut    []shift   // taking a copy off a node
-	put    []shift   // a further copy on a node
-	fill   []shift   // a further copy where one was moved away
-	delta  []float64
-	better betterMove
-
-	skipped  []int   // hottest experts of each node that found no slot there
-	spare    []int32 // those experts
-	slots    []int   // filled on each node
-	frozen   []bool  // experts whose count stays
-	exports  []int32 // copies sent away
-	small    []float64
+	copies   []int16   // [experts][nodes] replicas of each expert on each node
+	on       [][]int32 // the experts on each node
+	sum      []float64 // load of each node
+	out      int       // replicas off their node
+	skipped  []int     // hottest experts of each node that found no slot there
+	spare    []int32   // those experts
+	slots    []int     // filled on each node
+	frozen   []bool    // experts whose count stays
+	exports  []int32   // copies sent away
 	away     offBound
 	cold     search.Annealer
 	settling *settling
@@ -60,13 +48,10 @@ func (f *offNode) init(lo *Planner) {
 		return
 	}
 	f.copies = make([]int16, len(lo.S.W)*n)
-	f.sizes = make([][]float64, n)
 	f.on = make([][]int32, n)
 	f.sum = make([]float64, n)
 	f.slots = make([]int, n)
 	f.frozen = make([]bool, len(lo.S.W))
-	f.over = make([]float64, n)
-	f.limit = make([]float64, n)
 	lo.away.need = lo.mustLeave
 }
 
@@ -159,30 +144,16 @@ func (lo *Planner) attempt(x int, stop func() bool) {
 	}
 	for _, c := range offLimits {
 		lo.setHome(home)
-		if lo.construct(float64(c*lo.aim)*s.U.Fastest(), x) {
-			lo.improve(x)
+		if lo.construct(float64(c*lo.aim)*s.U.Fastest(), x) && lo.placeNodes(false) {
+			lo.settle(x)
 		}
 		if s.Best.Level <= lo.aim || stop() {
 			return
 		}
 	}
-	lo.load(&lo.start)
-	lo.improve(x)
-}
-
-// improve spreads the copies at hand over the nodes, places them on their GPUs,
-// refines that and keeps it if it is the best.
-func (lo *Planner) improve(x int) {
-	lo.spread(x)
-	for n := range lo.nodes {
-		if lo.sum[n] >= float64(lo.S.Best.Level*lo.nodes[n].power) {
-			return
-		}
-	}
-	if lo.placeNodes() {
-		lo.settle(x)
-		lo.keepWhole()
-	}
+	lo.setHome(lo.start.home)
+	copy(s.Slot, lo.start.Slot)
+	lo.settle(x)
 }
 
 // keepWhole keeps the placement at hand with its homes if it is the best.
@@ -201,17 +172,17 @@ func (lo *Planner) setHome(home []int32) {
 	}
 }
 
-// load takes up the copies of a plan.
-func (lo *Planner) load(from *housed) {
+// load takes up the copies of a layout.
+func (lo *Planner) load(slot []int32) {
 	s := lo.S
 	nodes := len(lo.nodes)
-	lo.setHome(from.home)
 	clear(lo.copies)
-	copy(s.Count, from.Count)
+	clear(s.Count)
 	for n := range lo.nodes {
 		ns := &lo.nodes[n]
-		for _, e := range from.Slot[s.U.First[ns.lo]:s.U.First[ns.hi]] {
+		for _, e := range slot[s.U.First[ns.lo]:s.U.First[ns.hi]] {
 			lo.copies[int(e)*nodes+n]++
+			s.Count[e]++
 		}
 	}
 	lo.total()
@@ -223,18 +194,16 @@ func (lo *Planner) total() {
 	nodes := len(lo.nodes)
 	lo.out = 0
 	for n := range lo.nodes {
-		lo.on[n], lo.sizes[n] = lo.on[n][:0], lo.sizes[n][:0]
+		lo.on[n] = lo.on[n][:0]
 		lo.sum[n] = 0
 	}
 	for e, w := range s.W {
 		s.Size[e] = w / float64(max(s.Count[e], 1))
 	}
-	defer lo.limits()
 	for _, e := range s.Order {
 		for n := range lo.nodes {
 			if c := lo.copies[int(e)*nodes+n]; c > 0 {
 				lo.on[n] = append(lo.on[n], e)
-				lo.sizes[n] = append(lo.sizes[n], s.Size[e])
 				lo.sum[n] += float64(float64(c) * s.Size[e])
 				if n != int(lo.homeAt[e]) {
 					lo.out += int(c)
@@ -246,7 +215,7 @@ func (lo *Planner) total() {
 
 // placeNodes places the copies of every node on its GPUs and keeps the whole if
 // it is the best so far.
-func (lo *Planner) placeNodes() bool {
+func (lo *Planner) placeNodes(even bool) bool {
 	nodes := len(lo.nodes)
 	for n := range lo.nodes {
 		ns := &lo.nodes[n]
@@ -268,7 +237,9 @@ func (lo *Planner) placeNodes() bool {
 		if !v.Pack() {
 			return false
 		}
-		v.Swap(lo.aim)
+		if even {
+			v.Swap(lo.aim)
+		}
 		v.Keep()
 	}
 	lo.gather()
@@ -290,31 +261,49 @@ const (
 	settleSlack = 1e-2
 )
 
-// settle improves the placement at hand by single slots, with at most may replicas
-// off their node. Without it 8 of them on 4 nodes of 8 GPUs leave .2 to .6% more.
+// settle evens out the nodes of the placement at hand, with at most may replicas off
+// their node, then its GPUs, and keeps it if it is the best.
 func (lo *Planner) settle(may int) {
 	s := lo.S
-	if len(s.W) > lo.experts {
-		return // what stands for empty slots is not moved
-	}
 	p := lo.settling
 	if p == nil {
-		p = &settling{task: search.Task{Experts: lo.experts, First: s.U.First, Speed: s.U.Speed, Share: []float64{1}, Node: s.U.Node}}
+		p = &settling{task: search.Task{Experts: len(s.W), First: s.U.First, Speed: s.U.Speed, Share: []float64{1}, Node: s.U.Node}}
 		lo.settling = p
 	}
 	p.task.Load, p.task.Home, p.task.MostOff = s.W, lo.homeAt, may
 	p.s.Set(&p.task)
 	p.s.Start(s.Slot)
 	stop := func() bool { return p.s.Work() > lo.work }
+	defer func() { lo.work -= p.s.Work() }()
+	if p.s.EvenNodes(lo.aim, stop) >= s.Best.Level || !lo.emptyAtHome(p.s.Slots()) {
+		return
+	}
+	lo.load(p.s.Slots())
+	if lo.placeNodes(true) {
+		p.s.Start(s.Slot)
+	}
 	level := p.s.Descend(lo.aim, stop)
-	lo.work -= p.s.Work()
-	if level > lo.aim && level < s.Best.Level*(1+settleSlack) && lo.work > 0 {
+	if level > lo.aim && level < s.Best.Level*(1+settleSlack) && !stop() {
 		lo.work -= settleDraws * drawCost
 		lo.cold.Anneal(&p.s, settleDraws, lo.aim, func() bool { return false })
+	}
+	if !lo.emptyAtHome(p.s.Slots()) {
+		return
 	}
 	copy(s.Slot, p.s.Slots())
 	copy(s.Count, p.s.Counts())
 	for e, w := range s.W {
 		s.Size[e] = w / float64(s.Count[e])
 	}
+	lo.keepWhole()
+}
+
+// emptyAtHome says whether what stands for empty slots is on its node.
+func (lo *Planner) emptyAtHome(slot []int32) bool {
+	for i, e := range slot {
+		if ns := &lo.nodes[lo.homeAt[e]]; int(e) >= lo.experts && (i < lo.S.U.First[ns.lo] || i >= lo.S.U.First[ns.hi]) {
+			return false
+		}
+	}
+	return true
 }

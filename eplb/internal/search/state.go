@@ -27,6 +27,7 @@ type State struct {
 
 	norm
 	scan
+	nodes nodes
 }
 
 // Set readies s for a task. Load of the task may change until Start is called.
