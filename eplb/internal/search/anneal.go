@@ -205,70 +205,77 @@ func (a *Annealer) intN(n int) int { return int(a.rng.Uint64() >> 32 * uint64(n)
 // size that would help in place of a copy.
 func (a *Annealer) draw() (c Change, ok bool) {
 	s := a.s
-	t := s.t
-	h, k := int32(0), 0
-	if s.twice == 0 {
-		if len(a.full.all) == 0 {
-			return c, false
-		}
-		i := int(a.full.all[a.intN(len(a.full.all))])
-		h, k = int32(i/s.n), i%s.n
-	} else {
-		k = a.intN(s.n)
-		top := 0.0
-		for g := range s.inv {
-			if x := s.level[g*s.n+k]; x > top {
-				h, top = int32(g), x
-			}
-		}
+	h, k, ok := a.drawFull()
+	if !ok {
+		return c, false
 	}
-	room := t.First[h+1] - t.First[h]
+	room := s.t.First[h+1] - s.t.First[h]
 	if room == 0 {
 		return c, false
 	}
-	i := int32(t.First[h] + a.intN(room))
+	i := int32(s.t.First[h] + a.intN(room))
+	kind := a.intN(8)
+	switch {
+	case len(a.out.all) > 0 && s.off >= s.t.MostOff && a.intN(8) < outKinds:
+		return a.drawOut(s.slot[i])
+	case kind > 1 || len(a.fits.all) == 0:
+		return a.drawExchange(h, i, k)
+	case kind == 0: // one copy more
+		e, j := s.slot[i], a.fits.all[a.intN(len(a.fits.all))]
+		g := s.gpu[j]
+		return Change{j, -1, e}, !s.holds(g, e) && s.mayHold(g, s.slot[j], e)
+	case !s.mayDrop(i):
+		return c, false
+	}
 	e := s.slot[i]
 	size := s.size[int(e)*s.n+k]
-	kind := a.intN(8)
-	if len(a.out.all) > 0 && s.off >= s.t.MostOff && a.intN(8) < outKinds {
-		// What may leave its node has left: one of those makes room.
-		j := a.out.all[a.intN(len(a.out.all))]
-		g, f := s.gpu[j], s.slot[j]
-		if a.intN(2) == 0 {
-			return Change{j, -1, e}, !s.holds(g, e) && s.mayDrop(j) && s.mayHold(g, f, e)
-		}
-		i = int32(a.intN(len(s.slot)))
-		return Change{i, j, -1}, g != s.gpu[i] && !s.holds(g, s.slot[i]) && !s.holds(s.gpu[i], f) && s.mayExchange(i, j)
-	}
-	if kind > 1 || len(a.fits.all) == 0 {
-		g := int32(a.intN(len(s.inv)))
-		if g == h || s.holds(g, e) || t.First[g] == t.First[g+1] {
-			return c, false
-		}
-		want := size - a.ease(h, g, k)
-		j := s.nearest(g, k, want)
-		f := s.slot[j]
-		if s.holds(h, f) || !s.mayExchange(i, j) {
-			return c, false
-		}
-		return Change{i, j, -1}, true
-	}
-	if kind == 0 { // one copy more of e
-		j := a.fits.all[a.intN(len(a.fits.all))]
-		g := s.gpu[j]
-		if s.holds(g, e) || !s.mayHold(g, s.slot[j], e) {
-			return c, false
-		}
-		return Change{j, -1, e}, true
-	}
-	if !s.mayDrop(i) {
-		return c, false
-	}
 	x := a.ofSize(float64((size - a.ease(h, h, k)) * float64(1+a.intN(3)+1)))
-	if s.holds(h, x) || !s.mayHold(h, e, x) {
+	return Change{i, -1, x}, !s.holds(h, x) && s.mayHold(h, e, x)
+}
+
+// drawFull draws a GPU that is full in some window.
+func (a *Annealer) drawFull() (h int32, k int, ok bool) {
+	s := a.s
+	if s.twice == 0 {
+		if len(a.full.all) == 0 {
+			return 0, 0, false
+		}
+		i := int(a.full.all[a.intN(len(a.full.all))])
+		return int32(i / s.n), i % s.n, true
+	}
+	k = a.intN(s.n)
+	top := 0.0
+	for g := range s.inv {
+		if x := s.level[g*s.n+k]; x > top {
+			h, top = int32(g), x
+		}
+	}
+	return h, k, true
+}
+
+// drawOut proposes that a replica away from home makes room: what may leave its node
+// has left.
+func (a *Annealer) drawOut(e int32) (c Change, ok bool) {
+	s := a.s
+	j := a.out.all[a.intN(len(a.out.all))]
+	g, f := s.gpu[j], s.slot[j]
+	if a.intN(2) == 0 {
+		return Change{j, -1, e}, !s.holds(g, e) && s.mayDrop(j) && s.mayHold(g, f, e)
+	}
+	i := int32(a.intN(len(s.slot)))
+	return Change{i, j, -1}, g != s.gpu[i] && !s.holds(g, s.slot[i]) && !s.holds(s.gpu[i], f) && s.mayExchange(i, j)
+}
+
+// drawExchange proposes that slot i of GPU h changes its replica for one elsewhere.
+func (a *Annealer) drawExchange(h, i int32, k int) (c Change, ok bool) {
+	s := a.s
+	e := s.slot[i]
+	g := int32(a.intN(len(s.inv)))
+	if g == h || s.holds(g, e) || s.t.First[g] == s.t.First[g+1] {
 		return c, false
 	}
-	return Change{i, -1, x}, true
+	j := s.nearest(g, k, s.size[int(e)*s.n+k]-a.ease(h, g, k))
+	return Change{i, j, -1}, !s.holds(h, s.slot[j]) && s.mayExchange(i, j)
 }
 
 // outKinds is how many of eight draws are of replicas away from home, where no more
