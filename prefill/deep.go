@@ -2,8 +2,9 @@ package prefill
 
 import "github.com/moelb/moelb/prefill/internal/pack"
 
-// depth sees whether the queue is deep: whether what is here takes longer than a full
-// step, and than the part of the longest prompt that what comes meanwhile would leave
+// depth sees whether the queue is deep: whether what of it fits into a full step of all
+// ranks, with attention in proportion, fills half of that, and all that is here takes
+// longer than the part of the longest prompt that what comes meanwhile would leave
 // alone. Where others come all the time, a long prompt may wait: it will have company.
 // Where none do, one that is left to the end has the unit to itself.
 func (b *Balancer) depth() {
@@ -26,10 +27,28 @@ func (b *Balancer) depth() {
 	company := min(1, (b.observed.inflow+b.observed.brought/max(longest, 1e-9))/power)
 	started = min(started/power, b.ahead())
 	queued := b.ahead() - started
-	f.Deep = len(b.levels) == 1 && queued > b.cost.of(Work{f.Tokens, 0}) && queued+float64((1-company)*started) > float64(company*longest) && len(f.Open) > 0 && b.cost.Pair > 0 && b.cost.Token > 0
-	if f.Deep {
-		f.Density = float64(b.total.Pairs) / float64(max(1, b.total.Tokens))
+	if len(b.levels) != 1 || len(f.Open) == 0 || b.cost.Pair == 0 || b.cost.Token == 0 {
+		f.Deep = false
+		return
 	}
+	density := float64(b.total.Pairs) / float64(max(1, b.total.Tokens))
+	full := float64(b.cost.Token*float64(f.Tokens)) + float64(b.cost.Pair*float64(density*float64(f.Tokens)))
+	f.Deep = b.fits(queued*power, full) > full*power/2 && queued+float64((1-company)*started) > float64(company*longest)
+	if f.Deep {
+		f.Density = density
+	}
+}
+
+// fits is how many seconds of the queue's work at least fit into a step of so many
+// seconds, where each prompt has a rank of its own.
+func (b *Balancer) fits(queued, step float64) float64 {
+	whole := 0.0
+	for c := classOf(step); c < classCount; c++ {
+		n := float64(len(b.levels[0].classes[c]))
+		whole += float64(n * step)
+		queued -= float64(n * max(0, leastOf(c+1)-step))
+	}
+	return max(queued, whole)
 }
 
 // collectDeep lists the oldest of the queue, as many as have the light prompts for

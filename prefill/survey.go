@@ -16,6 +16,7 @@ type observed struct {
 	recent   float64 // seconds of the steps that arrivals counts, the last few
 	silent   float64 // seconds since a request came
 	inflow   float64 // seconds of work that come in a second
+	clump    float64 // how many come together after a silence
 	came     int     // since the last step
 	brought  float64 // seconds of work, since the last step
 }
@@ -32,8 +33,14 @@ func (o *observed) add(seconds, work, longest float64) {
 	o.work = float64(o.work*keep) + work
 	o.arrivals = float64(o.arrivals*fresh) + float64(o.came)
 	o.recent = float64(o.recent*fresh) + seconds
-	if o.silent += seconds; o.came > 0 {
+	if o.came > 0 {
+		if o.silent > 0 {
+			o.clump += float64(fresh / 2 * (float64(o.came) - o.clump))
+		}
 		o.silent = 0
+	} else {
+		o.silent += seconds
+		o.clump *= 1 - 1./(4*memory)
 	}
 	if over := seconds + longest; over > 0 {
 		o.inflow = max(0, o.inflow+(o.brought-float64(o.inflow*seconds))/over)
@@ -51,7 +58,7 @@ func (o *observed) busy(power float64) float64 {
 }
 func (o *observed) step() float64 { return o.seconds / max(o.steps, 1) }
 func (o *observed) rate() float64 {
-	next := 1 / (1 + o.silent)
+	next := max(1, o.clump) / (1 + o.silent)
 	if o.recent > 0 {
 		return max(next, o.arrivals/o.recent)
 	}

@@ -39,6 +39,11 @@ func classOf(seconds float64) int16 {
 	return int16(min(max(c, 0), classCount-1))
 }
 
+// leastOf is the seconds from which on a class is another's than those below.
+func leastOf(c int16) float64 {
+	return math.Ldexp(.5+float64(c%perOctave)/(2*perOctave), int(c)/perOctave+leastOctave)
+}
+
 // wait puts a request of the queue where Step looks for it.
 func (b *Balancer) wait(s int32) {
 	q := &b.requests[s]
