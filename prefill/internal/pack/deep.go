@@ -113,8 +113,8 @@ func (f *Former) deepPairs() int64 {
 }
 
 // startDense starts dense prompts of the queue on the ranks that have least
-// attention ahead: those whose turn it is nearly, and longer ones while there is
-// still time to even them out.
+// attention ahead: those whose turn it is nearly, where their prefix is, and longer ones
+// while there is still time to even them out, wherever they would end first.
 func (f *Former) startDense() {
 	least := int64(mostPairs)
 	for _, g := range f.Open {
@@ -143,16 +143,17 @@ func (f *Former) startDense() {
 	for _, i := range f.some {
 		it := &f.Items[i]
 		best, bestN, bestPos := -1, int64(0), int64(0)
+		soonest := f.soonest(it)
 		for _, r := range f.Open {
 			g := int(r)
 			l := &f.load[g]
 			if l.tokens >= l.capTokens || best >= 0 && l.stock >= f.load[best].stock || it.Pairs <= after && l.stock >= stockSteps*f.caps.pairs || !f.takes(g, it) {
 				continue
 			}
-			pos, _, _, ok := f.on(it, g)
+			pos, _, seconds, ok := f.on(it, g)
 			left := it.Pos + it.Left - pos
 			n := f.cut(g, left, pos, f.Expand*pos)
-			if !ok || n < min(leastChunk, left) {
+			if !ok && it.Pairs <= after || (l.rest+seconds)/l.speed > soonest || n < min(leastChunk, left) {
 				continue
 			}
 			best, bestN, bestPos = g, n, pos

@@ -268,9 +268,26 @@ func (f *Former) crowded(l *load, seconds float64) bool {
 	return l.busy > 0 && l.least < nested*seconds
 }
 
+// soonest is when a prompt would end first, were it to start anywhere: it stays where it
+// starts, so a rank that caches its prefix is of no use once it has more to do than that.
+func (f *Former) soonest(it *Item) float64 {
+	least := math.Inf(1)
+	if !it.local() {
+		return least
+	}
+	for _, r := range f.Open {
+		if l := &f.load[r]; f.takes(int(r), it) {
+			_, _, seconds, _ := f.on(it, int(r))
+			least = min(least, (l.rest+seconds)/l.speed)
+		}
+	}
+	return least
+}
+
 // begin starts a prompt that is longer than the step: where it would end first.
 func (f *Former) begin(i int32, it *Item) {
 	best, bestN, bestPos, bestEnd := -1, int64(0), int64(0), 0.0
+	soonest := f.soonest(it)
 	for _, r := range f.Open {
 		g := int(r)
 		l := &f.load[g]
@@ -279,7 +296,7 @@ func (f *Former) begin(i int32, it *Item) {
 		}
 		pos, _, seconds, ok := f.on(it, g)
 		end := (l.rest + seconds) / l.speed
-		if !ok || best >= 0 && end >= bestEnd || f.crowded(l, seconds) {
+		if !ok || end > soonest || best >= 0 && end >= bestEnd || f.crowded(l, seconds) {
 			continue
 		}
 		left := it.tokens() - pos

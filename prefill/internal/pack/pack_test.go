@@ -177,3 +177,54 @@ func TestFillTakesTheBest(t *testing.T) {
 		})
 	}
 }
+
+// TestLeavesABusyCache: a prompt that is longer than the step starts where its prefix is
+// cached unless it would end sooner elsewhere: then it waits for as long as its prefix is
+// worth, and in a deep queue not even so long if it is among the longest.
+func TestLeavesABusyCache(t *testing.T) {
+	for _, deep := range []bool{false, true} {
+		for _, c := range []struct {
+			busy, passed float64
+			late         bool // it is among the longest of a deep queue
+			want         int32
+		}{{.1, 0, false, 1}, {100, 0, false, -1}, {100, 50, false, 0}, {100, 0, true, 0}, {.1, 0, true, 1}} {
+			if c.late && !deep {
+				continue
+			}
+			f := Former{Cost: Cost{Pair: 9.994e-9, Token: 1.48e-4, Step: .02}, Tokens: 4096, Late: -1, Density: 1000}
+			f.Clear(3)
+			for g := range 3 {
+				f.SetRank(g, Rank{Open: true, Speed: 1, Tokens: 4096, Seconds: math.Inf(1), Room: math.MaxInt64})
+			}
+			n, cached := int64(18_000), int64(4000)
+			w := Work{n - cached, pairsOf(n-cached, cached)}
+			f.Items = append(f.Items, Item{Rank: -1, Left: w.Tokens, Pos: cached, Pairs: w.Pairs, Seconds: f.Cost.Of(w), Urgency: 1, Passed: c.passed,
+				Where: &Where{Local: true, CachedAt: []int64{0, cached, 0}}})
+			f.Pairs = 1000 * w.Pairs
+			if c.late {
+				f.Pairs = w.Pairs
+			}
+			f.arrange()
+			f.placed[0] = -1
+			copy(f.load, f.fresh)
+			f.load[1].rest, f.load[1].stock = c.busy, whole(c.busy/f.Cost.Pair/2)
+			for _, g := range []int{0, 2} {
+				f.load[g].rest = .05 * float64(g)
+			}
+			f.caps = caps{4096, mostPairs}
+			f.allow(f.caps)
+			if deep {
+				f.startDense()
+			} else {
+				f.begin(0, &f.Items[0])
+			}
+			got := int32(-1)
+			if f.placed[0] >= 0 {
+				got = f.Pieces[0].Rank
+			}
+			if got != c.want {
+				t.Errorf("deep %v, %+v: rank %d", deep, c, got)
+			}
+		}
+	}
+}
