@@ -21,7 +21,7 @@ const (
 	narrowest = 1
 	// By how many deviations it widens for a rank that is above its capacity all through
 	// a mean life; for one that never is it narrows by goal times as much.
-	widening = 6
+	widening = 3
 	// At the ages that decide, so many times fewer lives were in sight than ended; but
 	// where next to none was, what is guessed is on the safe side by itself.
 	fewer, mostDoubt = 3, 1.3

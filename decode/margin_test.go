@@ -21,19 +21,19 @@ func TestMargin(t *testing.T) {
 	}
 	near("nothing is known", deviations(), widest)
 	life(0)
-	near("ten lives of a rank, of which none is over", deviations(), widest-0.3)
+	near("ten lives of a rank, of which none is over", deviations(), widest-0.15)
 	life(0)
 	life(0)
-	near("thirty", deviations(), widest-0.9)
+	near("thirty", deviations(), widest-0.45)
 	m.barred, m.ended = false, 100
 	m.heed(10, 0, 0)
-	near("lives of ranks that are not at the margin", deviations(), widest-0.9)
+	near("lives of ranks that are not at the margin", deviations(), widest-0.45)
 	m.barred, m.ended = true, 100
 	m.heed(10, 1900, 1)
-	near("one of ten is over for a twentieth of its life", deviations(), widest-0.9-0.015+0.3)
+	near("one of ten is over for a twentieth of its life", deviations(), widest-0.45-0.0075+0.15)
 	m.barred, m.ended = false, 100
 	m.heed(10, 1900, 1)
-	near("and once more, whatever barred it", deviations(), widest-0.9-0.03+0.6)
+	near("and once more, whatever barred it", deviations(), widest-0.45-0.015+0.3)
 	life(1)
 	near("all its life", deviations(), widest)
 	for range 1000 {
@@ -43,12 +43,12 @@ func TestMargin(t *testing.T) {
 	life(10)
 	near("all ranks over", deviations(), widest)
 	life(0)
-	near("ten again, and no debt", deviations(), widest-0.3)
+	near("ten again, and no debt", deviations(), widest-0.15)
 	m.heed(10, 300, 0)
-	near("nothing ended", deviations(), widest-0.3)
+	near("nothing ended", deviations(), widest-0.15)
 	m.barred, m.ended = true, 100
 	m.heed(10, 300, 0)
-	near("a quarter of a life more", deviations(), widest-0.375)
+	near("a quarter of a life more", deviations(), widest-0.1875)
 	m = margin{}
 	m.set(48, 1<<20)
 	near("all lives are known", m.deviations, widest*math.Sqrt(1+3*48/float64(1<<20)))
