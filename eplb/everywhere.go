@@ -113,19 +113,24 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 			return nil, err
 		}
 	}
+	return x, x.checkRoom()
+}
+
+// checkRoom demands slots for those everywhere on each GPU, and for the others.
+func (x *everywhere) checkRoom() error {
 	room := 0
-	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
+	for g, n := range placement.EvenSlots(x.p.Replicas, x.p.Topology.GPUs) {
 		if n < x.each {
-			return nil, refuse.Errorf(placement.ErrFit, field, "%d experts on GPU %d, which has %d slots", x.each, g, n)
+			return refuse.Errorf(placement.ErrFit, "everywhere", "%d experts on GPU %d, which has %d slots", x.each, g, n)
 		}
-		if p.Topology.SpeedOf(g) > 0 {
+		if x.p.Topology.SpeedOf(g) > 0 {
 			room += n - x.each
 		}
 	}
 	if room < len(x.rest) {
-		return nil, refuse.Errorf(placement.ErrFit, field, "%d experts on every GPU leave %d slots in service for the other %d", x.each, room, len(x.rest))
+		return refuse.Errorf(placement.ErrFit, "everywhere", "%d experts on every GPU leave %d slots in service for the other %d", x.each, room, len(x.rest))
 	}
-	return x, nil
+	return nil
 }
 
 // checkGroups demands, where groups are kept on nodes, that those everywhere are no
@@ -273,26 +278,15 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 	for l, row := range out.Placement.PhysicalToLogical {
 		at, small := 0, 0
 		for g, n := range count {
-			var experts, old []int
-			if p.Topology.SpeedOf(g) > 0 {
-				for e, must := range x.must {
-					if must {
-						experts = append(experts, e)
-					}
-				}
-			}
+			var others, old []int
 			if len(x.rest) > 0 {
-				for _, k := range r.Placement.PhysicalToLogical[l][small : small+n-x.each] {
-					if k >= 0 {
-						experts = append(experts, x.rest[k])
-					}
-				}
+				others = r.Placement.PhysicalToLogical[l][small : small+n-x.each]
 				small += n - x.each
 			}
 			if p.Previous != nil && g < p.Previous.GPUs {
 				old = p.Previous.PhysicalToLogical[l][first[g]:first[g+1]]
 			}
-			if n := arrange(row[at:at+n], experts, old); p.Previous != nil {
+			if n := arrange(row[at:at+n], x.on(g, others), old); p.Previous != nil {
 				out.Layers[l].Moves += n
 			}
 			at += n
@@ -307,6 +301,23 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 		return out, err
 	}
 	return out, regroup(ctx, &whole, x.o, &t, x.must, &out)
+}
+
+// on lists what GPU g holds beside the others that it was given: -1 = nothing.
+func (x *everywhere) on(g int, others []int) (experts []int) {
+	if x.p.Topology.SpeedOf(g) > 0 {
+		for e, must := range x.must {
+			if must {
+				experts = append(experts, e)
+			}
+		}
+	}
+	for _, k := range others {
+		if k >= 0 {
+			experts = append(experts, x.rest[k])
+		}
+	}
+	return experts
 }
 
 // arrange puts different experts into the slots of a GPU, those that were there
@@ -347,7 +358,7 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 	}
 	u := problem.NewUnit(&whole.Topology, whole.Replicas, len(x.must), nil)
 	s := divide.New(pack.New(u, len(x.must)))
-	slot := make([]int32, 0, u.Slots)
+	slot := make([]int32, u.Slots)
 	for l, row := range whole.Loads {
 		level, bound, moves := levels[l], 1.0, out.Layers[l].Moves
 		rest, total := 0.0, 0.0
@@ -359,12 +370,7 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 		}
 		switch {
 		case x.o.Dispatch == Split:
-			slot = slot[:0]
-			for g, at := range u.Start {
-				for _, e := range out.Placement.PhysicalToLogical[l][at : at+u.Room(g)] {
-					slot = append(slot, int32(e))
-				}
-			}
+			u.Read(out.Placement.PhysicalToLogical[l], slot)
 			level, bound = s.Of(row, slot, level)
 		case u.Equal && len(x.rest) > 0 && total > 0:
 			bound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total

@@ -100,50 +100,16 @@ func shapesOf(p *Problem) ([]shape, error) {
 	if err := p.Topology.Validate(); err != nil {
 		return nil, err
 	}
-	for _, x := range []struct {
-		field string
-		list  []int
-		most  int
-	}{{"layer_experts", p.LayerExperts, experts}, {"layer_replicas", p.LayerReplicas, p.Replicas}} {
-		if x.list != nil && len(x.list) != layers {
-			return nil, refuse.Errorf(placement.ErrShape, x.field, "%d entries, but loads have %d layers", len(x.list), layers)
-		}
-		for l, n := range x.list {
-			if n < 1 || n > x.most {
-				return nil, &placement.Error{Field: x.field, Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%d: between 1 and %d are possible", n, x.most)}
-			}
-		}
+	if err := checkLists(p, windows); err != nil {
+		return nil, err
 	}
 	if p.Routes != nil {
 		if err := p.Routes.Validate(layers, experts); err != nil {
 			return nil, err
 		}
 	}
-	for l, n := range p.LayerExperts {
-		for _, w := range windows {
-			for e := n; e < experts; e++ {
-				if w[l][e] != 0 {
-					return nil, &placement.Error{Field: "loads", Layer: l, Index: e, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v, but the layer has %d experts", w[l][e], n)}
-				}
-			}
-		}
-	}
-	switch v := p.Previous; {
-	case p.Replicas < 1 || p.Replicas > placement.MaxSlots || layers*p.Replicas > placement.MaxCells:
-		return nil, refuse.Errorf(placement.ErrValue, "num_replicas", "%d: between 1 and %d, and %d slots in all, are supported", p.Replicas, placement.MaxSlots, placement.MaxCells)
-	case p.LayerWeights != nil && len(p.LayerWeights) != layers:
-		return nil, refuse.Errorf(placement.ErrShape, "layer_weights", "%d entries, but loads have %d layers", len(p.LayerWeights), layers)
-	case v == nil:
-	case len(v.PhysicalToLogical) != layers:
-		return nil, refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), layers)
-	case v.LayerExperts != nil && len(v.LayerExperts) != layers:
-		return nil, refuse.Errorf(placement.ErrShape, "previous", "layer_experts of %d layers, but loads have %d", len(v.LayerExperts), layers)
-	default:
-		for l := range layers {
-			if n := at(p.LayerExperts, l, experts); v.ExpertsOf(l) != n {
-				return nil, &placement.Error{Field: "previous", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d experts, but the layer has %d", v.ExpertsOf(l), n)}
-			}
-		}
+	if err := checkWhole(p, layers, experts); err != nil {
+		return nil, err
 	}
 	var out []shape
 	for l := range layers {
@@ -156,6 +122,58 @@ func shapesOf(p *Problem) ([]shape, error) {
 		out[i].layers = append(out[i].layers, l)
 	}
 	return out, nil
+}
+
+// checkLists checks the numbers of experts and slots of each layer, and that no window
+// has a load of an expert that there is not.
+func checkLists(p *Problem, windows []placement.Loads) error {
+	layers, experts := len(windows[0]), windows[0].Experts()
+	for _, x := range []struct {
+		field string
+		list  []int
+		most  int
+	}{{"layer_experts", p.LayerExperts, experts}, {"layer_replicas", p.LayerReplicas, p.Replicas}} {
+		if x.list != nil && len(x.list) != layers {
+			return refuse.Errorf(placement.ErrShape, x.field, "%d entries, but loads have %d layers", len(x.list), layers)
+		}
+		for l, n := range x.list {
+			if n < 1 || n > x.most {
+				return &placement.Error{Field: x.field, Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%d: between 1 and %d are possible", n, x.most)}
+			}
+		}
+	}
+	for l, n := range p.LayerExperts {
+		for _, w := range windows {
+			for e := n; e < experts; e++ {
+				if w[l][e] != 0 {
+					return &placement.Error{Field: "loads", Layer: l, Index: e, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v, but the layer has %d experts", w[l][e], n)}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// checkWhole checks what else is told of all layers.
+func checkWhole(p *Problem, layers, experts int) error {
+	switch v := p.Previous; {
+	case p.Replicas < 1 || p.Replicas > placement.MaxSlots || layers*p.Replicas > placement.MaxCells:
+		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d: between 1 and %d, and %d slots in all, are supported", p.Replicas, placement.MaxSlots, placement.MaxCells)
+	case p.LayerWeights != nil && len(p.LayerWeights) != layers:
+		return refuse.Errorf(placement.ErrShape, "layer_weights", "%d entries, but loads have %d layers", len(p.LayerWeights), layers)
+	case v == nil:
+	case len(v.PhysicalToLogical) != layers:
+		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), layers)
+	case v.LayerExperts != nil && len(v.LayerExperts) != layers:
+		return refuse.Errorf(placement.ErrShape, "previous", "layer_experts of %d layers, but loads have %d", len(v.LayerExperts), layers)
+	default:
+		for l := range layers {
+			if n := at(p.LayerExperts, l, experts); v.ExpertsOf(l) != n {
+				return &placement.Error{Field: "previous", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d experts, but the layer has %d", v.ExpertsOf(l), n)}
+			}
+		}
+	}
+	return nil
 }
 
 // at is an entry of a list, or what stands for all where it is nil.

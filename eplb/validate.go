@@ -22,8 +22,8 @@ func validate(p *Problem, o *Options) error {
 	if p.Groups == 0 {
 		p.Groups = 1
 	}
-	if n := p.Topology.NodeCount(); o.Policy == DeepSeek && p.Groups > 0 && n > 0 && p.Groups%n != 0 && p.Topology.NodeGPUs == nil {
-		p.Groups, p.Topology.Nodes = 1, 1 // that policy then ignores both
+	if o.Policy == DeepSeek {
+		leaveGroups(p)
 	}
 	if err := p.Topology.Validate(); err != nil {
 		return err
@@ -32,13 +32,36 @@ func validate(p *Problem, o *Options) error {
 	if p.Topology.EvenNodes() {
 		p.Topology.NodeGPUs = nil
 	}
-	if err := validateRoutes(p, o); err != nil {
-		return err
+	for _, check := range []func(*Problem, *Options) error{validateRoutes, validateDomains, validateReplicas, validateRanges, validatePrevious, validateWeights} {
+		if err := check(p, o); err != nil {
+			return err
+		}
 	}
-	if err := validateDomains(p, o); err != nil {
-		return err
+	if o.Policy == DeepSeek {
+		return validateDeepSeek(p, o)
 	}
-	experts, gpus := p.Loads.Experts(), p.Topology.GPUs
+	if o.Tolerance == 0 {
+		o.Tolerance = 2e-4
+	}
+	for _, check := range []func(*Problem, *Options) error{chooseLocality, validateRoom, validateTwoNodes, validateLocality} {
+		if err := check(p, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveGroups makes a problem one of no groups and one node where nodes cannot share
+// the groups: the published policy then ignores both.
+func leaveGroups(p *Problem) {
+	if n := p.Topology.NodeCount(); p.Groups > 0 && n > 0 && p.Groups%n != 0 && p.Topology.NodeGPUs == nil {
+		p.Groups, p.Topology.Nodes = 1, 1
+	}
+}
+
+// validateReplicas demands a slot for every expert, and no more than are supported.
+func validateReplicas(p *Problem, _ *Options) error {
+	experts := p.Loads.Experts()
 	switch {
 	case p.Replicas < 1:
 		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d: at least 1 is needed", p.Replicas)
@@ -48,6 +71,13 @@ func validate(p *Problem, o *Options) error {
 		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d replicas in %d layers: at most %d slots in all are supported", p.Replicas, len(p.Loads), placement.MaxCells)
 	case p.Replicas < experts:
 		return refuse.Errorf(placement.ErrFit, "num_replicas", "%d replicas for %d experts: every expert needs one", p.Replicas, experts)
+	}
+	return nil
+}
+
+// validateRanges checks each number and name by itself.
+func validateRanges(p *Problem, o *Options) error {
+	switch {
 	case p.Groups < 0:
 		return refuse.Errorf(placement.ErrValue, "num_groups", "%d is negative", p.Groups)
 	case o.OffNodeReplicas < 0:
@@ -63,15 +93,13 @@ func validate(p *Problem, o *Options) error {
 	case o.Dispatch < Even || o.Dispatch > Nearest:
 		return refuse.Errorf(placement.ErrValue, "dispatch", "%v is not a dispatch", o.Dispatch)
 	}
-	if err := validatePrevious(p, o); err != nil {
-		return err
-	}
-	if err := validateWeights(p); err != nil {
-		return err
-	}
-	if o.Policy == DeepSeek {
-		return validateDeepSeek(p, o)
-	}
+	return nil
+}
+
+// chooseLocality decides what Auto stands for, and demands that groups can be kept on
+// nodes where they must.
+func chooseLocality(p *Problem, o *Options) error {
+	experts := p.Loads.Experts()
 	divides := experts%p.Groups == 0 && p.Groups%p.Topology.Nodes == 0
 	switch {
 	case o.Locality == ByGroup && experts%p.Groups != 0:
@@ -88,16 +116,7 @@ func validate(p *Problem, o *Options) error {
 	if p.Topology.Nodes == 1 {
 		o.Locality = Free // one node: every group is at home
 	}
-	if o.Tolerance == 0 {
-		o.Tolerance = 2e-4
-	}
-	if err := validateRoom(p, experts, gpus); err != nil {
-		return err
-	}
-	if err := validateTwoNodes(p, o); err != nil {
-		return err
-	}
-	return validateLocality(p, o)
+	return nil
 }
 
 // maxWindowGPUs bounds the windows times GPUs: the loads of a layer on each GPU
@@ -143,7 +162,7 @@ func validateWindows(p *Problem, o *Options) error {
 func validatePrevious(p *Problem, o *Options) error {
 	v := p.Previous
 	switch {
-	case math.IsNaN(o.Target) || math.IsInf(o.Target, 0) || (o.Target != 0 && o.Target < 1):
+	case o.Target != 0 && !(o.Target >= 1 && o.Target <= math.MaxFloat64):
 		return refuse.Errorf(placement.ErrValue, "target", "%v: an imbalance is at least 1", o.Target)
 	case v == nil && o.Target != 0:
 		return refuse.Errorf(placement.ErrShape, "target", "%v, but without previous there is nothing to move from", o.Target)
@@ -178,7 +197,7 @@ func validatePrevious(p *Problem, o *Options) error {
 const maxWeight = 1e6
 
 // validateWeights checks the layers' weights.
-func validateWeights(p *Problem) error {
+func validateWeights(p *Problem, _ *Options) error {
 	if p.LayerWeights != nil && len(p.LayerWeights) != len(p.Loads) {
 		return refuse.Errorf(placement.ErrShape, "layer_weights", "%d entries, but loads have %d layers", len(p.LayerWeights), len(p.Loads))
 	}
@@ -191,8 +210,8 @@ func validateWeights(p *Problem) error {
 }
 
 // validateRoom demands a slot in service for every expert.
-func validateRoom(p *Problem, experts, gpus int) error {
-	room := 0
+func validateRoom(p *Problem, _ *Options) error {
+	experts, gpus, room := p.Loads.Experts(), p.Topology.GPUs, 0
 	for g, n := range placement.EvenSlots(p.Replicas, gpus) {
 		if p.Topology.SpeedOf(g) > 0 {
 			room += n

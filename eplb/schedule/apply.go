@@ -33,20 +33,9 @@ func (s *Schedule) Resume(p *placement.Placement, done, rounds int) (placement.P
 			sum(have), len(have), done, sum(want), len(want))
 	}
 	q := placement.Placement{Experts: p.Experts, LayerExperts: slices.Clone(p.LayerExperts), GPUs: len(s.GPUSlots), PhysicalToLogical: reshape(p.PhysicalToLogical, want, s.GPUSlots)}
-	slots := q.Slots()
 	for i := done; i < rounds; i++ {
-		moves := s.Rounds[i].Moves
-		for _, m := range moves {
-			if m.Layer < 0 || m.Layer >= len(q.PhysicalToLogical) || m.To < 0 || m.To >= slots || m.From < -1 || m.From >= slots || m.Expert < -1 || m.Expert >= q.Experts {
-				return placement.Placement{}, refuse.Errorf(placement.ErrShape, "schedule", "round %d: move %+v does not fit the placement", i, m)
-			}
-			if m.From >= 0 && q.PhysicalToLogical[m.Layer][m.From] != m.Expert {
-				return placement.Placement{}, refuse.Errorf(placement.ErrValue, "schedule", "round %d: layer %d, slot %d holds expert %d, not %d: the schedule starts from another placement",
-					i, m.Layer, m.From, q.PhysicalToLogical[m.Layer][m.From], m.Expert)
-			}
-		}
-		for _, m := range moves {
-			q.PhysicalToLogical[m.Layer][m.To] = m.Expert
+		if err := s.do(i, &q); err != nil {
+			return placement.Placement{}, err
 		}
 	}
 	shape := want
@@ -59,6 +48,24 @@ func (s *Schedule) Resume(p *placement.Placement, done, rounds int) (placement.P
 		q.GPUSlots = slices.Clone(shape)
 	}
 	return q, nil
+}
+
+// do makes the moves of round i in q.
+func (s *Schedule) do(i int, q *placement.Placement) error {
+	slots, rows := q.Slots(), q.PhysicalToLogical
+	for _, m := range s.Rounds[i].Moves {
+		if m.Layer < 0 || m.Layer >= len(rows) || m.To < 0 || m.To >= slots || m.From < -1 || m.From >= slots || m.Expert < -1 || m.Expert >= q.Experts {
+			return refuse.Errorf(placement.ErrShape, "schedule", "round %d: move %+v does not fit the placement", i, m)
+		}
+		if m.From >= 0 && rows[m.Layer][m.From] != m.Expert {
+			return refuse.Errorf(placement.ErrValue, "schedule", "round %d: layer %d, slot %d holds expert %d, not %d: the schedule starts from another placement",
+				i, m.Layer, m.From, rows[m.Layer][m.From], m.Expert)
+		}
+	}
+	for _, m := range s.Rounds[i].Moves {
+		rows[m.Layer][m.To] = m.Expert
+	}
+	return nil
 }
 
 // shape is the slots of each GPU after so many rounds; none is what it is without

@@ -12,6 +12,21 @@ type scheduleBound struct {
 	seconds float64
 }
 
+// demand is what every schedule has to send and receive, whatever its rounds: copies
+// of each GPU, those of them that can only go over RDMA, and copies that enter and
+// leave each node.
+type demand struct {
+	*scheduler
+	recv, send, farIn, farOut []int // of each GPU
+	nodeIn, nodeOut           []int
+	layerSend                 []int // of each GPU, in the layer at hand
+
+	// Of the expert at hand, by node.
+	asked []int // GPUs that lack it
+	last  []int // the last of them
+	held  []bool
+}
+
 // bound counts, before any round is made, what every schedule has to send and
 // receive. Rounds: a GPU receives every expert it
 // lacks, and sends at least once each that it alone holds and another lacks; the
@@ -20,111 +35,121 @@ type scheduleBound struct {
 // over both its links at once, and what can only go over RDMA: an expert that
 // enters a node where nobody holds it.
 func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) scheduleBound {
-	recv, send := make([]int, s.gpus), make([]int, s.gpus)
-	farIn, farOut := make([]int, s.gpus), make([]int, s.gpus)
-	nodes := t.NodeCount()
-	nodeIn, nodeLive := make([]int, nodes), make([]int, nodes)
-	asked, last := make([]int, nodes), make([]int32, nodes)
-	held := make([]bool, nodes)
-	layerSend := make([]int, s.gpus)
-	nodeOut := make([]int, nodes)
+	d := demand{scheduler: s, held: make([]bool, t.NodeCount())}
+	for _, list := range []*[]int{&d.recv, &d.send, &d.farIn, &d.farOut, &d.layerSend} {
+		*list = make([]int, s.gpus)
+	}
+	for _, list := range []*[]int{&d.nodeIn, &d.nodeOut, &d.asked, &d.last} {
+		*list = make([]int, len(d.held))
+	}
 	rounds := 0
 	for _, l := range order {
 		s.load(l)
-		least := 1
-		clear(layerSend)
-		for g := range s.gpus {
-			n := len(s.reqOf.of(int32(g)))
-			recv[g] += n
-			least = max(least, roundsFor(n, o.PerGPU))
-		}
-		for e := range s.experts {
-			wanted := s.reqBy.of(int32(e))
-			if len(wanted) == 0 {
-				continue
-			}
-			clear(asked)
-			clear(held)
-			for _, r := range wanted {
-				n := s.node[s.req[r].gpu]
-				asked[n]++
-				last[n] = s.req[r].gpu
-			}
-			hold := s.hold.of(int32(e))
-			holder, holders, near := -1, 0, false
-			for _, h := range hold { // by slot, so by GPU
-				if g := s.gpuOf[h]; g != holder {
-					holder = g
-					holders++
-					held[s.node[g]] = true
-					near = near || asked[s.node[g]] > 0
-				}
-			}
-			if holders == 0 {
-				continue
-			}
-			if n := s.onlyNode(held); n >= 0 {
-				for m, k := range asked {
-					if k > 0 && m != n {
-						nodeOut[n]++
-						break
-					}
-				}
-			}
-			if holders == 1 {
-				layerSend[holder]++
-				send[holder]++
-				if !near {
-					farOut[holder]++
-				}
-			}
-			least = max(least, doublings(holders, len(wanted), o.PerGPU))
-			for n, k := range asked {
-				if k > 0 && !held[n] {
-					nodeIn[n]++
-					if k == 1 {
-						farIn[last[n]]++
-					}
-				}
-			}
-		}
-		for _, n := range layerSend {
-			least = max(least, roundsFor(n, o.PerGPU))
-		}
-		rounds = max(rounds, least)
-		s.least[l] = least
+		s.least[l] = d.layer(o.PerGPU)
+		rounds = max(rounds, s.least[l])
 	}
+	return d.bound(rounds, t, o)
+}
+
+// layer adds the layer at hand and returns the rounds that it takes at least.
+func (d *demand) layer(perGPU int) int {
+	least := 1
+	clear(d.layerSend)
+	for g := range d.gpus {
+		n := len(d.reqOf.of(int32(g)))
+		d.recv[g] += n
+		least = max(least, roundsFor(n, perGPU))
+	}
+	for e := range d.experts {
+		if wanted := d.reqBy.of(int32(e)); len(wanted) > 0 {
+			holders := d.expert(wanted, d.hold.of(int32(e)))
+			least = max(least, doublings(holders, len(wanted), perGPU))
+		}
+	}
+	for _, n := range d.layerSend {
+		least = max(least, roundsFor(n, perGPU))
+	}
+	return least
+}
+
+// expert adds the requests for an expert that these slots hold, and returns how many
+// GPUs do.
+func (d *demand) expert(wanted, hold []int32) (holders int) {
+	clear(d.asked)
+	clear(d.held)
+	for _, r := range wanted {
+		g := int(d.req[r].gpu)
+		d.asked[d.node[g]]++
+		d.last[d.node[g]] = g
+	}
+	holder, near := -1, false
+	for _, h := range hold { // by slot, so by GPU
+		if g := d.gpuOf[h]; g != holder {
+			holder = g
+			holders++
+			d.held[d.node[g]] = true
+			near = near || d.asked[d.node[g]] > 0
+		}
+	}
+	if holders == 0 {
+		return 0
+	}
+	if holders == 1 {
+		d.layerSend[holder]++
+		d.send[holder]++
+		if !near {
+			d.farOut[holder]++
+		}
+	}
+	elsewhere := false
+	for n, k := range d.asked {
+		if k > 0 && !d.held[n] {
+			elsewhere = true
+			d.nodeIn[n]++
+			if k == 1 {
+				d.farIn[d.last[n]]++
+			}
+		}
+	}
+	if n := onlyNode(d.held); n >= 0 && elsewhere {
+		d.nodeOut[n]++
+	}
+	return holders
+}
+
+// bound is what all layers together take, where one alone takes so many rounds.
+func (d *demand) bound(rounds int, t *placement.Topology, o *Options) scheduleBound {
 	b := scheduleBound{rounds: rounds}
 	both := t.NVLink + t.RDMA + o.Outside
-	if t.NVLink == 0 || t.RDMA == 0 && nodes > 1 {
+	if t.NVLink == 0 || t.RDMA == 0 && len(d.held) > 1 {
 		both = 0 // unknown
 	}
-	size := float64(o.ExpertBytes)
 	longer := func(copies int, bandwidth float64) {
 		if bandwidth > 0 {
-			b.seconds = max(b.seconds, float64(copies)*size/bandwidth)
+			b.seconds = max(b.seconds, float64(copies)*float64(o.ExpertBytes)/bandwidth)
 		}
 	}
-	for g := range s.gpus {
-		b.rounds = max(b.rounds, roundsFor(recv[g], o.PerGPU), roundsFor(send[g], o.PerGPU))
-		b.rounds = max(b.rounds, roundsFor(farIn[g], o.RDMAPerGPU), roundsFor(farOut[g], o.RDMAPerGPU))
-		longer(max(recv[g], send[g]), both)
-		longer(max(farIn[g], farOut[g]), t.RDMA)
-		if s.live[g] {
-			nodeLive[s.node[g]]++
+	live := make([]int, len(d.held)) // GPUs of each node
+	for g := range d.gpus {
+		copies, far := max(d.recv[g], d.send[g]), max(d.farIn[g], d.farOut[g])
+		b.rounds = max(b.rounds, roundsFor(copies, o.PerGPU), roundsFor(far, o.RDMAPerGPU))
+		longer(copies, both)
+		longer(far, t.RDMA)
+		if d.live[g] {
+			live[d.node[g]]++
 		}
 	}
-	for n, k := range nodeIn {
-		if nodeLive[n] > 0 {
-			longer(max(k, nodeOut[n]), t.RDMA*float64(nodeLive[n]))
-			b.rounds = max(b.rounds, roundsFor(max(k, nodeOut[n]), o.RDMAPerGPU*nodeLive[n]))
+	for n, k := range live {
+		if far := max(d.nodeIn[n], d.nodeOut[n]); k > 0 {
+			longer(far, t.RDMA*float64(k))
+			b.rounds = max(b.rounds, roundsFor(far, o.RDMAPerGPU*k))
 		}
 	}
 	return b
 }
 
 // onlyNode is the one node that holds an expert, -1 where several do.
-func (s *scheduler) onlyNode(held []bool) int {
+func onlyNode(held []bool) int {
 	n := slices.Index(held, true)
 	if n < 0 || slices.Contains(held[n+1:], true) {
 		return -1

@@ -126,28 +126,14 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 		return none, nil
 	}
 	forced := s.forced()
-	recent := k.Hold > 0 && k.SinceMove < k.Hold
-	done := finished(s, len(k.Before))
-	weights := float64(len(k.Before))
-	if k.Weight != nil {
-		weights = 0
-		for _, w := range k.Weight {
-			weights += w
-		}
-	}
+	recent := k.SinceMove < k.Hold
+	done, gains := finished(s, len(k.Before)), k.gains()
 	best, soonest := none, none
 	seconds, gain, bestNet := 0.0, 0.0, 0.0
 	for i, r := range s.Rounds {
 		seconds += r.Seconds
 		for _, l := range done[i] {
-			if math.IsInf(k.Before[l], 1) {
-				continue
-			}
-			d := k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
-			if k.Weight != nil {
-				d *= k.Weight[l]
-			}
-			gain += float64(d / weights * k.StepSeconds)
+			gain += gains[l]
 		}
 		d := none
 		d.Rounds, d.considered, d.GainPerStep, d.Cost = i+1, i+1, gain, seconds*(1-k.Hidden)
@@ -162,29 +148,55 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 			best, bestNet = d, net
 		}
 	}
-	switch {
+	switch best.Move = true; {
 	case s.Restore > 0:
-		best.Move, best.Reason = true, "experts without a copy come back"
-		return best, nil
+		best.Reason = "experts without a copy come back"
 	case s.Emptied > 0:
-		best.Move, best.Reason = true, "GPUs that leave are emptied"
-		return best, nil
+		best.Reason = "GPUs that leave are emptied"
 	case best.Rounds > 0:
-		best.Move, best.Reason = true, "it pays"
-		return best, nil
-	case recent:
-		soonest.Reason = fmt.Sprintf("the last move was %.4g steps ago, and %.4g are to pass", k.SinceMove, k.Hold)
-	case math.IsInf(soonest.BreakEven, 1):
-		soonest.Reason = "it gains nothing"
-	case soonest.BreakEven >= k.Horizon:
-		soonest.Reason = "it would not pay within the horizon"
-	case soonest.BreakEven*(1+k.Margin) >= k.Horizon:
-		soonest.Reason = "it would not pay by the margin"
+		best.Reason = "it pays"
 	default:
-		soonest.Reason = fmt.Sprintf("the gain is below %.4g%% of a step", 100*k.MinGain)
+		best, best.Rounds, best.Reason = soonest, 0, k.against(soonest.BreakEven)
 	}
-	soonest.Rounds = 0
-	return soonest, nil
+	return best, nil
+}
+
+// against is why nothing is moved that pays after so many steps.
+func (k *Stakes) against(breakEven float64) string {
+	switch {
+	case k.SinceMove < k.Hold:
+		return fmt.Sprintf("the last move was %.4g steps ago, and %.4g are to pass", k.SinceMove, k.Hold)
+	case math.IsInf(breakEven, 1):
+		return "it gains nothing"
+	case breakEven >= k.Horizon:
+		return "it would not pay within the horizon"
+	case breakEven*(1+k.Margin) >= k.Horizon:
+		return "it would not pay by the margin"
+	}
+	return fmt.Sprintf("the gain is below %.4g%% of a step", 100*k.MinGain)
+}
+
+// gains lists the seconds a step that each layer gains once it is finished.
+func (k *Stakes) gains() []float64 {
+	weights := float64(len(k.Before))
+	if k.Weight != nil {
+		weights = 0
+		for _, w := range k.Weight {
+			weights += w
+		}
+	}
+	out := make([]float64, len(k.Before))
+	for l, was := range k.Before {
+		if math.IsInf(was, 1) {
+			continue
+		}
+		d := k.Sensitivity.Slowdown(was) - k.Sensitivity.Slowdown(k.After[l])
+		if k.Weight != nil {
+			d *= k.Weight[l]
+		}
+		out[l] = float64(d / weights * k.StepSeconds)
+	}
+	return out
 }
 
 // finished lists, for each round, the layers whose last move is in it.
@@ -207,6 +219,28 @@ func finished(s *Schedule, layers int) [][]int {
 // maxStake keeps products of stakes finite.
 const maxStake = 1e15
 
+// checkLayers checks what is given of each layer.
+func (k *Stakes) checkLayers() error {
+	total := 0.0
+	for l, w := range k.Weight {
+		if !(w >= 0 && w <= maxStake) {
+			return &placement.Error{Field: "weight", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a number from 0 to %v", w, float64(maxStake))}
+		}
+		total += w
+	}
+	if k.Weight != nil && total == 0 {
+		return refuse.Errorf(placement.ErrValue, "weight", "no layer has any")
+	}
+	for l := range k.Before {
+		for i, x := range []float64{k.Before[l], k.After[l]} {
+			if !(x >= 0) || i > 0 && math.IsInf(x, 0) {
+				return &placement.Error{Field: "imbalance", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a finite number ≥ 0", x)}
+			}
+		}
+	}
+	return nil
+}
+
 func validateStakes(s *Schedule, k *Stakes) error {
 	for _, f := range []struct {
 		name   string
@@ -228,22 +262,8 @@ func validateStakes(s *Schedule, k *Stakes) error {
 	if k.Weight != nil && len(k.Weight) != len(k.Before) {
 		return refuse.Errorf(placement.ErrShape, "weight", "%d layers, but before has %d", len(k.Weight), len(k.Before))
 	}
-	total := 0.0
-	for l, w := range k.Weight {
-		if !(w >= 0 && w <= maxStake) {
-			return &placement.Error{Field: "weight", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a number from 0 to %v", w, float64(maxStake))}
-		}
-		total += w
-	}
-	if k.Weight != nil && total == 0 {
-		return refuse.Errorf(placement.ErrValue, "weight", "no layer has any")
-	}
-	for l := range k.Before {
-		for i, x := range []float64{k.Before[l], k.After[l]} {
-			if !(x >= 0) || i > 0 && math.IsInf(x, 0) {
-				return &placement.Error{Field: "imbalance", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a finite number ≥ 0", x)}
-			}
-		}
+	if err := k.checkLayers(); err != nil {
+		return err
 	}
 	for i, r := range s.Rounds {
 		for _, m := range r.Moves {

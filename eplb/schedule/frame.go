@@ -19,17 +19,10 @@ type frame struct {
 
 // newFrame checks what is to be scheduled.
 func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options) (*frame, error) {
-	if err := prev.Validate(); err != nil {
-		return nil, err
-	}
-	if err := next.Validate(); err != nil {
-		return nil, err
-	}
-	if err := next.CheckComplete(); err != nil {
-		return nil, err
-	}
-	if err := t.Validate(); err != nil {
-		return nil, err
+	for _, check := range []func() error{prev.Validate, next.Validate, next.CheckComplete, t.Validate} {
+		if err := check(); err != nil {
+			return nil, err
+		}
 	}
 	layers, gpus := len(prev.PhysicalToLogical), max(prev.GPUs, next.GPUs)
 	switch {
@@ -45,13 +38,7 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options
 		return nil, err
 	}
 	f := &frame{before: slotsOf(prev), after: slotsOf(next), experts: prev.Experts, slots: make([]int, gpus), dead: make([]bool, gpus), leaving: make([]bool, gpus)}
-	total := 0
-	for g := range f.slots {
-		f.slots[g] = max(at(f.before, g), at(f.after, g))
-		total += f.slots[g]
-		f.dead[g] = t.SpeedOf(g) == 0 && !slices.Contains(o.Leaving, g)
-		f.leaving[g] = !f.dead[g] && (g >= next.GPUs || t.SpeedOf(g) == 0)
-	}
+	f.markGPUs(t, o.Leaving)
 	for l := range layers {
 		f.expertsOf = append(f.expertsOf, prev.ExpertsOf(l))
 	}
@@ -60,25 +47,39 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options
 			return nil, &placement.Error{Field: "leaving", Layer: -1, Index: i, Kind: placement.ErrValue, Detail: "a GPU that stays in service"}
 		}
 	}
-	if total > placement.MaxSlots || total*layers > placement.MaxCells {
+	if total := sum(f.slots); total > placement.MaxSlots || total*layers > placement.MaxCells {
 		return nil, refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots a layer and %d in all are supported", layers, total, placement.MaxSlots, placement.MaxCells)
 	}
-	first := next.FirstSlots()
-	for g := range next.GPUs {
-		if t.SpeedOf(g) > 0 {
-			continue
-		}
-		for l, row := range next.PhysicalToLogical {
-			for s := first[g]; s < first[g+1]; s++ {
+	if err := emptyOutOfService(next, t); err != nil {
+		return nil, err
+	}
+	f.prev, f.next = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
+	return f, nil
+}
+
+// markGPUs says how many slots GPUs have, and which of them are dead or leave.
+func (f *frame) markGPUs(t *placement.Topology, leaving []int) {
+	for g := range f.slots {
+		f.slots[g] = max(at(f.before, g), at(f.after, g))
+		f.dead[g] = t.SpeedOf(g) == 0 && !slices.Contains(leaving, g)
+		f.leaving[g] = !f.dead[g] && (g >= len(f.after) || t.SpeedOf(g) == 0)
+	}
+}
+
+// emptyOutOfService demands that a placement has nothing on GPUs out of service.
+func emptyOutOfService(p *placement.Placement, t *placement.Topology) error {
+	first := p.FirstSlots()
+	for l, row := range p.PhysicalToLogical {
+		for g := range p.GPUs {
+			for s := first[g]; s < first[g+1] && t.SpeedOf(g) == 0; s++ {
 				if row[s] >= 0 {
-					return nil, &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: s, Kind: placement.ErrFit,
+					return &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: s, Kind: placement.ErrFit,
 						Detail: "the next placement has an expert on a GPU that is out of service"}
 				}
 			}
 		}
 	}
-	f.prev, f.next = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
-	return f, nil
+	return nil
 }
 
 // sameExperts says whether the layers of two placements have as many experts.
@@ -125,10 +126,7 @@ func at(list []int, i int) int {
 // reshape copies rows of GPUs with so many slots each onto GPUs with other
 // numbers of slots: what is beyond is left out, what is new is empty.
 func reshape(rows [][]int, from, to []int) [][]int {
-	total := 0
-	for _, n := range to {
-		total += n
-	}
+	total := sum(to)
 	cells := make([]int, len(rows)*total)
 	out := make([][]int, len(rows))
 	for l, row := range rows {

@@ -103,33 +103,15 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 // check demands numbers that belong to one schedule. That the moves fit a
 // placement is seen when they are applied to it.
 func (f *file) check() error {
-	bad := func(field, format string, args ...any) error {
-		return refuse.Errorf(placement.ErrValue, field, format, args...)
-	}
 	if err := strict.Version(f.Version); err != nil {
 		return err
 	}
-	slots := 0
-	for g, n := range f.GPUSlots {
-		if n < 0 || n > placement.MaxSlots || n != max(at(f.Before, g), at(f.After, g)) {
-			return bad("gpu_slots", "%d slots on GPU %d: the larger of those before and after is expected", n, g)
-		}
-		slots += n
+	slots, err := f.checkSlots()
+	if err != nil {
+		return err
 	}
-	switch {
-	case len(f.GPUSlots) == 0 || len(f.GPUSlots) > placement.MaxGPUs || len(f.GPUSlots) != max(len(f.Before), len(f.After)):
-		return bad("gpu_slots", "%d GPUs, with %d before and %d after", len(f.GPUSlots), len(f.Before), len(f.After))
-	case slots > placement.MaxSlots:
-		return bad("gpu_slots", "%d slots: at most %d are supported", slots, placement.MaxSlots)
-	case f.Seconds != nil && f.SecondsBound == nil:
+	if f.Seconds != nil && f.SecondsBound == nil {
 		return bad("seconds_bound", "null, but seconds are known")
-	}
-	for _, list := range [][]int{f.Before, f.After} {
-		for g, n := range list {
-			if n < 0 {
-				return bad("gpu_slots", "%d slots on GPU %d", n, g)
-			}
-		}
 	}
 	for _, x := range []struct {
 		field string
@@ -144,29 +126,59 @@ func (f *file) check() error {
 			return bad(x.field, "%d: between 0 and %d are possible", x.n, x.most)
 		}
 	}
+	for i, r := range f.Rounds {
+		if f.Seconds != nil && r.Seconds == nil {
+			return bad("rounds", "round %d: no seconds, but the schedule has", i)
+		}
+		if err := r.check(i, slots); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func bad(field, format string, args ...any) error {
+	return refuse.Errorf(placement.ErrValue, field, format, args...)
+}
+
+// checkSlots counts the slots that rounds may name.
+func (f *file) checkSlots() (slots int, err error) {
+	for g, n := range f.GPUSlots {
+		before, after := at(f.Before, g), at(f.After, g)
+		if n > placement.MaxSlots || n != max(before, after) || min(before, after) < 0 {
+			return 0, bad("gpu_slots", "%d slots on GPU %d, %d before and %d after: the larger of two numbers ≥ 0 is expected", n, g, before, after)
+		}
+		slots += n
+	}
+	switch {
+	case len(f.GPUSlots) == 0 || len(f.GPUSlots) > placement.MaxGPUs || len(f.GPUSlots) != max(len(f.Before), len(f.After)):
+		return 0, bad("gpu_slots", "%d GPUs, with %d before and %d after", len(f.GPUSlots), len(f.Before), len(f.After))
+	case slots > placement.MaxSlots:
+		return 0, bad("gpu_slots", "%d slots: at most %d are supported", slots, placement.MaxSlots)
+	}
 	for _, x := range []struct {
 		field string
 		list  []int
 	}{{"dead", f.Dead}, {"leaving", f.Leaving}} {
 		for i, g := range x.list {
 			if g < 0 || g >= len(f.GPUSlots) || i > 0 && g <= x.list[i-1] {
-				return bad(x.field, "GPU %d: there are %d, each once and in order", g, len(f.GPUSlots))
+				return 0, bad(x.field, "GPU %d: there are %d, each once and in order", g, len(f.GPUSlots))
 			}
 		}
 	}
-	for i, r := range f.Rounds {
-		if f.Seconds != nil && r.Seconds == nil {
-			return bad("rounds", "round %d: no seconds, but the schedule has", i)
+	return slots, nil
+}
+
+// check demands that round i names moves that it has, and slots that there are.
+func (r *fileRound) check(i, slots int) error {
+	for _, k := range r.Staged {
+		if k < 0 || k >= len(r.Moves) {
+			return bad("rounds", "round %d: move %d is staged: there are %d", i, k, len(r.Moves))
 		}
-		for _, k := range r.Staged {
-			if k < 0 || k >= len(r.Moves) {
-				return bad("rounds", "round %d: move %d is staged: there are %d", i, k, len(r.Moves))
-			}
-		}
-		for k, m := range r.Moves {
-			if m.Layer < 0 || m.Layer >= placement.MaxLayers || m.Expert < -1 || m.Expert >= placement.MaxExperts || m.From < -1 || m.From >= slots || m.To < 0 || m.To >= slots {
-				return bad("rounds", "round %d: move %d, %+v, is none of %d slots", i, k, m, slots)
-			}
+	}
+	for k, m := range r.Moves {
+		if m.Layer < 0 || m.Layer >= placement.MaxLayers || m.Expert < -1 || m.Expert >= placement.MaxExperts || m.From < -1 || m.From >= slots || m.To < 0 || m.To >= slots {
+			return bad("rounds", "round %d: move %d, %+v, is none of %d slots", i, k, m, slots)
 		}
 	}
 	return nil

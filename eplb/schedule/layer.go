@@ -215,44 +215,7 @@ func (s *scheduler) load(l int) {
 		s.keys[i] = -1
 	}
 	for g := range s.gpus {
-		a, b := s.first[g], s.first[g+1]
-		// cnt: copies the GPU is to have beyond those it has.
-		for i := a; i < b; i++ {
-			if cur[i] >= 0 {
-				s.cnt[cur[i]]--
-				s.held[cur[i]] = int32(g) + 1
-			}
-			if fin[i] >= 0 {
-				s.cnt[fin[i]]++
-			}
-		}
-		for i := a; i < b; i++ {
-			switch x := cur[i]; {
-			case x == fin[i]:
-			case x < 0:
-				s.keys[i] = int32(g)
-			case s.cnt[x] < 0:
-				s.keys[i] = int32(g)
-				s.cnt[x]++
-			}
-		}
-		for i := a; i < b; i++ {
-			// A GPU that has one copy and is to have two makes the other itself.
-			if e := fin[i]; e >= 0 && s.cnt[e] > 0 && cur[i] != e {
-				s.cnt[e] = 0
-				if s.held[e] != int32(g)+1 {
-					s.req = append(s.req, request{gpu: int32(g), expert: e, want: int32(i)})
-				}
-			}
-		}
-		for i := a; i < b; i++ {
-			if cur[i] >= 0 {
-				s.cnt[cur[i]] = 0
-			}
-			if fin[i] >= 0 {
-				s.cnt[fin[i]] = 0
-			}
-		}
+		s.compare(g, cur, fin)
 	}
 	s.spare.fill(s.keys)
 	s.keys = s.keys[:0]
@@ -264,6 +227,48 @@ func (s *scheduler) load(l int) {
 		s.keys[i] = q.expert
 	}
 	s.reqBy.fill(s.keys)
+}
+
+// compare lists what GPU g lacks, and marks its spare slots in s.keys.
+func (s *scheduler) compare(g int, cur, fin []int32) {
+	a, b := s.first[g], s.first[g+1]
+	// cnt: copies the GPU is to have beyond those it has.
+	for i := a; i < b; i++ {
+		if cur[i] >= 0 {
+			s.cnt[cur[i]]--
+			s.held[cur[i]] = int32(g) + 1
+		}
+		if fin[i] >= 0 {
+			s.cnt[fin[i]]++
+		}
+	}
+	for i := a; i < b; i++ {
+		switch x := cur[i]; {
+		case x == fin[i]:
+		case x < 0:
+			s.keys[i] = int32(g)
+		case s.cnt[x] < 0:
+			s.keys[i] = int32(g)
+			s.cnt[x]++
+		}
+	}
+	for i := a; i < b; i++ {
+		// A GPU that has one copy and is to have two makes the other itself.
+		if e := fin[i]; e >= 0 && s.cnt[e] > 0 && cur[i] != e {
+			s.cnt[e] = 0
+			if s.held[e] != int32(g)+1 {
+				s.req = append(s.req, request{gpu: int32(g), expert: e, want: int32(i)})
+			}
+		}
+	}
+	for i := a; i < b; i++ {
+		if cur[i] >= 0 {
+			s.cnt[cur[i]] = 0
+		}
+		if fin[i] >= 0 {
+			s.cnt[fin[i]] = 0
+		}
+	}
 }
 
 // urgent says how soon an expert must be copied: 2 = it is nowhere, 1 = it is on

@@ -109,12 +109,7 @@ func (s *scheduler) reorderSome(g int32) {
 		if e < 0 || x == e || s.fresh[i] || x != cur[i] {
 			continue
 		}
-		h := -1
-		for k := a; k < b && h < 0; k++ {
-			if cur[k] == e && s.plan[k] == e {
-				h = k
-			}
-		}
+		h := s.staying(e, a, b)
 		switch {
 		case h < 0:
 		case slices.Contains(spare, int32(i)):
@@ -133,6 +128,16 @@ func (s *scheduler) reorderSome(g int32) {
 	if !s.inPlace {
 		s.stageLeft[g] = left
 	}
+}
+
+// staying is the first slot from a to b that holds e and keeps it, -1 = none.
+func (s *scheduler) staying(e int32, a, b int) int {
+	for k, x := range s.cur[s.layer][a:b] {
+		if x == e && s.plan[a+k] == e {
+			return a + k
+		}
+	}
+	return -1
 }
 
 // restoreSpare takes back what settle dropped.
@@ -159,10 +164,7 @@ func (s *scheduler) reorder(g int32) bool {
 	ok := true
 	for i := a; i < b && ok; i++ {
 		e := fin[i]
-		if s.plan[i] == e {
-			continue
-		}
-		if e < 0 {
+		if s.plan[i] == e || e < 0 {
 			continue
 		}
 		switch h := c.head[e]; {
@@ -179,16 +181,12 @@ func (s *scheduler) reorder(g int32) bool {
 		}
 	}
 	for i := a; i < b; i++ {
-		if e := s.plan[i]; e >= 0 {
+		e := s.plan[i]
+		if e >= 0 {
 			c.head[e] = -1
 		}
-		if ok && s.plan[i] != fin[i] {
-			s.src[i] = c.newSrc[i]
-		}
-	}
-	if ok {
-		for i := a; i < b; i++ {
-			s.plan[i] = fin[i]
+		if ok && e != fin[i] {
+			s.plan[i], s.src[i] = fin[i], c.newSrc[i]
 		}
 	}
 	return ok

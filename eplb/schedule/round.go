@@ -33,14 +33,14 @@ func (s *scheduler) round(order []int) {
 	s.urgentCopies(order, s.onlyIn, 1)
 	open := int32(0)
 	for _, l := range order {
-		if s.left[l] > 0 && (s.begun[l] || s.at(l) != nil) {
+		if s.left[l] > 0 && s.under(l) {
 			open++
 		}
 	}
 	for _, under := range []bool{true, false} {
 		tries := 0
 		for _, l := range order {
-			if s.left[l] == 0 || (s.begun[l] || s.at(l) != nil) != under {
+			if s.left[l] == 0 || s.under(l) != under {
 				continue
 			}
 			if !s.idleLinks() || tries > maxTries {
@@ -68,6 +68,9 @@ func (s *scheduler) round(order []int) {
 	s.loaded = s.loaded[:0]
 	s.change = nil
 }
+
+// under says whether layer l is under way.
+func (s *scheduler) under(l int) bool { return s.begun[l] || s.at(l) != nil }
 
 // maxTries is how many layers are tried that a round must finish to start.
 const maxTries = 128

@@ -236,19 +236,10 @@ func (o *Options) validate(layers, gpus int) error {
 			return refuse.Errorf(placement.ErrValue, x.field, "%d is negative", x.n)
 		}
 	}
-	least := 2 * o.ExpertBytes
-	if o.InPlace {
-		least = o.ExpertBytes
+	if err := o.validateStaging(); err != nil {
+		return err
 	}
 	switch {
-	case o.ExpertBytes < 0 || o.ExpertBytes > maxExpertBytes:
-		return refuse.Errorf(placement.ErrValue, "expert_bytes", "%d: between 0 and %d are supported", o.ExpertBytes, int64(maxExpertBytes))
-	case o.StagedBytes < 0:
-		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d is negative", o.StagedBytes)
-	case o.StagedBytes > 0 && o.ExpertBytes == 0:
-		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d, but the size of an expert is not known", o.StagedBytes)
-	case o.StagedBytes > 0 && o.StagedBytes < least:
-		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d: at least %d are needed", o.StagedBytes, least)
 	case !(o.Outside >= 0) || math.IsInf(o.Outside, 0):
 		return refuse.Errorf(placement.ErrValue, "outside", "%v is not a finite number ≥ 0", o.Outside)
 	case o.Worth != nil && len(o.Worth) != layers:
@@ -264,15 +255,28 @@ func (o *Options) validate(layers, gpus int) error {
 			return &placement.Error{Field: "leaving", Layer: -1, Index: i, Kind: placement.ErrValue, Detail: fmt.Sprintf("GPU %d: there are %d", g, gpus)}
 		}
 	}
-	if o.PerGPU == 0 {
-		o.PerGPU = 1
-	}
-	o.PerGPU = min(o.PerGPU, placement.MaxSlots)
-	if o.RDMAPerGPU == 0 {
-		o.RDMAPerGPU = o.PerGPU
-	}
-	o.RDMAPerGPU = min(o.RDMAPerGPU, o.PerGPU)
+	o.PerGPU = min(cmp.Or(o.PerGPU, 1), placement.MaxSlots)
+	o.RDMAPerGPU = min(cmp.Or(o.RDMAPerGPU, o.PerGPU), o.PerGPU)
 	o.LayersAtOnce = min(o.LayersAtOnce, layers)
+	return nil
+}
+
+// validateStaging checks what is said of bytes.
+func (o *Options) validateStaging() error {
+	least := 2 * o.ExpertBytes
+	if o.InPlace {
+		least = o.ExpertBytes
+	}
+	switch {
+	case o.ExpertBytes < 0 || o.ExpertBytes > maxExpertBytes:
+		return refuse.Errorf(placement.ErrValue, "expert_bytes", "%d: between 0 and %d are supported", o.ExpertBytes, int64(maxExpertBytes))
+	case o.StagedBytes < 0:
+		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d is negative", o.StagedBytes)
+	case o.StagedBytes > 0 && o.ExpertBytes == 0:
+		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d, but the size of an expert is not known", o.StagedBytes)
+	case o.StagedBytes > 0 && o.StagedBytes < least:
+		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d: at least %d are needed", o.StagedBytes, least)
+	}
 	return nil
 }
 

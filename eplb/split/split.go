@@ -70,64 +70,85 @@ func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 		s.speeds = float64(p.GPUs)
 	}
 	first := p.FirstSlots()
-	gpus := make([]int32, p.Experts) // on how many GPUs each expert is
-	last := make([]int32, p.Experts) // 1 + the GPU that was seen last to hold it
-	at := make([]int32, p.Experts)   // its next arc
+	in := holders{p, &t, first, make([]int32, p.Experts), make([]int32, p.Experts), make([]int32, p.Experts)}
 	for l, row := range p.PhysicalToLogical {
 		y := &s.layers[l]
 		y.net.GPUs, y.net.Speed = p.GPUs, speed
-		clear(gpus)
-		clear(last)
-		for g := range p.GPUs {
-			for i := first[g]; i < first[g+1]; i++ {
-				e := row[i]
-				if e < 0 {
-					continue
-				}
-				if t.SpeedOf(g) == 0 {
-					return nil, &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
-						Detail: fmt.Sprintf("expert %d on GPU %d, which is out of service", e, g)}
-				}
-				if last[e] != int32(g)+1 {
-					last[e] = int32(g) + 1
-					gpus[e]++
-				}
-			}
+		if err := in.count(l, row); err != nil {
+			return nil, err
 		}
-		y.net.First = append(y.net.First, 0)
-		arcs := int32(0)
-		for e, n := range gpus {
-			if n > 1 {
-				at[e] = arcs
-				arcs += n
-				y.net.Expert = append(y.net.Expert, int32(e))
-				y.net.First = append(y.net.First, arcs)
-			}
-		}
-		y.net.GPU, y.slot = make([]int32, arcs), make([]int32, arcs)
-		clear(last)
-		for g := range p.GPUs {
-			for i := first[g]; i < first[g+1]; i++ {
-				e := row[i]
-				switch {
-				case e < 0 || last[e] == int32(g)+1:
-					y.spare = append(y.spare, int32(i))
-				case gpus[e] == 1:
-					y.alone = append(y.alone, alone{int32(e), int32(g), int32(i)})
-				default:
-					y.net.GPU[at[e]], y.slot[at[e]] = int32(g), int32(i)
-					at[e]++
-				}
-				if e >= 0 {
-					last[e] = int32(g) + 1
-				}
-			}
-		}
-		y.net.Link()
+		in.link(y, row)
 		s.flow.Use(&y.net) // makes room for the largest
 	}
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
 	return s, nil
+}
+
+// holders is who holds the experts of a layer.
+type holders struct {
+	p     *placement.Placement
+	t     *placement.Topology
+	first []int   // slot of each GPU
+	gpus  []int32 // on how many GPUs each expert is
+	last  []int32 // 1 + the GPU that was seen last to hold it
+	at    []int32 // its next arc
+}
+
+// count counts the GPUs of each expert.
+func (in *holders) count(l int, row []int) error {
+	clear(in.gpus)
+	clear(in.last)
+	for g := range in.p.GPUs {
+		for i := in.first[g]; i < in.first[g+1]; i++ {
+			e := row[i]
+			if e < 0 {
+				continue
+			}
+			if in.t.SpeedOf(g) == 0 {
+				return &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
+					Detail: fmt.Sprintf("expert %d on GPU %d, which is out of service", e, g)}
+			}
+			if in.last[e] != int32(g)+1 {
+				in.last[e] = int32(g) + 1
+				in.gpus[e]++
+			}
+		}
+	}
+	return nil
+}
+
+// link makes y's arcs of the experts on several GPUs, and lists the others.
+func (in *holders) link(y *splitLayer, row []int) {
+	y.net.First = append(y.net.First, 0)
+	arcs := int32(0)
+	for e, n := range in.gpus {
+		if n > 1 {
+			in.at[e] = arcs
+			arcs += n
+			y.net.Expert = append(y.net.Expert, int32(e))
+			y.net.First = append(y.net.First, arcs)
+		}
+	}
+	y.net.GPU, y.slot = make([]int32, arcs), make([]int32, arcs)
+	clear(in.last)
+	for g := range in.p.GPUs {
+		for i := in.first[g]; i < in.first[g+1]; i++ {
+			e := row[i]
+			switch {
+			case e < 0 || in.last[e] == int32(g)+1:
+				y.spare = append(y.spare, int32(i))
+			case in.gpus[e] == 1:
+				y.alone = append(y.alone, alone{int32(e), int32(g), int32(i)})
+			default:
+				y.net.GPU[in.at[e]], y.slot[in.at[e]] = int32(g), int32(i)
+				in.at[e]++
+			}
+			if e >= 0 {
+				in.last[e] = int32(g) + 1
+			}
+		}
+	}
+	y.net.Link()
 }
 
 // Split shares counts, the tokens of each expert in this batch, [experts], among

@@ -101,42 +101,57 @@ func (f *file) check(o Options) error {
 	if f.Layers < 1 || f.Layers > placement.MaxLayers || f.Experts < 1 || f.Experts > placement.MaxExperts {
 		return refuse.Errorf(placement.ErrShape, "layers", "%d of %d experts", f.Layers, f.Experts)
 	}
-	cells := f.Layers * f.Experts
-	for i, s := range f.Streams {
-		bad := func(field, format string, args ...any) error {
-			return refuse.Errorf(placement.ErrValue, field, "stream %d: %s", i, fmt.Sprintf(format, args...))
+	for i := range f.Streams {
+		if err := f.Streams[i].check(i, f.Layers*f.Experts, f.Experts, o); err != nil {
+			return err
 		}
-		lists := [][]int64{s.Sum}
-		switch {
-		case o.Windows > 0 && s.Open == nil || o.Windows == 0 && (s.Open != nil || s.Closed != nil):
-			return bad("open", "%d counts, where %d windows are kept", len(s.Open), o.Windows)
-		case len(s.Closed) > o.Windows:
-			return bad("closed", "%d windows, where %d are kept", len(s.Closed), o.Windows)
-		case s.InOpen < 0 || o.SamplesPerWindow > 0 && s.InOpen >= o.SamplesPerWindow:
-			return bad("open_samples", "%d of %d", s.InOpen, o.SamplesPerWindow)
-		case (o.HalfLife > 0) != (s.Decayed != nil):
-			return bad("decayed", "%d numbers, with a half-life of %v", len(s.Decayed), o.HalfLife)
-		case s.Decayed != nil && len(s.Decayed) != cells:
-			return bad("decayed", "%d numbers, but %d are tracked", len(s.Decayed), cells)
-		case s.Decayed != nil && !(s.Unit >= 1 && s.Unit <= 2*rescaleAbove):
-			return bad("unit", "%v", s.Unit)
+	}
+	return nil
+}
+
+// check is that of stream i.
+func (s *fileStream) check(i, cells, experts int, o Options) error {
+	bad := func(field, format string, args ...any) error {
+		return refuse.Errorf(placement.ErrValue, field, "stream %d: %s", i, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case o.Windows > 0 && s.Open == nil || o.Windows == 0 && (s.Open != nil || s.Closed != nil):
+		return bad("open", "%d counts, where %d windows are kept", len(s.Open), o.Windows)
+	case len(s.Closed) > o.Windows:
+		return bad("closed", "%d windows, where %d are kept", len(s.Closed), o.Windows)
+	case s.InOpen < 0 || o.SamplesPerWindow > 0 && s.InOpen >= o.SamplesPerWindow:
+		return bad("open_samples", "%d of %d", s.InOpen, o.SamplesPerWindow)
+	case (o.HalfLife > 0) != (s.Decayed != nil):
+		return bad("decayed", "%d numbers, with a half-life of %v", len(s.Decayed), o.HalfLife)
+	case s.Decayed != nil && len(s.Decayed) != cells:
+		return bad("decayed", "%d numbers, but %d are tracked", len(s.Decayed), cells)
+	case s.Decayed != nil && !(s.Unit >= 1 && s.Unit <= 2*rescaleAbove):
+		return bad("unit", "%v", s.Unit)
+	}
+	if err := s.checkCounts(bad, cells, experts); err != nil {
+		return err
+	}
+	for _, x := range s.Decayed {
+		if !(x >= 0) || math.IsInf(x, 0) {
+			return bad("decayed", "%v is not a finite number ≥ 0", x)
 		}
-		if s.Open != nil {
-			lists = append(lists, s.Open)
+	}
+	return nil
+}
+
+// checkCounts demands as many counts as are tracked in each list, none of them negative.
+func (s *fileStream) checkCounts(bad func(field, format string, args ...any) error, cells, experts int) error {
+	lists := [][]int64{s.Sum}
+	if s.Open != nil {
+		lists = append(lists, s.Open)
+	}
+	for _, list := range append(lists, s.Closed...) {
+		if len(list) != cells {
+			return bad("counts", "%d, but %d are tracked", len(list), cells)
 		}
-		for _, list := range append(lists, s.Closed...) {
-			if len(list) != cells {
-				return bad("counts", "%d, but %d are tracked", len(list), cells)
-			}
-			for e, n := range list {
-				if n < 0 {
-					return bad("counts", "layer %d, expert %d: %d is negative", e/f.Experts, e%f.Experts, n)
-				}
-			}
-		}
-		for _, x := range s.Decayed {
-			if !(x >= 0) || math.IsInf(x, 0) {
-				return bad("decayed", "%v is not a finite number ≥ 0", x)
+		for e, n := range list {
+			if n < 0 {
+				return bad("counts", "layer %d, expert %d: %d is negative", e/experts, e%experts, n)
 			}
 		}
 	}

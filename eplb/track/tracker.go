@@ -66,6 +66,21 @@ func errHalfLife(x float64) error {
 	return refuse.Errorf(placement.ErrValue, "half_life", "%v: 0, or a finite number ≥ %v, is needed", x, leastHalfLife)
 }
 
+// validate checks each option by itself.
+func (o *Options) validate() error {
+	switch {
+	case o.Streams < 0:
+		return refuse.Errorf(placement.ErrValue, "streams", "%d is negative", o.Streams)
+	case o.Windows < 0:
+		return refuse.Errorf(placement.ErrValue, "windows", "%d is negative", o.Windows)
+	case o.SamplesPerWindow < 0:
+		return refuse.Errorf(placement.ErrValue, "samples_per_window", "%d is negative", o.SamplesPerWindow)
+	case o.HalfLife != 0 && !(o.HalfLife >= leastHalfLife && o.HalfLife <= math.MaxFloat64):
+		return errHalfLife(o.HalfLife)
+	}
+	return nil
+}
+
 // New returns a Tracker of samples of the given shape. Its errors are
 // *placement.Error.
 func New(layers, experts int, o Options) (*Tracker, error) {
@@ -74,14 +89,9 @@ func New(layers, experts int, o Options) (*Tracker, error) {
 		return nil, refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
 	case experts < 1 || experts > placement.MaxExperts:
 		return nil, refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
-	case o.Streams < 0:
-		return nil, refuse.Errorf(placement.ErrValue, "streams", "%d is negative", o.Streams)
-	case o.Windows < 0:
-		return nil, refuse.Errorf(placement.ErrValue, "windows", "%d is negative", o.Windows)
-	case o.SamplesPerWindow < 0:
-		return nil, refuse.Errorf(placement.ErrValue, "samples_per_window", "%d is negative", o.SamplesPerWindow)
-	case o.HalfLife != 0 && !(o.HalfLife >= leastHalfLife && o.HalfLife <= math.MaxFloat64):
-		return nil, errHalfLife(o.HalfLife)
+	}
+	if err := o.validate(); err != nil {
+		return nil, err
 	}
 	if o.Streams == 0 {
 		o.Streams = 2

@@ -65,15 +65,7 @@ func (a *Annealer) drawBack() (c Change, ok bool) {
 		x := int32(a.intN(len(s.count)))
 		return Change{i, -1, x}, !s.holds(g, x) && s.mayDrop(i) && s.mayHold(g, e, x)
 	}
-	x := int32(-1)
-	for k, n := 0, 0; k < s.words; k++ {
-		gone := s.t.Had[int(g)*s.words+k] &^ s.has[int(g)*s.words+k]
-		for ; gone != 0; gone &= gone - 1 {
-			if n++; a.intN(n) == 0 {
-				x = int32(k<<6 + bits.TrailingZeros64(gone))
-			}
-		}
-	}
+	x := a.drawGone(g)
 	if x < 0 {
 		return c, false
 	}
@@ -82,4 +74,18 @@ func (a *Annealer) drawBack() (c Change, ok bool) {
 		return Change{i, j, -1}, !s.holds(s.gpu[j], e) && s.mayExchange(i, j)
 	}
 	return Change{i, -1, x}, s.mayDrop(i) && s.mayHold(g, e, x)
+}
+
+// drawGone is an expert that GPU g had and has no more, -1 where there is none.
+func (a *Annealer) drawGone(g int32) int32 {
+	s, x := a.s, int32(-1)
+	for k, n := 0, 0; k < s.words; k++ {
+		gone := s.t.Had[int(g)*s.words+k] &^ s.has[int(g)*s.words+k]
+		for ; gone != 0; gone &= gone - 1 {
+			if n++; a.intN(n) == 0 {
+				x = int32(k<<6 + bits.TrailingZeros64(gone))
+			}
+		}
+	}
+	return x
 }

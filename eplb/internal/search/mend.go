@@ -73,27 +73,28 @@ func (s *State) fillEmpty() {
 				g = q
 			}
 		}
-		best, most := int32(-1), -1.0
-		for _, e := range lone {
-			if x := s.mean(s.size[int(e)*s.n:]); x > most && s.apart(e, -1, t.Domain[g]) && !s.holds(int32(g), e) {
-				best, most = e, x
-			}
-		}
-		if best >= 0 {
-			i := slices.Index(lone, best)
+		best := s.largest(len(lone), func(i int) int32 { return lone[i] }, func(e int32) bool { return s.apart(e, -1, t.Domain[g]) && !s.holds(int32(g), e) })
+		if i := slices.Index(lone, best); i >= 0 {
 			lone = slices.Delete(lone, i, i+1)
 		} else {
-			for e := range s.count {
-				if x := s.mean(s.size[e*s.n:]); x > most && !s.holds(int32(g), int32(e)) {
-					best, most = int32(e), x
-				}
-			}
+			best = s.largest(t.Experts, func(e int) int32 { return int32(e) }, func(e int32) bool { return !s.holds(int32(g), e) })
 		}
 		empty[g]--
 		if best >= 0 {
 			s.put(int32(t.First[g]+slices.Index(s.slot[t.First[g]:t.First[g+1]], -1)), best)
 		}
 	}
+}
+
+// largest is the expert of the largest replicas, of n that pass a test; -1 = none does.
+func (s *State) largest(n int, expert func(i int) int32, fits func(e int32) bool) int32 {
+	best, most := int32(-1), -1.0
+	for i := range n {
+		if e := expert(i); s.mean(s.size[int(e)*s.n:]) > most && fits(e) {
+			best, most = e, s.mean(s.size[int(e)*s.n:])
+		}
+	}
+	return best
 }
 
 // mean is the mean over the windows of what is given for each.
