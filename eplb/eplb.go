@@ -162,7 +162,8 @@ type Options struct {
 	// what groups, TwoNodes, TwoDomains and Everywhere need.
 	MaxMoves int
 	// Restarts, with Previous, is how often a layer's moves are taken back by
-	// annealing, each time from where the last led; 0 = 4, negative = none.
+	// annealing, each time from where the last led, after random paths have been tried;
+	// 0 = 4, negative = none, and no such paths.
 	Restarts int
 	// TrafficSlack, with Routes, is how far above its imbalance without them a layer
 	// may be, as a fraction. 0 = 0.02, negative = not at all.

@@ -62,8 +62,9 @@ func (d *demand) layer(perGPU int) int {
 	}
 	for e := range d.experts {
 		if wanted := d.reqBy.of(int32(e)); len(wanted) > 0 {
-			holders := d.expert(wanted, d.hold.of(int32(e)))
-			least = max(least, doublings(holders, len(wanted), perGPU))
+			if holders := d.expert(wanted, d.hold.of(int32(e))); holders > 0 {
+				least = max(least, doublings(holders, len(wanted), perGPU))
+			}
 		}
 	}
 	for _, n := range d.layerSend {
@@ -73,7 +74,7 @@ func (d *demand) layer(perGPU int) int {
 }
 
 // expert adds the requests for an expert that these slots hold, and returns how many
-// GPUs do.
+// GPUs do: none where it is read from outside.
 func (d *demand) expert(wanted, hold []int32) (holders int) {
 	clear(d.asked)
 	clear(d.held)

@@ -145,8 +145,11 @@ func bad(field, format string, args ...any) error {
 func (f *file) checkSlots() (slots int, err error) {
 	for g, n := range f.GPUSlots {
 		before, after := at(f.Before, g), at(f.After, g)
-		if n > placement.MaxSlots || n != max(before, after) || min(before, after) < 0 {
-			return 0, bad("gpu_slots", "%d slots on GPU %d, %d before and %d after: the larger of two numbers ≥ 0 is expected", n, g, before, after)
+		if least := min(before, after); least < 0 {
+			return 0, bad("gpu_slots", "%d slots on GPU %d", least, g)
+		}
+		if n > placement.MaxSlots || n != max(before, after) {
+			return 0, bad("gpu_slots", "%d slots on GPU %d: the larger of those before and after is expected", n, g)
 		}
 		slots += n
 	}

@@ -13,7 +13,8 @@ import "math"
 // what 256 experts take.
 const sumWork = 1 << 23
 
-// SearchSums tries such counts and keeps what is best.
+// SearchSums tries such counts and keeps what is best. Without it 256 experts on 96
+// GPUs of 3 slots stand .4% higher, on 72 of 4 .3% (z .8, 1.2); others hardly.
 func (f *Search) SearchSums(bound, goal float64, stop func() bool) {
 	s, p := f.s, &f.counts
 	p.w, p.order, p.gpus, p.slots = s.W, s.Order, len(s.U.Gpu), s.U.Slots

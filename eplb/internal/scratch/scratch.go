@@ -103,7 +103,8 @@ func (s *Planner) Search(tolerance float64, stop func() bool) (bound float64) {
 }
 
 // shiftCounts moves one copy from an expert to another and packs anew, over and
-// over, and keeps what is better, until the goal is met or no such move helps.
+// over, and keeps what is better, until the goal is met or no such move helps. Without
+// it 16 experts on 8 GPUs of 3 slots stand .2 to .3% higher, 64 on 16 of 5 .02%.
 func (s *Planner) shiftCounts(goal float64, stop func() bool) {
 	work := shiftWork / s.thrift
 	for again := true; again; {
