@@ -225,7 +225,7 @@ func (m *Mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 		}
 	}
 	several, mended := len(m.Task.Share) > 1, out.Points[0].Moves > 0
-	if rounds > 0 && !mended {
+	if rounds > 0 {
 		m.tryPaths(out, first, goal)
 	}
 	for _, twice := range norms {
@@ -283,7 +283,7 @@ const (
 	// fewerRounds is how often moves are taken back by annealing.
 	fewerRounds = 4
 	// fewerDraws is how many changes are drawn for each move that might be saved.
-	fewerDraws  = 1000
+	fewerDraws  = 1500
 	fewerSweeps = 2
 	rungSweeps  = 8 // where no random paths were tried
 	// movePrice is the price of a move at first, in what the moves so far have each
