@@ -283,7 +283,7 @@ const (
 	// fewerRounds is how often moves are taken back by annealing.
 	fewerRounds = 4
 	// fewerDraws is how many changes are drawn for each move that might be saved.
-	fewerDraws  = 1500
+	fewerDraws  = 1000
 	fewerSweeps = 2
 	rungSweeps  = 8 // where no random paths were tried
 	// movePrice is the price of a move at first, in what the moves so far have each
@@ -293,6 +293,7 @@ const (
 	cheaper = .3
 	// Where GPUs came or went, most moves are a must, and what comes to their slots is
 	// free to choose: few of many ways save any.
+	fewestDrawn  = 40 // moves; of fewer as many are drawn
 	resizedDraws = 16000
 	resizedPrice = 3
 )
@@ -332,11 +333,11 @@ func (m *Mover) fewer(out *search.Front, goal search.Goal, rounds, sweeps int) {
 		}
 		m.setHomes(slot)
 		s.Start(slot)
-		each := draws
+		n := draws * max(g.Moves, fewestDrawn)
 		if must.Moves == 0 {
-			each = min(draws, sweeps*(len(slot)+m.Task.Experts))
+			n = min(draws, sweeps*(len(slot)+m.Task.Experts)) * g.Moves
 		}
-		m.cold.Fewer(s, each*g.Moves, goal.Time, float64(price*over)/float64(max(g.Moves, 1)), must.Moves, most, m.ended)
+		m.cold.Fewer(s, n, goal.Time, float64(price*over)/float64(max(g.Moves, 1)), must.Moves, most, m.ended)
 		slot = slices.Clone(s.Slots())
 		goal.Moves = most - 1
 		m.walk(out, slot, goal)
