@@ -54,7 +54,7 @@ lack experts; moelb plan --previous takes it as it is.`,
 	l.BoolVar(&f.whole, "whole-layers", false, "leave out the moves of layers that these rounds do not finish, but for what restores experts")
 	l.StringVar(&f.out, "out", "", "write the placement to this file, in one stroke")
 	l.StringVar(&f.format, "format", "moelb", "write an engine's own file: "+problem.FormatNames())
-	l.IntVar(&f.firstLayer, "first-layer", 0, "number of the first layer, where a format numbers layers absolutely (DeepSeek-V3: 3)")
+	l.IntVar(&f.firstLayer, "first-layer", 0, "with --format tensorrt-llm: number of the first layer in the whole model (DeepSeek-V3: 3)")
 	return cmd
 }
 
@@ -69,6 +69,8 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 		return console.Usagef("--schedule - and --placement - both want standard input")
 	case cmd.Flags().Changed("gpus") && (f.gpus < 1 || f.gpus > placement.MaxGPUs):
 		return console.Usagef("--gpus %d: between 1 and %d are possible", f.gpus, placement.MaxGPUs)
+	case cmd.Flags().Changed("first-layer") && chosen != formats.TensorRTLLM:
+		return console.Usagef("--first-layer: only with --format %s, which numbers the layers of the whole model", formats.TensorRTLLM)
 	case f.done < 0:
 		return console.Usagef("--done %d is negative", f.done)
 	case cmd.Flags().Changed("rounds") && f.rounds < f.done:
@@ -119,6 +121,9 @@ func readSchedule(c *console.Console, path string) (s schedule.Schedule, err err
 		return s, fmt.Errorf("%s: a folder, not a plan", path)
 	}
 	text, err := io.ReadAll(in.R)
+	if err == nil && len(bytes.TrimSpace(text)) == 0 {
+		err = console.ErrEmpty
+	}
 	if err != nil {
 		return s, console.Named(in.Name(), err)
 	}

@@ -27,6 +27,9 @@ func WriteFile(path string, content []byte) (err error) {
 	}
 	f, err := createBeside(path, mode)
 	if err != nil {
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			e.Path = path // not that of the file beside it
+		}
 		return err
 	}
 	defer func() {

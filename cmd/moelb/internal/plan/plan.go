@@ -99,7 +99,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.StringVar(&f.Model, "model", "auto", "whose experts are moved, for their size: auto (by shape), none, "+problem.ModelNames())
 	l.StringVar(&f.out, "out", "", "write the plan to this file, in one stroke; - = to standard output")
 	l.StringVar(&f.format, "format", "", "write an engine's own file: "+problem.FormatNames())
-	l.IntVar(&f.firstLayer, "first-layer", 0, "number of the first layer, where a format numbers layers absolutely (DeepSeek-V3: 3); unset = as in the loads")
+	l.IntVar(&f.firstLayer, "first-layer", 0, "with --format tensorrt-llm: number of the first layer in the whole model (DeepSeek-V3: 3); unset = as in the loads")
 	l.StringVar(&f.html, "html", "", "write a page with pictures to this file")
 	l.BoolVar(&f.asJSON, "json", false, "print the plan even on a terminal")
 	l.BoolVar(&f.asTable, "table", false, "print the table even where there is no terminal")
@@ -111,6 +111,9 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	f.outGiven = cmd.Flags().Changed("out")
 	if err := f.check(args); err != nil {
 		return err
+	}
+	if cmd.Flags().Changed("first-layer") && f.chosen != formats.TensorRTLLM {
+		return console.Usagef("--first-layer: only with --format %s, which numbers the layers of the whole model", formats.TensorRTLLM)
 	}
 	if !f.schedule {
 		if err := f.copies.Only(cmd, "schedule"); err != nil {

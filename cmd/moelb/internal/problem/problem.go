@@ -213,6 +213,18 @@ func Choice(field, name string, names []string) (int, error) {
 	return 0, wire.Bad(placement.ErrValue, field, -1, -1, "%q is unknown: one of %q is needed", name, names)
 }
 
+// Unit is what a problem says of a unit of so many GPUs, and of how tokens are shared:
+// GPUs alike on one node, and evenly, where it says nothing, as statistics do. What a
+// problem says of another number of GPUs is left out.
+func (f *Fields) Unit(gpus int) (placement.Topology, eplb.Dispatch, error) {
+	d, err := Choice("dispatch", f.dispatch, Dispatches)
+	if err != nil || f.gpus != gpus {
+		return placement.Topology{GPUs: gpus, Nodes: 1}, eplb.Dispatch(d), err
+	}
+	t, err := f.unit.topology(f.gpus, f.nodes, f.speed)
+	return t, eplb.Dispatch(d), err
+}
+
 // build checks what the fields say together, and what eplb leaves to its caller.
 func (f *Fields) build() (*Problem, error) {
 	if f.replicas == 0 && len(f.unit.layerReplicas) > 0 {

@@ -57,7 +57,12 @@ expert anywhere on 4 nodes of 8 H800 GPUs, while its traffic changes.`,
   moelb replay --loads stats.jsonl --gpus 8 --replicas 72 --html replay.html
   moelb replay --loads stats.jsonl --gpus 32 --nodes 4 --replicas 288 --target 1.02 --every 4
   moelb replay --phase prefill --step-seconds 0.5 --horizon 100 --json`,
-		Args: console.AtMost(0),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return console.Usagef("unexpected argument %q: the windows are --loads %s", args[0], args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, c) },
 	}
 	l := cmd.Flags()

@@ -56,7 +56,9 @@ as DeepEP's normal kernels send them or one an expert as low-latency ones do.
 Without --loads the loads are those of these tokens.
 
 The placement may be in any known format: moelb's own, SGLang, vllm-ascend,
-TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
+TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads. A problem's
+dispatch holds where no flag says another, and its speeds and nodes where it is of as
+many GPUs as the placement.`,
 		Example: `  moelb score --placement plan.json --loads stats.json
   moelb score --placement expert_location.json --gpus 32 --loads stats.json --json
   moelb score --placement plan.json --nodes 4 --routes tokens.csv`,
@@ -68,8 +70,8 @@ TensorRT-LLM, omni, FastDeploy; the loads in any that moelb plan reads.`,
 	l.StringVar(&f.loads, "loads", "", "the loads' file: statistics or a problem; - = standard input")
 	l.StringVar(&f.routes, "routes", "", "the file of tokens' experts, as moelb plan reads them")
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs, where the placement's format does not say")
-	l.StringVar(&f.speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
-	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, split at its best for each window, or nearest")
+	l.StringVar(&f.speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service; unset = a problem's own")
+	l.StringVar(&f.dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, split at its best for each window, or nearest; unset = a problem's own")
 	l.StringVar(&f.weights, "window-weights", "", "a weight of each window of the loads, comma-separated; 0 = it counts for nothing")
 	l.IntVar(&f.nodes, "nodes", 1, "with --dispatch nearest or --routes: nodes that share the GPUs evenly")
 	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
@@ -93,14 +95,31 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 		return console.Usage(err)
 	case f.nodes < 1 || f.nodes > placement.MaxGPUs:
 		return console.Usagef("--nodes %d: between 1 and %d are possible", f.nodes, placement.MaxGPUs)
-	case f.nodes > 1 && d != int(eplb.Nearest) && f.routes == "":
-		return console.Usagef("--nodes %d: only --dispatch nearest and --routes ask who shares a node", f.nodes)
 	}
 	p, err := problem.ReadPlacement(c, f.at, f.gpus)
 	if err != nil {
 		return fmt.Errorf("placement: %w", err)
 	}
-	t := placement.Topology{GPUs: p.GPUs, Nodes: f.nodes}
+	under, given := f.routes, problem.Fields{}
+	if f.loads != "" {
+		under = f.loads
+		if given, err = loadsOf(c, f.loads, f.weights); err != nil {
+			return err
+		}
+	}
+	t, asked, err := given.Unit(p.GPUs)
+	if err != nil {
+		return console.Named(f.loads, err)
+	}
+	if cmd.Flags().Changed("dispatch") {
+		asked = eplb.Dispatch(d)
+	}
+	if cmd.Flags().Changed("nodes") {
+		t.Nodes, t.NodeGPUs = f.nodes, nil
+	}
+	if f.nodes > 1 && asked != eplb.Nearest && f.routes == "" {
+		return console.Usagef("--nodes %d: only --dispatch nearest and --routes ask who shares a node", f.nodes)
+	}
 	if f.speed != "" {
 		if t.Speed, err = problem.NumbersOf("--gpu-speed", f.speed); err != nil {
 			return err
@@ -110,14 +129,10 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	if err != nil {
 		return err
 	}
-	under := f.routes
-	if f.loads != "" {
-		under = f.loads
-		if w, err = loadsOf(c, f.loads, f.weights); err != nil {
-			return err
-		}
+	if given.Loads != nil {
+		w = given.Loads
 	}
-	s, err := score(cmd.Context(), &p, w, t, eplb.Dispatch(d))
+	s, err := score(cmd.Context(), &p, w, t, asked)
 	if err != nil {
 		return fmt.Errorf("%s under %s: %w", f.at, under, err)
 	}
@@ -132,22 +147,22 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	return err
 }
 
-// loadsOf reads the windows of loads in a file of statistics or a problem; weights
+// loadsOf reads a file of statistics, or a problem, for its windows of loads; weights
 // are a flag's, "" = the problem's own.
-func loadsOf(c *console.Console, path, weights string) ([]placement.Loads, error) {
+func loadsOf(c *console.Console, path, weights string) (problem.Fields, error) {
 	in, err := c.Open([]string{path})
 	if err != nil {
-		return nil, err
+		return problem.Fields{}, err
 	}
 	defer in.Close()
 	f, _, err := problem.ReadFields(in, true)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	if f.Loads == nil {
-		return nil, console.Named(path, wire.Bad(placement.ErrShape, "loads", -1, -1, "missing"))
+		return f, console.Named(path, wire.Bad(placement.ErrShape, "loads", -1, -1, "missing"))
 	}
-	return f.Loads, console.Named(path, f.Weigh(weights))
+	return f, console.Named(path, f.Weigh(weights))
 }
 
 // scored is a placement under loads.

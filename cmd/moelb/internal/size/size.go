@@ -38,7 +38,8 @@ experts a GPU.
 
 The knee is the smallest number from which on no larger one in the table lowers
 the imbalance by --worth (1%) for each further slot a GPU. Engines keep as many
-slots on every GPU, so memory is that of the GPU with the most.
+slots on every GPU, so memory is that of the GPU with the most. Every number is planned
+from scratch, whatever is in force.
 
 FILE is what moelb plan reads; without any input the built-in example is sized.`,
 		Example: `  moelb size
@@ -54,7 +55,7 @@ FILE is what moelb plan reads; without any input the built-in example is sized.`
 	l.Float64Var(&f.worth, "worth", 0.01, "the gain in imbalance, as a fraction, that one more slot a GPU must bring")
 	l.StringVar(&f.Locality, "locality", "auto", "auto, groups (each group of experts on one node), or none")
 	l.IntVar(&f.OffNode, "off-node-replicas", 0, "replicas a layer that may live outside their group's node")
-	l.StringVar(&f.Dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, or split per batch")
+	l.StringVar(&f.Dispatch, "dispatch", "even", "how an expert's tokens are shared by its replicas: even, split per batch, or nearest: each GPU's own, else the first on its node, else evenly")
 	l.StringVar(&f.Speed, "gpu-speed", "", "relative speed of each GPU, comma-separated; 0 = out of service")
 	l.StringVar(&f.Weights, "window-weights", "", "a weight of each window of the loads, comma-separated; 0 = it counts for nothing")
 	l.IntVar(&f.Windows, "windows", 0, "size for the last N windows of the loads; 0 = for all")
@@ -100,9 +101,11 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	}
 	t := &sizes{Problem: p, model: model, worth: f.worth, layers: len(loads)}
 	plan := sweep(p.Windows[0].Experts(), p.Topology.GPUs, p.Topology.InService(), f.maxRedundant)
+	options := p.Options
+	options.Target, options.MaxMoves = 0, 0 // what a placement in force may move
 	bar := console.Progress(c, len(plan))
 	for i, replicas := range plan {
-		r, err := eplb.Plan(ctx, fromScratch(p, replicas), p.Options)
+		r, err := eplb.Plan(ctx, fromScratch(p, replicas), options)
 		if errors.Is(err, placement.ErrFit) && i+1 < len(plan) && len(t.rows) == 0 {
 			bar.Add(1)
 			continue // what is asked needs more slots
@@ -247,8 +250,13 @@ func (t *sizes) table() []byte {
 func (t *sizes) verdict() string {
 	x, first, last := t.rows[t.knee()], t.rows[0], t.rows[len(t.rows)-1]
 	text := fmt.Sprintf("%s are enough: imbalance %.4f, from %.4f without", human.Plural(x.redundant, "redundant expert"), x.mean, first.mean)
-	if x.redundant == 0 {
+	switch {
+	case x.redundant == 0:
 		text = fmt.Sprintf("no redundant expert is worth its memory: imbalance %.4f without any", x.mean)
+	case first.redundant == x.redundant:
+		text = fmt.Sprintf("%s, the fewest that do what is asked, are enough: imbalance %.4f", human.Plural(x.redundant, "redundant expert"), x.mean)
+	case first.redundant > 0:
+		text = fmt.Sprintf("%s are enough: imbalance %.4f, from %.4f with %d, the fewest that do what is asked", human.Plural(x.redundant, "redundant expert"), x.mean, first.mean, first.redundant)
 	}
 	if x.extra > 0 && x.redundant > 0 {
 		text += fmt.Sprintf(", for %s more a GPU", human.Bytes(x.extra))

@@ -79,7 +79,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	}
 	p, t, counts, err := readBatch(wire.NewScanner(in.R))
 	if err != nil {
-		return err
+		return console.Named(in.Name(), err)
 	}
 	var b []byte
 	if f.table {
@@ -89,7 +89,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 		b, err = quotas(p, t, counts, f.readCost)
 	}
 	if err != nil {
-		return err
+		return console.Named(in.Name(), err)
 	}
 	if f.out != "" {
 		return console.WriteFile(f.out, b)
