@@ -42,8 +42,9 @@ several ways to do it:
   re-planned             policy optimal, anew every window
   last K jointly         the same, to hold over each of the last K windows
   followed to T          from the placement in force to imbalance T, with few moves
-  whichever pays         the last two or neither: what gained most over the last K
-                         windows for its copying, in as many rounds as pay
+  whichever pays         few moves for the last window, or for the last K jointly, or
+                         none: what gained most over the last K windows for its
+                         copying, in as many rounds as pay
 
 Printed are the imbalance on the next window (mean over layers and windows, and
 the worst layer), the moves and the seconds of copying each time, and the time

@@ -32,7 +32,7 @@ type way struct {
 	policy      eplb.Policy
 	never, once bool     // placed by no plan, planned on the first window alone
 	follows     bool     // plans from the placement in force
-	ifPays      bool     // follows, plans jointly or stays, by what it gains and costs
+	ifPays      bool     // follows the last window or the last ones, or stays, by what it gains and costs
 	joint       bool     // plans the last windows jointly
 	claims      [3]claim // of staying, of few moves, of a joint plan: where ifPays
 	steps       []step
@@ -200,8 +200,8 @@ func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i in
 		}
 		return r.move(at, next, s, nil)
 	}
-	// Of a plan of few moves, and of one that holds over the last windows, that
-	// which gains most, or none. What is planned looks better in the windows that it
+	// Of few moves for the last window, and few that hold over the last windows, those
+	// that gain most, or none. What is planned looks better in the windows that it
 	// was made from than in the next: how much is learnt from those before.
 	for c := range w.claims {
 		if err := w.claims[c].check(r, r.Windows[i]); err != nil {
@@ -217,7 +217,7 @@ func (r *replay) next(ctx context.Context, w *way, at *placement.Placement, i in
 	bestNet := 0.0
 	var taken schedule.Schedule
 	for c, joint := range []bool{false, true} {
-		next, err := r.plan(ctx, w.policy, joint, !joint, at, i, s)
+		next, err := r.plan(ctx, w.policy, joint, true, at, i, s)
 		if err != nil {
 			return nil, err
 		}
