@@ -199,6 +199,23 @@ func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fr
 // after another.
 var nodeShares = [...]float64{.5, .25, 0}
 
+// byNodes walks to the goal by evening out nodes first, along random paths where the
+// plain ones all end short of it. Without those, one in twelve layers with 8 replicas
+// off 4 nodes takes the plan from scratch, with them one in sixteen, for a twentieth of
+// all moves; with 4 off it is one in three, or in four, for a tenth.
+func (m *Mover) byNodes(out *search.Front, first []int32, goal search.Goal) {
+	for _, share := range nodeShares {
+		m.S.AheadByNodes(out, first, m.straight(), share, 0, goal)
+	}
+	work := m.S.Work() + pathWork
+	for i := range randomPaths {
+		if _, ok := out.Within(goal.Time); ok || goal.Stop() || m.S.Work() > work {
+			return
+		}
+		m.S.AheadByNodes(out, first, m.straight(), nodeShares[i%len(nodeShares)], uint64(i+1), goal)
+	}
+}
+
 // retreat goes back from a plan from scratch.
 func (m *Mover) retreat(out *search.Front, full []int32, goal search.Goal) {
 	out.Add(&m.S, full)
@@ -220,9 +237,7 @@ func (m *Mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 	}
 	m.walk(out, first, goal)
 	if _, ok := out.Within(goal.Time); !ok && m.Task.Home != nil && m.Task.MostOff > 0 {
-		for _, share := range nodeShares {
-			m.S.AheadByNodes(out, first, m.straight(), share, goal)
-		}
+		m.byNodes(out, first, goal)
 	}
 	several, mended := len(m.Task.Share) > 1, out.Points[0].Moves > 0
 	if rounds > 0 {

@@ -75,14 +75,18 @@ func (s *State) setRate(x float64) {
 
 // offer keeps a change of so many moves after which the objective is v.
 func (s *State) offer(c Change, cost int, v float64) {
-	gain := s.now - v
-	if s.rng != nil { // a random path makes less of it
-		gain *= 1 - float64(.6*(float64(s.rng.Uint64()>>11)/(1<<53)))
-	}
-	if x := gain / weight[max(cost, 0)]; x > s.rate {
+	if x := s.blur(s.now-v) / weight[max(cost, 0)]; x > s.rate {
 		s.best = c
 		s.setRate(x)
 	}
+}
+
+// blur is what a path makes of a gain: a random one makes less of it.
+func (s *State) blur(gain float64) float64 {
+	if s.rng != nil {
+		gain *= 1 - float64(.6*(float64(s.rng.Uint64()>>11)/(1<<53)))
+	}
+	return gain
 }
 
 // listHot lists the fullest GPUs of every window: two where there is one

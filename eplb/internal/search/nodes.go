@@ -2,6 +2,7 @@ package search
 
 import (
 	"math"
+	"math/rand/v2"
 
 	"github.com/moelb/moelb/eplb/internal/memory"
 )
@@ -12,10 +13,15 @@ import (
 
 // AheadByNodes walks ahead under the norm of the power 2^twice once it has evened the
 // nodes out. Without it, plans with 8 replicas off 4 nodes take twice the moves. share
-// is how much of the way from 1 to the goal nodes may be off.
-func (s *State) AheadByNodes(f *Front, from []int32, twice int, share float64, goal Goal) {
+// is how much of the way from 1 to the goal nodes may be off. seed 0 is the plain path,
+// others are random.
+func (s *State) AheadByNodes(f *Front, from []int32, twice int, share float64, seed uint64, goal Goal) {
 	s.Start(from)
 	s.twice, s.over = twice, goal.Time
+	if seed > 0 {
+		s.rng = rand.NewPCG(seed, 0)
+		defer func() { s.rng = nil }()
+	}
 	f.begin(s)
 	if s.t.MostOff == 0 {
 		s.ahead(f, goal)
@@ -261,7 +267,7 @@ func (p *nodes) offer(s *State, c Change, gain float64) {
 	}
 	s.work += 8
 	v, _ := s.after(c, math.Inf(1))
-	if x := (gain + float64(p.gpus*(s.now-v))) / w; x > p.rate {
+	if x := s.blur(gain+float64(p.gpus*(s.now-v))) / w; x > p.rate {
 		p.best, p.rate = c, x
 	}
 }
