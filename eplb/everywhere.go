@@ -346,16 +346,15 @@ func arrange(dst, experts, old []int) (moves int) {
 // score fills in the layers of a whole plan. What those everywhere load each GPU
 // with adds to the bound of the rest where GPUs are equally fast.
 func (x *everywhere) score(whole *Problem, r, out *Result) error {
-	levels, err := imbalanceOver(&out.Placement, []placement.Loads{whole.Loads}, whole.Topology, x.o.Dispatch)
+	windows := whole.Windows
+	if windows == nil {
+		windows = []placement.Loads{whole.Loads}
+	}
+	levels, err := imbalanceOver(&out.Placement, windows, whole.Topology, x.o.Dispatch)
 	if err != nil {
 		return err
 	}
-	var mean []float64
-	if whole.Windows != nil && x.o.Dispatch != Split {
-		if mean, err = imbalanceOver(&out.Placement, whole.Windows, whole.Topology, x.o.Dispatch); err != nil {
-			return err
-		}
-	}
+	of := &problem.Problem{Loads: whole.Loads, Windows: whole.Windows}
 	u := problem.NewUnit(&whole.Topology, whole.Replicas, len(x.must), nil)
 	s := divide.New(pack.New(u, len(x.must)))
 	slot := make([]int32, u.Slots)
@@ -371,12 +370,9 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 		switch {
 		case x.o.Dispatch == Split:
 			u.Read(out.Placement.PhysicalToLogical[l], slot)
-			level, bound = s.Of(row, slot, level)
+			level, bound = s.Over(of, l, slot, level)
 		case u.Equal && len(x.rest) > 0 && total > 0:
 			bound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total
-		}
-		if mean != nil {
-			level = mean[l]
 		}
 		if k := out.Locality; k != nil && total > 0 { // of the others: of all it is less
 			k.FreeImbalance[l] = min(level, (float64(k.FreeImbalance[l]*rest)+(total-rest))/total)

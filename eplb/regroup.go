@@ -331,7 +331,7 @@ func sample(r *placement.Routes, l int) *traffic.Tokens {
 // rescore sets the imbalance of every layer of a changed plan.
 func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *Result) error {
 	windows := p.Windows
-	if len(windows) == 0 || o.Dispatch == Split {
+	if len(windows) == 0 {
 		windows = []placement.Loads{p.Loads}
 	}
 	figure, err := imbalanceOver(&r.Placement, windows, *t, o.Dispatch)
@@ -339,12 +339,13 @@ func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *
 		return err
 	}
 	s := divide.New(pack.New(u, p.Loads.Experts()))
+	of := &problem.Problem{Loads: p.Loads, Windows: p.Windows}
 	slot := make([]int32, u.Slots)
 	for l := range r.Layers {
 		y := &r.Layers[l]
 		if o.Dispatch == Split {
 			u.Read(r.Placement.PhysicalToLogical[l], slot)
-			figure[l], _ = s.Of(p.Loads[l], slot, figure[l])
+			figure[l], _ = s.Over(of, l, slot, figure[l])
 		}
 		moves := y.Moves
 		*y = newLayer(figure[l], y.LowerBound, y.Status == Stopped)

@@ -498,3 +498,61 @@ func FuzzWindows(f *testing.F) {
 		}
 	})
 }
+
+// TestWindowsSplitByThemselves holds the figures of plans whose windows are split each by
+// itself against those of their placements, whatever else is asked.
+func TestWindowsSplitByThemselves(t *testing.T) {
+	const experts, gpus = 6, 4
+	for seed := range uint64(10) {
+		r := rand.New(rand.NewPCG(seed, 17))
+		p := Problem{Replicas: 12, Topology: placement.Topology{GPUs: gpus, Nodes: 2}}
+		for range 2 + r.IntN(3) {
+			w := placement.NewLoads(2, experts)
+			for l := range w {
+				for e := range w[l] {
+					w[l][e] = float64(r.IntN(3) * r.IntN(90))
+				}
+			}
+			p.Windows = append(p.Windows, w)
+		}
+		ways := map[string]func(p *Problem){
+			"any":        func(*Problem) {},
+			"groups":     func(p *Problem) { p.Groups = 2 },
+			"everywhere": func(p *Problem) { p.Everywhere = []int{4} },
+			"routes": func(p *Problem) {
+				p.Routes = &placement.Routes{TopK: 2, IDs: [][]uint16{{0, 1, 2, 3, 1, 4}, {5, 0, 1, 3, 2, 5}}}
+			},
+			"shapes": func(p *Problem) { p.LayerReplicas = []int{12, 10} },
+		}
+		for how, ask := range ways {
+			q := p
+			ask(&q)
+			got, err := Plan(context.Background(), q, Options{Dispatch: Split})
+			if err != nil {
+				t.Fatalf("seed %d, %s: %v", seed, how, err)
+			}
+			for l, row := range got.Placement.PhysicalToLogical {
+				if slices.Contains(row, -1) {
+					continue // is told as split evenly
+				}
+				most, all := 0.0, 0.0
+				for _, w := range p.Windows {
+					sum := 0.0
+					for _, x := range w[l] {
+						sum += x
+					}
+					if sum > 0 {
+						most += sum * splitImbalance(&got.Placement, &q.Topology, l, w[l])
+						all += sum
+					}
+				}
+				if want := most / all; all > 0 && math.Abs(got.Layers[l].Imbalance-want) > 1e-9 {
+					t.Errorf("seed %d, %s, layer %d: told %v, is %v", seed, how, l, got.Layers[l].Imbalance, want)
+				}
+				if y := got.Layers[l]; y.LowerBound > y.Imbalance {
+					t.Errorf("seed %d, %s, layer %d: %+v", seed, how, l, y)
+				}
+			}
+		}
+	}
+}
