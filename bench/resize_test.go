@@ -70,10 +70,11 @@ func resized(tb testing.TB, m placement.Model, loads placement.Loads, from, to i
 }
 
 // TestResize holds a few layers, whose moves scatter by a few percent, to nearly what
-// BenchmarkResize holds all of a model's.
+// BenchmarkResize holds all of a model's. Of fewer the two or three rounds that any
+// schedule ends with are more than 1.15 times the least.
 func TestResize(t *testing.T) {
 	m := placement.DeepSeekV3()
-	m.Layers = 3
+	m.Layers = 5
 	if long.Tests() {
 		m.Layers = 12
 	}
