@@ -47,14 +47,19 @@ func (s *sim) enter() {
 			s.flights[id].Came = int32(len(s.arrived))
 			s.arrived = append(s.arrived, id)
 		}
-		if s.DecodeOnly {
-			s.count.computed += int64(q.input)
-			s.firstToken(id)
-			s.toDecode(id)
-			continue
-		}
-		s.toPrefill(id)
+		s.begin(id)
 	}
+}
+
+// begin sends a request to prefill, or where there is none to decode at once.
+func (s *sim) begin(id int32) {
+	if !s.DecodeOnly {
+		s.toPrefill(id)
+		return
+	}
+	s.count.computed += int64(s.flights[id].Input)
+	s.firstToken(id)
+	s.toDecode(id)
 }
 
 // waiting is a request that no unit holds yet.
@@ -338,13 +343,7 @@ func (s *sim) sendBack(u *decodeUnit, id int32) {
 	s.count.again += f.KV()
 	f.Input = f.Prompt + f.Made
 	s.queued++
-	if s.DecodeOnly {
-		s.count.computed += int64(f.Input)
-		s.firstToken(id)
-		s.toDecode(id)
-		return
-	}
-	s.toPrefill(id)
+	s.begin(id)
 }
 
 // place puts those that wait and whose KV has come on the unit's ranks, in order,

@@ -35,9 +35,6 @@ var alike = cmp.Comparer(func(a, b Policy) bool { return a.String() == b.String(
 
 // TestBalanced demands that balancing pays in each way it should.
 func TestBalanced(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	run := func(p Policy) Result {
 		r, err := Run(tiny(p), tinyRequests(.9*full, 1))
 		if long.Tests() {
@@ -66,9 +63,6 @@ func TestBalanced(t *testing.T) {
 }
 
 func TestSameAgain(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	c := planned(tiny(ours()))
 	a, err := Run(c, tinyRequests(.9*full, 1))
 	if err != nil {

@@ -12,9 +12,6 @@ import (
 // TestSmallest: the fleet that is found keeps the aim, and one unit less of either
 // phase does not, in the search and asked for alone; a tighter aim takes no fewer GPUs.
 func TestSmallest(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	type system struct {
 		Config
 		Traffic
@@ -85,9 +82,6 @@ func TestSmallest(t *testing.T) {
 // prompts, the most first, and by fewer where a fleet is in time with those only; of
 // fleets that are late either way the less late is told.
 func TestTeams(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	traffic := Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}
 	for i, x := range []struct {
 		rate, ttft float64
@@ -112,9 +106,6 @@ func TestTeams(t *testing.T) {
 // TestSettle: from too many units and from too few of either phase the same fleet is
 // settled on.
 func TestSettle(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	traffic := Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}
 	s, _, err := newSizing(planned(brief(ours(), .8)), traffic, Aim{Rate: 8000, TTFT: .05, TPOT: .005, Percentile: .99})
 	if err != nil {

@@ -13,9 +13,6 @@ import (
 // them, to the bit; where a request returns to prefill the tape is refused, and the
 // run is made without it.
 func TestTape(t *testing.T) {
-	if testing.Short() {
-		t.Skip("simulates for seconds, on one goroutine")
-	}
 	traffic := Traffic{New: func(rate float64) Source { return tinyRequests(rate, 1) }}
 	decode := DecodePolicies()
 	turns := decode[len(decode)-1]

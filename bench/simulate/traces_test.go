@@ -15,9 +15,6 @@ import (
 // ones, and at length recorded ones where the data is at hand. Each run checks that
 // nothing is lost.
 func TestTraces(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short: a run takes long under the race detector")
-	}
 	type trace struct {
 		name string
 		from func() Source
