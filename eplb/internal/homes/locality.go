@@ -26,7 +26,7 @@ type Planner struct {
 
 	// Remembered for every set of groups on every kind of node.
 	bound []float64
-	state []uint32 // stamp of the question answered
+	state []uint32 // stamp of the question answered; +1 = by a search
 	stamp uint32
 
 	offNode
@@ -170,17 +170,33 @@ func (lo *Planner) OffHome() (n int) {
 }
 
 // placeHomes plans a layer with as few replicas off their nodes as can be. Homes
-// are chosen so that the largest bound of a node is least. It returns a bound for
-// no replica off its node.
+// are chosen so that the largest bound of a node is least; where a node's GPUs are not
+// packed to its bound, what was reached takes its place and homes are chosen anew.
+// Without that 256 experts on 32 GPUs of 9 slots, 8 groups, by a power law of 1.2,
+// stand .3% higher. It returns a bound for no replica off its node.
 func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound float64) {
 	h := lo.homes
-	lo.stamp++
+	lo.stamp += 2
 	floor = max(floor, h.pigeonhole())
 	bound, exact := h.least(floor, lo.nodeBound)
 	if !exact {
 		bound = floor
 	}
 	bound = max(bound, floor)
+	for i := lo.unsearched(); i >= 0 && !stop(); i = lo.unsearched() {
+		n := i >> h.groups
+		for lo.memo(n, lo.maskOf(h.best, n)) != i { // of nodes that are alike, the one that has these groups
+			n++
+		}
+		lo.list(n, h.best)
+		reached := lo.nodes[n].solve(max(lo.bound[i], bound), tolerance, stop)
+		if lo.state[i]++; reached > lo.bound[i]*(1+tolerance) {
+			lo.bound[i] = reached
+		}
+		if reached > h.value*(1+tolerance) {
+			h.least(floor, lo.nodeBound)
+		}
+	}
 	lo.setHome(h.best)
 	lo.list(-1, lo.Home)
 	for n := range lo.nodes {
@@ -188,6 +204,32 @@ func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound
 	}
 	lo.gather()
 	return bound
+}
+
+// unsearched is the memo of the node of the largest level, by the homes chosen last, of
+// those whose GPUs have not been packed; -1 = all have been, or there are no memos, or
+// nodes too small for the experts that are at home there.
+func (lo *Planner) unsearched() int {
+	worst := -1
+	for n := range lo.nodes {
+		if lo.bound == nil || lo.nodes[n].s.U.Slots < lo.experts/len(lo.nodes) {
+			return -1
+		}
+		if i := lo.memo(n, lo.maskOf(lo.homes.best, n)); lo.state[i] == lo.stamp && (worst < 0 || lo.bound[i] > lo.bound[worst]) {
+			worst = i
+		}
+	}
+	return worst
+}
+
+// maskOf is the set of groups that home gives to a node.
+func (lo *Planner) maskOf(home []int32, node int) (mask uint32) {
+	for g, n := range home {
+		if int(n) == node {
+			mask |= 1 << uint(g)
+		}
+	}
+	return mask
 }
 
 // memo is where the bound of a set of groups on a node is remembered.
@@ -203,7 +245,7 @@ func (lo *Planner) nodeBound(n int, mask uint32) float64 {
 		return lo.homes.share(n, lo.homes.sum[n])
 	}
 	i := lo.memo(n, mask)
-	if lo.state[i] != lo.stamp {
+	if lo.state[i]&^1 != lo.stamp {
 		lo.state[i] = lo.stamp
 		lo.list(n, lo.homes.at)
 		lo.bound[i] = max(lo.homes.share(n, lo.homes.sum[n]), lo.nodes[n].replicaLevel())

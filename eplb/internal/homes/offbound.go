@@ -79,7 +79,7 @@ func (lo *Planner) canLeave(T float64) bool {
 			b.pieces[i] = p
 		}
 	}
-	lo.stamp++
+	lo.stamp += 2
 	return lo.homes.within(float64(b.may), b.need)
 }
 
