@@ -141,11 +141,8 @@ func (x *everywhere) checkGroups() error {
 		return nil
 	}
 	n := len(x.rest)
-	switch {
-	case n == 0 || x.rest[n-1]-x.rest[0] != n-1 || x.p.Groups > 0 && len(x.must)%x.p.Groups == 0:
+	if n == 0 || x.rest[n-1]-x.rest[0] != n-1 || x.p.Groups > 0 && len(x.must)%x.p.Groups == 0 {
 		return refuse.Errorf(placement.ErrValue, "everywhere", "members of groups, which stay on one node each: use locality none")
-	case x.p.Routes != nil:
-		return refuse.Errorf(placement.ErrValue, "everywhere", "beside groups on nodes and routes: two of the three are supported")
 	}
 	return nil
 }

@@ -18,14 +18,14 @@ import (
 const moveTarget = 1.01
 
 // planNearest plans for Nearest on the nodes of t; those of p may be fault
-// domains. Replicas of fixed experts stay; nil = none are.
+// domains.
 func planNearest(ctx context.Context, p *Problem, o *Options, t *placement.Topology) (Result, error) {
 	even := *o
 	even.Dispatch = Even
 	aims := make([]float64, len(p.Loads))
 	if p.Previous == nil {
 		r := planOptimal(ctx, p, &even)
-		if err := evenOut(ctx, p, o, t, nil, aims, &r); err != nil || r.Locality == nil {
+		if err := evenOut(ctx, p, o, t, aims, &r); err != nil || r.Locality == nil {
 			return r, err
 		}
 		free, err := planNearest(ctx, p, without(o, func(o *Options) { o.Locality = Free }), t)
@@ -47,7 +47,7 @@ func planNearest(ctx context.Context, p *Problem, o *Options, t *placement.Topol
 			aims[l] = o.Target
 		}
 	}
-	if err := evenOut(ctx, p, o, t, nil, aims, &r); err != nil {
+	if err := evenOut(ctx, p, o, t, aims, &r); err != nil {
 		return r, err
 	}
 	if r.Locality != nil {
@@ -92,12 +92,11 @@ func takeFresh(p *Problem, o *Options, r, fresh *Result, aims []float64) {
 }
 
 // evenOut changes the plan r for Nearest. Layers within their aim move no more.
-func evenOut(ctx context.Context, p *Problem, o *Options, t *placement.Topology, fixed []bool, aims []float64, r *Result) error {
+func evenOut(ctx context.Context, p *Problem, o *Options, t *placement.Topology, aims []float64, r *Result) error {
 	limits := movesLeft(o, r)
 	c := check(p, o)
 	inParallel(o.Workers, len(p.Loads), func() func(l int) {
 		g := newRegrouper(p, o, t, c)
-		g.fixed = fixed
 		return func(l int) {
 			if ctx.Err() != nil {
 				r.Layers[l].Status = Stopped

@@ -78,6 +78,9 @@ func regroup(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 	r.Traffic = about
 	limits := movesLeft(o, r)
 	c := check(p, o)
+	if fixed != nil {
+		c.Bare, c.ByGroup = fixed, false // moves are but counted
+	}
 	inParallel(o.Workers, layers, func() func(l int) {
 		g := newRegrouper(p, o, t, c)
 		g.fixed = fixed
@@ -240,8 +243,10 @@ func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
 		y.Was, y.Moves = g.m.Task.Prev, moves
 	}
 	if g.home != nil {
-		for e := range g.home {
-			g.home[e] = int32(r.Locality.Home[l][e/(len(g.home)/g.p.Groups)])
+		for e, group := range g.c.GroupOf() {
+			if g.home[e] = -1; group >= 0 {
+				g.home[e] = int32(r.Locality.Home[l][group])
+			}
 		}
 		y.Home, y.Off = g.home, max(g.o.OffNodeReplicas, r.Locality.OffNodeReplicas[l])
 	}

@@ -102,6 +102,9 @@ func checkTraffic(t *testing.T, name string, p Problem, o Options, r, plain Resu
 		}
 		gain += (want - y.NodesPerToken) / want / float64(len(r.Layers))
 	}
+	if r.Locality != nil {
+		checkHomes(t, name, p, o, r)
+	}
 	if o.Dispatch == Even && p.Windows == nil {
 		scores, err := r.Placement.ScoreLayers(p.Loads, p.Topology)
 		if err != nil {
@@ -114,6 +117,39 @@ func checkTraffic(t *testing.T, name string, p Problem, o Options, r, plain Resu
 		}
 	}
 	return gain
+}
+
+// checkHomes counts the replicas off their group's node, and demands that they are told
+// and are no more than may be.
+func checkHomes(t *testing.T, name string, p Problem, o Options, r Result) {
+	t.Helper()
+	first := r.Placement.FirstSlots()
+	for l, row := range r.Placement.PhysicalToLogical {
+		off, member := 0, make([]int, r.Placement.Experts)
+		for e := range member {
+			member[e] = -1
+			if !slices.Contains(p.Everywhere, e) {
+				member[e] = 0
+			}
+		}
+		n := 0
+		for e := range member {
+			if member[e] == 0 {
+				member[e] = n
+				n++
+			}
+		}
+		for g := range p.Topology.GPUs {
+			for _, e := range row[first[g]:first[g+1]] {
+				if e >= 0 && member[e] >= 0 && r.Locality.Home[l][member[e]*p.Groups/n] != p.Topology.Node(g) {
+					off++
+				}
+			}
+		}
+		if off > o.OffNodeReplicas || off != r.Locality.OffNodeReplicas[l] {
+			t.Errorf("%s, layer %d: %d replicas off their group's node, says %d, %d are possible", name, l, off, r.Locality.OffNodeReplicas[l], o.OffNodeReplicas)
+		}
+	}
 }
 
 func TestRoutesCombineWithEverything(t *testing.T) {
@@ -168,6 +204,22 @@ func TestRoutesCombineWithEverything(t *testing.T) {
 		}},
 		{"groups", 0, func(p *Problem, o *Options) { p.Groups, o.Locality = 8, ByGroup }},
 		{"groups and off-node replicas", .01, func(p *Problem, o *Options) { p.Groups, o.Locality, o.OffNodeReplicas = 8, ByGroup, 10 }},
+		{"groups beside an expert everywhere", 0, func(p *Problem, o *Options) {
+			p.Groups, o.Locality, p.Replicas, p.Everywhere = 8, ByGroup, 80, []int{experts}
+			p.Loads = placement.Loads{append(slices.Clone(loads[0]), 900), append(slices.Clone(loads[1]), 900)}
+		}},
+		{"off-node replicas beside an expert everywhere", .01, func(p *Problem, o *Options) {
+			p.Groups, o.Locality, o.OffNodeReplicas, p.Replicas, p.Everywhere = 8, ByGroup, 10, 80, []int{0}
+			p.Loads, p.Routes = nil, &placement.Routes{TopK: k}
+			for l, ids := range routes.IDs {
+				p.Loads = append(p.Loads, append([]float64{900}, loads[l]...))
+				later := slices.Clone(ids)
+				for i := range later {
+					later[i]++
+				}
+				p.Routes.IDs = append(p.Routes.IDs, later)
+			}
+		}},
 		{"split", .1, func(p *Problem, o *Options) { o.Dispatch = Split }},
 		{"previous", .05, func(p *Problem, o *Options) { p.Previous = &old }},
 		{"previous and few moves", .01, func(p *Problem, o *Options) { p.Previous, o.MaxMoves = &old, 120 }},

@@ -117,7 +117,7 @@ func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Re
 			r.Layers[l].NodesPerToken, between[l][0] = see(&r.Placement, &about.Sent[l])
 			about.Even[l], between[l][1] = see(even, &about.EvenSent[l])
 			about.LowerBound[l] = traffic.Bound(everyToken(p.Routes, l), p.Loads.Experts(), slots)
-			if o.Locality == ByGroup && o.OffNodeReplicas == 0 && p.Routes.Tokens(l) > 0 {
+			if o.Locality == ByGroup && o.OffNodeReplicas == 0 && p.Loads.Experts()%p.Groups == 0 && p.Routes.Tokens(l) > 0 {
 				if h := traffic.Houses(everyToken(p.Routes, l), p.Loads.Experts(), p.Groups, t.NodeCount()); h != nil {
 					about.LowerBound[l] = max(about.LowerBound[l], h[0].Nodes)
 				}

@@ -8,9 +8,10 @@ import (
 
 // Away is the home of each group in a layer's placement, those homes that leave
 // the fewest replicas away, how many that are and the share of load they serve.
+// Experts in no group are at home everywhere.
 func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share float64) {
 	groups, nodes := p.Groups, p.Topology.Nodes
-	per := p.Experts() / groups
+	of := p.GroupOf()
 	q := placement.Placement{Experts: p.Experts(), GPUs: p.Topology.GPUs, PhysicalToLogical: [][]int{row}}
 	if len(row)%q.GPUs != 0 {
 		q.GPUSlots = placement.EvenSlots(len(row), q.GPUs)
@@ -21,7 +22,7 @@ func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share f
 	each := func(do func(node, e int)) {
 		for g := range q.GPUs {
 			for _, e := range row[first[g]:first[g+1]] {
-				if e >= 0 {
+				if e >= 0 && of[e] >= 0 {
 					do(p.Topology.Node(g), e)
 				}
 			}
@@ -29,7 +30,7 @@ func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share f
 	}
 	each(func(node, e int) {
 		for i := range groups / nodes {
-			cost[e/per*groups+node*(groups/nodes)+i]--
+			cost[of[e]*groups+node*(groups/nodes)+i]--
 		}
 	})
 	at = assign.Least(cost, groups)
@@ -37,12 +38,13 @@ func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share f
 		at[g] = c / (groups / nodes)
 	}
 	total, off := 0.0, 0.0
-	each(func(node, e int) {
-		x := p.Loads[l][e] / float64(n[e])
+	for _, x := range p.Loads[l] {
 		total += x
-		if at[e/per] != node {
+	}
+	each(func(node, e int) {
+		if at[of[e]] != node {
 			replicas++
-			off += x
+			off += p.Loads[l][e] / float64(n[e])
 		}
 	})
 	if total > 0 {

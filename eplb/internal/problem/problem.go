@@ -1,6 +1,10 @@
 package problem
 
-import "github.com/moelb/moelb/placement"
+import (
+	"slices"
+
+	"github.com/moelb/moelb/placement"
+)
 
 // Problem is a problem and what is asked of its plan, valid and with its defaults
 // filled in: what the parts of planning are told.
@@ -11,7 +15,10 @@ type Problem struct {
 	Topology placement.Topology
 	Replicas int
 	Groups   int
-	Unit     *Unit
+	// Bare are experts that are in no group: the others, which are consecutive, are
+	// shared by the groups. nil = none are.
+	Bare []bool
+	Unit *Unit
 
 	ByGroup   bool
 	Off       int // replicas a layer that may live outside their group's node
@@ -23,3 +30,22 @@ type Problem struct {
 }
 
 func (p *Problem) Experts() int { return p.Loads.Experts() }
+
+// GroupOf is the group of each expert; -1 = none.
+func (p *Problem) GroupOf() []int {
+	of, members, first := make([]int, p.Experts()), p.Experts(), 0
+	if p.Bare != nil {
+		for _, bare := range p.Bare {
+			if bare {
+				members--
+			}
+		}
+		first = slices.Index(p.Bare, false)
+	}
+	for e := range of {
+		if of[e] = (e - first) * p.Groups / members; p.Bare != nil && p.Bare[e] {
+			of[e] = -1
+		}
+	}
+	return of
+}

@@ -26,8 +26,8 @@ type Layer struct {
 	// blocks; nil = it need not.
 	Apart []int
 	Fixed []bool // of each expert: its replicas stay; nil = none's do
-	// Home is the node of each expert, and Off how many replicas may be elsewhere;
-	// nil = any may be anywhere.
+	// Home is the node of each expert, -1 = any, and Off how many replicas may be
+	// elsewhere; nil = any may be anywhere.
 	Home []int32
 	Off  int
 	// Was is what the slots hold in the placement in force; nil = there is none,
@@ -163,7 +163,7 @@ func (s *state) moved(g, e int32) int {
 
 // away is 1 where GPU g is not on e's home node.
 func (s *state) away(g, e int32) int {
-	if s.y.Home == nil || int(s.y.Home[e]) == s.u.Node[g] {
+	if s.y.Home == nil || s.y.Home[e] < 0 || int(s.y.Home[e]) == s.u.Node[g] {
 		return 0
 	}
 	return 1
