@@ -67,7 +67,7 @@ func (u *Unit) Estimate(b Batch) (Estimate, error) {
 		value float64
 	}{{"attention", b.Attention}, {"tokens", b.Senders}, {"experts", b.Experts}} {
 		if !(x.value >= 1) || x.value > float64(u.Ranks()) {
-			return Estimate{}, fmt.Errorf("imbalance of %s: %v is not between 1 and %d", x.name, x.value, u.Ranks())
+			return Estimate{}, fmt.Errorf("imbalance %s: %v is not between 1 and %d", x.name, x.value, u.Ranks())
 		}
 	}
 	if !(b.ExpertNodes >= 0) || b.ExpertNodes > max(1, b.Experts) {

@@ -182,7 +182,7 @@ func (u *Unit) Validate() error {
 	case u.Slots < 0 || u.SlotsEach()*u.Ranks() < u.Model.Experts:
 		return fmt.Errorf("slots: %d a GPU on %d GPUs are fewer than %d experts", u.Slots, u.Ranks(), u.Model.Experts)
 	case u.Sliced && (u.Phase != DecodePhase || u.tp() != u.Ranks() || u.Slots != 0):
-		return fmt.Errorf("sliced: experts are cut over the GPUs that share attention, all %d of a decode unit, and none is redundant", u.Ranks())
+		return fmt.Errorf("slice experts: they are cut over the GPUs that share attention, all %d of a decode unit, and none is redundant", u.Ranks())
 	case u.KVRoom() == 0 && !u.Offload:
 		return fmt.Errorf("nodes: the weights on %d GPUs, %d experts each, do not fit %.0f GB", u.Ranks(), u.SlotsEach(), u.GPU.Memory/1e9)
 	}

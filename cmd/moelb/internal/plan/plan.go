@@ -96,7 +96,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.IntVar(&f.Workers, "workers", 0, "threads; 0 = all cores. The plan does not depend on it")
 	l.DurationVar(&f.Timeout, "timeout", 0, "end the search after this time with the best plan so far, e.g. 500ms")
 	l.BoolVar(&f.Example, "example", false, "plan the built-in example and read nothing")
-	l.StringVar(&f.Model, "model", "auto", "whose experts are moved, for their size: auto (by shape), none, "+problem.ModelNames())
+	l.StringVar(&f.Model, "model", "auto", "with --previous: whose experts are moved, for their size: auto (by shape), none, "+problem.ModelNames())
 	l.StringVar(&f.out, "out", "", "write the plan to this file, in one stroke; - = to standard output")
 	l.StringVar(&f.format, "format", "", "write an engine's own file: "+problem.FormatNames())
 	l.IntVar(&f.firstLayer, "first-layer", 0, "with --format tensorrt-llm: number of the first layer in the whole model (DeepSeek-V3: 3); unset = as in the loads")

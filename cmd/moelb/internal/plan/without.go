@@ -18,6 +18,12 @@ func (s *solution) without() []string {
 	if s.result.Locality != nil {
 		groups = s.Groups
 	}
+	var members []int // of the groups, in order
+	for e := range s.before.Experts {
+		if !slices.Contains(s.Must, e) {
+			members = append(members, e)
+		}
+	}
 	scattered, oneNode, oneDomain, lacking := false, false, false, false
 	first := s.before.FirstSlots()
 	for _, row := range s.before.PhysicalToLogical {
@@ -31,7 +37,8 @@ func (s *solution) without() []string {
 				if e < 0 {
 					continue
 				}
-				if group := e * groups / s.before.Experts; groups > 0 {
+				if i, in := slices.BinarySearch(members, e); groups > 0 && in {
+					group := i * groups / len(members)
 					scattered = scattered || home[group] >= 0 && home[group] != n
 					home[group] = n
 				}

@@ -64,7 +64,7 @@ their fields.`,
 	l.BoolVar(&f.published, "published", false, "compare the model with published systems")
 	l.IntVar(&f.gpus, "gpus", 0, "GPUs of the unit, where they are no whole nodes; 0 = all of --nodes")
 	l.IntVar(&f.nodes, "nodes", 0, "nodes of the unit; 0 = as have --gpus, or the GPUs of a published unit: 144 for decode, 32 for prefill")
-	l.BoolVar(&f.sliced, "slice-experts", false, "decode: every GPU has a slice of every expert, not whole ones: tensor parallelism of all weights, --tp over all GPUs")
+	l.BoolVar(&f.sliced, "slice-experts", false, "decode: every GPU has a slice of every expert, not whole ones: tensor parallelism of all weights, --tp is all GPUs")
 	l.IntVar(&f.slots, "slots", 0, "experts a GPU and layer; 0 = as 32 redundant ones need")
 	f.visits.flags(cmd)
 	f.placed.flags(cmd)
@@ -162,6 +162,9 @@ func (f *estimateFlags) run(cmd *cobra.Command, c *console.Console) error {
 			u.Nodes = (f.gpus + u.GPU.Node - 1) / u.GPU.Node
 		}
 	}
+	if f.sliced && !cmd.Flags().Changed("tp") {
+		u.TP = u.Ranks()
+	}
 	if !(f.spread >= 0 && f.spread <= 4) {
 		return console.Usagef("--spread %v: between 0 and 4", f.spread)
 	}
@@ -169,7 +172,7 @@ func (f *estimateFlags) run(cmd *cobra.Command, c *console.Console) error {
 		f.batch.PairsPerToken = cost.Spread(f.batch.Prompt, f.spread, f.batch.Hit)
 	}
 	if err := u.Validate(); err != nil {
-		return console.Usage(err)
+		return refused(cmd, err)
 	}
 	if err := f.placed.count(cmd, &u, &f.visits, &f.batch.Experts); err != nil {
 		return err
@@ -181,7 +184,7 @@ func (f *estimateFlags) run(cmd *cobra.Command, c *console.Console) error {
 		return err
 	}
 	if err != nil {
-		return console.Usage(err)
+		return refused(cmd, err)
 	}
 	b := f.table(&u, &e)
 	if f.asJSON {

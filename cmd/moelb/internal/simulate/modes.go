@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,6 +20,21 @@ func only(cmd *cobra.Command, asked, why string, allowed ...string) error {
 		}
 	})
 	return err
+}
+
+// refused is an error about a quantity, naming the flag that gave it.
+func refused(cmd *cobra.Command, err error) error {
+	quantity, why, _ := strings.Cut(err.Error(), ": ")
+	name := strings.ReplaceAll(quantity, " ", "-")
+	for _, x := range [][2]string{{"imbalance-attention", "imbalance-kv"}, {"imbalance-tokens", "imbalance-requests"}} {
+		if name == x[0] && cmd.Flags().Changed(x[1]) {
+			name = x[1]
+		}
+	}
+	if cmd.Flags().Lookup(name) == nil {
+		return console.Usage(err)
+	}
+	return console.Usagef("--%s: %s", name, why)
 }
 
 // The flags that are of a piece.

@@ -187,7 +187,7 @@ type simulated struct {
 }
 
 // config is the system that the flags ask for, and whether it lives a day.
-func (f *simulateFlags) config(unit cost.Unit) (simulate.Config, bool, error) {
+func (f *simulateFlags) config(cmd *cobra.Command, unit cost.Unit) (simulate.Config, bool, error) {
 	config := simulate.Default(simulate.Policy{})
 	for _, u := range []*cost.Unit{&config.Prefill, &config.Decode} {
 		unit.Phase, unit.Nodes = u.Phase, publishedNodes(u.Phase, &unit.GPU)
@@ -196,14 +196,14 @@ func (f *simulateFlags) config(unit cost.Unit) (simulate.Config, bool, error) {
 			u.TP = f.prefillTP
 		}
 		if err := u.Validate(); err != nil {
-			return config, false, fmt.Errorf("%v unit: %w", u.Phase, err)
+			return config, false, fmt.Errorf("%v unit: %w", u.Phase, refused(cmd, err))
 		}
 	}
 	config.Queries, config.Acceptance, config.TPOT = f.queries, f.acceptance, float64(f.tpot)
 	for _, u := range []*cost.Unit{&config.Prefill, &config.Decode} {
 		f.visits.set(u)
 		if err := u.Validate(); err != nil {
-			return config, false, console.Usage(err)
+			return config, false, refused(cmd, err)
 		}
 	}
 	config.MaxTokens, config.MaxRequests, config.Hit, config.Seed, config.Series = f.maxTokens, f.maxRequests, f.hit, f.seed, 240
@@ -227,7 +227,7 @@ func (f *simulateFlags) config(unit cost.Unit) (simulate.Config, bool, error) {
 
 // study runs every policy.
 func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.Unit) (*simulated, error) {
-	config, long, err := f.config(unit)
+	config, long, err := f.config(cmd, unit)
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (f *simulateFlags) sizeOn(cmd *cobra.Command, c *console.Console, p simulat
 	if err != nil {
 		return sized{}, err
 	}
-	config, _, err := f.config(unit)
+	config, _, err := f.config(cmd, unit)
 	if err != nil {
 		return sized{gpu: unit.GPU, err: err}, nil
 	}
