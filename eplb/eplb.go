@@ -92,8 +92,7 @@ type Problem struct {
 	// together is then least, not the imbalance of their sum. Windows count in
 	// proportion to their loads, those without load in a layer for nothing. Where
 	// a layer has more than 24 with load, sums of alike ones are planned for; the
-	// figures are those of all. Policy deepseek, and groups with dispatch split,
-	// plan the sum.
+	// figures are those of all. Policy deepseek plans the sum.
 	Windows []placement.Loads
 	// LayerExperts is the number of experts of each layer, [layers], where they differ,
 	// as in pruned models: the first so many; others have no load there and no replica.
@@ -253,10 +252,6 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	case len(p.Windows) == 0:
 	case o.Dispatch == Even:
 		scoreWindows(&p, &r)
-	case o.Dispatch == Split && r.Locality != nil: // planned by the sum
-		if err := rescore(&p, &o, &t, check(&p, &o).Unit, &r); err != nil {
-			return Result{}, err
-		}
 	}
 	if p.Routes != nil {
 		if err := regroup(ctx, &p, &o, &t, nil, &r); err != nil {

@@ -367,7 +367,7 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 		switch {
 		case x.o.Dispatch == Split:
 			u.Read(out.Placement.PhysicalToLogical[l], slot)
-			level, bound = s.Over(of, l, slot, level)
+			level, bound = s.Over(of, l, slot)
 		case u.Equal && len(x.rest) > 0 && total > 0:
 			bound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total
 		}

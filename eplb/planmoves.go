@@ -22,11 +22,15 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 	limited := o.MaxMoves != 0
 	inParallel(o.Workers, layers, func() func(l int) {
 		m, f := moves.New(c), fresh.New(&even)
+		s := divide.New(pack.New(c.Unit, c.Experts()))
 		return func(l int) {
 			f.SetLayer(ctx, l)
 			if f.Local != nil {
 				f.Make()
-				r.Locality.FreeImbalance[l] = f.Free
+				free := &r.Locality.FreeImbalance[l]
+				if *free = f.Free; c.Split {
+					*free, _ = s.Over(c, l, f.FreeSlot)
+				}
 			}
 			fronts[l] = m.Front(ctx, f, l, limited)
 			r.Layers[l].LowerBound = f.Bound
@@ -55,7 +59,7 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 			level = 1
 		}
 		if o.Dispatch == Split {
-			level, bound = s.Over(c, l, slot, level)
+			level, bound = s.Over(c, l, slot)
 		}
 		r.Layers[l] = newLayer(level, bound, stopped[l])
 		r.Layers[l].Moves = g.Moves

@@ -350,7 +350,7 @@ func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *
 		y := &r.Layers[l]
 		if o.Dispatch == Split {
 			u.Read(r.Placement.PhysicalToLogical[l], slot)
-			figure[l], _ = s.Over(of, l, slot, figure[l])
+			figure[l], _ = s.Over(of, l, slot)
 		}
 		moves := y.Moves
 		*y = newLayer(figure[l], y.LowerBound, y.Status == Stopped)

@@ -3,7 +3,6 @@ package divide
 import (
 	"math"
 	"math/rand/v2"
-	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/flow"
@@ -139,7 +138,7 @@ func (p *Planner) link(slot, count []int32) {
 	n.GPU = memory.Resize(n.GPU, int(arcs))
 	for g := range s.U.Gpu {
 		for _, e := range slot[s.U.First[g]:s.U.First[g+1]] {
-			if p.at[e] >= 0 {
+			if e >= 0 && p.at[e] >= 0 {
 				n.GPU[p.at[e]] = int32(g)
 				p.at[e]++
 			}
@@ -156,7 +155,7 @@ func (p *Planner) least(slot, count []int32, counts []int64, total int64) float6
 	for g := range s.U.Gpu {
 		sum := int64(0)
 		for _, e := range slot[s.U.First[g]:s.U.First[g+1]] {
-			if count[e] == 1 {
+			if e >= 0 && count[e] == 1 {
 				sum += counts[e]
 			}
 		}
@@ -312,9 +311,9 @@ func pin(s *pack.Packer) {
 
 // Over is of over the windows of layer l, each split by itself, in
 // proportion to their tokens.
-func (p *Planner) Over(q *problem.Problem, l int, slot []int32, level float64) (split, bound float64) {
+func (p *Planner) Over(q *problem.Problem, l int, slot []int32) (split, bound float64) {
 	if len(q.Windows) == 0 {
-		return p.Of(q.Loads[l], slot, level)
+		return p.Of(q.Loads[l], slot)
 	}
 	all := 0.0
 	for _, w := range q.Windows {
@@ -323,7 +322,7 @@ func (p *Planner) Over(q *problem.Problem, l int, slot []int32, level float64) (
 			sum += x
 		}
 		if sum > 0 {
-			x, b := p.Of(w[l], slot, level)
+			x, b := p.Of(w[l], slot)
 			split += float64(x * sum)
 			bound += float64(b * sum)
 			all += sum
@@ -336,19 +335,18 @@ func (p *Planner) Over(q *problem.Problem, l int, slot []int32, level float64) (
 }
 
 // Of is the level of a layer's placement under the best split of its loads,
-// where level is that of the even one, and a bound on that of any.
-func (p *Planner) Of(loads []float64, slot []int32, level float64) (split, bound float64) {
+// and a bound on that of any.
+func (p *Planner) Of(loads []float64, slot []int32) (split, bound float64) {
 	s := p.s
 	if s.SetLoads(loads); s.Idle {
 		return 1, 1
 	}
-	if slices.Contains(slot, -1) {
-		return level, 1 // a GPU has more slots than there are experts
-	}
 	copy(s.Best.Slot, slot)
 	clear(s.Best.Count)
 	for _, e := range slot {
-		s.Best.Count[e]++
+		if e >= 0 {
+			s.Best.Count[e]++
+		}
 	}
 	return p.Level(), bounds.Split(s)
 }

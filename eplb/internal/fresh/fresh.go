@@ -21,13 +21,14 @@ type Planner struct {
 	two   *scratch.Apart   // of plans with every expert on two nodes; nil = need not be
 	j     *scratch.Windows // nil = there is one window
 	even  *divide.Planner
-	homes *divide.Planner // of local
 	made  bool
 
 	Slot  []int32
 	Level float64
 	Bound float64
-	Free  float64 // with groups: the level without them
+	Free  float64 // with groups: the level without them, of FreeSlot
+	// FreeSlot is the experts of that plan.
+	FreeSlot []int32
 }
 
 // New plans from scratch for p.
@@ -35,16 +36,13 @@ func New(p *problem.Problem) *Planner {
 	u := p.Unit
 	f := &Planner{p: p, s: scratch.New(u, p.Experts(), len(p.Loads)), Slot: make([]int32, u.Slots)}
 	f.even = divide.New(f.s.Packer)
-	if !p.Split || !p.ByGroup { // groups are split on the sum of the windows
-		f.j = scratch.NewWindows(p)
-	}
+	f.j = scratch.NewWindows(p)
 	if p.TwoNodes {
 		f.s.Least = 2
 		f.two = scratch.NewApart(u, p.Experts())
 	}
 	if p.ByGroup {
-		f.Local = homes.New(p)
-		f.homes = divide.New(f.Local.S)
+		f.Local, f.FreeSlot = homes.New(p), make([]int32, u.Slots)
 	}
 	return f
 }
@@ -90,7 +88,7 @@ func (f *Planner) Make() {
 	copy(f.Slot, s.Best.Slot)
 	f.Level = s.Best.Level
 	if p.Split && (f.j != nil || f.two != nil) {
-		f.Level, f.Bound = f.even.Over(p, f.l, f.Slot, f.Level)
+		f.Level, f.Bound = f.even.Over(p, f.l, f.Slot)
 	}
 	if idle {
 		f.Level, f.Bound = 1, 1
@@ -102,11 +100,8 @@ func (f *Planner) byGroup(idle bool, stop func() bool) {
 	s, lo, p := f.s, f.Local, f.p
 	f.Bound = lo.Plan(s.Packer, f.Bound, p.Tolerance, idle, stop)
 	f.Level, f.Free = lo.S.Best.Level, s.Best.Level
-	if p.Split && !idle {
-		// Placed for an even split, measured by the best.
-		f.Level, f.Free, f.Bound = f.homes.Level(), f.even.Level(), bounds.Split(s.Packer)
-	}
 	lo.Into(p.Unit, f.Slot)
+	copy(f.FreeSlot, s.Best.Slot)
 	if idle {
 		f.Level, f.Bound, f.Free = 1, 1, 1
 		return
@@ -114,10 +109,15 @@ func (f *Planner) byGroup(idle bool, stop func() bool) {
 	if f.j != nil {
 		s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, true, stop)
 		f.Free = s.Best.Level
+		copy(f.FreeSlot, s.Best.Slot)
 		f.j.ByGroup(s, f.Slot, lo.Home, max(p.Off, lo.OffHome()), stop)
 		f.j.S.Set(&f.j.Task)
 		f.j.S.Start(f.Slot)
 		f.Level = f.j.S.Time()
+	}
+	if p.Split { // placed for an even split, measured by the best
+		f.Free, _ = f.even.Over(p, f.l, f.FreeSlot)
+		f.Level, f.Bound = f.even.Over(p, f.l, f.Slot)
 	}
 	f.Free = min(f.Free, f.Level)
 }
