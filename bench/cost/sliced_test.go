@@ -74,7 +74,7 @@ func TestSliced(t *testing.T) {
 	for _, change := range []func(*Unit){func(u *Unit) { u.TP = 4 }, func(u *Unit) { u.Slots = 32 }, func(u *Unit) { u.Phase = PrefillPhase }} {
 		u := sliced
 		change(&u)
-		if err := u.Validate(); err == nil || !strings.Contains(err.Error(), "sliced") {
+		if err := u.Validate(); err == nil || !strings.Contains(err.Error(), "slice experts") {
 			t.Errorf("%+v: %v", u, err)
 		}
 	}
