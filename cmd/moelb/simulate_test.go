@@ -293,7 +293,7 @@ func TestEstimateHardware(t *testing.T) {
 		{[]string{"--slice-experts", "--tp", "8"}, exitUsage, "all 32 of a decode unit"},
 		{[]string{"--model-file", filepath.Join(t.TempDir(), "none")}, exitFailed, "none"},
 		{[]string{"--overlap", "much"}, exitUsage, "two-batch"},
-		{[]string{"--kv-bits", "4"}, exitUsage, "kv bits"},
+		{[]string{"--kv-bits", "4"}, exitUsage, "--kv-bits"},
 		{[]string{"--tp", "5"}, exitUsage, "tp"},
 	} {
 		for _, format := range [][]string{nil, {"--json"}} {
