@@ -40,21 +40,20 @@ func (f *Former) Dense(it *Item) bool {
 // planDeep forms the step of a deep queue: with attention in proportion, or more
 // where that wastes less.
 func (f *Former) planDeep() {
-	most, best := 0.0, 0
-	for i := range more {
-		f.packDeep(more[i])
-		m := f.most()
+	f.kept.worth = 0
+	pairs := f.deepPairs()
+	for _, times := range more {
+		f.packDeep(times, pairs)
 		work := 0.0
 		for k := range f.Pieces {
-			p := &f.Pieces[k]
-			work += f.Useful(p)
+			work += f.Useful(&f.Pieces[k])
 		}
-		if x := work / (f.Cost.Step + float64(f.Cost.Token*m.tokens) + float64(f.Cost.Pair*m.pairs)); x > most {
-			most, best = x, i
-		}
+		f.keep(Trial{}, work/f.Seconds())
 	}
-	if best < len(more)-1 {
-		f.packDeep(more[best])
+	if f.kept.worth > 0 {
+		f.restore()
+	} else {
+		f.packDeep(more[0], pairs)
 	}
 }
 
@@ -62,26 +61,26 @@ func (f *Former) planDeep() {
 var more = [...]float64{1, 1.1, 1.25, 1.5}
 
 // packDeep forms the step of a deep queue, with so many times its attention.
-func (f *Former) packDeep(times float64) {
+func (f *Former) packDeep(times float64, pairs int64) {
 	f.Pieces = f.Pieces[:0]
 	for i := range f.placed {
 		f.placed[i] = -1
 	}
 	copy(f.load, f.fresh)
 	clear(f.weight)
-	f.caps = f.bounded(caps{f.Tokens, whole(times * float64(f.deepPairs()))})
+	f.caps = f.bounded(caps{f.Tokens, whole(times * float64(pairs))})
 	f.allow(caps{f.Tokens, mostPairs})
 	f.giveShares()
 	f.allow(f.caps)
 	f.light = Work{}
-	for i := range f.Items {
-		if it := &f.Items[i]; it.Rank < 0 && !f.Dense(it) {
+	for _, i := range f.queue {
+		if it := &f.Items[i]; !f.Dense(it) {
 			f.light = f.light.plus(Work{it.Left, it.Pairs})
 		}
 	}
 	for _, dense := range [2]bool{true, false} {
-		for _, i := range f.order {
-			if it := &f.Items[i]; it.Rank >= 0 && f.Dense(it) == dense {
+		for _, i := range f.running {
+			if it := &f.Items[i]; f.Dense(it) == dense {
 				f.goOn(i, it)
 			}
 		}
@@ -123,9 +122,9 @@ func (f *Former) startDense() {
 	after := int64(late*float64(f.Pairs)/float64(len(f.Open))) - least
 	near := int64(reach * float64(f.Tokens) * float64(len(f.Open)))
 	f.some = f.some[:0]
-	for _, i := range f.order {
+	for _, i := range f.queue {
 		it := &f.Items[i]
-		if it.Rank >= 0 || f.placed[i] >= 0 {
+		if f.placed[i] >= 0 {
 			continue
 		}
 		near -= it.Left
@@ -170,9 +169,9 @@ func (f *Former) fill() {
 	room, gap := f.listGaps()
 	f.some = f.some[:0]
 	covered, last := int64(0), int32(-1) // of those who cover it, in order
-	for k, i := range f.order {
+	for k, i := range f.queue {
 		it := &f.Items[i]
-		if it.Rank >= 0 || f.placed[i] >= 0 || f.Dense(it) {
+		if f.placed[i] >= 0 || f.Dense(it) {
 			continue
 		}
 		if covered < room {
@@ -183,7 +182,7 @@ func (f *Former) fill() {
 		covered += it.Left
 	}
 	for _, i := range f.largest {
-		if it := &f.Items[i]; f.turnOf[i] <= last && it.Rank < 0 && f.placed[i] < 0 && !f.Dense(it) {
+		if it := &f.Items[i]; f.turnOf[i] <= last && f.placed[i] < 0 && !f.Dense(it) {
 			f.fillWith(i, &room, &gap)
 		}
 	}

@@ -36,8 +36,10 @@ type Former struct {
 	Last   Trial   // its caps, where the search begins
 
 	order   []int32 // items, the most urgent first
-	largest []int32 // items, the most work first
-	turnOf  []int32 // the place in order of each
+	running []int32 // of them, those that have started
+	queue   []int32 // and the others
+	largest []int32 // of the queue, the most work first
+	turnOf  []int32 // the place in queue of each of it
 	some    []int32 // items at hand
 	densest int64   // pairs that the densest of the items would fill a rank with
 	share   float64 // seconds that the oldest of each rank are due
@@ -49,6 +51,8 @@ type Former struct {
 	gaps   []int32   // ranks at hand
 	placed []int32   // the piece of each item; -1 = none
 	caps   caps
+	top    top // of the step
+	kept   kept
 	light  Work // of the short prompts that fill the caps
 	worth  [TokenCaps][PairCaps]float64
 	at     []int32 // where each rank's pieces begin in byRank

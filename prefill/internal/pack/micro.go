@@ -20,6 +20,7 @@ func (f *Former) leastOf(i int32) bool {
 		n := min(left, max(1, f.Page))
 		if n <= l.mostTokens && f.Cost.Of(Work{n, f.pairsOf(n, pos)}) <= l.seconds {
 			f.put(i, g, n, pos)
+			f.top = f.most()
 			return true
 		}
 	}

@@ -7,7 +7,7 @@ import (
 
 // arrange puts the items in order.
 func (f *Former) arrange() {
-	f.order, f.placed = f.order[:0], f.placed[:0]
+	f.order, f.running, f.queue, f.placed = f.order[:0], f.running[:0], f.queue[:0], f.placed[:0]
 	if len(f.Items) == 0 {
 		return
 	}
@@ -51,10 +51,15 @@ func (f *Former) arrange() {
 		}
 		return cmp.Compare(p.Seq, q.Seq)
 	})
-	for k, i := range f.order {
-		f.turnOf[i] = int32(k)
+	for _, i := range f.order {
+		if f.Items[i].Rank >= 0 {
+			f.running = append(f.running, i)
+			continue
+		}
+		f.turnOf[i] = int32(len(f.queue))
+		f.queue = append(f.queue, i)
 	}
-	f.largest = append(f.largest[:0], f.order...)
+	f.largest = append(f.largest[:0], f.queue...)
 	slices.SortFunc(f.largest, func(x, y int32) int {
 		p, q := &f.Items[x], &f.Items[y]
 		if f.Deep {

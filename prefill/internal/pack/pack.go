@@ -38,18 +38,16 @@ func (f *Former) pack(c caps) {
 	cover := f.cover()
 	f.shortShare()
 	f.allow(f.caps)
-	for _, i := range f.order {
-		if it := &f.Items[i]; it.Rank >= 0 {
-			f.goOn(i, it)
-		}
+	for _, i := range f.running {
+		f.goOn(i, &f.Items[i])
 	}
-	for _, i := range f.order[:cover] {
-		if it := &f.Items[i]; it.Rank < 0 && f.placed[i] < 0 && !f.short(it) {
+	for _, i := range f.queue[:cover] {
+		if it := &f.Items[i]; f.placed[i] < 0 && !f.short(it) {
 			f.begin(i, it)
 		}
 	}
 	for _, i := range f.largest {
-		if it := &f.Items[i]; it.Rank < 0 && f.placed[i] < 0 && int(f.turnOf[i]) < cover && f.short(it) {
+		if it := &f.Items[i]; f.placed[i] < 0 && int(f.turnOf[i]) < cover && f.short(it) {
 			f.startWhole(i, it)
 		}
 	}
@@ -99,21 +97,20 @@ func (f *Former) short(it *Item) bool {
 	return it.Left <= c.tokens && it.Pairs <= c.pairs
 }
 
-// cover counts the items, in order, whose short prompts fill the caps, and adds
-// these up.
+// cover counts those of the queue, in order, whose short prompts fill the caps, and
+// adds these up.
 func (f *Former) cover() int {
 	f.light = Work{}
 	n := int64(max(1, len(f.Open)))
-	for k, i := range f.order {
-		it := &f.Items[i]
-		if it.Rank < 0 && f.short(it) {
+	for k, i := range f.queue {
+		if it := &f.Items[i]; f.short(it) {
 			f.light = f.light.plus(Work{it.Left, it.Pairs})
 			if f.light.Tokens >= n*f.caps.tokens || f.light.Pairs >= n*f.caps.pairs {
 				return k + 1
 			}
 		}
 	}
-	return len(f.order)
+	return len(f.queue)
 }
 
 // chunk is the longest chunk at pos, at most most, that rank g may still take,
@@ -287,16 +284,22 @@ func (f *Former) soonest(it *Item) float64 {
 // begin starts a prompt that is longer than the step: where it would end first.
 func (f *Former) begin(i int32, it *Item) {
 	best, bestN, bestPos, bestEnd := -1, int64(0), int64(0), 0.0
-	soonest := f.soonest(it)
+	soonest, local := f.soonest(it), it.local()
 	for _, r := range f.Open {
 		g := int(r)
 		l := &f.load[g]
-		if l.tokens >= l.capTokens || !f.takes(g, it) {
+		if l.tokens >= l.capTokens {
 			continue
 		}
-		pos, _, seconds, ok := f.on(it, g)
-		end := (l.rest + seconds) / l.speed
-		if !ok || end > soonest || best >= 0 && end >= bestEnd || f.crowded(l, seconds) {
+		pos, seconds, ok := it.Pos, it.Seconds, true
+		if local {
+			pos, _, seconds, ok = f.on(it, g)
+		}
+		end := l.rest + seconds
+		if l.speed != 1 {
+			end /= l.speed
+		}
+		if best >= 0 && end >= bestEnd || !ok || end > soonest || f.crowded(l, seconds) || !f.takes(g, it) {
 			continue
 		}
 		left := it.tokens() - pos
@@ -358,12 +361,12 @@ func (f *Former) fillGaps(cover int) {
 		gap = max(gap, f.load[g].capTokens-f.load[g].tokens)
 	}
 	tries := 2 * len(f.Open)
-	for _, i := range f.order[cover:] {
+	for _, i := range f.queue[cover:] {
 		it := &f.Items[i]
 		if tries == 0 || gap <= 0 {
 			break
 		}
-		if it.Rank < 0 && f.placed[i] < 0 && it.Left <= gap && f.short(it) && !f.startWhole(i, it) {
+		if f.placed[i] < 0 && it.Left <= gap && f.short(it) && !f.startWhole(i, it) {
 			tries--
 		}
 	}
@@ -377,9 +380,9 @@ func (f *Former) fillGaps(cover int) {
 		return
 	}
 	tries = 2 * len(f.Open)
-	for _, i := range f.order {
+	for _, i := range f.queue {
 		it := &f.Items[i]
-		if it.Rank >= 0 || f.placed[i] >= 0 {
+		if f.placed[i] >= 0 {
 			continue
 		}
 		if tries--; tries < 0 {
@@ -410,6 +413,7 @@ func (f *Former) fillGaps(cover int) {
 // a rank, pairs up to the most pairs.
 func (f *Former) lengthen() {
 	most := f.most()
+	f.top = most
 	for i := range f.Pieces {
 		p := &f.Pieces[i]
 		more := f.needs(p) - p.N
@@ -423,21 +427,27 @@ func (f *Former) lengthen() {
 		if l.seconds < math.Inf(1) {
 			n = f.within(end, l.seconds-f.Cost.Of(Work{l.tokens, l.pairs})+float64(f.Cost.Pair*float64(f.Expand*end)), n)
 		}
-		f.extend(p, n)
+		if n > 0 {
+			f.extend(p, n)
+			f.top.take(l)
+		}
 	}
 }
 
 // top is the most tokens and the most pairs of a rank, for its speed.
 type top struct{ tokens, pairs float64 }
 
+func (t *top) take(l *load) {
+	x, y := float64(l.tokens), float64(l.pairs)
+	if l.speed != 1 {
+		x, y = x/l.speed, y/l.speed
+	}
+	t.tokens, t.pairs = max(t.tokens, x), max(t.pairs, y)
+}
+
 func (f *Former) most() (t top) {
 	for g := range f.load {
-		l := &f.load[g]
-		x, y := float64(l.tokens), float64(l.pairs)
-		if l.speed != 1 {
-			x, y = x/l.speed, y/l.speed
-		}
-		t.tokens, t.pairs = max(t.tokens, x), max(t.pairs, y)
+		t.take(&f.load[g])
 	}
 	return t
 }

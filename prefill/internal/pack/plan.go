@@ -36,6 +36,7 @@ func (f *Former) plan() {
 		}
 	}
 	best, most := Trial{}, math.Inf(-1)
+	f.kept.worth = most
 	climb := func(at Trial, by int8) {
 		if f.Cost.Pair == 0 {
 			at.Pairs = 0
@@ -60,8 +61,30 @@ func (f *Former) plan() {
 	climb(best, octave/2)
 	climb(best, 1)
 	f.Last = best
+	if f.kept.worth > math.Inf(-1) && f.kept.trial == best {
+		f.restore()
+		return
+	}
 	f.pack(f.capsOf(best))
 }
+
+// kept is the best step so far.
+type kept struct {
+	trial  Trial
+	worth  float64
+	pieces []Piece
+	top    top
+}
+
+// keep keeps the packed step if it is the best so far.
+func (f *Former) keep(t Trial, worth float64) {
+	if worth > f.kept.worth {
+		f.Pieces, f.kept = f.kept.pieces, kept{t, worth, f.Pieces, f.top}
+	}
+}
+
+// restore makes the best step so far the packed one.
+func (f *Former) restore() { f.Pieces, f.kept.pieces, f.top = f.kept.pieces, f.Pieces, f.kept.top }
 
 // capsOf are the caps of a trial, within what a step may take.
 func (f *Former) capsOf(t Trial) caps {
@@ -81,6 +104,7 @@ func (f *Former) try(t Trial) float64 {
 	if math.IsNaN(*x) {
 		f.pack(f.capsOf(t))
 		*x = f.worthOf()
+		f.keep(t, *x)
 	}
 	return *x
 }
@@ -93,8 +117,7 @@ func (f *Former) worthOf() float64 {
 	if len(f.Pieces) == 0 {
 		return math.Inf(-1)
 	}
-	m := f.most()
-	seconds := float64(f.Cost.Token*m.tokens) + float64(f.Cost.Pair*m.pairs)
+	seconds := float64(f.Cost.Token*f.top.tokens) + float64(f.Cost.Pair*f.top.pairs)
 	behind := f.Waiting / f.Power / (1 - min(busiest, f.Busy))
 	gain, ends := 0.0, 0.0
 	for i := range f.Pieces {
@@ -114,8 +137,7 @@ func (f *Former) worthOf() float64 {
 
 // Seconds is how long the packed step takes.
 func (f *Former) Seconds() float64 {
-	m := f.most()
-	return f.Cost.Step + float64(f.Cost.Token*m.tokens) + float64(f.Cost.Pair*m.pairs)
+	return f.Cost.Step + float64(f.Cost.Token*f.top.tokens) + float64(f.Cost.Pair*f.top.pairs)
 }
 
 // Useful is the work of a piece in seconds, without what it costs to see its prefix
