@@ -72,12 +72,13 @@ func (f *Former) packDeep(times float64, pairs int64) {
 	f.allow(caps{f.Tokens, mostPairs})
 	f.giveShares()
 	f.allow(f.caps)
-	f.light = Work{}
+	var w Work
 	for _, i := range f.queue {
 		if it := &f.Items[i]; !f.Dense(it) {
-			f.light = f.light.plus(Work{it.Left, it.Pairs})
+			w = w.plus(Work{it.Left, it.Pairs})
 		}
 	}
+	f.light = f.mixOf(w)
 	for _, dense := range [2]bool{true, false} {
 		for _, i := range f.running {
 			if it := &f.Items[i]; f.Dense(it) == dense {

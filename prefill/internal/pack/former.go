@@ -53,7 +53,7 @@ type Former struct {
 	caps   caps
 	top    top // of the step
 	kept   kept
-	light  Work // of the short prompts that fill the caps
+	light  mix // of the short prompts that fill the caps
 	worth  [TokenCaps][PairCaps]float64
 	at     []int32 // where each rank's pieces begin in byRank
 	byRank []int32

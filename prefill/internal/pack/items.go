@@ -86,9 +86,9 @@ type load struct {
 	stock  int64   // pairs that they need from this step on
 	rest   float64 // seconds
 	least  float64 // the same of the shortest of them
-	busy   int     // how many they are
-	lead   int32   // the oldest of them, an item; -1 = none
 	due    float64 // seconds that are to be given yet
+	busy   int32   // how many its unfinished prompts are
+	lead   int32   // the oldest of them, an item; -1 = none
 	closed bool    // takes nothing from the queue: its room is kept
 
 	speed      float64

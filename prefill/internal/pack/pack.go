@@ -41,6 +41,7 @@ func (f *Former) pack(c caps) {
 	for _, i := range f.running {
 		f.goOn(i, &f.Items[i])
 	}
+	f.gaps = append(f.gaps[:0], f.Open...)
 	for _, i := range f.queue[:cover] {
 		if it := &f.Items[i]; f.placed[i] < 0 && !f.short(it) {
 			f.begin(i, it)
@@ -100,17 +101,30 @@ func (f *Former) short(it *Item) bool {
 // cover counts those of the queue, in order, whose short prompts fill the caps, and
 // adds these up.
 func (f *Former) cover() int {
-	f.light = Work{}
+	var w Work
 	n := int64(max(1, len(f.Open)))
+	end := len(f.queue)
 	for k, i := range f.queue {
 		if it := &f.Items[i]; f.short(it) {
-			f.light = f.light.plus(Work{it.Left, it.Pairs})
-			if f.light.Tokens >= n*f.caps.tokens || f.light.Pairs >= n*f.caps.pairs {
-				return k + 1
+			w = w.plus(Work{it.Left, it.Pairs})
+			if w.Tokens >= n*f.caps.tokens || w.Pairs >= n*f.caps.pairs {
+				end = k + 1
+				break
 			}
 		}
 	}
-	return len(f.queue)
+	f.light = f.mixOf(w)
+	return end
+}
+
+// mix is light work: pairs a token, and the tokens that each open rank may have of it.
+type mix struct {
+	density float64
+	share   int64
+}
+
+func (f *Former) mixOf(w Work) mix {
+	return mix{float64(w.Pairs) / float64(max(w.Tokens, 1)), w.Tokens / int64(max(len(f.Open), 1))}
 }
 
 // chunk is the longest chunk at pos, at most most, that rank g may still take,
@@ -219,8 +233,7 @@ func (f *Former) cut(g int, left, pos, extra int64) int64 {
 	if most <= 0 || pairs <= 0 {
 		return 0
 	}
-	density := float64(f.light.Pairs) / float64(max(f.light.Tokens, 1))
-	share := min(room, f.light.Tokens/int64(max(len(f.Open), 1)))
+	density, share := f.light.density, min(room, f.light.share)
 	few := min(most, room-share)
 	n := longest(pos, pairs-whole(float64(density*float64(share))), few)
 	if n == few && few < most {
@@ -285,12 +298,14 @@ func (f *Former) soonest(it *Item) float64 {
 func (f *Former) begin(i int32, it *Item) {
 	best, bestN, bestPos, bestEnd := -1, int64(0), int64(0), 0.0
 	soonest, local := f.soonest(it), it.local()
-	for _, r := range f.Open {
+	open := f.gaps[:0]
+	for _, r := range f.gaps {
 		g := int(r)
 		l := &f.load[g]
-		if l.tokens >= l.capTokens {
+		if l.tokens >= l.capTokens || l.closed {
 			continue
 		}
+		open = append(open, r)
 		pos, seconds, ok := it.Pos, it.Seconds, true
 		if local {
 			pos, _, seconds, ok = f.on(it, g)
@@ -313,6 +328,7 @@ func (f *Former) begin(i int32, it *Item) {
 		}
 		best, bestN, bestPos, bestEnd = g, n, pos, end
 	}
+	f.gaps = open
 	if best >= 0 {
 		f.put(i, best, bestN, bestPos)
 	}
@@ -397,6 +413,9 @@ func (f *Former) fillGaps(cover int) {
 			}
 			pos, _, seconds, ok := f.on(it, g)
 			left := it.tokens() - pos
+			if left <= bestN || l.tail > l.capTokens && f.crowded(l, seconds) {
+				continue
+			}
 			n := f.chunk(g, pos, left, left)
 			if !ok || n <= bestN || n < leastChunk || l.tail+left-n > l.capTokens && f.crowded(l, seconds) {
 				continue
