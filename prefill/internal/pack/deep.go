@@ -69,9 +69,8 @@ func (f *Former) packDeep(times float64, pairs int64) {
 	copy(f.load, f.fresh)
 	clear(f.weight)
 	f.caps = f.bounded(caps{f.Tokens, whole(times * float64(pairs))})
-	f.allow(caps{f.Tokens, mostPairs})
 	f.giveShares()
-	f.allow(f.caps)
+	f.allow(f.load, f.caps)
 	var w Work
 	for _, i := range f.queue {
 		if it := &f.Items[i]; !f.Dense(it) {
@@ -89,9 +88,9 @@ func (f *Former) packDeep(times float64, pairs int64) {
 	f.startDense()
 	c := f.caps
 	c.pairs += whole(spare * f.Cost.Of(c.work()) / f.Cost.Pair)
-	f.allow(c)
+	f.allow(f.load, c)
 	f.fill()
-	f.allow(f.caps)
+	f.allow(f.load, f.caps)
 	f.trade()
 	f.lengthen()
 }
@@ -314,7 +313,7 @@ func (f *Former) trade() {
 			}
 			u, d := &f.Pieces[up], &f.Pieces[down]
 			gain := func(m int64) int64 { return pairsOf(m, u.Pos+u.N) - pairsOf(m, d.Pos+d.N-m) }
-			lo, hi := int64(0), min(d.N, f.needs(u)-u.N)
+			lo, hi := int64(0), min(d.N, u.Left-u.N)
 			for lo < hi {
 				if m := (lo + hi + 1) / 2; l.pairs+gain(m) <= l.capPairs {
 					lo = m
@@ -334,7 +333,7 @@ func (f *Former) trade() {
 	}
 	kept := f.Pieces[:0]
 	for _, p := range f.Pieces {
-		if p.N == 0 && f.needs(&p) > 0 { // traded away whole
+		if p.N == 0 && p.Left > 0 { // traded away whole
 			f.placed[p.Item] = -1
 			continue
 		}
@@ -349,7 +348,7 @@ func (f *Former) pair(g int) (up, down int32) {
 	up, down = -1, -1
 	for _, i := range f.Of(g) {
 		p := &f.Pieces[i]
-		if p.N < f.needs(p) && (up < 0 || p.Pos+p.N > f.Pieces[up].Pos+f.Pieces[up].N) {
+		if p.N < p.Left && (up < 0 || p.Pos+p.N > f.Pieces[up].Pos+f.Pieces[up].N) {
 			up = i
 		}
 	}
@@ -365,7 +364,7 @@ func (f *Former) pair(g int) (up, down int32) {
 		}
 		if down >= 0 {
 			d := &f.Pieces[down]
-			if c := p.N < f.needs(p); c != (d.N < f.needs(d)) && !c || c == (d.N < f.needs(d)) && p.N >= d.N {
+			if c := p.N < p.Left; c != (d.N < d.Left) && !c || c == (d.N < d.Left) && p.N >= d.N {
 				continue
 			}
 		}

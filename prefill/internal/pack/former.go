@@ -41,6 +41,7 @@ type Former struct {
 	largest []int32 // of the queue, the most work first
 	turnOf  []int32 // the place in queue of each of it
 	some    []int32 // items at hand
+	idlest  []int32 // open ranks, those first that end soonest what they have started
 	densest int64   // pairs that the densest of the items would fill a rank with
 	share   float64 // seconds that the oldest of each rank are due
 
@@ -63,6 +64,7 @@ type Former struct {
 func (f *Former) Form() {
 	f.arrange()
 	if len(f.Items) > 0 {
+		f.allow(f.fresh, caps{f.Tokens, mostPairs})
 		f.plan()
 	}
 }

@@ -64,6 +64,7 @@ type Piece struct {
 	Rank int32
 	N    int64 // tokens of the chunk
 	Pos  int64 // tokens of the request before it
+	Left int64 // tokens that the request needs from Pos on
 	Half int8
 }
 

@@ -59,6 +59,8 @@ func (f *Former) arrange() {
 		f.turnOf[i] = int32(len(f.queue))
 		f.queue = append(f.queue, i)
 	}
+	f.idlest = append(f.idlest[:0], f.Open...)
+	slices.SortStableFunc(f.idlest, func(x, y int32) int { return cmp.Compare(f.fresh[x].rest, f.fresh[y].rest) })
 	f.largest = append(f.largest[:0], f.queue...)
 	slices.SortFunc(f.largest, func(x, y int32) int {
 		p, q := &f.Items[x], &f.Items[y]

@@ -33,15 +33,13 @@ func (f *Former) pack(c caps) {
 	copy(f.load, f.fresh)
 	clear(f.weight)
 	f.caps = f.bounded(c)
-	f.allow(caps{f.Tokens, mostPairs})
 	f.giveShares()
 	cover := f.cover()
 	f.shortShare()
-	f.allow(f.caps)
+	f.allow(f.load, f.caps)
 	for _, i := range f.running {
 		f.goOn(i, &f.Items[i])
 	}
-	f.gaps = append(f.gaps[:0], f.Open...)
 	for _, i := range f.queue[:cover] {
 		if it := &f.Items[i]; f.placed[i] < 0 && !f.short(it) {
 			f.begin(i, it)
@@ -57,9 +55,9 @@ func (f *Former) pack(c caps) {
 }
 
 // allow sets what the ranks may take in all, if they have not more already.
-func (f *Former) allow(c caps) {
-	for g := range f.load {
-		l := &f.load[g]
+func (f *Former) allow(load []load, c caps) {
+	for g := range load {
+		l := &load[g]
 		l.capTokens, l.capPairs = c.tokens, c.pairs
 		if l.speed != 1 {
 			l.capTokens, l.capPairs = int64(max(1, l.speed*float64(c.tokens))), whole(l.speed*float64(c.pairs))
@@ -163,12 +161,12 @@ func (f *Former) put(i int32, g int, n, pos int64) {
 	}
 	l := &f.load[g]
 	f.placed[i] = int32(len(f.Pieces))
-	f.Pieces = append(f.Pieces, Piece{Item: i, Rank: int32(g), N: n, Pos: pos})
+	left := it.tokens() - pos
+	f.Pieces = append(f.Pieces, Piece{Item: i, Rank: int32(g), N: n, Pos: pos, Left: left})
 	f.burden(g, n, f.pairsOf(n, pos))
 	if it.Rank < 0 {
-		left, w := it.Left, it.Seconds
+		w := it.Seconds
 		if pos != it.Pos {
-			left = it.tokens() - pos
 			w = f.Cost.Of(Work{left, f.pairsOf(left, pos)})
 		}
 		l.kv += it.tokens()
@@ -210,15 +208,10 @@ func (f *Former) goOn(i int32, it *Item) {
 
 // extend lengthens a chunk.
 func (f *Former) extend(p *Piece, n int64) {
-	if n = f.paged(p.N+n, f.needs(p)) - p.N; n > 0 {
+	if n = f.paged(p.N+n, p.Left) - p.N; n > 0 {
 		f.burden(int(p.Rank), n, pairsOf(n, p.Pos+p.N))
 		p.N += n
 	}
-}
-
-// needs is how many tokens the request of a piece needs from the piece on.
-func (f *Former) needs(p *Piece) int64 {
-	return f.Items[p.Item].tokens() - p.Pos
 }
 
 // cut returns how much of a long prompt at pos rank g takes, at most most, so that
@@ -296,25 +289,21 @@ func (f *Former) soonest(it *Item) float64 {
 
 // begin starts a prompt that is longer than the step: where it would end first.
 func (f *Former) begin(i int32, it *Item) {
-	best, bestN, bestPos, bestEnd := -1, int64(0), int64(0), 0.0
+	best, bestN, bestPos, bestEnd := -1, int64(0), int64(0), math.Inf(1)
 	soonest, local := f.soonest(it), it.local()
-	open := f.gaps[:0]
-	for _, r := range f.gaps {
+	alike := !local && !f.Unlike
+	for _, r := range f.idlest {
 		g := int(r)
 		l := &f.load[g]
-		if l.tokens >= l.capTokens || l.closed {
-			continue
+		if alike && (f.fresh[g].rest+it.Seconds)/l.speed > bestEnd {
+			break
 		}
-		open = append(open, r)
 		pos, seconds, ok := it.Pos, it.Seconds, true
 		if local {
 			pos, _, seconds, ok = f.on(it, g)
 		}
-		end := l.rest + seconds
-		if l.speed != 1 {
-			end /= l.speed
-		}
-		if best >= 0 && end >= bestEnd || !ok || end > soonest || f.crowded(l, seconds) || !f.takes(g, it) {
+		end := (l.rest + seconds) / l.speed
+		if !ok || end > min(bestEnd, soonest) || end == bestEnd && !f.sooner(g, best) || f.crowded(l, seconds) || !f.takes(g, it) {
 			continue
 		}
 		left := it.tokens() - pos
@@ -328,16 +317,40 @@ func (f *Former) begin(i int32, it *Item) {
 		}
 		best, bestN, bestPos, bestEnd = g, n, pos, end
 	}
-	f.gaps = open
 	if best >= 0 {
 		f.put(i, best, bestN, bestPos)
 	}
 }
 
+// lightest is the open rank that has least in the step.
+func (f *Former) lightest() int {
+	best, least := -1, math.Inf(1)
+	for _, r := range f.Open {
+		if w := f.weight[r]; w < least {
+			best, least = int(r), w
+		}
+	}
+	return best
+}
+
+// takesWhole reports whether a rank takes a prompt whole that is the same everywhere.
+func (f *Former) takesWhole(g int, it *Item) bool {
+	l := &f.load[g]
+	tokens, pairs := l.tokens+it.Left, l.pairs+it.Pairs
+	return tokens <= l.capTokens && pairs <= l.capPairs && f.takes(g, it) &&
+		(l.seconds == math.Inf(1) || f.Cost.Of(Work{tokens, pairs}) <= l.seconds)
+}
+
 // startWhole starts a prompt that fits into the step, where least is.
 func (f *Former) startWhole(i int32, it *Item) bool {
-	best, bestPos, bestScore := -1, int64(0), math.Inf(1)
 	alike := !it.local() && !f.Unlike // it adds the same everywhere
+	if alike {
+		if g := f.lightest(); g >= 0 && f.takesWhole(g, it) {
+			f.put(i, g, it.Left, it.Pos)
+			return true
+		}
+	}
+	best, bestPos, bestScore := -1, int64(0), math.Inf(1)
 	for _, r := range f.Open {
 		g := int(r)
 		if f.weight[g] >= bestScore {
@@ -433,14 +446,19 @@ func (f *Former) fillGaps(cover int) {
 func (f *Former) lengthen() {
 	most := f.most()
 	f.top = most
+	tokens, pairs := int64(most.tokens), whole(most.pairs)
 	for i := range f.Pieces {
 		p := &f.Pieces[i]
-		more := f.needs(p) - p.N
+		more := p.Left - p.N
 		if more <= 0 {
 			continue
 		}
 		l := &f.load[p.Rank]
-		t, a := min(l.mostTokens, int64(float64(most.tokens*l.speed))), whole(most.pairs*l.speed)
+		t, a := tokens, pairs
+		if l.speed != 1 {
+			t, a = int64(float64(most.tokens*l.speed)), whole(most.pairs*l.speed)
+		}
+		t = min(t, l.mostTokens)
 		end := p.Pos + p.N
 		n := longest(end, a-l.pairs, min(more, t-l.tokens))
 		if l.seconds < math.Inf(1) {

@@ -108,7 +108,7 @@ func random(r *rand.Rand) *Former {
 	}
 	copy(f.load, f.fresh)
 	f.caps = caps{8192, 30_000_000}
-	f.allow(f.caps)
+	f.allow(f.load, f.caps)
 	alike := r.IntN(3) == 0
 	for g := range ranks {
 		if alike {
@@ -212,7 +212,7 @@ func TestLeavesABusyCache(t *testing.T) {
 				f.load[g].rest = .05 * float64(g)
 			}
 			f.caps = caps{4096, mostPairs}
-			f.allow(f.caps)
+			f.allow(f.load, f.caps)
 			if deep {
 				f.startDense()
 			} else {

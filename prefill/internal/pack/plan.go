@@ -125,7 +125,7 @@ func (f *Former) worthOf() float64 {
 		it := &f.Items[p.Item]
 		w := f.Useful(p)
 		gain += float64(w * (it.Urgency + behind))
-		if p.Pos+p.N == it.tokens() {
+		if p.N == p.Left {
 			ends += float64(it.Urgency * (seconds - w))
 			gain += float64(it.Urgency * f.Base)
 		}

@@ -26,6 +26,9 @@ func (f *Former) bounded(c caps) caps {
 // of those that have started there and of the queue. The queue's go where they would
 // end first.
 func (f *Former) giveShares() {
+	if f.Late < 0 { // nobody
+		return
+	}
 	lead := func(g int) {
 		if i := f.load[g].lead; i >= 0 && f.placed[i] < 0 && f.Items[i].Seq <= f.Late {
 			it := &f.Items[i]
@@ -65,7 +68,7 @@ func (f *Former) giveShares() {
 
 // unfinished reports whether the step leaves something of an item.
 func (f *Former) unfinished(i int32) bool {
-	return f.placed[i] < 0 || f.Pieces[f.placed[i]].N < f.needs(&f.Pieces[f.placed[i]])
+	return f.placed[i] < 0 || f.Pieces[f.placed[i]].N < f.Pieces[f.placed[i]].Left
 }
 
 // give lets a rank spend what is left of its share on an item.
