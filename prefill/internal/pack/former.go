@@ -50,14 +50,17 @@ type Former struct {
 	weight []float64 // seconds that each rank has in the step, at its speed
 	ill    []float64 // how ill a rank suits any more
 	gaps   []int32   // ranks at hand
-	placed []int32   // the piece of each item; -1 = none
-	caps   caps
-	top    top // of the step
-	kept   kept
-	light  mix // of the short prompts that fill the caps
-	worth  [TokenCaps][PairCaps]float64
-	at     []int32 // where each rank's pieces begin in byRank
-	byRank []int32
+	// calmest is the most seconds that the shortest unfinished prompt of any rank takes
+	// that takes more.
+	calmest float64
+	placed  []int32 // the piece of each item; -1 = none
+	caps    caps
+	top     top // of the step
+	kept    kept
+	light   mix // of the short prompts that fill the caps
+	worth   [TokenCaps][PairCaps]float64
+	at      []int32 // where each rank's pieces begin in byRank
+	byRank  []int32
 }
 
 // Form forms the step.

@@ -86,9 +86,8 @@ type load struct {
 	tail   int64   // tokens that its unfinished prompts need after this step
 	stock  int64   // pairs that they need from this step on
 	rest   float64 // seconds
-	least  float64 // the same of the shortest of them
+	least  float64 // the same of the shortest of them; infinite = there is none
 	due    float64 // seconds that are to be given yet
-	busy   int32   // how many its unfinished prompts are
 	lead   int32   // the oldest of them, an item; -1 = none
 	closed bool    // takes nothing from the queue: its room is kept
 
@@ -128,7 +127,6 @@ func (f *Former) GoesOn(it Item) {
 	l.stock += it.Pairs
 	l.least = min(l.least, it.Seconds)
 	l.tail += it.Left
-	l.busy++
 	if l.lead < 0 || it.Seq < f.Items[l.lead].Seq {
 		l.lead = int32(len(f.Items))
 	}

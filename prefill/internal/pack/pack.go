@@ -33,6 +33,7 @@ func (f *Former) pack(c caps) {
 	copy(f.load, f.fresh)
 	clear(f.weight)
 	f.caps = f.bounded(c)
+	f.calmest = math.Inf(1)
 	f.giveShares()
 	cover := f.cover()
 	f.shortShare()
@@ -175,7 +176,6 @@ func (f *Former) put(i int32, g int, n, pos int64) {
 		l.stock += pairsOf(left, pos)
 		if n < left {
 			l.least = min(l.least, w)
-			l.busy++
 		}
 	}
 }
@@ -267,9 +267,7 @@ func (f *Former) on(it *Item, g int) (pos, pairs int64, seconds float64, ok bool
 
 // crowded reports whether a rank has as many unfinished prompts as it should when
 // one of so many seconds comes: none shorter than twice that.
-func (f *Former) crowded(l *load, seconds float64) bool {
-	return l.busy > 0 && l.least < nested*seconds
-}
+func (f *Former) crowded(l *load, seconds float64) bool { return l.least < nested*seconds }
 
 // soonest is when a prompt would end first, were it to start anywhere: it stays where it
 // starts, so a rank that caches its prefix is of no use once it has more to do than that.
@@ -290,8 +288,11 @@ func (f *Former) soonest(it *Item) float64 {
 // begin starts a prompt that is longer than the step: where it would end first.
 func (f *Former) begin(i int32, it *Item) {
 	best, bestN, bestPos, bestEnd := -1, int64(0), int64(0), math.Inf(1)
-	soonest, local := f.soonest(it), it.local()
-	alike := !local && !f.Unlike
+	local := it.local()
+	if !local && f.calmest < nested*it.Seconds {
+		return
+	}
+	soonest, alike, calmest := f.soonest(it), !local && !f.Unlike, 0.0
 	for _, r := range f.idlest {
 		g := int(r)
 		l := &f.load[g]
@@ -301,6 +302,9 @@ func (f *Former) begin(i int32, it *Item) {
 		pos, seconds, ok := it.Pos, it.Seconds, true
 		if local {
 			pos, _, seconds, ok = f.on(it, g)
+		}
+		if l.tokens < l.capTokens {
+			calmest = max(calmest, l.least)
 		}
 		end := (l.rest + seconds) / l.speed
 		if !ok || end > min(bestEnd, soonest) || end == bestEnd && !f.sooner(g, best) || f.crowded(l, seconds) || !f.takes(g, it) {
@@ -319,6 +323,8 @@ func (f *Former) begin(i int32, it *Item) {
 	}
 	if best >= 0 {
 		f.put(i, best, bestN, bestPos)
+	} else {
+		f.calmest = calmest // all were looked at
 	}
 }
 
@@ -399,29 +405,26 @@ func (f *Former) fillGaps(cover int) {
 			tries--
 		}
 	}
-	f.gaps = f.gaps[:0]
-	for _, g := range f.Open {
-		if l := &f.load[g]; l.capTokens-l.tokens >= leastChunk {
-			f.gaps = append(f.gaps, g)
-		}
-	}
-	if len(f.gaps) == 0 {
-		return
-	}
+	f.gaps = append(f.gaps[:0], f.Open...)
 	tries = 2 * len(f.Open)
 	for _, i := range f.queue {
 		it := &f.Items[i]
 		if f.placed[i] >= 0 {
 			continue
 		}
-		if tries--; tries < 0 {
+		if tries--; tries < 0 || len(f.gaps) == 0 {
 			break
 		}
 		best, bestN, bestPos := -1, int64(0), int64(0)
+		gaps := f.gaps[:0]
 		for _, r := range f.gaps {
 			g := int(r)
 			l := &f.load[g]
-			if l.capTokens-l.tokens < max(leastChunk, bestN+1) || !f.takes(g, it) {
+			if l.capTokens-l.tokens < leastChunk || l.capPairs-l.pairs < pairsOf(leastChunk, 0) {
+				continue // whatever else comes
+			}
+			gaps = append(gaps, r)
+			if l.capTokens-l.tokens <= bestN || !f.takes(g, it) {
 				continue
 			}
 			pos, _, seconds, ok := f.on(it, g)
@@ -435,7 +438,7 @@ func (f *Former) fillGaps(cover int) {
 			}
 			best, bestN, bestPos = g, n, pos
 		}
-		if best >= 0 {
+		if f.gaps = gaps; best >= 0 {
 			f.put(i, best, bestN, bestPos)
 		}
 	}
