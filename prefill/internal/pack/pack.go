@@ -295,10 +295,10 @@ func (f *Former) begin(i int32, it *Item) {
 	soonest, alike, calmest := f.soonest(it), !local && !f.Unlike, 0.0
 	for _, r := range f.idlest {
 		g := int(r)
-		l := &f.load[g]
-		if alike && (f.fresh[g].rest+it.Seconds)/l.speed > bestEnd {
+		if alike && best >= 0 && f.end(&f.fresh[g], it.Seconds) > bestEnd {
 			break
 		}
+		l := &f.load[g]
 		pos, seconds, ok := it.Pos, it.Seconds, true
 		if local {
 			pos, _, seconds, ok = f.on(it, g)
@@ -306,7 +306,7 @@ func (f *Former) begin(i int32, it *Item) {
 		if l.tokens < l.capTokens {
 			calmest = max(calmest, l.least)
 		}
-		end := (l.rest + seconds) / l.speed
+		end := f.end(l, seconds)
 		if !ok || end > min(bestEnd, soonest) || end == bestEnd && !f.sooner(g, best) || f.crowded(l, seconds) || !f.takes(g, it) {
 			continue
 		}
@@ -328,12 +328,22 @@ func (f *Former) begin(i int32, it *Item) {
 	}
 }
 
+// end is when a rank would end a prompt of so many seconds after what it has started.
+func (f *Former) end(l *load, seconds float64) float64 {
+	if l.speed != 1 {
+		return (l.rest + seconds) / l.speed
+	}
+	return l.rest + seconds
+}
+
 // lightest is the open rank that has least in the step.
 func (f *Former) lightest() int {
 	best, least := -1, math.Inf(1)
 	for _, r := range f.Open {
 		if w := f.weight[r]; w < least {
-			best, least = int(r), w
+			if best, least = int(r), w; w == 0 {
+				break
+			}
 		}
 	}
 	return best
