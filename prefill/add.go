@@ -170,9 +170,30 @@ func (b *Balancer) chooseAny(w Work, pr *prices) (best, own choice) {
 		return c
 	}
 	none := choice{-1, math.Inf(1), 0}
-	best = search(0, b.turn, 1, none)
-	if c := search(b.turn, len(b.views), 1, none); c.least <= best.least {
-		best = c
+	// The block that could be best says how good a rank there is at least, and what
+	// can be no better is passed over.
+	bound := func(i int) float64 {
+		v := &b.blocks[i]
+		return float64(t*v.tokens) + float64(p*v.pairs) + float64(half*v.half)
+	}
+	first, least := 0, math.Inf(1)
+	for i := range b.blocks {
+		if x := bound(i); x < least {
+			first, least = i, x
+		}
+	}
+	ranks := len(b.views)
+	least = search(first*blockRanks, min((first+1)*blockRanks, ranks), 1, none).least
+	best = none
+	for g, left := b.turn, ranks; left > 0; {
+		end := min((g/blockRanks+1)*blockRanks, g+left, ranks)
+		if x := bound(g / blockRanks); !(x > least || x >= best.least) {
+			best = search(g, end, 1, best)
+		}
+		left -= end - g
+		if g = end; g == ranks {
+			g = 0
+		}
 	}
 	if own = none; b.cfg.Routers > 1 {
 		first := b.turn + (b.cfg.Router-b.turn%b.cfg.Routers+b.cfg.Routers)%b.cfg.Routers

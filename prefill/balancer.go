@@ -51,8 +51,9 @@ type Balancer struct {
 	unlike   bool    // not all that take new requests are of one speed
 	turn     int     // of ranks that are alike, the first from here on comes first
 	views    []view
-	seen     Work // sum of what the views hold
-	total    Work // of all requests, in the queue and on ranks
+	blocks   []view // the least figures of so many views each: no rank is less
+	seen     Work   // sum of what the views hold
+	total    Work   // of all requests, in the queue and on ranks
 	queue    []int32
 	holes    int     // entries of queue that are -1
 	clock    float64 // seconds that the steps formed so far take

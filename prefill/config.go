@@ -136,5 +136,9 @@ func (b *Balancer) resize(n int, create func(g int) rank) {
 		b.ranks[g] = create(g)
 		b.views[g] = view{}
 	}
+	b.blocks = slices.Grow(b.blocks[:0], (n-1)/blockRanks+1)[:(n-1)/blockRanks+1]
+	for i := range b.blocks {
+		b.lookBlock(i)
+	}
 	b.serving()
 }

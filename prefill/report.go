@@ -36,13 +36,41 @@ func (b *Balancer) look(g int) {
 	k := &b.ranks[g]
 	b.seen = b.seen.less(k.seen)
 	k.seen = Work{}
-	if !k.open {
-		b.views[g] = view{math.Inf(1), math.Inf(1), 0}
+	v := view{math.Inf(1), math.Inf(1), 0}
+	if k.open {
+		k.seen = b.seenOf(g)
+		b.seen = b.seen.plus(k.seen)
+		v = view{float64(k.seen.Tokens) / k.speed, float64(k.seen.Pairs) / k.speed, .5 / k.speed}
+	}
+	old, least := b.views[g], &b.blocks[g/blockRanks]
+	b.views[g] = v
+	if old.tokens == least.tokens && v.tokens > old.tokens || old.pairs == least.pairs && v.pairs > old.pairs || old.half != v.half {
+		b.lookBlock(g / blockRanks)
 		return
 	}
-	k.seen = b.seenOf(g)
-	b.seen = b.seen.plus(k.seen)
-	b.views[g] = view{float64(k.seen.Tokens) / k.speed, float64(k.seen.Pairs) / k.speed, .5 / k.speed}
+	least.tokens, least.pairs = min(least.tokens, v.tokens), min(least.pairs, v.pairs)
+}
+
+// blockRanks is how many ranks Add passes over at once if none of them can be best.
+const blockRanks = 16
+
+// lookBlock brings a block's least figures up to date.
+func (b *Balancer) lookBlock(i int) {
+	least := view{math.Inf(1), math.Inf(1), math.Inf(1)}
+	views := b.views[i*blockRanks : min((i+1)*blockRanks, len(b.views))]
+	for g := range views {
+		v := &views[g]
+		if v.tokens < least.tokens {
+			least.tokens = v.tokens
+		}
+		if v.pairs < least.pairs {
+			least.pairs = v.pairs
+		}
+		if v.half < least.half {
+			least.half = v.half
+		}
+	}
+	b.blocks[i] = least
 }
 
 // changed notes that this router has changed a rank's ledger by an order to the

@@ -41,6 +41,13 @@ func (f *Former) Dense(it *Item) bool {
 // where that wastes less.
 func (f *Former) planDeep() {
 	f.kept.worth = 0
+	var w Work
+	for _, i := range f.queue {
+		if it := &f.Items[i]; !f.Dense(it) {
+			w = w.plus(Work{it.Left, it.Pairs})
+		}
+	}
+	f.light = f.mixOf(w)
 	pairs := f.deepPairs()
 	for _, times := range more {
 		f.packDeep(times, pairs)
@@ -71,13 +78,6 @@ func (f *Former) packDeep(times float64, pairs int64) {
 	f.caps = f.bounded(caps{f.Tokens, whole(times * float64(pairs))})
 	f.giveShares()
 	f.allow(f.load, f.caps)
-	var w Work
-	for _, i := range f.queue {
-		if it := &f.Items[i]; !f.Dense(it) {
-			w = w.plus(Work{it.Left, it.Pairs})
-		}
-	}
-	f.light = f.mixOf(w)
 	for _, dense := range [2]bool{true, false} {
 		for _, i := range f.running {
 			if it := &f.Items[i]; f.Dense(it) == dense {
@@ -139,14 +139,20 @@ func (f *Former) startDense() {
 		}
 		return 0
 	})
+	f.gaps = append(f.gaps[:0], f.Open...)
 	for _, i := range f.some {
 		it := &f.Items[i]
 		best, bestN, bestPos := -1, int64(0), int64(0)
 		soonest := f.soonest(it)
-		for _, r := range f.Open {
+		gaps := f.gaps[:0]
+		for _, r := range f.gaps {
 			g := int(r)
 			l := &f.load[g]
-			if l.tokens >= l.capTokens || best >= 0 && l.stock >= f.load[best].stock || it.Pairs <= after && l.stock >= stockSteps*f.caps.pairs || !f.takes(g, it) {
+			if l.tokens >= l.capTokens || it.Pairs <= after && l.stock >= stockSteps*f.caps.pairs {
+				continue // nor does it take any that follows
+			}
+			gaps = append(gaps, r)
+			if best >= 0 && l.stock >= f.load[best].stock || !f.takes(g, it) {
 				continue
 			}
 			pos, _, seconds, ok := f.on(it, g)
@@ -157,7 +163,7 @@ func (f *Former) startDense() {
 			}
 			best, bestN, bestPos = g, n, pos
 		}
-		if best >= 0 {
+		if f.gaps = gaps; best >= 0 {
 			f.put(i, best, bestN, bestPos)
 		}
 	}
@@ -182,7 +188,7 @@ func (f *Former) fill() {
 		covered += it.Left
 	}
 	for _, i := range f.largest {
-		if it := &f.Items[i]; f.turnOf[i] <= last && f.placed[i] < 0 && !f.Dense(it) {
+		if f.turnOf[i] <= last && f.placed[i] < 0 {
 			f.fillWith(i, &room, &gap)
 		}
 	}
@@ -212,13 +218,19 @@ func (f *Former) listGaps() (room, most int64) {
 // has more left than.
 func (f *Former) fillWith(i int32, room, gap *int64) {
 	it := &f.Items[i]
-	if *room <= 0 || !it.local() && *gap < min(leastChunk, it.Left) {
+	if *room <= 0 || len(f.gaps) == 0 || !it.local() && *gap < min(leastChunk, it.Left) {
 		return
+	}
+	// Where a token more costs less than one that is left over, whole is best; then no
+	// rank is less ill than by all of the prompt.
+	own := 0.0
+	if pairs := float64(f.load[f.gaps[0]].capPairs); f.plain && !it.local() && .3*float64(it.tokens())*float64(f.caps.tokens) < pairs {
+		own = .3 * float64(it.Pairs) / pairs
 	}
 	best, bestAt, bestN, bestPos, bestScore := -1, 0, int64(0), int64(0), math.Inf(1)
 	for k, r := range f.gaps {
 		g := int(r)
-		if f.ill[g] > bestScore {
+		if f.ill[g]+own > bestScore {
 			break
 		}
 		if !f.takes(g, it) {

@@ -38,11 +38,13 @@ type Former struct {
 	order   []int32 // items, the most urgent first
 	running []int32 // of them, those that have started
 	queue   []int32 // and the others
-	largest []int32 // of the queue, the most work first
+	largest []int32 // of the queue, the most work first; in a deep one the light, the longest first
 	turnOf  []int32 // the place in queue of each of it
 	some    []int32 // items at hand
 	idlest  []int32 // open ranks, those first that end soonest what they have started
 	densest int64   // pairs that the densest of the items would fill a rank with
+	keys    []uint64
+	plain   bool    // all ranks are of speed 1
 	share   float64 // seconds that the oldest of each rank are due
 
 	fresh  []load // what the ranks have before the step is packed

@@ -101,7 +101,7 @@ type load struct {
 // Clear begins a step of so many ranks, without ranks or prompts yet.
 func (f *Former) Clear(ranks int) {
 	f.Items, f.Open, f.Old, f.Pieces, f.order, f.placed = f.Items[:0], f.Open[:0], f.Old[:0], f.Pieces[:0], f.order[:0], f.placed[:0]
-	f.Tokens = 0
+	f.Tokens, f.plain = 0, true
 	if len(f.load) != ranks {
 		f.fresh, f.load = make([]load, ranks), make([]load, ranks)
 		f.weight, f.ill = make([]float64, ranks), make([]float64, ranks)
@@ -112,6 +112,7 @@ func (f *Former) Clear(ranks int) {
 // SetRank says what a rank may take. The one whose turn it is comes first.
 func (f *Former) SetRank(g int, r Rank) {
 	f.fresh[g] = load{kv: r.KV, room: r.Room, least: math.Inf(1), lead: -1, speed: r.Speed, mostTokens: r.Tokens, seconds: r.Seconds}
+	f.plain = f.plain && r.Speed == 1
 	if r.Open && r.Tokens > 0 {
 		f.Open = append(f.Open, int32(g))
 	}

@@ -2,6 +2,7 @@ package pack
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -35,19 +36,13 @@ func (f *Former) arrange() {
 	for i := range f.Items {
 		f.order = append(f.order, int32(i))
 	}
-	slices.SortFunc(f.order, func(x, y int32) int {
+	f.sortNearly(f.order, f.From, func(x, y int32) int {
 		p, q := &f.Items[x], &f.Items[y]
-		if p.First != q.First {
-			if p.First {
-				return -1
-			}
-			return 1
-		}
-		if f.Deep {
-			return cmp.Compare(p.Seq, q.Seq)
-		}
-		if c := cmp.Compare(q.Urgency, p.Urgency); c != 0 {
-			return c
+		switch {
+		case p.First != q.First:
+			return first(p.First)
+		case p.Urgency != q.Urgency && !f.Deep:
+			return first(p.Urgency > q.Urgency)
 		}
 		return cmp.Compare(p.Seq, q.Seq)
 	})
@@ -61,21 +56,67 @@ func (f *Former) arrange() {
 	}
 	f.idlest = append(f.idlest[:0], f.Open...)
 	slices.SortStableFunc(f.idlest, func(x, y int32) int { return cmp.Compare(f.fresh[x].rest, f.fresh[y].rest) })
+	f.sortLargest()
+}
+
+// sortLargest lists the queue, the most work first; of a deep one the light prompts,
+// the longest first.
+func (f *Former) sortLargest() {
 	f.largest = append(f.largest[:0], f.queue...)
-	slices.SortFunc(f.largest, func(x, y int32) int {
-		p, q := &f.Items[x], &f.Items[y]
-		if f.Deep {
-			return order(q.Left, p.Left, p.Seq, q.Seq)
-		}
-		if p.First != q.First {
-			if p.First {
-				return -1
+	if f.Deep {
+		f.keys, f.largest = f.keys[:0], f.largest[:0]
+		for k, i := range f.queue {
+			if it := &f.Items[i]; !f.Dense(it) {
+				f.keys = append(f.keys, uint64(max(0, math.MaxUint32-it.Left))<<32|uint64(k))
 			}
-			return 1
 		}
-		if c := cmp.Compare(q.Seconds, p.Seconds); c != 0 {
-			return c
+		slices.Sort(f.keys) // faster than by comparing, but for ties
+		for _, x := range f.keys {
+			f.largest = append(f.largest, f.queue[uint32(x)])
+		}
+	}
+	f.sortNearly(f.largest, 0, func(x, y int32) int {
+		p, q := &f.Items[x], &f.Items[y]
+		switch {
+		case f.Deep:
+			return order(q.Left, p.Left, p.Seq, q.Seq)
+		case p.First != q.First:
+			return first(p.First)
+		case p.Seconds != q.Seconds:
+			return first(p.Seconds > q.Seconds)
 		}
 		return cmp.Compare(p.Seq, q.Seq)
 	})
+}
+
+func first(yes bool) int {
+	if yes {
+		return -1
+	}
+	return 1
+}
+
+// sortNearly sorts what is in order but for the first ones, and some of the rest:
+// those are sorted apart and merged in.
+func (f *Former) sortNearly(order []int32, from int, compare func(x, y int32) int) {
+	rest := append(f.some[:0], order[:from]...)
+	n := 0
+	for _, i := range order[from:] {
+		if n > 0 && compare(order[n-1], i) > 0 {
+			rest = append(rest, i)
+			continue
+		}
+		order[n] = i
+		n++
+	}
+	f.some = rest
+	slices.SortFunc(rest, compare)
+	for k := len(order) - 1; len(rest) > 0; k-- {
+		if last := rest[len(rest)-1]; n == 0 || compare(order[n-1], last) < 0 {
+			order[k], rest = last, rest[:len(rest)-1]
+		} else {
+			n--
+			order[k] = order[n]
+		}
+	}
 }
