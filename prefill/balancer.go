@@ -64,7 +64,7 @@ type Balancer struct {
 
 	levels   []*level // of the queue, the highest priority first; those that hold something
 	spare    *level
-	sharers  []int32 // of the queue, held back for a prefix: a heap, by when they are let go
+	sharers  []entry // of the queue, held back for a prefix: a heap, by when they are let go
 	late     lateness
 	observed observed
 

@@ -17,7 +17,7 @@ func (b *Balancer) depth() {
 	for _, l := range b.levels {
 		for c := classCount - 1; c >= 0; c-- {
 			if h := l.classes[c]; len(h) > 0 {
-				longest = max(longest, b.cost.of(b.ownWork(&b.requests[h[0]])))
+				longest = max(longest, b.cost.of(b.ownWork(&b.requests[h[0].slot])))
 				break
 			}
 		}
@@ -96,7 +96,7 @@ func (b *Balancer) longestOf(n int, visit func(s int32)) {
 			h := &l.classes[c]
 			f.some = f.some[:0]
 			for ; len(*h) > 0 && n > 0; n-- {
-				s := (*h)[0]
+				s := (*h)[0].slot
 				b.pull(h, 0)
 				f.some = append(f.some, s)
 			}

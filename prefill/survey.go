@@ -156,7 +156,7 @@ func (b *Balancer) collect(room int64) {
 		}
 		for len(f.heads) > 0 && room > 0 {
 			h := f.heads[0]
-			s := l.classes[h.class][0]
+			s := l.classes[h.class][0].slot
 			q := &b.requests[s]
 			if b.hold(s) {
 				b.reoffer(l)
@@ -215,7 +215,7 @@ func (b *Balancer) offer(l *level, c int16) {
 	if len(l.classes[c]) == 0 {
 		return
 	}
-	s := l.classes[c][0]
+	s := l.classes[c][0].slot
 	f.heads = append(f.heads, head{b.item(s, &b.requests[s]).Urgency, c})
 	h := f.heads
 	for i := len(h) - 1; i > 0; {

@@ -26,7 +26,7 @@ const (
 type level struct {
 	priority int64
 	n        int
-	classes  [classCount][]int32 // heaps by seq
+	classes  [classCount][]entry // heaps by seq
 }
 
 // classOf is the class of so many seconds of work.
@@ -153,22 +153,27 @@ func (b *Balancer) holdUntil(s int32, until float64) {
 
 // letGo lets those go on that have been held back for as long as it is worth.
 func (b *Balancer) letGo() {
-	for len(b.sharers) > 0 && b.requests[b.sharers[0]].key <= b.clock {
-		b.rewait(b.sharers[0])
+	for len(b.sharers) > 0 && b.sharers[0].key <= b.clock {
+		b.rewait(b.sharers[0].slot)
 	}
 }
 
 // ownWork is what is left of a request, with what its prefix costs.
 func (b *Balancer) ownWork(q *request) Work { return Work{q.left(), b.pairsOf(q.left(), q.pos)} }
 
-func (b *Balancer) push(h *[]int32, s int32) {
-	*h = append(*h, s)
-	b.requests[s].spot = int32(len(*h) - 1)
+// entry is a request in a heap, with its order there.
+type entry struct {
+	key  float64
+	slot int32
+}
+
+func (b *Balancer) push(h *[]entry, s int32) {
+	*h = append(*h, entry{b.requests[s].key, s})
 	b.rise(*h, len(*h)-1)
 }
 
 // pull removes the i-th of a heap.
-func (b *Balancer) pull(h *[]int32, i int32) {
+func (b *Balancer) pull(h *[]entry, i int32) {
 	last := len(*h) - 1
 	moved := (*h)[last]
 	*h = (*h)[:last]
@@ -176,46 +181,45 @@ func (b *Balancer) pull(h *[]int32, i int32) {
 		return
 	}
 	(*h)[i] = moved
-	b.requests[moved].spot = i
 	if b.rise(*h, int(i)) == int(i) {
 		b.sink(*h, int(i))
 	}
 }
 
-func (b *Balancer) before(x, y int32) bool {
-	p, q := &b.requests[x], &b.requests[y]
-	return p.key < q.key || p.key == q.key && p.seq < q.seq
+func (b *Balancer) before(x, y entry) bool {
+	return x.key < y.key || x.key == y.key && b.requests[x.slot].seq < b.requests[y.slot].seq
 }
 
-func (b *Balancer) rise(h []int32, i int) int {
+func (b *Balancer) rise(h []entry, i int) int {
+	x := h[i]
 	for i > 0 {
 		up := (i - 1) / 2
-		if !b.before(h[i], h[up]) {
+		if !b.before(x, h[up]) {
 			break
 		}
-		b.swap(h, i, up)
+		b.set(h, i, h[up])
 		i = up
 	}
+	b.set(h, i, x)
 	return i
 }
 
-func (b *Balancer) sink(h []int32, i int) {
-	for {
-		least := i
-		for c := 2*i + 1; c <= 2*i+2 && c < len(h); c++ {
-			if b.before(h[c], h[least]) {
-				least = c
-			}
+func (b *Balancer) sink(h []entry, i int) {
+	x := h[i]
+	for c := 2*i + 1; c < len(h); c = 2*i + 1 {
+		if c+1 < len(h) && b.before(h[c+1], h[c]) {
+			c++
 		}
-		if least == i {
-			return
+		if !b.before(h[c], x) {
+			break
 		}
-		b.swap(h, i, least)
-		i = least
+		b.set(h, i, h[c])
+		i = c
 	}
+	b.set(h, i, x)
 }
 
-func (b *Balancer) swap(h []int32, i, j int) {
-	h[i], h[j] = h[j], h[i]
-	b.requests[h[i]].spot, b.requests[h[j]].spot = int32(i), int32(j)
+func (b *Balancer) set(h []entry, i int, x entry) {
+	h[i] = x
+	b.requests[x.slot].spot = int32(i)
 }

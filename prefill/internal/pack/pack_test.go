@@ -1,8 +1,10 @@
 package pack
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -159,6 +161,50 @@ func TestStartWholeTakesTheBest(t *testing.T) {
 			}
 			return x, all.Tokens <= l.capTokens && all.Pairs <= l.capPairs
 		})
+	}
+}
+
+// TestBeginTakesTheBest: a prompt that is longer than the step goes where it ends first,
+// though not all ranks are looked at.
+func TestBeginTakesTheBest(t *testing.T) {
+	for seed := range uint64(2000) {
+		r := rand.New(rand.NewPCG(5, seed))
+		f := random(r)
+		for g := range f.load {
+			if r.IntN(2) == 0 {
+				f.fresh[g].rest = r.Float64()
+				f.fresh[g].least = f.fresh[g].rest * r.Float64()
+				f.load[g].rest, f.load[g].least = f.fresh[g].rest+float64(r.IntN(2)), f.fresh[g].least
+			}
+		}
+		f.arrange()
+		for i := range f.placed {
+			f.placed[i] = -1
+		}
+		f.calmest = math.Inf(1)
+		takesBest(t, f, func(i int32) { f.begin(i, &f.Items[i]) }, func(g int, it *Item, pos int64) (float64, bool) {
+			l, n := &f.load[g], it.tokens()-pos
+			seconds := f.Cost.Of(Work{n, pairsOf(n, pos)})
+			end, least := (l.rest+seconds)/l.speed, min(n, leastChunk)
+			return end, end <= f.soonest(it)+1e-12 && l.least >= 2*seconds && l.capTokens-l.tokens >= least && f.cut(g, n, pos, 0) >= least
+		})
+	}
+}
+
+// TestSortNearly sorts what is in any order.
+func TestSortNearly(t *testing.T) {
+	f := &Former{}
+	r := rand.New(rand.NewPCG(6, 6))
+	for range 2000 {
+		got := make([]int32, r.IntN(40))
+		for i := range got {
+			got[i] = int32(i*r.IntN(2) + r.IntN(9))
+		}
+		want := slices.Sorted(slices.Values(got))
+		f.sortNearly(got, r.IntN(len(got)+1), func(x, y int32) int { return cmp.Compare(x, y) })
+		if !slices.Equal(got, want) {
+			t.Fatalf("%v, not %v", got, want)
+		}
 	}
 }
 
