@@ -336,36 +336,9 @@ func (f *Former) end(l *load, seconds float64) float64 {
 	return l.rest + seconds
 }
 
-// lightest is the open rank that has least in the step.
-func (f *Former) lightest() int {
-	best, least := -1, math.Inf(1)
-	for _, r := range f.Open {
-		if w := f.weight[r]; w < least {
-			if best, least = int(r), w; w == 0 {
-				break
-			}
-		}
-	}
-	return best
-}
-
-// takesWhole reports whether a rank takes a prompt whole that is the same everywhere.
-func (f *Former) takesWhole(g int, it *Item) bool {
-	l := &f.load[g]
-	tokens, pairs := l.tokens+it.Left, l.pairs+it.Pairs
-	return tokens <= l.capTokens && pairs <= l.capPairs && f.takes(g, it) &&
-		(l.seconds == math.Inf(1) || f.Cost.Of(Work{tokens, pairs}) <= l.seconds)
-}
-
 // startWhole starts a prompt that fits into the step, where least is.
 func (f *Former) startWhole(i int32, it *Item) bool {
 	alike := !it.local() && !f.Unlike // it adds the same everywhere
-	if alike {
-		if g := f.lightest(); g >= 0 && f.takesWhole(g, it) {
-			f.put(i, g, it.Left, it.Pos)
-			return true
-		}
-	}
 	best, bestPos, bestScore := -1, int64(0), math.Inf(1)
 	for _, r := range f.Open {
 		g := int(r)
@@ -389,7 +362,9 @@ func (f *Former) startWhole(i int32, it *Item) bool {
 			}
 		}
 		if score < bestScore {
-			best, bestPos, bestScore = g, pos, score
+			if best, bestPos, bestScore = g, pos, score; score == 0 {
+				break
+			}
 		}
 	}
 	if best >= 0 {
