@@ -146,7 +146,7 @@ func (c *decodeClock) layers(mostN int64, mostP, mostQ float64, n []int64, total
 	for l := from; l < count; l += every {
 		copies := max(sent, c.received[l])
 		d, k := c.d0+float64(c.d1*copies), c.k0+float64(c.k1*copies)
-		t, p, q := c.halfLayer(l, d, k, n)
+		t, p, q := c.halfLayer(l, d, k, mostP, mostQ, n)
 		c.half[l] = halfLayer{t - float64(p*mostP) - float64(q*mostQ), p, q}
 	}
 	rest, p, q := 0.0, 0.0, 0.0
@@ -158,8 +158,8 @@ func (c *decodeClock) layers(mostN int64, mostP, mostQ float64, n []int64, total
 }
 
 // halfLayer is how long layer l takes a micro-batch, and how often the busiest rank's
-// p and q enter that.
-func (c *decodeClock) halfLayer(l int, d, k float64, n []int64) (t, p, q float64) {
+// p and q, of mostP and mostQ seconds, enter that.
+func (c *decodeClock) halfLayer(l int, d, k, mostP, mostQ float64, n []int64) (t, p, q float64) {
 	ranks := len(c.p)
 	m := c.m[l*ranks : (l+1)*ranks]
 	if c.unit.Overlap != cost.TwoBatch {
@@ -169,21 +169,34 @@ func (c *decodeClock) halfLayer(l int, d, k float64, n []int64) (t, p, q float64
 		}
 		return s.HalfLayer(), 1, 1
 	}
+	// What no rank can be the longest in is not looked at.
 	all, after, before := 0.0, 0.0, 0.0
 	ps, qs := c.p[:len(m)], c.q[:len(m)]
-	for g, x := range m {
-		a, b := ps[g]+x, x+qs[g]
-		if e := a + qs[g]; e > all {
-			all = e
+	t = d + c.top[l] + k
+	if mostP+c.top[l]+mostQ >= t {
+		for g, x := range m {
+			if e := ps[g] + x + qs[g]; e > all {
+				all = e
+			}
 		}
-		if b > after {
-			after = b
-		}
-		if a > before {
-			before = a
-		}
+		t = max(t, all)
 	}
-	t = max(all, d+after, k+before, d+c.top[l]+k)
+	if d+(c.top[l]+mostQ) >= t {
+		for g, x := range m {
+			if e := x + qs[g]; e > after {
+				after = e
+			}
+		}
+		t = max(t, d+after)
+	}
+	if k+(mostP+c.top[l]) >= t {
+		for g, x := range m {
+			if e := ps[g] + x; e > before {
+				before = e
+			}
+		}
+		t = max(t, k+before)
+	}
 	if t == all || t == k+before {
 		p = 1
 	}

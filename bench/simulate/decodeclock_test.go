@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/moelb/moelb/bench/cost"
@@ -23,7 +24,7 @@ func TestHalfLayer(t *testing.T) {
 		{"dispatch, experts and combine", []float64{1, 1}, []float64{1, 1}, []float64{1, 9}, 16, 0, 0},
 	} {
 		c := &decodeClock{unit: &cost.Unit{Overlap: cost.TwoBatch}, p: x.p, q: x.q, m: x.m, top: []float64{max(x.m[0], x.m[1])}}
-		length, p, q := c.halfLayer(0, d, k, nil)
+		length, p, q := c.halfLayer(0, d, k, slices.Max(x.p), slices.Max(x.q), nil)
 		if length != x.want || p != x.before || q != x.after {
 			t.Errorf("%s: %v, with p %v times and q %v; want %v, %v, %v", x.way, length, p, q, x.want, x.before, x.after)
 		}
@@ -34,7 +35,7 @@ func TestHalfLayer(t *testing.T) {
 			for g := range stage.s {
 				stage.s[g] += .25
 			}
-			if grown, _, _ := c.halfLayer(0, d, k, nil); grown-length != .25*stage.times {
+			if grown, _, _ := c.halfLayer(0, d, k, slices.Max(x.p), slices.Max(x.q), nil); grown-length != .25*stage.times {
 				t.Errorf("%s: a stage longer by .25 makes it %v longer, and is in it %v times", x.way, grown-length, stage.times)
 			}
 			for g := range stage.s {
