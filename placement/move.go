@@ -2,10 +2,10 @@ package placement
 
 // Move is one replica's weights copied to a slot that did not hold them.
 type Move struct {
-	Layer  int
-	Expert int
-	From   int // slot it is copied from
-	To     int // slot it is copied to
+	Layer  int `json:"layer"`
+	Expert int `json:"expert"`
+	From   int `json:"from"` // slot it is copied from
+	To     int `json:"to"`   // slot it is copied to
 }
 
 // CountMoves counts, per layer, the slots of next whose expert was not on that

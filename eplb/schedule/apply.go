@@ -24,37 +24,37 @@ func (s *Schedule) Resume(p *placement.Placement, done, rounds int) (placement.P
 		return placement.Placement{}, err
 	}
 	done, rounds = max(0, min(done, len(s.Rounds))), max(0, min(rounds, len(s.Rounds)))
-	have, want := slotsOf(p), s.shape(done, s.Before)
-	if len(s.Rounds) == 0 && slices.Equal(have, s.After) {
-		want = s.After // nothing was to be done
+	have, want, shape := slotsOf(p), s.shape(done), s.shape(rounds)
+	if len(s.Rounds) == 0 { // nothing is to be done, or has been
+		if shape = s.After; slices.Equal(have, s.After) {
+			want = s.After
+		}
 	}
 	if !slices.Equal(have, want) {
 		return placement.Placement{}, refuse.Errorf(placement.ErrShape, "schedule", "the placement has %d slots on %d GPUs, but the schedule, after %d rounds, %d on %d, or others of each",
-			sum(have), len(have), done, sum(want), len(want))
+			p.Slots(), len(have), done, len(gpusOf(want)), len(want))
 	}
 	q := placement.Placement{Experts: p.Experts, LayerExperts: slices.Clone(p.LayerExperts), GPUs: len(s.GPUSlots), PhysicalToLogical: reshape(p.PhysicalToLogical, want, s.GPUSlots)}
 	for i := done; i < rounds; i++ {
-		if err := s.do(i, &q); err != nil {
+		if err := s.do(i, q.PhysicalToLogical, q.Experts); err != nil {
 			return placement.Placement{}, err
 		}
 	}
-	shape := want
-	if rounds >= done {
-		shape = s.shape(rounds, s.After)
+	if rounds < done {
+		shape = want
 	}
-	q.GPUs = len(shape)
-	q.PhysicalToLogical = reshape(q.PhysicalToLogical, s.GPUSlots, shape)
+	q.GPUs, q.PhysicalToLogical = len(shape), reshape(q.PhysicalToLogical, s.GPUSlots, shape)
 	if slices.ContainsFunc(shape, func(n int) bool { return n != shape[0] }) {
 		q.GPUSlots = slices.Clone(shape)
 	}
 	return q, nil
 }
 
-// do makes the moves of round i in q.
-func (s *Schedule) do(i int, q *placement.Placement) error {
-	slots, rows := q.Slots(), q.PhysicalToLogical
+// do makes the moves of round i.
+func (s *Schedule) do(i int, rows [][]int, experts int) error {
+	slots := len(gpusOf(s.GPUSlots))
 	for _, m := range s.Rounds[i].Moves {
-		if m.Layer < 0 || m.Layer >= len(rows) || m.To < 0 || m.To >= slots || m.From < -1 || m.From >= slots || m.Expert < -1 || m.Expert >= q.Experts {
+		if m.Layer < 0 || m.Layer >= len(rows) || m.To < 0 || m.To >= slots || m.From < -1 || m.From >= slots || m.Expert < -1 || m.Expert >= experts {
 			return refuse.Errorf(placement.ErrShape, "schedule", "round %d: move %+v does not fit the placement", i, m)
 		}
 		if m.From >= 0 && rows[m.Layer][m.From] != m.Expert {
@@ -68,26 +68,15 @@ func (s *Schedule) do(i int, q *placement.Placement) error {
 	return nil
 }
 
-// shape is the slots of each GPU after so many rounds; none is what it is without
-// any round to do.
-func (s *Schedule) shape(rounds int, none []int) []int {
-	switch {
-	case len(s.Rounds) == 0:
-		return none
-	case rounds == 0:
+// shape is the slots of each GPU after so many rounds, of some.
+func (s *Schedule) shape(rounds int) []int {
+	switch rounds {
+	case 0:
 		return s.Before
-	case rounds == len(s.Rounds):
+	case len(s.Rounds):
 		return s.After
 	}
 	return s.GPUSlots
-}
-
-func sum(list []int) int {
-	n := 0
-	for _, x := range list {
-		n += x
-	}
-	return n
 }
 
 // Prefix returns the first rounds of the schedule without the moves of layers
@@ -102,47 +91,47 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 		return *s
 	}
 	out := *s
-	out.Rounds = make([]Round, rounds)
+	out.Rounds = slices.Clone(s.Rounds[:rounds])
 	if out.After = s.GPUSlots; rounds == 0 {
 		out.After = s.Before
 	}
-	out.Restore = min(s.Restore, rounds)
-	out.Emptied, out.Moves, out.Outside, out.Seconds, out.StagedBytes, out.Peers, out.RoundsBound, out.SecondsBound = 0, 0, 0, 0, 0, 0, 0, 0
+	out.Restore, out.Emptied, out.RoundsBound, out.SecondsBound = min(s.Restore, rounds), 0, 0, 0
 	unfinished := map[int]bool{}
 	for _, r := range s.Rounds[rounds:] {
 		for _, m := range r.Moves {
 			unfinished[m.Layer] = true
 		}
 	}
-	of := s.GPUOf()
-	gpu := func(slot int) int { // a schedule of another make may have slots of no GPU
-		if slot < len(of) {
-			return of[slot]
-		}
-		return len(s.GPUSlots) + slot
+	gpu := s.GPUOf()
+	for i := out.Restore; i < rounds; i++ {
+		out.Rounds[i] = s.Rounds[i].without(func(m placement.Move) bool {
+			// A schedule of another make may have slots of no GPU.
+			return unfinished[m.Layer] && !(m.To < len(gpu) && slices.Contains(s.Dead, gpu[m.To]))
+		})
 	}
-	for i, r := range s.Rounds[:rounds] {
-		if i >= s.Restore {
-			r = r.without(func(m placement.Move) bool {
-				return unfinished[m.Layer] && !slices.Contains(s.Dead, gpu(m.To))
-			})
-		}
-		out.Rounds[i] = r
-		out.Seconds += r.Seconds
-		out.StagedBytes, out.Peers = max(out.StagedBytes, r.StagedBytes), max(out.Peers, r.Peers)
+	out.sum()
+	return out
+}
+
+// sum adds up what the rounds say.
+func (s *Schedule) sum() {
+	gpu := s.GPUOf()
+	s.Seconds, s.Moves, s.Outside, s.StagedBytes, s.Peers = 0, 0, 0, 0, 0
+	for _, r := range s.Rounds {
+		s.Seconds += r.Seconds
+		s.StagedBytes, s.Peers = max(s.StagedBytes, r.StagedBytes), max(s.Peers, r.Peers)
 		for _, m := range r.Moves {
 			switch {
 			case m.Expert < 0:
 			case m.From < 0:
-				out.Moves++
-				out.Outside++
-			case gpu(m.From) != gpu(m.To):
-				out.Moves++
+				s.Moves++
+				s.Outside++
+			case max(m.From, m.To) >= len(gpu) || gpu[m.From] != gpu[m.To]:
+				s.Moves++
 			}
 		}
 	}
-	out.Bytes = int64(out.Moves) * s.ExpertBytes
-	return out
+	s.Bytes = int64(s.Moves) * s.ExpertBytes
 }
 
 // without is the round without some of its moves.
@@ -164,10 +153,8 @@ func (r Round) without(out func(placement.Move) bool) Round {
 // GPUOf returns the GPU of each slot, numbered over GPUSlots.
 func (s *Schedule) GPUOf() []int {
 	var out []int
-	for g, n := range s.GPUSlots {
-		for range n {
-			out = append(out, g)
-		}
+	for _, g := range gpusOf(s.GPUSlots) {
+		out = append(out, int(g))
 	}
 	return out
 }

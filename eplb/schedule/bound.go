@@ -1,161 +1,127 @@
 package schedule
 
-import (
-	"slices"
-
-	"github.com/moelb/moelb/placement"
-)
-
-// scheduleBound is what no schedule under the same limits can beat.
-type scheduleBound struct {
-	rounds  int
-	seconds float64
-}
+import "github.com/moelb/moelb/placement"
 
 // demand is what every schedule has to send and receive, whatever its rounds: copies
 // of each GPU, those of them that can only go over RDMA, and copies that enter and
 // leave each node.
 type demand struct {
 	*scheduler
-	recv, send, farIn, farOut []int // of each GPU
-	nodeIn, nodeOut           []int
-	layerSend                 []int // of each GPU, in the layer at hand
+	in, out, farIn, farOut []int // of each GPU
+	nodeIn, nodeOut        []int
 
 	// Of the expert at hand, by node.
-	asked []int // GPUs that lack it
-	last  []int // the last of them
+	asked []int   // GPUs that lack it
+	last  []int32 // the last of them
 	held  []bool
 }
 
 // bound counts, before any round is made, what every schedule has to send and
-// receive. Rounds: a GPU receives every expert it
-// lacks, and sends at least once each that it alone holds and another lacks; the
-// holders of an expert grow at most (1+PerGPU)-fold a round; and what enters a
-// node or leaves it goes over the RDMA of its GPUs. Seconds: what a GPU receives
-// over both its links at once, and what can only go over RDMA: an expert that
-// enters a node where nobody holds it.
-func (s *scheduler) bound(order []int, t *placement.Topology, o *Options) scheduleBound {
-	d := demand{scheduler: s, held: make([]bool, t.NodeCount())}
-	for _, list := range []*[]int{&d.recv, &d.send, &d.farIn, &d.farOut, &d.layerSend} {
-		*list = make([]int, s.gpus)
+// receive. Rounds: a GPU receives every expert it lacks, and sends at least once each
+// that it alone holds and another lacks; the holders of an expert grow at most
+// (1+PerGPU)-fold a round; and what enters a node or leaves it goes over the RDMA of
+// its GPUs. Seconds: what a GPU receives over all its links at once,
+// and what can only go over RDMA: an expert that enters a node where nobody holds it.
+func (s *scheduler) bound(t *placement.Topology, o *Options) (rounds int, seconds float64) {
+	nodes := t.NodeCount()
+	d := demand{scheduler: s, nodeIn: make([]int, nodes), nodeOut: make([]int, nodes), asked: make([]int, nodes), last: make([]int32, nodes), held: make([]bool, nodes)}
+	for _, list := range []*[]int{&d.in, &d.out, &d.farIn, &d.farOut} {
+		*list = make([]int, len(s.node))
 	}
-	for _, list := range []*[]int{&d.nodeIn, &d.nodeOut, &d.asked, &d.last} {
-		*list = make([]int, len(d.held))
-	}
-	rounds := 0
-	for _, l := range order {
-		s.load(l)
-		s.least[l] = d.layer(o.PerGPU)
-		rounds = max(rounds, s.least[l])
-	}
-	return d.bound(rounds, t, o)
-}
-
-// layer adds the layer at hand and returns the rounds that it takes at least.
-func (d *demand) layer(perGPU int) int {
-	least := 1
-	clear(d.layerSend)
-	for g := range d.gpus {
-		n := len(d.reqOf.of(int32(g)))
-		d.recv[g] += n
-		least = max(least, roundsFor(n, perGPU))
-	}
-	for e := range d.experts {
-		if wanted := d.reqBy.of(int32(e)); len(wanted) > 0 {
-			if holders := d.expert(wanted, d.hold.of(int32(e))); holders > 0 {
-				least = max(least, doublings(holders, len(wanted), perGPU))
-			}
+	s.part = s.newPart()
+	for l, n := range s.left {
+		if n > 0 {
+			s.load(l)
+			d.layer(o.PerGPU)
+			rounds = max(rounds, d.least[l])
 		}
 	}
-	for _, n := range d.layerSend {
-		least = max(least, roundsFor(n, perGPU))
+	s.unused = append(s.unused, s.part)
+	need := func(copies, perRound int, bandwidth float64) {
+		rounds = max(rounds, roundsFor(copies, perRound))
+		if bandwidth > 0 {
+			seconds = max(seconds, float64(copies)*float64(o.ExpertBytes)/bandwidth)
+		}
 	}
-	return least
+	all := t.NVLink + t.RDMA + o.Outside
+	if t.NVLink == 0 || t.RDMA == 0 && nodes > 1 {
+		all = 0 // unknown
+	}
+	alive := make([]int, nodes)
+	for g, n := range s.node {
+		need(max(d.in[g], d.out[g]), o.PerGPU, all)
+		need(max(d.farIn[g], d.farOut[g]), o.RDMAPerGPU, t.RDMA)
+		if !s.dead[g] {
+			alive[n]++
+		}
+	}
+	for n, k := range alive {
+		if k > 0 {
+			need(max(d.nodeIn[n], d.nodeOut[n]), o.RDMAPerGPU*k, t.RDMA*float64(k))
+		}
+	}
+	return rounds, seconds
 }
 
-// expert adds the requests for an expert that these slots hold, and returns how many
-// GPUs do: none where it is read from outside.
+// layer adds the layer at hand, and notes how many copies and rounds it takes.
+func (d *demand) layer(perGPU int) {
+	l := d.scheduler.layer
+	d.copies[l], d.least[l] = len(d.req), 1
+	for g := range d.node {
+		n := int(d.reqFirst[g+1] - d.reqFirst[g])
+		d.in[g] += n
+		d.least[l] = max(d.least[l], roundsFor(n, perGPU))
+	}
+	for e := range int32(d.experts) {
+		if wanted, hold := d.reqBy.of(e), d.hold.of(e); len(wanted) > 0 && len(hold) > 0 {
+			holders := d.expert(wanted, hold)
+			d.least[l] = max(d.least[l], doublings(holders, len(wanted), perGPU))
+		}
+	}
+}
+
+// expert adds the requests for an expert that these slots hold, and returns of how
+// many GPUs they are.
 func (d *demand) expert(wanted, hold []int32) (holders int) {
 	clear(d.asked)
 	clear(d.held)
 	for _, r := range wanted {
-		g := int(d.req[r].gpu)
+		g := d.req[r].gpu
 		d.asked[d.node[g]]++
 		d.last[d.node[g]] = g
 	}
-	holder, near := -1, false
-	for _, h := range hold { // by slot, so by GPU
-		if g := d.gpuOf[h]; g != holder {
-			holder = g
+	first := d.gpuOf[hold[0]]
+	home, nodes, last := d.node[first], 0, int32(-1)
+	for _, i := range hold { // by slot, so by GPU
+		if h := d.gpuOf[i]; h != last {
+			last = h
 			holders++
-			d.held[d.node[g]] = true
-			near = near || d.asked[d.node[g]] > 0
+		}
+		if n := d.node[last]; !d.held[n] {
+			d.held[n] = true
+			nodes++
 		}
 	}
-	if holders == 0 {
-		return 0
-	}
-	if holders == 1 {
-		d.layerSend[holder]++
-		d.send[holder]++
-		if !near {
-			d.farOut[holder]++
-		}
-	}
-	elsewhere := false
+	enters := false
 	for n, k := range d.asked {
 		if k > 0 && !d.held[n] {
-			elsewhere = true
+			enters = true
 			d.nodeIn[n]++
 			if k == 1 {
 				d.farIn[d.last[n]]++
 			}
 		}
 	}
-	if n := onlyNode(d.held); n >= 0 && elsewhere {
-		d.nodeOut[n]++
+	if enters && nodes == 1 {
+		d.nodeOut[home]++
+	}
+	if holders == 1 {
+		d.out[first]++
+		if d.asked[home] == 0 {
+			d.farOut[first]++
+		}
 	}
 	return holders
-}
-
-// bound is what all layers together take, where one alone takes so many rounds.
-func (d *demand) bound(rounds int, t *placement.Topology, o *Options) scheduleBound {
-	b := scheduleBound{rounds: rounds}
-	both := t.NVLink + t.RDMA + o.Outside
-	if t.NVLink == 0 || t.RDMA == 0 && len(d.held) > 1 {
-		both = 0 // unknown
-	}
-	longer := func(copies int, bandwidth float64) {
-		if bandwidth > 0 {
-			b.seconds = max(b.seconds, float64(copies)*float64(o.ExpertBytes)/bandwidth)
-		}
-	}
-	live := make([]int, len(d.held)) // GPUs of each node
-	for g := range d.gpus {
-		copies, far := max(d.recv[g], d.send[g]), max(d.farIn[g], d.farOut[g])
-		b.rounds = max(b.rounds, roundsFor(copies, o.PerGPU), roundsFor(far, o.RDMAPerGPU))
-		longer(copies, both)
-		longer(far, t.RDMA)
-		if d.live[g] {
-			live[d.node[g]]++
-		}
-	}
-	for n, k := range live {
-		if far := max(d.nodeIn[n], d.nodeOut[n]); k > 0 {
-			longer(far, t.RDMA*float64(k))
-			b.rounds = max(b.rounds, roundsFor(far, o.RDMAPerGPU*k))
-		}
-	}
-	return b
-}
-
-// onlyNode is the one node that holds an expert, -1 where several do.
-func onlyNode(held []bool) int {
-	n := slices.Index(held, true)
-	if n < 0 || slices.Contains(held[n+1:], true) {
-		return -1
-	}
-	return n
 }
 
 // roundsFor is how many rounds n things take, by at a time.

@@ -1,117 +1,142 @@
 package schedule
 
-// chainSearch looks for copies that make room for each other. A GPU without a
-// safe spare slot can receive only if it sends away an expert of which it has
-// the last copy; the GPU that this goes to must have room, or send one away in
-// its turn; and so on to a GPU with room, or around to one on the way. Every
-// GPU without room has such an expert, so that with idle links a walk always
-// ends: no cycle of last copies is too tight for one copy a GPU and round.
-type chainSearch struct {
-	path []link
-	on   []int32 // 1 + place on the path, 0 = not on it
-	seen []bool
+import "slices"
+
+// chain looks for copies that make room for each other. A GPU without a free slot
+// can receive only if it sends away an expert of which it has the last copy; the GPU
+// that this goes to must have room, or send one away in its turn; and so on to a GPU
+// with room, or around to one on the way. Every GPU without room has such an expert,
+// so that with idle links a walk always ends: no cycle of last copies is too tight
+// for one copy a GPU and round.
+type chain struct {
+	seen    []bool
+	waiting []int32 // slot that each GPU on the way is about to send away, -1 = none
+	around  int32   // the GPU at which the walk has closed a cycle, until it is done; -1 = none
+	mark    int     // puts before that
 }
 
-// link is an expert that leaves GPU from, where it sits in slot, to serve a request.
-type link struct{ from, slot, request int32 }
-
-func (c *chainSearch) init(gpus int) {
-	c.on = make([]int32, gpus)
-	c.seen = make([]bool, gpus)
+func (c *chain) init(gpus int) {
+	c.seen, c.waiting, c.around = make([]bool, gpus), slices.Repeat([]int32{-1}, gpus), -1
 }
 
-// chainPass serves what the links that are still idle allow of the requests that
-// are at least so urgent.
-func (s *scheduler) chainPass(urgency int) {
+// outcome is what became of a request.
+type outcome int
+
+const (
+	stuck outcome = iota
+	served
+	moved // not served, but others were
+)
+
+// serveRequests serves what the links that are still idle allow of the requests
+// that are at least so urgent.
+func (s *scheduler) serveRequests(urgency int) {
 	for r := range s.req {
 		q := &s.req[r]
 		// A cycle elsewhere may have made room: as long as one does, try again.
-		for !q.done && s.recvLeft[q.gpu] > 0 && (urgency == 0 || s.urgent(q.expert) == urgency) {
-			if !s.serveRequest(int32(r)) {
+		for !q.done && s.received(q.gpu) < s.perGPU && (urgency == 0 || s.urgency(q.expert) == urgency) {
+			from, ok := s.source(q)
+			if !ok {
+				break
+			}
+			if clear(s.chain.seen); s.walk(int32(r), from) == stuck {
 				break
 			}
 		}
 	}
 }
 
-// serveRequest tries to serve request r and says whether anything moved.
-func (s *scheduler) serveRequest(r int32) bool {
-	q := &s.req[r]
-	from, ok := s.source(r)
-	if !ok {
-		return false
-	}
-	if s.hasRoom(q.gpu) {
-		s.receive(r, from, -1)
-		return true
-	}
-	c := &s.chain
-	c.path = c.path[:0]
-	clear(c.on)
-	clear(c.seen)
-	if !s.walk(q.gpu) {
-		return false
-	}
-	first := c.on[s.req[c.path[len(c.path)-1].request].gpu] // > 0: a cycle from there
-	path := c.path[max(0, first-1):]
-	for _, e := range path {
-		s.copies[s.req[e.request].expert]++
-	}
-	for i := len(path) - 1; i >= 0; i-- {
-		e := path[i]
-		to := s.req[e.request].gpu
-		prefer := int32(-1)
-		for _, f := range path {
-			if f.from == to {
-				prefer = f.slot
-			}
+// walk serves request r from a slot, after others that make room for it.
+func (s *scheduler) walk(r, from int32) outcome {
+	c, q := &s.chain, &s.req[r]
+	g := q.gpu
+	if slot := c.waiting[g]; slot >= 0 {
+		c.mark = len(s.trail)
+		if !s.put(slot, q.expert, from, r) {
+			return stuck
 		}
-		slot := s.room(to, s.req[e.request].want, prefer)
-		s.vacate(slot)
-		s.deliver(e.request, e.slot, slot)
+		c.around = g
+		return served
 	}
-	if first == 0 && s.hasRoom(q.gpu) {
-		if from, ok := s.source(r); ok {
-			s.receive(r, from, -1)
+	if slot := s.room(g, q.want); slot >= 0 {
+		if s.put(slot, q.expert, from, r) {
+			return served
 		}
+		return stuck
 	}
-	return true
-}
-
-// receive serves request r into a safe spare slot.
-func (s *scheduler) receive(r, from, prefer int32) {
-	q := &s.req[r]
-	slot := s.room(q.gpu, q.want, prefer)
-	s.copies[q.expert]++
-	s.vacate(slot)
-	s.deliver(r, from, slot)
-}
-
-// walk extends the path from GPU g, which has no room.
-func (s *scheduler) walk(g int32) bool {
-	c := &s.chain
+	if c.seen[g] || s.sent(g) >= s.perGPU {
+		return stuck
+	}
 	c.seen[g] = true
-	if s.sendLeft[g] == 0 {
-		return false
-	}
-	c.path = append(c.path, link{from: g})
-	c.on[g] = int32(len(c.path))
-	for _, slot := range s.spare.of(g) {
-		if s.used[slot] {
+	for slot := s.first[g]; slot < s.first[g+1]; slot++ {
+		x := s.plan[slot]
+		if s.src[slot] != untouched || s.kept[slot] || x < 0 {
 			continue
 		}
-		for _, r := range s.reqBy.of(s.plan[slot]) {
-			q := &s.req[r]
-			if q.done || !s.open(g, q.gpu) {
+		c.waiting[g] = slot
+		for _, next := range s.reqBy.of(x) {
+			if p := &s.req[next]; p.done || !s.open(g, p.gpu) {
 				continue
 			}
-			c.path[len(c.path)-1] = link{g, slot, r}
-			if c.on[q.gpu] > 0 || s.hasRoom(q.gpu) || !c.seen[q.gpu] && s.walk(q.gpu) {
-				return true
+			if o := s.walk(next, slot); o != stuck {
+				c.waiting[g] = -1
+				if o == moved {
+					return moved
+				}
+				return s.follow(r, from, slot)
 			}
 		}
+		c.waiting[g] = -1
 	}
-	c.on[g] = 0
-	c.path = c.path[:len(c.path)-1]
-	return false
+	return stuck
+}
+
+// follow serves request r where what its slot held has been sent away.
+func (s *scheduler) follow(r, from, slot int32) outcome {
+	c, q := &s.chain, &s.req[r]
+	switch {
+	case c.around == q.gpu: // the slot has been filled from the other side
+		c.around = -1
+		return moved
+	case s.put(slot, q.expert, from, r):
+		return served
+	case c.around >= 0: // then the cycle cannot be
+		s.undo(c.mark)
+		c.around = -1
+		return stuck
+	}
+	return moved
+}
+
+// urgency says how soon an expert must be copied: 2 = it is nowhere, 1 = it is on
+// leaving GPUs alone. Nobody has copied it in this round yet.
+func (s *scheduler) urgency(e int32) int {
+	hold := s.hold.of(e)
+	if int(s.live[e]) > len(hold) || slices.ContainsFunc(hold, func(slot int32) bool { return !s.leaving[s.gpuOf[slot]] }) {
+		return 0
+	}
+	if len(hold) == 0 {
+		return 2
+	}
+	return 1
+}
+
+// source picks the slot that a request is read from: on its node, else on the least
+// busy GPU that holds the expert at the round's start and may still send. Outside
+// where no GPU holds it. ok is false where all holders are busy.
+func (s *scheduler) source(q *request) (slot int32, ok bool) {
+	hold := s.hold.of(q.expert)
+	if len(hold) == 0 {
+		// One load a round: others copy it later.
+		return outsideRead, s.live[q.expert] == 0 && s.open(outsideRead, q.gpu)
+	}
+	best, bestSent, bestNear := int32(-1), int32(0), false
+	for _, i := range hold {
+		h := s.gpuOf[i]
+		sent, near := s.sent(h), s.node[h] == s.node[q.gpu]
+		if s.open(h, q.gpu) && (best < 0 || near && !bestNear || near == bestNear && sent < bestSent) {
+			best, bestSent, bestNear = i, sent, near
+		}
+	}
+	return best, best >= 0
 }

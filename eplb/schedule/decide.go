@@ -117,7 +117,7 @@ func (d Decision) String() string {
 // so is a schedule that is not Priced unless Hidden is 1. Cost: one pass over
 // the moves.
 func Decide(s *Schedule, k Stakes) (Decision, error) {
-	if err := validateStakes(s, &k); err != nil {
+	if err := k.validate(s); err != nil {
 		return Decision{}, err
 	}
 	none := Decision{of: len(s.Rounds), horizon: k.Horizon, BreakEven: math.Inf(1)}
@@ -127,14 +127,11 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 	}
 	forced := s.forced()
 	recent := k.SinceMove < k.Hold
-	done, gains := finished(s, len(k.Before)), k.gains()
+	gains := k.gains(s)
 	best, soonest := none, none
 	seconds, gain, bestNet := 0.0, 0.0, 0.0
 	for i, r := range s.Rounds {
-		seconds += r.Seconds
-		for _, l := range done[i] {
-			gain += gains[l]
-		}
+		seconds, gain = seconds+r.Seconds, gain+gains[i]
 		d := none
 		d.Rounds, d.considered, d.GainPerStep, d.Cost = i+1, i+1, gain, seconds*(1-k.Hidden)
 		if gain > 0 {
@@ -176,72 +173,40 @@ func (k *Stakes) against(breakEven float64) string {
 	return fmt.Sprintf("the gain is below %.4g%% of a step", 100*k.MinGain)
 }
 
-// gains lists the seconds a step that each layer gains once it is finished.
-func (k *Stakes) gains() []float64 {
-	weights := float64(len(k.Before))
-	if k.Weight != nil {
-		weights = 0
-		for _, w := range k.Weight {
-			weights += w
+// gains lists the seconds a step that each round gains: those of the layers that it
+// finishes.
+func (k *Stakes) gains(s *Schedule) []float64 {
+	weights, last := 0.0, make([]int, len(k.Before))
+	for l := range last {
+		last[l] = -1
+		weights += k.weight(l)
+	}
+	for i, r := range s.Rounds {
+		for _, m := range r.Moves {
+			last[m.Layer] = i
 		}
 	}
-	out := make([]float64, len(k.Before))
-	for l, was := range k.Before {
-		if math.IsInf(was, 1) {
-			continue
+	out := make([]float64, len(s.Rounds))
+	for l, i := range last {
+		if i >= 0 && !math.IsInf(k.Before[l], 1) {
+			d := k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
+			out[i] += float64(d * k.weight(l) / weights * k.StepSeconds)
 		}
-		d := k.Sensitivity.Slowdown(was) - k.Sensitivity.Slowdown(k.After[l])
-		if k.Weight != nil {
-			d *= k.Weight[l]
-		}
-		out[l] = float64(d / weights * k.StepSeconds)
 	}
 	return out
 }
 
-// finished lists, for each round, the layers whose last move is in it.
-func finished(s *Schedule, layers int) [][]int {
-	last := make([]int, layers)
-	for i, r := range s.Rounds {
-		for _, m := range r.Moves {
-			last[m.Layer] = i + 1
-		}
+func (k *Stakes) weight(l int) float64 {
+	if k.Weight == nil {
+		return 1
 	}
-	out := make([][]int, len(s.Rounds))
-	for l, i := range last {
-		if i > 0 {
-			out[i-1] = append(out[i-1], l)
-		}
-	}
-	return out
+	return k.Weight[l]
 }
 
 // maxStake keeps products of stakes finite.
 const maxStake = 1e15
 
-// checkLayers checks what is given of each layer.
-func (k *Stakes) checkLayers() error {
-	total := 0.0
-	for l, w := range k.Weight {
-		if !(w >= 0 && w <= maxStake) {
-			return &placement.Error{Field: "weight", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a number from 0 to %v", w, float64(maxStake))}
-		}
-		total += w
-	}
-	if k.Weight != nil && total == 0 {
-		return refuse.Errorf(placement.ErrValue, "weight", "no layer has any")
-	}
-	for l := range k.Before {
-		for i, x := range []float64{k.Before[l], k.After[l]} {
-			if !(x >= 0) || i > 0 && math.IsInf(x, 0) {
-				return &placement.Error{Field: "imbalance", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a finite number ≥ 0", x)}
-			}
-		}
-	}
-	return nil
-}
-
-func validateStakes(s *Schedule, k *Stakes) error {
+func (k *Stakes) validate(s *Schedule) error {
 	for _, f := range []struct {
 		name   string
 		v, max float64
@@ -256,24 +221,37 @@ func validateStakes(s *Schedule, k *Stakes) error {
 			return refuse.Errorf(placement.ErrValue, f.name, "%v: between 0 and %v is possible", f.v, f.max)
 		}
 	}
-	if len(k.Before) != len(k.After) {
-		return refuse.Errorf(placement.ErrShape, "after", "%d layers, but before has %d", len(k.After), len(k.Before))
+	layers := len(k.Before)
+	switch {
+	case len(k.After) != layers:
+		return refuse.Errorf(placement.ErrShape, "after", "%d layers, but before has %d", len(k.After), layers)
+	case k.Weight != nil && len(k.Weight) != layers:
+		return refuse.Errorf(placement.ErrShape, "weight", "%d layers, but before has %d", len(k.Weight), layers)
+	case !s.Priced && k.Hidden < 1 && len(s.Rounds) > 0:
+		return refuse.Errorf(placement.ErrValue, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths")
 	}
-	if k.Weight != nil && len(k.Weight) != len(k.Before) {
-		return refuse.Errorf(placement.ErrShape, "weight", "%d layers, but before has %d", len(k.Weight), len(k.Before))
-	}
-	if err := k.checkLayers(); err != nil {
-		return err
-	}
-	for i, r := range s.Rounds {
-		for _, m := range r.Moves {
-			if m.Layer < 0 || m.Layer >= len(k.Before) {
-				return refuse.Errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", len(k.Before), i, m.Layer)
+	weights := 0.0
+	for l := range layers {
+		w := k.weight(l)
+		if !(w >= 0 && w <= maxStake) {
+			return &placement.Error{Field: "weight", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a number from 0 to %v", w, float64(maxStake))}
+		}
+		weights += w
+		for i, x := range []float64{k.Before[l], k.After[l]} {
+			if !(x >= 0) || i > 0 && math.IsInf(x, 0) {
+				return &placement.Error{Field: "imbalance", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a finite number ≥ 0", x)}
 			}
 		}
 	}
-	if !s.Priced && k.Hidden < 1 && len(s.Rounds) > 0 {
-		return refuse.Errorf(placement.ErrValue, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths")
+	if k.Weight != nil && weights == 0 {
+		return refuse.Errorf(placement.ErrValue, "weight", "no layer has any")
+	}
+	for i, r := range s.Rounds {
+		for _, m := range r.Moves {
+			if m.Layer < 0 || m.Layer >= layers {
+				return refuse.Errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", layers, i, m.Layer)
+			}
+		}
 	}
 	return nil
 }

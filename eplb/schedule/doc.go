@@ -2,9 +2,12 @@
 // placement to the next in rounds that no GPU's links hold up, and Decide says
 // whether they pay.
 //
-//	schedule          what is asked, the rounds, what is refused
-//	layer             a round of one layer: slots, links, sources
-//	match chain local copies by matchings, along chains, within a GPU
-//	price bound       what rounds take, and the fewest that any schedule needs
-//	decide            whether a schedule pays
+//	schedule frame   what is asked, and what is refused
+//	round layer      a round: layer by layer, puts into slots that can be taken back
+//	links inplace    what links and memory allow
+//	match chain      copies between GPUs: by matchings, along chains
+//	settle           copies within a GPU
+//	bound            the fewest rounds and seconds that any schedule needs
+//	apply json       a schedule in use
+//	decide stakes    whether it pays
 package schedule

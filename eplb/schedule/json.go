@@ -9,42 +9,23 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// file is a Schedule as JSON. Seconds are null where it is not priced.
-type file struct {
-	Version      int         `json:"version"`
-	Seconds      *float64    `json:"seconds"`
-	SecondsBound *float64    `json:"seconds_bound"`
-	RoundsBound  int         `json:"rounds_bound"`
-	Restore      int         `json:"restore_rounds"`
-	Emptied      int         `json:"emptied_rounds"`
-	Moves        int         `json:"copies"`
-	Outside      int         `json:"outside_copies"`
-	Bytes        int64       `json:"bytes"`
-	ExpertBytes  int64       `json:"expert_bytes"`
-	StagedBytes  int64       `json:"staged_bytes"`
-	Peers        int         `json:"peers"`
-	GPUSlots     []int       `json:"gpu_slots"`
-	Before       []int       `json:"gpu_slots_before"`
-	After        []int       `json:"gpu_slots_after"`
-	Dead         []int       `json:"dead,omitempty"`
-	Leaving      []int       `json:"leaving,omitempty"`
-	Rounds       []fileRound `json:"rounds"`
-}
-
-type fileRound struct {
-	Seconds     *float64   `json:"seconds"`
-	StagedBytes int64      `json:"staged_bytes"`
-	Peers       int        `json:"peers"`
-	Staged      []int      `json:"staged,omitempty"`
-	Moves       []fileMove `json:"moves"`
-}
-
-type fileMove struct {
-	Layer  int `json:"layer"`
-	Expert int `json:"expert"`
-	From   int `json:"from"`
-	To     int `json:"to"`
-}
+// file is a Schedule as JSON, fileRound a Round. Seconds are null where it is not
+// priced.
+type (
+	plain     Schedule
+	plainRnd  Round
+	fileRound struct {
+		Seconds *float64 `json:"seconds"`
+		plainRnd
+	}
+	file struct {
+		Version      int      `json:"version"`
+		Seconds      *float64 `json:"seconds"`
+		SecondsBound *float64 `json:"seconds_bound"`
+		plain
+		Rounds []fileRound `json:"rounds"`
+	}
+)
 
 // MarshalJSON writes all of the schedule: with the placement that it starts from
 // and the number of rounds done, it is what a controller needs to go on.
@@ -55,15 +36,10 @@ func (s Schedule) MarshalJSON() ([]byte, error) {
 		}
 		return nil
 	}
-	f := file{
-		Version: 1, Seconds: seconds(s.Seconds), SecondsBound: seconds(s.SecondsBound), RoundsBound: s.RoundsBound, Restore: s.Restore, Emptied: s.Emptied,
-		Moves: s.Moves, Outside: s.Outside, Bytes: s.Bytes, ExpertBytes: s.ExpertBytes, StagedBytes: s.StagedBytes, Peers: s.Peers,
-		GPUSlots: s.GPUSlots, Before: s.Before, After: s.After, Dead: s.Dead, Leaving: s.Leaving, Rounds: make([]fileRound, len(s.Rounds)),
-	}
+	f := file{Version: 1, Seconds: seconds(s.Seconds), SecondsBound: seconds(s.SecondsBound), plain: plain(s), Rounds: make([]fileRound, len(s.Rounds))}
 	for i, r := range s.Rounds {
-		f.Rounds[i] = fileRound{Seconds: seconds(r.Seconds), StagedBytes: r.StagedBytes, Peers: r.Peers, Staged: r.Staged, Moves: make([]fileMove, len(r.Moves))}
-		for k, m := range r.Moves {
-			f.Rounds[i].Moves[k] = fileMove(m)
+		if f.Rounds[i] = (fileRound{seconds(r.Seconds), plainRnd(r)}); r.Moves == nil {
+			f.Rounds[i].Moves = []placement.Move{}
 		}
 	}
 	return json.Marshal(f)
@@ -79,20 +55,14 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	out := Schedule{
-		Priced: f.Seconds != nil, RoundsBound: f.RoundsBound, Restore: f.Restore, Emptied: f.Emptied, Moves: f.Moves, Outside: f.Outside, Bytes: f.Bytes,
-		ExpertBytes: f.ExpertBytes, StagedBytes: f.StagedBytes, Peers: f.Peers, GPUSlots: f.GPUSlots, Before: f.Before, After: f.After, Dead: f.Dead, Leaving: f.Leaving,
-	}
-	if out.Priced {
+	out := Schedule(f.plain)
+	if out.Priced = f.Seconds != nil; out.Priced {
 		out.Seconds, out.SecondsBound = *f.Seconds, *f.SecondsBound
 	}
 	for _, r := range f.Rounds {
-		x := Round{StagedBytes: r.StagedBytes, Peers: r.Peers, Staged: r.Staged}
+		x := Round(r.plainRnd)
 		if out.Priced {
 			x.Seconds = *r.Seconds
-		}
-		for _, m := range r.Moves {
-			x.Moves = append(x.Moves, placement.Move(m))
 		}
 		out.Rounds = append(out.Rounds, x)
 	}
@@ -114,9 +84,8 @@ func (f *file) check() error {
 		return bad("seconds_bound", "null, but seconds are known")
 	}
 	for _, x := range []struct {
-		field string
-		n     int64
-		most  int64
+		field   string
+		n, most int64
 	}{
 		{"rounds_bound", int64(f.RoundsBound), math.MaxInt64}, {"restore_rounds", int64(f.Restore), int64(len(f.Rounds))}, {"emptied_rounds", int64(f.Emptied), int64(len(f.Rounds))},
 		{"copies", int64(f.Moves), math.MaxInt64}, {"outside_copies", int64(f.Outside), int64(f.Moves)}, {"bytes", f.Bytes, math.MaxInt64},

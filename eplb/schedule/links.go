@@ -1,80 +1,103 @@
 package schedule
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/moelb/moelb/placement"
+)
+
+// The kinds of link that a copy takes.
+const (
+	nvlink = iota
+	rdma
+	outside // of a bandwidth of its own
+	kinds
+)
 
 // limits are what a GPU may do in a round.
 type limits struct {
-	perGPU, rdmaPerGPU, peers, layers int32 // peers 0 = any number
-	stage                             int32 // experts staged; noLimit = any number
-	inPlace                           bool
+	perGPU, rdmaPerGPU, layers int32
+	peers, stage               int32 // noLimit = any number
+	inPlace, apart             bool  // apart: outside reads have a link of their own
 }
 
 const noLimit = 1 << 30
 
 func newLimits(o *Options) limits {
-	l := limits{perGPU: int32(o.PerGPU), rdmaPerGPU: int32(o.RDMAPerGPU), peers: int32(min(o.PeersPerGPU, noLimit)), layers: int32(o.LayersAtOnce), stage: noLimit, inPlace: o.InPlace}
+	l := limits{perGPU: int32(o.PerGPU), rdmaPerGPU: int32(o.RDMAPerGPU), layers: int32(o.LayersAtOnce), peers: noLimit, stage: noLimit, inPlace: o.InPlace, apart: o.Outside > 0}
+	if o.PeersPerGPU > 0 {
+		l.peers = int32(min(o.PeersPerGPU, noLimit))
+	}
 	if o.StagedBytes > 0 {
 		l.stage = int32(min(o.StagedBytes/o.ExpertBytes, noLimit))
 	}
 	return l
 }
 
-// links are what GPUs may still do in the round.
+// links are what GPUs do in the round at hand.
 type links struct {
-	sendLeft, recvLeft []int32
-	farSend, farRecv   []int32 // of these, over RDMA
-	stageLeft          []int32
-	to, from           [][]peer // whom each GPU sends to, and receives from; empty without a limit
+	out, in  [kinds][]int32 // copies sent and received
+	staged   []int32        // experts
+	to, from [][]peer       // whom each GPU sends to, and receives from
 }
 
 // peer is another GPU, and how many copies go there or come from there.
 type peer struct{ gpu, copies int32 }
 
 func newLinks(gpus int) links {
-	cells := make([]int32, 5*gpus)
-	x := links{to: make([][]peer, gpus), from: make([][]peer, gpus)}
-	for _, p := range []*[]int32{&x.sendLeft, &x.recvLeft, &x.farSend, &x.farRecv, &x.stageLeft} {
-		*p, cells = cells[:gpus:gpus], cells[gpus:]
+	x := links{staged: make([]int32, gpus), to: make([][]peer, gpus), from: make([][]peer, gpus)}
+	for k := range kinds {
+		x.out[k], x.in[k] = make([]int32, gpus), make([]int32, gpus)
 	}
 	return x
 }
 
-// set makes x a copy of y.
-func (x *links) set(y *links) {
-	copy(x.sendLeft, y.sendLeft)
-	copy(x.recvLeft, y.recvLeft)
-	copy(x.farSend, y.farSend)
-	copy(x.farRecv, y.farRecv)
-	copy(x.stageLeft, y.stageLeft)
+func (x *links) reset() {
+	for k := range kinds {
+		clear(x.out[k])
+		clear(x.in[k])
+	}
+	clear(x.staged)
 	for g := range x.to {
-		x.to[g], x.from[g] = append(x.to[g][:0], y.to[g]...), append(x.from[g][:0], y.from[g]...)
+		x.to[g], x.from[g] = x.to[g][:0], x.from[g][:0]
 	}
 }
 
-func (s *scheduler) startRound() {
-	for g := range s.gpus {
-		s.sendLeft[g], s.recvLeft[g] = s.perGPU, s.perGPU
-		s.farSend[g], s.farRecv[g] = s.rdmaPerGPU, s.rdmaPerGPU
-		s.stageLeft[g] = s.stage
-		s.to[g], s.from[g] = s.to[g][:0], s.from[g][:0]
-	}
+func (x *links) sent(g int32) int32 { return x.out[nvlink][g] + x.out[rdma][g] }
+
+func (x *links) received(g int32) int32 {
+	return x.in[nvlink][g] + x.in[rdma][g] + x.in[outside][g]
 }
 
-// open says whether GPU h can still send a copy to GPU g in this round.
+// kind is the link of a copy from GPU h, -1 = outside, to g.
+func (s *scheduler) kind(h, g int32) int {
+	switch {
+	case h < 0 && s.apart:
+		return outside
+	case h < 0 || s.node[h] != s.node[g]:
+		return rdma
+	}
+	return nvlink
+}
+
+// open says whether GPU g can still receive a copy from GPU h, -1 = outside.
 func (s *scheduler) open(h, g int32) bool {
-	if s.sendLeft[h] <= 0 || s.recvLeft[g] <= 0 || s.node[h] != s.node[g] && (s.farSend[h] <= 0 || s.farRecv[g] <= 0) {
+	k := s.kind(h, g)
+	if s.received(g) >= s.perGPU || k == rdma && s.in[k][g] >= s.rdmaPerGPU || !s.inPlace && s.staged[g] >= s.stage {
 		return false
 	}
-	return s.canStage(g) && (s.peers == 0 || knows(s.to[h], g, s.peers) && knows(s.from[g], h, s.peers))
+	return h < 0 || s.sent(h) < s.perGPU && (k != rdma || s.out[k][h] < s.rdmaPerGPU) &&
+		knows(s.to[h], g, s.peers) && knows(s.from[g], h, s.peers)
 }
 
-// canStage says whether GPU g can stage what it receives; in place, cycles are
-// looked at later.
-func (s *scheduler) canStage(g int32) bool { return s.inPlace || s.stageLeft[g] > 0 }
-
-// openOutside says whether GPU g can still read a copy from outside.
-func (s *scheduler) openOutside(g int) bool {
-	return s.recvLeft[g] > 0 && (s.apart || s.farRecv[g] > 0) && s.canStage(int32(g))
+// book counts n copies from GPU h, -1 = outside, to g; -1 takes one back.
+func (s *scheduler) book(h, g, n int32) {
+	k := s.kind(h, g)
+	s.in[k][g] += n
+	if h >= 0 {
+		s.out[k][h] += n
+		s.to[h], s.from[g] = meet(s.to[h], g, n), meet(s.from[g], h, n)
+	}
 }
 
 // knows says whether g is one of the peers or can become one.
@@ -94,35 +117,30 @@ func meet(list []peer, g, copies int32) []peer {
 	return list
 }
 
-// book counts n copies from GPU h to g; -1 takes one back.
-func (s *scheduler) book(h, g int, n int32) {
-	s.sendLeft[h] -= n
-	s.recvLeft[g] -= n
-	if !s.inPlace {
-		s.stageLeft[g] -= n
+// idle says whether a GPU can still send and one can still receive.
+func (s *scheduler) idle() bool {
+	sends, receives := false, false
+	for g := range s.node {
+		sends, receives = sends || s.sent(int32(g)) < s.perGPU, receives || s.received(int32(g)) < s.perGPU
 	}
-	if s.node[h] != s.node[g] {
-		s.farSend[h] -= n
-		s.farRecv[g] -= n
-	}
-	if s.peers > 0 {
-		s.to[h] = meet(s.to[h], int32(g), n)
-		s.from[g] = meet(s.from[g], int32(h), n)
-	}
+	return sends && receives
 }
 
-// takeOutside books a copy from outside.
-func (s *scheduler) takeOutside(g int) {
-	s.recvLeft[g]--
-	if !s.inPlace {
-		s.stageLeft[g]--
+// takeRound returns the round at hand and what it takes, and whether the bandwidth of
+// each link that it uses is known.
+func (s *scheduler) takeRound(t *placement.Topology, o *Options) (r Round, priced bool) {
+	r = Round{Moves: slices.Clone(s.moves), Staged: append([]int(nil), s.stagedMoves...), StagedBytes: int64(slices.Max(s.staged)) * o.ExpertBytes}
+	s.moves, s.stagedMoves = s.moves[:0], s.stagedMoves[:0]
+	priced = true
+	for k, bandwidth := range []float64{t.NVLink, t.RDMA, o.Outside} {
+		if most := max(slices.Max(s.in[k]), slices.Max(s.out[k])); most > 0 {
+			if priced = priced && bandwidth > 0; priced {
+				r.Seconds = max(r.Seconds, float64(most)*float64(o.ExpertBytes)/bandwidth)
+			}
+		}
 	}
-	if !s.apart {
-		s.farRecv[g]--
+	for g := range s.node {
+		r.Peers = max(r.Peers, len(s.to[g]), len(s.from[g]))
 	}
-}
-
-// idleLinks says whether a GPU can still send and one can still receive.
-func (s *scheduler) idleLinks() bool {
-	return slices.Max(s.sendLeft) > 0 && slices.Max(s.recvLeft) > 0
+	return r, priced
 }

@@ -54,23 +54,23 @@ type Options struct {
 
 // Round is copies that run at the same time, or in place one after the other.
 type Round struct {
+	// Seconds is the largest bytes/bandwidth of a GPU's NVLink, RDMA or Outside, in
+	// one direction. Copies within a GPU take none.
+	Seconds float64 `json:"-"`
+	// StagedBytes and Peers are the most that a GPU stages, and the most GPUs that
+	// one sends to or receives from.
+	StagedBytes int64 `json:"staged_bytes"`
+	Peers       int   `json:"peers"`
+	// Staged are, in place, the indices of the moves that are read at the round's
+	// start into memory of their own and written at its end: one of each cycle.
+	Staged []int `json:"staged,omitempty"`
 	// Moves are ordered by layer as the schedule takes them, then by To; in place,
 	// so that each copy reads its slot before another writes there. Beside copies
 	// between GPUs there are three kinds that no link between them carries: From and
 	// To on one GPU, a copy within its memory; From = -1 with an expert, weights that
 	// no GPU holds and that are read from outside; Expert = From = -1, a slot that
 	// is emptied.
-	Moves []placement.Move
-	// Staged are, in place, the indices of the moves that are read at the round's
-	// start into memory of their own and written at its end: one of each cycle.
-	Staged []int
-	// Seconds is the largest bytes/bandwidth of a GPU's NVLink, RDMA or Outside, in
-	// one direction. Copies within a GPU take none.
-	Seconds float64
-	// StagedBytes and Peers are the most that a GPU stages, and the most GPUs that
-	// one sends to or receives from.
-	StagedBytes int64
-	Peers       int
+	Moves []placement.Move `json:"moves"`
 }
 
 // Schedule is rounds of moves that lead from one placement to another. It is a
@@ -85,39 +85,43 @@ type Round struct {
 // sends at most PerGPU copies a round and receives at most PerGPU; what it reads
 // from its own memory is not counted.
 type Schedule struct {
-	Rounds []Round
-	// GPUSlots is the slots of each GPU while the schedule runs, [GPUs], Before
-	// those of the placement it starts from and After those of its end, each of as
-	// many GPUs as that has.
-	GPUSlots, Before, After []int
-	// Dead lists the GPUs that are out of service and cannot be read, Leaving those
-	// that can and end empty.
-	Dead, Leaving []int
-	ExpertBytes   int64
-	// Seconds is the sum over the rounds, 0 unless Priced.
-	Seconds float64
+	Rounds []Round `json:"-"`
 	// Priced is false where the size of an expert or the bandwidth of a link that
-	// a move takes is unknown: then no seconds are predicted.
-	Priced bool
-	// Moves counts the copies received from other GPUs or from outside, Outside
-	// the latter alone. Bytes is the size of all.
-	Moves, Outside int
-	Bytes          int64
-	// StagedBytes and Peers are the largest of any round.
-	StagedBytes int64
-	Peers       int
-	// Restore is how many rounds at the start it takes to bring back experts that
-	// have no copy on a GPU that can be read. After each later round, and after
-	// each at all where it is 0, every expert of every layer has one.
-	Restore int
-	// Emptied is how many rounds it takes until the Leaving GPUs hold nothing, 0
-	// without any.
-	Emptied int
+	// a move takes is unknown: then no seconds are predicted. Seconds is the sum over
+	// the rounds.
+	Priced  bool    `json:"-"`
+	Seconds float64 `json:"-"`
 	// RoundsBound and SecondsBound are proved: no schedule under the same limits
 	// that copies experts only to GPUs that are to keep them has fewer rounds or,
 	// over the same links, takes less time.
-	RoundsBound  int
-	SecondsBound float64
+	SecondsBound float64 `json:"-"`
+	RoundsBound  int     `json:"rounds_bound"`
+	// Restore is how many rounds at the start it takes to bring back experts that
+	// have no copy on a GPU that can be read. After each later round, and after
+	// each at all where it is 0, every expert of every layer has one.
+	Restore int `json:"restore_rounds"`
+	// Emptied is how many rounds it takes until the Leaving GPUs hold nothing, 0
+	// without any.
+	Emptied int `json:"emptied_rounds"`
+	// Moves counts the copies received from other GPUs or from outside, Outside
+	// the latter alone. Bytes is the size of all, of ExpertBytes each.
+	Moves       int   `json:"copies"`
+	Outside     int   `json:"outside_copies"`
+	Bytes       int64 `json:"bytes"`
+	ExpertBytes int64 `json:"expert_bytes"`
+	// StagedBytes and Peers are the largest of any round.
+	StagedBytes int64 `json:"staged_bytes"`
+	Peers       int   `json:"peers"`
+	// GPUSlots is the slots of each GPU while the schedule runs, [GPUs], Before
+	// those of the placement it starts from and After those of its end, each of as
+	// many GPUs as that has.
+	GPUSlots []int `json:"gpu_slots"`
+	Before   []int `json:"gpu_slots_before"`
+	After    []int `json:"gpu_slots_after"`
+	// Dead lists the GPUs that are out of service and cannot be read, Leaving those
+	// that can and end empty.
+	Dead    []int `json:"dead,omitempty"`
+	Leaving []int `json:"leaving,omitempty"`
 }
 
 // New orders the copies that lead from prev, the placement in force, to next: of
@@ -169,56 +173,53 @@ const defaultLayers = 8
 // build makes the rounds with a given number of layers at once.
 func build(f *frame, t *placement.Topology, o *Options) (Schedule, error) {
 	s := newScheduler(f, t, o)
-	order := s.layerOrder(o.Worth)
-	out := Schedule{
-		GPUSlots: f.slots, Before: f.before, After: f.after, Dead: f.listDead(), Leaving: f.listLeaving(),
-		Priced: o.ExpertBytes > 0, ExpertBytes: o.ExpertBytes,
+	out := Schedule{GPUSlots: f.slots, Before: f.before, After: f.after, Priced: o.ExpertBytes > 0, ExpertBytes: o.ExpertBytes}
+	for g := range f.slots {
+		if f.dead[g] {
+			out.Dead = append(out.Dead, g)
+		} else if f.leaving[g] {
+			out.Leaving = append(out.Leaving, g)
+		}
 	}
-	b := s.bound(order, t, o)
-	out.RoundsBound, out.SecondsBound = b.rounds, b.seconds
-	price := newRoundPrice(t, s, o)
-	s.emptyDead(f)
-	for s.unfinished(order) || len(s.moves) > 0 {
-		lost, leaving := s.anyLost, s.anyLeaving
+	out.RoundsBound, out.SecondsBound = s.bound(t, o)
+	order := s.layerOrder(o.Worth)
+	for len(s.moves) > 0 || slices.ContainsFunc(order, func(l int) bool { return s.left[l] > 0 }) {
 		s.round(order)
-		r := s.takeRound()
-		if len(r.Moves) == 0 { // none is known to get here
+		if len(s.moves) == 0 { // none is known to get here
 			return Schedule{}, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
 		}
-		out.Priced = price.of(&r, &out) && out.Priced
-		out.Rounds = append(out.Rounds, r)
-		if lost {
-			out.Restore = len(out.Rounds)
+		r, priced := s.takeRound(t, o)
+		out.Rounds, out.Priced = append(out.Rounds, r), out.Priced && priced
+		for _, m := range r.Moves {
+			switch {
+			case m.Expert >= 0 && m.From < 0:
+				out.Restore = len(out.Rounds)
+			case m.Expert < 0 && f.leaving[s.gpuOf[m.To]]:
+				out.Emptied = len(out.Rounds)
+			}
 		}
-		if leaving {
-			out.Emptied = len(out.Rounds)
-		}
-	}
-	out.Bytes = int64(out.Moves) * o.ExpertBytes
-	for i := range out.Rounds {
-		if !out.Priced {
-			out.Rounds[i].Seconds = 0
-		}
-		out.Seconds += out.Rounds[i].Seconds
 	}
 	if !out.Priced {
 		out.SecondsBound = 0
+		for i := range out.Rounds {
+			out.Rounds[i].Seconds = 0
+		}
 	}
+	out.sum()
 	return out, nil
 }
 
-// layerOrder lists the layers that change, the most worthwhile first.
+// layerOrder lists the layers that change, the most worthwhile a copy first.
 func (s *scheduler) layerOrder(worth []float64) []int {
 	var order []int
-	each := make([]float64, len(s.cur))
-	for l := range s.cur {
-		if s.left[l] == 0 {
+	each := make([]float64, len(s.left))
+	for l, n := range s.left {
+		if n == 0 {
 			continue
 		}
 		order = append(order, l)
 		if worth != nil {
-			s.load(l)
-			each[l] = worth[l] / float64(max(1, len(s.req)))
+			each[l] = worth[l] / float64(max(1, s.copies[l]))
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(each[b], each[a]) })

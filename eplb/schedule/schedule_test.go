@@ -140,12 +140,12 @@ func TestChainsAlwaysEnd(t *testing.T) {
 		s := newScheduler(f, &topology, &o)
 		for l := range prev.PhysicalToLogical {
 			for s.left[l] > 0 {
-				s.startRound()
-				s.load(l)
-				s.chainPass(0)
-				s.localPass()
+				s.links.reset()
+				s.turnTo(l)
+				s.serveRequests(0)
+				s.settleAll()
 				s.emit()
-				if len(s.takeRound().Moves) == 0 {
+				if r, _ := s.takeRound(&topology, &o); len(r.Moves) == 0 {
 					t.Fatalf("seed %d, case %d: layer %d is stuck at %v, to be %v", seed, i, l, s.cur[l], s.fin[l])
 				}
 			}

@@ -1,0 +1,110 @@
+package schedule
+
+// settleAll puts what GPUs have already, in another slot, where it is to be.
+func (s *scheduler) settleAll() {
+	for slot := range s.plan {
+		s.settle(int32(slot), false)
+	}
+	if s.stage < noLimit { // not all that is to go around at once can be staged
+		for slot := range s.plan {
+			s.settle(int32(slot), true)
+		}
+	}
+}
+
+// settle has a slot hold its final expert, or nothing, by copies within its GPU, or
+// because the expert arrives in another slot there.
+func (s *scheduler) settle(slot int32, exchange bool) {
+	e := s.fin[s.layer][slot]
+	if e == s.plan[slot] {
+		return
+	}
+	mark, from, r := len(s.trail), int32(-1), int32(-1)
+	if e >= 0 {
+		if from = s.holder(slot, e); from < 0 {
+			return
+		}
+		if s.cur[s.layer][from] != e {
+			w, ok := s.recall(from)
+			if !ok {
+				return
+			}
+			from, r = w.from, w.request
+		}
+	}
+	if !s.place(slot, from, r, exchange) {
+		s.undo(mark)
+	}
+}
+
+// holder is a slot on the same GPU that holds an expert at the round's start, else
+// one in which it arrives without being meant to stay; -1 = none.
+func (s *scheduler) holder(slot, e int32) int32 {
+	g, arrives := s.gpuOf[slot], int32(-1)
+	for i := s.first[g]; i < s.first[g+1]; i++ {
+		if s.cur[s.layer][i] == e {
+			return i
+		}
+		if s.plan[i] == e && s.fin[s.layer][i] != e {
+			arrives = i
+		}
+	}
+	return arrives
+}
+
+// place has a slot hold its final expert, read from another, and finds a place for
+// what the GPU would lose by that: what the slot held, and what was to arrive there.
+// Two slots may exchange what they held.
+func (s *scheduler) place(slot, from, r int32, exchange bool) bool {
+	e, g := s.fin[s.layer][slot], s.gpuOf[slot]
+	arrives := written{expert: -1}
+	if s.src[slot] != untouched {
+		ok := s.plan[slot] != e
+		if ok {
+			arrives, ok = s.recall(slot)
+		}
+		if !ok {
+			return false
+		}
+	}
+	x := s.plan[slot]
+	if !s.put(slot, e, from, r) {
+		return false
+	}
+	switch {
+	case x < 0 || s.kept[slot] && s.twin(slot, x):
+	case !s.kept[slot]:
+		if s.live[x] == 0 || s.asked(x) {
+			return false
+		}
+	case s.home(g, x, slot, -1, exchange):
+	case exchange && r < 0 && from >= 0 && s.src[from] == untouched && s.fin[s.layer][from] != e && s.put(from, x, slot, -1):
+	default:
+		return false
+	}
+	return arrives.expert < 0 || s.home(g, arrives.expert, arrives.from, arrives.request, exchange)
+}
+
+// home finds a slot of GPU g in which an expert is to stay.
+func (s *scheduler) home(g, e, from, r int32, exchange bool) bool {
+	mark := len(s.trail)
+	for i := s.first[g]; i < s.first[g+1]; i++ {
+		if s.fin[s.layer][i] == e && s.plan[i] != e {
+			if s.place(i, from, r, exchange) {
+				return true
+			}
+			s.undo(mark)
+		}
+	}
+	return false
+}
+
+// asked says whether a GPU still lacks an expert.
+func (s *scheduler) asked(e int32) bool {
+	for _, r := range s.reqBy.of(e) {
+		if !s.req[r].done {
+			return true
+		}
+	}
+	return false
+}
