@@ -56,6 +56,20 @@ func check(tb testing.TB, b *Balancer) {
 	if vacancies != len(b.free) || len(b.requests) != vacancies+known+len(b.ended) {
 		tb.Fatalf("%d slots, %d vacant, %d known, %d ended; %d are free", len(b.requests), vacancies, known, len(b.ended), len(b.free))
 	}
+	for i, got := range b.blocks {
+		if b.lookBlock(i); got != b.blocks[i] {
+			tb.Fatalf("block %d of views: %v, not %v", i, got, b.blocks[i])
+		}
+	}
+	for _, l := range b.levels {
+		for _, h := range l.classes {
+			for i := 1; i < len(h); i++ {
+				if b.before(h[i], h[(i-1)/2]) {
+					tb.Fatalf("a younger one is above %v", h[i])
+				}
+			}
+		}
+	}
 	if known != b.ids.Len() || waiting != b.Queued() || total != b.total || bound != b.bound {
 		tb.Fatalf("%d requests, %d queued, %+v in all; the ledger has %d, %d, %+v", known, waiting, total, b.ids.Len(), b.Queued(), b.total)
 	}
