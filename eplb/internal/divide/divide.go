@@ -211,13 +211,7 @@ func (p *Planner) Plan(find *scratch.Planner, tolerance float64, stop func() boo
 		if (p.best.batch <= quietBatch && p.best.split <= goal) || stop() {
 			break
 		}
-		if i < 0 && !s.Adams(s.U.Slots, len(s.U.Gpu), nil) {
-			continue
-		}
-		if i >= 0 && !s.Capped(s.U.Slots, len(s.U.Gpu), pack.CapLimits[i]*bound) {
-			continue
-		}
-		if !p.packTree() {
+		if !s.CountBy(i, bound) || !p.packTree() {
 			continue
 		}
 		pin(s)

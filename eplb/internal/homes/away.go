@@ -10,15 +10,12 @@ import (
 // the fewest replicas away, how many that are and the share of load they serve.
 // Experts in no group are at home everywhere.
 func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share float64) {
-	groups, nodes := p.Groups, p.Topology.Nodes
 	of := p.GroupOf()
 	q := placement.Placement{Experts: p.Experts(), GPUs: p.Topology.GPUs, PhysicalToLogical: [][]int{row}}
 	if len(row)%q.GPUs != 0 {
 		q.GPUSlots = placement.EvenSlots(len(row), q.GPUs)
 	}
-	first := q.FirstSlots()
-	n := q.LogicalCount()[0]
-	cost := make([]int32, groups*groups)
+	first, n := q.FirstSlots(), q.LogicalCount()[0]
 	each := func(do func(node, e int)) {
 		for g := range q.GPUs {
 			for _, e := range row[first[g]:first[g+1]] {
@@ -28,15 +25,9 @@ func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share f
 			}
 		}
 	}
-	each(func(node, e int) {
-		for i := range groups / nodes {
-			cost[of[e]*groups+node*(groups/nodes)+i]--
-		}
+	at = Least(p.Groups, p.Topology.Nodes, func(do func(node, group int)) {
+		each(func(node, e int) { do(node, of[e]) })
 	})
-	at = assign.Least(cost, groups)
-	for g, c := range at {
-		at[g] = c / (groups / nodes)
-	}
 	total, off := 0.0, 0.0
 	for _, x := range p.Loads[l] {
 		total += x
@@ -51,4 +42,21 @@ func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share f
 		share = off / total
 	}
 	return at, replicas, share
+}
+
+// Least is the node of each group, as many groups on each, that leaves the fewest of
+// the replicas that each tells of elsewhere.
+func Least(groups, nodes int, each func(do func(node, group int))) []int {
+	rooms := groups / nodes
+	cost := make([]int32, groups*groups) // a node stands for as many columns as it has groups
+	each(func(node, group int) {
+		for i := range rooms {
+			cost[group*groups+node*rooms+i]--
+		}
+	})
+	at := assign.Least(cost, groups)
+	for g, c := range at {
+		at[g] = c / rooms
+	}
+	return at
 }

@@ -62,14 +62,15 @@ func (lo *Planner) atHome(limit float64, may int) bool {
 }
 
 // sendAway takes from nodes with too much what has to leave them, at most may
-// copies in all, and says whether what stays has room.
+// copies in all, and says whether what stays has room. Where no more may than must,
+// load is no reason.
 func (lo *Planner) sendAway(may int) bool {
 	s, nodes := lo.S, len(lo.nodes)
 	for n := range lo.nodes {
-		ns := &lo.nodes[n]
+		d := &lo.nodes[n]
 		for {
-			over := lo.sum[n] - float64(lo.aim*ns.power)
-			if (over <= 0 && lo.slots[n] <= ns.s.U.Slots) || len(lo.exports) >= may {
+			over := lo.sum[n] - float64(lo.aim*d.power)
+			if ((over <= 0 || may <= lo.must) && lo.slots[n] <= d.s.U.Slots) || len(lo.exports) >= may {
 				break
 			}
 			// The smallest that suffices, or the largest.
@@ -91,7 +92,7 @@ func (lo *Planner) sendAway(may int) bool {
 			lo.sum[n] -= s.Size[best]
 			lo.exports = append(lo.exports, best)
 		}
-		if lo.slots[n] > ns.s.U.Slots {
+		if lo.slots[n] > d.s.U.Slots {
 			return false
 		}
 	}
@@ -109,11 +110,11 @@ func (lo *Planner) takeIn() bool {
 	for _, e := range lo.exports {
 		best, most := -1, 0.0
 		for n := range lo.nodes {
-			ns := &lo.nodes[n]
-			if n == int(lo.homeAt[e]) || lo.slots[n] >= ns.s.U.Slots || int(lo.copies[int(e)*nodes+n]) >= ns.hi-ns.lo {
+			d := &lo.nodes[n]
+			if n == int(lo.homeAt[e]) || lo.slots[n] >= d.s.U.Slots || int(lo.copies[int(e)*nodes+n]) >= d.hi-d.lo {
 				continue
 			}
-			if x := lo.aim*ns.power - lo.sum[n]; best < 0 || x > most {
+			if x := lo.aim*d.power - lo.sum[n]; best < 0 || x > most {
 				best, most = n, x
 			}
 		}
@@ -132,11 +133,11 @@ func (lo *Planner) takeIn() bool {
 func (lo *Planner) fillNodes() bool {
 	s, nodes := lo.S, len(lo.nodes)
 	for n := range lo.nodes {
-		ns := &lo.nodes[n]
-		for ; lo.slots[n] < ns.s.U.Slots; lo.slots[n]++ {
+		d := &lo.nodes[n]
+		for ; lo.slots[n] < d.s.U.Slots; lo.slots[n]++ {
 			best := int32(-1)
 			for _, e := range s.Order {
-				if lo.frozen[e] || int(lo.homeAt[e]) != n || int(lo.copies[int(e)*nodes+n]) >= ns.hi-ns.lo {
+				if lo.frozen[e] || int(lo.homeAt[e]) != n || int(lo.copies[int(e)*nodes+n]) >= d.hi-d.lo {
 					continue
 				}
 				if int(e) < lo.experts && lo.copies[int(e)*nodes+n] == 0 {

@@ -25,14 +25,14 @@ func (lo *Planner) exactly(bound float64, stop func() bool) float64 {
 	x.Home, x.Nodes, x.N, x.Stop = lo.homeAt, len(lo.nodes), lo.experts, stop
 	x.Pseudo, x.Empty = nil, 0
 	for n := range lo.nodes {
-		ns := &lo.nodes[n]
-		x.Pseudo = append(x.Pseudo, ns.pseudo)
-		x.Empty += len(ns.pseudo) * ns.gpus()
+		d := &lo.nodes[n]
+		x.Pseudo = append(x.Pseudo, d.pseudo)
+		x.Empty += len(d.pseudo) * (d.hi - d.lo)
 	}
 	clear(lo.homes.used)
 	// Where not all can be searched, fewer replicas off their nodes are searched
 	// too, as leaveHomes does.
-	for x.May = lo.off; ; x.May = halfOf(x.May) {
+	for x.May = lo.off; ; x.May = below(x.May) {
 		x.Target, x.Work, x.Done = s.Best.Level*(1-exact.ExactMargin), exactHomeWork, true
 		lo.everyHome(0)
 		if x.Done && x.May == lo.off {
@@ -44,18 +44,6 @@ func (lo *Planner) exactly(bound float64, stop func() bool) float64 {
 	}
 	lo.setHome(lo.bestHome)
 	return bound
-}
-
-// halfOf is the next power of two below x, or 0.
-func halfOf(x int) int {
-	if x <= 1 {
-		return 0
-	}
-	half := 1
-	for half*2 < x {
-		half *= 2
-	}
-	return half
 }
 
 // everyHome tries every home of the groups from g on.

@@ -3,135 +3,125 @@ package homes
 import (
 	"math"
 
+	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
 
-// nodeSolver places what is on one node on its GPUs.
-type nodeSolver struct {
+// node places what is on one node on its GPUs.
+type node struct {
 	s      *pack.Packer
 	lo, hi int     // its GPUs in the whole unit
 	power  float64 // their speeds, summed
 	ids    []int32 // the experts on it, as the whole unit numbers them
 	pseudo []int32 // its pseudo-experts
-	// Of ids the first are the experts whose home the node is, then come guests.
-	locals, guests int
 }
 
-// gpus is the number of its GPUs.
-func (ns *nodeSolver) gpus() int { return ns.hi - ns.lo }
+// shiftWork bounds the search of a node's counts, in slots packed.
+const shiftWork = 1 << 16
 
-// take gives the node's solver the loads of its experts.
-func (ns *nodeSolver) take(w []float64) {
-	s, m := ns.s, len(ns.ids)
-	s.W, s.Order, s.Count, s.Size = s.W[:m], s.Order[:m], s.Count[:m], s.Size[:m]
-	sorted := true
-	for i, e := range ns.ids {
-		s.W[i] = w[e]
-		s.Order[i] = int32(i)
-		sorted = sorted && (i == 0 || s.W[i] <= s.W[i-1])
+// take lists the experts that home brings to node n and gives its packer their loads.
+func (lo *Planner) take(n int, home []int32) {
+	d := &lo.nodes[n]
+	d.ids = d.ids[:0]
+	for _, e := range lo.S.Order {
+		if int(e) < lo.experts && int(home[int(e)/lo.per]) == n {
+			d.ids = append(d.ids, e)
+		}
 	}
-	if !sorted {
-		s.SortExperts()
+	d.ids = append(d.ids, d.pseudo[:min(len(d.pseudo), max(0, d.s.U.Slots-len(d.ids)))]...)
+	v, m := d.s, len(d.ids)
+	v.W, v.Order, v.Count, v.Size = v.W[:m], v.Order[:m], v.Count[:m], v.Size[:m]
+	for i, e := range d.ids { // they are sorted
+		v.W[i], v.Order[i] = lo.S.W[e], int32(i)
 	}
-	s.Best.Level = math.Inf(1)
+	v.Best.Level = math.Inf(1)
 }
 
-// replicaLevel is the least level that lets the replicas of every expert fit
-// the node's slots, one a GPU.
-func (ns *nodeSolver) replicaLevel() float64 {
-	s := ns.s
-	if len(s.U.Gpu) == 0 || !s.Adams(s.U.Slots, len(s.U.Gpu), nil) {
+// solve places what was taken on node n and returns its level, as near to bound as it
+// gets.
+func (lo *Planner) solve(n int, bound, tolerance float64, stop func() bool) float64 {
+	v := lo.nodes[n].s
+	if len(v.U.Gpu) == 0 {
+		v.Best.Level = 0
 		return 0
 	}
-	most := 0.0
-	for e, w := range s.W {
-		most = max(most, w/float64(s.Count[e]))
-	}
-	return most / s.U.Fastest()
-}
-
-// solve places the experts taken on the node's GPUs and returns the level, as
-// near to bound as it gets. Guests, whose home is elsewhere, get one replica.
-func (ns *nodeSolver) solve(bound, tolerance float64, stop func() bool) float64 {
-	s := ns.s
-	if len(s.U.Gpu) == 0 {
-		s.Best.Level = 0
-		return 0
-	}
-	most := len(s.U.Gpu)
 	goal := bound * (1 + tolerance)
-	var guests []bool
-	if ns.guests > 0 {
-		guests = make([]bool, len(s.W))
-		for i := range guests {
-			if s.Count[i] = 1; i >= ns.locals && i < ns.locals+ns.guests {
-				guests[i] = true
-			}
-		}
+	v.Plan(bound, goal, len(pack.CapLimits), stop)
+	if v.Best.Level > goal {
+		v.ShiftCounts(goal, shiftWork, stop)
 	}
-	if s.Adams(s.U.Slots, most, guests) {
-		if s.Pack() {
-			s.Swap(goal)
-		} else {
-			s.Deal()
-		}
-		s.Keep()
-	}
-	if ns.guests > 0 {
-		return s.Best.Level
-	}
-	for _, c := range pack.CapLimits {
-		if s.Best.Level <= goal || stop() {
-			break
-		}
-		if s.Capped(s.U.Slots, most, c*bound) && s.Pack() {
-			s.Swap(goal)
-			s.Keep()
-		}
-	}
-	for tries := recountTries; s.Best.Level > goal && !stop() && ns.recount(goal, &tries); {
-	}
-	return s.Best.Level
+	return v.Best.Level
 }
 
-// recountTries bounds the packings that moving single copies may cost a node with
-// GPUs of some ten slots, twofold.
-const recountTries = 800
+// nodeBound is a lower bound of the level of node n with the groups that the
+// branch at hand gives it: its share of the load, and the least that its slots
+// allow its hottest experts.
+func (lo *Planner) nodeBound(n int, mask uint32) float64 {
+	if lo.bound == nil {
+		return lo.homes.share(n, lo.homes.sum[n])
+	}
+	i := lo.memo(n, mask)
+	if lo.state[i]&^1 != lo.stamp {
+		lo.state[i] = lo.stamp
+		lo.take(n, lo.homes.at)
+		lo.bound[i] = max(lo.homes.share(n, lo.homes.sum[n]), bounds.Replicas(lo.nodes[n].s))
+	}
+	return lo.bound[i]
+}
 
-// recount moves one copy from an expert to another in the best placement, the
-// first way that lowers the level, and says whether there was one. Each packing
-// tried is taken off tries.
-func (ns *nodeSolver) recount(goal float64, tries *int) bool {
-	s := ns.s
-	most := int32(len(s.U.Gpu))
-	level := s.Best.Level
-	for _, e := range s.Order {
-		if s.Best.Count[e] < 2 {
+// placeNodes places the copies of every node on its GPUs, evened out or not, and keeps
+// the whole if it is the best so far.
+func (lo *Planner) placeNodes(even bool) {
+	nodes := len(lo.nodes)
+	for n := range lo.nodes {
+		d := &lo.nodes[n]
+		d.ids = append(d.ids[:0], lo.on[n]...)
+		v, m := d.s, len(d.ids)
+		v.W, v.Order, v.Count, v.Size = v.W[:m], v.Order[:m], v.Count[:m], v.Size[:m]
+		for i, e := range d.ids {
+			c := lo.copies[int(e)*nodes+n]
+			v.W[i] = lo.S.Size[e] * float64(c)
+			v.Count[i] = int32(c)
+		}
+		v.SortExperts()
+		v.Best.Level = math.Inf(1)
+		if len(v.U.Gpu) == 0 {
 			continue
 		}
-		for _, f := range s.Order[:min(len(s.Order), 16)] {
-			if f == e || s.Best.Count[f] >= most {
-				continue
-			}
-			// The exchanges of pairs grow with the slots of a GPU.
-			room := s.U.Room(0)
-			if *tries -= 1 + room*room*room/512; *tries < 0 {
-				return false
-			}
-			copy(s.Count, s.Best.Count)
-			s.Count[e]--
-			s.Count[f]++
-			if s.W[e]/float64(s.Count[e]) >= level {
-				continue
-			}
-			if s.Pack() {
-				s.Swap(goal)
-				s.Keep()
-				if s.Best.Level < level {
-					return true
-				}
-			}
+		if !v.Pack() {
+			v.Deal()
+		}
+		if even {
+			v.Swap(lo.aim)
+		}
+		v.Keep()
+	}
+	lo.gather()
+}
+
+// gather puts the best placements of the nodes together and keeps the whole.
+func (lo *Planner) gather() {
+	s := lo.S
+	clear(s.Count)
+	for n := range lo.nodes {
+		d := &lo.nodes[n]
+		to := s.Slot[s.U.First[d.lo]:s.U.First[d.hi]]
+		for i, e := range d.s.Best.Slot {
+			to[i] = d.ids[e]
+			s.Count[d.ids[e]]++
 		}
 	}
-	return false
+	lo.keepWhole()
+}
+
+// keepWhole keeps the placement at hand with its homes if it is the best.
+func (lo *Planner) keepWhole() {
+	s := lo.S
+	for e, w := range s.W {
+		s.Size[e] = w / float64(max(s.Count[e], 1))
+	}
+	level := s.Best.Level
+	if s.Keep(); s.Best.Level < level {
+		copy(lo.bestHome, lo.Home)
+	}
 }

@@ -19,7 +19,8 @@ type Planner struct {
 	experts int          // without pseudo-experts
 	per     int          // experts a group
 	off     int          // replicas allowed outside their group's node
-	nodes   []nodeSolver
+	must    int          // and those that must be: a node has too few slots for its groups
+	nodes   []node
 	homes   *homes
 	Home    []int32 // node of each group in the plan at hand
 	exact   *exact.Search
@@ -37,20 +38,22 @@ func New(p *problem.Problem) *Planner {
 	lo := &Planner{experts: experts, per: experts / p.Groups, off: p.Off}
 	atHome := lo.per * (p.Groups / p.Topology.Nodes)
 	u := problem.NewUnit(&p.Topology, p.Replicas, min(experts, atHome+p.Off), nil)
-	lo.nodes = make([]nodeSolver, p.Topology.Nodes)
+	lo.nodes = make([]node, p.Topology.Nodes)
 	all := experts
 	g := 0
 	for n := range lo.nodes {
-		ns := &lo.nodes[n]
-		ns.lo = g
-		pseudo := 0
+		d := &lo.nodes[n]
+		d.lo = g
+		pseudo, slots := 0, 0
 		for ; g < len(u.Gpu) && u.Node[g] == n; g++ {
-			ns.power += u.Speed[g]
+			d.power += u.Speed[g]
 			pseudo = max(pseudo, u.Room(g)-atHome)
+			slots += u.Room(g)
 		}
-		ns.hi = g
+		d.hi = g
+		lo.must += max(0, atHome-slots)
 		for range pseudo {
-			ns.pseudo = append(ns.pseudo, int32(all))
+			d.pseudo = append(d.pseudo, int32(all))
 			all++
 		}
 	}
@@ -59,16 +62,15 @@ func New(p *problem.Problem) *Planner {
 	alike := make([]int, len(lo.nodes))
 	power := make([]float64, len(lo.nodes))
 	for n := range lo.nodes {
-		ns := &lo.nodes[n]
-		v := &problem.Unit{Gpu: u.Gpu[ns.lo:ns.hi], Speed: u.Speed[ns.lo:ns.hi], First: []int{0}, Equal: true}
-		for g := ns.lo; g < ns.hi; g++ {
+		d := &lo.nodes[n]
+		v := &problem.Unit{Gpu: u.Gpu[d.lo:d.hi], Speed: u.Speed[d.lo:d.hi], First: []int{0}, Equal: true}
+		for g := d.lo; g < d.hi; g++ {
 			v.Slots += u.Room(g)
 			v.First = append(v.First, v.Slots)
-			v.Equal = v.Equal && u.Speed[g] == u.Speed[ns.lo]
+			v.Equal = v.Equal && u.Speed[g] == u.Speed[d.lo]
 		}
-		ns.s = pack.New(v, v.Slots)
-		ns.ids = make([]int32, 0, v.Slots)
-		power[n] = ns.power
+		d.s = pack.New(v, max(v.Slots, atHome))
+		power[n] = d.power
 		alike[n] = n
 		for m := range min(n, branchGroups) {
 			if a := lo.nodes[m].s.U; slices.Equal(a.Speed, v.Speed) && slices.Equal(a.First, v.First) {
@@ -98,16 +100,17 @@ func New(p *problem.Problem) *Planner {
 // every step keeps the better. It returns a lower bound.
 func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, stop func() bool) float64 {
 	s := lo.S
-	lo.take(free)
+	lo.takeLoads(free)
 	lo.homes.setLoads(s.W[:lo.experts])
 	if len(s.W) > lo.experts {
 		bound = bounds.Replicas(free) // others may rely on every slot being filled
 	}
 	atHome := lo.placeHomes(bound, tolerance, stop)
-	if lo.copies != nil && !idle {
-		bound = lo.leaveHomes(bound, tolerance, stop)
-	} else if lo.off == 0 {
+	switch {
+	case lo.off == 0:
 		bound = max(bound, atHome)
+	case !idle && len(s.W)*len(lo.nodes) <= offNodeCells:
+		bound = lo.leaveHomes(bound, tolerance, stop)
 	}
 	if !idle {
 		bound = lo.exactly(bound, stop)
@@ -116,21 +119,31 @@ func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, 
 }
 
 // At plans a layer with its groups on given nodes, as many on each, and no replica
-// elsewhere, and returns the level; free has the loads.
-func (lo *Planner) At(free *pack.Packer, home []int32, tolerance float64, stop func() bool) float64 {
-	lo.take(free)
-	lo.setHome(home)
-	lo.list(-1, lo.Home)
-	bound := bounds.Replicas(free)
-	for n := range lo.nodes {
-		lo.nodes[n].solve(bound, tolerance, stop)
-	}
-	lo.gather()
-	return lo.S.Best.Level
+// elsewhere; free has the loads.
+func (lo *Planner) At(free *pack.Packer, home []int32, tolerance float64, stop func() bool) {
+	lo.takeLoads(free)
+	lo.place(home, bounds.Replicas(free), tolerance, stop)
 }
 
-// take takes the loads of a layer from the solver without groups.
-func (lo *Planner) take(free *pack.Packer) {
+// place plans a layer with its groups on given nodes and only those replicas
+// elsewhere that must be.
+func (lo *Planner) place(home []int32, bound, tolerance float64, stop func() bool) {
+	lo.setHome(home)
+	if lo.must > 0 {
+		lo.aim = bound * (1 + tolerance)
+		lo.construct(math.Inf(1), lo.must)
+		lo.placeNodes(true)
+		return
+	}
+	for n := range lo.nodes {
+		lo.take(n, home)
+		lo.solve(n, bound, tolerance, stop)
+	}
+	lo.gather()
+}
+
+// takeLoads takes the loads of a layer from the solver without groups.
+func (lo *Planner) takeLoads(free *pack.Packer) {
 	s := lo.S
 	copy(s.W, free.W)
 	copy(s.Order, free.Order)
@@ -188,8 +201,8 @@ func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound
 		for lo.memo(n, lo.maskOf(h.best, n)) != i { // of nodes that are alike, the one that has these groups
 			n++
 		}
-		lo.list(n, h.best)
-		reached := lo.nodes[n].solve(max(lo.bound[i], bound), tolerance, stop)
+		lo.take(n, h.best)
+		reached := lo.solve(n, max(lo.bound[i], bound), tolerance, stop)
 		if lo.state[i]++; reached > lo.bound[i]*(1+tolerance) {
 			lo.bound[i] = reached
 		}
@@ -197,12 +210,7 @@ func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound
 			h.least(floor, lo.nodeBound)
 		}
 	}
-	lo.setHome(h.best)
-	lo.list(-1, lo.Home)
-	for n := range lo.nodes {
-		lo.nodes[n].solve(bound, tolerance, stop)
-	}
-	lo.gather()
+	lo.place(h.best, bound, tolerance, stop)
 	return bound
 }
 
@@ -211,10 +219,10 @@ func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound
 // nodes too small for the experts that are at home there.
 func (lo *Planner) unsearched() int {
 	worst := -1
+	if lo.bound == nil || lo.must > 0 {
+		return -1
+	}
 	for n := range lo.nodes {
-		if lo.bound == nil || lo.nodes[n].s.U.Slots < lo.experts/len(lo.nodes) {
-			return -1
-		}
 		if i := lo.memo(n, lo.maskOf(lo.homes.best, n)); lo.state[i] == lo.stamp && (worst < 0 || lo.bound[i] > lo.bound[worst]) {
 			worst = i
 		}
@@ -235,93 +243,4 @@ func (lo *Planner) maskOf(home []int32, node int) (mask uint32) {
 // memo is where the bound of a set of groups on a node is remembered.
 func (lo *Planner) memo(n int, mask uint32) int {
 	return lo.homes.alike[n]<<lo.homes.groups | int(mask)
-}
-
-// nodeBound is a lower bound of the level of node n with the groups that the
-// branch at hand gives it: its share of the load, and the least that its slots
-// allow its hottest experts.
-func (lo *Planner) nodeBound(n int, mask uint32) float64 {
-	if lo.bound == nil {
-		return lo.homes.share(n, lo.homes.sum[n])
-	}
-	i := lo.memo(n, mask)
-	if lo.state[i]&^1 != lo.stamp {
-		lo.state[i] = lo.stamp
-		lo.list(n, lo.homes.at)
-		lo.bound[i] = max(lo.homes.share(n, lo.homes.sum[n]), lo.nodes[n].replicaLevel())
-	}
-	return lo.bound[i]
-}
-
-// list lists the experts of every node (of node only, unless -1) under home,
-// each on its home node. Where a node has too few slots, its hottest go to the
-// nodes with the most room for them.
-func (lo *Planner) list(only int, home []int32) {
-	s := lo.S
-	for n := range lo.nodes {
-		if only < 0 || n == only {
-			lo.nodes[n].ids, lo.nodes[n].guests = lo.nodes[n].ids[:0], 0
-		}
-	}
-	atHome := lo.experts / len(lo.nodes)
-	over := lo.spare[:0]
-	for _, e := range s.Order {
-		if int(e) >= lo.experts {
-			continue
-		}
-		n := int(home[int(e)/lo.per])
-		if only >= 0 && n != only {
-			continue
-		}
-		ns := &lo.nodes[n]
-		if out := atHome - ns.s.U.Slots; out > 0 && lo.skipped[n] < out {
-			lo.skipped[n]++
-			over = append(over, e)
-			continue
-		}
-		ns.ids = append(ns.ids, e)
-	}
-	clear(lo.skipped)
-	for n := range lo.nodes {
-		lo.nodes[n].locals = len(lo.nodes[n].ids)
-	}
-	if only < 0 {
-		for _, e := range over {
-			best := -1
-			for n := range lo.nodes {
-				room := lo.nodes[n].s.U.Slots - len(lo.nodes[n].ids)
-				if room > 0 && (best < 0 || room > lo.nodes[best].s.U.Slots-len(lo.nodes[best].ids)) {
-					best = n
-				}
-			}
-			lo.nodes[best].ids = append(lo.nodes[best].ids, e)
-			lo.nodes[best].guests++
-		}
-		lo.spare = over[:0]
-	}
-	for n := range lo.nodes {
-		if only < 0 || n == only {
-			ns := &lo.nodes[n]
-			ns.ids = append(ns.ids, ns.pseudo[:min(len(ns.pseudo), ns.s.U.Slots-len(ns.ids))]...)
-			ns.take(s.W)
-		}
-	}
-}
-
-// gather puts the best placements of the nodes together and keeps the whole.
-func (lo *Planner) gather() {
-	s := lo.S
-	clear(s.Count)
-	for n := range lo.nodes {
-		ns := &lo.nodes[n]
-		to := s.Slot[s.U.First[ns.lo]:s.U.First[ns.hi]]
-		for i, e := range ns.s.Best.Slot {
-			to[i] = ns.ids[e]
-			s.Count[ns.ids[e]]++
-		}
-	}
-	for e, w := range s.W {
-		s.Size[e] = w / float64(max(s.Count[e], 1))
-	}
-	lo.keepWhole()
 }

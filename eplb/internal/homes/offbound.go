@@ -108,16 +108,16 @@ func (lo *Planner) mustLeave(n int, mask uint32) float64 {
 	if i < 0 {
 		h.visits -= len(b.pieces) / 16 // nothing remembered: each costs
 	}
-	ns := &lo.nodes[n]
-	rest := h.sum[n]*(1-1e-12) - float64(b.level*ns.power)
-	slots, x := -ns.s.U.Slots, 0
+	d := &lo.nodes[n]
+	rest := h.sum[n]*(1-1e-12) - float64(b.level*d.power)
+	slots, x := -d.s.U.Slots, 0
 	for _, p := range b.pieces {
 		if int(h.at[p.group]) != n {
 			continue
 		}
 		slots += p.k
 		// What the node cannot carry of one expert must leave in any case.
-		if must := p.must(b.level * ns.power); must > 0 {
+		if must := p.must(b.level * d.power); must > 0 {
 			x += must
 			rest -= float64(float64(must) * p.size)
 		}
@@ -132,7 +132,7 @@ func (lo *Planner) mustLeave(n int, mask uint32) float64 {
 		if p.size <= 0 {
 			break
 		}
-		k := p.k - p.must(b.level*ns.power)
+		k := p.k - p.must(b.level*d.power)
 		if q := math.Ceil(rest / p.size * (1 - 1e-9)); q < float64(k) {
 			k = int(q)
 		}

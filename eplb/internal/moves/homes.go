@@ -1,8 +1,6 @@
 package moves
 
-import (
-	"github.com/moelb/moelb/eplb/internal/assign"
-)
+import "github.com/moelb/moelb/eplb/internal/homes"
 
 // setHomes gives every group the node where most of its replicas are, as many
 // groups to each, where groups must stay together.
@@ -12,22 +10,19 @@ func (m *Mover) setHomes(slot []int32) {
 	if !p.ByGroup {
 		return
 	}
-	groups, nodes := p.Groups, p.Topology.NodeCount()
-	per := p.Experts() / groups
-	cost := make([]int32, groups*groups) // a node stands for as many columns as it has groups
-	for g := range m.U.Gpu {
-		for _, e := range slot[m.U.First[g]:m.U.First[g+1]] {
-			if e >= 0 {
-				for i := range groups / nodes {
-					cost[int(e)/per*groups+m.U.Node[g]*(groups/nodes)+i]--
+	per := p.Experts() / p.Groups
+	home := homes.Least(p.Groups, p.Topology.NodeCount(), func(do func(node, group int)) {
+		for g, node := range m.U.Node {
+			for _, e := range slot[m.U.First[g]:m.U.First[g+1]] {
+				if e >= 0 {
+					do(node, int(e)/per)
 				}
 			}
 		}
-	}
+	})
 	t.Home = make([]int32, t.Experts)
-	home := assign.Least(cost, groups)
 	for e := range t.Home {
-		t.Home[e] = int32(home[e/per] / (groups / nodes))
+		t.Home[e] = int32(home[e/per])
 	}
 	t.Node, t.MostOff = m.U.Node, p.Off
 }

@@ -90,6 +90,15 @@ func (s *Packer) Capped(slots, most int, limit float64) bool {
 	return s.Adams(slots, most, s.frozen)
 }
 
+// CountBy makes counts number i: Adams' are number -1, then come those that CapLimits
+// cap, where 1 is bound.
+func (s *Packer) CountBy(i int, bound float64) bool {
+	if i < 0 {
+		return s.Adams(s.U.Slots, len(s.U.Gpu), nil)
+	}
+	return s.Capped(s.U.Slots, len(s.U.Gpu), CapLimits[i]*bound)
+}
+
 // CeilDiv is the least n ≥ 1 with a/n ≤ b, in the very arithmetic that later
 // divides; it is bounded by 1<<30.
 func CeilDiv(a, b float64) int {

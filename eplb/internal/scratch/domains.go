@@ -61,7 +61,6 @@ func (m *Apart) deal(u *problem.Unit, order []int32) {
 // with counts of at least two, are brought to two nodes and then evened out by
 // the search.
 func (s *Planner) SearchTwoNodes(m *Apart, tolerance float64, stop func() bool) (bound float64) {
-	gpus := len(s.U.Gpu)
 	s.Least = 2
 	m.task.Load = s.W
 	m.s.Set(&m.task)
@@ -71,7 +70,7 @@ func (s *Planner) SearchTwoNodes(m *Apart, tolerance float64, stop func() bool) 
 	done := func() bool { return s.Best.Level <= goal+nearly || stop() }
 	none := true
 	for i := -1; i < len(pack.CapLimits) && (none || !done()); i++ {
-		if i < 0 && !s.Adams(s.U.Slots, gpus, nil) || i >= 0 && !s.Capped(s.U.Slots, gpus, pack.CapLimits[i]*bound) || !s.Pack() {
+		if !s.CountBy(i, bound) || !s.Pack() {
 			continue
 		}
 		s.Swap(goal)

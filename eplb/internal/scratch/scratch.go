@@ -1,8 +1,6 @@
 package scratch
 
 import (
-	"math"
-
 	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/exact"
 	"github.com/moelb/moelb/eplb/internal/pack"
@@ -56,7 +54,6 @@ func (s *Planner) tries() int {
 // near as it gets, and returns the bound. stop is asked between attempts; the
 // first is always finished.
 func (s *Planner) Search(tolerance float64, stop func() bool) (bound float64) {
-	most := len(s.U.Gpu)
 	if s.Idle {
 		return s.Spread()
 	}
@@ -67,71 +64,19 @@ func (s *Planner) Search(tolerance float64, stop func() bool) (bound float64) {
 			return bound
 		}
 	}
-	if s.Adams(s.U.Slots, most, nil) && s.Pack() {
-		s.Swap(goal)
-		s.Keep()
-	}
-	for _, c := range pack.CapLimits[:s.tries()] {
-		if s.Best.Level <= goal || stop() {
-			break
-		}
-		if s.Capped(s.U.Slots, most, c*bound) && s.Pack() {
-			s.Swap(goal)
-			s.Keep()
-		}
-	}
-	if s.Best.Level > goal && !math.IsInf(s.Best.Level, 1) {
+	s.Plan(bound, goal, s.tries(), stop)
+	if s.Best.Level > goal {
 		bound = s.sums.RaiseFor(s.Packer, bound)
 		if goal = max(goal, bound*(1+tolerance)); s.U.Equal && s.Best.Level > goal {
 			s.fold.SearchSums(bound, goal, stop)
 		}
 	}
-	if math.IsInf(s.Best.Level, 1) {
-		s.Adams(s.U.Slots, most, nil)
-		s.Deal()
-		s.Swap(goal)
-		s.Keep()
-	}
 	if s.U.Slots <= shiftSlots {
-		s.shiftCounts(goal, stop)
+		s.ShiftCounts(goal, shiftWork/s.thrift, stop)
 		bound = s.exact.Improve(bound, s.thrift, stop)
 	}
 	if s.Best.Level > bound*(1+pack.ProvedTolerance) {
 		s.anneal(goal, stop)
 	}
 	return bound
-}
-
-// shiftCounts moves one copy from an expert to another and packs anew, over and
-// over, and keeps what is better, until the goal is met or no such move helps. Without
-// it 16 experts on 8 GPUs of 3 slots stand .2 to .3% higher, 64 on 16 of 5 .02%.
-func (s *Planner) shiftCounts(goal float64, stop func() bool) {
-	work := shiftWork / s.thrift
-	for again := true; again; {
-		again = false
-		for _, f := range s.Order {
-			if s.Best.Count[f] == 1 {
-				continue
-			}
-			for _, e := range s.Order {
-				if e == f || int(s.Best.Count[e]) == len(s.U.Gpu) || s.Best.Count[f] == 1 {
-					continue
-				}
-				if work -= s.U.Slots; s.Best.Level <= goal || work < 0 || stop() {
-					return
-				}
-				copy(s.Count, s.Best.Count)
-				s.Count[f]--
-				s.Count[e]++
-				// A replica above the best level cannot be part of a better plan.
-				if s.W[f]/float64(s.Count[f]) >= float64(s.Best.Level*s.U.Fastest()) || !s.Pack() {
-					continue
-				}
-				was := s.Best.Level
-				s.Swap(goal)
-				s.Keep()
-				again = again || s.Best.Level < was
-			}
-		}
-	}
 }

@@ -223,23 +223,31 @@ func (j *Joint) spent() bool {
 	return j.work > jointWork || (j.stop() && !(j.firm && j.work < firmWork))
 }
 
-// bestExchange finds the slots of GPUs g and h whose exchange lowers the
-// objective most, and by more than least; -1 if there are none.
+// bestExchange finds the slots of GPUs g and h whose exchange lowers the objective
+// most, and by more than least; -1 if there are none.
 func (j *Joint) bestExchange(g, h int, least float64) (ba, bb int) {
 	s, n := j.s, j.s.n
-	first := s.t.First
-	slope := j.slope[:n]
-	lg, lh := s.level[g*n:][:n], s.level[h*n:][:n]
 	now, even := 0.0, 0.0
-	for k, c := range slope {
+	for k, c := range j.slope[:n] {
 		now += float64(c * (s.power[g*n+k] + s.power[h*n+k]))
-		even += float64(2 * c * pow16((lg[k]+lh[k])/2))
+		even += float64(2 * c * pow16((s.level[g*n+k]+s.level[h*n+k])/2))
 	}
-	best := now - least
-	vg, vh := s.inv[g], s.inv[h]
-	if vg == vh && even >= best {
+	if s.inv[g] == s.inv[h] && even >= now-least {
 		return -1, -1
 	}
+	ba, bb, _ = j.compare(g, h, now-least, false)
+	return ba, bb
+}
+
+// compare finds the slots of g and h after whose exchange what both add to the
+// objective, or with peaks the time of all, is farthest below best, and what that is;
+// -1 if there are none.
+func (j *Joint) compare(g, h int, best float64, peaks bool) (ba, bb int, least float64) {
+	s, n := j.s, j.s.n
+	first, share := s.t.First, s.t.Share
+	slope, free := j.slope[:n], j.free[:n]
+	lg, lh := s.level[g*n:][:n], s.level[h*n:][:n]
+	vg, vh := s.inv[g], s.inv[h]
 	ba, bb = -1, -1
 	for a := first[g]; a < first[g+1]; a++ {
 		x := s.slot[a]
@@ -254,9 +262,14 @@ func (j *Joint) bestExchange(g, h int, least float64) (ba, bb int) {
 			y := s.slot[b]
 			sy := s.size[int(y)*n:][:n]
 			sum := 0.0
-			for k, c := range slope {
+			for k := range sx {
 				d := sx[k] - sy[k]
-				sum += float64(c * (pow16(lg[k]-float64(d*vg)) + pow16(lh[k]+float64(d*vh))))
+				p, q := lg[k]-float64(d*vg), lh[k]+float64(d*vh)
+				if peaks {
+					sum += float64(share[k] * max(free[k], p, q))
+				} else {
+					sum += float64(slope[k] * (pow16(p) + pow16(q)))
+				}
 				if sum >= best {
 					break
 				}
@@ -266,7 +279,7 @@ func (j *Joint) bestExchange(g, h int, least float64) (ba, bb int) {
 			}
 		}
 	}
-	return ba, bb
+	return ba, bb, best
 }
 
 // exchange swaps the replicas in slot a of GPU g and slot b of GPU h.
@@ -340,52 +353,23 @@ func (j *Joint) lowerPeaks() {
 // farthest below best, and that time; -1 if there are none.
 func (j *Joint) bestLowering(g, h int, best float64) (ba, bb int, sum float64) {
 	s, n := j.s, j.s.n
-	t := s.t
-	free := j.free[:n]
-	lg, lh := s.level[g*n:][:n], s.level[h*n:][:n]
-	vg, vh := s.inv[g], s.inv[h]
-	ba, bb = -1, -1
+	vg, vh := s.t.Speed[g], s.t.Speed[h]
 	even := 0.0
-	for k, a := range t.Share {
+	for k, a := range s.t.Share {
 		p := &j.peaks[k]
-		free[k] = 0
+		j.free[k] = 0
 		for i, q := range p.gpu {
 			if q >= 0 && int(q) != g && int(q) != h {
-				free[k] = p.level[i]
+				j.free[k] = p.level[i]
 				break
 			}
 		}
-		even += float64(a * max(free[k], (float64(lg[k]*t.Speed[g])+float64(lh[k]*t.Speed[h]))/(t.Speed[g]+t.Speed[h])))
+		even += float64(a * max(j.free[k], (float64(s.level[g*n+k]*vg)+float64(s.level[h*n+k]*vh))/(vg+vh)))
 	}
 	if even >= best {
-		return ba, bb, best
+		return -1, -1, best
 	}
-	for a := t.First[g]; a < t.First[g+1]; a++ {
-		x := s.slot[a]
-		if s.holds(int32(h), x) {
-			continue
-		}
-		if j.work += (t.First[h+1] - t.First[h]) * n; j.work > jointWork {
-			break
-		}
-		sx := s.size[int(x)*n:][:n]
-		for b := t.First[h]; b < t.First[h+1]; b++ {
-			y := s.slot[b]
-			sy := s.size[int(y)*n:][:n]
-			sum := 0.0
-			for k, f := range free {
-				d := sx[k] - sy[k]
-				sum += float64(t.Share[k] * max(f, lg[k]-float64(d*vg), lh[k]+float64(d*vh)))
-				if sum >= best {
-					break
-				}
-			}
-			if sum < best && !s.holds(int32(g), y) && s.mayExchange(int32(a), int32(b)) {
-				best, ba, bb = sum, a, b
-			}
-		}
-	}
-	return ba, bb, best
+	return j.compare(g, h, best, true)
 }
 
 // recount changes counts: a slot of an expert with several replicas goes to
