@@ -43,7 +43,10 @@ var weight = [3]float64{.5, 1, 2}
 
 // Forward finds the change that gains most a move; ok is false if none gains more
 // than least a move, or the objective is 0.
-func (s *State) Forward(least float64) (c Change, ok bool) {
+func (s *State) Forward(least float64) (c Change, ok bool) { return s.forward(least, true) }
+
+// forward is Forward, with exchanges or without.
+func (s *State) forward(least float64, exchanges bool) (c Change, ok bool) {
 	s.now = s.weigh()
 	s.best = Change{A: -1}
 	s.setRate(least)
@@ -57,7 +60,9 @@ func (s *State) Forward(least float64) (c Change, ok bool) {
 	for _, h := range s.hot {
 		s.work += 2*len(s.slot) + len(s.inv)
 		s.prepare(h)
-		s.scanExchanges(h)
+		if exchanges {
+			s.scanExchanges(h)
+		}
 		s.scanCopies(h)
 		s.scanDrops(h)
 	}

@@ -34,7 +34,6 @@ const (
 type Joint struct {
 	s       *State
 	slope   []float64 // how the objective grows with each total, [windows]
-	gain    []float64 // what one replica more of an expert gains, [experts]
 	peaks   []peak    // [windows]
 	hot     []bool    // the GPU is the fullest in some window
 	free    []float64 // level of the other GPUs, [windows]
@@ -55,7 +54,6 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, stop func() bool
 	gpus, n := len(s.inv), s.n
 	j.s, j.stop, j.work = s, stop, 0
 	j.slope = memory.Resize(j.slope, n)
-	j.gain = memory.Resize(j.gain, len(s.count))
 	j.peaks = memory.Resize(j.peaks, n)
 	j.hot = memory.Resize(j.hot, gpus)
 	j.free = memory.Resize(j.free, n)
@@ -127,7 +125,7 @@ func (j *Joint) kick() {
 		}
 		i, e := slotOf(g), int32(draw(len(s.count)))
 		if s.mayDrop(i) && !s.holds(int32(g), e) && s.mayHold(int32(g), s.slot[i], e) {
-			j.replace(g, int(i), e)
+			j.replace(i, e)
 		}
 	}
 	j.findPeaks()
@@ -372,108 +370,32 @@ func (j *Joint) bestLowering(g, h int, best float64) (ba, bb int, sum float64) {
 	return j.compare(g, h, best, true)
 }
 
-// recount changes counts: a slot of an expert with several replicas goes to
-// another expert, each time the one that lowers the objective most, by jointGain
-// at least. It returns whether it changed any. Cost: a round compares slots of
-// replicated experts × experts in each window, after O(slots·windows) a change.
-func (j *Joint) recount() bool {
+// recount changes counts at the fullest GPUs: a slot of an expert with several
+// replicas goes to another expert, each time what lowers the objective most, by
+// jointGain at least. It returns whether it changed any.
+func (j *Joint) recount() (changed bool) {
 	s := j.s
-	changed := false
-	objective := j.weigh()
-	j.listGains()
-	for moved := true; moved; {
-		moved = false
-		for g := range s.inv {
-			if j.spent() {
-				return false
-			}
-			for a := s.t.First[g]; a < s.t.First[g+1]; a++ {
-				if !s.mayDrop(int32(a)) {
-					continue
-				}
-				j.work += len(s.count) * s.n
-				if e := j.bestReplacement(g, a, float64(jointGain/float64(len(s.inv))*objective)); e >= 0 {
-					j.replace(g, a, e)
-					objective = j.weigh()
-					j.listGains()
-					j.work += len(s.slot) * s.n
-					moved, changed = true, true
-				}
-			}
+	for !j.spent() {
+		least := float64(jointGain / float64(len(s.inv)) * s.weigh())
+		from := s.work
+		c, ok := s.forward(least, false)
+		if j.work += (s.work - from) * s.n; !ok {
+			break
 		}
+		j.replace(c.A, c.E)
+		changed = true
 	}
+	j.weigh()
 	return changed
 }
 
-// bestReplacement finds the expert that should have slot a of GPU g instead of
-// the one there, -1 if none gains more than least.
-func (j *Joint) bestReplacement(g, a int, least float64) int32 {
-	s, n := j.s, j.s.n
-	slope := j.slope[:n]
-	f := s.slot[a]
-	sf, c := s.size[int(f)*n:][:n], float64(s.count[f])
-	// What the other replicas of f cost when they take over.
-	cost := 0.0
-	for _, i := range s.at[f] {
-		h := int(s.gpu[i])
-		if h == g {
-			continue
-		}
-		lh, ph := s.level[h*n:][:n], s.power[h*n:][:n]
-		for k, w := range slope {
-			cost += float64(w * (pow16(lh[k]+float64(sf[k]/(c-1)*s.inv[h])) - ph[k]))
-		}
-	}
-	lg, pg := s.level[g*n:][:n], s.power[g*n:][:n]
-	most := 0.0 // what emptying the GPU would gain
-	for k, w := range slope {
-		most += float64(w * pg[k])
-	}
-	best, be := -least, int32(-1)
-	for e := range s.count {
-		// A GPU with replicas of both gains more than the two sums say: powers
-		// are convex.
-		if cost-j.gain[e]-most >= best || s.holds(int32(g), int32(e)) {
-			continue
-		}
-		ce := float64(s.count[e])
-		se := s.size[e*n:][:n]
-		sum := cost - j.gain[e]
-		for k, w := range slope {
-			x := lg[k] + float64((float64(se[k]*ce/(ce+1))-sf[k])*s.inv[g])
-			sum += float64(w * (pow16(x) - pg[k]))
-		}
-		if sum < best && s.mayHold(int32(g), f, int32(e)) {
-			best, be = sum, int32(e)
-		}
-	}
-	return be
-}
-
-// listGains refreshes, for every expert, what one more replica elsewhere gains on
-// the GPUs that hold it.
-func (j *Joint) listGains() {
-	s, n := j.s, j.s.n
-	clear(j.gain)
-	for g := range s.inv {
-		lg, pg := s.level[g*n:][:n], s.power[g*n:][:n]
-		for _, e := range s.slot[s.t.First[g]:s.t.First[g+1]] {
-			c := float64(s.count[e])
-			for k, w := range j.slope[:n] {
-				x := lg[k] - float64(s.size[int(e)*n+k]/(c+1)*s.inv[g])
-				j.gain[e] += float64(w * (pg[k] - pow16(x)))
-			}
-		}
-	}
-}
-
-// replace gives slot a of GPU g to e; its expert must have another replica.
-func (j *Joint) replace(g, a int, e int32) {
+// replace gives slot i to e; its expert must have another replica.
+func (j *Joint) replace(i, e int32) {
 	s := j.s
-	f := s.slot[a]
-	s.put(int32(a), e)
+	f := s.slot[i]
+	s.put(i, e)
 	s.Refresh()
-	j.changed[g] = j.now
+	j.changed[s.gpu[i]] = j.now
 	for _, x := range [2]int32{e, f} {
 		for _, i := range s.at[x] {
 			j.changed[s.gpu[i]] = j.now
