@@ -61,18 +61,8 @@ func (s *Packer) Pack() bool {
 				riseLoad(h)
 			}
 		}
-		for range n - len(s.popped) {
-			if !s.Squeeze(e) {
-				return false
-			}
-			// A slot was filled behind the heap's back: make it anew.
-			h = h[:0]
-			for g := range u.Speed {
-				if int(s.Used[g]) < u.First[g+1] {
-					h = append(h, HeapItem{Key: s.Load[g], Id: int32(g)})
-					riseLoad(h)
-				}
-			}
+		if len(s.popped) < n {
+			return false
 		}
 	}
 	return true
