@@ -18,7 +18,6 @@ type Planner struct {
 	l     int
 	s     *scratch.Planner
 	Local *homes.Planner   // nil = groups need not stay together
-	two   *scratch.Apart   // of plans with every expert on two nodes; nil = need not be
 	j     *scratch.Windows // nil = there is one window
 	even  *divide.Planner
 	made  bool
@@ -34,13 +33,9 @@ type Planner struct {
 // New plans from scratch for p.
 func New(p *problem.Problem) *Planner {
 	u := p.Unit
-	f := &Planner{p: p, s: scratch.New(u, p.Experts(), len(p.Loads)), Slot: make([]int32, u.Slots)}
+	f := &Planner{p: p, s: scratch.New(u, p.Experts(), len(p.Loads), p.TwoNodes), Slot: make([]int32, u.Slots)}
 	f.even = divide.New(f.s.Packer)
 	f.j = scratch.NewWindows(p)
-	if p.TwoNodes {
-		f.s.Least = 2
-		f.two = scratch.NewApart(u, p.Experts())
-	}
 	if p.ByGroup {
 		f.Local, f.FreeSlot = homes.New(p), make([]int32, u.Slots)
 	}
@@ -71,8 +66,8 @@ func (f *Planner) Make() {
 	}
 	idle := s.Idle
 	switch {
-	case f.two != nil:
-		f.Bound = max(f.Bound, s.SearchTwoNodes(f.two, p.Tolerance, stop))
+	case p.TwoNodes:
+		f.Bound = max(f.Bound, s.SearchTwoNodes(p.Tolerance, stop))
 	case p.Split && f.j == nil && f.Local == nil && !idle:
 		f.Bound = max(f.Bound, f.even.Plan(s, tolerance, stop))
 	default:
@@ -83,11 +78,11 @@ func (f *Planner) Make() {
 		return
 	}
 	if f.j != nil && !idle {
-		f.Bound = s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, f.two == nil, stop)
+		f.Bound = s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, !p.TwoNodes, stop)
 	}
 	copy(f.Slot, s.Best.Slot)
 	f.Level = s.Best.Level
-	if p.Split && (f.j != nil || f.two != nil) {
+	if p.Split && (f.j != nil || p.TwoNodes) {
 		f.Level, f.Bound = f.even.Over(p, f.l, f.Slot)
 	}
 	if idle {

@@ -3,8 +3,6 @@ package scratch
 import (
 	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/pack"
-	"github.com/moelb/moelb/eplb/internal/problem"
-	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // Every expert on two nodes at least, so that any one node may fail. A placement
@@ -12,25 +10,12 @@ import (
 // are experts for each, are twice the experts: deal the experts out in turn,
 // twice over, one node after another.
 
-// Apart is what planning with every expert on two nodes needs beside the solver.
-type Apart struct {
-	s    search.State
-	task search.Task
-	slot []int32
-}
-
-func NewApart(u *problem.Unit, experts int) *Apart {
-	return &Apart{
-		slot: make([]int32, u.Slots),
-		task: search.Task{Experts: experts, First: u.First, Speed: u.Speed, Domain: u.Node, Share: []float64{1}},
-	}
-}
-
 // deal starts from every expert on two nodes, the hottest first in turn, and
 // fills the other slots with copies.
-func (m *Apart) deal(u *problem.Unit, order []int32) {
-	for s := range m.slot {
-		m.slot[s] = -1
+func (s *Planner) deal() {
+	u, order := s.U, s.Order
+	for i := range s.Slot {
+		s.Slot[i] = -1
 	}
 	k, left := 0, 2*len(order)
 	for g := 0; g < len(u.Gpu); {
@@ -44,7 +29,7 @@ func (m *Apart) deal(u *problem.Unit, order []int32) {
 		for row := 0; room > 0; row++ {
 			for q := g; q < end && room > 0; q++ {
 				if row < u.Room(q) {
-					m.slot[u.First[q]+row] = order[k%len(order)]
+					s.Slot[u.First[q]+row] = order[k%len(order)]
 					k++
 					room--
 				}
@@ -52,18 +37,16 @@ func (m *Apart) deal(u *problem.Unit, order []int32) {
 		}
 		g = end
 	}
-	m.s.Start(m.slot)
-	m.s.Mend()
+	s.at.Start(s.Slot)
+	s.at.Mend()
 }
 
 // SearchTwoNodes fills s.best with a placement that has every expert on two
 // nodes, and returns a lower bound for such. The packings of the plain search,
 // with counts of at least two, are brought to two nodes and then evened out by
 // the search.
-func (s *Planner) SearchTwoNodes(m *Apart, tolerance float64, stop func() bool) (bound float64) {
-	s.Least = 2
-	m.task.Load = s.W
-	m.s.Set(&m.task)
+func (s *Planner) SearchTwoNodes(tolerance float64, stop func() bool) (bound float64) {
+	s.setState()
 	bound = bounds.Speeds(s.Packer, bounds.Replicas(s.Packer))
 	goal := bound * (1 + tolerance)
 	// What is nearly there is left to annealing.
@@ -74,18 +57,17 @@ func (s *Planner) SearchTwoNodes(m *Apart, tolerance float64, stop func() bool) 
 			continue
 		}
 		s.Swap(goal)
-		if m.s.Start(s.Slot); int64(m.s.Lone())*int64(s.U.Slots) <= spreadOutWork && m.s.SpreadOut() {
+		if s.at.Start(s.Slot); int64(s.at.Lone())*int64(s.U.Slots) <= spreadOutWork && s.at.SpreadOut() {
 			none = false
-			m.improve(s.Packer, goal, stop)
+			s.improve(goal, stop)
 		}
 	}
 	if none || !done() {
-		m.deal(s.U, s.Order)
-		m.improve(s.Packer, goal, stop)
+		s.deal()
+		s.improve(goal, stop)
 	}
-	s.exact.Apart = true
 	if bound = s.exact.Improve(bound, s.thrift, stop); s.Best.Level > goal {
-		s.annealAs(&m.s, goal, stop)
+		s.anneal(goal, stop)
 	}
 	return bound
 }
@@ -99,18 +81,9 @@ const (
 	apartWork = 1 << 21
 )
 
-// improve evens out the placement of m towards the goal and keeps the best.
-func (m *Apart) improve(s *pack.Packer, goal float64, stop func() bool) {
-	from := m.s.Work()
-	m.s.Descend(goal, func() bool { return m.s.Work() > from+apartWork || stop() })
-	m.keep(s)
-}
-
-// keep puts the placement of m aside if it is the best so far.
-func (m *Apart) keep(s *pack.Packer) {
-	if l := m.s.Time(); l < s.Best.Level {
-		s.Best.Level = l
-		copy(s.Best.Slot, m.s.Slots())
-		copy(s.Best.Count, m.s.Counts())
-	}
+// improve evens out what the search stands at towards the goal and keeps the best.
+func (s *Planner) improve(goal float64, stop func() bool) {
+	from := s.at.Work()
+	s.at.Descend(goal, func() bool { return s.at.Work() > from+apartWork || stop() })
+	s.keepState()
 }

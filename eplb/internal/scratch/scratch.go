@@ -20,12 +20,25 @@ type Planner struct {
 	cold   search.Annealer
 	thrift int // divides the work on small layers
 
-	annealing *annealing
+	at   search.State // where the search stands
+	task search.Task
 }
 
-func New(u *problem.Unit, experts, layers int) *Planner {
-	s := pack.New(u, experts)
-	return &Planner{Packer: s, fold: pairs.New(s), exact: exact.New(s), thrift: max(1, layers/manyLayers)}
+// New is a planner; with two, every expert comes to two nodes.
+func New(u *problem.Unit, experts, layers int, two bool) *Planner {
+	p := pack.New(u, experts)
+	s := &Planner{Packer: p, fold: pairs.New(p), exact: exact.New(p), thrift: max(1, layers/manyLayers)}
+	s.task = search.Task{Experts: experts, First: u.First, Speed: u.Speed, Share: []float64{1}}
+	if two {
+		s.Least, s.exact.Apart, s.task.Domain = 2, true, u.Node
+	}
+	return s
+}
+
+// setState readies the search for the loads at hand.
+func (s *Planner) setState() {
+	s.task.Load = s.W
+	s.at.Set(&s.task)
 }
 
 const (
@@ -76,6 +89,7 @@ func (s *Planner) Search(tolerance float64, stop func() bool) (bound float64) {
 		bound = s.exact.Improve(bound, s.thrift, stop)
 	}
 	if s.Best.Level > bound*(1+pack.ProvedTolerance) {
+		s.setState()
 		s.anneal(goal, stop)
 	}
 	return bound
