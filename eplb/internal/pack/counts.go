@@ -134,20 +134,12 @@ func (s *Packer) BySize() {
 		}
 		return a < b
 	}
-	if len(s.multi) > 64 {
-		slices.SortFunc(s.multi, func(a, b int32) int {
-			if before(a, b) {
-				return -1
-			}
-			return 1
-		})
-	} else {
-		for i := 1; i < len(s.multi); i++ {
-			for j := i; j > 0 && before(s.multi[j], s.multi[j-1]); j-- {
-				s.multi[j], s.multi[j-1] = s.multi[j-1], s.multi[j]
-			}
+	slices.SortFunc(s.multi, func(a, b int32) int {
+		if before(a, b) {
+			return -1
 		}
-	}
+		return 1
+	})
 	s.Ranked = s.Ranked[:0]
 	k := 0
 	for _, e := range s.Order {

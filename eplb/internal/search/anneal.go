@@ -47,33 +47,50 @@ func (a *Annealer) Anneal(s *State, draws int, goal float64, stop func() bool) {
 	if s.n > 1 {
 		heat = 2e-3
 	}
+	if s.Time() <= goal || stop() {
+		return
+	}
 	a.sink(goal)
-	for range coolings {
-		if a.time <= goal || stop() {
-			break
+	a.cool(draws, a.draw, func(Change) float64 { return float64(heat * a.unlikely()) }, func() (end bool) {
+		if !a.keepBest() || a.time <= goal {
+			return a.time <= goal
 		}
+		a.sink(goal)
+		return false
+	}, func() (end bool) {
+		heat *= .888 // to 1/2000
+		return a.time <= goal || stop()
+	})
+	s.Start(a.kept)
+}
+
+// cool makes so many draws and takes changes that raise the objective by no more than
+// rise says, until took or colder, which is asked coolings times, ends it.
+func (a *Annealer) cool(draws int, draw func() (Change, bool), rise func(Change) float64, took, colder func() (end bool)) {
+	s := a.s
+	for range coolings {
 		for range draws / coolings {
 			s.work++
-			c, ok := a.draw()
+			c, ok := draw()
 			if !ok {
 				continue
 			}
-			need := s.now + float64(heat*unlikely[a.rng.Uint64()>>56])
-			if _, ok := s.after(c, need); ok {
-				if a.apply(c); a.keepBest() {
-					if a.time <= goal {
-						break
-					}
-					a.sink(goal)
+			if _, ok := s.after(c, s.now+rise(c)); ok {
+				if a.apply(c); took() {
+					break
 				}
 			}
 		}
 		s.Refresh()
 		a.survey()
-		heat *= .888 // to 1/2000
+		if colder() {
+			return
+		}
 	}
-	s.Start(a.kept)
 }
+
+// unlikely is how much a change may harm, in heats: seldom much.
+func (a *Annealer) unlikely() float64 { return unlikely[a.rng.Uint64()>>56] }
 
 // start keeps the placement at hand and sorts the experts.
 func (a *Annealer) start() {

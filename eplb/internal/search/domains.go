@@ -31,35 +31,19 @@ func (s *State) SpreadOut() bool {
 // can be done without there, else by an exchange. For that it takes a second
 // slot at home first if need be. It says whether it could.
 func (s *State) reachOut(e int32) bool {
-	s.twice = 4
-	s.weigh()
 	home := s.t.Domain[s.gpu[s.at[e][0]]]
-	best, second, top, topSecond := int32(-1), int32(-1), math.Inf(1), math.Inf(1)
-	for i := range s.slot {
-		j := int32(i)
-		if s.holds(s.gpu[j], e) || !s.mayDrop(j) {
-			continue
-		}
-		v, _ := s.after(Change{j, -1, e}, math.Inf(1))
-		if s.t.Domain[s.gpu[j]] != home {
-			if v < top {
-				best, top = j, v
-			}
-		} else if v < topSecond {
-			second, topSecond = j, v
+	free := func(i int32) bool { return !s.holds(s.gpu[i], e) && s.mayDrop(i) }
+	best := s.leastMissed(e, func(i int32) bool { return s.t.Domain[s.gpu[i]] != home && free(i) })
+	if best < 0 && s.count[e] == 1 {
+		if best = s.leastMissed(e, free); best < 0 {
+			return false
 		}
 	}
 	if best >= 0 {
 		s.put(best, e)
 		return true
 	}
-	if s.count[e] == 1 {
-		if second >= 0 {
-			s.put(second, e)
-		}
-		return second >= 0
-	}
-	x := Change{A: -1}
+	x, top := Change{A: -1}, math.Inf(1)
 	for _, i := range s.at[e] {
 		h := s.gpu[i]
 		for j, f := range s.slot {
@@ -68,7 +52,7 @@ func (s *State) reachOut(e int32) bool {
 				continue
 			}
 			c := Change{i, int32(j), -1}
-			if v, _ := s.after(c, math.Inf(1)); x.A < 0 || v < top {
+			if v, _ := s.after(c, math.Inf(1)); v < top {
 				x, top = c, v
 			}
 		}

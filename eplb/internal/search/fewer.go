@@ -15,30 +15,22 @@ func (a *Annealer) Fewer(s *State, draws int, goal, move float64, least, most in
 	a.start()
 	s.Above(goal)
 	best := most
-	a.survey()
-	for range coolings {
-		if best <= least || stop() {
-			break
-		}
-		for range draws / coolings {
-			s.work++
-			c, ok := a.drawBack()
-			if !ok {
-				continue
-			}
-			need := s.now + float64((float64(moveHeat*unlikely[a.rng.Uint64()>>56])-float64(s.costOf(c)))*move)
-			if _, ok := s.after(c, need); ok {
-				a.apply(c)
-				if s.moves < best && (s.n > 1 || len(a.full.all) == 0) && s.Time() <= goal {
-					best = s.moves
-					copy(a.kept, s.slot)
-				}
-			}
-		}
-		s.Refresh()
-		a.survey()
-		move *= .93 // to 1/100
+	if best <= least || stop() {
+		return
 	}
+	a.survey()
+	a.cool(draws, a.drawBack, func(c Change) float64 {
+		return float64((float64(moveHeat*a.unlikely()) - float64(s.costOf(c))) * move)
+	}, func() (end bool) {
+		if s.moves < best && (s.n > 1 || len(a.full.all) == 0) && s.Time() <= goal {
+			best = s.moves
+			copy(a.kept, s.slot)
+		}
+		return false
+	}, func() (end bool) {
+		move *= .93 // to 1/100
+		return best <= least || stop()
+	})
 	if best == most {
 		return // none within the goal has fewer
 	}

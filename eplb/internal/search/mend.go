@@ -11,37 +11,38 @@ import (
 // emptiest GPUs get copies of the hottest experts. It starts from the placement at
 // hand.
 func (s *State) Mend() {
-	s.twice = 4
 	for e := range s.count {
 		if s.count[e] > 0 {
 			continue
 		}
-		s.weigh()
-		best, top := int32(-1), math.Inf(1)
-		resort, last := int32(-1), math.Inf(1)
 		empty := slices.Contains(s.slot, -1)
-		for i, f := range s.slot {
-			if f >= 0 && (empty || s.count[f] < 2) {
-				continue
-			}
-			v, _ := s.after(Change{int32(i), -1, int32(e)}, math.Inf(1))
-			// Copies without which an expert would be in one domain come last.
-			if !s.mayDrop(int32(i)) {
-				if v < last {
-					resort, last = int32(i), v
-				}
-			} else if v < top {
-				best, top = int32(i), v
-			}
-		}
-		if best < 0 {
-			best = resort
+		room := func(i int32) bool { return s.slot[i] < 0 || !empty && s.count[s.slot[i]] > 1 }
+		best := s.leastMissed(int32(e), func(i int32) bool { return room(i) && s.mayDrop(i) })
+		if best < 0 { // copies without which an expert would be in one domain come last
+			best = s.leastMissed(int32(e), room)
 		}
 		if best >= 0 { // the task has seen to the room
 			s.put(best, int32(e))
 		}
 	}
 	s.fillEmpty()
+}
+
+// leastMissed is the slot whose expert is missed least where e comes in its place, of
+// those that may lose it; -1 = none.
+func (s *State) leastMissed(e int32, may func(i int32) bool) int32 {
+	s.twice = 4
+	s.weigh()
+	best, top := int32(-1), math.Inf(1)
+	for i := range int32(len(s.slot)) {
+		if !may(i) {
+			continue
+		}
+		if v, _ := s.after(Change{i, -1, e}, math.Inf(1)); v < top {
+			best, top = i, v
+		}
+	}
+	return best
 }
 
 // fillEmpty gives every empty slot a replica, the emptiest GPU's first: of an
