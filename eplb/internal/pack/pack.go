@@ -37,11 +37,11 @@ func (s *Packer) Pack() bool {
 				h[0] = h[len(h)-1]
 				h = h[:len(h)-1]
 				if len(h) > 0 {
-					sinkLoad(h)
+					SiftDown(h, 0, lighter)
 				}
 			} else {
 				h[0].Key += x
-				sinkLoad(h)
+				SiftDown(h, 0, lighter)
 			}
 			continue
 		}
@@ -51,7 +51,7 @@ func (s *Packer) Pack() bool {
 			h[0] = h[len(h)-1]
 			h = h[:len(h)-1]
 			if len(h) > 1 {
-				sinkLoad(h)
+				SiftDown(h, 0, lighter)
 			}
 		}
 		for _, it := range s.popped {
@@ -156,26 +156,6 @@ func (s *Packer) Squeeze(e int32) bool {
 // lighter orders GPUs by load, then by index.
 func lighter(a, b HeapItem) bool {
 	return a.Key < b.Key || (a.Key == b.Key && a.Id < b.Id)
-}
-
-// sinkLoad restores a heap of GPUs after its first entry grew.
-func sinkLoad(h []HeapItem) {
-	i, x := 0, h[0]
-	for {
-		c := 2*i + 1
-		if c >= len(h) {
-			break
-		}
-		if c+1 < len(h) && lighter(h[c+1], h[c]) {
-			c++
-		}
-		if !lighter(h[c], x) {
-			break
-		}
-		h[i] = h[c]
-		i = c
-	}
-	h[i] = x
 }
 
 // riseLoad restores a heap of GPUs after an entry was appended.
