@@ -17,7 +17,7 @@ type node struct {
 }
 
 // shiftWork bounds the search of a node's counts, in slots packed.
-const shiftWork = 1 << 16
+const shiftWork = 1 << 13
 
 // take lists the experts that home brings to node n and gives its packer their loads.
 func (lo *Planner) take(n int, home []int32) {

@@ -23,6 +23,9 @@ func (s *Packer) Plan(bound, goal float64, tries int, stop func() bool) {
 	}
 }
 
+// mostShifted is how many experts, the hottest, may get a copy more.
+const mostShifted = 16
+
 // ShiftCounts moves one copy from an expert to another and packs anew, over and
 // over, and keeps what is better, until the goal is met, no such move helps or so many
 // slots were packed. Without it 16 experts on 8 GPUs of 3 slots stand .2 to .3% higher,
@@ -34,7 +37,7 @@ func (s *Packer) ShiftCounts(goal float64, work int, stop func() bool) {
 			if s.Best.Count[f] == 1 {
 				continue
 			}
-			for _, e := range s.Order {
+			for _, e := range s.Order[:min(len(s.Order), mostShifted)] {
 				if e == f || int(s.Best.Count[e]) == len(s.U.Gpu) || s.Best.Count[f] == 1 {
 					continue
 				}

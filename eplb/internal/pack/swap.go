@@ -199,9 +199,20 @@ func (s *Packer) listPairs(dst []pair, g int) []pair {
 			dst = append(dst, pair{s.Sz[i] + s.Sz[j], int32(i), int32(j)})
 		}
 	}
-	slices.SortFunc(dst, func(a, b pair) int {
-		return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j))
-	})
+	if len(dst) > 64 {
+		slices.SortFunc(dst, func(a, b pair) int {
+			return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j))
+		})
+		return dst
+	}
+	for i := 1; i < len(dst); i++ {
+		p := dst[i]
+		j := i
+		for ; j > 0 && dst[j-1].sum < p.sum; j-- {
+			dst[j] = dst[j-1]
+		}
+		dst[j] = p
+	}
 	return dst
 }
 
