@@ -19,7 +19,6 @@ type Annealer struct {
 	fits  list // slots that can do without what they hold
 	full  list // GPUs and windows above the threshold
 	moved list // slots whose expert was not there
-	out   list // slots whose expert is not at home
 	kept  []int32
 	time  float64 // of kept
 }
@@ -138,7 +137,6 @@ func (a *Annealer) survey() {
 	s.now = s.weigh()
 	a.fits.reset(len(s.slot))
 	a.moved.reset(len(s.slot))
-	a.out.reset(len(s.slot))
 	a.full.reset(len(s.level))
 	for i := range s.slot {
 		a.mark(int32(i))
@@ -155,7 +153,6 @@ func (a *Annealer) mark(i int32) {
 	s := a.s
 	a.moved.set(i, s.t.Prev != nil && !s.had(s.gpu[i], s.slot[i]))
 	a.fits.set(i, s.mayDrop(i))
-	a.out.set(i, s.t.Home != nil && s.offBy(s.gpu[i], s.slot[i]) > 0)
 }
 
 // apply makes a change and keeps what draws need up to date.
@@ -233,8 +230,6 @@ func (a *Annealer) draw() (c Change, ok bool) {
 	i := int32(s.t.First[h] + a.intN(room))
 	kind := a.intN(8)
 	switch {
-	case len(a.out.all) > 0 && s.off >= s.t.MostOff && a.intN(8) < outKinds:
-		return a.drawOut(s.slot[i])
 	case kind > 1 || len(a.fits.all) == 0:
 		return a.drawExchange(h, i, k)
 	case kind == 0: // one copy more
@@ -270,19 +265,6 @@ func (a *Annealer) drawFull() (h int32, k int, ok bool) {
 	return h, k, true
 }
 
-// drawOut proposes that a replica away from home makes room: what may leave its node
-// has left.
-func (a *Annealer) drawOut(e int32) (c Change, ok bool) {
-	s := a.s
-	j := a.out.all[a.intN(len(a.out.all))]
-	g, f := s.gpu[j], s.slot[j]
-	if a.intN(2) == 0 {
-		return Change{j, -1, e}, !s.holds(g, e) && s.mayDrop(j) && s.mayHold(g, f, e)
-	}
-	i := int32(a.intN(len(s.slot)))
-	return Change{i, j, -1}, g != s.gpu[i] && !s.holds(g, s.slot[i]) && !s.holds(s.gpu[i], f) && s.mayExchange(i, j)
-}
-
 // drawExchange proposes that slot i of GPU h changes its replica for one elsewhere.
 func (a *Annealer) drawExchange(h, i int32, k int) (c Change, ok bool) {
 	s := a.s
@@ -294,10 +276,6 @@ func (a *Annealer) drawExchange(h, i int32, k int) (c Change, ok bool) {
 	j := s.nearest(g, k, s.size[int(e)*s.n+k]-a.ease(h, g, k))
 	return Change{i, j, -1}, !s.holds(h, s.slot[j]) && s.mayExchange(i, j)
 }
-
-// outKinds is how many of eight draws are of replicas away from home, where no more
-// may leave.
-const outKinds = 2
 
 // ease is how much load GPU h should lose to g: up to what is above the threshold,
 // or half of what lies between them.
