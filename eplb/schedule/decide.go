@@ -230,8 +230,20 @@ func (k *Stakes) validate(s *Schedule) error {
 	case !s.Priced && k.Hidden < 1 && len(s.Rounds) > 0:
 		return refuse.Errorf(placement.ErrValue, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths")
 	}
+	for i, r := range s.Rounds {
+		for _, m := range r.Moves {
+			if m.Layer < 0 || m.Layer >= layers {
+				return refuse.Errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", layers, i, m.Layer)
+			}
+		}
+	}
+	return k.validateLayers()
+}
+
+// validateLayers checks what is given of each layer.
+func (k *Stakes) validateLayers() error {
 	weights := 0.0
-	for l := range layers {
+	for l := range k.Before {
 		w := k.weight(l)
 		if !(w >= 0 && w <= maxStake) {
 			return &placement.Error{Field: "weight", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a number from 0 to %v", w, float64(maxStake))}
@@ -245,13 +257,6 @@ func (k *Stakes) validate(s *Schedule) error {
 	}
 	if k.Weight != nil && weights == 0 {
 		return refuse.Errorf(placement.ErrValue, "weight", "no layer has any")
-	}
-	for i, r := range s.Rounds {
-		for _, m := range r.Moves {
-			if m.Layer < 0 || m.Layer >= layers {
-				return refuse.Errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", layers, i, m.Layer)
-			}
-		}
 	}
 	return nil
 }

@@ -51,20 +51,29 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options
 	if total := len(f.gpuOf); total > placement.MaxSlots || total*layers > placement.MaxCells {
 		return nil, refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots a layer and %d in all are supported", layers, total, placement.MaxSlots, placement.MaxCells)
 	}
+	if err := f.checkLayers(prev, next, t); err != nil {
+		return nil, err
+	}
+	f.prev, f.next = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
+	return f, nil
+}
+
+// checkLayers demands layers of as many experts before and after, and nothing on GPUs
+// that are out of service.
+func (f *frame) checkLayers(prev, next *placement.Placement, t *placement.Topology) error {
 	end := gpusOf(f.after)
 	for l, row := range next.PhysicalToLogical {
 		if f.expertsOf = append(f.expertsOf, prev.ExpertsOf(l)); f.expertsOf[l] != next.ExpertsOf(l) {
-			return nil, refuse.Errorf(placement.ErrShape, "layer_experts", "%v, but the next placement has %v", prev.LayerExperts, next.LayerExperts)
+			return refuse.Errorf(placement.ErrShape, "layer_experts", "%v, but the next placement has %v", prev.LayerExperts, next.LayerExperts)
 		}
 		for i, e := range row {
 			if e >= 0 && t.SpeedOf(int(end[i])) == 0 {
-				return nil, &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
+				return &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
 					Detail: "the next placement has an expert on a GPU that is out of service"}
 			}
 		}
 	}
-	f.prev, f.next = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
-	return f, nil
+	return nil
 }
 
 // slotsOf is the number of slots of each GPU.

@@ -28,6 +28,18 @@ func (s *scheduler) round(order []int) {
 			s.serve(l)
 		}
 	}
+	s.begin(order, open)
+	for _, l := range order {
+		if s.parts[l] != nil {
+			s.turnTo(l)
+			s.emit()
+		}
+	}
+}
+
+// begin serves layers that are not under way, where so many are: until as many as may
+// be are half-moved, then those that the round finishes.
+func (s *scheduler) begin(order []int, open int32) {
 	vain := 0
 	for _, l := range order {
 		if s.left[l] == 0 || s.underWay(l) || open == s.layers && (s.least[l] > 1 || vain == maxVain) || !s.idle() {
@@ -40,12 +52,6 @@ func (s *scheduler) round(order []int) {
 		default:
 			s.undo(0)
 			vain++
-		}
-	}
-	for _, l := range order {
-		if s.parts[l] != nil {
-			s.turnTo(l)
-			s.emit()
 		}
 	}
 }

@@ -71,18 +71,22 @@ func (s *scheduler) place(slot, from, r int32, exchange bool) bool {
 	if !s.put(slot, e, from, r) {
 		return false
 	}
-	switch {
-	case x < 0 || s.kept[slot] && s.twin(slot, x):
-	case !s.kept[slot]:
-		if s.live[x] == 0 || s.asked(x) {
+	if x >= 0 && !s.keeps(slot, x, exchange) {
+		// The slot that is read may take it.
+		if !exchange || !s.kept[slot] || r >= 0 || from < 0 || s.src[from] != untouched || s.fin[s.layer][from] == e || !s.put(from, x, slot, -1) {
 			return false
 		}
-	case s.home(g, x, slot, -1, exchange):
-	case exchange && r < 0 && from >= 0 && s.src[from] == untouched && s.fin[s.layer][from] != e && s.put(from, x, slot, -1):
-	default:
-		return false
 	}
 	return arrives.expert < 0 || s.home(g, arrives.expert, arrives.from, arrives.request, exchange)
+}
+
+// keeps says whether an expert that a slot held may go: another has it, or finds a
+// place on the same GPU if that is to have it.
+func (s *scheduler) keeps(slot, x int32, exchange bool) bool {
+	if !s.kept[slot] {
+		return s.live[x] > 0 && !s.asked(x)
+	}
+	return s.twin(slot, x) || s.home(s.gpuOf[slot], x, slot, -1, exchange)
 }
 
 // home finds a slot of GPU g in which an expert is to stay.
