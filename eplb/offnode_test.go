@@ -134,3 +134,22 @@ func TestOffNodeDoesNotFit(t *testing.T) {
 	}
 	checkLocality(t, p, o, r)
 }
+
+// Where groups leave room on their nodes, slots stay empty: moves are saved beside them.
+func TestMovesBesideEmptySlots(t *testing.T) {
+	p := Problem{
+		Loads: placement.Loads{{3, 0, 1, 3}, {0, 3, 2, 3}}, Replicas: 12, Groups: 4,
+		Topology: placement.Topology{GPUs: 4, Nodes: 2, Speed: []float64{1, 0, 0, 1}},
+		Previous: &placement.Placement{Experts: 4, GPUs: 4, GPUSlots: []int{4, 4, 4, 3}, PhysicalToLogical: [][]int{
+			{3, 2, -1, -1, 3, 2, -1, -1, 0, 1, -1, -1, 0, 1, -1},
+			{2, 0, -1, -1, 2, 0, -1, -1, 3, 1, -1, -1, 3, 1, -1},
+		}},
+	}
+	for _, moves := range []int{0, 5} {
+		for _, off := range []int{0, 2} {
+			o := Options{Locality: ByGroup, OffNodeReplicas: off, MaxMoves: moves, Tolerance: -1, Workers: 1}
+			r := mustPlan(t, p, o)
+			checkLocality(t, p, o, r)
+		}
+	}
+}

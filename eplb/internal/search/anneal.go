@@ -148,10 +148,12 @@ func (a *Annealer) survey() {
 	}
 }
 
-// mark lists slot i where it belongs.
+// mark lists slot i where it belongs. One that is empty, as where groups leave room on
+// their nodes, can do without what it holds.
 func (a *Annealer) mark(i int32) {
 	s := a.s
-	a.moved.set(i, s.t.Prev != nil && !s.had(s.gpu[i], s.slot[i]))
+	e := s.slot[i]
+	a.moved.set(i, e >= 0 && s.t.Prev != nil && !s.had(s.gpu[i], e))
 	a.fits.set(i, s.mayDrop(i))
 }
 
@@ -230,6 +232,8 @@ func (a *Annealer) draw() (c Change, ok bool) {
 	i := int32(s.t.First[h] + a.intN(room))
 	kind := a.intN(8)
 	switch {
+	case s.slot[i] < 0:
+		return c, false
 	case kind > 1 || len(a.fits.all) == 0:
 		return a.drawExchange(h, i, k)
 	case kind == 0: // one copy more
@@ -274,7 +278,7 @@ func (a *Annealer) drawExchange(h, i int32, k int) (c Change, ok bool) {
 		return c, false
 	}
 	j := s.nearest(g, k, s.size[int(e)*s.n+k]-a.ease(h, g, k))
-	return Change{i, j, -1}, !s.holds(h, s.slot[j]) && s.mayExchange(i, j)
+	return Change{i, j, -1}, j >= 0 && !s.holds(h, s.slot[j]) && s.mayExchange(i, j)
 }
 
 // ease is how much load GPU h should lose to g: up to what is above the threshold,
@@ -293,12 +297,14 @@ func (a *Annealer) ease(h, g int32, k int) float64 {
 	return float64((lh - lg) / (s.inv[h] + s.inv[g]) * 2 * u)
 }
 
-// nearest is the slot of GPU g whose replica is nearest to a size.
+// nearest is the slot of GPU g whose replica is nearest to a size; -1 = it has none.
 func (s *State) nearest(g int32, k int, size float64) int32 {
 	best, off := int32(-1), math.Inf(1)
 	for j := s.t.First[g]; j < s.t.First[g+1]; j++ {
-		if d := math.Abs(s.size[int(s.slot[j])*s.n+k] - size); d < off {
-			best, off = int32(j), d
+		if e := s.slot[j]; e >= 0 {
+			if d := math.Abs(s.size[int(e)*s.n+k] - size); d < off {
+				best, off = int32(j), d
+			}
 		}
 	}
 	return best
