@@ -82,18 +82,19 @@ func (s *Schedule) shape(rounds int) []int {
 // Prefix returns the first rounds of the schedule without the moves of layers
 // that they would leave unfinished, which gain nothing yet and may be worse off
 // half-moved; rounds that restore experts stay whole, and slots out of service
-// are emptied all the same. It ends in the schedule's GPUSlots. Rounds keep their
-// Seconds, StagedBytes and Peers, now upper bounds, and may have no moves; both
-// bounds are 0. Whole rounds share their memory.
+// are emptied all the same. It ends in the schedule's GPUSlots, without any rounds
+// where it starts. Rounds keep their Seconds, StagedBytes and Peers, now upper
+// bounds, and may have no moves; both bounds are 0. Whole rounds share their memory.
 func (s *Schedule) Prefix(rounds int) Schedule {
 	rounds = max(0, min(rounds, len(s.Rounds)))
 	if rounds == len(s.Rounds) {
 		return *s
 	}
 	out := *s
-	out.Rounds = slices.Clone(s.Rounds[:rounds])
-	if out.After = s.GPUSlots; rounds == 0 {
-		out.After = s.Before
+	out.Rounds = append([]Round(nil), s.Rounds[:rounds]...)
+	if out.After = s.GPUSlots; rounds == 0 { // of the GPUs and slots that there are
+		out.GPUSlots, out.After = s.Before, s.Before
+		out.Dead, out.Leaving = below(s.Dead, len(s.Before)), below(s.Leaving, len(s.Before))
 	}
 	out.Restore, out.Emptied, out.RoundsBound, out.SecondsBound = min(s.Restore, rounds), 0, 0, 0
 	unfinished := map[int]bool{}
@@ -111,6 +112,12 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 	}
 	out.sum()
 	return out
+}
+
+// below is the GPUs of a list in order whose numbers are so small.
+func below(gpus []int, n int) []int {
+	k, _ := slices.BinarySearch(gpus, n)
+	return append([]int(nil), gpus[:k]...)
 }
 
 // sum adds up what the rounds say.

@@ -61,6 +61,9 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	}
 	for _, r := range f.Rounds {
 		x := Round(r.plainRnd)
+		if len(x.Moves) == 0 {
+			x.Moves = nil
+		}
 		if out.Priced {
 			x.Seconds = *r.Seconds
 		}

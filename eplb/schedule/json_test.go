@@ -39,6 +39,17 @@ func TestScheduleJSON(t *testing.T) {
 		if a, b := s.Prefix(k), back.Prefix(k); !reflect.DeepEqual(a, b) || a.Bytes != int64(a.Moves)*o.ExpertBytes {
 			t.Fatalf("seed %d, case %d: the first %d rounds are %+v, read %+v", seed, i, k, a, b)
 		}
+		for k := range len(s.Rounds) {
+			cut := s.Prefix(k)
+			text, err := json.Marshal(cut)
+			var back Schedule
+			if err == nil {
+				err = json.Unmarshal(text, &back)
+			}
+			if err != nil || !reflect.DeepEqual(cut, back) {
+				t.Fatalf("seed %d, case %d: the first %d rounds, %+v, became %+v: %v", seed, i, k, cut, back, err)
+			}
+		}
 	}
 }
 
