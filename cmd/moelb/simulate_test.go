@@ -305,6 +305,23 @@ func TestEstimateHardware(t *testing.T) {
 	}
 }
 
+// TestEstimateNamesFlags: what follows from a flag is refused by that flag's name.
+func TestEstimateNamesFlags(t *testing.T) {
+	for _, c := range [][2]string{
+		{"--gpus 2147483647", "--gpus: 2147483647: at most 4096 nodes of 8"},
+		{"--gpus 32769", "--gpus: 32769: at most"},
+		{"--gpus 5", "--gpus: the weights on 5 GPUs"},
+		{"--gpus 5 --nodes 1", "--nodes: the weights on 5 GPUs"},
+		{"--slice-experts --gpus 5", "--slice-experts: 5 does not divide 5 GPUs and 128 heads"},
+		{"--slice-experts --gpus 5 --tp 5", "--tp: 5 does not divide"},
+	} {
+		got := call(t, "", append([]string{"estimate", "--phase", "decode"}, strings.Fields(c[0])...)...).want(t, exitUsage)
+		if !strings.Contains(got.stderr, c[1]) {
+			t.Errorf("%s: %s, want %q", c[0], got.stderr, c[1])
+		}
+	}
+}
+
 // TestEstimateDefaults: no nodes are those of the published units, said or not, and a
 // model comes from standard input as from a file.
 func TestEstimateDefaults(t *testing.T) {

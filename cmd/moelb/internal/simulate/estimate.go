@@ -159,7 +159,10 @@ func (f *estimateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	if u.Nodes == 0 {
 		u.Nodes = publishedNodes(u.Phase, &u.GPU)
 		if f.gpus > 0 {
-			u.Nodes = (f.gpus + u.GPU.Node - 1) / u.GPU.Node
+			u.Nodes = (f.gpus-1)/u.GPU.Node + 1
+		}
+		if u.Nodes > cost.MaxNodes {
+			return console.Usagef("--gpus: %d: at most %d nodes of %d are supported", f.gpus, cost.MaxNodes, u.GPU.Node)
 		}
 	}
 	if f.sliced && !cmd.Flags().Changed("tp") {

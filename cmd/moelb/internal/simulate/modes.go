@@ -22,12 +22,18 @@ func only(cmd *cobra.Command, asked, why string, allowed ...string) error {
 	return err
 }
 
-// refused is an error about a quantity, naming the flag that gave it.
+// refused is an error about a quantity, naming the flag that gave it: where that one was
+// left out, the one that it follows from.
 func refused(cmd *cobra.Command, err error) error {
 	quantity, why, _ := strings.Cut(err.Error(), ": ")
 	name := strings.ReplaceAll(quantity, " ", "-")
 	for _, x := range [][2]string{{"imbalance-attention", "imbalance-kv"}, {"imbalance-tokens", "imbalance-requests"}} {
 		if name == x[0] && cmd.Flags().Changed(x[1]) {
+			name = x[1]
+		}
+	}
+	for _, x := range [][2]string{{"nodes", "gpus"}, {"tp", "slice-experts"}} {
+		if name == x[0] && !cmd.Flags().Changed(name) && cmd.Flags().Changed(x[1]) {
 			name = x[1]
 		}
 	}
