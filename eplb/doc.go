@@ -19,19 +19,23 @@
 package eplb
 
 // Where things are: the door here says what is asked and refused (eplb, validate,
-// domains, check), walks the layers (optimal, planmoves, deepseek, parallel), wraps
-// experts on every GPU (everywhere), changes plans for traffic (regroup, nearest)
-// and reports (score, price). Behind it, under internal/, a package an idea:
+// domains, check), walks the layers (optimal, planmoves, deepseek, parallel), parts
+// layers of unlike shapes (shapes), wraps experts on every GPU (everywhere), changes
+// plans for traffic (regroup, nearest) and reports (score, price, traffic, visited).
+// Behind it, under internal/, a package an idea:
 //
+//	assign memory      assignments at least cost; slices that are used again
+//	refuse strict      the words of a refusal; JSON that this module wrote
+//	search             the one local search, under masks and prices
 //	problem            a checked problem, its unit of GPUs, a layer in every window
 //	pack pairs         seeds: counts, packings, exchanges; counts for few slots
-//	search             the one local search, under masks and prices
 //	bounds exact       what is proved: bounds; small layers searched to their end
 //	scratch            a layer from scratch: seeds, then the search; windows; two domains
 //	homes              groups on their nodes, and the replicas that may leave
-//	divide flow        plans for a split of every batch, and that split
+//	flow divide        the split of a batch, and plans for it
 //	fresh moves        a plan from scratch when asked for; few moves from what is in force
 //	traffic            fewer nodes a token, nearest replicas
 //	deepseek           the published algorithm
+//	draw               what tests plan
 //
 // Each imports only what stands above it; nothing imports the door.
