@@ -1,7 +1,6 @@
 package decode
 
 import (
-	"math"
 	"math/bits"
 
 	"github.com/moelb/moelb/internal/ledger"
@@ -89,6 +88,7 @@ func (m *model) place(q *request, c *Cost, clock, width, long int64, limit float
 	kv, own := q.kv(clock), int64(q.width)
 	x := load{ranks: int64(m.ranks), kv: m.kv + kv, width: m.width + own, long: long, limit: limit}
 	x.batch = max(0, width-x.width)
+	x.spread()
 	for e := range m.of {
 		o := &m.of[e]
 		o.look(m.ranks)
@@ -106,28 +106,26 @@ func (o *modelLedger) best(ranks int, l *level, kv, width int64) int {
 	widths, kvs := o.width[:ranks], o.kv[:ranks]
 	kvs = kvs[:len(widths)]
 	best, most, fits := -1, int64(-1), int64(l.limit)-kv
+	slots, room := l.even-width, min(l.room(kv), fits)
+	if l.count == 0 {
+		slots = unlimited
+	}
 	switch {
-	case l.single:
-		fewest := int64(math.MaxInt64)
+	case l.fewest && l.count > 0:
+		fewest := slots + 1
 		for g, n := range widths {
-			if at := kvs[g]; at <= fits && (n < fewest || n == fewest && at > most) {
+			if at := kvs[g]; at <= room && (n < fewest || n == fewest && at > most) {
 				best, most, fewest = g, at, n
 			}
 		}
-	case l.dry && l.kv == 0 && l.count > 0:
-		slots, least := max(l.even, l.most)-width, fits+1
+	case l.low:
+		least := room + 1
 		for g, n := range widths {
 			if at := kvs[g]; n <= slots && at < least {
 				best, least = g, at
 			}
 		}
 	default:
-		slots, room := l.even-width, min(l.room(kv), fits)
-		if l.count == 0 {
-			slots = unlimited
-		} else if l.paid == 0 {
-			slots = max(l.even, l.most) - width
-		}
 		for g, n := range widths {
 			if at := kvs[g]; n <= slots && at <= room && at > most {
 				best, most = g, at

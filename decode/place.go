@@ -26,6 +26,7 @@ func (b *Balancer) far() float64 {
 func (b *Balancer) level(r *rule, kv, width, batch int64) level {
 	x := load{ranks: b.active, kv: b.sumBase + b.sumWidth*b.clock + kv, width: b.sumWidth + width, batch: batch - width, long: b.long, limit: b.limit()}
 	x.most, x.widest = b.peak()
+	x.spread()
 	l := levelOf(r, &b.cfg.Cost, &x)
 	if b.others != nil {
 		l.even++ // what other routers place meanwhile makes an exact count moot
@@ -144,7 +145,7 @@ func (b *Balancer) search(c *choice, set *levels.Levels, l *level, q *Request) {
 		}
 		grown, root := w*b.clock, set.Roots[i]
 		g := set.Most(root, l.room(kv)-grown)
-		if g < 0 {
+		if g < 0 || l.low {
 			least := set.Least(root)
 			if least+grown+kv > capacity {
 				continue

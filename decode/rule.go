@@ -15,7 +15,8 @@ import "math"
 // otherwise set a new maximum for as long as it runs. Where no rank stays within,
 // it goes where the overflow costs least: KV beyond the level and requests beyond
 // the count, each in seconds, growing faster than the overflow, since a larger one
-// also lasts longer.
+// also lasts longer. Neither is kept at any price: a giant put on another, for the
+// sake of a request, is paid for as long as both run.
 type rule struct {
 	spare float64 // the level above the mean, in mean requests
 	tail  float64 // and as a share of a long prompt
@@ -24,8 +25,9 @@ type rule struct {
 	paid  float64 // the same where some rank runs as many already
 	bend  float64 // growth of the overflow's cost, a mean request
 
-	dry    bool // there is no level: all KV use costs, so that the least is best
-	single bool // KV use costs nothing and every request counts: the fewest requests, and of those the most KV use
+	// Of the ranks that cost the same, the one of fewest requests, or of least KV use.
+	fewest, least bool
+	single        bool // requests beyond the even count cost nothing but that
 }
 
 // No rule is best for every traffic, so the unit has several, and a model of it
@@ -34,11 +36,15 @@ type rule struct {
 //     counts can be kept exactly, since it is known who has finished;
 //   - wide, where single prompts are so long that nothing but keeping much room
 //     free helps;
-//   - even, TensorRT-LLM's rule, where prompts are alike or growth outweighs them,
-//     so that holes are worth nothing;
+//   - even, where prompts are alike or growth outweighs them, so that holes are
+//     worth nothing: TensorRT-LLM's rule, but that a request count is not kept
+//     even at the price of a new maximum of KV use;
+//   - brim, where giants set that maximum, whatever is done about the rest: BR-0, at
+//     the same prices;
 //   - single, where requests are all alike, so that those of a rank come to differ
-//     in age alone.
-const rules = 5
+//     in age alone: the fewest requests, and a new maximum where it is by no more
+//     than one of them.
+const rules = 6
 
 // What is followed from the first step on, until another is seen to be cheaper: on
 // arrival and jointly.
@@ -48,9 +54,10 @@ var (
 	tall   = rule{tail: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
 	exact  = rule{tail: 0.1, share: 0.25, count: 2, paid: 1, bend: 0.2}
 	wide   = rule{spare: 0.15, share: 0.6, count: 3, paid: 1, bend: 0.2}
-	even   = rule{count: strict, dry: true}
-	single = rule{count: 1, paid: 1, single: true}
-	each   = [rules]rule{even, tall, exact, wide, single}
+	even   = rule{share: 1, count: 1, paid: 1, least: true}
+	brim   = rule{share: 1, count: 1, paid: 1, fewest: true}
+	single = rule{spare: 1, share: 1, count: 1, paid: 1, fewest: true, single: true}
+	each   = [rules]rule{even, tall, exact, wide, brim, single}
 
 	// shared leaves more room: a router sees what the others do some steps late,
 	// and has its own ranks alone to choose from.
@@ -59,8 +66,9 @@ var (
 	balanced = rule{count: 1, paid: 1, bend: 0.5}
 )
 
-// strict is the weight of a request that is not to be.
-const strict = 1e9
+// tie is the share of its price that what is free costs where it decides between
+// ranks that cost the same.
+const tie = 1e-9
 
 // long is of how many prompts the longest is a long one.
 const long = 200
@@ -75,6 +83,15 @@ type load struct {
 	widest    int64
 	long      int64
 	limit     float64 // KV use up to which a rank has room
+
+	mean, request float64 // KV use of the mean rank and of the mean request
+	even          int64   // requests on a rank in an even spread
+}
+
+// spread fills in what follows from the sums.
+func (x *load) spread() {
+	x.mean, x.request = float64(x.kv)/float64(x.ranks), max(1, float64(x.kv)/float64(max(1, x.width)))
+	x.even = (x.width + x.batch + x.ranks - 1) / x.ranks
 }
 
 // level is a rule applied to a load.
@@ -82,38 +99,37 @@ type level struct {
 	*rule
 	kv       float64 // the water level, tokens
 	limit    float64 // KV use that a rank has room for
-	even     int64   // requests on a rank in an even spread
+	even     int64   // requests on a rank that cost nothing
 	most     int64   // requests on the fullest rank
 	kvCost   float64 // seconds a token
 	kvBend   float64 // a token
 	count    float64 // seconds a request
 	requests int64
+	low      bool // of ranks that cost the same the one of least KV use
 }
 
-// levelOf applies a rule to a load.
+// levelOf applies a rule to a load that is spread.
 func levelOf(r *rule, c *Cost, x *load) level {
-	request := max(1, float64(x.kv)/float64(max(1, x.width))) // of the mean
 	l := level{
-		rule: r, even: (x.width + x.batch + x.ranks - 1) / x.ranks, most: x.widest, limit: x.limit,
-		kvCost: c.KV, kvBend: r.bend / request, count: float64(c.Request * r.count), requests: unlimited,
+		rule: r, even: x.even, most: x.widest, limit: x.limit, low: r.least && c.KV > 0,
+		kvCost: c.KV, kvBend: r.bend / x.request, count: float64(c.Request * r.count), requests: unlimited,
 	}
 	switch {
-	case r.dry && c.KV > 0:
-		return l
-	case r.dry || r.single || c.KV == 0:
+	case r.single:
+		l.even = unlimited
+	case r.fewest:
+		l.even++ // it keeps counts even by itself, and the last of them is paid for
+	}
+	if c.KV == 0 {
 		l.kv = 1 << 61
-		if r.single {
-			l.even, l.count = 0, 1
-		}
 		return l
 	}
-	mean := float64(x.kv) / float64(x.ranks)
-	l.kv = mean + float64(r.spare*request) + float64(r.tail*float64(x.long))
-	if rise := float64(x.most) - mean; rise > 0 {
+	l.kv = x.mean + float64(r.spare*x.request) + float64(r.tail*float64(x.long))
+	if rise := float64(x.most) - x.mean; rise > 0 {
 		l.kv += float64(r.share * rise)
 	}
-	if full := (mean + x.limit) / 2; l.kv > full { // a rank that is full leaves others its share of requests
-		l.kv = max(mean, full)
+	if full := (x.mean + x.limit) / 2; l.kv > full { // a rank that is full leaves others its share of requests
+		l.kv = max(x.mean, full)
 	}
 	return l
 }
@@ -129,7 +145,11 @@ func over(x, cost, bend float64) float64 {
 
 // overKV is the cost of a rank at kv.
 func (l *level) overKV(kv int64) float64 {
-	return float64(over(float64(kv)-l.kv, l.kvCost, l.kvBend))
+	c := over(float64(kv)-l.kv, l.kvCost, l.kvBend)
+	if l.low {
+		c += float64(tie * l.kvCost * float64(kv))
+	}
+	return float64(c)
 }
 
 // overCount is the cost of a rank that runs n.
@@ -137,6 +157,9 @@ func (l *level) overCount(n int64) float64 {
 	c := over(float64(n-l.even), l.count, l.bend)
 	if n <= l.most {
 		c *= l.paid
+	}
+	if l.fewest {
+		c += float64(tie * l.count * float64(n))
 	}
 	return float64(c)
 }

@@ -9,7 +9,7 @@ import (
 
 const (
 	snapshotFamily  = "moelb decode "
-	snapshotVersion = "4"
+	snapshotVersion = "5"
 	snapshotMagic   = snapshotFamily + snapshotVersion + "\n"
 )
 
