@@ -39,8 +39,8 @@ type rule struct {
 //   - even, where prompts are alike or growth outweighs them, so that holes are
 //     worth nothing: TensorRT-LLM's rule, but that a request count is not kept
 //     even at the price of a new maximum of KV use;
-//   - brim, where giants set that maximum, whatever is done about the rest: BR-0, at
-//     the same prices;
+//   - brim, where giants set that maximum, whatever is done about the rest: BR-0, but
+//     that requests and KV use are weighed by what a step takes;
 //   - single, where requests are all alike, so that those of a rank come to differ
 //     in age alone: the fewest requests, and a new maximum where it is by no more
 //     than one of them.
@@ -54,7 +54,7 @@ var (
 	tall   = rule{tail: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
 	exact  = rule{tail: 0.1, share: 0.25, count: 2, paid: 1, bend: 0.2}
 	wide   = rule{spare: 0.15, share: 0.6, count: 3, paid: 1, bend: 0.2}
-	even   = rule{share: 1, count: 1, paid: 1, least: true}
+	even   = rule{share: 1, count: 3, paid: 1, least: true}
 	brim   = rule{share: 1, count: 1, paid: 1, fewest: true}
 	single = rule{spare: 1, share: 1, count: 1, paid: 1, fewest: true, single: true}
 	each   = [rules]rule{even, tall, exact, wide, brim, single}
