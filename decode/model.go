@@ -215,6 +215,7 @@ func (m *model) step(c *Cost, span int64) {
 	}
 	m.kv += m.width
 	m.steps = min(m.steps+1, max(span, 1))
+	best := 0
 	for e := range m.of {
 		o := &m.of[e]
 		o.most, o.widest, o.stale = 0, 0, false
@@ -224,10 +225,7 @@ func (m *model) step(c *Cost, span int64) {
 		}
 		x := c.Step + float64(c.KV*float64(o.most)) + float64(c.Request*float64(o.widest))
 		o.cost += (x - o.cost) / float64(m.steps)
-	}
-	best := 0
-	for e := range m.of {
-		if m.of[e].cost < m.of[best].cost {
+		if o.cost < m.of[best].cost {
 			best = e
 		}
 	}
@@ -271,9 +269,7 @@ func (k modelRanks) pack() (x uint64) {
 func (m *model) unpack(x uint64) (k modelRanks, ok bool) {
 	for e := range k {
 		k[e] = uint8(x >> (8 * e))
-	}
-	for _, r := range k {
-		if int(r) > m.ranks || (r == 0) != (x == 0) {
+		if int(k[e]) > m.ranks || (k[e] == 0) != (x == 0) {
 			return modelRanks{}, false
 		}
 	}

@@ -321,6 +321,23 @@ func TestModelPlacesByTheRules(t *testing.T) {
 	}
 }
 
+// TestModelRanks: a request is in the model under all rules or under none.
+func TestModelRanks(t *testing.T) {
+	m := model{ranks: 3}
+	whole := modelRanks{1, 2, 3, 3, 2, 1}
+	if got, ok := m.unpack(whole.pack()); !ok || got != whole {
+		t.Errorf("%v is read as %v, %v", whole, got, ok)
+	}
+	for _, k := range []modelRanks{{1, 2, 3, 0, 2, 1}, {0, 2, 3, 3, 2, 1}, {1, 2, 4, 3, 2, 1}} {
+		if _, ok := m.unpack(k.pack()); ok {
+			t.Errorf("%v is taken", k)
+		}
+	}
+	if _, ok := m.unpack(whole.pack() | 1<<(8*rules)); ok {
+		t.Error("a rank under a rule that there is not is taken")
+	}
+}
+
 // TestNoRulePutsGiantOnGiant: not for the sake of a few requests, whatever rule is
 // followed: both would be paid for as long as they run.
 func TestNoRulePutsGiantOnGiant(t *testing.T) {
