@@ -355,6 +355,9 @@ func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *
 		moves := y.Moves
 		*y = newLayer(figure[l], y.LowerBound, y.Status == Stopped)
 		y.Moves = moves
+		if k := r.Locality; k != nil { // a plan for traffic may be the more even one
+			k.FreeImbalance[l] = min(k.FreeImbalance[l], y.Imbalance)
+		}
 	}
 	return nil
 }

@@ -358,3 +358,24 @@ func TestGroupsAreSharedForTokens(t *testing.T) {
 		t.Errorf("%+v, %v", got.Layers[0], err)
 	}
 }
+
+// A plan that was changed for traffic may be more even than the one before it: groups
+// cost no less than nothing.
+func TestRoutesKeepThePriceOfGroups(t *testing.T) {
+	p := Problem{
+		Windows: []placement.Loads{
+			{{0, 642, 0, 0, 764, 0, 0, 0, 0, 168, 917, 665, 356, 555}},
+			{{888, 873, 0, 0, 0, 0, 650, 904, 0, 911, 917, 0, 0, 400}},
+		},
+		Replicas: 24, Groups: 6, Topology: placement.Topology{GPUs: 4, Nodes: 2}, Everywhere: []int{13, 0},
+		Previous: &placement.Placement{Experts: 14, GPUs: 4, PhysicalToLogical: [][]int{
+			{0, 13, 6, 3, 4, 5, 0, 13, 6, 3, 9, 10, 0, 13, 11, 2, 1, 12, 0, 13, 7, 2, 1, 8},
+		}},
+		Routes: &placement.Routes{TopK: 3, IDs: [][]uint16{{10, 6, 7, 0, 5, 12, 10, 0, 4, 12, 4, 5, 3, 1, 2, 2, 11, 10, 13, 9, 6}}},
+	}
+	o := Options{Locality: ByGroup, Dispatch: Split, Target: 1.4539124553396232, Workers: 1}
+	r := mustPlan(t, p, o)
+	if free, y := r.Locality.FreeImbalance[0], r.Layers[0]; free > y.Imbalance {
+		t.Errorf("without groups %v, with them %v", free, y.Imbalance)
+	}
+}
