@@ -74,7 +74,7 @@ func resized(tb testing.TB, m placement.Model, loads placement.Loads, from, to i
 // schedule ends with are more than 1.15 times the least.
 func TestResize(t *testing.T) {
 	m := placement.DeepSeekV3()
-	m.Layers = 5
+	m.Layers = 6
 	if long.Tests() {
 		m.Layers = 12
 	}

@@ -39,7 +39,7 @@ type asked struct {
 }
 
 // full is the requests a second that tiny's decode unit carries: it holds 128 a GPU.
-const full = 2900
+const full = 3100
 
 // TestSystemLaws changes one thing at a time in the whole system and demands how it
 // answers: the direction, and within which bounds. Those of one step alone are package
