@@ -4,39 +4,90 @@ import "github.com/moelb/moelb/prefill/internal/pack"
 
 // depth sees whether the queue is deep: whether what of it fits into a full step of all
 // ranks, with attention in proportion, fills half of that, and all that is here takes
-// longer than the part of the longest prompt that what comes meanwhile would leave
-// alone. Where others come all the time, a long prompt may wait: it will have company.
-// Where none do, one that is left to the end has the unit to itself.
+// longer than the part of the longest prompt's way through such steps that what comes
+// meanwhile would leave alone. That way is longer than alone, but not counted so where
+// each rank caches its own. Where others come all the time, a long prompt may wait: it
+// will have company, and a queue that is soon gone is better served shortest first. Where
+// none do, one that is left to the end has the unit to itself.
 func (b *Balancer) depth() {
 	f := &b.former
-	longest, started := 0.0, 0.0
-	for i := range f.Items {
-		longest = max(longest, f.Items[i].Seconds)
-		started += f.Items[i].Seconds
-	}
-	for _, l := range b.levels {
-		for c := classCount - 1; c >= 0; c-- {
-			if h := l.classes[c]; len(h) > 0 {
-				longest = max(longest, b.cost.of(b.ownWork(&b.requests[h[0].slot])))
-				break
-			}
-		}
-	}
-	f.longest, f.Density = longest, 0
-	power := max(b.power, 1/MaxSpeed)
-	company := min(1, (b.observed.inflow+b.observed.brought/max(longest, 1e-9))/power)
-	started = min(started/power, b.ahead())
-	queued := b.ahead() - started
+	longest, started := b.longest()
+	f.Density, f.Deep = 0, false
 	if len(b.levels) != 1 || len(f.Open) == 0 || b.cost.Pair == 0 || b.cost.Token == 0 {
-		f.Deep = false
 		return
 	}
+	power := max(b.power, 1/MaxSpeed)
+	started = min(started/power, b.ahead())
+	queued := b.ahead() - started
 	density := float64(b.total.Pairs) / float64(max(1, b.total.Tokens))
-	full := float64(b.cost.Token*float64(f.Tokens)) + float64(b.cost.Pair*float64(density*float64(f.Tokens)))
-	f.Deep = b.fits(queued*power, full) > full*power/2 && queued+float64((1-company)*started) > float64(company*longest)
+	tokens, pairs := float64(f.Tokens), float64(density*float64(f.Tokens))
+	full := float64(b.cost.Token*tokens) + float64(b.cost.Pair*pairs)
+	way := f.longest
+	if !f.local { // else full steps run first what is cached, as shortest first does
+		way = max(way, full*max(float64(longest.Tokens)/tokens, float64(longest.Pairs)/max(pairs, 1)))
+	}
+	company := b.company(power)
+	f.Deep = b.fits(queued*power, full) > full*power/2 && queued+float64((1-company)*started) > float64(company*way)
 	if f.Deep {
 		f.Density = density
 	}
+}
+
+// longest finds the longest prompt that waits or runs, and what is left of it, adds up the
+// seconds of those that run, and sees whether each rank caches its own: of the first of
+// any class, as who is cached nowhere may not say so.
+func (b *Balancer) longest() (longest Work, started float64) {
+	f := &b.former
+	f.longest, f.local = 0, false
+	take := func(w Work) {
+		if x := b.cost.of(w); x > f.longest {
+			longest, f.longest = w, x
+		}
+	}
+	for i := range f.Items {
+		it := &f.Items[i]
+		take(Work{it.Left, it.Pairs})
+		started += it.Seconds
+	}
+	for _, l := range b.levels {
+		last := true // of the classes that hold any
+		for c := classCount - 1; c >= 0; c-- {
+			if h := l.classes[c]; len(h) > 0 {
+				q := &b.requests[h[0].slot]
+				if last {
+					take(b.ownWork(q))
+				}
+				f.local, last = f.local || q.where.Local, false
+			}
+		}
+	}
+	return longest, started
+}
+
+const (
+	// What comes at so many times what the unit does waits for as long as it took to
+	// come, once no more does; at more, what is here outlasts what comes.
+	outlasts = 2
+	// Nothing comes for so many times as long as usual in one case of twenty, where what
+	// comes does not depend on what came.
+	unusual = 3
+)
+
+// company is the share of the longest prompt's way in which others come, to share its
+// steps with, that need not be there now: the share of the unit that takes what came of
+// late. It is less where that outlasts its coming, none where as much again comes as the
+// unit does, and less the longer nothing has come, half once that is unusual.
+func (b *Balancer) company(power float64) float64 {
+	o := &b.observed
+	comes := min(1, (o.inflow+o.brought/max(b.former.longest, 1e-9))/power)
+	comes = max(0, comes-max(0, o.inflow/power-outlasts))
+	if o.came > 0 || b.total == (Work{}) {
+		return comes
+	}
+	each := b.cost.of(b.total) / float64(max(1, len(b.former.Items)+b.Queued()))
+	usual := each * max(1, o.clump) / max(o.inflow, 1e-9) // seconds from clump to clump
+	x := o.silent / (unusual * usual)
+	return comes / (1 + float64(x*x))
 }
 
 // fits is how many seconds of the queue's work at least fit into a step of so many

@@ -1,7 +1,9 @@
 package prefill
 
 import (
+	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -74,5 +76,99 @@ func TestClumpsShortenSteps(t *testing.T) {
 	}
 	if one, many := longest(1), longest(20); many > .75*one {
 		t.Errorf("at most %v s a step where 20 come together, %v where one does", many, one)
+	}
+}
+
+// TestCompany: what comes keeps a long prompt company as far as it came of late, not
+// where the unit falls behind so far that the queue does, and not once nothing comes any
+// more.
+func TestCompany(t *testing.T) {
+	b := newUnit(t, Config{Ranks: 4})
+	for id := range ID(10) {
+		enqueue(t, b, Request{ID: id, Tokens: 1000})
+	}
+	gap := b.cost.of(b.total) / 10 / 2 // between prompts, where two seconds of work come in one
+	for _, c := range []struct {
+		seen observed
+		want float64
+	}{
+		{observed{inflow: 2, came: 1}, .5},
+		{observed{inflow: 2, brought: 1, came: 1}, .75},
+		{observed{inflow: 7, came: 1}, 1},
+		{observed{inflow: 10, came: 1}, .5},
+		{observed{inflow: 20, came: 1}, 0},
+		{observed{inflow: 2, silent: 30 * gap, came: 1}, .5},
+		{observed{inflow: 2, silent: gap}, .45},
+		{observed{inflow: 2, silent: 3 * gap}, .25},
+		{observed{inflow: 2, silent: 30 * gap}, .5 / 101},
+		{observed{inflow: 2, silent: 15 * gap, clump: 5}, .25},
+	} {
+		b.observed, b.former.longest = c.seen, 1
+		if got := b.company(4); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%+v: company %v, want %v", c.seen, got, c.want)
+		}
+	}
+}
+
+// TestDeepOutlastsLongest: where as much comes as the unit does, a queue is deep once it
+// outlasts the longest prompt's way through full steps, which are mostly tokens; where each
+// rank caches its own, the longest alone.
+func TestDeepOutlastsLongest(t *testing.T) {
+	for _, c := range []struct {
+		light int
+		local bool
+		deep  bool
+	}{{120, false, false}, {1200, false, true}, {120, true, true}} {
+		b := newUnit(t, Config{Ranks: 4, MaxTokens: 8192})
+		enqueue(t, b, Request{ID: 0, Tokens: 16_000})
+		for id := range ID(c.light) {
+			q := Request{ID: id + 1, Tokens: 1000}
+			if c.local {
+				q.CachedAt = make([]int64, 4)
+			}
+			enqueue(t, b, q)
+		}
+		b.observed = observed{inflow: 4, came: 1}
+		b.survey(nil)
+		own, way := b.former.longest, b.ahead()
+		if own > way {
+			t.Fatalf("%d light prompts take %v s, the long one %v: it is to be less", c.light, way, own)
+		}
+		if b.former.Deep != c.deep {
+			t.Errorf("%d light prompts, caches of their own %v, %v s of all beside %v s of the long one: deep %v", c.light, c.local, way, own, b.former.Deep)
+		}
+	}
+}
+
+// TestLongestIsHere: the longest prompt is one that waits or runs, with what is left of it.
+func TestLongestIsHere(t *testing.T) {
+	b := newUnit(t, Config{Ranks: 2, MaxTokens: 8192})
+	enqueue(t, b, Request{ID: 0, Tokens: 20_000})
+	for b.total != (Work{}) {
+		b.survey(nil)
+		if want := b.cost.of(b.total); math.Abs(b.former.longest-want) > 1e-9 {
+			t.Fatalf("the longest has %v s left, all have %v", b.former.longest, want)
+		}
+		b.Step(nil)
+	}
+}
+
+// TestDeepTakesCached: of a deep queue where each rank caches its own, short prompts that a
+// rank caches now run before older ones, also where the longest is cached nowhere; others
+// that are as short do not.
+func TestDeepTakesCached(t *testing.T) {
+	for _, cached := range []int64{0, 800} {
+		b := newUnit(t, Config{Ranks: 2, MaxTokens: 2000})
+		for id := range ID(400) {
+			enqueue(t, b, Request{ID: id, Tokens: 1900})
+		}
+		enqueue(t, b, Request{ID: 1000, Tokens: 200 + cached, CachedAt: []int64{0, cached}})
+		cs := b.Step(nil)
+		if !b.former.Deep {
+			t.Fatal("the queue is not deep")
+		}
+		if ran := slices.ContainsFunc(cs, func(c Chunk) bool { return c.ID == 1000 && c.Rank == 1 }); ran != (cached > 0) {
+			t.Errorf("%d tokens cached: runs at once on their rank: %v", cached, ran)
+		}
 	}
 }

@@ -27,14 +27,16 @@ func Example() {
 		}
 	}
 	// Output:
-	// step 0, rank 0: 2911 tokens of request 0, last false
+	// step 0, rank 0: 848 tokens of request 0, last false
+	// step 0, rank 0: 1200 tokens of request 2, last true
 	// step 0, rank 1: 1500 tokens of request 1, last true
-	// step 0, rank 1: 900 tokens of request 3, last true
-	// step 1, rank 0: 1850 tokens of request 0, last false
+	// step 0, rank 1: 548 tokens of request 3, last false
+	// step 1, rank 0: 1217 tokens of request 0, last false
+	// step 1, rank 1: 352 tokens of request 3, last true
 	// step 1, rank 1: 700 tokens of request 4, last true
-	// step 1, rank 1: 1200 tokens of request 2, last true
-	// step 2, rank 0: 1880 tokens of request 0, last false
-	// step 3, rank 0: 2359 tokens of request 0, last true
+	// step 2, rank 0: 2048 tokens of request 0, last false
+	// step 3, rank 0: 2048 tokens of request 0, last false
+	// step 4, rank 0: 2839 tokens of request 0, last true
 }
 
 // An engine that forms its own steps asks for a rank and says when it is done.

@@ -21,6 +21,7 @@ type former struct {
 	heads   []head
 	some    []int32 // requests at hand
 	longest float64 // seconds of the longest that waits or runs
+	local   bool    // each rank caches its own of what waits
 }
 
 // Budget is what a rank may compute in one step.

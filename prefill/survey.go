@@ -75,12 +75,15 @@ func (b *Balancer) survey(left []Budget) {
 	b.depth()
 	f.From = len(f.Items)
 	room := int64(len(f.Open)) * f.Tokens
-	if f.Deep {
-		b.collectDeep()
-	} else {
+	if !f.Deep {
 		b.collect(room)
+	} else if f.local {
+		b.collect(room / 2) // short prompts have a share of an eighth
 	}
 	f.Urgent = len(f.Items)
+	if f.Deep {
+		b.collectDeep()
+	}
 	b.oldest()
 	b.putBack()
 	f.Turn, f.Unlike, f.Late = b.turn, b.unlike, b.late.youngest

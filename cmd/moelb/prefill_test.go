@@ -39,7 +39,7 @@ func TestPrefillSession(t *testing.T) {
 	say(`{"op":"enqueue","id":"e","tokens":700,"leader":"b","shared":512}`, ok)
 	say(`{"op":"cached","id":"d","rank":1,"cached":550}`, ok)
 	say(`{"op":"drain","rank":0}`, ok)
-	say(`{"op":"step"}`, `{"chunks":[{"id":"b","rank":1,"tokens":486,"last":false,"half":1},{"id":"c","rank":1,"tokens":500,"last":true,"half":0},{"id":"d","rank":1,"tokens":50,"last":true,"half":1}]}`)
+	say(`{"op":"step"}`, `{"chunks":[{"id":"b","rank":1,"tokens":486,"last":false,"half":1},{"id":"d","rank":1,"tokens":50,"last":true,"half":1},{"id":"c","rank":1,"tokens":500,"last":true,"half":0}]}`)
 	say(`{"op":"restore","rank":0}`, ok)
 	say(`{"op":"step"}`, `{"chunks":[{"id":"b","rank":1,"tokens":724,"last":false,"half":0}]}`)
 	say(`{"op":"step"}`, `{"chunks":[{"id":"b","rank":1,"tokens":1790,"last":true,"half":0}]}`)

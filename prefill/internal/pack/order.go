@@ -36,7 +36,11 @@ func (f *Former) arrange() {
 	for i := range f.Items {
 		f.order = append(f.order, int32(i))
 	}
-	f.sortNearly(f.order, f.From, func(x, y int32) int {
+	astray := f.From
+	if f.Deep {
+		astray = f.Urgent
+	}
+	f.sortNearly(f.order, astray, func(x, y int32) int {
 		p, q := &f.Items[x], &f.Items[y]
 		switch {
 		case p.First != q.First:

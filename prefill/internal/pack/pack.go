@@ -68,7 +68,8 @@ func (f *Former) allow(load []load, c caps) {
 }
 
 // shortShare starts the most urgent short prompts, up to a share of the step on
-// each rank, before long ones take what they can.
+// each rank, before long ones take what they can. In a deep queue, which is served oldest
+// first, they are only those that some rank caches a part of: by their turn none may.
 func (f *Former) shortShare() {
 	if f.Cost.Token == 0 {
 		return
@@ -83,6 +84,9 @@ func (f *Former) shortShare() {
 		it := &f.Items[i]
 		if tries == 0 {
 			break
+		}
+		if f.Deep && !(it.local() && it.Pos > 0) {
+			continue
 		}
 		if it.Rank < 0 && f.placed[i] < 0 && it.Left <= n && it.Pairs <= f.caps.pairs {
 			tries--
