@@ -96,7 +96,15 @@ func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total 
 	} else {
 		copy(r.kept, f.Quota)
 	}
-	y.set(dst, counts, r.kept)
+	for _, a := range y.alone {
+		dst[a.slot] = counts[a.expert]
+	}
+	for _, i := range y.spare {
+		dst[i] = 0
+	}
+	for a, i := range y.slot {
+		dst[i] = r.kept[a]
+	}
 	if fewest {
 		return eplb.Layer{Imbalance: bound, LowerBound: bound, Status: eplb.Proved}
 	}
@@ -221,16 +229,14 @@ func (r *reads) costWith(n *flow.Net, g int32, active, tokens int64) float64 {
 	return c / n.Speed[g]
 }
 
-// fits says whether GPU g activates no more experts than it may.
-func (r *reads) fits(g int32) bool { return r.active[g] <= r.room[g] }
+// fits says whether GPU g may activate one expert more.
+func (r *reads) fits(g int32) bool { return r.active[g] < r.room[g] }
 
 // pass is tokens of an expert that go from one arc to another.
 type pass struct {
 	from, to int32
 	tokens   int64
 }
-
-func (p pass) back() pass { return pass{p.to, p.from, p.tokens} }
 
 // descend lowers the largest cost of a GPU until no step does.
 func (r *reads) descend(f *flow.Flow) {
@@ -257,55 +263,68 @@ func (r *reads) descend(f *flow.Flow) {
 }
 
 // step finds the passes after which the GPUs concerned cost least, if that is
-// below top, what GPU h costs now. It tries them and takes them back.
+// below top, what GPU h costs now.
 func (r *reads) step(f *flow.Flow, h int32, top float64) (one, two pass, ok bool) {
 	n := f.Net
 	best := top
 	for _, a := range n.ByGPU[n.Start[h]:n.Start[h+1]] {
 		q := f.Quota[a]
-		if q == 0 || r.costWith(n, h, -1, -q) >= best {
-			continue // less of q would help less
+		if q == 0 {
+			continue
 		}
 		i := n.Owner[a]
+		rest := r.costWith(n, h, -1, -q)
+		if rest >= best {
+			continue // less of q would help less
+		}
 		for b := n.First[i]; b < n.First[i+1]; b++ {
 			g := n.GPU[b]
 			if g == h {
 				continue
 			}
-			all, some := pass{a, b, q}, pass{a, b, r.evenOut(n, h, g, 1-min(f.Quota[b], 1), q)}
-			if some.tokens > 0 {
-				if r.do(f, some); r.fits(g) {
-					if x := max(r.cost(n, h), r.cost(n, g)); x < best {
-						best, one, two, ok = x, some, pass{}, true
-					}
-				}
-				r.do(f, some.back())
+			read := int64(1)
+			if f.Quota[b] > 0 {
+				read = 0
 			}
-			if r.do(f, all); r.fits(g) {
-				if x := max(r.cost(n, h), r.cost(n, g)); x < best {
-					best, one, two, ok = x, all, pass{}, true
+			if read == 0 || r.fits(g) {
+				if x := max(rest, r.costWith(n, g, read, q)); x < best {
+					best, one, two, ok = x, pass{a, b, q}, pass{}, true
+				}
+				if k := r.evenOut(n, h, g, read, q); k > 0 {
+					if x := max(r.costWith(n, h, 0, -k), r.costWith(n, g, read, k)); x < best {
+						best, one, two, ok = x, pass{a, b, k}, pass{}, true
+					}
 				}
 			}
 			// Another expert of g makes room.
 			for _, c := range n.ByGPU[n.Start[g]:n.Start[g+1]] {
-				p, j := f.Quota[c], n.Owner[c]
-				if p == 0 || j == i || r.costWith(n, g, -1, -p) >= best {
+				p := f.Quota[c]
+				j := n.Owner[c]
+				if p == 0 || j == i || r.costWith(n, g, read-1, q-p) >= best {
 					continue
 				}
 				for d := n.First[j]; d < n.First[j+1]; d++ {
-					k, next := n.GPU[d], pass{c, d, p}
+					k := n.GPU[d]
 					if k == g {
 						continue
 					}
-					if r.do(f, next); r.fits(k) && r.fits(g) {
-						if x := max(r.cost(n, h), r.cost(n, g), r.cost(n, k)); x < best {
-							best, one, two, ok = x, all, next, true
-						}
+					more := int64(1)
+					if f.Quota[d] > 0 {
+						more = 0
 					}
-					r.do(f, next.back())
+					x := max(rest, r.costWith(n, g, read-1, q-p))
+					if k == h {
+						x = max(r.costWith(n, h, more-1, p-q), r.costWith(n, g, read-1, q-p))
+					} else if more == 1 && !r.fits(k) {
+						continue
+					} else {
+						x = max(x, r.costWith(n, k, more, p))
+					}
+					if x < best {
+						best, one, two, ok = x, pass{a, b, q}, pass{c, d, p}, true
+					}
 				}
 			}
-			r.do(f, all.back())
 		}
 	}
 	return one, two, ok

@@ -69,91 +69,86 @@ func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 	if speed == nil {
 		s.speeds = float64(p.GPUs)
 	}
-	gpu := gpus(p)
+	first := p.FirstSlots()
+	in := holders{p, &t, first, make([]int32, p.Experts), make([]int32, p.Experts), make([]int32, p.Experts)}
 	for l, row := range p.PhysicalToLogical {
-		for i, e := range row {
-			if e >= 0 && t.SpeedOf(int(gpu[i])) == 0 {
-				return nil, &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
-					Detail: fmt.Sprintf("expert %d on GPU %d, which is out of service", e, gpu[i])}
-			}
-		}
 		y := &s.layers[l]
 		y.net.GPUs, y.net.Speed = p.GPUs, speed
-		y.link(row, gpu, p.Experts)
+		if err := in.count(l, row); err != nil {
+			return nil, err
+		}
+		in.link(y, row)
 		s.flow.Use(&y.net) // makes room for the largest
 	}
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
 	return s, nil
 }
 
-// gpus is the GPU of each slot.
-func gpus(p *placement.Placement) []int32 {
-	out := make([]int32, 0, p.Slots())
-	for g, end := range p.FirstSlots()[1:] {
-		for len(out) < end {
-			out = append(out, int32(g))
-		}
-	}
-	return out
+// holders is who holds the experts of a layer.
+type holders struct {
+	p     *placement.Placement
+	t     *placement.Topology
+	first []int   // slot of each GPU
+	gpus  []int32 // on how many GPUs each expert is
+	last  []int32 // 1 + the GPU that was seen last to hold it
+	at    []int32 // its next arc
 }
 
-// holders lists the slots that hold each expert, the first on each GPU, and the slots
-// that are empty or hold one again.
-func holders(row []int, gpu []int32, experts int) (at [][]int32, spare []int32) {
-	at = make([][]int32, experts)
-	for i, e := range row {
-		if e >= 0 && (len(at[e]) == 0 || gpu[at[e][len(at[e])-1]] != gpu[i]) {
-			at[e] = append(at[e], int32(i))
-		} else {
-			spare = append(spare, int32(i))
+// count counts the GPUs of each expert.
+func (in *holders) count(l int, row []int) error {
+	clear(in.gpus)
+	clear(in.last)
+	for g := range in.p.GPUs {
+		for i := in.first[g]; i < in.first[g+1]; i++ {
+			e := row[i]
+			if e < 0 {
+				continue
+			}
+			if in.t.SpeedOf(g) == 0 {
+				return &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
+					Detail: fmt.Sprintf("expert %d on GPU %d, which is out of service", e, g)}
+			}
+			if in.last[e] != int32(g)+1 {
+				in.last[e] = int32(g) + 1
+				in.gpus[e]++
+			}
 		}
 	}
-	return at, spare
+	return nil
 }
 
 // link makes y's arcs of the experts on several GPUs, and lists the others.
-func (y *splitLayer) link(row []int, gpu []int32, experts int) {
-	at, spare := holders(row, gpu, experts)
-	y.spare, y.net.First = spare, append(y.net.First, 0)
-	for e, slots := range at {
-		switch len(slots) {
-		case 0: // a layer of fewer experts
-		case 1:
-			y.alone = append(y.alone, alone{int32(e), gpu[slots[0]], slots[0]})
-		default:
+func (in *holders) link(y *splitLayer, row []int) {
+	y.net.First = append(y.net.First, 0)
+	arcs := int32(0)
+	for e, n := range in.gpus {
+		if n > 1 {
+			in.at[e] = arcs
+			arcs += n
 			y.net.Expert = append(y.net.Expert, int32(e))
-			for _, i := range slots {
-				y.net.GPU, y.slot = append(y.net.GPU, gpu[i]), append(y.slot, i)
+			y.net.First = append(y.net.First, arcs)
+		}
+	}
+	y.net.GPU, y.slot = make([]int32, arcs), make([]int32, arcs)
+	clear(in.last)
+	for g := range in.p.GPUs {
+		for i := in.first[g]; i < in.first[g+1]; i++ {
+			e := row[i]
+			switch {
+			case e < 0 || in.last[e] == int32(g)+1:
+				y.spare = append(y.spare, int32(i))
+			case in.gpus[e] == 1:
+				y.alone = append(y.alone, alone{int32(e), int32(g), int32(i)})
+			default:
+				y.net.GPU[in.at[e]], y.slot[in.at[e]] = int32(g), int32(i)
+				in.at[e]++
 			}
-			y.net.First = append(y.net.First, int32(len(y.slot)))
+			if e >= 0 {
+				in.last[e] = int32(g) + 1
+			}
 		}
 	}
 	y.net.Link()
-}
-
-// set writes the tokens of each slot: an expert's count where it is alone, the flow's
-// quota where it is not.
-func (y *splitLayer) set(dst, counts, quota []int64) {
-	for _, i := range y.spare {
-		dst[i] = 0
-	}
-	for _, a := range y.alone {
-		dst[a.slot] = counts[a.expert]
-	}
-	for a, i := range y.slot {
-		dst[i] = quota[a]
-	}
-}
-
-// checkLoads demands loads of p's shape.
-func checkLoads(p *placement.Placement, w placement.Loads, what string) error {
-	if err := w.Validate(); err != nil {
-		return err
-	}
-	if len(w) != len(p.PhysicalToLogical) || w.Experts() != p.Experts {
-		return refuse.Errorf(placement.ErrShape, "loads", "%s%dx%d, but the placement has %d layers of %d experts", what, len(w), w.Experts(), len(p.PhysicalToLogical), p.Experts)
-	}
-	return nil
 }
 
 // Split shares counts, the tokens of each expert in this batch, [experts], among
@@ -184,8 +179,19 @@ func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, er
 		return s.splitReads(dst, y, counts, total), nil
 	}
 	f.Use(&y.net)
-	level := s.flowCosts(y, counts, total)
-	y.set(dst, counts, f.Quota)
+	clear(f.Load)
+	for _, a := range y.alone {
+		n := counts[a.expert]
+		f.Load[a.gpu] += n
+		dst[a.slot] = n
+	}
+	for _, i := range y.spare {
+		dst[i] = 0
+	}
+	level := f.Split(counts, total)
+	for a, i := range y.slot {
+		dst[i] = f.Quota[a]
+	}
 	if total == 0 {
 		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}, nil
 	}

@@ -1,7 +1,6 @@
 package split
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/moelb/moelb/eplb"
@@ -34,8 +33,11 @@ func StaticWeights(p *placement.Placement, t placement.Topology, windows []place
 		return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "no windows")
 	}
 	for k, w := range windows {
-		if err := checkLoads(p, w, fmt.Sprintf("window %d is ", k)); err != nil {
+		if err := w.Validate(); err != nil {
 			return nil, nil, err
+		}
+		if len(w) != len(p.PhysicalToLogical) || w.Experts() != p.Experts {
+			return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "window %d is %dx%d, but the placement has %d layers of %d experts", k, len(w), w.Experts(), len(p.PhysicalToLogical), p.Experts)
 		}
 	}
 	cells := make([]float64, len(s.layers)*s.slots)
@@ -122,7 +124,6 @@ type saddle struct {
 	scale []float64   // what makes its mean load/speed 1
 	slow  []float64   // 1/speed of each GPU; 0 = out of service
 	base  []float64   // loads that no weight changes, [windows][GPUs], by speed
-	cells []cell      // what weights add to them
 
 	x, y         []float64
 	sumX, sumY   []float64 // over the path since the last start
@@ -133,13 +134,6 @@ type saddle struct {
 	price        []float64 // of each arc
 	best         []float64
 	free         []float64 // memory of project
-}
-
-// cell is what the whole of an expert puts on a GPU in a window, if all goes by one
-// arc: at [window*GPUs+gpu], by speed.
-type cell struct {
-	arc, at int32
-	load    float64
 }
 
 // weightGap is how near to its bound a mean of imbalances is good enough.
@@ -174,15 +168,9 @@ func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Load
 	}
 	x.base = memory.Resize(x.base, len(x.scale)*n.GPUs)
 	clear(x.base)
-	x.cells = x.cells[:0]
 	for k, v := range x.scale {
 		for _, a := range y.alone {
 			x.base[k*n.GPUs+int(a.gpu)] += float64(float64(x.loads[k][a.expert]*v) * x.slow[a.gpu])
-		}
-		for a, g := range n.GPU {
-			if c := x.loads[k][n.Expert[n.Owner[a]]] * v * x.slow[g]; c > 0 {
-				x.cells = append(x.cells, cell{int32(a), int32(k*n.GPUs) + g, c})
-			}
 		}
 	}
 	for _, v := range []*[]float64{&x.x, &x.sumX, &x.meanX, &x.ahead, &x.fromX, &x.price, &x.best} {
@@ -196,16 +184,16 @@ func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Load
 // addLoads adds what every window's replicated experts put on the GPUs, by
 // speed, under the given weights.
 func (x *saddle) addLoads(weight, load []float64) {
-	for _, c := range x.cells {
-		load[c.at] += float64(c.load * weight[c.arc])
-	}
-}
-
-// priceArcs sets the price of the whole of an expert at each of its arcs.
-func (x *saddle) priceArcs(y []float64) {
-	clear(x.price)
-	for _, c := range x.cells {
-		x.price[c.arc] += float64(c.load * y[c.at])
+	n := x.net
+	for k, v := range x.scale {
+		row := load[k*n.GPUs : (k+1)*n.GPUs]
+		for i, e := range n.Expert {
+			c := x.loads[k][e] * v
+			for a := n.First[i]; a < n.First[i+1]; a++ {
+				g := n.GPU[a]
+				row[g] += float64(float64(c*weight[a]) * x.slow[g])
+			}
+		}
 	}
 }
 
@@ -225,6 +213,22 @@ func (x *saddle) value(weight []float64) float64 {
 		sum += top
 	}
 	return sum / float64(len(x.scale))
+}
+
+// priceArcs sets the price of the whole of an expert at each of its arcs.
+func (x *saddle) priceArcs(y []float64) {
+	n := x.net
+	clear(x.price)
+	for k, v := range x.scale {
+		row := y[k*n.GPUs : (k+1)*n.GPUs]
+		for i, e := range n.Expert {
+			c := x.loads[k][e] * v
+			for a := n.First[i]; a < n.First[i+1]; a++ {
+				g := n.GPU[a]
+				x.price[a] += float64(float64(c*row[g]) * x.slow[g])
+			}
+		}
+	}
 }
 
 // bound is the least sum of prices times loads that any weights have.

@@ -22,10 +22,13 @@ func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) 
 	if _, err := New(p, t); err != nil {
 		return nil, nil, err
 	}
-	if err := checkLoads(p, loads, ""); err != nil {
+	if err := loads.Validate(); err != nil {
 		return nil, nil, err
 	}
-	if len(loads)*p.Experts > placement.MaxCells/p.GPUs {
+	switch {
+	case len(loads) != len(p.PhysicalToLogical) || loads.Experts() != p.Experts:
+		return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "%dx%d, but the placement has %d layers of %d experts", len(loads), loads.Experts(), len(p.PhysicalToLogical), p.Experts)
+	case len(loads)*p.Experts > placement.MaxCells/p.GPUs:
 		return nil, nil, refuse.Errorf(placement.ErrShape, "num_gpus", "a table of %d GPUs, %d layers and %d experts: at most %d entries are supported", p.GPUs, len(loads), p.Experts, placement.MaxCells)
 	}
 	if t.GPUs == 0 {
@@ -48,24 +51,38 @@ func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) 
 type tabling struct {
 	p     *placement.Placement
 	t     *placement.Topology
-	gpu   []int32 // of each slot
+	gpu   []int // of each slot
 	alive int
-	at    [][]int32 // slots of each expert, one a GPU
+	at    [][]int // slots of each expert, one a GPU
 	each  []float64
 	load  []float64
 	table [][]int
 }
 
 func newTabling(p *placement.Placement, t *placement.Topology) *tabling {
-	return &tabling{p: p, t: t, gpu: gpus(p), alive: t.InService(), each: make([]float64, p.Experts), load: make([]float64, p.GPUs)}
+	y := &tabling{p: p, t: t, gpu: make([]int, p.Slots()), alive: t.InService(), at: make([][]int, p.Experts), each: make([]float64, p.Experts), load: make([]float64, p.GPUs)}
+	first := p.FirstSlots()
+	for g := range p.GPUs {
+		for s := first[g]; s < first[g+1]; s++ {
+			y.gpu[s] = g
+		}
+	}
+	return y
 }
 
 // set sends every GPU's tokens to the nearest replicas, the largest share first.
 func (y *tabling) set(row []int, loads []float64) {
 	clear(y.load)
-	y.at, _ = holders(row, y.gpu, y.p.Experts)
-	for e, n := range loads {
-		y.each[e] = n / float64(y.alive)
+	for e := range y.at {
+		y.at[e] = y.at[e][:0]
+		y.each[e] = loads[e] / float64(y.alive)
+	}
+	for s, e := range row {
+		if e >= 0 {
+			if n := len(y.at[e]); n == 0 || y.gpu[y.at[e][n-1]] != y.gpu[s] {
+				y.at[e] = append(y.at[e], s)
+			}
+		}
 	}
 	y.table = make([][]int, y.p.GPUs)
 	for g := range y.table {
@@ -74,7 +91,7 @@ func (y *tabling) set(row []int, loads []float64) {
 			y.table[g][e] = -1
 			if y.t.SpeedOf(g) > 0 {
 				s := y.nearest(g, at)
-				y.table[g][e] = int(s)
+				y.table[g][e] = s
 				y.load[y.gpu[s]] += y.each[e]
 			}
 		}
@@ -82,10 +99,10 @@ func (y *tabling) set(row []int, loads []float64) {
 }
 
 // nearest is the slot that serves GPU g at first.
-func (y *tabling) nearest(g int, at []int32) int32 {
+func (y *tabling) nearest(g int, at []int) int {
 	best, rank := at[0], 3
 	for _, s := range at {
-		h := int(y.gpu[s])
+		h := y.gpu[s]
 		switch {
 		case h == g:
 			return s
@@ -93,7 +110,7 @@ func (y *tabling) nearest(g int, at []int32) int32 {
 			if rank > 1 {
 				best, rank = s, 1
 			}
-		case rank > 1 && (rank == 3 || y.level(h) < y.level(int(y.gpu[best]))):
+		case rank > 1 && (rank == 3 || y.level(h) < y.level(y.gpu[best])):
 			best, rank = s, 2
 		}
 	}
@@ -119,18 +136,18 @@ func (y *tabling) even() {
 				continue
 			}
 			for g, row := range y.table {
-				if row[e] < 0 || int(y.gpu[row[e]]) != h {
+				if row[e] < 0 || y.gpu[row[e]] != h {
 					continue
 				}
 				for _, s := range at {
-					q := int(y.gpu[s])
+					q := y.gpu[s]
 					if q == h {
 						continue
 					}
 					l := max((y.load[h]-x)/y.t.SpeedOf(h), (y.load[q]+x)/y.t.SpeedOf(q))
 					n := y.t.Node(q) == y.t.Node(g)
 					if l < best && (n || !near) || n && !near && l < y.level(h)*(1-1e-9) {
-						from, expert, to, best, near = g, e, int(s), l, n
+						from, expert, to, best, near = g, e, s, l, n
 					}
 				}
 			}

@@ -92,7 +92,7 @@ func TestTableStartsFromTheNearest(t *testing.T) {
 	top := placement.Topology{GPUs: 4, Nodes: 2}
 	y := newTabling(p, &top)
 	y.set(p.PhysicalToLogical[0], []float64{8, 0})
-	for g, want := range []int32{0, 0, 2, 2} {
+	for g, want := range []int{0, 0, 2, 2} {
 		if s := y.nearest(g, y.at[0]); s != want {
 			t.Errorf("GPU %d is served by slot %d, want %d", g, s, want)
 		}

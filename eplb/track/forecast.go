@@ -2,6 +2,7 @@ package track
 
 import (
 	"context"
+	"math"
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -24,12 +25,11 @@ type Forecast struct {
 // Set makes p the problem of planning for the window after past, which is
 // oldest first and not empty. It may keep what past holds, and changes none of it.
 func (f Forecast) Set(p *eplb.Problem, past []placement.Loads) error {
-	if err := checkHalfLife(f.HalfLife); err != nil {
-		return err
-	}
 	switch {
 	case f.Past < 0:
 		return refuse.Errorf(placement.ErrValue, "past", "%d is negative", f.Past)
+	case f.HalfLife != 0 && !(f.HalfLife >= leastHalfLife && f.HalfLife <= math.MaxFloat64):
+		return errHalfLife(f.HalfLife)
 	case f.HalfLife > 0 && f.Joint:
 		return refuse.Errorf(placement.ErrValue, "half_life", "windows planned jointly all count alike")
 	case len(past) == 0:

@@ -62,14 +62,12 @@ func (t *Tracker) UnmarshalJSON(text []byte) error {
 		return refuse.Errorf(placement.ErrShape, "streams", "none")
 	}
 	o := Options{Streams: len(f.Streams), Windows: f.Windows, SamplesPerWindow: f.SamplesPerWindow, HalfLife: f.HalfLife}
-	if err := o.validate(f.Layers, f.Experts); err != nil {
+	if err := f.check(o); err != nil {
 		return err
 	}
 	cells := f.Layers * f.Experts
-	for i := range f.Streams { // before memory is taken for them
-		if err := f.Streams[i].check(i, cells, f.Experts, o); err != nil {
-			return err
-		}
+	if room := placement.MaxCells / cells; o.Windows < 0 || o.Windows > room/len(f.Streams) {
+		return refuse.Errorf(placement.ErrShape, "windows", "%d of %d streams, %d counts each: at most %d counts are supported", o.Windows, len(f.Streams), cells, placement.MaxCells)
 	}
 	// Memory for the windows there are: Roll takes it for others.
 	o.Windows = min(o.Windows, 1)
@@ -98,7 +96,20 @@ func (t *Tracker) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// check demands of stream i as many counts as are tracked.
+// check demands as many counts as are tracked, before memory is taken for them.
+func (f *file) check(o Options) error {
+	if f.Layers < 1 || f.Layers > placement.MaxLayers || f.Experts < 1 || f.Experts > placement.MaxExperts {
+		return refuse.Errorf(placement.ErrShape, "layers", "%d of %d experts", f.Layers, f.Experts)
+	}
+	for i := range f.Streams {
+		if err := f.Streams[i].check(i, f.Layers*f.Experts, f.Experts, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check is that of stream i.
 func (s *fileStream) check(i, cells, experts int, o Options) error {
 	bad := func(field, format string, args ...any) error {
 		return refuse.Errorf(placement.ErrValue, field, "stream %d: %s", i, fmt.Sprintf(format, args...))

@@ -21,8 +21,11 @@ type Pairs struct {
 
 // NewPairs counts in so many layers. Its errors are *placement.Error.
 func NewPairs(layers, experts int) (*Pairs, error) {
-	if err := checkShape(layers, experts); err != nil {
-		return nil, err
+	switch {
+	case layers < 1 || layers > placement.MaxLayers:
+		return nil, refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
+	case experts < 1 || experts > placement.MaxExperts:
+		return nil, refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
 	}
 	each := experts * (experts - 1) / 2
 	if each > placement.MaxCells/layers {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/eplb/internal/strict"
 	"github.com/moelb/moelb/placement"
 )
@@ -33,8 +34,8 @@ func (p *Pairs) UnmarshalJSON(text []byte) error {
 	if err := strict.Version(f.Version); err != nil {
 		return err
 	}
-	if err := checkShape(len(f.Counts), f.Experts); err != nil {
-		return err
+	if f.Experts < 1 || f.Experts > placement.MaxExperts || len(f.Counts) < 1 || len(f.Counts) > placement.MaxLayers {
+		return refuse.Errorf(placement.ErrShape, "experts", "%d in %d layers", f.Experts, len(f.Counts))
 	}
 	each := f.Experts * (f.Experts - 1) / 2
 	for l, row := range f.Counts {

@@ -1,7 +1,6 @@
 package track
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 
@@ -63,43 +62,21 @@ const rescaleAbove = 0x1p200
 // leastHalfLife keeps the weights of samples in range; it is as good as no past.
 const leastHalfLife = 0.01
 
-func checkHalfLife(x float64) error {
-	if x == 0 || x >= leastHalfLife && x <= math.MaxFloat64 {
-		return nil
-	}
+func errHalfLife(x float64) error {
 	return refuse.Errorf(placement.ErrValue, "half_life", "%v: 0, or a finite number ≥ %v, is needed", x, leastHalfLife)
 }
 
-// checkShape checks what is to be counted.
-func checkShape(layers, experts int) error {
+// validate checks each option by itself.
+func (o *Options) validate() error {
 	switch {
-	case layers < 1 || layers > placement.MaxLayers:
-		return refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
-	case experts < 1 || experts > placement.MaxExperts:
-		return refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
-	}
-	return nil
-}
-
-// validate checks the options for samples of a shape, and fills in their defaults.
-func (o *Options) validate(layers, experts int) error {
-	if err := checkShape(layers, experts); err != nil {
-		return err
-	}
-	for _, x := range []struct {
-		field string
-		n     int
-	}{{"streams", o.Streams}, {"windows", o.Windows}, {"samples_per_window", o.SamplesPerWindow}} {
-		if x.n < 0 {
-			return refuse.Errorf(placement.ErrValue, x.field, "%d is negative", x.n)
-		}
-	}
-	if err := checkHalfLife(o.HalfLife); err != nil {
-		return err
-	}
-	o.Streams = cmp.Or(o.Streams, 2)
-	if room := placement.MaxCells / layers / experts; o.Streams > room || o.Windows > room/o.Streams {
-		return refuse.Errorf(placement.ErrShape, "windows", "%d of %d streams, %d counts each: at most %d counts are supported", o.Windows, o.Streams, layers*experts, placement.MaxCells)
+	case o.Streams < 0:
+		return refuse.Errorf(placement.ErrValue, "streams", "%d is negative", o.Streams)
+	case o.Windows < 0:
+		return refuse.Errorf(placement.ErrValue, "windows", "%d is negative", o.Windows)
+	case o.SamplesPerWindow < 0:
+		return refuse.Errorf(placement.ErrValue, "samples_per_window", "%d is negative", o.SamplesPerWindow)
+	case o.HalfLife != 0 && !(o.HalfLife >= leastHalfLife && o.HalfLife <= math.MaxFloat64):
+		return errHalfLife(o.HalfLife)
 	}
 	return nil
 }
@@ -107,10 +84,22 @@ func (o *Options) validate(layers, experts int) error {
 // New returns a Tracker of samples of the given shape. Its errors are
 // *placement.Error.
 func New(layers, experts int, o Options) (*Tracker, error) {
-	if err := o.validate(layers, experts); err != nil {
+	switch {
+	case layers < 1 || layers > placement.MaxLayers:
+		return nil, refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
+	case experts < 1 || experts > placement.MaxExperts:
+		return nil, refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
+	}
+	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	if o.Streams == 0 {
+		o.Streams = 2
+	}
 	cells := layers * experts
+	if room := placement.MaxCells / cells; o.Streams > room || o.Windows > room/o.Streams {
+		return nil, refuse.Errorf(placement.ErrShape, "windows", "%d of %d streams, %d counts each: at most %d counts are supported", o.Windows, o.Streams, cells, placement.MaxCells)
+	}
 	t := &Tracker{layers: layers, experts: experts, o: o, growth: 1, streams: make([]stream, o.Streams)}
 	if o.HalfLife > 0 {
 		t.growth = exp2(1 / o.HalfLife)
