@@ -103,6 +103,7 @@ func Split(s *pack.Packer) float64 {
 	return max(Replicas(s), Components(s), Companions(s))
 }
 
-// SplitWork bounds the slots times GPUs of a layer that is planned for the split, and
-// the work on its bounds; beyond, the plan is that of an even one.
+// SplitWork bounds the slots times GPUs of a layer that is planned for the split,
+// and the work on its clusters and on bounds of them; beyond, the plan is that of
+// an even one.
 const SplitWork = 1 << 26

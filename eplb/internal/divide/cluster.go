@@ -3,6 +3,7 @@ package divide
 import (
 	"math"
 
+	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 )
@@ -17,11 +18,13 @@ import (
 type clusters struct {
 	s   *pack.Packer
 	hub []int32 // of each cluster; -1 = one GPU without a replicated expert
+
+	work int64 // clusters times experts, over all packings of the layer
 }
 
-// planClusters offers a plan made of clusters, from the counts at hand. Without it 256
-// experts on 144 GPUs of 2 slots stand .2% higher.
-func (p *Planner) planClusters(goal float64) {
+// planClusters offers plans made of clusters, from the counts at hand and from
+// those that moving copies to the fullest cluster leads to.
+func (p *Planner) planClusters(goal float64, stop func() bool) {
 	s, u := p.s, p.s.U
 	if !u.Equal || u.Room(0) < 2 {
 		return
@@ -39,14 +42,57 @@ func (p *Planner) planClusters(goal float64) {
 	copy(c.s.W, s.W)
 	copy(c.s.Size, s.W)
 	copy(c.s.Order, s.Order)
-	if c.pack(s, goal) {
+	c.work = 0
+	level := c.pack(s, goal, true)
+	if math.IsInf(level, 1) {
+		return
+	}
+	c.offer(p)
+	for level > goal && c.work < bounds.SplitWork && !stop() {
+		// One copy more for the fullest cluster, from whoever can best spare it: for
+		// its hub, or for the largest expert that lives nowhere else.
+		worst, _ := c.worst()
+		first := c.s.U.First[worst]
+		gains := [2]int32{c.hub[worst], -1}
+		for _, e := range c.s.Slot[first : first+2] {
+			if e != c.hub[worst] {
+				gains[1] = e
+				break
+			}
+		}
+		from, to, best := int32(-1), int32(-1), level*(1-1e-9)
+		for _, e := range s.Order {
+			if s.Count[e] < 2 {
+				continue
+			}
+			for _, x := range gains {
+				if x < 0 || x == e || int(s.Count[x]) >= len(u.Gpu) {
+					continue
+				}
+				s.Count[e]--
+				s.Count[x]++
+				if l := c.pack(s, goal, u.Room(0) == 2); l < best {
+					from, to, best = e, x, l
+				}
+				s.Count[e]++
+				s.Count[x]--
+			}
+		}
+		if from < 0 {
+			return
+		}
+		s.Count[from]--
+		s.Count[to]++
+		level = c.pack(s, goal, true)
 		c.offer(p)
 	}
 }
 
 // pack makes the clusters that s.count asks for and spreads the other experts
-// over them; it returns false if the GPUs are too few.
-func (c *clusters) pack(s *pack.Packer, goal float64) bool {
+// over them; it returns the level of the fullest, +Inf if the GPUs are too few.
+// Exchanges of two experts for two are tried only with pairs: they are dear
+// where clusters have many slots.
+func (c *clusters) pack(s *pack.Packer, goal float64, pairs bool) float64 {
 	v, room, left := c.s.U, s.U.Room(0), len(s.U.Gpu)
 	c.hub = c.hub[:0]
 	v.Speed, v.First = v.Speed[:0], append(v.First[:0], 0)
@@ -64,7 +110,7 @@ func (c *clusters) pack(s *pack.Packer, goal float64) bool {
 		c.s.Count[e] = 1
 		if n := int(s.Count[e]); n > 1 {
 			if n > left {
-				return false
+				return math.Inf(1)
 			}
 			add(e, n)
 		}
@@ -73,6 +119,7 @@ func (c *clusters) pack(s *pack.Packer, goal float64) bool {
 		add(-1, 1)
 	}
 	v.Gpu, c.s.Load = v.Gpu[:len(c.hub)], c.s.Load[:len(c.hub)]
+	c.work += int64(len(c.hub)) * int64(len(s.W))
 	clear(c.s.Has)
 	for i, e := range c.hub {
 		c.s.Used[i], c.s.Load[i] = int32(v.First[i]), 0
@@ -94,8 +141,46 @@ func (c *clusters) pack(s *pack.Packer, goal float64) bool {
 		c.s.Put(e, best)
 	}
 	pin(c.s)
-	c.s.Swap(goal)
-	return true
+	if pairs {
+		c.s.Swap(goal)
+	} else {
+		c.exchange(goal)
+	}
+	c.s.Refresh()
+	return c.s.Level()
+}
+
+// exchange is swap without exchanges of two for two.
+func (c *clusters) exchange(goal float64) {
+	v := c.s
+	for g := range c.hub {
+		for i := v.U.First[g]; i < v.U.First[g+1]; i++ {
+			v.Sz[i] = v.Size[v.Slot[i]]
+		}
+		v.Settle(g)
+	}
+	for {
+		worst, top := c.worst()
+		if top <= goal {
+			return
+		}
+		i, g, j := v.BestSwap(worst, top*(1-1e-12), goal)
+		if g < 0 {
+			return
+		}
+		v.Exchange(worst, i, g, j)
+	}
+}
+
+// worst is the fullest cluster and its level.
+func (c *clusters) worst() (int, float64) {
+	worst, top := 0, 0.0
+	for i, d := range c.s.U.Speed {
+		if l := c.s.Load[i] / d; l > top {
+			worst, top = i, l
+		}
+	}
+	return worst, top
 }
 
 // offer deals the clusters at hand out over the GPUs, those inside a cluster as

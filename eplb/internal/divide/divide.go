@@ -223,7 +223,7 @@ func (p *Planner) Plan(find *scratch.Planner, tolerance float64, stop func() boo
 	}
 	if p.best.split > bound*(1+clusterGain) && !stop() {
 		copy(s.Count, s.Best.Count)
-		p.planClusters(goal)
+		p.planClusters(goal, stop)
 	}
 	if p.best.split > goal && !stop() {
 		p.refine(goal, refinements, stop)
