@@ -119,6 +119,7 @@ type Problem struct {
 	// service: a shared expert that is fused with the routed ones, or the hottest
 	// few. Groups are then not kept on nodes unless that is asked for, by locality
 	// groups: those everywhere are then no members of them, but come before or after.
+	// Beside Routes groups then keep the nodes that balance gave them.
 	Everywhere []int
 	// Previous is the placement in force; nil = none. The plan then moves as
 	// few replicas as its target and its budget ask, and slots that keep their

@@ -390,4 +390,10 @@ func TestEverywhereWithGroups(t *testing.T) {
 			t.Errorf("layer %d: %+v, %d off", l, r.Layers[l], r.Locality.OffNodeReplicas[l])
 		}
 	}
+	// And with tokens beside.
+	p.Routes = topicRoutes(1, 2, 33, 4, 600, 5)
+	if r, err = Plan(t.Context(), p, o); err != nil {
+		t.Fatal(err)
+	}
+	checkHomes(t, "with routes", p, o, r)
 }

@@ -78,9 +78,7 @@ func regroup(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 	r.Traffic = about
 	limits := movesLeft(o, r)
 	c := check(p, o)
-	if fixed != nil {
-		c.Bare, c.ByGroup = fixed, false // moves are but counted
-	}
+	c.Bare = fixed
 	inParallel(o.Workers, layers, func() func(l int) {
 		g := newRegrouper(p, o, t, c)
 		g.fixed = fixed

@@ -42,6 +42,17 @@ func TestSplitOfWindowsByGroup(t *testing.T) {
 		if f := r.Locality.FreeImbalance[0]; f > r.Layers[0].Imbalance {
 			t.Errorf("without groups %v, with them %v", f, r.Layers[0].Imbalance)
 		}
+		// The price of groups is that of two splits.
+		free, fo := p, o
+		fo.Locality, fo.OffNodeReplicas = Free, 0
+		if f, x := r.Locality.FreeImbalance[0], mustPlan(t, free, fo).Layers[0].Imbalance; f > 1.05*x {
+			t.Errorf("without groups %v, planned without them %v", f, x)
+		}
+		moved := p
+		moved.Previous = &r.Placement
+		if f, x := mustPlan(t, moved, o).Locality.FreeImbalance[0], r.Locality.FreeImbalance[0]; f > 1.05*x {
+			t.Errorf("without groups %v, from a placement in force %v", x, f)
+		}
 		whole.Windows = nil
 		s := mustPlan(t, whole, o)
 		windows += of(r) / problems
