@@ -170,9 +170,16 @@ func (p *Placement) Missing(layer int, speed []float64) []int {
 // CheckComplete returns an *Error that names the first expert without a replica.
 // What serves tokens, and what engines load, must be complete. p must be valid.
 func (p *Placement) CheckComplete() error {
-	for l := range p.PhysicalToLogical {
-		if m := p.Missing(l, nil); m != nil {
-			return errorf(ErrFit, "physical_to_logical_map", l, -1, "expert %d has no replica", m[0])
+	has := make([]bool, p.Experts)
+	for l, row := range p.PhysicalToLogical {
+		clear(has)
+		for _, e := range row {
+			if e >= 0 {
+				has[e] = true
+			}
+		}
+		if e := slices.Index(has[:p.ExpertsOf(l)], false); e >= 0 {
+			return errorf(ErrFit, "physical_to_logical_map", l, -1, "expert %d has no replica", e)
 		}
 	}
 	return nil

@@ -74,7 +74,7 @@ func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total 
 	// The shares are put by while the flow splits tokens.
 	r.kept = append(r.kept[:0], f.Quota...)
 	s.flowCosts(y, counts, total)
-	r.count(y, counts, f)
+	r.count(y, s.gpu, counts, f)
 	top, done := math.Inf(1), false
 	if r.allowed() {
 		if !fewest {
@@ -96,11 +96,9 @@ func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total 
 	} else {
 		copy(r.kept, f.Quota)
 	}
+	clear(dst)
 	for _, a := range y.alone {
 		dst[a.slot] = counts[a.expert]
-	}
-	for _, i := range y.spare {
-		dst[i] = 0
 	}
 	for a, i := range y.slot {
 		dst[i] = r.kept[a]
@@ -115,7 +113,7 @@ func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total 
 func (s *Splitter) flowCosts(y *splitLayer, counts []int64, total int64) float64 {
 	clear(s.flow.Load)
 	for _, a := range y.alone {
-		s.flow.Load[a.gpu] += counts[a.expert]
+		s.flow.Load[s.gpu[a.slot]] += counts[a.expert]
 	}
 	return s.flow.Split(counts, total)
 }
@@ -178,16 +176,17 @@ func (s *Splitter) gather(y *splitLayer, counts []int64, least int64) {
 		}
 		f.Quota[best] = left
 	}
-	s.reads.count(y, counts, f)
+	s.reads.count(y, s.gpu, counts, f)
 }
 
 // count counts reads and tokens of the GPUs under the flow's quota.
-func (r *reads) count(y *splitLayer, counts []int64, f *flow.Flow) {
+func (r *reads) count(y *splitLayer, gpu []int32, counts []int64, f *flow.Flow) {
 	clear(r.active)
 	clear(r.tokens)
 	for _, a := range y.alone {
-		r.tokens[a.gpu] += counts[a.expert]
-		r.active[a.gpu] += min(counts[a.expert], 1)
+		g, n := gpu[a.slot], counts[a.expert]
+		r.tokens[g] += n
+		r.active[g] += min(n, 1)
 	}
 	for a, q := range f.Quota {
 		g := y.net.GPU[a]

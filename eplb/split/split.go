@@ -22,6 +22,7 @@ type Splitter struct {
 	ReadCost float64
 
 	experts, slots int
+	gpu            []int32 // of each slot
 	speeds         float64 // of all GPUs together
 	layers         []splitLayer
 	flow           flow.Flow
@@ -30,14 +31,12 @@ type Splitter struct {
 
 // splitLayer is one layer of the placement.
 type splitLayer struct {
-	net flow.Net
-	// The experts that are on one GPU only: number, GPU and slot.
-	alone []alone
+	net   flow.Net
 	slot  []int32 // of each arc
-	spare []int32 // slots that get nothing: empty, or the second of an expert on its GPU
+	alone []alone // the experts that are on one GPU only
 }
 
-type alone struct{ expert, gpu, slot int32 }
+type alone struct{ expert, slot int32 }
 
 // New prepares p for splitting. t must have p's GPUs; its zero value stands for
 // equal speeds. Errors are *placement.Error: an invalid or incomplete placement,
@@ -70,15 +69,27 @@ func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 		s.speeds = float64(p.GPUs)
 	}
 	first := p.FirstSlots()
-	in := holders{p, &t, first, make([]int32, p.Experts), make([]int32, p.Experts), make([]int32, p.Experts)}
-	for l, row := range p.PhysicalToLogical {
-		y := &s.layers[l]
-		y.net.GPUs, y.net.Speed = p.GPUs, speed
-		if err := in.count(l, row); err != nil {
-			return nil, err
+	s.gpu = make([]int32, s.slots)
+	for g := range p.GPUs {
+		for i := first[g]; i < first[g+1]; i++ {
+			s.gpu[i] = int32(g)
 		}
+	}
+	in := holders{s.gpu, make([]int32, p.Experts), make([]int32, p.Experts), make([]int32, p.Experts)}
+	for l, row := range p.PhysicalToLogical {
+		for i, e := range row {
+			if g := s.gpu[i]; e >= 0 && t.SpeedOf(int(g)) == 0 {
+				return nil, &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
+					Detail: fmt.Sprintf("expert %d on GPU %d, which is out of service", e, g)}
+			}
+		}
+		y := &s.layers[l]
+		only, experts, arcs := in.count(row)
+		y.net = flow.NewNet(p.GPUs, experts, arcs)
+		y.net.Speed = speed
+		y.alone, y.slot = make([]alone, 0, only), make([]int32, arcs)
 		in.link(y, row)
-		s.flow.Use(&y.net) // makes room for the largest
+		s.flow.Link(&y.net)
 	}
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
 	return s, nil
@@ -86,42 +97,50 @@ func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 
 // holders is who holds the experts of a layer.
 type holders struct {
-	p     *placement.Placement
-	t     *placement.Topology
-	first []int   // slot of each GPU
-	gpus  []int32 // on how many GPUs each expert is
-	last  []int32 // 1 + the GPU that was seen last to hold it
-	at    []int32 // its next arc
+	gpu  []int32 // of each slot
+	on   []int32 // on how many GPUs each expert is
+	last []int32 // 1 + the GPU that was seen last to hold it
+	at   []int32 // its next arc
 }
 
-// count counts the GPUs of each expert.
-func (in *holders) count(l int, row []int) error {
-	clear(in.gpus)
+// first says whether slot i, where expert e is, is the first of its GPU to hold
+// it. It is asked in the order of the slots.
+func (in *holders) first(i, e int) bool {
+	g := in.gpu[i] + 1
+	if e < 0 || in.last[e] == g {
+		return false
+	}
+	in.last[e] = g
+	return true
+}
+
+// count counts the GPUs of each expert, the experts on one GPU, and those on
+// several with all their arcs.
+func (in *holders) count(row []int) (alone, experts, arcs int) {
+	clear(in.on)
 	clear(in.last)
-	for g := range in.p.GPUs {
-		for i := in.first[g]; i < in.first[g+1]; i++ {
-			e := row[i]
-			if e < 0 {
-				continue
-			}
-			if in.t.SpeedOf(g) == 0 {
-				return &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
-					Detail: fmt.Sprintf("expert %d on GPU %d, which is out of service", e, g)}
-			}
-			if in.last[e] != int32(g)+1 {
-				in.last[e] = int32(g) + 1
-				in.gpus[e]++
-			}
+	for i, e := range row {
+		if !in.first(i, e) {
+			continue
+		}
+		switch in.on[e]++; in.on[e] {
+		case 1:
+			alone++
+		case 2:
+			alone--
+			experts++
+			arcs += 2
+		default:
+			arcs++
 		}
 	}
-	return nil
+	return alone, experts, arcs
 }
 
 // link makes y's arcs of the experts on several GPUs, and lists the others.
 func (in *holders) link(y *splitLayer, row []int) {
-	y.net.First = append(y.net.First, 0)
 	arcs := int32(0)
-	for e, n := range in.gpus {
+	for e, n := range in.on {
 		if n > 1 {
 			in.at[e] = arcs
 			arcs += n
@@ -129,26 +148,17 @@ func (in *holders) link(y *splitLayer, row []int) {
 			y.net.First = append(y.net.First, arcs)
 		}
 	}
-	y.net.GPU, y.slot = make([]int32, arcs), make([]int32, arcs)
 	clear(in.last)
-	for g := range in.p.GPUs {
-		for i := in.first[g]; i < in.first[g+1]; i++ {
-			e := row[i]
-			switch {
-			case e < 0 || in.last[e] == int32(g)+1:
-				y.spare = append(y.spare, int32(i))
-			case in.gpus[e] == 1:
-				y.alone = append(y.alone, alone{int32(e), int32(g), int32(i)})
-			default:
-				y.net.GPU[in.at[e]], y.slot[in.at[e]] = int32(g), int32(i)
-				in.at[e]++
-			}
-			if e >= 0 {
-				in.last[e] = int32(g) + 1
-			}
+	for i, e := range row {
+		switch {
+		case !in.first(i, e):
+		case in.on[e] == 1:
+			y.alone = append(y.alone, alone{int32(e), int32(i)})
+		default:
+			y.net.GPU[in.at[e]], y.slot[in.at[e]] = in.gpu[i], int32(i)
+			in.at[e]++
 		}
 	}
-	y.net.Link()
 }
 
 // Split shares counts, the tokens of each expert in this batch, [experts], among
@@ -180,13 +190,11 @@ func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, er
 	}
 	f.Use(&y.net)
 	clear(f.Load)
+	clear(dst)
 	for _, a := range y.alone {
 		n := counts[a.expert]
-		f.Load[a.gpu] += n
+		f.Load[s.gpu[a.slot]] += n
 		dst[a.slot] = n
-	}
-	for _, i := range y.spare {
-		dst[i] = 0
 	}
 	level := f.Split(counts, total)
 	for a, i := range y.slot {

@@ -170,7 +170,8 @@ func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Load
 	clear(x.base)
 	for k, v := range x.scale {
 		for _, a := range y.alone {
-			x.base[k*n.GPUs+int(a.gpu)] += float64(float64(x.loads[k][a.expert]*v) * x.slow[a.gpu])
+			g := s.gpu[a.slot]
+			x.base[k*n.GPUs+int(g)] += float64(float64(x.loads[k][a.expert]*v) * x.slow[g])
 		}
 	}
 	for _, v := range []*[]float64{&x.x, &x.sumX, &x.meanX, &x.ahead, &x.fromX, &x.price, &x.best} {

@@ -144,8 +144,7 @@ func (p *Planner) link(slot, count []int32) {
 			}
 		}
 	}
-	n.Link()
-	p.flow.Use(n)
+	p.flow.Link(n)
 }
 
 // least is the least level of a split of counts, in units of the mean load, on

@@ -54,12 +54,26 @@ type Net struct {
 	parent []int32
 	tree   []int32   // of each GPU
 	size   []float64 // GPUs of a tree, or their speeds
-	queue  []int32
-	seen   []bool // experts, when the trees are grown
 }
 
-// Link fills in the arcs by GPU.
-func (n *Net) Link() {
+// NewNet makes a net with room for so many experts and arcs, all in one piece:
+// a net is as much to look at as to link. Expert and First are to be appended to,
+// GPU filled in.
+func NewNet(gpus, experts, arcs int) Net {
+	room := make([]int32, 2*experts+1+3*arcs+4*gpus+1)
+	cut := func(n int) []int32 {
+		x := room[:0:n]
+		room = room[n:]
+		return x
+	}
+	n := Net{GPUs: gpus, Expert: cut(experts), First: cut(experts + 1), GPU: cut(arcs)[:arcs], Owner: cut(arcs), ByGPU: cut(arcs), Start: cut(gpus + 1)}
+	n.hang, n.parent, n.tree = cut(gpus), cut(gpus), cut(gpus)
+	n.First = append(n.First, 0)
+	return n
+}
+
+// Link fills in n's arcs by GPU and its trees, and readies f for n.
+func (f *Flow) Link(n *Net) {
 	n.Start = memory.Resize(n.Start, n.GPUs+1)
 	clear(n.Start)
 	n.ByGPU = memory.Resize(n.ByGPU, len(n.GPU))
@@ -80,27 +94,27 @@ func (n *Net) Link() {
 	}
 	copy(n.Start[1:], n.Start[:n.GPUs])
 	n.Start[0] = 0
-	n.grow()
+	f.Use(n)
+	f.grow()
 }
 
 // grow finds the trees.
-func (n *Net) grow() {
+func (f *Flow) grow() {
+	n := f.Net
 	n.hang, n.parent, n.size = n.hang[:0], n.parent[:0], n.size[:0]
-	n.queue = memory.Resize(n.queue, n.GPUs)
 	n.tree = memory.Resize(n.tree, n.GPUs)
 	for g := range n.tree {
 		n.tree[g] = -1
 	}
-	n.seen = memory.Resize(n.seen, len(n.Expert))
-	clear(n.seen)
+	f.tick()
 	for root := range n.GPUs {
 		if n.tree[root] >= 0 {
 			continue
 		}
 		t, size := int32(len(n.size)), 0.0
-		n.queue[0], n.tree[root] = int32(root), t
+		f.queue[0], n.tree[root] = int32(root), t
 		for k, end := 0, 1; k < end; k++ {
-			g := n.queue[k]
+			g := f.queue[k]
 			if n.Speed == nil {
 				size++
 			} else {
@@ -108,15 +122,15 @@ func (n *Net) grow() {
 			}
 			for _, a := range n.ByGPU[n.Start[g]:n.Start[g+1]] {
 				i := n.Owner[a]
-				if n.seen[i] {
+				if f.passed[i] == f.walk {
 					continue
 				}
-				n.seen[i] = true
+				f.passed[i] = f.walk
 				for b := n.First[i]; b < n.First[i+1]; b++ {
 					if o := n.GPU[b]; n.tree[o] < 0 {
 						n.tree[o] = t
 						n.hang, n.parent = append(n.hang, b), append(n.parent, a)
-						n.queue[end] = o
+						f.queue[end] = o
 						end++
 					}
 				}
@@ -386,16 +400,21 @@ func roomAt(level, speed float64) int64 {
 	return n
 }
 
-// chain walks from GPU h, by experts that have tokens where the walk has come,
-// to the nearest GPU with room, and returns it. It returns -1 if there is none:
-// queue[:seen] are then GPUs whose experts are held nowhere else.
-func (f *Flow) chain(h int32) (end int32, seen int) {
-	net := f.Net
+// tick begins a walk.
+func (f *Flow) tick() {
 	if f.walk++; f.walk == 0 {
 		clear(f.reached)
 		clear(f.passed)
 		f.walk = 1
 	}
+}
+
+// chain walks from GPU h, by experts that have tokens where the walk has come,
+// to the nearest GPU with room, and returns it. It returns -1 if there is none:
+// queue[:seen] are then GPUs whose experts are held nowhere else.
+func (f *Flow) chain(h int32) (end int32, seen int) {
+	net := f.Net
+	f.tick()
 	f.queue[0], f.from[h], f.reached[h] = h, -1, f.walk
 	seen = 1
 	for k := 0; k < seen; k++ {
