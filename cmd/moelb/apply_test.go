@@ -27,7 +27,7 @@ func TestFailuresFromFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := func(out string, more ...string) {
-		call(t, "", append([]string{"plan", file("stats.json"), "--gpus", "32", "--nodes", "4", "--replicas", "288", "--locality", "none", "--model", "deepseek-v3", "--out", file(out)}, more...)...).want(t, exitDone)
+		call(t, "", append([]string{"plan", file("stats.json"), "--gpus", "32", "--nodes", "4", "--replicas", "288", "--locality", "none", "--out", file(out)}, more...)...).want(t, exitDone)
 	}
 	speed := func(dead ...int) string {
 		v := slices.Repeat([]string{"1"}, 32)
@@ -100,6 +100,27 @@ func TestFailuresFromFiles(t *testing.T) {
 			bad = append(bad, "--schedule", file("second.json"), "--placement", file("then.json"))
 		}
 		call(t, "", append([]string{"apply"}, bad...)...).want(t, exitUsage)
+	}
+}
+
+// A file that is no schedule is refused in the words of JSON, not of Go.
+func TestNoSchedule(t *testing.T) {
+	at := write(t, "at.json", `{"version":1,"num_experts":2,"num_gpus":2,"physical_to_logical_map":[[0,1]]}`)
+	for in, want := range map[string]string{
+		`[1]`:                             "schedule: an object is needed",
+		`"x"`:                             "schedule: an object is needed",
+		`null`:                            "version: 0",
+		`{"version":"x"}`:                 "schedule: missing",
+		`{"version":1}`:                   "schedule: missing",
+		`{"schedule":7}`:                  "schedule: number before byte 1 of the schedule: an object is needed",
+		`{"schedule":{"version":true}}`:   "version: bool before byte 15 of the schedule: a whole number is needed",
+		`{"schedule":{"peers":1.5}}`:      "peers: 1.5 before byte 12 of the schedule: a whole number is needed",
+		`{"schedule":{"version":1},"a":0`: "unexpected end",
+	} {
+		a := call(t, in, "apply", "--schedule", "-", "--placement", at).want(t, exitFailed)
+		if !strings.Contains(a.stderr, "standard input: "+want) || strings.Contains(a.stderr, "Go ") {
+			t.Errorf("%s: %s", in, a.stderr)
+		}
 	}
 }
 

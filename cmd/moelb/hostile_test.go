@@ -231,7 +231,11 @@ func FuzzProblem(f *testing.F) {
 		if json.Unmarshal([]byte(in), &p) != nil || len(in) > 500 || p.Replicas > 32 || p.GPUs > 16 {
 			return
 		}
-		if a := call(t, in, "plan", "-", "--schedule", "--expert-bytes", "1000"); a.code != exitDone {
+		args := []string{"plan", "-", "--schedule"}
+		if strings.Contains(in, `"previous":`) {
+			args = append(args, "--expert-bytes", "1000")
+		}
+		if a := call(t, in, args...); a.code != exitDone {
 			a.want(t, exitFailed)
 		} else {
 			decode[scheduled](t, a.stdout)

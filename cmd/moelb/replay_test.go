@@ -95,7 +95,7 @@ func TestReplay(t *testing.T) {
 	}
 	shape := `{"version":1,"num_gpus":4,"num_nodes":2,"num_replicas":24`
 	plan := func(loads string, more string, flags ...string) scheduled {
-		return decode[scheduled](t, call(t, shape+`,"loads":`+loads+more+`}`, append([]string{"plan", "--model", "deepseek-v3"}, flags...)...).want(t, exitDone).stdout)
+		return decode[scheduled](t, call(t, shape+`,"loads":`+loads+more+`}`, append([]string{"plan"}, flags...)...).want(t, exitDone).stdout)
 	}
 	free := `,"locality":"none"`
 	for _, p := range r.Policies[:6] {
@@ -121,7 +121,7 @@ func TestReplay(t *testing.T) {
 			case p.Name == "joint":
 				now = plan(rows(windows[max(0, i-2):i+1]), free).PhysicalToLogical
 			case p.Name == "follow" && i > 0:
-				x := plan(loads, free+`,"target":1.1,"previous":{"physical_to_logical_map":`+rows(was)+`}`, "--schedule", "--restarts", "-1")
+				x := plan(loads, free+`,"target":1.1,"previous":{"physical_to_logical_map":`+rows(was)+`}`, "--schedule", "--restarts", "-1", "--model", "deepseek-v3")
 				now, copying = x.PhysicalToLogical, *x.Schedule.Seconds
 				if math.Abs(copying-*next.Copy) > 1e-12 {
 					t.Errorf("%s, window %d: %v s of copying, reported %v", p.Name, i, copying, *next.Copy)

@@ -174,3 +174,21 @@ func TestTrafficCopies(t *testing.T) {
 		}
 	}
 }
+
+// The example's tokens are known wherever a file of tokens is asked for.
+func TestExampleRoutes(t *testing.T) {
+	at := write(t, "plan.json", call(t, "", "plan", "--routes", "example", "--workers", "1").want(t, exitDone).stdout)
+	a := call(t, "", "score", "--placement", at, "--nodes", "4", "--routes", "example", "--json").want(t, exitDone)
+	type scored struct {
+		Mean  float64 `json:"imbalance_mean"`
+		Nodes float64 `json:"nodes_per_token_mean"`
+	}
+	plan, err := os.ReadFile(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if was, is := decode[struct{ Report scored }](t, string(plan)).Report, decode[scored](t, a.stdout); math.Abs(was.Mean-is.Mean) > 1e-9 || math.Abs(was.Nodes-is.Nodes) > 1e-9 {
+		t.Errorf("planned %+v, scored %+v", was, is)
+	}
+	call(t, "", "estimate", "--phase", "prefill", "--model", "deepseek-v2-lite", "--gpus", "8", "--placement", at, "--routes", "example").want(t, exitDone)
+}

@@ -66,6 +66,8 @@ func TestNothingIgnored(t *testing.T) {
 		{"--horizon: only with --schedule", []string{"--horizon", "5"}},
 		{"--in-place: only with --schedule", []string{"--in-place"}},
 		{"--restarts: only with --previous", []string{"--restarts", "2"}},
+		{"--model: only with --previous", []string{"--model", "none"}},
+		{"--expert-bytes: only with --previous", []string{"--expert-bytes", "9"}},
 		{"--schedule: a file of format sglang", []string{"--previous", at, "--schedule", "--format", "sglang"}},
 		{"--schedule: a file of format sglang", []string{"--previous", at, "--schedule", "--format", "sglang", "--out", write(t, "out.json", "")}},
 	} {

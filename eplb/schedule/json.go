@@ -17,6 +17,13 @@ type (
 	fileRound struct {
 		Seconds *float64 `json:"seconds"`
 		plainRnd
+		Moves []fileMove `json:"moves"`
+	}
+	fileMove struct {
+		Layer  *int `json:"layer"`
+		Expert *int `json:"expert"`
+		From   *int `json:"from"`
+		To     *int `json:"to"`
 	}
 	file struct {
 		Version      int      `json:"version"`
@@ -38,8 +45,10 @@ func (s Schedule) MarshalJSON() ([]byte, error) {
 	}
 	f := file{Version: 1, Seconds: seconds(s.Seconds), SecondsBound: seconds(s.SecondsBound), plain: plain(s), Rounds: make([]fileRound, len(s.Rounds))}
 	for i, r := range s.Rounds {
-		if f.Rounds[i] = (fileRound{seconds(r.Seconds), plainRnd(r)}); r.Moves == nil {
-			f.Rounds[i].Moves = []placement.Move{}
+		f.Rounds[i] = fileRound{seconds(r.Seconds), plainRnd(r), make([]fileMove, len(r.Moves))}
+		for k := range r.Moves {
+			m := &r.Moves[k]
+			f.Rounds[i].Moves[k] = fileMove{&m.Layer, &m.Expert, &m.From, &m.To}
 		}
 	}
 	return json.Marshal(f)
@@ -61,13 +70,17 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	}
 	for _, r := range f.Rounds {
 		x := Round(r.plainRnd)
-		if len(x.Moves) == 0 {
-			x.Moves = nil
+		for _, m := range r.Moves {
+			x.Moves = append(x.Moves, placement.Move{Layer: *m.Layer, Expert: *m.Expert, From: *m.From, To: *m.To})
 		}
 		if out.Priced {
 			x.Seconds = *r.Seconds
 		}
 		out.Rounds = append(out.Rounds, x)
+	}
+	counted := out
+	if counted.sum(); counted.Moves != out.Moves || counted.Outside != out.Outside {
+		return bad("copies", "%d, %d of them from outside, but the rounds make %d, %d of them", out.Moves, out.Outside, counted.Moves, counted.Outside)
 	}
 	*s = out
 	return nil
@@ -82,6 +95,9 @@ func (f *file) check() error {
 	slots, err := f.checkSlots()
 	if err != nil {
 		return err
+	}
+	if f.Rounds == nil {
+		return bad("rounds", "missing")
 	}
 	if f.Seconds != nil && f.SecondsBound == nil {
 		return bad("seconds_bound", "null, but seconds are known")
@@ -146,12 +162,19 @@ func (f *file) checkSlots() (slots int, err error) {
 
 // check demands that round i names moves that it has, and slots that there are.
 func (r *fileRound) check(i, slots int) error {
+	if r.Moves == nil {
+		return bad("rounds", "round %d: no moves", i)
+	}
 	for _, k := range r.Staged {
 		if k < 0 || k >= len(r.Moves) {
 			return bad("rounds", "round %d: move %d is staged: there are %d", i, k, len(r.Moves))
 		}
 	}
-	for k, m := range r.Moves {
+	for k, x := range r.Moves {
+		if x.Layer == nil || x.Expert == nil || x.From == nil || x.To == nil {
+			return bad("rounds", "round %d: move %d lacks its layer, expert, from or to", i, k)
+		}
+		m := placement.Move{Layer: *x.Layer, Expert: *x.Expert, From: *x.From, To: *x.To}
 		if m.Layer < 0 || m.Layer >= placement.MaxLayers || m.Expert < -1 || m.Expert >= placement.MaxExperts || m.From < -1 || m.From >= slots || m.To < 0 || m.To >= slots {
 			return bad("rounds", "round %d: move %d, %+v, is none of %d slots", i, k, m, slots)
 		}

@@ -30,6 +30,9 @@ func decodeCSV(b *bufio.Reader, lim *guard.Limits) (Stats, error) {
 			break
 		}
 	}
+	if len(c.t.rows) == 0 && c.head != "" {
+		return Stats{}, guard.Errorf(placement.ErrShape, "csv", -1, -1, "no layers, a header alone, %s: JSON, JSON Lines, CSV, .npy, .pt or .safetensors is expected", guard.Quote(c.head))
+	}
 	if err := c.t.end(); err != nil {
 		return Stats{}, err
 	}
@@ -40,8 +43,9 @@ type csvReader struct {
 	b       *bufio.Reader
 	t       table
 	line    int
-	labeled bool // the first column is the layer's name
-	sep     byte // ',' or ' ', once there has been one
+	head    string // the header's first word; "" = there is none
+	labeled bool   // the first column is the layer's name
+	sep     byte   // ',' or ' ', once there has been one
 	values  []float64
 	field   []byte
 }
@@ -53,10 +57,15 @@ func (c *csvReader) header() error {
 	if len(text) == 0 || !(text[0] >= 'a' && text[0] <= 'z' || text[0] >= 'A' && text[0] <= 'Z' || text[0] == ',') {
 		return nil
 	}
-	first := string(text[:max(bytes.IndexAny(text, ",\r\n"), 0)])
+	end := bytes.IndexAny(text, ",\r\n")
+	if end < 0 {
+		end = len(text)
+	}
+	first := string(text[:end])
 	if word := strings.ToLower(strings.Trim(first, " \t\"'")); strings.HasPrefix("nan", word) && word != "" || strings.HasPrefix("infinity", word) && len(word) > 2 {
 		return nil // a number that is none
 	}
+	c.head = strings.TrimSpace(first)
 	first, _, _ = strings.Cut(strings.ToLower(strings.Trim(first, " \t\"'")), "_")
 	c.labeled = first == "" || first == "layer" || first == "layers" || first == "index"
 	for {

@@ -4,8 +4,11 @@ package strict
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"strings"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
@@ -17,12 +20,30 @@ func Decode(text []byte, what string, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
+		var typed *json.UnmarshalTypeError
+		if errors.As(err, &typed) {
+			return wrongType(typed, what)
+		}
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return refuse.Errorf(placement.ErrShape, what, "more than one JSON value")
 	}
 	return nil
+}
+
+// wrongType says of a value of another type what is needed, in the words of JSON.
+func wrongType(e *json.UnmarshalTypeError, what string) error {
+	field, needed := what, map[reflect.Kind]string{reflect.Struct: "an object", reflect.Slice: "a list", reflect.Float64: "a number"}[e.Type.Kind()]
+	if needed == "" {
+		needed = "a whole number"
+	}
+	for name := range strings.SplitSeq(e.Field, ".") {
+		if name != "" && !strings.HasPrefix(name, "plain") { // an embedded struct is no field
+			field += "." + name
+		}
+	}
+	return refuse.Errorf(placement.ErrValue, strings.TrimPrefix(field, what+"."), "%s before byte %d of the %s: %s is needed", strings.TrimPrefix(e.Value, "number "), e.Offset, what, needed)
 }
 
 // Version demands version 1.

@@ -4,6 +4,7 @@ package apply
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -129,9 +130,11 @@ func readSchedule(c *console.Console, path string) (s schedule.Schedule, err err
 	}
 	var plan struct {
 		Schedule json.RawMessage `json:"schedule"`
-		Version  *int            `json:"version"`
+		Version  json.RawMessage `json:"version"`
 	}
 	switch err = json.Unmarshal(text, &plan); {
+	case errors.As(err, new(*json.UnmarshalTypeError)):
+		err = wire.Bad(placement.ErrValue, "schedule", -1, -1, "an object is needed")
 	case err != nil:
 	case plan.Schedule != nil:
 		err = s.UnmarshalJSON(plan.Schedule)

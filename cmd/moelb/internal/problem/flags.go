@@ -170,8 +170,12 @@ func (f *Flags) Read(cmd *cobra.Command, c *console.Console, args []string) (*Pr
 	if err != nil {
 		return nil, console.Named(in.Named(), err)
 	}
-	if p.Previous == nil && !f.Replays && cmd.Flags().Changed("restarts") {
-		return nil, console.Usagef("--restarts: only with --previous: nothing has moved that could be taken back")
+	if p.Previous == nil && !f.Replays && !f.AnyReplicas {
+		for _, name := range []string{"restarts", "model", "expert-bytes"} {
+			if cmd.Flags().Changed(name) {
+				return nil, console.Usagef("--%s: only with --previous: there is nothing to move from", name)
+			}
+		}
 	}
 	p.File = in.Named()
 	if n := f.Windows; n > 0 && n < len(p.Windows) {

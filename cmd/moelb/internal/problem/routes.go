@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
@@ -88,6 +87,19 @@ func readTokens(s *wire.Scanner, field string, l int, topK *int, room int) ([]ui
 // exampleRoutes is the name of no file, but of generated tokens.
 const exampleRoutes = "example"
 
+// ReadRoutes reads a flag's file of tokens' experts, or generates those of the example.
+func ReadRoutes(name string) (formats.Routes, error) {
+	if name == exampleRoutes {
+		f := routedFields()
+		return formats.Routes{Routes: *f.routes, Loads: f.Loads[0]}, nil
+	}
+	r, err := formats.ReadRoutes(name, 0)
+	if err != nil {
+		return r, fmt.Errorf("routes: %w", err)
+	}
+	return r, nil
+}
+
 // overrideRoutes reads the routes' file that a flag names; without loads theirs
 // are planned for.
 func (f *Flags) overrideRoutes(cmd *cobra.Command, given *Fields) error {
@@ -98,15 +110,12 @@ func (f *Flags) overrideRoutes(cmd *cobra.Command, given *Fields) error {
 	if set("traffic-slack") {
 		given.hasSlack, given.slack = true, f.Slack
 	}
-	if f.Routes == "" || f.Routes == exampleRoutes && given.routes != nil {
+	if f.Routes == "" {
 		return nil
 	}
-	if f.Replays {
-		return console.Usagef("--routes: windows are replayed without them")
-	}
-	r, err := formats.ReadRoutes(f.Routes, 0)
+	r, err := ReadRoutes(f.Routes)
 	if err != nil {
-		return fmt.Errorf("routes: %w", err)
+		return err
 	}
 	given.routes = &r.Routes
 	if given.Loads == nil {

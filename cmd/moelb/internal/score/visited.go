@@ -6,9 +6,9 @@ import (
 	"math"
 
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
+	"github.com/moelb/moelb/cmd/moelb/internal/problem"
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/placement"
-	"github.com/moelb/moelb/placement/formats"
 )
 
 // visited reads tokens' experts, where a flag names a file, and counts where they are
@@ -17,9 +17,9 @@ func (f *flags) visited(p *placement.Placement, t placement.Topology) ([]eplb.Vi
 	if f.routes == "" {
 		return nil, nil, nil
 	}
-	r, err := formats.ReadRoutes(f.routes, 0)
+	r, err := problem.ReadRoutes(f.routes)
 	if err != nil {
-		return nil, nil, fmt.Errorf("routes: %w", err)
+		return nil, nil, err
 	}
 	v, err := eplb.ScoreRoutes(p, &r.Routes, t)
 	if err != nil {

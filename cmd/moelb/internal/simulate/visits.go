@@ -10,6 +10,7 @@ import (
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
 	"github.com/moelb/moelb/cmd/moelb/internal/figures"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
+	"github.com/moelb/moelb/cmd/moelb/internal/problem"
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/placement/formats"
@@ -74,9 +75,9 @@ func (p *placed) count(cmd *cobra.Command, u *cost.Unit, v *visits, experts *flo
 	if err != nil {
 		return fmt.Errorf("placement: %w", err)
 	}
-	r, err := formats.ReadRoutes(p.routes, 0)
+	r, err := problem.ReadRoutes(p.routes)
 	if err != nil {
-		return fmt.Errorf("routes: %w", err)
+		return err
 	}
 	k := u.Model.TopK
 	switch {
