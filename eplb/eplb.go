@@ -249,10 +249,10 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	default:
 		r = planOptimal(ctx, &p, &o)
 	}
-	switch {
-	case len(p.Windows) == 0:
-	case o.Dispatch == Even:
-		scoreWindows(&p, &r)
+	if len(p.Windows) > 0 && o.Dispatch == Even {
+		if err := rescore(&p, &o, &t, check(&p, &o).Unit, &r); err != nil {
+			return Result{}, err
+		}
 	}
 	if p.Routes != nil {
 		if err := regroup(ctx, &p, &o, &t, nil, &r); err != nil {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/moelb/moelb/eplb/internal/divide"
-	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
@@ -20,9 +18,9 @@ import (
 type everywhere struct {
 	p    *Problem // with Everywhere taken out
 	o    *Options
+	ids  []int // the experts that are everywhere, in order
 	must []bool
 	rest []int // the other experts
-	each int   // experts that are everywhere
 }
 
 // planEverywhere is Plan where p.Everywhere is not empty.
@@ -32,18 +30,19 @@ func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 		return Result{}, err
 	}
 	small, so := p, o
-	small.Replicas -= x.each * p.Topology.GPUs
+	small.Replicas -= len(x.ids) * p.Topology.GPUs
 	if o.Locality != ByGroup {
 		small.Groups = 1
 	}
-	if p.Windows == nil {
-		small.Loads = x.others(p.Loads)
-	} else {
-		small.Windows = make([]placement.Loads, len(p.Windows))
-		for k, w := range p.Windows {
-			small.Windows[k] = x.others(w)
+	small.pick(func(w placement.Loads) placement.Loads {
+		others := placement.NewLoads(len(w), len(x.rest))
+		for l, row := range w {
+			for k, e := range x.rest {
+				others[l][k] = row[e]
+			}
 		}
-	}
+		return others
+	})
 	if p.Previous != nil {
 		forced := 0
 		if small.Previous, forced = x.otherSlots(); o.MaxMoves > 0 {
@@ -83,7 +82,7 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 		return nil, err
 	}
 	o.TrafficSlack = wo.TrafficSlack
-	x := &everywhere{p: p, o: o, must: make([]bool, whole.Loads.Experts()), each: len(ids)}
+	x := &everywhere{p: p, o: o, ids: slices.Sorted(slices.Values(ids)), must: make([]bool, whole.Loads.Experts())}
 	for i, e := range ids {
 		bad := &placement.Error{Field: field, Layer: -1, Index: i, Kind: placement.ErrValue}
 		switch {
@@ -120,15 +119,15 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 func (x *everywhere) checkRoom() error {
 	room := 0
 	for g, n := range placement.EvenSlots(x.p.Replicas, x.p.Topology.GPUs) {
-		if n < x.each {
-			return refuse.Errorf(placement.ErrFit, "everywhere", "%d experts on GPU %d, which has %d slots", x.each, g, n)
+		if n < len(x.ids) {
+			return refuse.Errorf(placement.ErrFit, "everywhere", "%d experts on GPU %d, which has %d slots", len(x.ids), g, n)
 		}
 		if x.p.Topology.SpeedOf(g) > 0 {
-			room += n - x.each
+			room += n - len(x.ids)
 		}
 	}
 	if room < len(x.rest) {
-		return refuse.Errorf(placement.ErrFit, "everywhere", "%d experts on every GPU leave %d slots in service for the other %d", x.each, room, len(x.rest))
+		return refuse.Errorf(placement.ErrFit, "everywhere", "%d experts on every GPU leave %d slots in service for the other %d", len(x.ids), room, len(x.rest))
 	}
 	return nil
 }
@@ -177,58 +176,35 @@ func (x *everywhere) speedLeft() []float64 {
 	return out
 }
 
-// others leaves out the loads of those everywhere.
-func (x *everywhere) others(l placement.Loads) placement.Loads {
-	out := placement.NewLoads(len(l), len(x.rest))
-	for i, row := range l {
-		for k, e := range x.rest {
-			out[i][k] = row[e]
-		}
-	}
-	return out
-}
-
 // otherSlots is the placement in force without those everywhere, and how many of
 // them must be copied to GPUs that lack them, over all layers.
 func (x *everywhere) otherSlots() (out *placement.Placement, forced int) {
 	v, t := x.p.Previous, &x.p.Topology
-	first := v.FirstSlots()
+	first, counts := v.FirstSlots(), v.LogicalCount()
 	out = &placement.Placement{Experts: len(x.rest), GPUs: v.GPUs, GPUSlots: make([]int, v.GPUs)}
 	for g := range out.GPUSlots {
-		out.GPUSlots[g] = max(0, first[g+1]-first[g]-x.each)
+		out.GPUSlots[g] = max(0, first[g+1]-first[g]-len(x.ids))
 	}
 	number := make([]int, len(x.must))
 	for k, e := range x.rest {
 		number[e] = k
 	}
+	forced = len(x.ids) * t.InService() * len(counts)
 	for l, row := range v.PhysicalToLogical {
-		count := v.LogicalCount()[l]
 		var kept []int
-		for g := range max(v.GPUs, t.GPUs) {
-			var old []int
-			if g < v.GPUs {
-				old = row[first[g]:first[g+1]]
-			}
-			lack := x.each
+		for g, room := range out.GPUSlots {
 			var others []int
-			for i, e := range old {
+			for i, e := range row[first[g]:first[g+1]] {
 				switch {
-				case e >= 0 && slices.Index(old, e) < i: // a second copy here is none
+				case e < 0 || slices.Contains(row[first[g]:first[g]+i], e): // a second copy here is none
 					others = append(others, -1)
-				case e >= 0 && x.must[e]:
-					lack--
-				case e >= 0:
+				case !x.must[e]:
 					others = append(others, number[e])
-				default:
-					others = append(others, -1)
+				case g < t.GPUs && t.SpeedOf(g) > 0:
+					forced--
 				}
 			}
-			if g < t.GPUs && t.SpeedOf(g) > 0 {
-				forced += lack
-			}
-			if g < v.GPUs {
-				kept = append(kept, x.makeRoom(others, out.GPUSlots[g], count)...)
-			}
+			kept = append(kept, x.makeRoom(others, room, counts[l])...)
 		}
 		out.PhysicalToLogical = append(out.PhysicalToLogical, kept)
 	}
@@ -267,30 +243,37 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 		}
 	}
 	out := newResult(&whole, x.o)
-	count := placement.EvenSlots(p.Replicas, p.Topology.GPUs)
-	var first []int
+	first, was := out.Placement.FirstSlots(), []int(nil)
 	if p.Previous != nil {
-		first = p.Previous.FirstSlots()
+		was = p.Previous.FirstSlots()
 	}
 	for l, row := range out.Placement.PhysicalToLogical {
-		at, small := 0, 0
-		for g, n := range count {
-			var others, old []int
+		small := 0
+		for g := range p.Topology.GPUs {
+			var experts, old []int
+			if p.Topology.SpeedOf(g) > 0 {
+				experts = slices.Clone(x.ids)
+			}
 			if len(x.rest) > 0 {
-				others = r.Placement.PhysicalToLogical[l][small : small+n-x.each]
-				small += n - x.each
+				for range first[g+1] - first[g] - len(x.ids) {
+					if k := r.Placement.PhysicalToLogical[l][small]; k >= 0 {
+						experts = append(experts, x.rest[k])
+					}
+					small++
+				}
 			}
-			if p.Previous != nil && g < p.Previous.GPUs {
-				old = p.Previous.PhysicalToLogical[l][first[g]:first[g+1]]
+			if g+1 < len(was) {
+				old = p.Previous.PhysicalToLogical[l][was[g]:was[g+1]]
 			}
-			if n := arrange(row[at:at+n], x.on(g, others), old); p.Previous != nil {
+			if n := arrange(row[first[g]:first[g+1]], experts, old); p.Previous != nil {
 				out.Layers[l].Moves += n
 			}
-			at += n
 		}
 	}
 	out.Locality = r.Locality
-	if err := x.score(&whole, r, &out); err != nil || p.Routes == nil {
+	u := check(&whole, x.o).Unit
+	x.bound(&whole, u, r, &out)
+	if err := rescore(&whole, x.o, &whole.Topology, u, &out); err != nil || p.Routes == nil {
 		return out, err
 	}
 	t := whole.Topology
@@ -298,23 +281,6 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 		return out, err
 	}
 	return out, regroup(ctx, &whole, x.o, &t, x.must, &out)
-}
-
-// on lists what GPU g holds beside the others that it was given: -1 = nothing.
-func (x *everywhere) on(g int, others []int) (experts []int) {
-	if x.p.Topology.SpeedOf(g) > 0 {
-		for e, must := range x.must {
-			if must {
-				experts = append(experts, e)
-			}
-		}
-	}
-	for _, k := range others {
-		if k >= 0 {
-			experts = append(experts, x.rest[k])
-		}
-	}
-	return experts
 }
 
 // arrange puts different experts into the slots of a GPU, those that were there
@@ -340,23 +306,10 @@ func arrange(dst, experts, old []int) (moves int) {
 	return moves
 }
 
-// score fills in the layers of a whole plan. What those everywhere load each GPU
-// with adds to the bound of the rest where GPUs are equally fast.
-func (x *everywhere) score(whole *Problem, r, out *Result) error {
-	windows := whole.Windows
-	if windows == nil {
-		windows = []placement.Loads{whole.Loads}
-	}
-	levels, err := imbalanceOver(&out.Placement, windows, whole.Topology, x.o.Dispatch)
-	if err != nil {
-		return err
-	}
-	of := &problem.Problem{Loads: whole.Loads, Windows: whole.Windows}
-	u := problem.NewUnit(&whole.Topology, whole.Replicas, len(x.must), nil)
-	s := divide.New(pack.New(u, len(x.must)))
-	slot := make([]int32, u.Slots)
+// bound brings what was planned for the others to the whole: what those everywhere
+// load each GPU with adds to the bound where GPUs are equally fast.
+func (x *everywhere) bound(whole *Problem, u *problem.Unit, r, out *Result) {
 	for l, row := range whole.Loads {
-		level, bound, moves := levels[l], 1.0, out.Layers[l].Moves
 		rest, total := 0.0, 0.0
 		for e, w := range row {
 			total += w
@@ -364,20 +317,16 @@ func (x *everywhere) score(whole *Problem, r, out *Result) error {
 				rest += w
 			}
 		}
-		switch {
-		case x.o.Dispatch == Split:
-			u.Read(out.Placement.PhysicalToLogical[l], slot)
-			level, bound = s.Over(of, l, slot)
-		case u.Equal && len(x.rest) > 0 && total > 0:
-			bound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total
+		y := &out.Layers[l]
+		if y.LowerBound = 1; len(x.rest) == 0 || total == 0 {
+			continue
 		}
-		if k := out.Locality; k != nil && total > 0 { // of the others: of all it is less
-			k.FreeImbalance[l] = min(level, (float64(k.FreeImbalance[l]*rest)+(total-rest))/total)
+		if y.Status = r.Layers[l].Status; u.Equal {
+			y.LowerBound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total
+		}
+		if k := out.Locality; k != nil { // of the others: of all it is less
+			k.FreeImbalance[l] = (float64(k.FreeImbalance[l]*rest) + (total - rest)) / total
 			k.OffNodeShare[l] *= rest / total
 		}
-		stopped := len(x.rest) > 0 && r.Layers[l].Status == Stopped
-		out.Layers[l] = newLayer(level, bound, stopped)
-		out.Layers[l].Moves = moves
 	}
-	return nil
 }

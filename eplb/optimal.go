@@ -51,6 +51,7 @@ func newResult(p *Problem, o *Options) Result {
 
 // newLayer is the report of a layer.
 func newLayer(level, bound float64, stopped bool) Layer {
+	bound = max(bound, 1) // what rounding makes of sums over windows
 	out := Layer{Imbalance: level, LowerBound: min(bound, level)}
 	switch {
 	case level <= bound*(1+pack.ProvedTolerance):

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/moelb/moelb/eplb/internal/divide"
 	"github.com/moelb/moelb/eplb/internal/homes"
 	"github.com/moelb/moelb/eplb/internal/moves"
 	"github.com/moelb/moelb/eplb/internal/pack"
@@ -329,33 +328,4 @@ func sample(r *placement.Routes, l int) *traffic.Tokens {
 		seen++
 	}
 	return t
-}
-
-// rescore sets the imbalance of every layer of a changed plan.
-func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *Result) error {
-	windows := p.Windows
-	if len(windows) == 0 {
-		windows = []placement.Loads{p.Loads}
-	}
-	figure, err := imbalanceOver(&r.Placement, windows, *t, o.Dispatch)
-	if err != nil {
-		return err
-	}
-	s := divide.New(pack.New(u, p.Loads.Experts()))
-	of := &problem.Problem{Loads: p.Loads, Windows: p.Windows}
-	slot := make([]int32, u.Slots)
-	for l := range r.Layers {
-		y := &r.Layers[l]
-		if o.Dispatch == Split {
-			u.Read(r.Placement.PhysicalToLogical[l], slot)
-			figure[l], _ = s.Over(of, l, slot)
-		}
-		moves := y.Moves
-		*y = newLayer(figure[l], y.LowerBound, y.Status == Stopped)
-		y.Moves = moves
-		if k := r.Locality; k != nil { // a plan for traffic may be the more even one
-			k.FreeImbalance[l] = min(k.FreeImbalance[l], y.Imbalance)
-		}
-	}
-	return nil
 }

@@ -1,6 +1,11 @@
 package eplb
 
-import "github.com/moelb/moelb/placement"
+import (
+	"github.com/moelb/moelb/eplb/internal/divide"
+	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/problem"
+	"github.com/moelb/moelb/placement"
+)
 
 // sumWindows sets p.Loads to the sum of the windows.
 func sumWindows(p *Problem) {
@@ -14,21 +19,32 @@ func sumWindows(p *Problem) {
 	}
 }
 
-// scoreWindows sets the imbalance of every layer of a plan to that over all
-// windows, of which the plan may know but sums.
-func scoreWindows(p *Problem, r *Result) {
-	time, err := r.Placement.ImbalanceOver(p.Windows, p.Topology)
-	if err != nil {
-		return // not where the plan is valid
+// rescore sets the imbalance of every layer of a plan, which may have been changed
+// since or made for sums of windows, to that over all windows.
+func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *Result) error {
+	windows := p.Windows
+	if len(windows) == 0 {
+		windows = []placement.Loads{p.Loads}
 	}
-	for l, x := range time {
+	figure, err := imbalanceOver(&r.Placement, windows, *t, o.Dispatch)
+	if err != nil {
+		return err
+	}
+	s := divide.New(pack.New(u, p.Loads.Experts()))
+	of := &problem.Problem{Loads: p.Loads, Windows: p.Windows}
+	slot := make([]int32, u.Slots)
+	for l := range r.Layers {
 		y := &r.Layers[l]
-		bound := min(max(y.LowerBound, 1), x)
-		moves, stopped := y.Moves, y.Status == Stopped
-		*y = newLayer(x, bound, stopped)
+		if o.Dispatch == Split {
+			u.Read(r.Placement.PhysicalToLogical[l], slot)
+			figure[l], y.LowerBound = s.Over(of, l, slot)
+		}
+		moves := y.Moves
+		*y = newLayer(figure[l], y.LowerBound, y.Status == Stopped)
 		y.Moves = moves
-		if r.Locality != nil {
-			r.Locality.FreeImbalance[l] = min(r.Locality.FreeImbalance[l], x)
+		if k := r.Locality; k != nil { // a plan that was changed may be the more even one
+			k.FreeImbalance[l] = min(k.FreeImbalance[l], y.Imbalance)
 		}
 	}
+	return nil
 }

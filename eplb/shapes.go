@@ -188,21 +188,12 @@ func at(list []int, i, all int) int {
 func (s *shape) problem(p *Problem) Problem {
 	q := *p
 	q.LayerExperts, q.LayerReplicas, q.Replicas = nil, nil, s.slots
-	cut := func(w placement.Loads) placement.Loads {
-		var out placement.Loads
+	q.pick(func(w placement.Loads) (out placement.Loads) {
 		for _, l := range s.layers {
 			out = append(out, w[l][:s.experts])
 		}
 		return out
-	}
-	if p.Windows == nil {
-		q.Loads = cut(p.Loads)
-	} else {
-		q.Windows = make([]placement.Loads, len(p.Windows))
-		for k, w := range p.Windows {
-			q.Windows[k] = cut(w)
-		}
-	}
+	})
 	if p.LayerWeights != nil {
 		q.LayerWeights = nil
 		for _, l := range s.layers {
@@ -227,6 +218,19 @@ func (s *shape) problem(p *Problem) Problem {
 		q.Previous = &was
 	}
 	return q
+}
+
+// pick keeps what part returns of the loads, or of those of each window.
+func (p *Problem) pick(part func(placement.Loads) placement.Loads) {
+	if p.Windows == nil {
+		p.Loads = part(p.Loads)
+		return
+	}
+	windows := p.Windows
+	p.Windows = make([]placement.Loads, len(windows))
+	for k, w := range windows {
+		p.Windows[k] = part(w)
+	}
 }
 
 // named names an error's layer by its number in the whole problem, the shape's first
