@@ -10,42 +10,22 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// file is a Tracker as JSON. Windows are oldest first, counts [layers*experts].
+// file is a Tracker as JSON.
 type file struct {
-	Version          int          `json:"version"`
-	Layers           int          `json:"layers"`
-	Experts          int          `json:"experts"`
-	Windows          int          `json:"windows"`
-	SamplesPerWindow int          `json:"samples_per_window"`
-	HalfLife         float64      `json:"half_life"`
-	Streams          []fileStream `json:"streams"`
-}
-
-type fileStream struct {
-	Sum     []int64   `json:"sum"`
-	InOpen  int       `json:"open_samples"`
-	Open    []int64   `json:"open,omitempty"`
-	Closed  [][]int64 `json:"closed,omitempty"`
-	Decayed []float64 `json:"decayed,omitempty"`
-	Unit    float64   `json:"unit,omitempty"`
+	Version          int      `json:"version"`
+	Layers           int      `json:"layers"`
+	Experts          int      `json:"experts"`
+	Windows          int      `json:"windows"`
+	SamplesPerWindow int      `json:"samples_per_window"`
+	HalfLife         float64  `json:"half_life"`
+	Streams          []stream `json:"streams"`
 }
 
 // MarshalJSON writes all that the tracker knows: one that is read again goes on
 // as if nothing had happened, but for Roll, which may allocate until as many
 // windows are closed as are kept.
 func (t *Tracker) MarshalJSON() ([]byte, error) {
-	f := file{Version: 1, Layers: t.layers, Experts: t.experts, Windows: t.o.Windows, SamplesPerWindow: t.o.SamplesPerWindow, HalfLife: t.o.HalfLife}
-	cells := t.layers * t.experts
-	for i := range t.streams {
-		s := &t.streams[i]
-		x := fileStream{Sum: s.sum, InOpen: s.inOpen, Open: s.open, Decayed: s.decayed, Unit: s.unit}
-		for k := range s.closed {
-			at := (s.oldest + k) % t.o.Windows
-			x.Closed = append(x.Closed, s.ring[at*cells:(at+1)*cells])
-		}
-		f.Streams = append(f.Streams, x)
-	}
-	return json.Marshal(f)
+	return json.Marshal(file{Version: 1, Layers: t.layers, Experts: t.experts, Windows: t.o.Windows, SamplesPerWindow: t.o.SamplesPerWindow, HalfLife: t.o.HalfLife, Streams: t.streams})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. Its errors name the field and the
@@ -61,56 +41,22 @@ func (t *Tracker) UnmarshalJSON(text []byte) error {
 	if len(f.Streams) == 0 {
 		return refuse.Errorf(placement.ErrShape, "streams", "none")
 	}
-	o := Options{Streams: len(f.Streams), Windows: f.Windows, SamplesPerWindow: f.SamplesPerWindow, HalfLife: f.HalfLife}
-	if err := f.check(o); err != nil {
-		return err
-	}
-	cells := f.Layers * f.Experts
-	if room := placement.MaxCells / cells; o.Windows < 0 || o.Windows > room/len(f.Streams) {
-		return refuse.Errorf(placement.ErrShape, "windows", "%d of %d streams, %d counts each: at most %d counts are supported", o.Windows, len(f.Streams), cells, placement.MaxCells)
-	}
-	// Memory for the windows there are: Roll takes it for others.
-	o.Windows = min(o.Windows, 1)
-	for _, s := range f.Streams {
-		o.Windows = max(o.Windows, len(s.Closed))
-	}
-	out, err := New(f.Layers, f.Experts, o)
+	out, err := empty(f.Layers, f.Experts, Options{Streams: len(f.Streams), Windows: f.Windows, SamplesPerWindow: f.SamplesPerWindow, HalfLife: f.HalfLife})
 	if err != nil {
 		return err
 	}
-	out.o.Windows = f.Windows
-	for i, x := range f.Streams {
-		s := &out.streams[i]
-		copy(s.sum, x.Sum)
-		copy(s.open, x.Open)
-		copy(s.decayed, x.Decayed)
-		s.inOpen, s.closed = x.InOpen, len(x.Closed)
-		if s.decayed != nil {
-			s.unit = x.Unit
-		}
-		for k, w := range x.Closed {
-			copy(s.ring[k*cells:], w)
+	for i := range f.Streams {
+		if err := f.Streams[i].check(i, f.Layers*f.Experts, f.Experts, out.o); err != nil {
+			return err
 		}
 	}
+	out.streams = f.Streams
 	*t = *out
 	return nil
 }
 
-// check demands as many counts as are tracked, before memory is taken for them.
-func (f *file) check(o Options) error {
-	if f.Layers < 1 || f.Layers > placement.MaxLayers || f.Experts < 1 || f.Experts > placement.MaxExperts {
-		return refuse.Errorf(placement.ErrShape, "layers", "%d of %d experts", f.Layers, f.Experts)
-	}
-	for i := range f.Streams {
-		if err := f.Streams[i].check(i, f.Layers*f.Experts, f.Experts, o); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// check is that of stream i.
-func (s *fileStream) check(i, cells, experts int, o Options) error {
+// check demands of stream i as many counts as are tracked.
+func (s *stream) check(i, cells, experts int, o Options) error {
 	bad := func(field, format string, args ...any) error {
 		return refuse.Errorf(placement.ErrValue, field, "stream %d: %s", i, fmt.Sprintf(format, args...))
 	}
@@ -125,7 +71,7 @@ func (s *fileStream) check(i, cells, experts int, o Options) error {
 		return bad("decayed", "%d numbers, with a half-life of %v", len(s.Decayed), o.HalfLife)
 	case s.Decayed != nil && len(s.Decayed) != cells:
 		return bad("decayed", "%d numbers, but %d are tracked", len(s.Decayed), cells)
-	case s.Decayed != nil && !(s.Unit >= 1 && s.Unit <= 2*rescaleAbove):
+	case s.Decayed == nil && s.Unit != 0 || s.Decayed != nil && !(s.Unit >= 1 && s.Unit <= 2*rescaleAbove):
 		return bad("unit", "%v", s.Unit)
 	}
 	if err := s.checkCounts(bad, cells, experts); err != nil {
@@ -140,7 +86,7 @@ func (s *fileStream) check(i, cells, experts int, o Options) error {
 }
 
 // checkCounts demands as many counts as are tracked in each list, none of them negative.
-func (s *fileStream) checkCounts(bad func(field, format string, args ...any) error, cells, experts int) error {
+func (s *stream) checkCounts(bad func(field, format string, args ...any) error, cells, experts int) error {
 	lists := [][]int64{s.Sum}
 	if s.Open != nil {
 		lists = append(lists, s.Open)

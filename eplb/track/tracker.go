@@ -43,16 +43,16 @@ type Tracker struct {
 	streams         []stream
 }
 
-// stream is what a Tracker keeps of one.
+// stream is what a Tracker keeps of one; each sum is of [layers*experts].
 type stream struct {
-	inOpen  int     // samples in the open window
-	closed  int     // windows in the ring
-	oldest  int     // its place there
-	sum     []int64 // of all samples, [layers*experts]
-	open    []int64 // of the open window
-	ring    []int64 // of closed windows, [Windows][layers*experts]
-	decayed []float64
-	unit    float64 // what a count of the latest sample adds to decayed
+	Sum    []int64   `json:"sum"` // of all samples
+	InOpen int       `json:"open_samples"`
+	Open   []int64   `json:"open,omitempty"`   // of the open window
+	Closed [][]int64 `json:"closed,omitempty"` // of closed windows, oldest first; beyond are those to come
+	// Decayed is the sum in which older samples count less, Unit what a count of the
+	// next one adds to it.
+	Decayed []float64 `json:"decayed,omitempty"`
+	Unit    float64   `json:"unit,omitempty"`
 }
 
 // rescaleAbove is the unit at which a decayed sum is scaled down. Until then a
@@ -84,6 +84,34 @@ func (o *Options) validate() error {
 // New returns a Tracker of samples of the given shape. Its errors are
 // *placement.Error.
 func New(layers, experts int, o Options) (*Tracker, error) {
+	if o.Streams == 0 {
+		o.Streams = 2
+	}
+	t, err := empty(layers, experts, o)
+	if err != nil {
+		return nil, err
+	}
+	cells := layers * experts
+	t.streams = make([]stream, o.Streams)
+	for i := range t.streams {
+		s := &t.streams[i]
+		s.Sum = make([]int64, cells)
+		if o.Windows > 0 {
+			s.Open, s.Closed = make([]int64, cells), make([][]int64, o.Windows)
+			for k := range s.Closed {
+				s.Closed[k] = make([]int64, cells)
+			}
+			s.Closed = s.Closed[:0]
+		}
+		if o.HalfLife > 0 {
+			s.Decayed, s.Unit = make([]float64, cells), 1
+		}
+	}
+	return t, nil
+}
+
+// empty is a Tracker that has no streams yet.
+func empty(layers, experts int, o Options) (*Tracker, error) {
 	switch {
 	case layers < 1 || layers > placement.MaxLayers:
 		return nil, refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
@@ -93,28 +121,13 @@ func New(layers, experts int, o Options) (*Tracker, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	if o.Streams == 0 {
-		o.Streams = 2
-	}
 	cells := layers * experts
 	if room := placement.MaxCells / cells; o.Streams > room || o.Windows > room/o.Streams {
 		return nil, refuse.Errorf(placement.ErrShape, "windows", "%d of %d streams, %d counts each: at most %d counts are supported", o.Windows, o.Streams, cells, placement.MaxCells)
 	}
-	t := &Tracker{layers: layers, experts: experts, o: o, growth: 1, streams: make([]stream, o.Streams)}
+	t := &Tracker{layers: layers, experts: experts, o: o, growth: 1}
 	if o.HalfLife > 0 {
 		t.growth = exp2(1 / o.HalfLife)
-	}
-	for i := range t.streams {
-		s := &t.streams[i]
-		s.sum = make([]int64, cells)
-		if o.Windows > 0 {
-			s.open = make([]int64, cells)
-			s.ring = make([]int64, o.Windows*cells)
-		}
-		if o.HalfLife > 0 {
-			s.decayed = make([]float64, cells)
-			s.unit = 1
-		}
 	}
 	return t, nil
 }
@@ -135,7 +148,7 @@ func (t *Tracker) Add(stream int, counts [][]int64) error {
 		if len(row) != t.experts {
 			return &placement.Error{Field: "counts", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d experts, but %d are tracked", len(row), t.experts)}
 		}
-		sum := s.sum[l*t.experts:][:len(row)]
+		sum := s.Sum[l*t.experts:][:len(row)]
 		for e, n := range row {
 			if n < 0 || sum[e] > math.MaxInt64-n {
 				return errCount(l, e, n)
@@ -144,21 +157,21 @@ func (t *Tracker) Add(stream int, counts [][]int64) error {
 	}
 	for l, row := range counts {
 		at := l * t.experts
-		add(s.sum[at:], row)
-		if s.open != nil {
-			add(s.open[at:], row)
+		add(s.Sum[at:], row)
+		if s.Open != nil {
+			add(s.Open[at:], row)
 		}
-		if s.decayed != nil {
+		if s.Decayed != nil {
 			for e, n := range row {
-				s.decayed[at+e] += float64(float64(n) * s.unit)
+				s.Decayed[at+e] += float64(float64(n) * s.Unit)
 			}
 		}
 	}
-	s.inOpen++
-	if s.decayed != nil {
+	s.InOpen++
+	if s.Decayed != nil {
 		t.age(s)
 	}
-	if t.o.SamplesPerWindow > 0 && s.inOpen >= t.o.SamplesPerWindow {
+	if t.o.SamplesPerWindow > 0 && s.InOpen >= t.o.SamplesPerWindow {
 		t.roll(s)
 	}
 	return nil
@@ -181,12 +194,12 @@ func add(dst, counts []int64) {
 
 // age makes the next sample weigh more than all before it.
 func (t *Tracker) age(s *stream) {
-	s.unit *= t.growth
-	if s.unit > rescaleAbove {
-		for i := range s.decayed {
-			s.decayed[i] /= s.unit
+	s.Unit *= t.growth
+	if s.Unit > rescaleAbove {
+		for i := range s.Decayed {
+			s.Decayed[i] /= s.Unit
 		}
-		s.unit = 1
+		s.Unit = 1
 	}
 }
 
@@ -197,29 +210,31 @@ func (t *Tracker) Roll(stream int) error {
 	if err != nil {
 		return err
 	}
-	if s.inOpen > 0 {
+	if s.InOpen > 0 {
 		t.roll(s)
 	}
 	return nil
 }
 
 func (t *Tracker) roll(s *stream) {
-	s.inOpen = 0
-	if s.open == nil {
+	s.InOpen = 0
+	if s.Open == nil {
 		return
 	}
-	cells := len(s.open)
-	at := (s.oldest + s.closed) % t.o.Windows
-	if s.closed == t.o.Windows {
-		s.oldest = (s.oldest + 1) % t.o.Windows
-	} else {
-		s.closed++
+	n := len(s.Closed)
+	switch {
+	case n == t.o.Windows: // the oldest goes
+		oldest := s.Closed[0]
+		copy(s.Closed, s.Closed[1:])
+		n--
+		s.Closed[n] = oldest
+	case n < cap(s.Closed) && s.Closed[:n+1][n] != nil:
+		s.Closed = s.Closed[:n+1]
+	default: // after reading JSON
+		s.Closed = append(s.Closed, make([]int64, len(s.Open)))
 	}
-	if len(s.ring) == at*cells { // after reading JSON
-		s.ring = append(s.ring, make([]int64, cells)...)
-	}
-	copy(s.ring[at*cells:], s.open)
-	clear(s.open)
+	s.Open, s.Closed[n] = s.Closed[n], s.Open
+	clear(s.Open)
 }
 
 // Sum writes the sum of all samples of a stream into dst, [layers][experts].
@@ -228,7 +243,7 @@ func (t *Tracker) Sum(stream int, dst placement.Loads) error {
 	if err != nil {
 		return err
 	}
-	t.write(dst, s.sum)
+	t.write(dst, s.Sum)
 	return nil
 }
 
@@ -240,16 +255,14 @@ func (t *Tracker) Windows(stream int, dst []placement.Loads) (n int, err error) 
 	if err != nil {
 		return 0, err
 	}
-	n = min(len(dst), s.closed)
+	n = min(len(dst), len(s.Closed))
 	for _, d := range dst[:n] {
 		if _, err := t.into(stream, d); err != nil {
 			return 0, err
 		}
 	}
-	cells := t.layers * t.experts
 	for i, d := range dst[:n] {
-		at := (s.oldest + s.closed - n + i) % t.o.Windows
-		t.write(d, s.ring[at*cells:][:cells])
+		t.write(d, s.Closed[len(s.Closed)-n+i])
 	}
 	return n, nil
 }
@@ -261,14 +274,14 @@ func (t *Tracker) Decayed(stream int, dst placement.Loads) error {
 	if err != nil {
 		return err
 	}
-	if s.decayed == nil {
+	if s.Decayed == nil {
 		return refuse.Errorf(placement.ErrValue, "half_life", "no decayed sum is kept")
 	}
 	// unit is already that of the next sample.
-	latest := s.unit / t.growth
+	latest := s.Unit / t.growth
 	for l, row := range dst {
 		for e := range row {
-			row[e] = s.decayed[l*t.experts+e] / latest
+			row[e] = s.Decayed[l*t.experts+e] / latest
 		}
 	}
 	return nil
