@@ -132,12 +132,12 @@ type regrouper struct {
 	c     *problem.Problem
 	u     *problem.Unit
 	on    *traffic.Unit
+	at    *problem.Layer
 	m     *moves.Mover // of the placement in force; nil = there is none
 	s     *pack.Packer
 	slot  []int32
 	home  []int32
 	fixed []bool
-	pick  problem.Representatives
 	local *homes.Planner // of groups that change their nodes; nil = not asked yet
 }
 
@@ -149,8 +149,9 @@ func newRegrouper(p *Problem, o *Options, t *placement.Topology, c *problem.Prob
 		node[q] = t.Node(gpu)
 	}
 	g.on = traffic.NewUnit(u.First, node, u.Speed, t.NodeCount())
-	if p.Previous != nil {
+	if g.at = problem.NewLayer(c); p.Previous != nil {
 		g.m = moves.New(c)
+		g.at = g.m.Layer
 	}
 	if o.Locality == ByGroup {
 		g.home = make([]int32, p.Loads.Experts())
@@ -235,7 +236,7 @@ func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
 	if g.o.TwoNodes {
 		y.Apart = g.u.Node
 	}
-	if g.m != nil {
+	if g.at.SetLoads(l); g.m != nil {
 		g.m.SetLayer(l)
 		y.Was, y.Moves = g.m.Task.Prev, moves
 	}
@@ -247,7 +248,7 @@ func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
 		}
 		y.Home, y.Off = g.home, max(g.o.OffNodeReplicas, r.Locality.OffNodeReplicas[l])
 	}
-	g.loads(y, l)
+	g.loads(y)
 	return y
 }
 
@@ -265,25 +266,19 @@ func (g *regrouper) give(l int, r *Result) {
 	}
 }
 
-// loads sets the loads of a layer in every window.
-func (g *regrouper) loads(y *traffic.Layer, l int) {
-	for _, row := range g.pick.Live(g.c, l) {
-		total := 0.0
-		for _, x := range row {
-			total += x
+// loads sets the loads of the layer at hand in every window.
+func (g *regrouper) loads(y *traffic.Layer) {
+	t := &g.at.Task
+	n := len(t.Share)
+	y.Weight = slices.Clone(t.Share)
+	for k := range n {
+		row := make([]float64, t.Experts)
+		for e := range row {
+			if !g.at.Idle { // without load any plan is even
+				row[e] = t.Load[e*n+k]
+			}
 		}
-		g.s.SetLoads(row)
-		y.Loads, y.Weight = append(y.Loads, slices.Clone(g.s.W)), append(y.Weight, total)
-	}
-	if len(y.Loads) == 0 { // without load any plan is even
-		y.Loads, y.Weight = append(y.Loads, make([]float64, len(g.s.W))), append(y.Weight, 1)
-	}
-	total := 0.0
-	for _, x := range y.Weight {
-		total += x
-	}
-	for k := range y.Weight {
-		y.Weight[k] /= total
+		y.Loads = append(y.Loads, row)
 	}
 }
 
