@@ -14,7 +14,7 @@ func (s *State) Back() (c Change, ok bool) {
 	least := math.Inf(1)
 	c.A = -1
 	try := func(x Change) {
-		cost := s.costOf(x)
+		cost := s.CostOf(x)
 		if s.work++; cost >= 0 {
 			return
 		}

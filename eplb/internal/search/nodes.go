@@ -113,7 +113,7 @@ func (s *State) evenNodes(f *Front, room float64, goal Goal) {
 		if p.best.A < 0 && (f != nil || !spare || p.total < nearlyEven) {
 			p.scanExchanges(s, m)
 		}
-		if p.best.A < 0 || s.moves+s.costOf(p.best) > goal.Moves {
+		if p.best.A < 0 || s.moves+s.CostOf(p.best) > goal.Moves {
 			return
 		}
 		if f == nil {
@@ -261,7 +261,7 @@ func (p *nodes) worth(gain float64) bool { return gain > 1e-9 && 2*gain > float6
 
 // offer keeps a change if it gains most a move.
 func (p *nodes) offer(s *State, c Change, gain float64) {
-	w := weight[max(0, s.costOf(c))]
+	w := weight[max(0, s.CostOf(c))]
 	if 2*gain <= float64(p.rate*w) {
 		return
 	}

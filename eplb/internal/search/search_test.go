@@ -142,7 +142,7 @@ func TestForward(t *testing.T) {
 			if !ok {
 				break
 			}
-			rate, cost := s.rate, max(0, s.costOf(c))
+			rate, cost := s.rate, max(0, s.CostOf(c))
 			exact, _ := s.after(c, math.Inf(1))
 			s.Apply(c)
 			check(t, &s)
@@ -179,7 +179,7 @@ func TestForwardIsBest(t *testing.T) {
 				}
 				x := Change{int32(i), int32(j), -1}
 				v, _ := s.after(x, math.Inf(1))
-				best = max(best, (now-v)/weight[max(0, s.costOf(x))])
+				best = max(best, (now-v)/weight[max(0, s.CostOf(x))])
 			}
 		}
 		if got := s.rate; (ok && got < best*(1-1e-6)) || (!ok && best > 2*leastGain) {
@@ -350,7 +350,7 @@ func TestDraws(t *testing.T) {
 			if s.Off() > 0 && under == "homes" {
 				kinds[under+" "+kind+" off"]++
 			}
-			was, cost := s.Moves(), s.costOf(c)
+			was, cost := s.Moves(), s.CostOf(c)
 			s.Apply(c)
 			check(t, &s)
 			if s.Moves() != was+cost {

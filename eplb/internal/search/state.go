@@ -93,9 +93,7 @@ func (s *State) tally(i, e int32, by int) {
 		s.moves += by
 		s.away[g] += int32(by)
 	}
-	if s.t.Home != nil && s.t.Home[e] != int32(s.t.Node[g]) {
-		s.off += by
-	}
+	s.off += by * s.offBy(g, e)
 }
 
 // resize sets the load of a replica of e.
@@ -178,8 +176,8 @@ func (s *State) cost(g, f, e int32) int {
 // to hold E (B = -1).
 type Change struct{ A, B, E int32 }
 
-// costOf is the moves that a change takes.
-func (s *State) costOf(c Change) int {
+// CostOf is the moves that a change takes.
+func (s *State) CostOf(c Change) int {
 	if c.B >= 0 {
 		return s.cost(s.gpu[c.A], s.slot[c.A], s.slot[c.B]) + s.cost(s.gpu[c.B], s.slot[c.B], s.slot[c.A])
 	}
@@ -250,6 +248,16 @@ func (s *State) hold(i, e int32) {
 	s.has[g*s.words+int(e>>6)] |= 1 << (e & 63)
 }
 
+// May says whether a change is one, and keeps what it must.
+func (s *State) May(c Change) bool {
+	g, e := s.gpu[c.A], s.slot[c.A]
+	if c.B < 0 {
+		return !s.holds(g, c.E) && s.mayDrop(c.A) && s.mayHold(g, e, c.E)
+	}
+	h, f := s.gpu[c.B], s.slot[c.B]
+	return !s.holds(h, e) && !s.holds(g, f) && s.mayExchange(c.A, c.B)
+}
+
 // mayDrop says whether the expert of slot i can do without it.
 func (s *State) mayDrop(i int32) bool {
 	e := s.slot[i]
@@ -267,7 +275,7 @@ func (s *State) mayHold(g, f, e int32) bool {
 
 // offBy is 1 where e is not at home on GPU g.
 func (s *State) offBy(g, e int32) int {
-	if e >= 0 && s.t.Home[e] != int32(s.t.Node[g]) {
+	if e >= 0 && s.t.Home != nil && s.t.Home[e] >= 0 && s.t.Home[e] != int32(s.t.Node[g]) {
 		return 1
 	}
 	return 0

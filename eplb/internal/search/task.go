@@ -19,8 +19,8 @@ type Task struct {
 	Prev []int32
 	Had  []uint64
 
-	// Home is the node of each expert and Node that of each GPU; at most MostOff
-	// replicas live elsewhere. nil = anywhere.
+	// Home is the node of each expert, -1 = any, and Node that of each GPU; at most
+	// MostOff replicas live elsewhere. nil = anywhere.
 	Home    []int32
 	Node    []int
 	MostOff int

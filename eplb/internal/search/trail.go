@@ -143,7 +143,7 @@ func (s *State) Ahead(f *Front, from []int32, twice int, seed uint64, goal Goal)
 func (s *State) ahead(f *Front, goal Goal) {
 	for last := math.Inf(1); s.Time() > goal.Time && !goal.Stop(); last = s.now {
 		c, ok := s.Forward(leastGain)
-		if !ok || s.now >= last || s.moves+s.costOf(c) > goal.Moves {
+		if !ok || s.now >= last || s.moves+s.CostOf(c) > goal.Moves {
 			return
 		}
 		f.do(s, c)

@@ -34,7 +34,7 @@ func Regroup(u *Unit, y *Layer, slot []int32, stop func() bool) {
 	if y.Tokens == nil || y.Tokens.Len() == 0 || u.Nodes < 2 {
 		return
 	}
-	s := &search{state: newState(u, y, slot)}
+	s := &annealing{state: newState(u, y, slot)}
 	if y.RiskPrice > 0 {
 		s.risk = newRisk(s.state)
 	}
@@ -64,7 +64,7 @@ func Regroup(u *Unit, y *Layer, slot []int32, stop func() bool) {
 }
 
 // anneal anneals from the state at hand.
-func (s *search) anneal(temperature float64, stop func() bool) {
+func (s *annealing) anneal(temperature float64, stop func() bool) {
 	t := s.y.Tokens
 	tries := max(leastTries, slotTries*len(s.slot))
 	tries = min(tries, tokenTries/(2*len(t.IDs)*t.K/len(s.at)+1))
@@ -98,8 +98,8 @@ func (s *search) anneal(temperature float64, stop func() bool) {
 	}
 }
 
-// search is annealing of a state.
-type search struct {
+// annealing changes a state at random.
+type annealing struct {
 	*state
 	rng   rand.PCG
 	risk  *risk   // nil = unknown
@@ -110,12 +110,12 @@ type search struct {
 }
 
 // worth is what is to be least: nodes a token, and what else has a price.
-func (s *search) worth() float64 {
-	return float64(s.tokens.total)/s.tokens.one() + float64(s.final*s.over) + float64(s.y.MovePrice*float64(s.moves)) + s.risked()
+func (s *annealing) worth() float64 {
+	return float64(s.tokens.total)/s.tokens.one() + float64(s.final*s.over) + float64(s.y.MovePrice*float64(s.keeps.Moves())) + s.risked()
 }
 
 // risked is the price of the risk at hand.
-func (s *search) risked() float64 {
+func (s *annealing) risked() float64 {
 	if s.risk == nil {
 		return 0
 	}
@@ -123,7 +123,7 @@ func (s *search) risked() float64 {
 }
 
 // try tries one change and says whether it was made.
-func (s *search) try(temperature, price float64) bool {
+func (s *annealing) try(temperature, price float64) bool {
 	i, j, ok := s.propose()
 	if !ok {
 		return false
@@ -131,7 +131,7 @@ func (s *search) try(temperature, price float64) bool {
 	room := temperature * s.exponential()
 	over := s.weigh()
 	cost := price * over
-	cost += float64(s.y.MovePrice * float64(s.cost(i, j)))
+	cost += float64(s.y.MovePrice * float64(s.cost))
 	if s.risk != nil {
 		cost += float64(s.y.RiskPrice * s.risk.weigh())
 	}
@@ -150,7 +150,7 @@ func (s *search) try(temperature, price float64) bool {
 }
 
 // propose prepares a random change of slots i and j, or of slot i (j = -1).
-func (s *search) propose() (i, j int, ok bool) {
+func (s *annealing) propose() (i, j int, ok bool) {
 	if s.tokens.chose == nil && s.below(4) > 0 {
 		return s.unite()
 	}
@@ -164,7 +164,7 @@ func (s *search) propose() (i, j int, ok bool) {
 
 // unite prepares that one of two experts that a random token chose comes to a
 // node of the other.
-func (s *search) unite() (i, j int, ok bool) {
+func (s *annealing) unite() (i, j int, ok bool) {
 	t := s.y.Tokens
 	for range 4 {
 		n := s.anyToken()
@@ -194,7 +194,7 @@ func (s *search) unite() (i, j int, ok bool) {
 }
 
 // anyToken is a random token, by weight.
-func (s *search) anyToken() int32 {
+func (s *annealing) anyToken() int32 {
 	v := s.tokens
 	if v.upTo == nil {
 		return int32(s.below(v.t.Len()))
@@ -205,11 +205,11 @@ func (s *search) anyToken() int32 {
 }
 
 // below is a random number below n.
-func (s *search) below(n int) int { return int(s.rng.Uint64() >> 32 * uint64(n) >> 32) }
+func (s *annealing) below(n int) int { return int(s.rng.Uint64() >> 32 * uint64(n) >> 32) }
 
 // exponential is a random number of mean 1, by arithmetic that is the same on
 // every machine: -ln u, of u = m/2^n with 1/2 ≤ m < 1.
-func (s *search) exponential() float64 {
+func (s *annealing) exponential() float64 {
 	x := s.rng.Uint64() | 1
 	n := bits.LeadingZeros64(x)
 	m := float64(x<<n>>11) / (1 << 53)

@@ -124,7 +124,7 @@ func TestRegroupKeepsWhatItMust(t *testing.T) {
 }
 
 func TestExponential(t *testing.T) {
-	s := &search{}
+	s := &annealing{}
 	s.rng.Seed(1, 2)
 	sum, below := 0.0, 0
 	const n = 200000

@@ -26,11 +26,11 @@ const (
 func EvenOut(u *Unit, y *Layer, slot []int32, aim float64, stop func() bool) {
 	even := *y
 	even.Tokens, even.Even = nil, make([]float64, len(y.Loads))
-	s := &search{state: newState(u, &even, slot), slots: slot}
+	s := &annealing{state: newState(u, &even, slot), slots: slot}
 	s.rng.Seed(3, 4)
 	given := slices.Clone(slot)
 	levels := make([]float64, s.windows)
-	best, moves := s.levels(levels), s.moves
+	best, moves := s.levels(levels), s.keeps.Moves()
 	if y.Rule == Nearest && y.Was == nil && y.Home == nil && y.Apart == nil && y.Fixed == nil {
 		if s.nearSeed(s.slot) && !slices.Contains(s.slot, -1) {
 			s.place()
@@ -68,8 +68,8 @@ func EvenOut(u *Unit, y *Layer, slot []int32, aim float64, stop func() bool) {
 					continue
 				}
 				l := s.levels(levels)
-				if l < best && best > aim || l <= aim && s.moves < moves {
-					best, moves = l, s.moves
+				if l < best && best > aim || l <= aim && s.keeps.Moves() < moves {
+					best, moves = l, s.keeps.Moves()
 					copy(slot, s.slot)
 					s.sink(levels, aim)
 				}
@@ -85,7 +85,7 @@ func EvenOut(u *Unit, y *Layer, slot []int32, aim float64, stop func() bool) {
 
 // levels sets the level of the fullest GPU in each window and returns their mean by
 // weight.
-func (s *search) levels(dst []float64) float64 {
+func (s *annealing) levels(dst []float64) float64 {
 	clear(dst)
 	for g, v := range s.u.Speed {
 		for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
@@ -101,7 +101,7 @@ func (s *search) levels(dst []float64) float64 {
 
 // sink sets the thresholds halfway between the mean and the given levels, but not
 // below aim.
-func (s *search) sink(levels []float64, aim float64) {
+func (s *annealing) sink(levels []float64, aim float64) {
 	for k, x := range levels {
 		s.y.Even[k] = max(1+float64(sinking*(x-1)), min(aim, x))
 	}
@@ -109,7 +109,7 @@ func (s *search) sink(levels []float64, aim float64) {
 }
 
 // tryEven tries one change and says whether it was made.
-func (s *search) tryEven(temperature, price float64) bool {
+func (s *annealing) tryEven(temperature, price float64) bool {
 	i, j := s.below(len(s.slot)), -1
 	for range 2 { // rather on a GPU that is too full
 		if s.above(int(s.gpu[i]), nil) > 0 {
@@ -133,21 +133,9 @@ func (s *search) tryEven(temperature, price float64) bool {
 		return false
 	}
 	over := s.weigh()
-	if over+float64(price*float64(s.cost(i, j))) > temperature*s.exponential() {
+	if over+float64(price*float64(s.cost)) > temperature*s.exponential() {
 		return false
 	}
 	s.apply(i, j, over)
 	return true
-}
-
-// cost is the moves of the change at hand.
-func (s *search) cost(i, j int) int {
-	if s.y.Was == nil {
-		return 0
-	}
-	g, a, b := s.gpu[i], s.change[0].e, s.change[1].e
-	if j >= 0 {
-		return s.exchangeCost(a, b, g, s.gpu[j])
-	}
-	return s.moved(g, b) - s.moved(g, a)
 }

@@ -1,6 +1,6 @@
 package traffic
 
-import "slices"
+import "github.com/moelb/moelb/eplb/internal/search"
 
 // Layer is what is to be placed, and what a placement of it must keep.
 type Layer struct {
@@ -43,24 +43,22 @@ type state struct {
 	u       *Unit
 	y       *Layer
 	windows int
-	words   int // of a set of experts
 
-	slot []int32   // expert in each slot; -1 = empty, which it stays
-	gpu  []int32   // of each slot
-	at   [][]int32 // GPUs of each expert, ascending
-	on   []uint64  // nodes of each expert
-	has  []uint64  // set of experts of each GPU
-	was  []uint64  // the same in the placement in force
+	keeps search.State // what is where, and what it must keep; of no window
+	slot  []int32      // expert in each slot, those of keeps; -1 = empty, which it stays
+	gpu   []int32      // of each slot
+	at    [][]int32    // GPUs of each expert, ascending
+	on    []uint64     // nodes of each expert
 
-	load  []float64 // [GPUs][windows]
-	over  float64   // load/speed above even, summed over GPUs, mean of the windows by weight
-	moves int
-	off   int // replicas away from home
+	load []float64 // [GPUs][windows]
+	over float64   // load/speed above even, summed over GPUs, mean of the windows by weight
 
 	tokens *visited
 
-	// The change at hand: one or two experts whose replicas come to be elsewhere.
+	// The change at hand: one or two experts whose replicas come to be elsewhere, and
+	// the moves that it takes.
 	change  [2]recast
+	cost    int
 	share   []float64
 	delta   []float64 // [GPUs][windows]
 	touched []int32
@@ -77,27 +75,31 @@ type recast struct {
 
 func newState(u *Unit, y *Layer, slot []int32) *state {
 	experts, gpus := len(y.Loads[0]), len(u.Node)
-	s := &state{u: u, y: y, windows: len(y.Loads), words: (experts + 63) / 64}
-	s.slot = slices.Clone(slot)
+	s := &state{u: u, y: y, windows: len(y.Loads)}
+	t := &search.Task{Experts: experts, First: u.First, Speed: u.Speed, Home: y.Home, Node: u.Node, MostOff: y.Off, Domain: y.Apart}
 	s.gpu = make([]int32, u.Slots())
 	for g := range gpus {
 		for i := u.First[g]; i < u.First[g+1]; i++ {
 			s.gpu[i] = int32(g)
 		}
 	}
+	if y.Was != nil {
+		t.Prev, t.Had = y.Was, make([]uint64, gpus*t.Words())
+		for i, e := range y.Was {
+			if e >= 0 {
+				t.Had[int(s.gpu[i])*t.Words()+int(e>>6)] |= 1 << (e & 63)
+			}
+		}
+	}
+	s.keeps.Set(t)
+	s.slot = s.keeps.Slots()
+	copy(s.slot, slot)
 	s.at = make([][]int32, experts)
 	s.on = make([]uint64, experts)
-	s.has = make([]uint64, gpus*s.words)
-	s.was = make([]uint64, gpus*s.words)
 	s.load = make([]float64, gpus*s.windows)
 	s.delta = make([]float64, gpus*s.windows)
 	s.stamp = make([]int32, gpus)
 	s.share = make([]float64, gpus)
-	for i, e := range y.Was {
-		if e >= 0 {
-			s.put(s.was, s.gpu[i], e, true)
-		}
-	}
 	if y.Tokens != nil {
 		s.tokens = newVisited(y.Tokens, u.Nodes, experts)
 		if y.PerExpert {
@@ -110,21 +112,15 @@ func newState(u *Unit, y *Layer, slot []int32) *state {
 
 // place counts what the slots hold anew.
 func (s *state) place() {
+	s.keeps.Start(s.slot)
 	for e := range s.at {
 		s.at[e], s.on[e] = s.at[e][:0], 0
 	}
-	clear(s.has)
-	s.moves, s.off = 0, 0
 	for i, e := range s.slot {
-		g := s.gpu[i]
-		if e < 0 || s.holds(g, e) {
-			continue
+		if e >= 0 {
+			s.at[e] = append(s.at[e], s.gpu[i])
+			s.on[e] |= 1 << s.u.Node[s.gpu[i]]
 		}
-		s.at[e] = append(s.at[e], g)
-		s.on[e] |= 1 << s.u.Node[g]
-		s.put(s.has, g, e, true)
-		s.moves += s.moved(g, e)
-		s.off += s.away(g, e)
 	}
 	s.reload()
 	if s.tokens != nil {
@@ -142,31 +138,6 @@ func (s *state) reload() {
 	for g := range s.u.Node {
 		s.over += s.above(g, nil)
 	}
-}
-
-func (s *state) holds(g, e int32) bool { return s.has[int(g)*s.words+int(e>>6)]>>(e&63)&1 != 0 }
-
-func (s *state) put(sets []uint64, g, e int32, in bool) {
-	p := &sets[int(g)*s.words+int(e>>6)]
-	if *p &^= 1 << (e & 63); in {
-		*p |= 1 << (e & 63)
-	}
-}
-
-// moved is 1 where e was not on GPU g.
-func (s *state) moved(g, e int32) int {
-	if s.y.Was == nil || s.was[int(g)*s.words+int(e>>6)]>>(e&63)&1 != 0 {
-		return 0
-	}
-	return 1
-}
-
-// away is 1 where GPU g is not on e's home node.
-func (s *state) away(g, e int32) int {
-	if s.y.Home == nil || s.y.Home[e] < 0 || int(s.y.Home[e]) == s.u.Node[g] {
-		return 0
-	}
-	return 1
 }
 
 // addTo adds an expert's load by replicas on these GPUs, times sign.
@@ -225,51 +196,32 @@ func (c *recast) set(s *state, e, from, to int32) {
 // exchange prepares that slots i and j change their experts; false = they may not.
 func (s *state) exchange(i, j int) bool {
 	a, b, g, h := s.slot[i], s.slot[j], s.gpu[i], s.gpu[j]
-	if a < 0 || b < 0 || g == h || a == b || s.holds(h, a) || s.holds(g, b) {
+	if a < 0 || b < 0 || !s.may(search.Change{A: int32(i), B: int32(j), E: -1}, a, b) {
 		return false
 	}
 	s.change[0].set(s, a, g, h)
 	s.change[1].set(s, b, h, g)
-	if s.y.Fixed != nil && (s.y.Fixed[a] || s.y.Fixed[b]) {
-		return false
-	}
-	return s.may(s.away(h, a)-s.away(g, a)+s.away(g, b)-s.away(h, b), s.exchangeCost(a, b, g, h))
-}
-
-func (s *state) exchangeCost(a, b, g, h int32) int {
-	return s.moved(h, a) - s.moved(g, a) + s.moved(g, b) - s.moved(h, b)
+	return true
 }
 
 // replace prepares that slot i holds expert e in place of its own; false = it may not.
 func (s *state) replace(i int, e int32) bool {
 	f, g := s.slot[i], s.gpu[i]
-	if f < 0 || f == e || len(s.at[f]) < 2 || s.holds(g, e) {
-		return false
-	}
-	if s.y.Fixed != nil && (s.y.Fixed[f] || s.y.Fixed[e]) {
+	if f < 0 || !s.may(search.Change{A: int32(i), B: -1, E: e}, f, e) {
 		return false
 	}
 	s.change[0].set(s, f, g, -1)
 	s.change[1].set(s, e, -1, g)
-	return s.may(s.away(g, e)-s.away(g, f), s.moved(g, e)-s.moved(g, f))
+	return true
 }
 
-// may says whether the change keeps what it must.
-func (s *state) may(off, moves int) bool {
-	if off > 0 && s.off+off > s.y.Off || moves > 0 && s.moves+moves > s.y.Moves {
+// may says whether a change of two experts keeps what it must, and notes its moves.
+func (s *state) may(c search.Change, a, b int32) bool {
+	if s.y.Fixed != nil && (s.y.Fixed[a] || s.y.Fixed[b]) || !s.keeps.May(c) {
 		return false
 	}
-	return s.y.Apart == nil || s.apart(s.change[0].at) && s.apart(s.change[1].at)
-}
-
-// apart says whether some GPUs are not all of one block.
-func (s *state) apart(gpus []int32) bool {
-	for _, g := range gpus {
-		if s.y.Apart[g] != s.y.Apart[gpus[0]] {
-			return true
-		}
-	}
-	return false
+	s.cost = s.keeps.CostOf(c)
+	return s.cost <= 0 || s.keeps.Moves()+s.cost <= s.y.Moves
 }
 
 // weigh returns by how much the change changes what is above even.
@@ -311,13 +263,11 @@ func (s *state) apply(i, j int, over float64) {
 			s.load[lo+k] += s.delta[lo+k]
 		}
 	}
-	g, a, b := s.gpu[i], s.change[0].e, s.change[1].e
-	s.hold(g, a, b)
-	s.slot[i] = b
-	if j >= 0 {
-		s.hold(s.gpu[j], b, a)
-		s.slot[j] = a
+	c := search.Change{A: int32(i), B: int32(j), E: -1}
+	if j < 0 {
+		c.E = s.change[1].e
 	}
+	s.keeps.Apply(c)
 	for c := range s.change {
 		x := &s.change[c]
 		s.at[x.e], x.at = x.at, s.at[x.e]
@@ -326,12 +276,4 @@ func (s *state) apply(i, j int, over float64) {
 	if s.tokens != nil {
 		s.tokens.apply(&s.change)
 	}
-}
-
-// hold has GPU g hold expert b in place of a.
-func (s *state) hold(g, a, b int32) {
-	s.put(s.has, g, a, false)
-	s.put(s.has, g, b, true)
-	s.moves += s.moved(g, b) - s.moved(g, a)
-	s.off += s.away(g, b) - s.away(g, a)
 }

@@ -186,8 +186,8 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 			changes++
 		}
 		over, total, moves, off := naive(u, y, s.slot)
-		if math.Abs(over-s.over) > 1e-9 || total != s.tokens.total || moves != s.moves || off != s.off {
-			t.Fatalf("seed %d after %d changes: over %v total %d moves %d off %d, anew %v %d %d %d", seed, changes, s.over, s.tokens.total, s.moves, s.off, over, total, moves, off)
+		if math.Abs(over-s.over) > 1e-9 || total != s.tokens.total || moves != s.keeps.Moves() || off != s.keeps.Off() {
+			t.Fatalf("seed %d after %d changes: over %v total %d moves %d off %d, anew %v %d %d %d", seed, changes, s.over, s.tokens.total, s.keeps.Moves(), s.keeps.Off(), over, total, moves, off)
 		}
 		if want := naiveRisk(u, y, s.slot) - y.GPUPrice/y.RiskPrice*naivePairs(u, y, s.slot); math.Abs(risk.value-want) > 1e-9 {
 			t.Fatalf("seed %d after %d changes: risk %v, anew %v", seed, changes, risk.value, want)
