@@ -68,6 +68,7 @@ func TestNothingIgnored(t *testing.T) {
 		{"--restarts: only with --previous", []string{"--restarts", "2"}},
 		{"--model: only with --previous", []string{"--model", "none"}},
 		{"--expert-bytes: only with --previous", []string{"--expert-bytes", "9"}},
+		{"--tolerance: policy deepseek", []string{"--policy", "deepseek", "--tolerance", "0.1"}},
 		{"--schedule: a file of format sglang", []string{"--previous", at, "--schedule", "--format", "sglang"}},
 		{"--schedule: a file of format sglang", []string{"--previous", at, "--schedule", "--format", "sglang", "--out", write(t, "out.json", "")}},
 	} {
@@ -75,6 +76,21 @@ func TestNothingIgnored(t *testing.T) {
 		if !strings.Contains(a.stderr, c.want) {
 			t.Errorf("%v: %s", c.args, a.stderr)
 		}
+	}
+	for _, field := range []string{`"two_nodes":true`, `"everywhere":[0]`} {
+		in := `{"version":1,"num_gpus":4,"num_nodes":2,"num_groups":2,"num_replicas":16,"loads":[[4,3,2,1]],"off_node_replicas":1,` + field + "}"
+		if a := call(t, in, "plan", "-").want(t, exitFailed); !strings.Contains(a.stderr, "off_node_replicas: 1: no groups are kept on nodes") {
+			t.Errorf("%s: %s", field, a.stderr)
+		}
+	}
+	if a := call(t, "", "score", "--placement", at, "--routes", "example", "--window-weights", "1").want(t, exitUsage); !strings.Contains(a.stderr, "--window-weights: only with --loads") {
+		t.Error(a.stderr)
+	}
+	// The sum of the last windows is not that of all.
+	last := call(t, `{"version":1,"num_gpus":2,"num_replicas":4,"loads":[[[9,9,9,1]],[[1,2,3,4]],[[1,2,2,4]]]}`, "plan", "-", "--sum", "--windows", "2").want(t, exitDone).stdout
+	sum := call(t, `{"version":1,"num_gpus":2,"num_replicas":4,"loads":[[2,4,5,8]]}`, "plan", "-").want(t, exitDone).stdout
+	if cut := func(s string) string { return s[:strings.Index(s, `"seconds"`)] }; cut(last) != cut(sum) {
+		t.Errorf("%s\nwant\n%s", last, sum)
 	}
 	moved := strings.Replace(shape, "4,3,2", "1,3,9", 1) + `,"num_replicas":8}`
 	for _, args := range [][]string{{"--schedule"}, {"--schedule", "--format", "moelb"}, {"--schedule", "--format", "sglang", "--out", write(t, "o.json", ""), "--json"}} {

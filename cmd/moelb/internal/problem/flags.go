@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/moelb/moelb/cmd/moelb/internal/console"
+	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/placement/formats"
@@ -177,10 +178,10 @@ func (f *Flags) Read(cmd *cobra.Command, c *console.Console, args []string) (*Pr
 			}
 		}
 	}
-	p.File = in.Named()
-	if n := f.Windows; n > 0 && n < len(p.Windows) {
-		p.Windows = p.Windows[len(p.Windows)-n:]
+	if p.Options.Policy == eplb.DeepSeek && cmd.Flags().Changed("tolerance") {
+		return nil, console.Usagef("--tolerance: policy deepseek searches for nothing: only with policy optimal")
 	}
+	p.File = in.Named()
 	p.Source = source
 	if cmd.Flags().Changed("tolerance") && f.Tolerance == 0 {
 		f.Tolerance = math.SmallestNonzeroFloat64 // to the planner 0 is unset

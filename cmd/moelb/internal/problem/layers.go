@@ -56,7 +56,8 @@ func (f *Flags) selectLayers(cmd *cobra.Command, given *Fields) error {
 	return nil
 }
 
-// selectSteps keeps the steps that --steps asks for, and adds them up for --sum.
+// selectSteps keeps the steps that --steps asks for, of them the last --windows, and
+// adds them up for --sum.
 func (f *Flags) selectSteps(given *Fields) error {
 	if f.Steps != "" && given.Loads != nil {
 		if given.steps > 1 {
@@ -70,6 +71,9 @@ func (f *Flags) selectSteps(given *Fields) error {
 			return console.Usagef("--steps %q: A:B is expected, with 0 <= A < B <= %d", f.Steps, n)
 		}
 		given.Loads = given.Loads[a:b]
+	}
+	if n := f.Windows; n > 0 && n < len(given.Loads) {
+		given.Loads = given.Loads[len(given.Loads)-n:]
 	}
 	if f.Sum && len(given.Loads) > 1 {
 		p := Problem{Windows: given.Loads}

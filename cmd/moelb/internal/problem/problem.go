@@ -293,7 +293,8 @@ func (p *Problem) checkPolicy() error {
 		return nil
 	}
 	experts := p.Windows[0].Experts()
-	if o.OffNodeReplicas > 0 && (o.Locality == eplb.Free || o.Locality == eplb.Auto && (experts%p.Groups != 0 || p.Groups%p.Topology.NodeCount() != 0)) {
+	kept := experts%p.Groups == 0 && p.Groups%p.Topology.NodeCount() == 0 && !o.TwoNodes && p.Must == nil // by locality auto
+	if o.OffNodeReplicas > 0 && (o.Locality == eplb.Free || o.Locality == eplb.Auto && !kept) {
 		return wire.Bad(placement.ErrValue, "off_node_replicas", -1, -1, "%d: no groups are kept on nodes here (%d experts, %d groups, %d nodes, locality %v)", o.OffNodeReplicas, experts, p.Groups, p.Topology.NodeCount(), o.Locality)
 	}
 	return nil

@@ -86,6 +86,9 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	case cmd.Flags().Changed("gpus") && (f.gpus < 1 || f.gpus > placement.MaxGPUs):
 		return console.Usagef("--gpus %d: between 1 and %d are possible", f.gpus, placement.MaxGPUs)
 	}
+	if f.loads == "" && f.weights != "" {
+		return console.Usagef("--window-weights: only with --loads: tokens' experts have no windows")
+	}
 	if f.at == "-" && f.loads == "-" {
 		return console.Usagef("--placement - and --loads - both want standard input")
 	}
