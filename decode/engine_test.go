@@ -116,6 +116,16 @@ func TestOverfullSparesWhoIsNeedless(t *testing.T) {
 	if moves, err := b.Rebalance(nil, 4); err != nil || len(moves) > 0 {
 		t.Errorf("%+v, %v", moves, err)
 	}
+	// With the last request of a prefix the prefix goes too.
+	b = newBalancer(t, Config{Ranks: 1, KVCapacity: []int64{120}})
+	for id, r := range []Request{{KV: 93, Prefix: 1, Shared: 36}, {KV: 175, Prefix: 2, Shared: 39}} {
+		if r.ID = ID(id); b.Enter(r, 0) != nil {
+			t.Fatal(id)
+		}
+	}
+	if got := b.Overfull(nil); len(got) != 1 || got[0] != 1 {
+		t.Errorf("%v, though 1 suffices", got)
+	}
 }
 
 // TestOldEpoch: a report of an epoch that is over is an error and changes nothing.

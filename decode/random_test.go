@@ -337,18 +337,32 @@ func (p *plain) rebalance() {
 		}
 	}
 	evict, _ := same(p, slices.Equal, func(b *Balancer) ([]ID, error) { return b.Overfull(nil), nil })
-	freed := map[int]int64{}
+	at := map[ID]int{}
 	for _, id := range evict {
 		x := p.things[id]
 		if x == nil {
 			p.t.Fatalf("%d is to be evicted, and not there", id)
 		}
-		freed[x.rank] += x.kv - x.shared
-	}
-	for g := range freed {
-		if kv, _, _ := p.held(g); kv <= p.room[g] {
-			p.t.Fatalf("rank %d is to evict within its capacity", g)
+		if kv, _, _ := p.held(x.rank); kv <= p.room[x.rank] {
+			p.t.Fatalf("rank %d is to evict within its capacity", x.rank)
 		}
+		at[id] = x.rank
+	}
+	for id := range at {
+		p.things[id].rank = -1
+	}
+	for id, g := range at {
+		if kv, _, _ := p.held(g); kv > p.room[g] {
+			p.t.Fatalf("%v leave %d tokens on rank %d, which has room for %d", evict, kv, g, p.room[g])
+		}
+		p.things[id].rank = g
+		if kv, _, _ := p.held(g); kv <= p.room[g] {
+			p.t.Fatalf("of %v %d need not be evicted", evict, id)
+		}
+		p.things[id].rank = -1
+	}
+	for id, g := range at {
+		p.things[id].rank = g
 	}
 }
 

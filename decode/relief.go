@@ -106,30 +106,62 @@ func (b *Balancer) Overfull(dst []ID) []ID {
 // preempt names whom to preempt on one rank: the smallest that suffices alone, or
 // the smallest together less those that turn out needless, whichever loses less.
 func (b *Balancer) preempt(dst []ID, g int, excess int64) []ID {
+	order, gone := slices.Clone(b.ranks[g].members), map[int32]bool{}
 	own := func(i int32) int64 { q := &b.requests[i]; return q.kv(b.clock) - q.shared }
-	order := slices.Clone(b.ranks[g].members)
 	slices.SortFunc(order, func(i, j int32) int {
 		return cmp.Or(cmp.Compare(own(i), own(j)), cmp.Compare(b.requests[i].id, b.requests[j].id))
 	})
+	// put takes a request off, or back, and returns what the rank then holds less, or more.
+	put := func(i int32, off bool) int64 {
+		was := b.sharedBut(g, b.requests[i].prefix, gone)
+		gone[i] = off
+		is := b.sharedBut(g, b.requests[i].prefix, gone)
+		return own(i) + max(was, is) - min(was, is)
+	}
 	sum, n := int64(0), 0
-	for n < len(order) && sum < excess {
-		sum += own(order[n])
-		n++
+	for ; n < len(order) && sum < excess; n++ {
+		sum += put(order[n], true)
 	}
 	for _, i := range order[n:] {
-		if own(i) >= excess && own(i) < sum {
+		clear(gone)
+		if x := put(i, true); x >= excess && x < sum {
 			return append(dst, b.requests[i].id)
 		}
 	}
+	clear(gone)
 	named := order[:n]
+	for _, i := range named {
+		gone[i] = true
+	}
 	for at := n - 1; at >= 0; at-- {
-		if x := own(named[at]); sum-x >= excess {
-			sum -= x
-			named = slices.Delete(named, at, at+1)
+		i := named[at]
+		x := put(i, false)
+		if sum-x < excess {
+			put(i, true)
+			continue
+		}
+		sum -= x
+		named = slices.Delete(named, at, at+1)
+		if b.requests[i].prefix >= 0 {
+			at = len(named) // who shares it may be needless now
 		}
 	}
 	for _, i := range named {
 		dst = append(dst, b.requests[i].id)
 	}
 	return dst
+}
+
+// sharedBut is the KV cache of a prefix on a rank without some of its requests; < 0 =
+// no prefix.
+func (b *Balancer) sharedBut(g int, prefix int32, gone map[int32]bool) (most int64) {
+	if prefix < 0 {
+		return 0
+	}
+	for _, i := range b.ranks[g].members {
+		if q := &b.requests[i]; q.prefix == prefix && !gone[i] {
+			most = max(most, q.shared)
+		}
+	}
+	return most
 }
