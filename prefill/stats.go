@@ -57,13 +57,11 @@ func (b *Balancer) Known(dst []ID) []ID {
 	return dst
 }
 
-// Ended appends the ids of the requests whose last chunk was in the latest step and
-// which are not known, but would be again if their rank were Dead before the next.
+// Ended appends the ids of the requests whose last chunk was in the latest step: those
+// that are not known by then would be again if their rank were Dead before the next.
 func (b *Balancer) Ended(dst []ID) []ID {
 	for _, s := range b.ended {
-		if id := b.requests[s].id; b.ids.Find(uint64(id)) < 0 {
-			dst = append(dst, id)
-		}
+		dst = append(dst, b.requests[s].id)
 	}
 	return dst
 }

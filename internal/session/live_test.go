@@ -61,3 +61,40 @@ func TestLiveDecode(t *testing.T) {
 		}
 	}
 }
+
+// TestEndedTwice: a request that ended in the latest step comes back by its name when its
+// rank dies, also where another of that name has come and gone since, and from a state
+// that was saved between.
+func TestEndedTwice(t *testing.T) {
+	s := NewPrefill()
+	do := func(line, want string) string {
+		t.Helper()
+		got := string(s.Answer(nil, []byte(line)))
+		if !strings.Contains(got, want) {
+			t.Fatalf("%s\n%s, want %s", line, got, want)
+		}
+		return got
+	}
+	reload := func() {
+		t.Helper()
+		state := do(`{"op":"snapshot"}`, `{"state":`)
+		s = NewPrefill()
+		do(`{"op":"load",`+state[1:], `{"ok":true}`)
+	}
+	do(`{"op":"config","ranks":2}`, "ok")
+	do(`{"op":"enqueue","id":"a","tokens":75,"among":[1]}`, "ok")
+	do(`{"op":"step"}`, `"id":"a","rank":1,"tokens":75,"last":true`)
+	do(`{"op":"add","id":"a","tokens":9,"among":[0]}`, `"rank":0`)
+	reload()
+	do(`{"op":"done","id":"a"}`, "ok")
+	reload()
+	do(`{"op":"dead","rank":1}`, `{"requests":[{"id":"a","tokens":75,"computed":75,"queued":true}]}`)
+	do(`{"op":"step"}`, `{"chunks":[]}`)
+	do(`{"op":"restore","rank":1}`, "ok")
+	do(`{"op":"step"}`, `"id":"a","rank":1,"tokens":75,"last":true`)
+	// While the second is known it stands for both, wherever it dies.
+	do(`{"op":"add","id":"a","tokens":9,"among":[0]}`, `"rank":0`)
+	do(`{"op":"dead","rank":0}`, `{"requests":[{"id":"a","tokens":9,"computed":0,"queued":false}]}`)
+	do(`{"op":"dead","rank":1}`, `{"requests":[{"id":"a","tokens":75,"computed":75,"queued":true}]}`)
+	do(`{"op":"cancel","id":"a"}`, "ok")
+}

@@ -14,7 +14,7 @@ import (
 type prefillUnit struct {
 	b *prefill.Balancer
 	names[prefill.ID]
-	late names[prefill.ID] // of the latest step's last chunks: they come back if their rank dies
+	late names[prefill.ID] // of the latest step's last chunks: they come back if their rank dies, unless they are known again
 
 	// The line at hand.
 	line
@@ -194,12 +194,6 @@ func (p *prefillUnit) idOf(name string, next prefill.ID) prefill.ID {
 	return next
 }
 
-// known remembers the name of a request that the balancer has taken.
-func (p *prefillUnit) known(name string, id prefill.ID) {
-	p.late.drop(id)
-	p.enter(name, id)
-}
-
 // new is the request of a line that is to be known.
 func (p *prefillUnit) new() (prefill.Request, error) {
 	r := p.request
@@ -228,7 +222,7 @@ func (p *prefillUnit) add(e *wire.Encoder) error {
 		return err
 	}
 	if rank >= 0 {
-		p.known(p.id, r.ID)
+		p.enter(p.id, r.ID)
 	}
 	assignment(e, p.id, rank)
 	return nil
@@ -258,7 +252,7 @@ func (p *prefillUnit) enqueue() error {
 		err = p.b.Enqueue(r)
 	}
 	if err == nil {
-		p.known(p.id, r.ID)
+		p.enter(p.id, r.ID)
 	}
 	return err
 }
@@ -315,7 +309,7 @@ func (p *prefillUnit) sync(e *wire.Encoder) error {
 		return err
 	}
 	for i, name := range p.members {
-		p.known(name, p.running[i].ID)
+		p.enter(name, p.running[i].ID)
 	}
 	changes(e, c.Entered, c.Gone, c.Moved, p.of)
 	for _, id := range c.Gone {
@@ -359,11 +353,12 @@ func (p *prefillUnit) dead(e *wire.Encoder) error {
 	}
 	e.Raw(`{"requests":`)
 	wire.List(e, lost, func(l prefill.Lost) {
-		name, ok := p.late.at[l.ID]
-		if !ok {
-			name = p.of(l.ID)
+		name, known := p.at[l.ID]
+		if !known { // it had ended
+			name = p.late.of(l.ID)
+			p.late.drop(l.ID)
 		}
-		if p.late.drop(l.ID); l.Queued {
+		if l.Queued {
 			p.enter(name, l.ID)
 		} else {
 			p.drop(l.ID)

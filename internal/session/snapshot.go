@@ -134,7 +134,8 @@ func (p *prefillUnit) load() error {
 		return err
 	}
 	for name, id := range late.ids {
-		if _, ok := known.ids[name]; ok {
+		now, used := known.ids[name]
+		if as, again := known.at[id]; used != again || used && (now != id || as != name) {
 			return wire.Bad(placement.ErrValue, "state", -1, -1, "id %.60q stands there twice", name)
 		}
 		known.next = max(known.next, id)
