@@ -90,7 +90,6 @@ func (b *Balancer) Enqueue(r Request) error {
 	b.comes(q)
 	q.priority = r.Priority
 	b.observed.came++
-	b.observed.brought += b.cost.of(b.ownWork(q))
 	q.place = int32(len(b.queue))
 	b.queue = append(b.queue, s)
 	if r.Shared > 0 {

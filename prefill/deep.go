@@ -3,12 +3,13 @@ package prefill
 import "github.com/moelb/moelb/prefill/internal/pack"
 
 // depth sees whether the queue is deep: whether what of it fits into a full step of all
-// ranks, with attention in proportion, fills half of that, and all that is here takes
-// longer than the part of the longest prompt's way through such steps that what comes
-// meanwhile would leave alone. That way is longer than alone, but not counted so where
-// each rank caches its own. Where others come all the time, a long prompt may wait: it
-// will have company, and a queue that is soon gone is better served shortest first. Where
-// none do, one that is left to the end has the unit to itself.
+// ranks, with attention in proportion, fills half of that, and it is a batch. So it is
+// once nothing has come for unusually long, or if more is here than the unit has ever
+// done, and more than the longest prompt's way through such steps, which is longer than
+// alone, but not counted so where each rank caches its own. A batch ends soonest where
+// long prompts are worked off in proportion, and the others in turn. While others come,
+// however many wait, all are better served shortest first, and a long prompt will have
+// company.
 func (b *Balancer) depth() {
 	f := &b.former
 	longest, started := b.longest()
@@ -17,8 +18,7 @@ func (b *Balancer) depth() {
 		return
 	}
 	power := max(b.power, 1/MaxSpeed)
-	started = min(started/power, b.ahead())
-	queued := b.ahead() - started
+	queued := max(0, b.ahead()-started/power)
 	density := float64(b.total.Pairs) / float64(max(1, b.total.Tokens))
 	tokens, pairs := float64(f.Tokens), float64(density*float64(f.Tokens))
 	full := float64(b.cost.Token*tokens) + float64(b.cost.Pair*pairs)
@@ -26,12 +26,16 @@ func (b *Balancer) depth() {
 	if !f.local { // else full steps run first what is cached, as shortest first does
 		way = max(way, full*max(float64(longest.Tokens)/tokens, float64(longest.Pairs)/max(pairs, 1)))
 	}
-	company := b.company(power)
-	f.Deep = b.fits(queued*power, full) > full*power/2 && queued+float64((1-company)*started) > float64(company*way)
+	batch := b.observed.silent > unusual*b.observed.pause || queued > way && b.ahead() > b.clock
+	f.Deep = batch && b.fits(queued*power, full) > full*power/2
 	if f.Deep {
 		f.Density = density
 	}
 }
+
+// unusual: nothing comes for so many times as long as at most of late in one case of a
+// hundred, where what comes does not depend on what came.
+const unusual = 2
 
 // longest finds the longest prompt that waits or runs, and what is left of it, adds up the
 // seconds of those that run, and sees whether each rank caches its own: of the first of
@@ -62,32 +66,6 @@ func (b *Balancer) longest() (longest Work, started float64) {
 		}
 	}
 	return longest, started
-}
-
-const (
-	// What comes at so many times what the unit does waits for as long as it took to
-	// come, once no more does; at more, what is here outlasts what comes.
-	outlasts = 2
-	// Nothing comes for so many times as long as usual in one case of twenty, where what
-	// comes does not depend on what came.
-	unusual = 3
-)
-
-// company is the share of the longest prompt's way in which others come, to share its
-// steps with, that need not be there now: the share of the unit that takes what came of
-// late. It is less where that outlasts its coming, none where as much again comes as the
-// unit does, and less the longer nothing has come, half once that is unusual.
-func (b *Balancer) company(power float64) float64 {
-	o := &b.observed
-	comes := min(1, (o.inflow+o.brought/max(b.former.longest, 1e-9))/power)
-	comes = max(0, comes-max(0, o.inflow/power-outlasts))
-	if o.came > 0 || b.total == (Work{}) {
-		return comes
-	}
-	each := b.cost.of(b.total) / float64(max(1, len(b.former.Items)+b.Queued()))
-	usual := each * max(1, o.clump) / max(o.inflow, 1e-9) // seconds from clump to clump
-	x := o.silent / (unusual * usual)
-	return comes / (1 + float64(x*x))
 }
 
 // fits is how many seconds of the queue's work at least fit into a step of so many

@@ -40,7 +40,6 @@ func TestGiantIsNoDeepQueue(t *testing.T) {
 		s.add(b, Request{ID: 1_000_000 + id, Tokens: 100_000})
 	}
 	s.step(b)
-	b.observed.inflow = 0 // as if they had come long ago
 	s.add(b, Request{ID: 0, Tokens: 600_000})
 	for id := ID(1); s.steps < 400; id++ {
 		s.add(b, Request{ID: id, Tokens: 500})
@@ -79,38 +78,53 @@ func TestClumpsShortenSteps(t *testing.T) {
 	}
 }
 
-// TestCompany: what comes keeps a long prompt company as far as it came of late, not
-// where the unit falls behind so far that the queue does, and not once nothing comes any
-// more.
-func TestCompany(t *testing.T) {
-	b := newUnit(t, Config{Ranks: 4})
-	for id := range ID(10) {
-		enqueue(t, b, Request{ID: id, Tokens: 1000})
-	}
-	gap := b.cost.of(b.total) / 10 / 2 // between prompts, where two seconds of work come in one
+// TestBatchIsDeep: a queue is deep once nothing has come for twice as long as at most of
+// late, or where more is here than was ever done; not while others come as they did.
+func TestBatchIsDeep(t *testing.T) {
 	for _, c := range []struct {
-		seen observed
-		want float64
+		seen  observed
+		clock float64 // over what is here
+		deep  bool
 	}{
-		{observed{inflow: 2, came: 1}, .5},
-		{observed{inflow: 2, brought: 1, came: 1}, .75},
-		{observed{inflow: 7, came: 1}, 1},
-		{observed{inflow: 10, came: 1}, .5},
-		{observed{inflow: 20, came: 1}, 0},
-		{observed{inflow: 2, silent: 30 * gap, came: 1}, .5},
-		{observed{inflow: 2, silent: gap}, .45},
-		{observed{inflow: 2, silent: 3 * gap}, .25},
-		{observed{inflow: 2, silent: 30 * gap}, .5 / 101},
-		{observed{inflow: 2, silent: 15 * gap, clump: 5}, .25},
+		{observed{pause: 1, came: 1}, 1.01, false},
+		{observed{pause: 1, came: 1}, .99, true},
+		{observed{pause: 1, silent: 1.9}, 1.01, false},
+		{observed{pause: 1, silent: 2.1}, 1.01, true},
+		{observed{pause: 2, silent: 2.1}, 10, false},
+		{observed{silent: .1}, 10, true},
 	} {
-		b.observed, b.former.longest = c.seen, 1
-		if got := b.company(4); math.Abs(got-c.want) > 1e-9 {
-			t.Errorf("%+v: company %v, want %v", c.seen, got, c.want)
+		b := newUnit(t, Config{Ranks: 4, MaxTokens: 8192})
+		for id := range ID(1000) {
+			enqueue(t, b, Request{ID: id, Tokens: 1000})
+		}
+		b.observed, b.clock = c.seen, c.clock*b.ahead()
+		if b.survey(nil); b.former.Deep != c.deep {
+			t.Errorf("%+v, %v times as much done as is here: deep %v", c.seen, c.clock, b.former.Deep)
 		}
 	}
 }
 
-// TestDeepOutlastsLongest: where as much comes as the unit does, a queue is deep once it
+// TestPause: the longest time until one came is known, and forgotten slowly.
+func TestPause(t *testing.T) {
+	var o observed
+	for range 3 {
+		o.add(2, 1)
+	}
+	o.came = 4
+	if o.add(.5, 1); o.pause != 8 || o.silent != 0 {
+		t.Errorf("after 8 s without, 2 of them before the step: %+v", o)
+	}
+	o.add(.5, 1)
+	for range memory {
+		o.came = 1
+		o.add(.5, 1)
+	}
+	if o.pause < 2 || o.pause > 4 {
+		t.Errorf("after %d more: %+v", memory, o)
+	}
+}
+
+// TestDeepOutlastsLongest: where others come, a queue that is a batch is deep once it
 // outlasts the longest prompt's way through full steps, which are mostly tokens; where each
 // rank caches its own, the longest alone.
 func TestDeepOutlastsLongest(t *testing.T) {
@@ -128,7 +142,7 @@ func TestDeepOutlastsLongest(t *testing.T) {
 			}
 			enqueue(t, b, q)
 		}
-		b.observed = observed{inflow: 4, came: 1}
+		b.observed = observed{came: 1}
 		b.survey(nil)
 		own, way := b.former.longest, b.ahead()
 		if own > way {

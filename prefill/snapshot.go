@@ -12,7 +12,7 @@ import (
 // A snapshot starts with its kind and the version of its format.
 const (
 	snapshotKind  = "moelb prefill "
-	snapshotMagic = snapshotKind + "3\n"
+	snapshotMagic = snapshotKind + "4\n"
 )
 
 // AppendSnapshot appends the whole state to dst: FromSnapshot makes a balancer of
@@ -26,7 +26,7 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	w.Bool(c.KeepKV)
 	o := &b.observed
 	w.Int(c.Page, int64(b.former.Last.Tokens), int64(b.former.Last.Pairs), int64(o.came))
-	w.Float(c.StepSeconds, o.steps, o.seconds, o.work, o.arrivals, o.recent, o.silent, o.clump, o.inflow, o.brought)
+	w.Float(c.StepSeconds, o.steps, o.seconds, o.work, o.arrivals, o.recent, o.silent, o.clump, o.pause, o.last)
 	marks := b.late.marks[b.late.from:]
 	w.Int(b.late.youngest, int64(len(marks)))
 	for _, m := range marks {
@@ -101,7 +101,7 @@ func FromSnapshot(data []byte) (*Balancer, error) {
 	if wrong != "" {
 		if rest, ok := strings.CutPrefix(string(data[:min(len(data), 40)]), snapshotKind); ok && !strings.HasPrefix(string(data), snapshotMagic) {
 			if version, _, ok := strings.Cut(rest, "\n"); ok {
-				wrong = fmt.Sprintf("version %.20q of the format is not read, 3 is", version)
+				wrong = fmt.Sprintf("version %.20q of the format is not read, 4 is", version)
 			}
 		}
 		return nil, bad(ErrSnapshot, "state", -1, "%s", wrong)
@@ -133,7 +133,7 @@ func read(r *ledger.Reader) *Balancer {
 	last := pack.Trial{Tokens: int8(r.Int(0, pack.TokenCaps-1)), Pairs: int8(r.Int(0, pack.PairCaps-1))}
 	seen := observed{came: int(r.Int(0, math.MaxInt32))}
 	c.StepSeconds = r.Float(0, 1e12)
-	for _, x := range [...]*float64{&seen.steps, &seen.seconds, &seen.work, &seen.arrivals, &seen.recent, &seen.silent, &seen.clump, &seen.inflow, &seen.brought} {
+	for _, x := range [...]*float64{&seen.steps, &seen.seconds, &seen.work, &seen.arrivals, &seen.recent, &seen.silent, &seen.clump, &seen.pause, &seen.last} {
 		*x = r.Float(0, mostTime)
 	}
 	late := lateness{youngest: r.Int(-1, seq-1)}

@@ -140,7 +140,7 @@ func (b *Balancer) commit(dst []Chunk) []Chunk {
 		}
 	}
 	b.clock += seconds
-	b.observed.add(seconds, work, f.longest)
+	b.observed.add(seconds, work)
 	for g := range b.ranks {
 		of := f.Of(g)
 		if len(of) == 0 {

@@ -14,19 +14,18 @@ type observed struct {
 	work     float64 // seconds of work in them
 	arrivals float64
 	recent   float64 // seconds of the steps that arrivals counts, the last few
+	last     float64 // seconds of the last step
 	silent   float64 // seconds since a request came
-	inflow   float64 // seconds of work that come in a second
+	pause    float64 // the longest of late until one came
 	clump    float64 // how many come together after a silence
 	came     int     // since the last step
-	brought  float64 // seconds of work, since the last step
 }
 
 // memory is how many steps the sums go back, about.
 const memory = 16
 
-// add counts a step. What comes is averaged over about as long as the longest prompt
-// takes: that is how far ahead it is of use.
-func (o *observed) add(seconds, work, longest float64) {
+// add counts a step.
+func (o *observed) add(seconds, work float64) {
 	const keep, fresh = 1 - 1./memory, .5
 	o.steps = float64(o.steps*keep) + 1
 	o.seconds = float64(o.seconds*keep) + seconds
@@ -37,15 +36,13 @@ func (o *observed) add(seconds, work, longest float64) {
 		if o.silent > 0 {
 			o.clump += float64(fresh / 2 * (float64(o.came) - o.clump))
 		}
+		o.pause = max(o.pause*keep, o.silent+o.last)
 		o.silent = 0
 	} else {
 		o.silent += seconds
 		o.clump *= 1 - 1./(4*memory)
 	}
-	if over := seconds + longest; over > 0 {
-		o.inflow = max(0, o.inflow+(o.brought-float64(o.inflow*seconds))/over)
-	}
-	o.came, o.brought = 0, 0
+	o.last, o.came = seconds, 0
 }
 
 // busy is the share of the unit's time that was work, step how long steps are, and rate how many requests come in a second: as many as
