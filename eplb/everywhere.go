@@ -150,7 +150,7 @@ func (x *everywhere) checkGroups() error {
 // GPUs alike, which takes more of a slow one. nil = all are equally fast.
 func (x *everywhere) speedLeft() []float64 {
 	t := &x.p.Topology
-	if problem.NewUnit(t, x.p.Replicas, len(x.must), nil).Equal {
+	if problem.NewUnit(t, x.p.Replicas, len(x.must)).Equal {
 		return t.Speed
 	}
 	taken, total, speeds := 0.0, 0.0, 0.0

@@ -175,7 +175,7 @@ func TestMoreSlotsLowerTheReplicaBound(t *testing.T) {
 		p, kind := drawAny(r, i)
 		experts, last := p.Loads.Experts(), math.Inf(1)
 		for range 6 {
-			s := pack.New(problem.NewUnit(&p.Topology, p.Replicas, experts, nil), experts)
+			s := pack.New(problem.NewUnit(&p.Topology, p.Replicas, experts), experts)
 			s.SetLoads(p.Loads[0])
 			bound := bounds.Replicas(s)
 			if bound > last*(1+1e-12) {

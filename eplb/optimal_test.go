@@ -246,7 +246,7 @@ func TestBoundsAgainstExhaustiveSearch(t *testing.T) {
 	for i := range n {
 		p, kind := drawTiny(r, i)
 		experts := p.Loads.Experts()
-		s := pack.New(problem.NewUnit(&p.Topology, p.Replicas, experts, nil), experts)
+		s := pack.New(problem.NewUnit(&p.Topology, p.Replicas, experts), experts)
 		if s.SetLoads(p.Loads[0]); s.Idle {
 			continue
 		}

@@ -112,7 +112,7 @@ func TestSplitPlans(t *testing.T) {
 		if y.LowerBound > y.Imbalance || (y.Status == Proved) != (y.Imbalance <= y.LowerBound*(1+pack.ProvedTolerance)) {
 			t.Fatalf("seed %d/%d: %+v", seed, n, y)
 		}
-		v := pack.New(problem.NewUnit(&p.Topology, p.Replicas, p.Loads.Experts(), nil), p.Loads.Experts())
+		v := pack.New(problem.NewUnit(&p.Topology, p.Replicas, p.Loads.Experts()), p.Loads.Experts())
 		v.SetLoads(p.Loads[0])
 		if b := bounds.Split(v); b > y.Imbalance*(1+1e-9) {
 			t.Fatalf("seed %d/%d: bound %v above %v: %+v", seed, n, b, y.Imbalance, p)
@@ -218,7 +218,7 @@ func TestSplitPlansTiny(t *testing.T) {
 			t.Fatalf("seed %d/%d: %+v, but the least is %v: loads %v", seed, n, y, want, loads)
 		}
 		// The bounds by themselves: the result hides one that is too high.
-		v := pack.New(problem.NewUnit(&placement.Topology{GPUs: gpus}, gpus*each, experts, nil), experts)
+		v := pack.New(problem.NewUnit(&placement.Topology{GPUs: gpus}, gpus*each, experts), experts)
 		v.SetLoads(loads)
 		if b := bounds.Split(v); b > want*(1+1e-9) {
 			t.Fatalf("seed %d/%d: bound %v, but the least is %v: loads %v", seed, n, b, want, loads)

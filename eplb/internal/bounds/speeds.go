@@ -1,6 +1,7 @@
 package bounds
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -30,15 +31,7 @@ func Speeds(s *pack.Packer, bound float64) float64 {
 	for g := range slowest {
 		slowest[g] = g
 	}
-	slices.SortStableFunc(slowest, func(a, b int) int {
-		switch {
-		case u.Speed[a] < u.Speed[b]:
-			return -1
-		case u.Speed[a] > u.Speed[b]:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(slowest, func(a, b int) int { return cmp.Compare(u.Speed[a], u.Speed[b]) })
 	reach := make([]float64, gpus) // reach[n-1] = max{k·v_k: k ≤ n}
 	most := 0.0
 	for n := range reach {

@@ -3,6 +3,7 @@ package bounds
 import (
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
@@ -216,13 +217,5 @@ func (b *Sums) excess(y, lambda float64) float64 {
 
 // firstBelow is the first place in order of a load below y.
 func (b *Sums) firstBelow(y float64) int {
-	lo, hi := 0, len(b.order)
-	for lo < hi {
-		if mid := (lo + hi) / 2; b.w[b.order[mid]] >= y {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
+	return sort.Search(len(b.order), func(i int) bool { return b.w[b.order[i]] < y })
 }

@@ -51,7 +51,7 @@ func (p *Planner) planClusters(goal float64, stop func() bool) {
 	for level > goal && c.work < bounds.SplitWork && !stop() {
 		// One copy more for the fullest cluster, from whoever can best spare it: for
 		// its hub, or for the largest expert that lives nowhere else.
-		worst, _ := c.worst()
+		worst, _ := c.s.Fullest()
 		first := c.s.U.First[worst]
 		gains := [2]int32{c.hub[worst], -1}
 		for _, e := range c.s.Slot[first : first+2] {
@@ -141,46 +141,10 @@ func (c *clusters) pack(s *pack.Packer, goal float64, pairs bool) float64 {
 		c.s.Put(e, best)
 	}
 	pin(c.s)
-	if pairs {
-		c.s.Swap(goal)
-	} else {
-		c.exchange(goal)
-	}
+	c.s.Swap(goal, pairs)
 	c.s.Refresh()
-	return c.s.Level()
-}
-
-// exchange is swap without exchanges of two for two.
-func (c *clusters) exchange(goal float64) {
-	v := c.s
-	for g := range c.hub {
-		for i := v.U.First[g]; i < v.U.First[g+1]; i++ {
-			v.Sz[i] = v.Size[v.Slot[i]]
-		}
-		v.Settle(g)
-	}
-	for {
-		worst, top := c.worst()
-		if top <= goal {
-			return
-		}
-		i, g, j := v.BestSwap(worst, top*(1-1e-12), goal)
-		if g < 0 {
-			return
-		}
-		v.Exchange(worst, i, g, j)
-	}
-}
-
-// worst is the fullest cluster and its level.
-func (c *clusters) worst() (int, float64) {
-	worst, top := 0, 0.0
-	for i, d := range c.s.U.Speed {
-		if l := c.s.Load[i] / d; l > top {
-			worst, top = i, l
-		}
-	}
-	return worst, top
+	_, level := c.s.Fullest()
+	return level
 }
 
 // offer deals the clusters at hand out over the GPUs, those inside a cluster as

@@ -214,9 +214,9 @@ func (p *Planner) Plan(find *scratch.Planner, tolerance float64, stop func() boo
 			continue
 		}
 		pin(s)
-		s.Swap(goal)
+		s.Swap(goal, true)
 		s.Refresh()
-		if s.Level() <= limit {
+		if _, level := s.Fullest(); level <= limit {
 			p.offer(s.Slot, s.Count)
 		}
 	}
@@ -244,28 +244,16 @@ func (p *Planner) Level() float64 {
 // possible, to GPUs that no chain of shared experts joins yet. Tokens can then
 // pass between as many GPUs as the copies can join.
 func (p *Planner) packTree() bool {
-	s, u := p.s, p.s.U
-	s.BySize()
-	for g := range u.Speed {
-		s.Load[g] = 0
-		s.Used[g] = int32(u.First[g])
+	s := p.s
+	s.Begin()
+	for g := range p.root {
 		p.root[g] = int32(g)
 	}
-	clear(s.Has)
 	for _, e := range s.Ranked {
 		joined := int32(-1) // a GPU of the tree that e is in so far
+		apart := func(gpu int) bool { return joined >= 0 && p.find(int32(gpu)) != p.find(joined) }
 		for range s.Count[e] {
-			best, level, apart := -1, 0.0, false
-			for g, v := range u.Speed {
-				if int(s.Used[g]) == u.First[g+1] || s.Holds(g, e) {
-					continue
-				}
-				a := joined >= 0 && p.find(int32(g)) != p.find(joined)
-				l := (s.Load[g] + s.Size[e]) / v
-				if best < 0 || (a && !apart) || (a == apart && l < level) {
-					best, level, apart = g, l, a
-				}
-			}
+			best := s.LightestFor(e, apart)
 			if best < 0 {
 				if !s.Squeeze(e) {
 					return false

@@ -2,6 +2,7 @@ package divide
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
@@ -118,10 +119,5 @@ func (p *Planner) step(most *int, better func() bool) bool {
 
 // on says whether GPU g has a replica of e in the slots at hand.
 func on(s *pack.Packer, g int, e int32) bool {
-	for _, x := range s.Slot[s.U.First[g]:s.U.First[g+1]] {
-		if x == e {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.Slot[s.U.First[g]:s.U.First[g+1]], e)
 }

@@ -1,6 +1,9 @@
 package homes
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
 
@@ -102,11 +105,7 @@ func (lo *Planner) sendAway(may int) bool {
 // takeIn finds a node for every copy that left its own, the largest first.
 func (lo *Planner) takeIn() bool {
 	s, nodes := lo.S, len(lo.nodes)
-	for i := 1; i < len(lo.exports); i++ {
-		for j := i; j > 0 && s.Size[lo.exports[j]] > s.Size[lo.exports[j-1]]; j-- {
-			lo.exports[j], lo.exports[j-1] = lo.exports[j-1], lo.exports[j]
-		}
-	}
+	slices.SortStableFunc(lo.exports, func(a, b int32) int { return cmp.Compare(s.Size[b], s.Size[a]) })
 	for _, e := range lo.exports {
 		best, most := -1, 0.0
 		for n := range lo.nodes {

@@ -92,7 +92,7 @@ func (lo *Planner) placeNodes(even bool) {
 			v.Deal()
 		}
 		if even {
-			v.Swap(lo.aim)
+			v.Swap(lo.aim, true)
 		}
 		v.Keep()
 	}

@@ -37,7 +37,7 @@ func New(p *problem.Problem) *Planner {
 	experts := p.Experts()
 	lo := &Planner{experts: experts, per: experts / p.Groups, off: p.Off}
 	atHome := lo.per * (p.Groups / p.Topology.Nodes)
-	u := problem.NewUnit(&p.Topology, p.Replicas, min(experts, atHome+p.Off), nil)
+	u := problem.NewUnit(&p.Topology, p.Replicas, min(experts, atHome+p.Off))
 	lo.nodes = make([]node, p.Topology.Nodes)
 	all := experts
 	g := 0

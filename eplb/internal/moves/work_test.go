@@ -21,7 +21,7 @@ func TestWorkFollowsTheLayer(t *testing.T) {
 		rng := rand.New(rand.NewPCG(uint64(c.experts), 1))
 		top := placement.Topology{GPUs: c.gpus}
 		p := &problem.Problem{Loads: placement.NewLoads(layers, c.experts), Topology: top, Replicas: c.gpus * c.slots, Groups: 1, Tolerance: 2e-4,
-			Unit: problem.NewUnit(&top, c.gpus*c.slots, c.experts, nil)}
+			Unit: problem.NewUnit(&top, c.gpus*c.slots, c.experts)}
 		for _, row := range p.Loads {
 			for e := range row {
 				row[e] = math.Ceil(1e6 / float64(1+rng.IntN(c.experts)))

@@ -1,6 +1,9 @@
 package pack
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Deal fills the slots whatever the loads, for the rare layer where packing by
 // size came to a dead end: experts by count, most first, each on the GPUs with
@@ -9,26 +12,18 @@ import "slices"
 // as even as can be.
 func (s *Packer) Deal() {
 	u := s.U
-	s.BySize()
+	s.Begin()
 	slices.SortStableFunc(s.Ranked, func(a, b int32) int { return int(s.Count[b]) - int(s.Count[a]) })
 	gpus := make([]int, len(u.Gpu))
 	for g := range u.Gpu {
 		gpus[g] = g
-		s.Load[g], s.Used[g] = 0, int32(u.First[g])
 	}
-	clear(s.Has)
 	for _, e := range s.Ranked {
 		slices.SortFunc(gpus, func(a, b int) int {
-			if ra, rb := u.First[a+1]-int(s.Used[a]), u.First[b+1]-int(s.Used[b]); ra != rb {
-				return rb - ra
-			}
-			if la, lb := float64(s.Load[a]*u.Speed[b]), float64(s.Load[b]*u.Speed[a]); la != lb {
-				if la < lb {
-					return -1
-				}
-				return 1
-			}
-			return a - b
+			return cmp.Or(
+				u.First[b+1]-int(s.Used[b])-(u.First[a+1]-int(s.Used[a])),
+				cmp.Compare(float64(s.Load[a]*u.Speed[b]), float64(s.Load[b]*u.Speed[a])),
+				a-b)
 		})
 		for _, g := range gpus[:s.Count[e]] {
 			s.Put(e, g)

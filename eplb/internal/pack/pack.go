@@ -11,14 +11,7 @@ const squeezeWork = 1 << 26
 // Cost: O(slots·log GPUs) for equal speeds, O(slots·GPUs) otherwise.
 func (s *Packer) Pack() bool {
 	u := s.U
-	s.BySize()
-	s.squeezed = 0
-	for g := range u.Speed {
-		s.Load[g] = 0
-		s.Used[g] = int32(u.First[g])
-	}
-	clear(s.Has)
-	if !u.Equal {
+	if s.Begin(); !u.Equal {
 		return s.packBySpeed()
 	}
 	h := s.Heap[:0]
@@ -68,12 +61,22 @@ func (s *Packer) Pack() bool {
 	return true
 }
 
+// Begin lists the experts by size and empties all slots.
+func (s *Packer) Begin() {
+	s.BySize()
+	s.squeezed = 0
+	for g := range s.U.Speed {
+		s.Load[g], s.Used[g] = 0, int32(s.U.First[g])
+	}
+	clear(s.Has)
+}
+
 // packBySpeed is pack for GPUs of unequal speed: each replica goes where
 // load/speed is least after it.
 func (s *Packer) packBySpeed() bool {
 	for _, e := range s.Ranked {
 		for range s.Count[e] {
-			if g := s.lightestFor(e); g >= 0 {
+			if g := s.LightestFor(e, nil); g >= 0 {
 				s.Put(e, g)
 			} else if !s.Squeeze(e) {
 				return false
@@ -83,17 +86,19 @@ func (s *Packer) packBySpeed() bool {
 	return true
 }
 
-// lightestFor is the GPU with room and without e where load/speed is least with
-// a replica of e; -1 if there is none.
-func (s *Packer) lightestFor(e int32) int {
+// LightestFor is the GPU with room and without e where load/speed is least with
+// a replica of e, of those that first passes (nil = all) if there are any; -1 if
+// there is none.
+func (s *Packer) LightestFor(e int32, first func(gpu int) bool) int {
 	u := s.U
-	best, level := -1, 0.0
+	best, level, passed := -1, 0.0, false
 	for g, v := range u.Speed {
 		if int(s.Used[g]) == u.First[g+1] || s.Holds(g, e) {
 			continue
 		}
-		if l := (s.Load[g] + s.Size[e]) / v; best < 0 || l < level {
-			best, level = g, l
+		l, passes := (s.Load[g]+s.Size[e])/v, first != nil && first(g)
+		if best < 0 || passes && !passed || passes == passed && l < level {
+			best, level, passed = g, l, passes
 		}
 	}
 	return best

@@ -114,19 +114,21 @@ func (s *Packer) SortExperts() {
 	})
 }
 
-// Level is the largest load/speed of a GPU in the placement at hand.
-func (s *Packer) Level() float64 {
-	top := 0.0
+// Fullest is the GPU of the largest load/speed in the placement at hand, and that
+// level.
+func (s *Packer) Fullest() (gpu int, level float64) {
 	for g, v := range s.U.Speed {
-		top = max(top, s.Load[g]/v)
+		if l := s.Load[g] / v; l > level {
+			gpu, level = g, l
+		}
 	}
-	return top
+	return gpu, level
 }
 
 // Keep puts the placement at hand aside if it is the best so far.
 func (s *Packer) Keep() {
 	s.Refresh()
-	if l := s.Level(); l < s.Best.Level {
+	if _, l := s.Fullest(); l < s.Best.Level {
 		s.Best.Level = l
 		copy(s.Best.Slot, s.Slot)
 		copy(s.Best.Count, s.Count)

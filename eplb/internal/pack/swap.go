@@ -11,39 +11,35 @@ const swapWork = 1 << 27
 
 // Swap exchanges replicas between the fullest GPU and another, each time the
 // exchange that leaves the larger of the two levels least, until no GPU is
-// above goal or no exchange helps. Counts stay; no expert comes to be twice on
-// one GPU. Cost: a step takes O(slots), and 10 to 40 steps are usual.
-func (s *Packer) Swap(goal float64) {
+// above goal or no exchange helps: with pairs not of two for two either. Counts
+// stay; no expert comes to be twice on one GPU. Cost: a step takes O(slots), and 10
+// to 40 steps are usual.
+func (s *Packer) Swap(goal float64, pairs bool) {
 	u := s.U
 	for g := range u.Speed {
 		for i := u.First[g]; i < u.First[g+1]; i++ {
 			s.Sz[i] = s.Size[s.Slot[i]]
 		}
-		s.Settle(g)
+		s.settle(g)
 	}
 	for s.looked = 0; s.looked < swapWork; s.looked += u.Slots {
-		h, top := 0, 0.0
-		for g, v := range u.Speed {
-			if l := s.Load[g] / v; l > top {
-				h, top = g, l
-			}
-		}
+		h, top := s.Fullest()
 		if top <= goal {
 			return
 		}
 		limit := top * (1 - 1e-12)
-		if i, g, j := s.BestSwap(h, limit, goal); g >= 0 {
-			s.Exchange(h, i, g, j)
-		} else if !s.swapPairs(h, limit, goal) {
+		if i, g, j := s.bestSwap(h, limit, goal); g >= 0 {
+			s.exchange(h, i, g, j)
+		} else if !pairs || !s.swapPairs(h, limit, goal) {
 			return
 		}
 	}
 }
 
-// BestSwap finds slots i of h and j of g whose exchange brings both GPUs
+// bestSwap finds slots i of h and j of g whose exchange brings both GPUs
 // farthest below best, or the first that brings both to goal; g is -1 if there
 // is none.
-func (s *Packer) BestSwap(h int, best, goal float64) (bi, bg, bj int) {
+func (s *Packer) bestSwap(h int, best, goal float64) (bi, bg, bj int) {
 	u := s.U
 	bg = -1
 	lightest := 0
@@ -102,8 +98,8 @@ func (s *Packer) BestSwap(h int, best, goal float64) (bi, bg, bj int) {
 	return bi, bg, bj
 }
 
-// Exchange swaps the replicas in slot i of GPU h and slot j of GPU g.
-func (s *Packer) Exchange(h, i, g, j int) {
+// exchange swaps the replicas in slot i of GPU h and slot j of GPU g.
+func (s *Packer) exchange(h, i, g, j int) {
 	a, b := s.Slot[i], s.Slot[j]
 	d := s.Sz[i] - s.Sz[j]
 	s.Slot[i], s.Slot[j] = b, a
@@ -114,13 +110,13 @@ func (s *Packer) Exchange(h, i, g, j int) {
 	s.Has[g*s.Words+int(b>>6)] &^= 1 << (b & 63)
 	s.Has[h*s.Words+int(b>>6)] |= 1 << (b & 63)
 	s.Has[g*s.Words+int(a>>6)] |= 1 << (a & 63)
-	s.Settle(h)
-	s.Settle(g)
+	s.settle(h)
+	s.settle(g)
 }
 
-// Settle sorts the slots of a GPU by size, largest first: an insertion sort,
+// settle sorts the slots of a GPU by size, largest first: an insertion sort,
 // since they are nearly sorted.
-func (s *Packer) Settle(g int) {
+func (s *Packer) settle(g int) {
 	lo, hi := s.U.First[g], s.U.First[g+1]
 	for i := lo + 1; i < hi; i++ {
 		x, e := s.Sz[i], s.Slot[i]
@@ -187,8 +183,8 @@ func (s *Packer) swapPairs(h int, best, goal float64) bool {
 	}
 	// Exchanging re-sorts both GPUs, so the second slots are found by expert.
 	a, b := s.Slot[bp.j], s.Slot[bq.j]
-	s.Exchange(h, int(bp.i), bg, int(bq.i))
-	s.Exchange(h, s.slotOf(h, a), bg, s.slotOf(bg, b))
+	s.exchange(h, int(bp.i), bg, int(bq.i))
+	s.exchange(h, s.slotOf(h, a), bg, s.slotOf(bg, b))
 	return true
 }
 
@@ -218,9 +214,5 @@ func (s *Packer) listPairs(dst []pair, g int) []pair {
 
 // slotOf is the slot of GPU g that holds e.
 func (s *Packer) slotOf(g int, e int32) int {
-	for i := s.U.First[g]; ; i++ {
-		if s.Slot[i] == e {
-			return i
-		}
-	}
+	return s.U.First[g] + slices.Index(s.Slot[s.U.First[g]:s.U.First[g+1]], e)
 }

@@ -3,6 +3,7 @@ package pairs
 import (
 	"cmp"
 	"slices"
+	"sort"
 
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
@@ -287,15 +288,7 @@ func (p *counts) branchPartners(at int, t, z float64) bool {
 
 // firstAtMost is the first place in p.order of a load of at most x.
 func (p *counts) firstAtMost(x float64) int {
-	lo, hi := 0, len(p.order)
-	for lo < hi {
-		if mid := (lo + hi) / 2; p.w[p.order[mid]] > x {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
+	return sort.Search(len(p.order), func(i int) bool { return p.w[p.order[i]] <= x })
 }
 
 // toBelow is the fewest copies that bring a run below t.

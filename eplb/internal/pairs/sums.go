@@ -34,7 +34,7 @@ func (f *Search) SearchSums(bound, goal float64, stop func() bool) {
 		hi = T
 		f.takeCounts()
 		if s.Pack() {
-			s.Swap(goal)
+			s.Swap(goal, true)
 			s.Keep()
 		}
 	}

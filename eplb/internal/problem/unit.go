@@ -15,12 +15,12 @@ type Unit struct {
 	Slots int
 }
 
-// NewUnit keeps the GPUs of t that are in service and pass keep (nil = all).
-func NewUnit(t *placement.Topology, replicas, experts int, keep func(gpu int) bool) *Unit {
+// NewUnit keeps the GPUs of t that are in service.
+func NewUnit(t *placement.Topology, replicas, experts int) *Unit {
 	u := &Unit{First: []int{0}, Equal: true}
 	at, speeds := 0, 0.0
 	for g, n := range placement.EvenSlots(replicas, t.GPUs) {
-		if t.SpeedOf(g) > 0 && (keep == nil || keep(g)) {
+		if t.SpeedOf(g) > 0 {
 			u.Gpu = append(u.Gpu, g)
 			u.Node = append(u.Node, t.Node(g))
 			u.Start = append(u.Start, at)

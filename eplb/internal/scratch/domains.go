@@ -56,7 +56,7 @@ func (s *Planner) SearchTwoNodes(tolerance float64, stop func() bool) (bound flo
 		if !s.CountBy(i, bound) || !s.Pack() {
 			continue
 		}
-		s.Swap(goal)
+		s.Swap(goal, true)
 		if s.at.Start(s.Slot); int64(s.at.Lone())*int64(s.U.Slots) <= spreadOutWork && s.at.SpreadOut() {
 			none = false
 			s.improve(goal, stop)

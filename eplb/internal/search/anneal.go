@@ -1,9 +1,11 @@
 package search
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sort"
 
 	"github.com/moelb/moelb/eplb/internal/memory"
 )
@@ -107,15 +109,7 @@ func (a *Annealer) start() {
 	for e := range t.Experts {
 		a.order = append(a.order, int32(e))
 	}
-	slices.SortStableFunc(a.order, func(x, y int32) int {
-		switch {
-		case a.key[x] > a.key[y]:
-			return -1
-		case a.key[x] < a.key[y]:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(a.order, func(x, y int32) int { return cmp.Compare(a.key[y], a.key[x]) })
 }
 
 // sink lowers the threshold and surveys the placement at hand.
@@ -312,15 +306,8 @@ func (s *State) nearest(g int32, k int, size float64) int32 {
 
 // ofSize is an expert whose load is near x.
 func (a *Annealer) ofSize(x float64) int32 {
-	lo, hi := 0, len(a.order)
-	for lo < hi {
-		if mid := (lo + hi) / 2; a.key[a.order[mid]] > x {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return a.order[min(max(lo+a.intN(5)-2, 0), len(a.order)-1)]
+	i := sort.Search(len(a.order), func(i int) bool { return a.key[a.order[i]] <= x })
+	return a.order[min(max(i+a.intN(5)-2, 0), len(a.order)-1)]
 }
 
 // unlikely is -ln((i+1/2)/256), by steps that round alike everywhere.
