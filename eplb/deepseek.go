@@ -22,7 +22,7 @@ func planDeepSeek(p *Problem, o *Options) Result {
 		d := deepseek.New(p.Loads.Experts(), slots, p.Groups, p.Topology.Nodes, p.Topology.GPUs)
 		return func(l int) {
 			imbalance, bound := d.Plan(p.Loads[l], rows[l], rows[layers+l])
-			r.Layers[l] = newLayer(imbalance, bound, false)
+			r.Layers[l] = newLayer(imbalance, bound, 0, false)
 		}
 	})
 	return r

@@ -84,10 +84,7 @@ func takeFresh(p *Problem, o *Options, r, fresh *Result, aims []float64) {
 		m.S.Start(slot)
 		r.Layers[l] = fresh.Layers[l]
 		r.Layers[l].Moves = m.S.Moves()
-		c.Unit.Write(slot, r.Placement.PhysicalToLogical[l])
-		if r.Locality != nil {
-			r.Locality.count(c, l, r.Placement.PhysicalToLogical[l])
-		}
+		r.put(c, l, slot)
 	}
 }
 

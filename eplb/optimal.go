@@ -5,6 +5,7 @@ import (
 
 	"github.com/moelb/moelb/eplb/internal/fresh"
 	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -17,11 +18,9 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 		return func(l int) {
 			f.SetLayer(ctx, l)
 			f.Make()
-			row := r.Placement.PhysicalToLogical[l]
-			c.Unit.Write(f.Slot, row)
-			r.Layers[l] = newLayer(f.Level, f.Bound, ctx.Err() != nil)
+			r.put(c, l, f.Slot)
+			r.Layers[l] = newLayer(f.Level, f.Bound, 0, ctx.Err() != nil)
 			if r.Locality != nil {
-				r.Locality.count(c, l, row)
 				r.Locality.FreeImbalance[l] = f.Free
 			}
 		}
@@ -49,10 +48,19 @@ func newResult(p *Problem, o *Options) Result {
 	return r
 }
 
+// put puts experts into the slots of layer l.
+func (r *Result) put(c *problem.Problem, l int, slot []int32) {
+	row := r.Placement.PhysicalToLogical[l]
+	c.Unit.Write(slot, row)
+	if r.Locality != nil {
+		r.Locality.count(c, l, row)
+	}
+}
+
 // newLayer is the report of a layer.
-func newLayer(level, bound float64, stopped bool) Layer {
+func newLayer(level, bound float64, moves int, stopped bool) Layer {
 	bound = max(bound, 1) // what rounding makes of sums over windows
-	out := Layer{Imbalance: level, LowerBound: min(bound, level)}
+	out := Layer{Imbalance: level, LowerBound: min(bound, level), Moves: moves}
 	switch {
 	case level <= bound*(1+pack.ProvedTolerance):
 		out.Status = Proved

@@ -52,8 +52,7 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 		slot := f.Slots(g)
 		m.SetLayer(l)
 		m.S.Settle(slot)
-		row := r.Placement.PhysicalToLogical[l]
-		c.Unit.Write(slot, row)
+		r.put(c, l, slot)
 		level, bound := g.Time, r.Layers[l].LowerBound
 		if m.Idle {
 			level = 1
@@ -61,10 +60,8 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 		if o.Dispatch == Split {
 			level, bound = s.Over(c, l, slot)
 		}
-		r.Layers[l] = newLayer(level, bound, stopped[l])
-		r.Layers[l].Moves = g.Moves
+		r.Layers[l] = newLayer(level, bound, g.Moves, stopped[l])
 		if r.Locality != nil {
-			r.Locality.count(c, l, row)
 			r.Locality.FreeImbalance[l] = min(r.Locality.FreeImbalance[l], level)
 		}
 	}

@@ -259,11 +259,7 @@ func (g *regrouper) give(l int, r *Result) {
 		g.m.S.Start(g.slot)
 		r.Layers[l].Moves = g.m.S.Moves()
 	}
-	row := r.Placement.PhysicalToLogical[l]
-	g.u.Write(g.slot, row)
-	if r.Locality != nil {
-		r.Locality.count(g.c, l, row)
-	}
+	r.put(g.c, l, g.slot)
 }
 
 // loads sets the loads of the layer at hand in every window.

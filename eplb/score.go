@@ -39,9 +39,7 @@ func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *
 			u.Read(r.Placement.PhysicalToLogical[l], slot)
 			figure[l], y.LowerBound = s.Over(of, l, slot)
 		}
-		moves := y.Moves
-		*y = newLayer(figure[l], y.LowerBound, y.Status == Stopped)
-		y.Moves = moves
+		*y = newLayer(figure[l], y.LowerBound, y.Moves, y.Status == Stopped)
 		if k := r.Locality; k != nil { // a plan that was changed may be the more even one
 			k.FreeImbalance[l] = min(k.FreeImbalance[l], y.Imbalance)
 		}

@@ -92,12 +92,7 @@ func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Re
 	if p.Topology.GPUs <= traffic.MaxNodes {
 		about.GPUs, about.EvenGPUs = figure(), figure()
 	}
-	slots := make([]int, t.NodeCount())
-	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
-		if p.Topology.SpeedOf(g) > 0 {
-			slots[t.Node(g)] += n
-		}
-	}
+	slots, _ := inService(t, p.Replicas)
 	inForce := p.Previous != nil && p.Previous.GPUs == p.Topology.GPUs
 	if inForce {
 		about.Previous = figure()

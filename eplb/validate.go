@@ -209,13 +209,24 @@ func validateWeights(p *Problem, _ *Options) error {
 	return nil
 }
 
+// inService is, of every node of t, the slots and the GPUs in service.
+func inService(t *placement.Topology, replicas int) (slots, gpus []int) {
+	slots, gpus = make([]int, t.NodeCount()), make([]int, t.NodeCount())
+	for g, n := range placement.EvenSlots(replicas, t.GPUs) {
+		if t.SpeedOf(g) > 0 {
+			slots[t.Node(g)] += n
+			gpus[t.Node(g)]++
+		}
+	}
+	return slots, gpus
+}
+
 // validateRoom demands a slot in service for every expert.
 func validateRoom(p *Problem, _ *Options) error {
 	experts, gpus, room := p.Loads.Experts(), p.Topology.GPUs, 0
-	for g, n := range placement.EvenSlots(p.Replicas, gpus) {
-		if p.Topology.SpeedOf(g) > 0 {
-			room += n
-		}
+	slots, _ := inService(&p.Topology, p.Replicas)
+	for _, n := range slots {
+		room += n
 	}
 	if room < experts {
 		alive := p.Topology.InService()
@@ -259,12 +270,7 @@ func validateLocality(p *Problem, o *Options) error {
 		return nil
 	}
 	atHome := p.Loads.Experts() / p.Topology.Nodes
-	room := make([]int, p.Topology.Nodes)
-	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
-		if p.Topology.SpeedOf(g) > 0 {
-			room[p.Topology.Node(g)] += n
-		}
-	}
+	room, _ := inService(&p.Topology, p.Replicas)
 	missing, worst := 0, 0
 	for n, r := range room {
 		missing += max(0, atHome-r)
@@ -284,24 +290,14 @@ func validateTwoNodes(p *Problem, o *Options) error {
 		return nil
 	}
 	experts := p.Loads.Experts()
-	alive := make([]int, p.Topology.Nodes)
-	room := make([]int, p.Topology.Nodes)
-	nodes := 0
-	for g, n := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
-		if p.Topology.SpeedOf(g) > 0 {
-			k := p.Topology.Node(g)
-			if alive[k]++; alive[k] == 1 {
-				nodes++
-			}
-			room[k] += n
-		}
+	room, alive := inService(&p.Topology, p.Replicas)
+	nodes, sum := 0, 0
+	for k, n := range room {
+		nodes += min(alive[k], 1)
+		sum += min(n, experts)
 	}
 	if nodes < 2 {
 		return refuse.Errorf(placement.ErrFit, "two_nodes", "%d node in service: at least 2 are needed", nodes)
-	}
-	sum := 0
-	for _, n := range room {
-		sum += min(n, experts)
 	}
 	if sum >= 2*experts {
 		return nil
