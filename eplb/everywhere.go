@@ -16,11 +16,12 @@ import (
 
 // everywhere is a problem, and which of its experts are everywhere.
 type everywhere struct {
-	p    *Problem // with Everywhere taken out
-	o    *Options
-	ids  []int // the experts that are everywhere, in order
-	must []bool
-	rest []int // the other experts
+	p     *Problem // with Everywhere taken out
+	whole Problem  // p, checked
+	o     *Options
+	ids   []int // the experts that are everywhere, in order
+	must  []bool
+	rest  []int // the other experts
 }
 
 // planEverywhere is Plan where p.Everywhere is not empty.
@@ -81,8 +82,8 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 	if err := validate(&whole, &wo); err != nil {
 		return nil, err
 	}
-	o.TrafficSlack = wo.TrafficSlack
-	x := &everywhere{p: p, o: o, ids: slices.Sorted(slices.Values(ids)), must: make([]bool, whole.Loads.Experts())}
+	o.TrafficSlack, whole.Groups = wo.TrafficSlack, p.Groups
+	x := &everywhere{p: p, whole: whole, o: o, ids: slices.Sorted(slices.Values(ids)), must: make([]bool, whole.Loads.Experts())}
 	for i, e := range ids {
 		bad := &placement.Error{Field: field, Layer: -1, Index: i, Kind: placement.ErrValue}
 		switch {
@@ -232,17 +233,8 @@ func (x *everywhere) makeRoom(slot []int, room int, count []int) []int {
 
 // expand puts those everywhere back.
 func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
-	p := x.p
-	if p.Topology.Nodes == 0 {
-		p.Topology.Nodes = p.Topology.NodeCount()
-	}
-	whole := *p
-	if p.Windows != nil {
-		if err := validateWindows(&whole, x.o); err != nil {
-			return Result{}, err
-		}
-	}
-	out := newResult(&whole, x.o)
+	p := &x.whole
+	out := newResult(p, x.o)
 	first, was := out.Placement.FirstSlots(), []int(nil)
 	if p.Previous != nil {
 		was = p.Previous.FirstSlots()
@@ -271,16 +263,15 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 		}
 	}
 	out.Locality = r.Locality
-	u := check(&whole, x.o).Unit
-	x.bound(&whole, u, r, &out)
-	if err := rescore(&whole, x.o, &whole.Topology, u, &out); err != nil || p.Routes == nil {
+	u, t := check(p, x.o).Unit, p.Topology
+	x.bound(u, r, &out)
+	if err := rescore(p, x.o, &t, u, &out); err != nil || p.Routes == nil {
 		return out, err
 	}
-	t := whole.Topology
-	if err := validateDomains(&whole, x.o); err != nil {
+	if err := validateDomains(p, x.o); err != nil {
 		return out, err
 	}
-	return out, regroup(ctx, &whole, x.o, &t, x.must, &out)
+	return out, regroup(ctx, p, x.o, &t, x.must, &out)
 }
 
 // arrange puts different experts into the slots of a GPU, those that were there
@@ -308,8 +299,8 @@ func arrange(dst, experts, old []int) (moves int) {
 
 // bound brings what was planned for the others to the whole: what those everywhere
 // load each GPU with adds to the bound where GPUs are equally fast.
-func (x *everywhere) bound(whole *Problem, u *problem.Unit, r, out *Result) {
-	for l, row := range whole.Loads {
+func (x *everywhere) bound(u *problem.Unit, r, out *Result) {
+	for l, row := range x.whole.Loads {
 		rest, total := 0.0, 0.0
 		for e, w := range row {
 			total += w
