@@ -21,22 +21,18 @@ type shape struct {
 
 // planShapes is Plan where p.LayerExperts or p.LayerReplicas is given.
 func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
-	shapes, err := shapesOf(&p)
+	shapes, loads, err := shapesOf(p)
 	if err != nil {
 		return Result{}, err
 	}
-	first := p.Loads
-	if p.Windows != nil {
-		first = p.Windows[0]
-	}
 	t := &p.Topology
-	out := Result{Layers: make([]Layer, len(first)), Placement: placement.Placement{
-		Experts: first.Experts(), LayerExperts: slices.Clone(p.LayerExperts), GPUs: t.GPUs, PhysicalToLogical: make([][]int, len(first)),
+	out := Result{Layers: make([]Layer, len(loads)), Placement: placement.Placement{
+		Experts: loads.Experts(), LayerExperts: slices.Clone(p.LayerExperts), GPUs: t.GPUs, PhysicalToLogical: make([][]int, len(loads)),
 	}}
 	if p.Replicas%t.GPUs != 0 {
 		out.Placement.GPUSlots = placement.EvenSlots(p.Replicas, t.GPUs)
 	}
-	out.Locality = newLocalityPrice(len(first), 0)
+	out.Locality = newLocalityPrice(len(loads), 0)
 	plans, most := make([]Result, len(shapes)), make([]int, len(shapes))
 	plan := func(i int) (err error) {
 		q, so := shapes[i].problem(&p), o
@@ -49,7 +45,7 @@ func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
 		plans[i], err = Plan(ctx, q, so)
 		return shapes[i].named(err, &p)
 	}
-	left, free := len(first), o.MaxMoves
+	left, free := len(loads), o.MaxMoves
 	for i, s := range shapes {
 		most[i] = free * len(s.layers) / left
 		if err := plan(i); err != nil {
@@ -82,36 +78,30 @@ func movesOf(r *Result) (n int) {
 }
 
 // shapesOf checks what differs by layer, and lists the shapes in the order of their
-// first layers.
-func shapesOf(p *Problem) ([]shape, error) {
-	windows := p.Windows
-	if windows == nil {
-		windows = []placement.Loads{p.Loads}
-	}
-	for _, w := range windows {
-		if err := w.Validate(); err != nil {
-			return nil, err
-		}
-		if len(w) != len(windows[0]) || w.Experts() != windows[0].Experts() {
-			return nil, refuse.Errorf(placement.ErrShape, "loads", "windows differ in shape")
+// first layers, and the loads of all windows.
+func shapesOf(p Problem) (out []shape, loads placement.Loads, err error) {
+	if p.Windows != nil {
+		if err := validateWindows(&p); err != nil {
+			return nil, nil, err
 		}
 	}
-	layers, experts := len(windows[0]), windows[0].Experts()
+	if err := p.Loads.Validate(); err != nil {
+		return nil, nil, err
+	}
+	layers, experts := len(p.Loads), p.Loads.Experts()
 	if err := p.Topology.Validate(); err != nil {
-		return nil, err
-	}
-	if err := checkLists(p, windows); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if p.Routes != nil {
 		if err := p.Routes.Validate(layers, experts); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	if err := checkWhole(p, layers, experts); err != nil {
-		return nil, err
+	for _, check := range []func(*Problem, *Options) error{checkLists, checkWhole, validateWeights} {
+		if err := check(&p, nil); err != nil {
+			return nil, nil, err
+		}
 	}
-	var out []shape
 	for l := range layers {
 		s := shape{experts: at(p.LayerExperts, l, experts), slots: at(p.LayerReplicas, l, p.Replicas)}
 		i := slices.IndexFunc(out, func(x shape) bool { return x.experts == s.experts && x.slots == s.slots })
@@ -121,13 +111,13 @@ func shapesOf(p *Problem) ([]shape, error) {
 		}
 		out[i].layers = append(out[i].layers, l)
 	}
-	return out, nil
+	return out, p.Loads, nil
 }
 
-// checkLists checks the numbers of experts and slots of each layer, and that no window
-// has a load of an expert that there is not.
-func checkLists(p *Problem, windows []placement.Loads) error {
-	layers, experts := len(windows[0]), windows[0].Experts()
+// checkLists checks the numbers of experts and slots of each layer, and that no expert
+// that there is not has a load.
+func checkLists(p *Problem, _ *Options) error {
+	layers, experts := len(p.Loads), p.Loads.Experts()
 	for _, x := range []struct {
 		field string
 		list  []int
@@ -143,11 +133,9 @@ func checkLists(p *Problem, windows []placement.Loads) error {
 		}
 	}
 	for l, n := range p.LayerExperts {
-		for _, w := range windows {
-			for e := n; e < experts; e++ {
-				if w[l][e] != 0 {
-					return &placement.Error{Field: "loads", Layer: l, Index: e, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v, but the layer has %d experts", w[l][e], n)}
-				}
+		for e := n; e < experts; e++ {
+			if w := p.Loads[l][e]; w != 0 {
+				return &placement.Error{Field: "loads", Layer: l, Index: e, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v, but the layer has %d experts", w, n)}
 			}
 		}
 	}
@@ -155,12 +143,11 @@ func checkLists(p *Problem, windows []placement.Loads) error {
 }
 
 // checkWhole checks what else is told of all layers.
-func checkWhole(p *Problem, layers, experts int) error {
+func checkWhole(p *Problem, _ *Options) error {
+	layers, experts := len(p.Loads), p.Loads.Experts()
 	switch v := p.Previous; {
 	case p.Replicas < 1 || p.Replicas > placement.MaxSlots || layers*p.Replicas > placement.MaxCells:
 		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d: between 1 and %d, and %d slots in all, are supported", p.Replicas, placement.MaxSlots, placement.MaxCells)
-	case p.LayerWeights != nil && len(p.LayerWeights) != layers:
-		return refuse.Errorf(placement.ErrShape, "layer_weights", "%d entries, but loads have %d layers", len(p.LayerWeights), layers)
 	case v == nil:
 	case len(v.PhysicalToLogical) != layers:
 		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), layers)

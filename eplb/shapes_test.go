@@ -237,7 +237,10 @@ func TestShapesRefused(t *testing.T) {
 		{func(p *Problem) { p.LayerReplicas, p.Topology.GPUs = []int{8, 6}, 0 }, "num_gpus"},
 		{func(p *Problem) {
 			p.LayerReplicas, p.Loads, p.Windows = []int{8, 6}, nil, []placement.Loads{p.Loads, {{1}}}
-		}, "loads: windows differ"},
+		}, "loads: window 1: 1 layers of 1 experts, but window 0 has 2 of 4"},
+		{func(p *Problem) {
+			p.LayerReplicas, p.Loads, p.Windows = []int{8, 6}, nil, []placement.Loads{}
+		}, "loads: no windows"},
 		{func(p *Problem) {
 			at := placement.Trivial(2, 4, 8, 2)
 			p.Previous, p.Loads[1][3], p.LayerExperts = &at, 0, []int{4, 3}

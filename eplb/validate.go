@@ -12,7 +12,7 @@ import (
 // validate checks p and o and fills in their defaults.
 func validate(p *Problem, o *Options) error {
 	if p.Windows != nil {
-		if err := validateWindows(p, o); err != nil {
+		if err := validateWindows(p); err != nil {
 			return err
 		}
 	}
@@ -125,7 +125,7 @@ const maxWindowGPUs = 1 << 22
 
 // validateWindows checks p.Windows and sets p.Loads to their sum, or to the one
 // window there is: it is then planned like any other loads.
-func validateWindows(p *Problem, o *Options) error {
+func validateWindows(p *Problem) error {
 	if p.Loads != nil {
 		return refuse.Errorf(placement.ErrShape, "loads", "both loads and windows are given")
 	}
