@@ -14,6 +14,9 @@ func (s *State) Back() (c Change, ok bool) {
 	least := math.Inf(1)
 	c.A = -1
 	try := func(x Change) {
+		if !s.May(x) {
+			return
+		}
 		cost := s.CostOf(x)
 		if s.work++; cost >= 0 {
 			return
@@ -33,13 +36,9 @@ func (s *State) Back() (c Change, ok bool) {
 			gone := s.t.Had[int(g)*s.words+w] &^ s.has[int(g)*s.words+w]
 			for ; gone != 0; gone &= gone - 1 {
 				x := int32(w<<6 + bits.TrailingZeros64(gone))
-				if s.mayDrop(int32(i)) && s.mayHold(g, e, x) {
-					try(Change{int32(i), -1, x})
-				}
+				try(Change{int32(i), -1, x})
 				for _, j := range s.at[x] {
-					if !s.holds(s.gpu[j], e) && s.mayExchange(int32(i), j) {
-						try(Change{int32(i), j, -1})
-					}
+					try(Change{int32(i), j, -1})
 				}
 			}
 		}

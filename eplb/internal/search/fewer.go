@@ -48,24 +48,23 @@ func (a *Annealer) drawBack() (c Change, ok bool) {
 		return c, false
 	}
 	i := a.moved.all[a.intN(len(a.moved.all))]
-	g, e := s.gpu[i], s.slot[i]
 	if a.intN(2) == 0 {
-		if a.intN(2) == 0 {
-			j := a.moved.all[a.intN(len(a.moved.all))]
-			return Change{i, j, -1}, g != s.gpu[j] && !s.holds(s.gpu[j], e) && !s.holds(g, s.slot[j]) && s.mayExchange(i, j)
+		if c = (Change{i, -1, 0}); a.intN(2) == 0 {
+			c.B = a.moved.all[a.intN(len(a.moved.all))]
+		} else {
+			c.E = int32(a.intN(len(s.count)))
 		}
-		x := int32(a.intN(len(s.count)))
-		return Change{i, -1, x}, !s.holds(g, x) && s.mayDrop(i) && s.mayHold(g, e, x)
+		return c, s.May(c)
 	}
-	x := a.drawGone(g)
+	x := a.drawGone(s.gpu[i])
 	if x < 0 {
 		return c, false
 	}
+	c = Change{i, -1, x}
 	if k := a.intN(len(s.at[x]) + 1); k < len(s.at[x]) {
-		j := s.at[x][k]
-		return Change{i, j, -1}, !s.holds(s.gpu[j], e) && s.mayExchange(i, j)
+		c.B = s.at[x][k]
 	}
-	return Change{i, -1, x}, s.mayDrop(i) && s.mayHold(g, e, x)
+	return c, s.May(c)
 }
 
 // drawGone is an expert that GPU g had and has no more, -1 where there is none.
