@@ -257,7 +257,7 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 			if g+1 < len(was) {
 				old = p.Previous.PhysicalToLogical[l][was[g]:was[g+1]]
 			}
-			if n := arrange(row[first[g]:first[g+1]], experts, old); p.Previous != nil {
+			if n := arrange(row[first[g]:first[g+1]], experts, old, len(x.must)); p.Previous != nil {
 				out.Layers[l].Moves += n
 			}
 		}
@@ -275,13 +275,14 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 }
 
 // arrange puts different experts into the slots of a GPU, those that were there
-// where they were, and counts the others. The other slots are empty.
-func arrange(dst, experts, old []int) (moves int) {
+// where they were if that is one of the first slots, and counts those that were not.
+// The other slots are empty.
+func arrange(dst, experts, old []int, first int) (moves int) {
 	for i := range dst {
 		dst[i] = -1
 	}
 	for i, e := range old {
-		if i < len(dst) && slices.Contains(experts, e) && !slices.Contains(dst, e) {
+		if i < min(len(dst), first) && slices.Contains(experts, e) && !slices.Contains(dst, e) {
 			dst[i] = e
 		}
 	}

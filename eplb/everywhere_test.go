@@ -397,3 +397,18 @@ func TestEverywhereWithGroups(t *testing.T) {
 	}
 	checkHomes(t, "with routes", p, o, r)
 }
+
+// TestEverywhereInWideGPUs: a GPU with more slots than there are experts has them in its
+// first, where they are looked for; a split was scored without those that had stayed in
+// later ones.
+func TestEverywhereInWideGPUs(t *testing.T) {
+	was := &placement.Placement{Experts: 2, GPUs: 2, PhysicalToLogical: [][]int{{0, 0, 0, 1, 1, 1, 1, 0}}}
+	p := Problem{Loads: placement.Loads{{7, 3}}, Replicas: 8, Topology: placement.Topology{GPUs: 2}, Everywhere: []int{1}, Previous: was}
+	r, err := Plan(context.Background(), p, Options{Dispatch: Split})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if y := r.Layers[0]; y.Imbalance != 1 || y.Status != Proved || y.Moves != 0 {
+		t.Errorf("%+v: %v", y, r.Placement.PhysicalToLogical)
+	}
+}
