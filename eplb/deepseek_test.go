@@ -151,6 +151,10 @@ func TestDeepSeekIgnoresNodes(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	p.Topology.NodeGPUs, p.Topology.Nodes = []int{2, 2}, 0 // even ones are no others than their number
+	if got, err = Plan(context.Background(), p, Options{Policy: DeepSeek}); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
 }
 
 func TestDeepSeekRefuses(t *testing.T) {

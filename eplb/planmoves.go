@@ -50,15 +50,21 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 	for l, f := range fronts {
 		g := f.Points[taken[l]]
 		slot := f.Slots(g)
+		level, bound := g.Time, r.Layers[l].LowerBound
+		if o.Dispatch == Split {
+			level, bound = s.Over(c, l, slot)
+			if least := f.Points[0]; least.Moves < g.Moves { // an even split may gain where this one loses
+				start := f.Slots(least)
+				if x, _ := s.Over(c, l, start); x < level {
+					g, slot, level = least, start, x
+				}
+			}
+		}
 		m.SetLayer(l)
 		m.S.Settle(slot)
 		r.put(c, l, slot)
-		level, bound := g.Time, r.Layers[l].LowerBound
 		if m.Idle {
 			level = 1
-		}
-		if o.Dispatch == Split {
-			level, bound = s.Over(c, l, slot)
 		}
 		r.Layers[l] = newLayer(level, bound, g.Moves, stopped[l])
 		if r.Locality != nil {

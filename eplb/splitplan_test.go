@@ -256,6 +256,28 @@ func TestSplitPlansRepeat(t *testing.T) {
 	}
 }
 
+// TestSplitMovesNeverWorse: moves make an even split even; where that makes the split
+// that is asked for worse than none, none are made.
+func TestSplitMovesNeverWorse(t *testing.T) {
+	was := &placement.Placement{Experts: 4, GPUs: 6, GPUSlots: []int{2, 2, 2, 2, 2, 1}, PhysicalToLogical: [][]int{{3, 1, -1, -1, 1, 0, 3, 1, 2, 0, -1}, {3, 2, -1, -1, 2, 0, 3, 0, 1, 2, -1}}}
+	p := Problem{
+		Windows: []placement.Loads{
+			{{4873, 6292, 4847, 4529}, {0, 0, 0, 0}}, {{7674, 3524, 6936, 9806}, {3982, 8015, 6566, 1861}}, {{6674, 1310, 1370, 9111}, {439, 4231, 4998, 1348}},
+		},
+		Replicas: 11, Previous: was,
+		Topology: placement.Topology{GPUs: 6, Speed: []float64{1, 0, .5, .9, 2, 0}},
+	}
+	stay := mustPlan(t, p, Options{Dispatch: Split, MaxMoves: -1})
+	for _, most := range []int{1, 2, 3} {
+		r := mustPlan(t, p, Options{Dispatch: Split, MaxMoves: most, Restarts: -1})
+		for l, y := range r.Layers {
+			if was := stay.Layers[l]; y.Imbalance > was.Imbalance || was.Moves > 0 {
+				t.Errorf("%d moves at most: layer %d: %+v, without any %+v", most, l, y, was)
+			}
+		}
+	}
+}
+
 func BenchmarkPlanSplit(b *testing.B) {
 	for _, gpus := range []int{32, 72, 96, 144} {
 		for _, skew := range []float64{.8, 1.2} {

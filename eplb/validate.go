@@ -30,7 +30,9 @@ func validate(p *Problem, o *Options) error {
 	}
 	p.Topology.Nodes = p.Topology.NodeCount()
 	if p.Topology.EvenNodes() {
-		p.Topology.NodeGPUs = nil
+		if p.Topology.NodeGPUs = nil; o.Policy == DeepSeek {
+			leaveGroups(p) // which it could not before
+		}
 	}
 	for _, check := range []func(*Problem, *Options) error{validateRoutes, validateDomains, validateReplicas, validateRanges, validatePrevious, validateWeights} {
 		if err := check(p, o); err != nil {
