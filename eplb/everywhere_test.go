@@ -269,6 +269,54 @@ func TestEverywhereSpeeds(t *testing.T) {
 	}
 }
 
+// What is proved of the others holds of the whole only where those everywhere load all
+// GPUs alike: not where a split may send their tokens elsewhere, nor at unlike speeds.
+func TestEverywhereBounds(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{10, 2, 1}}, Replicas: 4, Topology: placement.Topology{GPUs: 2}, Everywhere: []int{2}}
+	for _, c := range []struct {
+		speed     []float64
+		dispatch  Dispatch
+		imbalance float64
+		bound     float64
+	}{{nil, Even, 10.5 / 6.5, 10.5 / 6.5}, {nil, Split, 10 / 6.5, 1}, {[]float64{1, .5}, Even, 10.5 / 1 * 1.5 / 13, 1}} {
+		p.Topology.Speed = c.speed
+		r, err := Plan(t.Context(), p, Options{Dispatch: c.dispatch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x := r.Layers[0]; math.Abs(x.Imbalance-c.imbalance) > 1e-9 || math.Abs(x.LowerBound-c.bound) > 1e-9 {
+			t.Errorf("speeds %v, dispatch %v: %+v, want %v, proved %v", c.speed, c.dispatch, x, c.imbalance, c.bound)
+		}
+	}
+}
+
+// Experts that are on every GPU already take nothing of a budget of moves, those that
+// are not take a move for each GPU that lacks them, and the rest is for others.
+func TestEverywhereBudget(t *testing.T) {
+	rng := rand.New(rand.NewPCG(14, 0))
+	loads := placement.NewLoads(1, 24)
+	for e := range loads[0] {
+		loads[0][e] = float64(1 + rng.IntN(100))
+	}
+	p := Problem{Loads: loads, Replicas: 48, Topology: placement.Topology{GPUs: 8}, Everywhere: []int{5}}
+	r, err := Plan(t.Context(), p, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := r.Placement
+	p.Previous = &was
+	slices.Reverse(loads[0])
+	for _, c := range []struct{ everywhere, budget, least int }{{5, 5, 3}, {7, 12, 8}} {
+		p.Everywhere = []int{c.everywhere}
+		if r, err = Plan(t.Context(), p, Options{MaxMoves: c.budget}); err != nil {
+			t.Fatal(err)
+		}
+		if n := r.Layers[0].Moves; n < c.least || n > c.budget {
+			t.Errorf("expert %d everywhere: %d moves, want %d to %d", c.everywhere, n, c.least, c.budget)
+		}
+	}
+}
+
 // Where domains cross nodes every expert is on two of both: in a plan, from a placement
 // in force, around a dead GPU.
 func TestDomainsThatCrossNodes(t *testing.T) {

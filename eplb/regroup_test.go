@@ -385,3 +385,22 @@ func TestRoutesKeepThePriceOfGroups(t *testing.T) {
 		t.Errorf("without groups %v, with them %v", free, y.Imbalance)
 	}
 }
+
+// A layer without load is even whatever it holds: its plan is free for its tokens.
+func TestRegroupWithoutLoad(t *testing.T) {
+	p := Problem{Loads: placement.NewLoads(1, 32), Replicas: 40, Topology: placement.Topology{GPUs: 8, Nodes: 4}, Routes: topicRoutes(1, 1, 32, 4, 600, 5)}
+	var nodes [2]float64
+	for i := range nodes { // without load, and with loads that must stay as even as they are
+		r, err := Plan(t.Context(), p, Options{Locality: Free, TrafficSlack: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes[i] = r.Layers[0].NodesPerToken
+		for e := range p.Loads[0] {
+			p.Loads[0][e] = 1
+		}
+	}
+	if nodes[0] >= nodes[1] {
+		t.Errorf("%v nodes a token without load, %v with", nodes[0], nodes[1])
+	}
+}

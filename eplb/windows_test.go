@@ -556,3 +556,27 @@ func TestWindowsSplitByThemselves(t *testing.T) {
 		}
 	}
 }
+
+// No plan is more than even, whatever rounding makes of a bound over windows.
+func TestWindowsBoundIsOneAtLeast(t *testing.T) {
+	rng := rand.New(rand.NewPCG(15, 0))
+	p := Problem{Replicas: 12, Topology: placement.Topology{GPUs: 4}}
+	for range 3 {
+		w := placement.NewLoads(8, 8)
+		for _, row := range w {
+			for e := range row {
+				row[e] = float64(1 + rng.IntN(100))
+			}
+		}
+		p.Windows = append(p.Windows, w)
+	}
+	r, err := Plan(t.Context(), p, Options{Dispatch: Split})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l, y := range r.Layers {
+		if y.LowerBound < 1 {
+			t.Errorf("layer %d: bound %v", l, y.LowerBound)
+		}
+	}
+}

@@ -97,4 +97,7 @@ func TestTrackerJSONHostile(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"version":1,"layers":1,"experts":1,"windows":0,"samples_per_window":0,"half_life":0,"streams":[]}`), a); err == nil {
 		t.Error("a tracker without streams")
 	}
+	if err := json.Unmarshal([]byte(`{"version":1,"layers":1,"experts":1,"windows":0,"samples_per_window":0,"half_life":0,"streams":[{"sum":[1],"open_samples":0,"unit":2}]}`), a); err == nil {
+		t.Error("a unit of no decayed sum")
+	}
 }

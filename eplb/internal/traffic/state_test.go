@@ -91,7 +91,7 @@ func naive(u *Unit, y *Layer, slot []int32) (over float64, total int64, moves, o
 			if y.Was != nil && !slices.Contains(y.Was[u.First[g]:u.First[g+1]], e) {
 				moves++
 			}
-			if y.Home != nil && int(y.Home[e]) != n {
+			if y.Home != nil && y.Home[e] >= 0 && int(y.Home[e]) != n {
 				off++
 			}
 		}
@@ -158,7 +158,7 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 		}
 		y.Home, y.Off = make([]int32, experts), math.MaxInt
 		for e := range y.Home {
-			y.Home[e] = int32(rng.IntN(u.Nodes))
+			y.Home[e] = int32(rng.IntN(u.Nodes+1)) - 1
 		}
 		s := newState(u, y, slot)
 		changes := 0
