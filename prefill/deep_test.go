@@ -104,6 +104,21 @@ func TestBatchIsDeep(t *testing.T) {
 	}
 }
 
+// TestAloneIsNotDeep: of a few giants not half of a full step fits into one, so full steps
+// are not for them, however long nothing has come.
+func TestAloneIsNotDeep(t *testing.T) {
+	for n, deep := range map[int]bool{1: false, 4: true} {
+		b := newUnit(t, Config{Ranks: 4, MaxTokens: 8192})
+		for id := range ID(n) {
+			enqueue(t, b, Request{ID: id, Tokens: 100_000})
+		}
+		b.observed, b.clock = observed{silent: 100}, 1e6
+		if b.survey(nil); b.former.Deep != deep {
+			t.Errorf("%d giants: deep %v", n, b.former.Deep)
+		}
+	}
+}
+
 // TestPause: the longest time until one came is known, and forgotten slowly.
 func TestPause(t *testing.T) {
 	var o observed
