@@ -2,6 +2,7 @@ package eplb
 
 import (
 	"context"
+	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/divide"
 	"github.com/moelb/moelb/eplb/internal/fresh"
@@ -51,16 +52,16 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 		g := f.Points[taken[l]]
 		slot := f.Slots(g)
 		level, bound := g.Time, r.Layers[l].LowerBound
+		m.SetLayer(l)
 		if o.Dispatch == Split {
 			level, bound = s.Over(c, l, slot)
-			if least := f.Points[0]; least.Moves < g.Moves { // an even split may gain where this one loses
-				start := f.Slots(least)
+			if start := f.Start(); !slices.Equal(start, slot) { // an even split may gain where this one loses
 				if x, _ := s.Over(c, l, start); x < level {
-					g, slot, level = least, start, x
+					m.S.Start(start)
+					slot, level, g.Moves = start, x, m.S.Moves()
 				}
 			}
 		}
-		m.SetLayer(l)
 		m.S.Settle(slot)
 		r.put(c, l, slot)
 		if m.Idle {

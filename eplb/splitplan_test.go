@@ -276,6 +276,15 @@ func TestSplitMovesNeverWorse(t *testing.T) {
 			}
 		}
 	}
+	// The same of any number of moves.
+	p = Problem{
+		Loads: placement.Loads{{73, 47, 36}}, Replicas: 5, Topology: placement.Topology{GPUs: 4, Speed: []float64{1, 1, 1, .9}},
+		Previous: &placement.Placement{Experts: 3, GPUs: 4, GPUSlots: []int{2, 1, 1, 1}, PhysicalToLogical: [][]int{{2, 1, 0, 0, 1}}},
+	}
+	stay = mustPlan(t, p, Options{Dispatch: Split, MaxMoves: -1})
+	if y, was := mustPlan(t, p, Options{Dispatch: Split}).Layers[0], stay.Layers[0]; y.Imbalance > was.Imbalance {
+		t.Errorf("%+v, without moves %+v", y, was)
+	}
 }
 
 func BenchmarkPlanSplit(b *testing.B) {
