@@ -2,6 +2,8 @@ package bench
 
 import (
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -143,9 +145,11 @@ func BenchmarkDecodeAdd(b *testing.B) {
 
 // BenchmarkDecodeTable prints the table of docs/requests.md, a load each: the waste of
 // ours, and of the best that others run, on arrival and with a step's arrivals together;
-// then that of several routers whose reports are two steps old.
+// then that of several routers whose reports are two and ten steps old, where finishes
+// are heard of at once and as late, beside what the finishes that nobody has heard of
+// cost any rule.
 func BenchmarkDecodeTable(b *testing.B) {
-	for _, l := range decodeLoads(b) {
+	for _, l := range append(decodeLoads(b), documents()) {
 		for _, load := range []float64{0, 0.87} {
 			b.Run(fmt.Sprintf("%s/load=%v", l.name, load), func(b *testing.B) {
 				u := l.unit()
@@ -175,20 +179,59 @@ func BenchmarkDecodeTable(b *testing.B) {
 			continue
 		}
 		for _, n := range []int{2, 4, 16} {
-			b.Run(fmt.Sprintf("%s/routers=%d", l.name, n), func(b *testing.B) {
-				u := l.unit()
-				u.Reports, u.Counted, u.Delay = true, true, 2
-				var routers []dec.Scheduler
-				for k := range n {
-					routers = append(routers, ours(b, dec.Config{Routers: n, Router: k}))
-				}
-				r, err := u.Run(routers...)
-				if err != nil {
-					b.Fatal(err)
-				}
-				b.ReportMetric(100*r.Waste, "%-on-arrival")
-				b.ReportMetric(0, "ns/op")
-			})
+			for _, delay := range []int{2, 10} {
+				b.Run(fmt.Sprintf("%s/routers=%d/steps=%d", l.name, n, delay), func(b *testing.B) {
+					for _, streamed := range []bool{true, false} {
+						r := amongRouters(b, l, n, delay, streamed)
+						unit := "%-late"
+						if streamed {
+							unit = "%-reports-late"
+						}
+						b.ReportMetric(100*r.Waste, unit)
+						b.ReportMetric(100*r.Floor, unit+"-least")
+					}
+					b.ReportMetric(0, "ns/op")
+				})
+			}
 		}
 	}
+}
+
+// documents is a load of questions, half of them about long documents, most of those
+// answered in a few tokens.
+func documents() decodeLoad {
+	r := rand.New(rand.NewPCG(1, 1))
+	requests := make([]workload.Request, 5000)
+	for i := range requests {
+		input, output := 20*math.Exp(3.8*r.Float64()), 50+r.IntN(500)
+		switch x := r.Float64(); {
+		case x < 0.005:
+			input, output = 1e5+9e4*r.Float64(), 5+r.IntN(40)
+		case x < 0.25:
+			input, output = 12e3*math.Exp(1.5*r.Float64()), 2+r.IntN(20)
+		case x < 0.5:
+			input, output = 12e3*math.Exp(1.2*r.Float64()), 30+r.IntN(350)
+		case x < 0.62:
+			input, output = 1000+8000*r.Float64(), 2+r.IntN(100)
+		}
+		requests[i] = workload.Request{Arrival: float64(i), Input: int(input), Output: output}
+	}
+	return decodeLoad{"documents", workload.ScaleInputs(requests, unitKV), 88, 1200, false}
+}
+
+// amongRouters runs a unit of several routers that hear of each other some steps late, and,
+// unless their streams tell them, of their own requests' finishes.
+func amongRouters(tb testing.TB, l decodeLoad, n, delay int, streamed bool) lockstep.DecodeResult {
+	tb.Helper()
+	u := l.unit()
+	u.Reports, u.Counted, u.Delay, u.Streamed = true, true, delay, streamed
+	var routers []dec.Scheduler
+	for k := range n {
+		routers = append(routers, ours(tb, dec.Config{Routers: n, Router: k}))
+	}
+	r, err := u.Run(routers...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
 }

@@ -33,8 +33,9 @@ type Decode struct {
 	Delay int
 	// Reports: at each step every rank reports the load it had Delay steps before
 	// to every scheduler; with Counted, how far it had come with each one's
-	// requests too.
-	Reports, Counted bool
+	// requests too. With Streamed, a router hears of its own requests' finishes at
+	// once, since their tokens pass through it: the reports alone are late.
+	Reports, Counted, Streamed bool
 	// Moves running requests are allowed at every MovesEvery-th step.
 	Moves, MovesEvery int
 }
@@ -42,6 +43,7 @@ type Decode struct {
 // DecodeResult is how a unit did.
 type DecodeResult struct {
 	Waste    float64 // 1 - mean step cost / max step cost
+	Floor    float64 // Waste of ranks made even but for the finishes that nobody had heard of
 	KV       float64 // max/mean over the ranks, mean over the steps
 	Requests float64
 	Overruns int // steps and ranks with more KV than capacity
@@ -79,6 +81,7 @@ type decodeRun struct {
 	dst      []int
 	result   DecodeResult
 	weights  []float64
+	ended    [][]rankState // what ended on each rank in a step, of as many of the latest as are not heard of
 }
 
 // Run runs the unit; requests go to the schedulers in turn.
@@ -101,7 +104,7 @@ func (r *decodeRun) run() (DecodeResult, error) {
 	var pending []int32
 	history := make([][]int32, r.Delay+1)
 	reports := make([][]rankState, r.Delay+1)
-	mean, most, kv, n, counted := 0.0, 0.0, 0.0, 0.0, 0
+	mean, most, kv, n, floor, counted := 0.0, 0.0, 0.0, 0.0, 0.0, 0
 	arrivals := r.arrivals(len(warm))
 	for s := 1; s <= r.Steps; s++ {
 		r.join(joining)
@@ -118,6 +121,7 @@ func (r *decodeRun) run() (DecodeResult, error) {
 			g := float64(r.Ranks)
 			most += r.Cost.Step + r.Cost.KV*float64(maxKV) + r.Cost.Request*float64(maxN)
 			mean += r.Cost.Step + r.Cost.KV*float64(sumKV)/g + r.Cost.Request*float64(sumN)/g
+			floor += r.unheard()
 			kv += float64(maxKV) * g / float64(sumKV)
 			n += float64(maxN) * g / float64(sumN)
 			counted++
@@ -141,8 +145,12 @@ func (r *decodeRun) run() (DecodeResult, error) {
 		}
 		pending = r.finish()
 		history[s%len(history)] = pending
-		if s > r.Delay {
-			for _, id := range history[(s-r.Delay)%len(history)] {
+		if s > r.Delay || r.Streamed {
+			heard := pending
+			if !r.Streamed {
+				heard = history[(s-r.Delay)%len(history)]
+			}
+			for _, id := range heard {
 				if err := r.routers[r.requests[id].Decode].Done(decode.ID(id)); err != nil {
 					return r.result, err
 				}
@@ -159,7 +167,7 @@ func (r *decodeRun) run() (DecodeResult, error) {
 			}
 		}
 	}
-	r.result.Waste = 1 - mean/most
+	r.result.Waste, r.result.Floor = 1-mean/most, floor/(mean+floor)
 	r.result.KV, r.result.Requests = kv/float64(counted), n/float64(counted)
 	return r.result, nil
 }
@@ -285,10 +293,40 @@ func (r *decodeRun) join(placed []int32) {
 func (r *decodeRun) finish() []int32 {
 	done := r.unit.Tick(nil)
 	slices.Reverse(done)
+	late := 1 // of an arrival, the step's own finishes are not known
+	if !r.Streamed {
+		late += r.Delay
+	}
+	r.ended = append(r.ended, make([]rankState, r.Ranks))
+	r.ended = r.ended[max(0, len(r.ended)-late):]
 	for _, id := range done {
+		e := &r.ended[len(r.ended)-1][r.to[id]]
+		e.n, e.kv = e.n+1, e.kv+r.requests[id].KV()
 		r.gone[r.requests[id].Decode][r.to[id]]++
 	}
 	return done
+}
+
+// unheard is what a step costs beyond its mean where ranks are even but for the
+// finishes that no router had heard of when it placed the last of what runs: those of
+// the rank where fewest ended, in requests and in KV use. No rule knows which ranks
+// those will be, and any other spread is worse on the mean.
+func (r *decodeRun) unheard() float64 {
+	if r.Joint {
+		return 0
+	}
+	var sum rankState
+	least := rankState{n: 1 << 62, kv: 1 << 62}
+	for g := range r.Ranks {
+		var e rankState
+		for _, step := range r.ended {
+			e.n, e.kv = e.n+step[g].n, e.kv+step[g].kv
+		}
+		least.n, least.kv = min(least.n, e.n), min(least.kv, e.kv)
+		sum.n, sum.kv = sum.n+e.n, sum.kv+e.kv
+	}
+	g := float64(r.Ranks)
+	return r.Cost.KV*(float64(sum.kv)/g-float64(least.kv)) + r.Cost.Request*(float64(sum.n)/g-float64(least.n))
 }
 
 func (r *decodeRun) states() []rankState {
