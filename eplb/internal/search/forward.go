@@ -2,6 +2,7 @@ package search
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/memory"
 )
@@ -18,8 +19,12 @@ type scan struct {
 	hot   []int32
 	isHot []bool
 	rest  []float64 // total without the hot GPU, [windows]
+	gone  []float64 // less the largest power of another
+	most  []float64 // the most that one copy more takes off its holders, negative
 	more  []float64 // what its holders add where an expert has one copy less, [experts][windows]
 	less  []float64 // and take off where it has one more
+	floor []float64 // what each window adds to the objective at least, [windows]
+	trial []float64 // total after the change looked at, [windows]
 	spare []int32   // slots that can do without what they hold
 
 	now   float64
@@ -34,8 +39,12 @@ type scan struct {
 func (p *scan) set(s *State) {
 	p.isHot = memory.Resize(p.isHot, len(s.inv))
 	p.rest = memory.Resize(p.rest, s.n)
+	p.gone = memory.Resize(p.gone, s.n)
+	p.most = memory.Resize(p.most, s.n)
 	p.more = memory.Resize(p.more, len(s.size))
 	p.less = memory.Resize(p.less, len(s.size))
+	p.floor = memory.Resize(p.floor, s.n)
+	p.trial = memory.Resize(p.trial, s.n)
 }
 
 // weight of moves by their number.
@@ -78,9 +87,16 @@ func (s *State) setRate(x float64) {
 	}
 }
 
-// offer keeps a change of so many moves after which the objective is v.
-func (s *State) offer(c Change, cost int, v float64) {
-	if x := s.blur(s.now-v) / weight[max(cost, 0)]; x > s.rate {
+// offer keeps a change of so many moves after which the windows' totals are s.trial.
+func (s *State) offer(c Change, cost int) {
+	v := 0.0
+	for k, a := range s.t.Share {
+		v += float64(a * s.root(s.trial[k]))
+	}
+	if s.n > 1 && v >= s.least[cost] {
+		return // the bound promised more
+	}
+	if x := s.blur(s.now-v) / weight[cost]; x > s.rate {
 		s.best = c
 		s.setRate(x)
 	}
@@ -123,9 +139,12 @@ func (s *State) listHot() {
 func (s *State) prepare(h int32) {
 	n := s.n
 	clear(s.rest)
+	clear(s.gone)
+	clear(s.most)
 	for i, x := range s.power {
 		if i/n != int(h) {
 			s.rest[i%n] += x
+			s.gone[i%n] = min(s.gone[i%n], -x)
 		}
 	}
 	for e, c := range s.count {
@@ -147,75 +166,76 @@ func (s *State) prepare(h int32) {
 				}
 			}
 		}
+		for k, x := range less {
+			s.most[k] = min(s.most[k], x)
+		}
 	}
 }
 
 // scanExchanges considers replicas of GPU h for others elsewhere.
 func (s *State) scanExchanges(h int32) {
-	t, n := s.t, s.n
-	lh, vh := s.level[int(h)*n:][:n], s.inv[h]
-	for g := range s.inv {
-		if int32(g) == h || (n == 1 && lh[0] <= s.level[g]) {
+	for i := range s.inv {
+		g := int32(i)
+		if g == h || s.n == 1 && s.level[h] <= s.level[g] {
 			continue
 		}
-		least := s.least
-		mayCome := s.away[h]+s.away[int32(g)] > 0
-		if s.t.Prev == nil {
-			mayCome = true
+		mayCome := s.t.Prev == nil || s.away[h]+s.away[g] > 0
+		least := s.least[2] // no expert to come home
+		if mayCome {
+			least = slices.Max(s.least[:])
 		}
-		if !mayCome {
-			least[0], least[1] = least[2], least[2] // no expert to come home
+		if even := s.even(h, g); even < least {
+			s.scanPair(h, g, mayCome, even)
 		}
-		if s.even(h, int32(g)) >= max(least[0], least[1], least[2]) {
+	}
+}
+
+// scanPair considers exchanges of GPUs h and g, after even.
+func (s *State) scanPair(h, g int32, mayCome bool, even float64) {
+	first := s.t.First
+	for i := first[h]; i < first[h+1]; i++ {
+		e := s.slot[i]
+		if e < 0 || s.holds(g, e) {
 			continue
 		}
-		lg, vg := s.level[g*n:][:n], s.inv[g]
-		for i := t.First[h]; i < t.First[h+1]; i++ {
-			e := s.slot[i]
-			if e < 0 || s.holds(int32(g), e) {
+		s.work += (first[g+1] - first[g]) * s.n
+		for j := first[g]; j < first[g+1]; j++ {
+			f := s.slot[j]
+			if f < 0 || s.n == 1 && s.size[e] <= s.size[f] {
 				continue
 			}
-			se := s.size[int(e)*n:][:n]
-			s.work += (t.First[g+1] - t.First[g]) * n
-		partners:
-			for j := t.First[g]; j < t.First[g+1]; j++ {
-				f := s.slot[j]
-				if f < 0 {
-					continue
-				}
-				sf := s.size[int(f)*n:][:n]
-				if n == 1 && se[0] <= sf[0] {
-					continue
-				}
-				cost := 2
-				if mayCome {
-					cost = max(0, s.cost(h, e, f)+s.cost(int32(g), f, e))
-				}
-				v := 0.0
-				if n == 1 {
-					d := se[0] - sf[0]
-					v = s.others(h, int32(g), 0) + s.raise(lh[0]-float64(d*vh)) + s.raise(lg[0]+float64(d*vg))
-					if v >= s.limit[cost] || s.holds(h, f) || !s.mayExchange(int32(i), int32(j)) {
-						continue
-					}
-					s.offer(Change{int32(i), int32(j), -1}, cost, s.root(v))
-					continue
-				}
-				need := s.least[cost]
-				for k, a := range t.Share {
-					d := se[k] - sf[k]
-					v += float64(a * s.root(s.others(h, int32(g), k)+s.raise(lh[k]-float64(d*vh))+s.raise(lg[k]+float64(d*vg))))
-					if v >= need {
-						continue partners
-					}
-				}
-				if s.holds(h, f) || !s.mayExchange(int32(i), int32(j)) {
-					continue
-				}
-				s.offer(Change{int32(i), int32(j), -1}, cost, v)
+			cost := 2
+			if mayCome {
+				cost = max(0, s.cost(h, e, f)+s.cost(g, f, e))
+			}
+			if s.exchanged(h, g, e, f, cost, even) && !s.holds(h, f) && s.mayExchange(int32(i), int32(j)) {
+				s.offer(Change{int32(i), int32(j), -1}, cost)
 			}
 		}
 	}
+}
+
+// exchanged sets s.trial to what becomes of the totals where h gives e to g for f. It
+// returns false where that is not enough, of what moves cost; v is what s.floor adds
+// up to.
+func (s *State) exchanged(h, g, e, f int32, cost int, v float64) bool {
+	n := s.n
+	se, sf := s.size[int(e)*n:][:n], s.size[int(f)*n:][:n]
+	lh, lg := s.level[int(h)*n:][:n], s.level[int(g)*n:][:n]
+	vh, vg, need := s.inv[h], s.inv[g], s.least[cost]
+	for k := range se {
+		d := se[k] - sf[k]
+		x := s.others(h, g, k) + s.raise(lh[k]-float64(d*vh)) + s.raise(lg[k]+float64(d*vg))
+		if n == 1 {
+			s.trial[0] = x
+			return x < s.limit[cost]
+		}
+		s.trial[k] = x
+		if v += s.bound(k, x) - s.floor[k]; v >= need {
+			return false
+		}
+	}
+	return true
 }
 
 // others is the total of window k without GPUs h and g, after prepare(h).
@@ -233,16 +253,19 @@ func (s *State) others(h, g int32, k int) float64 {
 	return x
 }
 
-// even is what the objective cannot fall below by exchanges between g and h.
+// even is what the objective cannot fall below by exchanges between g and h, and
+// s.floor what each window adds to it.
 func (s *State) even(h, g int32) float64 {
 	n := s.n
+	clear(s.floor)
 	if s.inv[h] != s.inv[g] {
 		return 0
 	}
 	v := 0.0
 	for k, a := range s.t.Share {
 		i := int(g)*n + k
-		v += float64(a * s.root(s.others(h, g, k)+float64(2*s.raise((s.level[int(h)*n+k]+s.level[i])/2))))
+		s.floor[k] = float64(a * s.root(s.others(h, g, k)+float64(2*s.raise((s.level[int(h)*n+k]+s.level[i])/2))))
+		v += s.floor[k]
 	}
 	return v
 }
@@ -255,7 +278,12 @@ func (s *State) scanCopies(h int32) {
 			continue
 		}
 		s.work += len(s.spare)
-		least := s.without(h, e)
+		least := 0.0
+		if s.n == 1 {
+			least = s.without(h, e)
+		} else if least = s.floors(h, e, 1/float64(s.count[e]+1), s.less, s.gone); least >= slices.Max(s.least[:]) {
+			continue
+		}
 		for _, j := range s.spare {
 			g, f := s.gpu[j], s.slot[j]
 			if s.n == 1 && least-s.power[g] >= s.limit[0] {
@@ -266,7 +294,7 @@ func (s *State) scanCopies(h int32) {
 			if g == h || f == e || s.holds(g, e) || !s.mayHold(g, f, e) {
 				continue
 			}
-			s.replace(h, j, e)
+			s.replace(h, j, e, least)
 		}
 	}
 }
@@ -274,10 +302,21 @@ func (s *State) scanCopies(h int32) {
 // without is about the total, where there is one window, if e has one copy more
 // that weighs nothing.
 func (s *State) without(h, e int32) float64 {
-	if s.n > 1 {
-		return 0
-	}
 	return max(0, s.rest[0]+s.less[e]) + s.raise(s.level[h]-float64(s.size[e]/float64(s.count[e]+1)*s.inv[h]))
+}
+
+// floors is what the objective of several windows is at least where GPU h loses a
+// part of a replica of e and the others' totals change by a list, beside another: what
+// s.floor adds up to.
+func (s *State) floors(h, e int32, part float64, change, beside []float64) float64 {
+	v := 0.0
+	for k := range s.floor {
+		i := int(e)*s.n + k
+		left := s.level[int(h)*s.n+k] - float64(s.size[i]*part*s.inv[h])
+		s.floor[k] = s.bound(k, max(0, s.rest[k]+change[i]+beside[k])+s.raise(left))
+		v += s.floor[k]
+	}
+	return v
 }
 
 // scanDrops considers other experts for slots of GPU h that can do without theirs.
@@ -288,18 +327,24 @@ func (s *State) scanDrops(h int32) {
 			continue
 		}
 		s.work += 2 * len(s.count)
+		least := 0.0
+		if s.n > 1 {
+			if least = s.floors(h, f, 1, s.more, s.most); least >= slices.Max(s.least[:]) {
+				continue
+			}
+		}
 		for x := range s.count {
 			e := int32(x)
 			if s.holds(h, e) || !s.mayHold(h, f, e) {
 				continue
 			}
-			s.replace(h, int32(i), e)
+			s.replace(h, int32(i), e, least)
 		}
 	}
 }
 
-// replace considers e for slot j, after prepare(h).
-func (s *State) replace(h, j, e int32) {
+// replace considers e for slot j, after prepare(h); v is what s.floor adds up to.
+func (s *State) replace(h, j, e int32, v float64) {
 	g, f := s.gpu[j], s.slot[j]
 	cost, n := max(0, s.cost(g, f, e)), s.n
 	c := float64(s.count[e])
@@ -310,8 +355,7 @@ func (s *State) replace(h, j, e int32) {
 		onF = s.holds(h, f)
 	}
 	onE := s.holds(h, e)
-	v := 0.0
-	for k, a := range s.t.Share {
+	for k := range n {
 		se, sf := s.size[int(e)*n+k], 0.0
 		total := s.rest[k] + s.less[int(e)*n+k]
 		if f >= 0 {
@@ -336,12 +380,13 @@ func (s *State) replace(h, j, e int32) {
 			total += s.raise(lg+float64((float64(se*come)-sf)*s.inv[g])) - s.power[i]
 		}
 		total = max(0, total) + s.raise(lh)
-		if n == 1 && total >= s.limit[cost] {
-			return
+		s.trial[k] = total
+		if n > 1 {
+			v += s.bound(k, total) - s.floor[k]
 		}
-		if v += float64(a * s.root(total)); v >= s.least[cost] {
+		if n > 1 && v >= s.least[cost] || n == 1 && total >= s.limit[cost] {
 			return
 		}
 	}
-	s.offer(Change{j, -1, e}, cost, v)
+	s.offer(Change{j, -1, e}, cost)
 }

@@ -228,22 +228,26 @@ func (j *Joint) bestExchange(g, h int, least float64) (ba, bb int) {
 	now, even := 0.0, 0.0
 	for k, c := range j.slope[:n] {
 		now += float64(c * (s.power[g*n+k] + s.power[h*n+k]))
-		even += float64(2 * c * pow16((s.level[g*n+k]+s.level[h*n+k])/2))
+		s.floor[k] = 0
+		if s.inv[g] == s.inv[h] {
+			s.floor[k] = float64(2 * c * pow16((s.level[g*n+k]+s.level[h*n+k])/2))
+		}
+		even += s.floor[k]
 	}
-	if s.inv[g] == s.inv[h] && even >= now-least {
+	if even >= now-least {
 		return -1, -1
 	}
-	ba, bb, _ = j.compare(g, h, now-least, false)
+	ba, bb, _ = j.compare(g, h, even, now-least, false)
 	return ba, bb
 }
 
 // compare finds the slots of g and h after whose exchange what both add to the
 // objective, or with peaks the time of all, is farthest below best, and what that is;
-// -1 if there are none.
-func (j *Joint) compare(g, h int, best float64, peaks bool) (ba, bb int, least float64) {
+// -1 if there are none. It is no less than even, which s.floor adds up to.
+func (j *Joint) compare(g, h int, even, best float64, peaks bool) (ba, bb int, least float64) {
 	s, n := j.s, j.s.n
 	first, share := s.t.First, s.t.Share
-	slope, free := j.slope[:n], j.free[:n]
+	slope, free, floor := j.slope[:n], j.free[:n], s.floor[:n]
 	lg, lh := s.level[g*n:][:n], s.level[h*n:][:n]
 	vg, vh := s.inv[g], s.inv[h]
 	ba, bb = -1, -1
@@ -259,14 +263,14 @@ func (j *Joint) compare(g, h int, best float64, peaks bool) (ba, bb int, least f
 		for b := first[h]; b < first[h+1]; b++ {
 			y := s.slot[b]
 			sy := s.size[int(y)*n:][:n]
-			sum := 0.0
+			sum := even
 			for k := range sx {
 				d := sx[k] - sy[k]
 				p, q := lg[k]-float64(d*vg), lh[k]+float64(d*vh)
 				if peaks {
-					sum += float64(share[k] * max(free[k], p, q))
+					sum += float64(share[k]*max(free[k], p, q)) - floor[k]
 				} else {
-					sum += float64(slope[k] * (pow16(p) + pow16(q)))
+					sum += float64(slope[k]*(pow16(p)+pow16(q))) - floor[k]
 				}
 				if sum >= best {
 					break
@@ -362,12 +366,13 @@ func (j *Joint) bestLowering(g, h int, best float64) (ba, bb int, sum float64) {
 				break
 			}
 		}
-		even += float64(a * max(j.free[k], (float64(s.level[g*n+k]*vg)+float64(s.level[h*n+k]*vh))/(vg+vh)))
+		s.floor[k] = float64(a * max(j.free[k], (float64(s.level[g*n+k]*vg)+float64(s.level[h*n+k]*vh))/(vg+vh)))
+		even += s.floor[k]
 	}
 	if even >= best {
 		return -1, -1, best
 	}
-	return j.compare(g, h, best, true)
+	return j.compare(g, h, even, best, true)
 }
 
 // recount changes counts at the fullest GPUs: a slot of an expert with several

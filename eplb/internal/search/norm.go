@@ -16,11 +16,15 @@ type norm struct {
 	over  float64
 	power []float64 // of each level, [GPUs][windows]
 	total []float64 // over the GPUs, [windows]
+	part  []float64 // of the objective, by window
+	scale []float64 // steps of roots a total, by window
 }
 
 func (p *norm) set(s *State) {
 	p.power = memory.Resize(p.power, len(s.level))
 	p.total = memory.Resize(p.total, s.n)
+	p.part = memory.Resize(p.part, s.n)
+	p.scale = memory.Resize(p.scale, s.n)
 }
 
 // raise is what a level adds to its window's total.
@@ -55,6 +59,36 @@ func (p *norm) unroot(x float64) float64 {
 	return x
 }
 
+// rootSteps is how many steps of roots there are up to the total at hand.
+const rootSteps = 64
+
+// roots are the norms of totals in steps, by how often 2 is squared less firstRoot.
+var roots = func() (t [3][2*rootSteps + 1]float64) {
+	for i := range t {
+		p := norm{twice: firstRoot + i}
+		for k := range t[i] {
+			t[i][k] = p.root(float64(k) / rootSteps)
+		}
+	}
+	return t
+}()
+
+const firstRoot = 4
+
+// bound is no more than what window k adds to the objective where its total is x,
+// after weigh with several windows: the norm is concave, and what lies between two
+// steps above the line from one to the other. Of most changes that says enough, at a
+// quarter of the time.
+func (p *norm) bound(k int, x float64) float64 {
+	x *= p.scale[k]
+	t := &roots[p.twice-firstRoot]
+	if !(x < 2*rootSteps) {
+		return float64(p.part[k] * t[2*rootSteps])
+	}
+	i := int(x)
+	return float64(p.part[k] * (t[i] + float64((x-float64(i))*(t[i+1]-t[i]))))
+}
+
 // weigh adds up all powers and returns the objective.
 func (s *State) weigh() float64 {
 	clear(s.total)
@@ -65,7 +99,9 @@ func (s *State) weigh() float64 {
 	}
 	sum := 0.0
 	for k, a := range s.t.Share {
-		sum += float64(a * s.root(s.total[k]))
+		s.part[k] = float64(a * s.root(s.total[k]))
+		s.scale[k] = rootSteps / s.total[k]
+		sum += s.part[k]
 	}
 	return sum
 }
