@@ -199,6 +199,45 @@ func TestForwardIsBest(t *testing.T) {
 	}
 }
 
+// Of two GPUs the exchange that lowers the objective most is found, as trying all shows.
+func TestBestExchange(t *testing.T) {
+	found := 0
+	for seed := range uint64(100) {
+		task, slot := random(rand.New(rand.NewPCG(seed, 5)))
+		var s State
+		var j Joint
+		s.Set(task)
+		j.Search(&s, [][]int32{slot}, math.Inf(1), func() bool { return true })
+		s.Start(slot)
+		j.weigh()
+		adds := func(k int, x, y float64) float64 { return float64(j.slope[k] * (pow16(x) + pow16(y))) }
+		g, h, best := 0, 1, 0.0
+		for a := task.First[g]; a < task.First[g+1]; a++ {
+			for b := task.First[h]; b < task.First[h+1]; b++ {
+				if s.holds(int32(h), s.slot[a]) || s.holds(int32(g), s.slot[b]) || !s.mayExchange(int32(a), int32(b)) {
+					continue
+				}
+				gain := 0.0
+				for k := range s.n {
+					d := s.size[int(s.slot[a])*s.n+k] - s.size[int(s.slot[b])*s.n+k]
+					x, y := s.level[g*s.n+k], s.level[h*s.n+k]
+					gain += adds(k, x, y) - adds(k, x-d*s.inv[g], y+d*s.inv[h])
+				}
+				best = max(best, gain)
+			}
+		}
+		j.work = 0
+		if a, _ := j.bestExchange(g, h, best*(1-1e-6)-1e-9); best > 1e-6 && a < 0 {
+			t.Errorf("seed %d: no exchange, one gains %v", seed, best)
+		} else if a >= 0 {
+			found++
+		}
+	}
+	if found < 50 {
+		t.Errorf("%d exchanges", found)
+	}
+}
+
 // onHot says whether one of the GPUs that were looked at holds e.
 func onHot(s *State, e int32) bool {
 	return slices.ContainsFunc(s.hot, func(h int32) bool { return s.holds(h, e) })
