@@ -211,7 +211,7 @@ func (b *Balancer) Add(r Request) (int, error) {
 	if err != nil {
 		return Full, err
 	}
-	g := b.take(b.rule(), &r, int64(r.Width))
+	g := b.take(b.rule(onArrival), &r, int64(r.Width))
 	if b.model.begin(onArrival); g >= 0 {
 		b.imagine(b.put(g, &r), 0, 0)
 	}

@@ -250,6 +250,7 @@ func TestLevels(t *testing.T) {
 		{"wide", wide, 1000 + 0.15*mean + 300, 0, 300 * 1.2, 300 * 3 * 1.6, 200 * (1 + 0.2*100/mean)},
 		{"even", even, 1500, 0, 300, 900, 200},
 		{"brim", brim, 1500, 0, 0, 200, 200},
+		{"first", first, 1000, 0, 300 * 1.2, 300 * 3 * 1.6, 200 * (1 + 0.2*100/mean)},
 		{"single", single, 1500 + mean, 0, 0, 0, 200},
 	} {
 		l := levelOf(&want.r, c, x)
@@ -416,7 +417,7 @@ func TestFillLeavesRoom(t *testing.T) {
 			if _, err := b.Add(Request{ID: 1}); err != nil {
 				t.Fatal(err)
 			}
-			if b.Step(); *b.rule() != exact {
+			if b.Step(); *b.rule(onArrival) != exact {
 				t.Error("another rule than on arrival")
 			}
 			if err := b.Done(1); err != nil {
@@ -445,6 +446,9 @@ func TestFillLeavesRoom(t *testing.T) {
 		}
 		return b.Rank(g).Requests - 1
 	}
+	if r := newBalancer(t, Config{Ranks: 2}).rule(jointly); *r != first {
+		t.Error("an empty unit is not filled as evenly as can be")
+	}
 	for _, joint := range []bool{false, true} {
 		if n := beside(joint, 0); n > 3 {
 			t.Errorf("joint %v: %d beside a giant in an empty unit", joint, n)
@@ -457,10 +461,10 @@ func TestFillLeavesRoom(t *testing.T) {
 	if _, err := b.Batch(nil, []Request{{ID: 1}}); err != nil {
 		t.Fatal(err)
 	}
-	if b.Step(); *b.rule() != even {
+	if b.Step(); *b.rule(jointly) != even {
 		t.Error("another rule than jointly")
 	}
-	if b := newBalancer(t, Config{Ranks: 1}); b.rule() != &each[b.model.chosen] {
+	if b := newBalancer(t, Config{Ranks: 1}); b.rule(onArrival) != &each[b.model.chosen] {
 		t.Error("one rank has no model, and no rule of its own")
 	}
 }

@@ -82,12 +82,15 @@ func (c *choice) sooner(rank int) bool {
 	return rank < c.rank
 }
 
-// rule is the rule that is followed now. What fills a unit before its first step lasts
-// long, whatever comes after it: room is kept.
-func (b *Balancer) rule() *rule {
+// rule is the rule that is followed now, on arrival or jointly. What fills a unit
+// before its first step lasts long, whatever comes after it: where that is not known,
+// room is kept.
+func (b *Balancer) rule(how int) *rule {
 	switch {
 	case b.others != nil:
 		return &shared
+	case b.model.steps == 0 && b.model.ranks > 0 && how == jointly:
+		return &first
 	case b.model.steps == 0 && b.model.ranks > 0:
 		return &wide
 	}
