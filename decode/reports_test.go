@@ -139,6 +139,42 @@ func (p *plain) report() {
 	}
 }
 
+// TestCountsBeginAtNone: the first report after a restart counts nothing, and what was
+// placed since then is still told from what was lost, though the last of it has gone.
+func TestCountsBeginAtNone(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, Routers: 1})
+	report := func(r Report) {
+		if err := b.Report(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(id ID) {
+		if _, err := b.Add(Request{ID: id, KV: 100}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(1)
+	report(Report{Requests: 1, KV: 100, Placed: 1})
+	report(Report{Epoch: 1})
+	add(2)
+	b.Step() // 2 is lost with the next epoch
+	add(3)
+	add(4)
+	if err := b.Done(4); err != nil {
+		t.Fatal(err)
+	}
+	b.Step()
+	report(Report{Requests: 1, KV: 101, Placed: 2, Finished: 1, Epoch: 2})
+	if err := b.Done(2); err != nil {
+		t.Fatal(err)
+	}
+	now := Report{Requests: 1, KV: 101, Placed: 2, Finished: 1, Epoch: 2}
+	report(now)
+	if s := b.Rank(0); s.KV != 101 || s.Width != 1 {
+		t.Errorf("%d tokens of width %d, want what was reported", s.KV, s.Width)
+	}
+}
+
 // TestGrowBesideReports: what grows or shrinks leaves a view that never had it as it
 // is, and takes none below zero.
 func TestGrowBesideReports(t *testing.T) {
