@@ -10,8 +10,7 @@ func (b *Balancer) placeAmong(l *level, q *Request) int {
 		}
 	}
 	c := choice{rank: Full, turn: b.turn}
-	b.offerAll(&c, l, q, true)
-	if b.others != nil && (c.rank < 0 || c.cost > b.far()) {
+	if b.offerAll(&c, l, q, true); b.others != nil && (c.rank < 0 || l.alone) {
 		b.offerAll(&c, l, q, false)
 	}
 	return c.rank

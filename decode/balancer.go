@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/moelb/moelb/decode/internal/levels"
+	"github.com/moelb/moelb/decode/internal/shares"
 	"github.com/moelb/moelb/internal/ledger"
 )
 
@@ -84,6 +85,8 @@ type Balancer struct {
 	active   int64          // active ranks, their
 	sumBase  int64          // bases
 	sumWidth int64          // and widths
+	sumOwn   int64          // of them, of this router's requests
+	shares   *shares.Shares // nil = the only router
 	unlike   bool           // ranks differ in capacity or speed
 	lives    lives          // how long they are
 	foreseen foreseen
@@ -93,7 +96,6 @@ type Balancer struct {
 	refused  refusal
 	barred   bool // the margin kept the latest request off some rank
 	model    model
-	late     int // steps, of the latest report
 }
 
 // New returns a balancer of an empty unit. Errors: ErrValue.
@@ -116,9 +118,9 @@ func New(cfg Config) (*Balancer, error) {
 func (b *Balancer) index() {
 	b.mine, b.others = levels.New(b.base), nil
 	if b.cfg.Routers > 1 {
-		b.others = levels.New(b.base)
+		b.others, b.shares = levels.New(b.base), shares.New(b.cfg.Routers, b.cfg.Router, b.cfg.Ranks, b.cfg.Cost.KV, b.cfg.Cost.Request)
 	}
-	b.active, b.sumBase, b.sumWidth, b.unlike = 0, 0, 0, false
+	b.active, b.sumBase, b.sumWidth, b.sumOwn, b.unlike = 0, 0, 0, 0, false
 	b.room()
 	for g := range b.ranks {
 		k := &b.ranks[g]

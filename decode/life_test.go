@@ -411,6 +411,47 @@ func TestRoomBesideRouters(t *testing.T) {
 	}
 }
 
+// TestAlone: a router that has heard of nobody else's requests fills all ranks, evenly;
+// before the first step, and once it has heard of any, its own share alone.
+func TestAlone(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 8, Routers: 2, Router: 1})
+	id := ID(0)
+	fill := func(n int) (got [8]int) {
+		for range n {
+			id++
+			g, err := b.Add(Request{ID: id, KV: 1000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[g]++
+		}
+		return got
+	}
+	if got, want := fill(8), [8]int{0, 2, 0, 2, 0, 2, 0, 2}; got != want {
+		t.Errorf("before the first step: %v, want %v", got, want)
+	}
+	b.Step()
+	if got, want := fill(24), [8]int{4, 2, 4, 2, 4, 2, 4, 2}; got != want {
+		t.Errorf("alone: %v, want %v", got, want)
+	}
+	for _, draining := range []func(int) error{b.Drain, b.Restore} { // what is its own there is nobody else's
+		if err := draining(1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := fill(8), [8]int{1, 1, 1, 1, 1, 1, 1, 1}; got != want {
+		t.Errorf("alone, after a drain: %v, want %v", got, want)
+	}
+	for g := range 8 {
+		if err := b.Report(Report{Rank: g, Requests: 6, KV: 6000}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := fill(8), [8]int{0, 2, 0, 2, 0, 2, 0, 2}; got != want {
+		t.Errorf("with another: %v, want %v", got, want)
+	}
+}
+
 // TestBelieved: what is told in all, with what has been generated of it, is believed
 // up to the bound.
 func TestBelieved(t *testing.T) {

@@ -374,21 +374,6 @@ func TestChangesRuleForAReason(t *testing.T) {
 	}
 }
 
-// TestFar: how much a router of several overflows before it looks beyond its share.
-func TestFar(t *testing.T) {
-	b := newBalancer(t, Config{Ranks: 8, Routers: 4, Cost: Cost{Request: 2}})
-	if got := b.far(); got != 2*afar {
-		t.Errorf("with nothing unheard of: %v", got)
-	}
-	b.model.usual = 50 // of each router, in each of the 10 steps that are not heard of
-	if err := b.Report(Report{Rank: 3, Age: 9}); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := b.far(), 2*herd*50*2*10; math.Abs(got-want) > 1e-9 {
-		t.Errorf("%v, want %v", got, want)
-	}
-}
-
 // TestLevelUnlike: the level of ranks that differ in capacity is not that of the first.
 func TestLevelUnlike(t *testing.T) {
 	var levels []float64

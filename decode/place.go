@@ -6,31 +6,21 @@ import (
 	"github.com/moelb/moelb/decode/internal/levels"
 )
 
-// A router looks beyond its own share of the ranks only where that costs more than
-// afar requests, and more than what the routers that it does not hear of may send to
-// the rank that looks best to all: a share of what each places meanwhile, which adds
-// up over routers as chance does.
-const (
-	afar = 3
-	herd = 0.1
-)
-
-// far is the cost above which a router looks beyond its own share.
-func (b *Balancer) far() float64 {
-	unheard := b.model.usual * float64(b.late+1) * math.Sqrt(float64(b.cfg.Routers))
-	return max(afar, float64(herd*unheard)) * b.cfg.Cost.Request
-}
-
 // level applies a rule to the unit's state with kv tokens and width requests more,
 // the first of a batch of so many.
 func (b *Balancer) level(r *rule, kv, width, batch int64) level {
 	x := load{ranks: b.active, kv: b.sumBase + b.sumWidth*b.clock + kv, width: b.sumWidth + width, batch: batch - width, long: b.long, limit: b.limit()}
+	if b.shares != nil {
+		moreKV, more := b.shares.Unheard(b.clock)
+		x.kv, x.width = max(kv, x.kv+moreKV), max(width, x.width+more)
+	}
 	x.most, x.widest = b.peak()
 	x.spread()
 	l := levelOf(r, &b.cfg.Cost, &x)
-	if b.others != nil {
-		l.even++ // what other routers place meanwhile makes an exact count moot
-	}
+	// A router that has heard of nobody else's requests, though steps were made, may be
+	// alone: it fills all ranks, evenly, since others may be filling them too.
+	l.alone = b.shares != nil && b.clock > 0 && b.sumWidth <= b.sumOwn
+	l.low = l.low || l.alone
 	if b.cfg.MaxRequests > 0 {
 		l.requests = int64(b.cfg.MaxRequests)
 	}
@@ -117,12 +107,15 @@ func (b *Balancer) place(r *rule, q *Request, batch int64) int {
 
 // placeAt is place at a level, where some rank serves.
 func (b *Balancer) placeAt(l *level, q *Request) int {
+	if g := b.visit(*l, q); g >= 0 {
+		return g
+	}
 	if b.unlike || q.Among != nil || q.Shared > 0 {
 		return b.placeAmong(l, q)
 	}
 	c := choice{rank: Full, turn: b.turn}
 	b.search(&c, b.mine, l, q)
-	if b.others != nil && (c.rank < 0 || c.cost > b.far()) {
+	if b.others != nil && (c.rank < 0 || l.alone) {
 		b.search(&c, b.others, l, q)
 	}
 	if c.rank >= 0 && !b.fits(c.rank, q, q.KV) {
@@ -132,6 +125,20 @@ func (b *Balancer) placeAt(l *level, q *Request) int {
 		if c = b.scan(l, q); c.rank < 0 {
 			b.refuse(q)
 		}
+	}
+	return c.rank
+}
+
+// visit returns the rank of another share for a request that is to go to one, see
+// shares: of those that cost least that of least KV use. Full = none.
+func (b *Balancer) visit(l level, q *Request) int {
+	if b.shares == nil || l.alone || q.Among != nil || q.Shared > 0 {
+		return Full
+	}
+	l.low = true
+	c, h := choice{rank: Full, turn: b.turn}, b.shares.Guest(b.clock, q.KV, q.Width)
+	for g := h; h >= 0 && g < len(b.ranks); g += b.cfg.Routers {
+		b.offer(&c, &l, q, g)
 	}
 	return c.rank
 }

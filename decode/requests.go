@@ -43,6 +43,8 @@ type rank struct {
 	forecast *forecast
 	members  []int32
 	reported reported
+	heard    [2]int64 // base and width, by its latest report
+	own      int64    // width of what this router has there
 }
 
 // open reports whether the rank may be given requests.
@@ -80,6 +82,7 @@ func (b *Balancer) join(i int32, g int) {
 		k.waiting += int64(q.width)
 		b.waiting++
 	}
+	b.claim(g, int64(q.width))
 	more := q.kv(b.clock) - q.shared + b.hold(q, g)
 	b.shift(g, more-int64(q.width)*b.clock, int64(q.width))
 	if bound < unlimited {
@@ -106,6 +109,7 @@ func (b *Balancer) part(i int32, view bool) {
 		k.waiting -= int64(q.width)
 		b.waiting--
 	}
+	b.claim(g, -int64(q.width))
 	less := q.kv(b.clock) - q.shared + b.drop(q)
 	if !view {
 		return
@@ -203,19 +207,42 @@ func (b *Balancer) set(g int) *levels.Levels {
 }
 
 func (b *Balancer) enter(g int) {
-	w := b.ranks[g].width
-	b.set(g).Insert(w, int32(g))
-	b.active++
-	b.sumBase += b.base[g]
-	b.sumWidth += w
+	b.set(g).Insert(b.ranks[g].width, int32(g))
+	b.sum(g, 1)
 }
 
 func (b *Balancer) leave(g int) {
-	w := b.ranks[g].width
-	b.set(g).Remove(w, int32(g))
-	b.active--
-	b.sumBase -= b.base[g]
-	b.sumWidth -= w
+	b.set(g).Remove(b.ranks[g].width, int32(g))
+	b.sum(g, -1)
+}
+
+// sum counts a rank in or out.
+func (b *Balancer) sum(g int, sign int64) {
+	k := &b.ranks[g]
+	b.active += sign
+	b.sumBase, b.sumWidth, b.sumOwn = b.sumBase+sign*b.base[g], b.sumWidth+sign*k.width, b.sumOwn+sign*k.own
+	if b.shares != nil {
+		b.shares.Count(g, sign, b.base[g], k.width, k.heard[0], k.heard[1])
+	}
+}
+
+// claim counts width of this router's that joins a rank or leaves it.
+func (b *Balancer) claim(g int, width int64) {
+	k := &b.ranks[g]
+	k.own += width
+	if k.open() {
+		b.sumOwn += width
+	}
+}
+
+// hear takes in what a rank holds by its own report.
+func (b *Balancer) hear(g int, base, width int64) {
+	k := &b.ranks[g]
+	if k.open() {
+		b.sum(g, -1)
+		defer b.sum(g, 1)
+	}
+	k.heard = [2]int64{base, width}
 }
 
 // kv is a rank's KV use.

@@ -104,7 +104,6 @@ func (b *Balancer) Report(r Report) error {
 	case s.settled && r.Placed > s.placed+remembered:
 		return errorf(ErrState, "placed", -1, "%d, but %d were placed", r.Placed, s.placed)
 	}
-	b.late = r.Age
 	s.settled = counted && r.Placed <= s.placed
 	s.placed = max(s.placed, r.Placed)
 	b.view(&r, counted)
@@ -184,6 +183,7 @@ func (b *Balancer) view(r *Report, counted bool) {
 	}
 	b.room()
 	b.shift(r.Rank, kv-width*b.clock-b.base[r.Rank], width-k.width)
+	b.hear(r.Rank, r.KV-int64(r.Requests)*then, int64(r.Requests))
 }
 
 // trust makes a rank's load what its requests add up to: the engine has said so.
@@ -208,4 +208,5 @@ func (b *Balancer) trust(rank int) {
 		kv += x.copies[at].tokens
 	}
 	b.shift(rank, kv-width*b.clock-b.base[rank], width-k.width)
+	b.hear(rank, b.base[rank], k.width)
 }

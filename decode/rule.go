@@ -109,6 +109,7 @@ type level struct {
 	count    float64 // seconds a request
 	requests int64
 	low      bool // of ranks that cost the same the one of least KV use
+	alone    bool // nobody else's requests are heard of
 }
 
 // levelOf applies a rule to a load that is spread.

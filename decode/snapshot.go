@@ -9,7 +9,7 @@ import (
 
 const (
 	snapshotFamily  = "moelb decode "
-	snapshotVersion = "5"
+	snapshotVersion = "6"
 	snapshotMagic   = snapshotFamily + snapshotVersion + "\n"
 )
 
@@ -22,12 +22,11 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	w.Int(int64(c.Ranks), int64(c.MaxRequests), c.Output, int64(c.Routers), int64(c.Router))
 	w.Float(c.Cost.KV, c.Cost.Request, c.Cost.Step, c.Link)
 	w.Int(b.clock, int64(b.turn), int64(len(b.requests)))
-	w.Int(int64(b.late))
 	b.model.append(w)
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		r := &k.reported
-		w.Int(int64(k.state), k.capacity, b.base[g], k.width)
+		w.Int(int64(k.state), k.capacity, b.base[g], k.width, k.heard[0], k.heard[1])
 		w.Float(k.speed)
 		w.Int(int64(r.placed), int64(r.finished), int64(r.seenPlaced), int64(r.seenFinished))
 		w.Uint(r.epoch)
@@ -114,7 +113,6 @@ func (d *snapshotReader) balancer() *Balancer {
 	if d.Bad() || c.check() != nil || c.Ranks > d.Left() {
 		return nil
 	}
-	b.late = int(d.Int(0, 1<<20))
 	b.model.read(d.Reader, c.Ranks)
 	b.requests = make([]request, n)
 	for i := range b.requests {
@@ -172,6 +170,7 @@ func (d *snapshotReader) rank(b *Balancer, g int) int {
 	k.capacity = d.Int(1, unlimited)
 	d.Fail(k.capacity <= MaxCapacity || k.capacity == unlimited)
 	base, width := d.Int(-mostBase, mostBase), d.Int(0, mostReported*2)
+	k.heard = [2]int64{d.Int(-mostBase, mostBase), d.Int(0, mostReported*2)}
 	k.speed = d.Float(0, MaxSpeed)
 	r := &k.reported
 	r.placed = uint64(d.Int(0, math.MaxInt64))
