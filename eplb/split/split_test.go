@@ -414,3 +414,23 @@ func TestSplitPlansUnderNoise(t *testing.T) {
 		}
 	}
 }
+
+// TestSplitWritesAll: slots that get nothing, empty or the second of an expert on its
+// GPU, are written too, whatever dst held.
+func TestSplitWritesAll(t *testing.T) {
+	p := &placement.Placement{Experts: 3, GPUs: 2, PhysicalToLogical: [][]int{{0, 0, -1, 1, 1, 2, -1, 2}}}
+	s, err := New(p, placement.Topology{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cost := range []float64{0, 5, math.Inf(1)} {
+		s.ReadCost = cost
+		dst := []int64{7, 7, 7, 7, 7, 7, 7, 7}
+		if _, err := s.Split(dst, 0, []int64{4, 8, 3}); err != nil {
+			t.Fatal(err)
+		}
+		if dst[0] != 4 || dst[1] != 0 || dst[2] != 0 || dst[3]+dst[4] != 8 || dst[5] != 3 || dst[6] != 0 || dst[7] != 0 {
+			t.Errorf("read cost %v: %v", cost, dst)
+		}
+	}
+}
