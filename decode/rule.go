@@ -63,7 +63,8 @@ var (
 	// and has its own ranks alone to choose from.
 	shared = rule{tail: 0.2, share: 0.4, count: 0.5, paid: 0.3, bend: 0.5}
 	// first is what joint placement fills a unit by before its first step: as evenly as
-	// can be, since no step has paid for a maximum yet, and what comes then lasts long.
+	// can be, since no step has paid for a maximum yet, and what comes then lasts long. Its
+	// constants are the best of seven fills on drawn traffic.
 	first = rule{count: 3, paid: 1, bend: 0.2, least: true}
 	// balanced prices what lies beyond the mean.
 	balanced = rule{count: 1, paid: 1, bend: 0.5}
