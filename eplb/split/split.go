@@ -5,6 +5,7 @@ import (
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
+	"github.com/moelb/moelb/eplb/internal/memory"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
@@ -22,8 +23,9 @@ type Splitter struct {
 	ReadCost float64
 
 	experts, slots int
-	gpu            []int32 // of each slot
-	speeds         float64 // of all GPUs together
+	gpu            []int32   // of each slot
+	speed          []float64 // of each GPU; nil = equal
+	speeds         float64   // of all GPUs together
 	layers         []splitLayer
 	flow           flow.Flow
 	reads          reads
@@ -42,30 +44,69 @@ type alone struct{ expert, slot int32 }
 // equal speeds. Errors are *placement.Error: an invalid or incomplete placement,
 // a replica on a GPU out of service. p is not kept. Cost: a pass over the slots.
 func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
-	if err := p.Validate(); err != nil {
+	s, in, err := newSplitter(p, t)
+	if err != nil {
 		return nil, err
 	}
+	s.layers = make([]splitLayer, len(p.PhysicalToLogical))
+	for l, row := range p.PhysicalToLogical {
+		s.link(&s.layers[l], in, row)
+	}
+	return s, nil
+}
+
+// Batch splits one batch, counts [layers][experts], where p serves for no other: as
+// New and Split do, but one layer after the other in the memory of one. The quotas
+// are [layers][slots].
+func Batch(p *placement.Placement, t placement.Topology, counts [][]int64, readCost float64) (quota [][]int64, layers []eplb.Layer, err error) {
+	s, in, err := newSplitter(p, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(counts) != len(p.PhysicalToLogical) {
+		return nil, nil, refuse.Errorf(placement.ErrShape, "counts", "%d layers, but the placement has %d", len(counts), len(p.PhysicalToLogical))
+	}
+	s.ReadCost = readCost
+	cells := make([]int64, len(counts)*s.slots)
+	quota, layers = make([][]int64, len(counts)), make([]eplb.Layer, len(counts))
+	var y splitLayer
+	for l, row := range p.PhysicalToLogical {
+		quota[l] = cells[l*s.slots : (l+1)*s.slots : (l+1)*s.slots]
+		total, err := s.check(quota[l], l, counts[l])
+		if err != nil {
+			return nil, nil, err
+		}
+		s.link(&y, in, row)
+		layers[l] = s.split(quota[l], &y, counts[l], total)
+	}
+	return quota, layers, nil
+}
+
+// newSplitter is a Splitter without its layers, and what links them.
+func newSplitter(p *placement.Placement, t placement.Topology) (*Splitter, *holders, error) {
+	if err := p.Validate(); err != nil {
+		return nil, nil, err
+	}
 	if err := p.CheckComplete(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.GPUs == 0 && t.Speed == nil {
 		t.GPUs, t.Nodes = p.GPUs, 1
 	}
 	if err := t.Validate(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.GPUs != p.GPUs {
-		return nil, refuse.Errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", p.GPUs, t.GPUs)
+		return nil, nil, refuse.Errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", p.GPUs, t.GPUs)
 	}
-	s := &Splitter{experts: p.Experts, slots: p.Slots(), layers: make([]splitLayer, len(p.PhysicalToLogical))}
-	var speed []float64
+	s := &Splitter{experts: p.Experts, slots: p.Slots()}
 	for g := range p.GPUs {
 		s.speeds += t.SpeedOf(g)
 		if t.SpeedOf(g) != t.SpeedOf(0) {
-			speed = t.Speed
+			s.speed = t.Speed
 		}
 	}
-	if speed == nil {
+	if s.speed == nil {
 		s.speeds = float64(p.GPUs)
 	}
 	first := p.FirstSlots()
@@ -75,24 +116,26 @@ func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 			s.gpu[i] = int32(g)
 		}
 	}
-	in := holders{s.gpu, make([]int32, p.Experts), make([]int32, p.Experts), make([]int32, p.Experts)}
 	for l, row := range p.PhysicalToLogical {
 		for i, e := range row {
 			if g := s.gpu[i]; e >= 0 && t.SpeedOf(int(g)) == 0 {
-				return nil, &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
+				return nil, nil, &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
 					Detail: fmt.Sprintf("expert %d on GPU %d, which is out of service", e, g)}
 			}
 		}
-		y := &s.layers[l]
-		only, experts, arcs := in.count(row)
-		y.net = flow.NewNet(p.GPUs, experts, arcs)
-		y.net.Speed = speed
-		y.alone, y.slot = make([]alone, 0, only), make([]int32, arcs)
-		in.link(y, row)
-		s.flow.Link(&y.net)
 	}
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
-	return s, nil
+	return s, &holders{s.gpu, make([]int32, p.Experts), make([]int32, p.Experts), make([]int32, p.Experts)}, nil
+}
+
+// link makes y the layer that row places, in y's memory where that is enough.
+func (s *Splitter) link(y *splitLayer, in *holders, row []int) {
+	only, experts, arcs := in.count(row)
+	y.net.Reset(len(s.reads.active), experts, arcs)
+	y.net.Speed = s.speed
+	y.alone, y.slot = memory.Resize(y.alone, only)[:0], memory.Resize(y.slot, arcs)
+	in.link(y, row)
+	s.flow.Link(&y.net)
 }
 
 // holders is who holds the experts of a layer.
@@ -180,14 +223,22 @@ func (in *holders) link(y *splitLayer, row []int) {
 // microseconds for 32 GPUs and 288 slots, up to 10 with a ReadCost; no
 // allocation.
 func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, error) {
+	if layer < 0 || layer >= len(s.layers) {
+		return eplb.Layer{}, refuse.Errorf(placement.ErrShape, "layer", "%d: the placement has %d", layer, len(s.layers))
+	}
 	total, err := s.check(dst, layer, counts)
 	if err != nil {
 		return eplb.Layer{}, err
 	}
-	y, f := &s.layers[layer], &s.flow
+	return s.split(dst, &s.layers[layer], counts, total), nil
+}
+
+// split is Split of counts that have been checked; total is their sum.
+func (s *Splitter) split(dst []int64, y *splitLayer, counts []int64, total int64) eplb.Layer {
 	if s.ReadCost != 0 {
-		return s.splitReads(dst, y, counts, total), nil
+		return s.splitReads(dst, y, counts, total)
 	}
+	f := &s.flow
 	f.Use(&y.net)
 	clear(f.Load)
 	clear(dst)
@@ -201,10 +252,10 @@ func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, er
 		dst[i] = f.Quota[a]
 	}
 	if total == 0 {
-		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}, nil
+		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}
 	}
 	x := level * s.speeds / float64(total)
-	return eplb.Layer{Imbalance: x, LowerBound: x, Status: eplb.Proved}, nil
+	return eplb.Layer{Imbalance: x, LowerBound: x, Status: eplb.Proved}
 }
 
 // check returns the sum of counts.
@@ -213,8 +264,6 @@ func (s *Splitter) check(dst []int64, layer int, counts []int64) (total int64, e
 		return 0, err
 	}
 	switch {
-	case layer < 0 || layer >= len(s.layers):
-		return 0, refuse.Errorf(placement.ErrShape, "layer", "%d: the placement has %d", layer, len(s.layers))
 	case len(counts) != s.experts:
 		return 0, &placement.Error{Field: "counts", Layer: layer, Index: -1, Kind: placement.ErrShape,
 			Detail: fmt.Sprintf("%d experts, but the placement has %d", len(counts), s.experts)}

@@ -434,3 +434,60 @@ func TestSplitWritesAll(t *testing.T) {
 		}
 	}
 }
+
+// TestBatch: layers split in one layer's memory are as those of a Splitter that
+// keeps all of them, whatever layer came before.
+func TestBatch(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 0))
+	for n := range 60 {
+		experts, gpus, layers := 2+rng.IntN(9), 2+rng.IntN(4), 1+rng.IntN(6)
+		top := placement.Topology{GPUs: gpus}
+		if n%2 == 1 {
+			top.Speed = make([]float64, gpus)
+			for g := range top.Speed {
+				top.Speed[g] = 1 + rng.Float64()
+			}
+		}
+		p := placement.Placement{Experts: experts, GPUs: gpus}
+		counts := make([][]int64, layers)
+		for l := range counts {
+			row := rng.Perm(experts)
+			for len(row) < experts+8 || len(row)%gpus > 0 {
+				// From layers with many replicated experts to some with few.
+				row = append(row, rng.IntN(1+rng.IntN(experts)))
+			}
+			p.PhysicalToLogical = append(p.PhysicalToLogical, row[:(experts+8)/gpus*gpus])
+			for range experts {
+				counts[l] = append(counts[l], rng.Int64N(9)*rng.Int64N(99))
+			}
+		}
+		s, err := New(&p, top)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s.ReadCost = range []float64{0, 5, math.Inf(1)} {
+			quota, all, err := Batch(&p, top, counts, s.ReadCost)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dst := make([]int64, p.Slots())
+			for l := range counts {
+				if one, err := s.Split(dst, l, counts[l]); err != nil || one != all[l] || !slices.Equal(dst, quota[l]) {
+					t.Fatalf("%d, layer %d at %v: %v %v, a Splitter: %v %v, %v", n, l, s.ReadCost, all[l], quota[l], one, dst, err)
+				}
+			}
+		}
+	}
+	p := placement.Trivial(2, 4, 6, 3)
+	for _, c := range []struct {
+		want   string
+		counts [][]int64
+	}{
+		{"counts: 1 layers, but the placement has 2", [][]int64{{1, 2, 3, 4}}},
+		{"counts: layer 1, index 0: -1 is negative", [][]int64{{1, 2, 3, 4}, {-1, 2, 3, 4}}},
+	} {
+		if quota, _, err := Batch(&p, placement.Topology{}, c.counts, 0); err == nil || err.Error() != c.want || quota != nil {
+			t.Errorf("error %v, want %s", err, c.want)
+		}
+	}
+}

@@ -25,7 +25,7 @@ import (
 // microseconds a layer of 288 slots for one window, up to tens of milliseconds
 // for several.
 func StaticWeights(p *placement.Placement, t placement.Topology, windows []placement.Loads) ([][]float64, []eplb.Layer, error) {
-	s, err := New(p, t)
+	s, in, err := newSplitter(p, t)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -40,20 +40,22 @@ func StaticWeights(p *placement.Placement, t placement.Topology, windows []place
 			return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "window %d is %dx%d, but the placement has %d layers of %d experts", k, len(w), w.Experts(), len(p.PhysicalToLogical), p.Experts)
 		}
 	}
-	cells := make([]float64, len(s.layers)*s.slots)
-	weights := make([][]float64, len(s.layers))
-	layers := make([]eplb.Layer, len(s.layers))
+	all := len(p.PhysicalToLogical)
+	cells := make([]float64, all*s.slots)
+	weights := make([][]float64, all)
+	layers := make([]eplb.Layer, all)
+	var y splitLayer
 	var x saddle
-	for l := range s.layers {
+	for l, row := range p.PhysicalToLogical {
 		weights[l] = cells[l*s.slots : (l+1)*s.slots : (l+1)*s.slots]
-		layers[l] = s.weigh(weights[l], l, windows, &x)
+		s.link(&y, in, row)
+		layers[l] = s.weigh(weights[l], &y, l, windows, &x)
 	}
 	return weights, layers, nil
 }
 
 // weigh finds the weights of one layer.
-func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads, x *saddle) eplb.Layer {
-	y := &s.layers[l]
+func (s *Splitter) weigh(dst []float64, y *splitLayer, l int, windows []placement.Loads, x *saddle) eplb.Layer {
 	for _, a := range y.alone {
 		dst[a.slot] = 1
 	}

@@ -19,7 +19,7 @@ import (
 // those of New, and of loads of another shape. Cost: some milliseconds a layer of 32
 // GPUs.
 func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) ([][][]int, []eplb.Layer, error) {
-	if _, err := New(p, t); err != nil {
+	if _, _, err := newSplitter(p, t); err != nil {
 		return nil, nil, err
 	}
 	if err := loads.Validate(); err != nil {

@@ -54,22 +54,24 @@ type Net struct {
 	parent []int32
 	tree   []int32   // of each GPU
 	size   []float64 // GPUs of a tree, or their speeds
+
+	room []int32 // what all of int32 lie in
 }
 
-// NewNet makes a net with room for so many experts and arcs, all in one piece:
-// a net is as much to look at as to link. Expert and First are to be appended to,
-// GPU filled in.
-func NewNet(gpus, experts, arcs int) Net {
-	room := make([]int32, 2*experts+1+3*arcs+4*gpus+1)
+// Reset makes n a net with room for so many experts and arcs, all in one piece: a
+// net is as much to look at as to link. Its memory is used again where that is
+// enough. Expert and First are to be appended to, GPU filled in.
+func (n *Net) Reset(gpus, experts, arcs int) {
+	n.room = memory.Resize(n.room, 2*experts+1+3*arcs+4*gpus+1)
+	room := n.room
 	cut := func(n int) []int32 {
 		x := room[:0:n]
 		room = room[n:]
 		return x
 	}
-	n := Net{GPUs: gpus, Expert: cut(experts), First: cut(experts + 1), GPU: cut(arcs)[:arcs], Owner: cut(arcs), ByGPU: cut(arcs), Start: cut(gpus + 1)}
+	*n = Net{GPUs: gpus, Expert: cut(experts), First: cut(experts + 1), GPU: cut(arcs)[:arcs], Owner: cut(arcs), ByGPU: cut(arcs), Start: cut(gpus + 1), size: n.size, room: n.room}
 	n.hang, n.parent, n.tree = cut(gpus), cut(gpus), cut(gpus)
 	n.First = append(n.First, 0)
-	return n
 }
 
 // Link fills in n's arcs by GPU and its trees, and readies f for n.

@@ -156,25 +156,6 @@ func readBatch(s *wire.Scanner) (*placement.Placement, placement.Topology, [][]i
 	return p, t, problem.Ints[int64](counts), p.Validate()
 }
 
-// splitBatch splits every layer's counts.
-func splitBatch(p *placement.Placement, t placement.Topology, counts [][]int64, readCost float64) (quota [][]int64, layers []eplb.Layer, err error) {
-	s, err := split.New(p, t)
-	if err != nil {
-		return nil, nil, err
-	}
-	s.ReadCost = readCost
-	slots := p.Slots()
-	cells := make([]int64, len(counts)*slots)
-	quota, layers = make([][]int64, len(counts)), make([]eplb.Layer, len(counts))
-	for l, row := range counts {
-		quota[l] = cells[l*slots : (l+1)*slots : (l+1)*slots]
-		if layers[l], err = s.Split(quota[l], l, row); err != nil {
-			return nil, nil, err
-		}
-	}
-	return quota, layers, nil
-}
-
 // splitJSON is the contract's answer to moelb split.
 type splitJSON struct {
 	Version int        `json:"version"`
@@ -222,7 +203,7 @@ func table(p *placement.Placement, t placement.Topology, counts [][]int64) ([]by
 // quotas splits every layer's counts.
 func quotas(p *placement.Placement, t placement.Topology, counts [][]int64, readCost float64) ([]byte, error) {
 	start := time.Now()
-	quota, layers, err := splitBatch(p, t, counts, readCost)
+	quota, layers, err := split.Batch(p, t, counts, readCost)
 	took := time.Since(start)
 	if err != nil {
 		return nil, err
