@@ -89,13 +89,7 @@ func (b *Balancer) collectDeep() {
 		if q.class < 0 || q.item >= 0 || q.leader >= 0 && q.shared > q.pos && (later || b.hold(s)) {
 			return 0
 		}
-		if q.turn == unknownSince && !later {
-			q.turn = b.clock
-		}
 		it := b.item(s, q)
-		if q.turn != unknownSince {
-			it.Passed = b.clock - q.turn
-		}
 		q.item = int32(len(f.Items))
 		f.Items = append(f.Items, it)
 		return max(it.Left, 1)

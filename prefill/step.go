@@ -51,9 +51,10 @@ type Budget struct {
 // an eighth of the time, the work that came before it and was not done, and one rank its
 // own work and twice the longest's of those before: nothing that comes later adds to
 // it. As much of each step is open to short prompts: they do not wait for long ones. One
-// that waits for another's prefix, or the rank that caches its own, does so for as
-// long as computing the prefix would take, or would cost all who wait, and a step or
-// two.
+// that waits for another's prefix does so for as long as computing the prefix would take,
+// or would cost all who wait, and a step or two. Where each rank caches its own, a prompt
+// starts on the rank where it would end first, after what has started there and what else
+// waits for it, or as soon on any.
 //
 // The cost is linear in what could fill the longest step, and in what has started.
 func (b *Balancer) Step(dst []Chunk) []Chunk { return b.form(dst, nil) }

@@ -2,6 +2,7 @@ package prefill
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/moelb/moelb/internal/long"
@@ -289,6 +290,54 @@ func TestGoesToItsCache(t *testing.T) {
 			t.Fatalf("step %d: %+v, %v", step, chunks, err)
 		}
 		left[1] = left[0]
+	}
+}
+
+// TestSpreadsAPopularPrefix: where one rank caches what more want than it can serve, those
+// that would wait longer than the prefix takes start elsewhere at once, and no more of them.
+func TestSpreadsAPopularPrefix(t *testing.T) {
+	b := newUnit(t, Config{Ranks: 8, MaxTokens: 2048})
+	for id := range ID(20) {
+		enqueue(t, b, Request{ID: id, Tokens: 4000, CachedAt: []int64{0, 3000, 0, 0, 0, 0, 0, 0}})
+	}
+	on := map[int]int{}
+	for _, c := range b.Step(nil) {
+		on[c.Rank]++
+	}
+	if on[1] != 2 || len(on) != 8 {
+		t.Errorf("prompts on ranks: %v", on)
+	}
+	b = newUnit(t, Config{Ranks: 8, MaxTokens: 2048})
+	for id := range ID(3) {
+		enqueue(t, b, Request{ID: id, Tokens: 4000, CachedAt: []int64{0, 3000, 0, 0, 0, 0, 0, 0}})
+	}
+	for _, c := range b.Step(nil) {
+		if c.Rank != 1 {
+			t.Errorf("%+v leaves its cache", c)
+		}
+	}
+}
+
+// TestLeavesARankThatNeverComputes: nobody waits for a cache longer than its prefix is
+// worth where the rank may compute nothing.
+func TestLeavesARankThatNeverComputes(t *testing.T) {
+	b := newUnit(t, Config{Ranks: 2, MaxTokens: 4000})
+	enqueue(t, b, Request{ID: 0, Tokens: 3000, CachedAt: []int64{0, 2900}})
+	for id := ID(1); ; id++ {
+		if id == 20 {
+			t.Fatal("it waits for a rank that never computes")
+		}
+		enqueue(t, b, Request{ID: id, Tokens: 500})
+		chunks, err := b.StepWithin(nil, []Budget{{Tokens: 4000, Seconds: 1}, {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := slices.IndexFunc(chunks, func(c Chunk) bool { return c.ID == 0 }); i >= 0 {
+			if id < 3 {
+				t.Errorf("step %d: it has not waited", id)
+			}
+			return
+		}
 	}
 }
 

@@ -127,7 +127,7 @@ func (b *Balancer) mostTokens() int64 {
 // item describes a request as it stands now.
 func (b *Balancer) item(s int32, q *request) pack.Item {
 	w := b.ownWork(q)
-	it := pack.Item{Slot: s, Rank: -1, Left: w.Tokens, Pos: q.pos, Pairs: w.Pairs, Seconds: b.cost.of(w), Seq: q.seq}
+	it := pack.Item{Slot: s, Rank: -1, Left: w.Tokens, Pos: q.pos, Pairs: w.Pairs, Seconds: b.cost.of(w), Waited: b.clock - q.came, Seq: q.seq}
 	if q.where.Local || q.where.Pinned {
 		it.Where = &q.where
 	}
@@ -136,7 +136,7 @@ func (b *Balancer) item(s int32, q *request) pack.Item {
 		from := min(q.from, q.pos)
 		own = b.cost.of(Work{q.tokens - from, b.pairsOf(q.tokens-from, from)})
 	}
-	it.Urgency = (b.clock - q.came + it.Seconds + b.former.Base) / (own + b.former.Base)
+	it.Urgency = (it.Waited + it.Seconds + b.former.Base) / (own + b.former.Base)
 	return it
 }
 
@@ -171,10 +171,6 @@ func (b *Balancer) collect(room int64) {
 			} else {
 				room -= max(it.Left, 1)
 			}
-			if q.turn == unknownSince {
-				q.turn = b.clock
-			}
-			it.Passed = b.clock - q.turn
 			it.First = i == 0 && len(b.levels) > 1
 			q.item = int32(len(f.Items))
 			f.Items = append(f.Items, it)

@@ -144,7 +144,7 @@ func (f *Former) startDense() {
 	for _, i := range f.some {
 		it := &f.Items[i]
 		best, bestN, bestPos := -1, int64(0), int64(0)
-		soonest := f.soonest(it)
+		w := f.goal(it)
 		gaps := f.gaps[:0]
 		for _, r := range f.gaps {
 			g := int(r)
@@ -156,10 +156,10 @@ func (f *Former) startDense() {
 			if best >= 0 && l.stock >= f.load[best].stock || !f.takes(g, it) {
 				continue
 			}
-			pos, _, seconds, ok := f.on(it, g)
+			pos, _, seconds := f.on(it, g)
 			left := it.Pos + it.Left - pos
 			n := f.cut(g, left, pos, f.Expand*pos)
-			if !ok && it.Pairs <= after || (l.rest+seconds)/l.speed > soonest || n < min(leastChunk, left) {
+			if !w.reaches(l, seconds) || n < min(leastChunk, left) {
 				continue
 			}
 			best, bestN, bestPos = g, n, pos
@@ -228,6 +228,7 @@ func (f *Former) fillWith(i int32, room, gap *int64) {
 	if pairs := float64(f.load[f.gaps[0]].capPairs); f.plain && !it.local() && .3*float64(it.tokens())*float64(f.caps.tokens) < pairs {
 		own = .3 * float64(it.Pairs) / pairs
 	}
+	w := f.goal(it)
 	best, bestAt, bestN, bestPos, bestScore := -1, 0, int64(0), int64(0), math.Inf(1)
 	for k, r := range f.gaps {
 		g := int(r)
@@ -237,8 +238,8 @@ func (f *Former) fillWith(i int32, room, gap *int64) {
 		if !f.takes(g, it) {
 			continue
 		}
-		pos, _, _, ok := f.on(it, g)
-		if !ok {
+		pos, _, seconds := f.on(it, g)
+		if !w.reaches(&f.load[g], seconds) {
 			continue
 		}
 		if n, score := f.fit(it, g, pos); n > 0 && (score < bestScore || score == bestScore && f.sooner(g, best)) {
@@ -246,6 +247,7 @@ func (f *Former) fillWith(i int32, room, gap *int64) {
 		}
 	}
 	if best < 0 {
+		f.claim(i, w)
 		*gap = 0
 		for _, g := range f.gaps {
 			*gap = max(*gap, f.load[g].capTokens-f.load[g].tokens)

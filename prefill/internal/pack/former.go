@@ -56,6 +56,7 @@ type Former struct {
 	// that takes more.
 	calmest float64
 	placed  []int32 // the piece of each item; -1 = none
+	waits   []goal  // what each item waits for that found no room
 	caps    caps
 	top     top // of the step
 	kept    kept

@@ -14,7 +14,7 @@ type Item struct {
 	Pairs   int64   // of all that is left in one chunk
 	Seconds float64 // of that
 	Urgency float64
-	Passed  float64 // seconds since its turn came
+	Waited  float64 // seconds since it came
 	Seq     int64   // the order in which they came
 	First   bool    // before all that are not: of a higher priority, or critical
 	Where   *Where  // nil = it is the same everywhere
@@ -79,17 +79,20 @@ type Rank struct {
 
 // load is what a rank has in the step that is being formed.
 type load struct {
-	tokens int64
-	pairs  int64   // with what prefixes cost to re-expand
-	kv     int64   // tokens of its prompts in full
-	room   int64   // of KV
-	tail   int64   // tokens that its unfinished prompts need after this step
-	stock  int64   // pairs that they need from this step on
-	rest   float64 // seconds
-	least  float64 // the same of the shortest of them; infinite = there is none
-	due    float64 // seconds that are to be given yet
-	lead   int32   // the oldest of them, an item; -1 = none
-	closed bool    // takes nothing from the queue: its room is kept
+	tokens     int64
+	pairs      int64   // with what prefixes cost to re-expand
+	kv         int64   // tokens of its prompts in full
+	room       int64   // of KV
+	tail       int64   // tokens that its unfinished prompts need after this step
+	stock      int64   // pairs that they need from this step on
+	rest       float64 // seconds
+	unfinished int32   // how many they are
+	claimed    float64 // seconds of those that wait for the rank: see goal
+	claims     int32   // and how many those are
+	least      float64 // seconds of the shortest unfinished one; infinite = there is none
+	due        float64 // seconds that are to be given yet
+	lead       int32   // the oldest unfinished one, an item; -1 = none
+	closed     bool    // takes nothing from the queue: not in service, or its room is kept
 
 	speed      float64
 	mostTokens int64 // what the rank may take at all
@@ -111,7 +114,7 @@ func (f *Former) Clear(ranks int) {
 
 // SetRank says what a rank may take. The one whose turn it is comes first.
 func (f *Former) SetRank(g int, r Rank) {
-	f.fresh[g] = load{kv: r.KV, room: r.Room, least: math.Inf(1), lead: -1, speed: r.Speed, mostTokens: r.Tokens, seconds: r.Seconds}
+	f.fresh[g] = load{kv: r.KV, room: r.Room, least: math.Inf(1), lead: -1, closed: !r.Open, speed: r.Speed, mostTokens: r.Tokens, seconds: r.Seconds}
 	f.plain = f.plain && r.Speed == 1
 	if r.Open && r.Tokens > 0 {
 		f.Open = append(f.Open, int32(g))
@@ -125,6 +128,7 @@ func (f *Former) SetRank(g int, r Rank) {
 func (f *Former) GoesOn(it Item) {
 	l := &f.fresh[it.Rank]
 	l.rest += it.Seconds
+	l.unfinished++
 	l.stock += it.Pairs
 	l.least = min(l.least, it.Seconds)
 	l.tail += it.Left

@@ -33,6 +33,7 @@ func (f *Former) arrange() {
 	}
 	n := len(f.Items)
 	f.placed, f.turnOf = slices.Grow(f.placed[:0], n)[:n], slices.Grow(f.turnOf[:0], n)[:n]
+	f.waits = slices.Grow(f.waits[:0], n)[:n]
 	for i := range f.Items {
 		f.order = append(f.order, int32(i))
 	}

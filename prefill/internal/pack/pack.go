@@ -28,7 +28,7 @@ const nested = 2
 func (f *Former) pack(c caps) {
 	f.Pieces = f.Pieces[:0]
 	for i := range f.placed {
-		f.placed[i] = -1
+		f.placed[i], f.waits[i].rank = -1, -1
 	}
 	copy(f.load, f.fresh)
 	clear(f.weight)
@@ -43,12 +43,16 @@ func (f *Former) pack(c caps) {
 	}
 	for _, i := range f.queue[:cover] {
 		if it := &f.Items[i]; f.placed[i] < 0 && !f.short(it) {
-			f.begin(i, it)
+			if w := f.goal(it); !f.begin(i, it, w) {
+				f.claim(i, w)
+			}
 		}
 	}
 	for _, i := range f.largest {
 		if it := &f.Items[i]; f.placed[i] < 0 && int(f.turnOf[i]) < cover && f.short(it) {
-			f.startWhole(i, it)
+			if w := f.goal(it); !f.startWhole(i, it, w) {
+				f.claim(i, w)
+			}
 		}
 	}
 	f.fillGaps(cover)
@@ -90,7 +94,7 @@ func (f *Former) shortShare() {
 		}
 		if it.Rank < 0 && f.placed[i] < 0 && it.Left <= n && it.Pairs <= f.caps.pairs {
 			tries--
-			f.startWhole(i, it)
+			f.startWhole(i, it, f.goal(it))
 		}
 	}
 }
@@ -177,6 +181,7 @@ func (f *Former) put(i int32, g int, n, pos int64) {
 		l.kv += it.tokens()
 		l.tail += left
 		l.rest += w
+		l.unfinished++
 		l.stock += pairsOf(left, pos)
 		if n < left {
 			l.least = min(l.least, w)
@@ -253,65 +258,46 @@ func (f *Former) takes(g int, it *Item) bool {
 }
 
 // on is what a queued request needs on a rank: tokens from pos on, and seconds.
-// It is not ok if that takes longer than where its prefix is by more than it has
-// waited since its turn came.
-func (f *Former) on(it *Item, g int) (pos, pairs int64, seconds float64, ok bool) {
+func (f *Former) on(it *Item, g int) (pos, pairs int64, seconds float64) {
 	if !it.local() {
-		return it.Pos, it.Pairs, it.Seconds, true
+		return it.Pos, it.Pairs, it.Seconds
 	}
 	pos = it.Where.On(g)
 	if pos == it.Pos {
-		return it.Pos, it.Pairs, it.Seconds, true
+		return it.Pos, it.Pairs, it.Seconds
 	}
 	n := it.tokens() - pos
 	pairs = f.pairsOf(n, pos)
-	seconds = f.Cost.Of(Work{n, pairs})
-	return pos, pairs, seconds, seconds-it.Seconds <= it.Passed
+	return pos, pairs, f.Cost.Of(Work{n, pairs})
 }
 
 // crowded reports whether a rank has as many unfinished prompts as it should when
 // one of so many seconds comes: none shorter than twice that.
 func (f *Former) crowded(l *load, seconds float64) bool { return l.least < nested*seconds }
 
-// soonest is when a prompt would end first, were it to start anywhere: it stays where it
-// starts, so a rank that caches its prefix is of no use once it has more to do than that.
-func (f *Former) soonest(it *Item) float64 {
-	least := math.Inf(1)
-	if !it.local() {
-		return least
-	}
-	for _, r := range f.Open {
-		if l := &f.load[r]; f.takes(int(r), it) {
-			_, _, seconds, _ := f.on(it, int(r))
-			least = min(least, (l.rest+seconds)/l.speed)
-		}
-	}
-	return least
-}
-
 // begin starts a prompt that is longer than the step: where it would end first.
-func (f *Former) begin(i int32, it *Item) {
+func (f *Former) begin(i int32, it *Item, w goal) bool {
 	best, bestN, bestPos, bestEnd := -1, int64(0), int64(0), math.Inf(1)
 	local := it.local()
 	if !local && f.calmest < nested*it.Seconds {
-		return
+		return false
 	}
-	soonest, alike, calmest := f.soonest(it), !local && !f.Unlike, 0.0
+	alike, calmest := !local && !f.Unlike, 0.0
 	for _, r := range f.idlest {
 		g := int(r)
 		if alike && best >= 0 && f.end(&f.fresh[g], it.Seconds) > bestEnd {
 			break
 		}
 		l := &f.load[g]
-		pos, seconds, ok := it.Pos, it.Seconds, true
+		pos, seconds := it.Pos, it.Seconds
 		if local {
-			pos, _, seconds, ok = f.on(it, g)
+			pos, _, seconds = f.on(it, g)
 		}
 		if l.tokens < l.capTokens {
 			calmest = max(calmest, l.least)
 		}
 		end := f.end(l, seconds)
-		if !ok || end > min(bestEnd, soonest) || end == bestEnd && !f.sooner(g, best) || f.crowded(l, seconds) || !f.takes(g, it) {
+		if end > bestEnd || end == bestEnd && !f.sooner(g, best) || !w.reaches(l, seconds) || f.crowded(l, seconds) || !f.takes(g, it) {
 			continue
 		}
 		left := it.tokens() - pos
@@ -330,6 +316,7 @@ func (f *Former) begin(i int32, it *Item) {
 	} else {
 		f.calmest = calmest // all were looked at
 	}
+	return best >= 0
 }
 
 // end is when a rank would end a prompt of so many seconds after what it has started.
@@ -341,7 +328,7 @@ func (f *Former) end(l *load, seconds float64) float64 {
 }
 
 // startWhole starts a prompt that fits into the step, where least is.
-func (f *Former) startWhole(i int32, it *Item) bool {
+func (f *Former) startWhole(i int32, it *Item, w goal) bool {
 	alike := !it.local() && !f.Unlike // it adds the same everywhere
 	best, bestPos, bestScore := -1, int64(0), math.Inf(1)
 	for _, r := range f.Open {
@@ -350,9 +337,9 @@ func (f *Former) startWhole(i int32, it *Item) bool {
 			continue
 		}
 		l := &f.load[g]
-		pos, pairs, seconds, ok := f.on(it, g)
+		pos, pairs, seconds := f.on(it, g)
 		tokens, all := l.tokens+it.tokens()-pos, l.pairs+pairs
-		if !ok || tokens > l.capTokens || all > l.capPairs || !f.takes(g, it) {
+		if !w.reaches(l, seconds) || tokens > l.capTokens || all > l.capPairs || !f.takes(g, it) {
 			continue
 		}
 		if l.seconds < math.Inf(1) && f.Cost.Of(Work{tokens, all}) > l.seconds {
@@ -390,7 +377,7 @@ func (f *Former) fillGaps(cover int) {
 		if tries == 0 || gap <= 0 {
 			break
 		}
-		if f.placed[i] < 0 && it.Left <= gap && f.short(it) && !f.startWhole(i, it) {
+		if f.placed[i] < 0 && it.Left <= gap && f.short(it) && !f.startWhole(i, it, f.goal(it)) {
 			tries--
 		}
 	}
@@ -404,6 +391,10 @@ func (f *Former) fillGaps(cover int) {
 		if tries--; tries < 0 || len(f.gaps) == 0 {
 			break
 		}
+		w := f.waits[i]
+		if w.rank < 0 {
+			w = f.goal(it)
+		}
 		best, bestN, bestPos := -1, int64(0), int64(0)
 		gaps := f.gaps[:0]
 		for _, r := range f.gaps {
@@ -416,13 +407,13 @@ func (f *Former) fillGaps(cover int) {
 			if l.capTokens-l.tokens <= bestN || !f.takes(g, it) {
 				continue
 			}
-			pos, _, seconds, ok := f.on(it, g)
+			pos, _, seconds := f.on(it, g)
 			left := it.tokens() - pos
-			if left <= bestN || l.tail > l.capTokens && f.crowded(l, seconds) {
+			if left <= bestN || !w.reaches(l, seconds) || l.tail > l.capTokens && f.crowded(l, seconds) {
 				continue
 			}
 			n := f.chunk(g, pos, left, left)
-			if !ok || n <= bestN || n < leastChunk || l.tail+left-n > l.capTokens && f.crowded(l, seconds) {
+			if n <= bestN || n < leastChunk || l.tail+left-n > l.capTokens && f.crowded(l, seconds) {
 				continue
 			}
 			best, bestN, bestPos = g, n, pos

@@ -88,7 +88,7 @@ func random(r *rand.Rand) *Former {
 	for i := range 30 {
 		n, cached := 1+r.Int64N(1+r.Int64N(3000)), r.Int64N(2000)
 		w := Work{n, pairsOf(n, cached)}
-		it := Item{Rank: -1, Left: n, Pos: cached, Pairs: w.Pairs, Seconds: f.Cost.Of(w), Urgency: 1, Seq: int64(i), Passed: r.Float64()}
+		it := Item{Rank: -1, Left: n, Pos: cached, Pairs: w.Pairs, Seconds: f.Cost.Of(w), Urgency: 1, Seq: int64(i)}
 		if r.IntN(3) == 0 {
 			it.Where = &Where{Local: true, CachedAt: make([]int64, ranks)}
 			it.Where.CachedAt[r.IntN(ranks)] = cached
@@ -113,6 +113,11 @@ func random(r *rand.Rand) *Former {
 	f.allow(f.load, f.caps)
 	alike := r.IntN(3) == 0
 	for g := range ranks {
+		if r.IntN(2) == 0 {
+			l := &f.load[g]
+			l.rest, l.unfinished, l.claimed, l.claims = r.Float64(), r.Int32N(4), r.Float64(), r.Int32N(3)
+			f.fresh[g] = *l
+		}
 		if alike {
 			f.burden(g, 1000, 1_000_000)
 		} else {
@@ -123,14 +128,27 @@ func random(r *rand.Rand) *Former {
 }
 
 // takesBest calls place for one prompt after the other, and compares where it goes with a
-// search through all ranks, of which the first of those that are as good is meant.
+// search through all ranks where it ends as soon as where it would end first, of which the
+// first of those that are as good is meant.
 func takesBest(t *testing.T, f *Former, place func(i int32), score func(g int, it *Item, pos int64) (float64, bool)) {
 	t.Helper()
 	for i := range f.Items {
 		it := &f.Items[i]
 		want, least := -1, math.Inf(1)
+		end := func(g int32, others float64, n int32) float64 {
+			l := &f.load[g]
+			own := it.tokens() - it.at(int(g))
+			seconds := f.Cost.Of(Work{own, pairsOf(own, it.at(int(g)))})
+			return (min(l.rest+others, float64(l.unfinished+n)*seconds) + seconds) / l.speed
+		}
+		first := math.Inf(1)
 		for _, g := range f.Open {
-			if pos, _, _, ok := f.on(it, int(g)); ok && f.takes(int(g), it) {
+			if f.takes(int(g), it) && it.local() {
+				first = min(first, end(g, f.load[g].claimed, f.load[g].claims))
+			}
+		}
+		for _, g := range f.Open {
+			if pos := it.at(int(g)); f.takes(int(g), it) && end(g, 0, 0) <= first*(1+1e-9) {
 				if x, ok := score(int(g), it, pos); ok && (x < least-1e-9 || math.Abs(x-least) <= 1e-9 && want < 0) {
 					want, least = int(g), x
 				}
@@ -151,7 +169,7 @@ func takesBest(t *testing.T, f *Former, place func(i int32), score func(g int, i
 func TestStartWholeTakesTheBest(t *testing.T) {
 	for seed := range uint64(2000) {
 		f := random(rand.New(rand.NewPCG(3, seed)))
-		takesBest(t, f, func(i int32) { f.startWhole(i, &f.Items[i]) }, func(g int, it *Item, pos int64) (float64, bool) {
+		takesBest(t, f, func(i int32) { f.startWhole(i, &f.Items[i], f.goal(&f.Items[i])) }, func(g int, it *Item, pos int64) (float64, bool) {
 			l, n := &f.load[g], it.tokens()-pos
 			w := Work{n, pairsOf(n, pos)}
 			all := Work{l.tokens, l.pairs}.plus(w)
@@ -182,11 +200,11 @@ func TestBeginTakesTheBest(t *testing.T) {
 			f.placed[i] = -1
 		}
 		f.calmest = math.Inf(1)
-		takesBest(t, f, func(i int32) { f.begin(i, &f.Items[i]) }, func(g int, it *Item, pos int64) (float64, bool) {
+		takesBest(t, f, func(i int32) { f.begin(i, &f.Items[i], f.goal(&f.Items[i])) }, func(g int, it *Item, pos int64) (float64, bool) {
 			l, n := &f.load[g], it.tokens()-pos
 			seconds := f.Cost.Of(Work{n, pairsOf(n, pos)})
 			end, least := (l.rest+seconds)/l.speed, min(n, leastChunk)
-			return end, end <= f.soonest(it)+1e-12 && l.least >= 2*seconds && l.capTokens-l.tokens >= least && f.cut(g, n, pos, 0) >= least
+			return end, l.least >= 2*seconds && l.capTokens-l.tokens >= least && f.cut(g, n, pos, 0) >= least
 		})
 	}
 }
@@ -224,19 +242,26 @@ func TestFillTakesTheBest(t *testing.T) {
 	}
 }
 
-// TestLeavesABusyCache: a prompt that is longer than the step starts where its prefix is
-// cached unless it would end sooner elsewhere: then it waits for as long as its prefix is
-// worth, and in a deep queue not even so long if it is among the longest.
+// TestLeavesABusyCache: a prompt waits for the rank that caches its prefix, unless it
+// would end sooner elsewhere, behind what has started there and what waits for it.
 func TestLeavesABusyCache(t *testing.T) {
 	for _, deep := range []bool{false, true} {
 		for _, c := range []struct {
-			busy, passed float64
-			late         bool // it is among the longest of a deep queue
-			want         int32
-		}{{.1, 0, false, 1}, {100, 0, false, -1}, {100, 50, false, 0}, {100, 0, true, 0}, {.1, 0, true, 1}} {
-			if c.late && !deep {
-				continue
-			}
+			rest       float64
+			unfinished int32
+			claimed    float64
+			claims     int32
+			full       bool
+			want       int32
+		}{
+			{.1, 1, 0, 0, false, 1},
+			{.1, 1, 0, 0, true, -1}, // it waits
+			{100, 1, 0, 0, false, 0},
+			{100, 1, 0, 0, true, 0},
+			{.1, 1, 100, 1, true, 0},
+			{.1, 1, .1, 1, true, -1},
+			{.1, 100, 0, 0, false, 1}, // of many small ones
+		} {
 			f := Former{Cost: Cost{Pair: 9.994e-9, Token: 1.48e-4, Step: .02}, Tokens: 4096, Late: -1, Density: 1000}
 			f.Clear(3)
 			for g := range 3 {
@@ -244,26 +269,27 @@ func TestLeavesABusyCache(t *testing.T) {
 			}
 			n, cached := int64(18_000), int64(4000)
 			w := Work{n - cached, pairsOf(n-cached, cached)}
-			f.Items = append(f.Items, Item{Rank: -1, Left: w.Tokens, Pos: cached, Pairs: w.Pairs, Seconds: f.Cost.Of(w), Urgency: 1, Passed: c.passed,
+			f.Items = append(f.Items, Item{Rank: -1, Left: w.Tokens, Pos: cached, Pairs: w.Pairs, Seconds: f.Cost.Of(w), Urgency: 1,
 				Where: &Where{Local: true, CachedAt: []int64{0, cached, 0}}})
 			f.Pairs = 1000 * w.Pairs
-			if c.late {
-				f.Pairs = w.Pairs
-			}
 			f.arrange()
 			f.placed[0] = -1
 			copy(f.load, f.fresh)
-			f.load[1].rest, f.load[1].stock = c.busy, whole(c.busy/f.Cost.Pair/2)
 			for _, g := range []int{0, 2} {
-				f.load[g].rest = .05 * float64(g)
+				f.load[g].rest, f.load[g].unfinished = .05*float64(g), 1
 			}
+			l := &f.load[1]
+			l.rest, l.stock, l.unfinished, l.claimed, l.claims = c.rest, whole(c.rest/f.Cost.Pair/2), c.unfinished, c.claimed, c.claims
 			f.caps = caps{4096, mostPairs}
 			f.allow(f.load, f.caps)
+			if c.full {
+				l.tokens = l.capTokens
+			}
 			if deep {
 				f.startDense()
 			} else {
 				f.calmest = math.Inf(1)
-				f.begin(0, &f.Items[0])
+				f.begin(0, &f.Items[0], f.goal(&f.Items[0]))
 			}
 			got := int32(-1)
 			if f.placed[0] >= 0 {

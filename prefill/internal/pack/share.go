@@ -40,6 +40,7 @@ func (f *Former) giveShares() {
 	}
 	for _, i := range f.Old {
 		it := &f.Items[i]
+		w := f.goal(it)
 		best, bestPos, bestEnd := -1, int64(0), math.Inf(1)
 		for _, r := range f.Open {
 			g := int(r)
@@ -52,8 +53,8 @@ func (f *Former) giveShares() {
 			if l.due <= 0 || l.tokens >= l.capTokens || !f.takes(g, it) {
 				continue
 			}
-			pos, _, seconds, ok := f.on(it, g)
-			if end := (l.rest + seconds) / l.speed; ok && end < bestEnd {
+			pos, _, seconds := f.on(it, g)
+			if end := (l.rest + seconds) / l.speed; end < bestEnd && w.reaches(l, seconds) {
 				best, bestPos, bestEnd = g, pos, end
 			}
 		}
