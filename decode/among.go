@@ -46,8 +46,12 @@ func (b *Balancer) offer(c *choice, l *level, q *Request, g int) {
 	}
 	next := *c
 	next.offer(g, b.costOn(l, g, at+more, width), at)
-	if next != *c && b.fits(g, q, more) {
+	switch {
+	case next == *c:
+	case b.fits(g, q, more):
 		*c = next
+	default:
+		c.passed++
 	}
 }
 

@@ -254,6 +254,9 @@ func TestLevels(t *testing.T) {
 		{"single", single, 1500 + mean, 0, 0, 0, 200},
 	} {
 		l := levelOf(&want.r, c, x)
+		if l.fair != 10 {
+			t.Errorf("%s: %d requests on a rank in an even spread of 98 over 10", want.name, l.fair)
+		}
 		overflow := 0.0
 		if want.kv < 1<<60 {
 			overflow = l.overKV(int64(l.kv)+100) - l.overKV(int64(l.kv)) // the level's fraction cancels but for the bend

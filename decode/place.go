@@ -52,10 +52,11 @@ func (b *Balancer) peak() (kv, width int64) {
 // choice is the best rank seen: the least cost, then the most KV use, then the
 // first from turn on, round about.
 type choice struct {
-	rank int
-	cost float64
-	kv   int64
-	turn int
+	rank   int
+	cost   float64
+	kv     int64
+	turn   int
+	passed int64 // ranks that were better, but the request is not expected to finish there
 }
 
 func (c *choice) offer(rank int, cost float64, kv int64) {
@@ -122,9 +123,7 @@ func (b *Balancer) placeAt(l *level, q *Request) int {
 		if b.hopeless(q) {
 			return Full
 		}
-		if c = b.scan(l, q); c.rank < 0 {
-			b.refuse(q)
-		}
+		c = b.scan(l, q)
 	}
 	return c.rank
 }
@@ -170,11 +169,19 @@ func (b *Balancer) search(c *choice, set *levels.Levels, l *level, q *Request) {
 }
 
 // scan is search over every rank by itself, past those where the request would
-// not finish.
+// not finish. Where that is more than half of the unit, it is the unit that is full,
+// and who is left would take the requests of all: none takes more than there are in an
+// even spread or on the fullest rank, since a step is as long for everybody.
 func (b *Balancer) scan(l *level, q *Request) choice {
 	c := choice{rank: Full, turn: b.turn}
 	for g := range b.ranks {
 		b.offer(&c, l, q, g)
+	}
+	switch {
+	case c.rank < 0:
+		b.refuse(q)
+	case 2*c.passed > b.active && b.ranks[c.rank].width >= max(l.fair, l.most):
+		c.rank = Full
 	}
 	return c
 }

@@ -104,6 +104,7 @@ type level struct {
 	kv       float64 // the water level, tokens
 	limit    float64 // KV use that a rank has room for
 	even     int64   // requests on a rank that cost nothing
+	fair     int64   // in an even spread
 	most     int64   // requests on the fullest rank
 	kvCost   float64 // seconds a token
 	kvBend   float64 // a token
@@ -116,7 +117,7 @@ type level struct {
 // levelOf applies a rule to a load that is spread.
 func levelOf(r *rule, c *Cost, x *load) level {
 	l := level{
-		rule: r, even: x.even, most: x.widest, limit: x.limit, low: r.least && c.KV > 0,
+		rule: r, even: x.even, fair: x.even, most: x.widest, limit: x.limit, low: r.least && c.KV > 0,
 		kvCost: c.KV, kvBend: r.bend / x.request, count: float64(c.Request * r.count), requests: unlimited,
 	}
 	switch {
