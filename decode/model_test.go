@@ -209,7 +209,7 @@ func TestRuleFitsTraffic(t *testing.T) {
 			u := x.traffic
 			u.b, u.r = newBalancer(t, Config{Ranks: 40}), rand.New(rand.NewPCG(33, 34))
 			if rule >= 0 {
-				u.b.model = model{chosen: rule} // of nothing, so that it stays
+				u.b.model = model{chosen: rule, steps: 1} // of nothing, so that it stays
 			}
 			u.start(t, 20)
 			u.step(t, 150)
