@@ -1,5 +1,7 @@
 package decode
 
+import "slices"
+
 // placeAmong is place for what the sets of like ranks do not tell: ranks that
 // differ in capacity or speed, a request that may not be on every rank, or that
 // shares a prefix with what a rank holds. O(ranks).
@@ -87,23 +89,10 @@ func (b *Balancer) join1(l *level, q *Request) int {
 	for _, x := range b.prefixes.slots[i].copies {
 		g := int(x.rank)
 		kv := b.kv(g) + q.KV - min(x.tokens, q.Shared)
-		if x.tokens < q.Shared/2 || float64(cost.KV*float64(kv))+float64(cost.Request*float64(b.ranks[g].width)) > most*b.ranks[g].speed || !b.allows(q, g) {
+		if x.tokens < q.Shared/2 || float64(cost.KV*float64(kv))+float64(cost.Request*float64(b.ranks[g].width)) > most*b.ranks[g].speed || q.Among != nil && !slices.Contains(q.Among, g) {
 			continue
 		}
 		b.offer(&c, l, q, g)
 	}
 	return c.rank
-}
-
-// allows reports whether a request that is not placed yet may be on a rank.
-func (b *Balancer) allows(q *Request, g int) bool {
-	if q.Among == nil {
-		return true
-	}
-	for _, a := range q.Among {
-		if a == g {
-			return true
-		}
-	}
-	return false
 }

@@ -17,7 +17,7 @@ type batchWork struct {
 // dst is returned as it was. O(requests × log requests) beside what Add costs for
 // each.
 func (b *Balancer) Batch(dst []int, requests []Request) ([]int, error) {
-	w := &b.batch
+	w, batch := &b.batch, int64(0)
 	w.requests, w.order = w.requests[:0], w.order[:0]
 	for i, r := range requests {
 		r, err := b.check(r, i)
@@ -31,16 +31,13 @@ func (b *Balancer) Batch(dst []int, requests []Request) ([]int, error) {
 		b.ids.Add(uint64(r.ID), 0) // until all are known to be good
 		w.requests = append(w.requests, r)
 		w.order = append(w.order, int32(i))
+		batch += int64(r.Width)
 	}
 	b.unmark(requests)
 	slices.SortStableFunc(w.order, func(i, j int32) int { return cmp.Compare(w.requests[j].KV, w.requests[i].KV) })
 	first := len(dst)
 	dst = append(dst, make([]int, len(requests))...)
 	placed := dst[first:]
-	batch := int64(0)
-	for i := range w.requests {
-		batch += int64(w.requests[i].Width)
-	}
 	b.model.begin(jointly)
 	for n, i := range w.order {
 		r := &w.requests[i]

@@ -1,7 +1,6 @@
 package decode
 
 import (
-	"math"
 	"slices"
 
 	"github.com/moelb/moelb/decode/internal/levels"
@@ -96,18 +95,11 @@ func (b *Balancer) bestMove() (best Move, index int32, ok bool) {
 
 // fullest returns the lowest serving rank that holds so many tokens.
 func (b *Balancer) fullest(kv int64) int {
-	rank := math.MaxInt
-	for _, set := range [...]*levels.Levels{b.mine, b.others} {
-		if set == nil {
-			continue
-		}
-		for i, w := range set.Widths {
-			if g := set.Most(set.Roots[i], kv-w*b.clock); g >= 0 && b.kv(int(g)) == kv {
-				rank = min(rank, int(g))
-			}
-		}
+	g := 0
+	for !b.ranks[g].open() || b.kv(g) != kv {
+		g++
 	}
-	return rank
+	return g
 }
 
 // left is how many tokens a request is expected to generate still.
@@ -122,9 +114,5 @@ func (b *Balancer) left(q *request) int64 {
 // may reports whether a request may be on a rank.
 func (b *Balancer) may(i int32, g int) bool {
 	among, ok := b.among[i]
-	if !ok {
-		return true
-	}
-	_, ok = slices.BinarySearch(among, g)
-	return ok
+	return !ok || slices.Contains(among, g)
 }

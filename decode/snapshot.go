@@ -155,7 +155,6 @@ func (d *snapshotReader) tally(s *tally) {
 	}
 	for i := range s.sum {
 		s.sum[i] = d.Int(0, memory*MaxTokens)
-		s.total += s.sum[i]
 		n := s.count[i]
 		d.Fail(n > 0 && s.sum[i] >= n && tallyBin(s.sum[i]/n) == i || n == 0 && s.sum[i] == 0)
 	}

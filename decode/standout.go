@@ -34,12 +34,7 @@ func (b *Balancer) Standouts(dst []Standout) ([]Standout, float64) {
 	alone := make([]int64, len(b.ranks)) // KV use of those on a rank
 	most, second, split := int64(math.MinInt64), int64(math.MinInt64), int64(0)
 	for g := range b.ranks {
-		switch kv := b.kv(g); {
-		case kv > most:
-			most, second = kv, most
-		case kv > second:
-			second = kv
-		}
+		most, second = max(most, b.kv(g)), max(second, min(most, b.kv(g)))
 		for _, i := range b.ranks[g].members {
 			q := &b.requests[i]
 			if kv := q.kv(b.clock) - q.shared; kv > 0 && float64(b.cfg.Cost.KV*float64(kv)) >= least {

@@ -8,7 +8,6 @@ type tally struct {
 	count [64]int64
 	sum   [64]int64 // of the counts in the bin
 	all   int64
-	total int64 // of all counts
 }
 
 func tallyBin(tokens int64) int {
@@ -26,18 +25,16 @@ func (s *tally) add(tokens int64) {
 	s.count[i]++
 	s.sum[i] += tokens
 	s.all++
-	s.total += tokens
 	if s.all < memory {
 		return
 	}
-	s.all, s.total = 0, 0
+	s.all = 0
 	for i := range s.count {
 		if n := s.count[i]; n > 0 {
 			s.sum[i] = s.sum[i] / n * (n / 2)
 			s.count[i] = n / 2
 		}
 		s.all += s.count[i]
-		s.total += s.sum[i]
 	}
 }
 
