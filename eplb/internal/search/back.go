@@ -1,9 +1,6 @@
 package search
 
-import (
-	"math"
-	"math/bits"
-)
+import "math"
 
 // Back finds the move that is missed least when it is taken back: an expert that
 // was on a GPU comes there again in place of one that was not. ok is false if
@@ -32,14 +29,13 @@ func (s *State) Back() (c Change, ok bool) {
 		if e < 0 || s.had(g, e) {
 			continue
 		}
-		for w := range s.words {
-			gone := s.t.Had[int(g)*s.words+w] &^ s.has[int(g)*s.words+w]
-			for ; gone != 0; gone &= gone - 1 {
-				x := int32(w<<6 + bits.TrailingZeros64(gone))
-				try(Change{int32(i), -1, x})
-				for _, j := range s.at[x] {
-					try(Change{int32(i), j, -1})
-				}
+		for _, x := range s.hadOn(g) {
+			if s.holds(g, x) {
+				continue
+			}
+			try(Change{int32(i), -1, x})
+			for _, j := range s.at[x] {
+				try(Change{int32(i), j, -1})
 			}
 		}
 	}

@@ -1,7 +1,5 @@
 package search
 
-import "math/bits"
-
 // moveHeat is the number of moves more that is hardly minded by Fewer.
 const moveHeat = .3
 
@@ -70,12 +68,13 @@ func (a *Annealer) drawBack() (c Change, ok bool) {
 // drawGone is an expert that GPU g had and has no more, -1 where there is none.
 func (a *Annealer) drawGone(g int32) int32 {
 	s, x := a.s, int32(-1)
-	for k, n := 0, 0; k < s.words; k++ {
-		gone := s.t.Had[int(g)*s.words+k] &^ s.has[int(g)*s.words+k]
-		for ; gone != 0; gone &= gone - 1 {
-			if n++; a.intN(n) == 0 {
-				x = int32(k<<6 + bits.TrailingZeros64(gone))
-			}
+	n := 0
+	for _, e := range s.hadOn(g) {
+		if s.holds(g, e) {
+			continue
+		}
+		if n++; a.intN(n) == 0 {
+			x = e
 		}
 	}
 	return x

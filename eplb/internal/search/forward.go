@@ -66,9 +66,11 @@ func (s *State) forward(least float64, exchanges bool) (c Change, ok bool) {
 			s.spare = append(s.spare, int32(i))
 		}
 	}
+	last := int32(-1)
 	for _, h := range s.hot {
 		s.work += 2*len(s.slot) + len(s.inv)
-		s.prepare(h)
+		s.prepare(h, last)
+		last = h
 		if exchanges {
 			s.scanExchanges(h)
 		}
@@ -135,8 +137,10 @@ func (s *State) listHot() {
 	}
 }
 
-// prepare works out what copies more and less do to all GPUs but h.
-func (s *State) prepare(h int32) {
+// prepare works out what copies more and less do to all GPUs but h. last is the GPU
+// that it was called for before, since the latest change: only experts of the two
+// are looked at anew; -1 = none.
+func (s *State) prepare(h, last int32) {
 	n := s.n
 	clear(s.rest)
 	clear(s.gone)
@@ -148,6 +152,9 @@ func (s *State) prepare(h int32) {
 		}
 	}
 	for e, c := range s.count {
+		if last >= 0 && !s.holds(h, int32(e)) && !s.holds(last, int32(e)) {
+			continue
+		}
 		more, less := s.more[e*n:][:n], s.less[e*n:][:n]
 		clear(more)
 		clear(less)
@@ -166,9 +173,9 @@ func (s *State) prepare(h int32) {
 				}
 			}
 		}
-		for k, x := range less {
-			s.most[k] = min(s.most[k], x)
-		}
+	}
+	for i, x := range s.less {
+		s.most[i%n] = min(s.most[i%n], x)
 	}
 }
 
@@ -346,7 +353,10 @@ func (s *State) scanDrops(h int32) {
 // replace considers e for slot j, after prepare(h); v is what s.floor adds up to.
 func (s *State) replace(h, j, e int32, v float64) {
 	g, f := s.gpu[j], s.slot[j]
-	cost, n := max(0, s.cost(g, f, e)), s.n
+	n, cost := s.n, 0
+	if n > 1 {
+		cost = max(0, s.cost(g, f, e))
+	}
 	c := float64(s.count[e])
 	down, come := 1/(c+1), c/(c+1)
 	up, onF := 0.0, false
@@ -381,10 +391,15 @@ func (s *State) replace(h, j, e int32, v float64) {
 		}
 		total = max(0, total) + s.raise(lh)
 		s.trial[k] = total
-		if n > 1 {
-			v += s.bound(k, total) - s.floor[k]
-		}
-		if n > 1 && v >= s.least[cost] || n == 1 && total >= s.limit[cost] {
+		if n == 1 {
+			// Most end here, before their moves are looked up.
+			if total >= s.limit[0] {
+				return
+			}
+			if cost = max(0, s.cost(g, f, e)); total >= s.limit[cost] {
+				return
+			}
+		} else if v += s.bound(k, total) - s.floor[k]; v >= s.least[cost] {
 			return
 		}
 	}

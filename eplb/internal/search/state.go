@@ -1,6 +1,7 @@
 package search
 
 import (
+	"math/bits"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/memory"
@@ -24,6 +25,9 @@ type State struct {
 	moves int
 	off   int     // replicas that are not at home
 	away  []int32 // of each GPU: slots whose expert was not there
+
+	old   []int32 // the experts that GPU g had: old[oldAt[g]:oldAt[g+1]]
+	oldAt []int32
 
 	norm
 	scan
@@ -52,9 +56,23 @@ func (s *State) Set(t *Task) {
 			s.gpu[i] = int32(g)
 		}
 	}
+	s.listOld()
 	s.work = 0
 	s.norm.set(s)
 	s.scan.set(s)
+}
+
+// listOld lists the experts that each GPU had.
+func (s *State) listOld() {
+	s.old, s.oldAt = s.old[:0], append(s.oldAt[:0], 0)
+	for i, set := range s.t.Had {
+		for ; set != 0; set &= set - 1 {
+			s.old = append(s.old, int32(i%s.words<<6+bits.TrailingZeros64(set)))
+		}
+		if i%s.words == s.words-1 {
+			s.oldAt = append(s.oldAt, int32(len(s.old)))
+		}
+	}
 }
 
 // Start makes a layout the placement at hand.
@@ -155,6 +173,9 @@ func (s *State) Off() int { return s.off }
 func (s *State) holds(g, e int32) bool {
 	return s.has[int(g)*s.words+int(e>>6)]>>(e&63)&1 != 0
 }
+
+// hadOn lists the experts that GPU g had.
+func (s *State) hadOn(g int32) []int32 { return s.old[s.oldAt[g]:s.oldAt[g+1]] }
 
 func (s *State) had(g, e int32) bool {
 	return s.t.Prev == nil || s.t.Had[int(g)*s.words+int(e>>6)]>>(e&63)&1 != 0
