@@ -18,6 +18,10 @@ func (m *Mover) adopt(f *fresh.Planner) []int32 {
 		return slot
 	}
 	u, blocks, gain := m.U, len(m.U.Gpu)/block, m.kept(f.Slot)
+	match := assign.Least
+	if len(u.Gpu) > mostMatched {
+		match = assign.Greedy
+	}
 	within := make([][]int, blocks*blocks)
 	cost := make([]int32, blocks*blocks)
 	inner := make([]int32, block*block)
@@ -28,13 +32,13 @@ func (m *Mover) adopt(f *fresh.Planner) []int32 {
 					inner[i*block+j] = -gain(a*block+i, b*block+j)
 				}
 			}
-			within[a*blocks+b] = assign.Least(inner, block)
+			within[a*blocks+b] = match(inner, block)
 			for i, j := range within[a*blocks+b] {
 				cost[a*blocks+b] += inner[i*block+j]
 			}
 		}
 	}
-	for a, b := range assign.Least(cost, blocks) {
+	for a, b := range match(cost, blocks) {
 		for i, j := range within[a*blocks+b] {
 			old, q := a*block+i, b*block+j
 			copy(slot[u.First[old]:u.First[old+1]], f.Slot[u.First[q]:u.First[q+1]])
@@ -42,6 +46,14 @@ func (m *Mover) adopt(f *fresh.Planner) []int32 {
 	}
 	return slot
 }
+
+const (
+	// mostMatched GPUs are matched at the least number of moves. Of more, matched
+	// greedily, mostly half stays in plans of two slots a GPU, where else all would
+	// move, and annealing starts from there.
+	mostMatched = 512
+	mostRenamed = 2048
+)
 
 // kept tells how many experts GPU old has that GPU q of a layout holds.
 func (m *Mover) kept(slot []int32) func(old, q int) int32 {
@@ -65,11 +77,11 @@ func (m *Mover) kept(slot []int32) func(old, q int) int32 {
 
 // alike is how many GPUs in a row may change places with each other, and as a whole
 // with the next as many: a node's where groups or domains keep to nodes, else all;
-// 0 where GPUs or nodes differ.
+// 0 where GPUs or nodes differ, or are too many.
 func (m *Mover) alike() (block int) {
 	u := m.U
 	n := len(u.Gpu)
-	alike := u.Equal && n <= 512
+	alike := u.Equal && n <= mostRenamed
 	for q := range n {
 		alike = alike && u.Room(q) == u.Room(0)
 	}
