@@ -2,7 +2,6 @@ package eplb
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/problem"
@@ -85,14 +84,11 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 	o.TrafficSlack, whole.Groups = wo.TrafficSlack, p.Groups
 	x := &everywhere{p: p, whole: whole, o: o, ids: slices.Sorted(slices.Values(ids)), must: make([]bool, whole.Loads.Experts())}
 	for i, e := range ids {
-		bad := &placement.Error{Field: field, Layer: -1, Index: i, Kind: placement.ErrValue}
 		switch {
 		case e < 0 || e >= len(x.must):
-			bad.Detail = fmt.Sprintf("expert %d: there are %d", e, len(x.must))
-			return nil, bad
+			return nil, refuse.At(placement.ErrValue, field, -1, i, "expert %d: there are %d", e, len(x.must))
 		case x.must[e]:
-			bad.Detail = fmt.Sprintf("expert %d stands twice", e)
-			return nil, bad
+			return nil, refuse.At(placement.ErrValue, field, -1, i, "expert %d stands twice", e)
 		}
 		x.must[e] = true
 	}

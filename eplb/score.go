@@ -7,18 +7,6 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// sumWindows sets p.Loads to the sum of the windows.
-func sumWindows(p *Problem) {
-	p.Loads = placement.NewLoads(len(p.Windows[0]), p.Windows[0].Experts())
-	for _, w := range p.Windows {
-		for l, row := range w {
-			for e, x := range row {
-				p.Loads[l][e] += x
-			}
-		}
-	}
-}
-
 // rescore sets the imbalance of every layer of a plan, which may have been changed
 // since or made for sums of windows, to that over all windows.
 func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *Result) error {

@@ -3,7 +3,6 @@ package eplb
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -128,14 +127,14 @@ func checkLists(p *Problem, _ *Options) error {
 		}
 		for l, n := range x.list {
 			if n < 1 || n > x.most {
-				return &placement.Error{Field: x.field, Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%d: between 1 and %d are possible", n, x.most)}
+				return refuse.At(placement.ErrValue, x.field, l, -1, "%d: between 1 and %d are possible", n, x.most)
 			}
 		}
 	}
 	for l, n := range p.LayerExperts {
 		for e := n; e < experts; e++ {
 			if w := p.Loads[l][e]; w != 0 {
-				return &placement.Error{Field: "loads", Layer: l, Index: e, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v, but the layer has %d experts", w, n)}
+				return refuse.At(placement.ErrValue, "loads", l, e, "%v, but the layer has %d experts", w, n)
 			}
 		}
 	}
@@ -156,7 +155,7 @@ func checkWhole(p *Problem, _ *Options) error {
 	default:
 		for l := range layers {
 			if n := at(p.LayerExperts, l, experts); v.ExpertsOf(l) != n {
-				return &placement.Error{Field: "previous", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d experts, but the layer has %d", v.ExpertsOf(l), n)}
+				return refuse.At(placement.ErrShape, "previous", l, -1, "%d experts, but the layer has %d", v.ExpertsOf(l), n)
 			}
 		}
 	}

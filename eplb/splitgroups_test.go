@@ -28,7 +28,9 @@ func TestSplitOfWindowsByGroup(t *testing.T) {
 		}
 		r := mustPlan(t, p, o)
 		whole := p
-		sumWindows(&whole)
+		if err := validateWindows(&whole); err != nil {
+			t.Fatal(err)
+		}
 		c := check(&whole, &o)
 		slot := make([]int32, c.Unit.Slots)
 		of := func(r Result) float64 {

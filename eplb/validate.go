@@ -156,7 +156,12 @@ func validateWindows(p *Problem) error {
 		p.Loads, p.Windows = p.Windows[0], nil
 		return nil
 	}
-	sumWindows(p)
+	p.Loads = placement.NewLoads(len(p.Windows[0]), p.Windows[0].Experts())
+	for _, w := range p.Windows {
+		if err := p.Loads.AddWindow(w); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -189,7 +194,7 @@ func validatePrevious(p *Problem, o *Options) error {
 	}
 	for l, n := range v.LayerExperts {
 		if n != v.Experts {
-			return &placement.Error{Field: "previous", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d experts, but loads have %d: give layer_experts", n, v.Experts)}
+			return refuse.At(placement.ErrShape, "previous", l, -1, "%d experts, but loads have %d: give layer_experts", n, v.Experts)
 		}
 	}
 	return nil
@@ -205,7 +210,7 @@ func validateWeights(p *Problem, _ *Options) error {
 	}
 	for l, w := range p.LayerWeights {
 		if !(w >= 0 && w <= maxWeight) {
-			return &placement.Error{Field: "layer_weights", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a number from 0 to %v", w, float64(maxWeight))}
+			return refuse.At(placement.ErrValue, "layer_weights", l, -1, "%v is not a number from 0 to %v", w, float64(maxWeight))
 		}
 	}
 	return nil

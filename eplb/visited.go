@@ -1,7 +1,6 @@
 package eplb
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -45,7 +44,7 @@ func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topol
 	for l, n := range at.LayerExperts {
 		for i, e := range r.IDs[l] {
 			if int(e) >= n {
-				return nil, &placement.Error{Field: "routes", Layer: l, Index: i / r.TopK, Kind: placement.ErrValue, Detail: fmt.Sprintf("expert %d, but the placement's layer has %d", e, n)}
+				return nil, refuse.At(placement.ErrValue, "routes", l, i/r.TopK, "expert %d, but the placement's layer has %d", e, n)
 			}
 		}
 	}

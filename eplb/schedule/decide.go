@@ -246,12 +246,12 @@ func (k *Stakes) validateLayers() error {
 	for l := range k.Before {
 		w := k.weight(l)
 		if !(w >= 0 && w <= maxStake) {
-			return &placement.Error{Field: "weight", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a number from 0 to %v", w, float64(maxStake))}
+			return refuse.At(placement.ErrValue, "weight", l, -1, "%v is not a number from 0 to %v", w, float64(maxStake))
 		}
 		weights += w
 		for i, x := range []float64{k.Before[l], k.After[l]} {
 			if !(x >= 0) || i > 0 && math.IsInf(x, 0) {
-				return &placement.Error{Field: "imbalance", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a finite number ≥ 0", x)}
+				return refuse.At(placement.ErrValue, "imbalance", l, -1, "%v is not a finite number ≥ 0", x)
 			}
 		}
 	}

@@ -45,7 +45,7 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options
 	f.gpuOf = gpusOf(f.slots)
 	for i, g := range o.Leaving {
 		if !f.leaving[g] {
-			return nil, &placement.Error{Field: "leaving", Layer: -1, Index: i, Kind: placement.ErrValue, Detail: "a GPU that stays in service"}
+			return nil, refuse.At(placement.ErrValue, "leaving", -1, i, "a GPU that stays in service")
 		}
 	}
 	if total := len(f.gpuOf); total > placement.MaxSlots || total*layers > placement.MaxCells {
@@ -68,8 +68,7 @@ func (f *frame) checkLayers(prev, next *placement.Placement, t *placement.Topolo
 		}
 		for i, e := range row {
 			if e >= 0 && t.SpeedOf(int(end[i])) == 0 {
-				return &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
-					Detail: "the next placement has an expert on a GPU that is out of service"}
+				return refuse.At(placement.ErrFit, "physical_to_logical_map", l, i, "the next placement has an expert on a GPU that is out of service")
 			}
 		}
 	}

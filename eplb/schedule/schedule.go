@@ -2,7 +2,6 @@ package schedule
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 
@@ -248,12 +247,12 @@ func (o *Options) validate(layers, gpus int) error {
 	}
 	for l, w := range o.Worth {
 		if math.IsNaN(w) || math.IsInf(w, 0) {
-			return &placement.Error{Field: "worth", Layer: l, Index: -1, Kind: placement.ErrValue, Detail: "not a finite number"}
+			return refuse.At(placement.ErrValue, "worth", l, -1, "not a finite number")
 		}
 	}
 	for i, g := range o.Leaving {
 		if g < 0 || g >= gpus {
-			return &placement.Error{Field: "leaving", Layer: -1, Index: i, Kind: placement.ErrValue, Detail: fmt.Sprintf("GPU %d: there are %d", g, gpus)}
+			return refuse.At(placement.ErrValue, "leaving", -1, i, "GPU %d: there are %d", g, gpus)
 		}
 	}
 	o.PerGPU = min(cmp.Or(o.PerGPU, 1), placement.MaxSlots)

@@ -1,8 +1,6 @@
 package split
 
 import (
-	"fmt"
-
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
 	"github.com/moelb/moelb/eplb/internal/memory"
@@ -119,8 +117,7 @@ func newSplitter(p *placement.Placement, t placement.Topology) (*Splitter, *hold
 	for l, row := range p.PhysicalToLogical {
 		for i, e := range row {
 			if g := s.gpu[i]; e >= 0 && t.SpeedOf(int(g)) == 0 {
-				return nil, nil, &placement.Error{Field: "physical_to_logical_map", Layer: l, Index: i, Kind: placement.ErrFit,
-					Detail: fmt.Sprintf("expert %d on GPU %d, which is out of service", e, g)}
+				return nil, nil, refuse.At(placement.ErrFit, "physical_to_logical_map", l, i, "expert %d on GPU %d, which is out of service", e, g)
 			}
 		}
 	}
@@ -265,19 +262,16 @@ func (s *Splitter) check(dst []int64, layer int, counts []int64) (total int64, e
 	}
 	switch {
 	case len(counts) != s.experts:
-		return 0, &placement.Error{Field: "counts", Layer: layer, Index: -1, Kind: placement.ErrShape,
-			Detail: fmt.Sprintf("%d experts, but the placement has %d", len(counts), s.experts)}
+		return 0, refuse.At(placement.ErrShape, "counts", layer, -1, "%d experts, but the placement has %d", len(counts), s.experts)
 	case len(dst) != s.slots:
-		return 0, &placement.Error{Field: "quota", Layer: layer, Index: -1, Kind: placement.ErrShape,
-			Detail: fmt.Sprintf("%d slots, but the placement has %d", len(dst), s.slots)}
+		return 0, refuse.At(placement.ErrShape, "quota", layer, -1, "%d slots, but the placement has %d", len(dst), s.slots)
 	}
 	for e, n := range counts {
 		if n < 0 {
-			return 0, &placement.Error{Field: "counts", Layer: layer, Index: e, Kind: placement.ErrValue, Detail: fmt.Sprintf("%d is negative", n)}
+			return 0, refuse.At(placement.ErrValue, "counts", layer, e, "%d is negative", n)
 		}
 		if total += min(n, flow.MaxTokens+1); total > flow.MaxTokens {
-			return 0, &placement.Error{Field: "counts", Layer: layer, Index: e, Kind: placement.ErrValue,
-				Detail: fmt.Sprintf("%d: a layer's tokens add up to more than %d", n, int64(flow.MaxTokens))}
+			return 0, refuse.At(placement.ErrValue, "counts", layer, e, "%d: a layer's tokens add up to more than %d", n, int64(flow.MaxTokens))
 		}
 	}
 	return total, nil

@@ -1,7 +1,6 @@
 package track
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -21,11 +20,8 @@ type Pairs struct {
 
 // NewPairs counts in so many layers. Its errors are *placement.Error.
 func NewPairs(layers, experts int) (*Pairs, error) {
-	switch {
-	case layers < 1 || layers > placement.MaxLayers:
-		return nil, refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
-	case experts < 1 || experts > placement.MaxExperts:
-		return nil, refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
+	if err := validateShape(layers, experts); err != nil {
+		return nil, err
 	}
 	each := experts * (experts - 1) / 2
 	if each > placement.MaxCells/layers {
@@ -46,11 +42,11 @@ func (p *Pairs) Add(layer int, experts []uint16) error {
 	}
 	for i, a := range experts {
 		if int(a) >= p.experts {
-			return &placement.Error{Field: "experts", Layer: layer, Index: i, Kind: placement.ErrValue, Detail: fmt.Sprintf("expert %d: there are %d", a, p.experts)}
+			return refuse.At(placement.ErrValue, "experts", layer, i, "expert %d: there are %d", a, p.experts)
 		}
 		for _, b := range experts[:i] {
 			if a == b {
-				return &placement.Error{Field: "experts", Layer: layer, Index: i, Kind: placement.ErrValue, Detail: fmt.Sprintf("expert %d twice in a token", a)}
+				return refuse.At(placement.ErrValue, "experts", layer, i, "expert %d twice in a token", a)
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package track
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -34,17 +33,17 @@ func (p *Pairs) UnmarshalJSON(text []byte) error {
 	if err := strict.Version(f.Version); err != nil {
 		return err
 	}
-	if f.Experts < 1 || f.Experts > placement.MaxExperts || len(f.Counts) < 1 || len(f.Counts) > placement.MaxLayers {
-		return refuse.Errorf(placement.ErrShape, "experts", "%d in %d layers", f.Experts, len(f.Counts))
+	if err := validateShape(len(f.Counts), f.Experts); err != nil {
+		return err
 	}
 	each := f.Experts * (f.Experts - 1) / 2
 	for l, row := range f.Counts {
 		if len(row) != each {
-			return &placement.Error{Field: "counts", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d, but %d experts have %d pairs", len(row), f.Experts, each)}
+			return refuse.At(placement.ErrShape, "counts", l, -1, "%d, but %d experts have %d pairs", len(row), f.Experts, each)
 		}
 		for i, x := range row {
 			if !(x >= 0) || math.IsInf(x, 0) {
-				return &placement.Error{Field: "counts", Layer: l, Index: i, Kind: placement.ErrValue, Detail: fmt.Sprintf("%v is not a finite number ≥ 0", x)}
+				return refuse.At(placement.ErrValue, "counts", l, i, "%v is not a finite number ≥ 0", x)
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package track
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -112,11 +111,8 @@ func New(layers, experts int, o Options) (*Tracker, error) {
 
 // empty is a Tracker that has no streams yet.
 func empty(layers, experts int, o Options) (*Tracker, error) {
-	switch {
-	case layers < 1 || layers > placement.MaxLayers:
-		return nil, refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
-	case experts < 1 || experts > placement.MaxExperts:
-		return nil, refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
+	if err := validateShape(layers, experts); err != nil {
+		return nil, err
 	}
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -130,6 +126,17 @@ func empty(layers, experts int, o Options) (*Tracker, error) {
 		t.growth = exp2(1 / o.HalfLife)
 	}
 	return t, nil
+}
+
+// validateShape refuses more layers and experts than there can be, and none.
+func validateShape(layers, experts int) error {
+	switch {
+	case layers < 1 || layers > placement.MaxLayers:
+		return refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
+	case experts < 1 || experts > placement.MaxExperts:
+		return refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
+	}
+	return nil
 }
 
 // Add adds a sample to a stream: how many tokens went to each expert,
@@ -146,7 +153,7 @@ func (t *Tracker) Add(stream int, counts [][]int64) error {
 	}
 	for l, row := range counts {
 		if len(row) != t.experts {
-			return &placement.Error{Field: "counts", Layer: l, Index: -1, Kind: placement.ErrShape, Detail: fmt.Sprintf("%d experts, but %d are tracked", len(row), t.experts)}
+			return refuse.At(placement.ErrShape, "counts", l, -1, "%d experts, but %d are tracked", len(row), t.experts)
 		}
 		sum := s.Sum[l*t.experts:][:len(row)]
 		for e, n := range row {
@@ -178,11 +185,10 @@ func (t *Tracker) Add(stream int, counts [][]int64) error {
 }
 
 func errCount(layer, expert int, n int64) error {
-	e := &placement.Error{Field: "counts", Layer: layer, Index: expert, Kind: placement.ErrValue, Detail: fmt.Sprintf("%d is negative", n)}
-	if n >= 0 {
-		e.Detail = fmt.Sprintf("%d more is too many to count", n)
+	if n < 0 {
+		return refuse.At(placement.ErrValue, "counts", layer, expert, "%d is negative", n)
 	}
-	return e
+	return refuse.At(placement.ErrValue, "counts", layer, expert, "%d more is too many to count", n)
 }
 
 func add(dst, counts []int64) {
