@@ -111,12 +111,7 @@ func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Re
 			}
 			r.Layers[l].NodesPerToken, between[l][0] = see(&r.Placement, &about.Sent[l])
 			about.Even[l], between[l][1] = see(even, &about.EvenSent[l])
-			about.LowerBound[l] = traffic.Bound(everyToken(p.Routes, l), p.Loads.Experts(), slots)
-			if o.Locality == ByGroup && o.OffNodeReplicas == 0 && p.Loads.Experts()%p.Groups == 0 && p.Routes.Tokens(l) > 0 {
-				if h := traffic.Houses(everyToken(p.Routes, l), p.Loads.Experts(), p.Groups, t.NodeCount()); h != nil {
-					about.LowerBound[l] = max(about.LowerBound[l], h[0].Nodes)
-				}
-			}
+			about.LowerBound[l] = fewestNodes(p, o, t, l, slots)
 			if held {
 				about.HeldOut[l] = nodesOf(v, p.Routes, setsOf(&r.Placement, l, t.Node), l, isHeld)
 				about.HeldOutEven[l] = nodesOf(v, p.Routes, setsOf(even, l, t.Node), l, isHeld)
@@ -136,6 +131,18 @@ func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Re
 	if inForce {
 		about.PreviousBetween = meanOf(between, 2, t)
 	}
+}
+
+// fewestNodes is a bound on the nodes of a layer's tokens, on nodes of so many slots.
+func fewestNodes(p *Problem, o *Options, t *placement.Topology, l int, slots []int) float64 {
+	tokens, experts := everyToken(p.Routes, l), p.Loads.Experts()
+	least := traffic.Bound(tokens, experts, slots)
+	if o.Locality == ByGroup && o.OffNodeReplicas == 0 && experts%p.Groups == 0 && tokens.Len() > 0 {
+		if h := traffic.Houses(tokens, experts, p.Groups, t.NodeCount()); h != nil {
+			return max(least, h[0].Nodes)
+		}
+	}
+	return least
 }
 
 // heldLoads sets the imbalance of the loads of tokens held out.

@@ -71,7 +71,8 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	for _, r := range f.Rounds {
 		x := Round(r.plainRnd)
 		for _, m := range r.Moves {
-			x.Moves = append(x.Moves, placement.Move{Layer: *m.Layer, Expert: *m.Expert, From: *m.From, To: *m.To})
+			move, _ := m.move() // which check has seen
+			x.Moves = append(x.Moves, move)
 		}
 		if out.Priced {
 			x.Seconds = *r.Seconds
@@ -160,6 +161,14 @@ func (f *file) checkSlots() (slots int, err error) {
 	return slots, nil
 }
 
+// move is the move where none of its fields is missing.
+func (m *fileMove) move() (out placement.Move, ok bool) {
+	if m.Layer == nil || m.Expert == nil || m.From == nil || m.To == nil {
+		return out, false
+	}
+	return placement.Move{Layer: *m.Layer, Expert: *m.Expert, From: *m.From, To: *m.To}, true
+}
+
 // check demands that round i names moves that it has, and slots that there are.
 func (r *fileRound) check(i, slots int) error {
 	if r.Moves == nil {
@@ -171,10 +180,10 @@ func (r *fileRound) check(i, slots int) error {
 		}
 	}
 	for k, x := range r.Moves {
-		if x.Layer == nil || x.Expert == nil || x.From == nil || x.To == nil {
+		m, ok := x.move()
+		if !ok {
 			return bad("rounds", "round %d: move %d lacks its layer, expert, from or to", i, k)
 		}
-		m := placement.Move{Layer: *x.Layer, Expert: *x.Expert, From: *x.From, To: *x.To}
 		if m.Layer < 0 || m.Layer >= placement.MaxLayers || m.Expert < -1 || m.Expert >= placement.MaxExperts || m.From < -1 || m.From >= slots || m.To < 0 || m.To >= slots {
 			return bad("rounds", "round %d: move %d, %+v, is none of %d slots", i, k, m, slots)
 		}

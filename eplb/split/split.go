@@ -82,20 +82,8 @@ func Batch(p *placement.Placement, t placement.Topology, counts [][]int64, readC
 
 // newSplitter is a Splitter without its layers, and what links them.
 func newSplitter(p *placement.Placement, t placement.Topology) (*Splitter, *holders, error) {
-	if err := p.Validate(); err != nil {
+	if err := validate(p, &t); err != nil {
 		return nil, nil, err
-	}
-	if err := p.CheckComplete(); err != nil {
-		return nil, nil, err
-	}
-	if t.GPUs == 0 && t.Speed == nil {
-		t.GPUs, t.Nodes = p.GPUs, 1
-	}
-	if err := t.Validate(); err != nil {
-		return nil, nil, err
-	}
-	if t.GPUs != p.GPUs {
-		return nil, nil, refuse.Errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", p.GPUs, t.GPUs)
 	}
 	s := &Splitter{experts: p.Experts, slots: p.Slots()}
 	for g := range p.GPUs {
@@ -107,22 +95,49 @@ func newSplitter(p *placement.Placement, t placement.Topology) (*Splitter, *hold
 	if s.speed == nil {
 		s.speeds = float64(p.GPUs)
 	}
-	first := p.FirstSlots()
-	s.gpu = make([]int32, s.slots)
-	for g := range p.GPUs {
-		for i := first[g]; i < first[g+1]; i++ {
-			s.gpu[i] = int32(g)
-		}
+	s.gpu = gpuOf(p)
+	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
+	return s, &holders{s.gpu, make([]int32, p.Experts), make([]int32, p.Experts), make([]int32, p.Experts)}, nil
+}
+
+// validate checks a placement and the unit that it is on, and fills in t's GPUs.
+func validate(p *placement.Placement, t *placement.Topology) error {
+	if err := p.Validate(); err != nil {
+		return err
 	}
+	if err := p.CheckComplete(); err != nil {
+		return err
+	}
+	if t.GPUs == 0 && t.Speed == nil {
+		t.GPUs, t.Nodes = p.GPUs, 1
+	}
+	if err := t.Validate(); err != nil {
+		return err
+	}
+	if t.GPUs != p.GPUs {
+		return refuse.Errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", p.GPUs, t.GPUs)
+	}
+	gpu := gpuOf(p)
 	for l, row := range p.PhysicalToLogical {
 		for i, e := range row {
-			if g := s.gpu[i]; e >= 0 && t.SpeedOf(int(g)) == 0 {
-				return nil, nil, refuse.At(placement.ErrFit, "physical_to_logical_map", l, i, "expert %d on GPU %d, which is out of service", e, g)
+			if e >= 0 && t.SpeedOf(int(gpu[i])) == 0 {
+				return refuse.At(placement.ErrFit, "physical_to_logical_map", l, i, "expert %d on GPU %d, which is out of service", e, gpu[i])
 			}
 		}
 	}
-	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
-	return s, &holders{s.gpu, make([]int32, p.Experts), make([]int32, p.Experts), make([]int32, p.Experts)}, nil
+	return nil
+}
+
+// gpuOf is the GPU of each slot.
+func gpuOf(p *placement.Placement) []int32 {
+	first := p.FirstSlots()
+	gpu := make([]int32, p.Slots())
+	for g := range p.GPUs {
+		for i := first[g]; i < first[g+1]; i++ {
+			gpu[i] = int32(g)
+		}
+	}
+	return gpu
 }
 
 // link makes y the layer that row places, in y's memory where that is enough.

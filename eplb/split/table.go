@@ -19,7 +19,7 @@ import (
 // those of New, and of loads of another shape. Cost: some milliseconds a layer of 32
 // GPUs.
 func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) ([][][]int, []eplb.Layer, error) {
-	if _, _, err := newSplitter(p, t); err != nil {
+	if err := validate(p, &t); err != nil {
 		return nil, nil, err
 	}
 	if err := loads.Validate(); err != nil {
@@ -30,9 +30,6 @@ func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) 
 		return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "%dx%d, but the placement has %d layers of %d experts", len(loads), loads.Experts(), len(p.PhysicalToLogical), p.Experts)
 	case len(loads)*p.Experts > placement.MaxCells/p.GPUs:
 		return nil, nil, refuse.Errorf(placement.ErrShape, "num_gpus", "a table of %d GPUs, %d layers and %d experts: at most %d entries are supported", p.GPUs, len(loads), p.Experts, placement.MaxCells)
-	}
-	if t.GPUs == 0 {
-		t.GPUs, t.Nodes = p.GPUs, 1
 	}
 	tables, layers := make([][][]int, len(loads)), make([]eplb.Layer, len(loads))
 	y := newTabling(p, &t)
@@ -51,7 +48,7 @@ func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) 
 type tabling struct {
 	p     *placement.Placement
 	t     *placement.Topology
-	gpu   []int // of each slot
+	gpu   []int32 // of each slot
 	alive int
 	at    [][]int // slots of each expert, one a GPU
 	each  []float64
@@ -60,14 +57,7 @@ type tabling struct {
 }
 
 func newTabling(p *placement.Placement, t *placement.Topology) *tabling {
-	y := &tabling{p: p, t: t, gpu: make([]int, p.Slots()), alive: t.InService(), at: make([][]int, p.Experts), each: make([]float64, p.Experts), load: make([]float64, p.GPUs)}
-	first := p.FirstSlots()
-	for g := range p.GPUs {
-		for s := first[g]; s < first[g+1]; s++ {
-			y.gpu[s] = g
-		}
-	}
-	return y
+	return &tabling{p: p, t: t, gpu: gpuOf(p), alive: t.InService(), at: make([][]int, p.Experts), each: make([]float64, p.Experts), load: make([]float64, p.GPUs)}
 }
 
 // set sends every GPU's tokens to the nearest replicas, the largest share first.
@@ -102,7 +92,7 @@ func (y *tabling) set(row []int, loads []float64) {
 func (y *tabling) nearest(g int, at []int) int {
 	best, rank := at[0], 3
 	for _, s := range at {
-		h := y.gpu[s]
+		h := y.on(s)
 		switch {
 		case h == g:
 			return s
@@ -110,53 +100,69 @@ func (y *tabling) nearest(g int, at []int) int {
 			if rank > 1 {
 				best, rank = s, 1
 			}
-		case rank > 1 && (rank == 3 || y.level(h) < y.level(y.gpu[best])):
+		case rank > 1 && (rank == 3 || y.level(h) < y.level(y.on(best))):
 			best, rank = s, 2
 		}
 	}
 	return best
 }
 
+// on is the GPU of a slot.
+func (y *tabling) on(slot int) int { return int(y.gpu[slot]) }
+
 func (y *tabling) level(g int) float64 { return y.load[g] / y.t.SpeedOf(g) }
 
 // even hands senders of the fullest GPU to other replicas.
 func (y *tabling) even() {
 	for range 4 * len(y.gpu) * y.p.GPUs {
-		h := 0
-		for g := range y.load {
-			if y.t.SpeedOf(g) > 0 && (y.t.SpeedOf(h) == 0 || y.level(g) > y.level(h)) {
-				h = g
-			}
-		}
-		from, expert, to := -1, 0, 0
-		best, near := y.level(h)*(1-1e-9), false
-		for e, at := range y.at {
-			x := y.each[e]
-			if len(at) < 2 || x == 0 {
-				continue
-			}
-			for g, row := range y.table {
-				if row[e] < 0 || y.gpu[row[e]] != h {
-					continue
-				}
-				for _, s := range at {
-					q := y.gpu[s]
-					if q == h {
-						continue
-					}
-					l := max((y.load[h]-x)/y.t.SpeedOf(h), (y.load[q]+x)/y.t.SpeedOf(q))
-					n := y.t.Node(q) == y.t.Node(g)
-					if l < best && (n || !near) || n && !near && l < y.level(h)*(1-1e-9) {
-						from, expert, to, best, near = g, e, s, l, n
-					}
-				}
-			}
-		}
+		h := y.fullest()
+		from, expert, to := y.handOver(h)
 		if from < 0 {
 			return
 		}
 		y.load[h] -= y.each[expert]
-		y.load[y.gpu[to]] += y.each[expert]
+		y.load[y.on(to)] += y.each[expert]
 		y.table[from][expert] = to
 	}
+}
+
+// fullest is the GPU of the highest level.
+func (y *tabling) fullest() int {
+	h := 0
+	for g := range y.load {
+		if y.t.SpeedOf(g) > 0 && (y.t.SpeedOf(h) == 0 || y.level(g) > y.level(h)) {
+			h = g
+		}
+	}
+	return h
+}
+
+// handOver finds a sender from whom GPU h gets an expert's tokens and the slot that
+// they had better go to, on the sender's node if one there helps; from -1 = none.
+func (y *tabling) handOver(h int) (from, expert, to int) {
+	from = -1
+	best, near := y.level(h)*(1-1e-9), false
+	for e, at := range y.at {
+		x := y.each[e]
+		if len(at) < 2 || x == 0 {
+			continue
+		}
+		for g, row := range y.table {
+			if row[e] < 0 || y.on(row[e]) != h {
+				continue
+			}
+			for _, s := range at {
+				q := y.on(s)
+				if q == h {
+					continue
+				}
+				l := max((y.load[h]-x)/y.t.SpeedOf(h), (y.load[q]+x)/y.t.SpeedOf(q))
+				n := y.t.Node(q) == y.t.Node(g)
+				if l < best && (n || !near) || n && !near && l < y.level(h)*(1-1e-9) {
+					from, expert, to, best, near = g, e, s, l, n
+				}
+			}
+		}
+	}
+	return from, expert, to
 }
