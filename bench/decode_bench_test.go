@@ -172,6 +172,14 @@ func BenchmarkDecodeTable(b *testing.B) {
 						b.ReportMetric(100*r.Waste, "%-"+theirs)
 					}
 				}
+				if l.long {
+					u.Hints = true
+					r, err := u.Run(newForeknown(u.Ranks, u.Cost))
+					if err != nil {
+						b.Fatal(err)
+					}
+					b.ReportMetric(100*r.Waste, "%-jointly-foreknown")
+				}
 				b.ReportMetric(0, "ns/op")
 			})
 		}
