@@ -452,6 +452,21 @@ func TestAlone(t *testing.T) {
 	}
 }
 
+// TestAloneFillsEvenly: of ranks that cost it nothing, a router that may be alone takes
+// the one of least KV use, since others may be filling them too.
+func TestAloneFillsEvenly(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 3, Routers: 2})
+	for g, kv := range []int64{9000, 2000, 1000} {
+		if err := b.Enter(Request{ID: ID(g), KV: kv}, g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Step()
+	if g, err := b.Add(Request{ID: 3, KV: 100}); g != 2 || err != nil {
+		t.Errorf("rank %d, %v", g, err)
+	}
+}
+
 // TestBelieved: what is told in all, with what has been generated of it, is believed
 // up to the bound.
 func TestBelieved(t *testing.T) {
