@@ -87,3 +87,40 @@ func TestFullUnit(t *testing.T) {
 		}
 	}
 }
+
+// TestFullUnitTakesItsShare: beside full ranks one takes as many as an even spread has,
+// however few run there and elsewhere.
+func TestFullUnitTakesItsShare(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 4, KVCapacity: []int64{100_000}, Cost: Cost{Request: 1}})
+	for g, kv := range []int64{99_900, 99_900, 99_900, 10} {
+		if err := b.Enter(Request{ID: ID(g), KV: kv}, g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	come := make([]Request, 8)
+	for i := range come {
+		come[i] = Request{ID: 10 + ID(i), KV: 100}
+	}
+	if _, err := b.Batch(nil, come); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.Rank(3).Requests; n != 3 {
+		t.Errorf("%d requests on the rank that has room, of 12 on 4 ranks", n)
+	}
+}
+
+// TestMovesOffServingRank: a drained rank that holds as much is not the fullest.
+func TestMovesOffServingRank(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 3})
+	for id := range ID(4) {
+		if err := b.Enter(Request{ID: id, KV: 50_000, Output: 10_000}, int(id)/2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Drain(0); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := b.Rebalance(nil, 1); err != nil || len(m) != 1 || m[0].From != 1 || m[0].To != 2 {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
