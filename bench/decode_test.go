@@ -219,3 +219,20 @@ func TestDecodePoliciesPlace(t *testing.T) {
 		t.Error("two policies of one name")
 	}
 }
+
+// TestForeknown: what is told how long outputs will be places by that: a rank that will
+// soon hold less takes a long one, though it holds more now, and a short one goes where
+// less is held now.
+func TestForeknown(t *testing.T) {
+	for _, x := range []struct{ kv, output, want int64 }{{20_000, 5000, 0}, {20_000, 30, 1}} {
+		f := newForeknown(2, dec.DeepSeekV3H800())
+		f.clock = 1
+		for g, q := range [][]outlook{{{1, 50_000, 100}, {2, 20_000, 9000}}, {{3, 25_000, 9000}, {4, 25_000, 9000}}} {
+			f.ranks[g] = q
+			f.of[q[0].id], f.of[q[1].id] = g, g
+		}
+		if g, err := f.Add(dec.Request{ID: 5, KV: x.kv, Output: x.output}); int64(g) != x.want || err != nil {
+			t.Errorf("%d tokens for %d steps: rank %d, %v, want %d", x.kv, x.output, g, err, x.want)
+		}
+	}
+}
