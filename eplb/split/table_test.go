@@ -102,3 +102,16 @@ func TestTableStartsFromTheNearest(t *testing.T) {
 		t.Errorf("GPU 1 is served by slot %d of the other node", s)
 	}
 }
+
+func TestTableRefuses(t *testing.T) {
+	p := placement.Trivial(1, 4, 6, 3)
+	loads := placement.Loads{{1, 2, 3, 4}}
+	for want, top := range map[string]placement.Topology{
+		"physical_to_logical_map: layer 0, index 2: expert 2 on GPU 1, which is out of service": {GPUs: 3, Speed: []float64{1, 0, 1}},
+		"num_gpus: the placement has 3, the topology 2":                                         {GPUs: 2, Nodes: 1},
+	} {
+		if _, _, err := Table(&p, top, loads); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
