@@ -148,6 +148,28 @@ func TestWaitingIsBounded(t *testing.T) {
 	}
 }
 
+// TestNoStepIsLong: where long prompts are alone and no batch, no step lasts many times as
+// long as a full one, for the sake of whoever comes in it.
+func TestNoStepIsLong(t *testing.T) {
+	for _, prompts := range []ID{1, 5, 13} {
+		cfg := Config{Ranks: 8, MaxTokens: 4096}
+		b := newUnit(t, cfg)
+		s := newShadow(t, cfg)
+		for id := range prompts {
+			s.add(b, Request{ID: id, Tokens: 300_000 + 20_000*int64(id)})
+		}
+		most, tokens := 0.0, float64(b.cost.Token*4096)
+		for range 200 {
+			took, _, _ := s.seconds(b)
+			most = max(most, took)
+		}
+		// what the longest trial may take, and what shares may add to it
+		if bound := (b.cost.Step + 5*tokens) * (1 + 3*pack.ShareWeight); most > bound || most < tokens {
+			t.Errorf("%d prompts: a step of %.2f s, of at most %.2f", prompts, most, bound)
+		}
+	}
+}
+
 // TestShortBesideLong: eight ranks, each in the middle of a prompt of 128k tokens,
 // compute one of 500 that comes in the next step or the one after.
 func TestShortBesideLong(t *testing.T) {

@@ -159,7 +159,7 @@ func (f *Former) startDense() {
 			pos, _, seconds := f.on(it, g)
 			left := it.Pos + it.Left - pos
 			n := f.cut(g, left, pos, f.Expand*pos)
-			if !w.reaches(l, seconds) || n < min(leastChunk, left) {
+			if !f.reaches(w, l, seconds) || n < min(leastChunk, left) {
 				continue
 			}
 			best, bestN, bestPos = g, n, pos
@@ -239,7 +239,7 @@ func (f *Former) fillWith(i int32, room, gap *int64) {
 			continue
 		}
 		pos, _, seconds := f.on(it, g)
-		if !w.reaches(&f.load[g], seconds) {
+		if !f.reaches(w, &f.load[g], seconds) {
 			continue
 		}
 		if n, score := f.fit(it, g, pos); n > 0 && (score < bestScore || score == bestScore && f.sooner(g, best)) {

@@ -43,6 +43,7 @@ type Former struct {
 	some    []int32 // items at hand
 	idlest  []int32 // open ranks, those first that end soonest what they have started
 	densest int64   // pairs that the densest of the items would fill a rank with
+	prefix  int64   // pairs that the longest prefix of theirs costs a chunk
 	keys    []uint64
 	plain   bool    // all ranks are of speed 1
 	share   float64 // seconds that the oldest of each rank are due

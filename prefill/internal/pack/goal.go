@@ -27,7 +27,7 @@ func (f *Former) goal(it *Item) goal {
 		if l.mostTokens == 0 && it.Waited > uncached-seconds { // nobody says when it may compute again
 			continue
 		}
-		if end := (l.before(seconds, l.claimed, l.claims) + seconds) / l.speed; end < w.end {
+		if end := (f.before(l, seconds, l.claimed, l.claims) + seconds) / l.speed; end < w.end {
 			w = goal{g, end}
 		}
 	}
@@ -36,15 +36,20 @@ func (f *Former) goal(it *Item) goal {
 }
 
 // before is how long the unfinished prompts of a rank, and others of so many seconds, hold
-// up one: as ranks share their steps among them, none for longer than it takes itself.
-func (l *load) before(seconds, others float64, n int32) float64 {
-	return min(l.rest+others, float64(float64(l.unfinished+n)*seconds))
+// up one. All may be more urgent; but the steps of a deep queue are shared among all, and
+// none holds up another for longer than that takes itself.
+func (f *Former) before(l *load, seconds, others float64, n int32) float64 {
+	all := l.rest + others
+	if f.Deep {
+		all = min(all, float64(float64(l.unfinished+n)*seconds))
+	}
+	return all
 }
 
 // reaches reports whether a prompt of so many seconds on a rank ends as soon there as
 // where it would wait.
-func (w goal) reaches(l *load, seconds float64) bool {
-	return w.rank < 0 || (l.before(seconds, 0, 0)+seconds)/l.speed <= w.end
+func (f *Former) reaches(w goal, l *load, seconds float64) bool {
+	return w.rank < 0 || (f.before(l, seconds, 0, 0)+seconds)/l.speed <= w.end
 }
 
 // claim notes that a prompt which finds no room waits for its rank.

@@ -17,10 +17,11 @@ func (f *Former) arrange() {
 		sum += f.Items[i].Urgency
 	}
 	mean := sum / float64(len(f.Items))
-	f.densest = 1
+	f.densest, f.prefix = 1, 0
 	for i := range f.Items {
 		it := &f.Items[i]
 		n := max(1, min(it.Left, f.Tokens))
+		f.prefix = max(f.prefix, f.Expand*it.Pos)
 		f.densest = max(f.densest, whole(float64(it.Pos+n)*float64(f.Tokens))+f.Expand*it.Pos)
 	}
 	full, ahead := float64(f.Cost.Token*float64(f.Tokens)), f.Ahead

@@ -297,7 +297,7 @@ func (f *Former) begin(i int32, it *Item, w goal) bool {
 			calmest = max(calmest, l.least)
 		}
 		end := f.end(l, seconds)
-		if end > bestEnd || end == bestEnd && !f.sooner(g, best) || !w.reaches(l, seconds) || f.crowded(l, seconds) || !f.takes(g, it) {
+		if end > bestEnd || end == bestEnd && !f.sooner(g, best) || !f.reaches(w, l, seconds) || f.crowded(l, seconds) || !f.takes(g, it) {
 			continue
 		}
 		left := it.tokens() - pos
@@ -339,7 +339,7 @@ func (f *Former) startWhole(i int32, it *Item, w goal) bool {
 		l := &f.load[g]
 		pos, pairs, seconds := f.on(it, g)
 		tokens, all := l.tokens+it.tokens()-pos, l.pairs+pairs
-		if !w.reaches(l, seconds) || tokens > l.capTokens || all > l.capPairs || !f.takes(g, it) {
+		if !f.reaches(w, l, seconds) || tokens > l.capTokens || all > l.capPairs || !f.takes(g, it) {
 			continue
 		}
 		if l.seconds < math.Inf(1) && f.Cost.Of(Work{tokens, all}) > l.seconds {
@@ -409,7 +409,7 @@ func (f *Former) fillGaps(cover int) {
 			}
 			pos, _, seconds := f.on(it, g)
 			left := it.tokens() - pos
-			if left <= bestN || !w.reaches(l, seconds) || l.tail > l.capTokens && f.crowded(l, seconds) {
+			if left <= bestN || !f.reaches(w, l, seconds) || l.tail > l.capTokens && f.crowded(l, seconds) {
 				continue
 			}
 			n := f.chunk(g, pos, left, left)

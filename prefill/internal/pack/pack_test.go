@@ -74,7 +74,7 @@ func TestPackAgainstExhaustive(t *testing.T) {
 // random is a former with ranks of random speed and load, and light prompts of the queue.
 func random(r *rand.Rand) *Former {
 	ranks := 1 + r.IntN(9)
-	f := &Former{Cost: Cost{Pair: 9.994e-9, Token: 1.48e-4, Step: .02}, Late: -1, Turn: r.IntN(ranks), Density: 5000, Deep: true}
+	f := &Former{Cost: Cost{Pair: 9.994e-9, Token: 1.48e-4, Step: .02}, Late: -1, Turn: r.IntN(ranks), Density: 5000, Deep: r.IntN(2) == 0}
 	f.Clear(ranks)
 	f.Unlike = r.IntN(2) == 0
 	for i := range ranks {
@@ -139,7 +139,11 @@ func takesBest(t *testing.T, f *Former, place func(i int32), score func(g int, i
 			l := &f.load[g]
 			own := it.tokens() - it.at(int(g))
 			seconds := f.Cost.Of(Work{own, pairsOf(own, it.at(int(g)))})
-			return (min(l.rest+others, float64(l.unfinished+n)*seconds) + seconds) / l.speed
+			all := l.rest + others
+			if f.Deep {
+				all = min(all, float64(l.unfinished+n)*seconds)
+			}
+			return (all + seconds) / l.speed
 		}
 		first := math.Inf(1)
 		for _, g := range f.Open {

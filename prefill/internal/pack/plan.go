@@ -2,12 +2,18 @@ package pack
 
 import "math"
 
-// The caps that are tried: tokens from the most downwards, and attention from 16
-// times as long as these downwards, by quarters of octaves.
+// The caps that are tried: tokens from the most downwards, and attention from so many
+// times as long as these take downwards, by quarters of octaves.
 const (
 	octave    = 4
 	TokenCaps = 10 * octave
-	PairCaps  = 12 * octave
+	PairCaps  = 10 * octave
+
+	// longestStep is how many times as long as full tokens a step's attention may take, so
+	// that nobody who comes waits for the end of a longer one. From twice to eight times
+	// as long drawn traffic is served alike; with less than four, a step could pass over
+	// a short prompt beside long ones twice.
+	longestStep = 4
 )
 
 // quarters are 2 to the power of 0, -1/4, -1/2 and -3/4.
@@ -55,7 +61,7 @@ func (f *Former) plan() {
 			best, most = at, x
 		}
 	}
-	for _, at := range [...]Trial{f.Last, {3 * octave, 8 * octave}, {5 * octave, 4 * octave}, {0, 3 * octave}} {
+	for _, at := range [...]Trial{f.Last, {3 * octave, 6 * octave}, {5 * octave, 2 * octave}, {0, octave}} {
 		climb(at, octave)
 	}
 	climb(best, octave/2)
@@ -86,12 +92,16 @@ func (f *Former) keep(t Trial, worth float64) {
 // restore makes the best step so far the packed one.
 func (f *Former) restore() { f.Pieces, f.kept.pieces, f.top = f.kept.pieces, f.Pieces, f.kept.top }
 
-// capsOf are the caps of a trial, within what a step may take.
+// capsOf are the caps of a trial, within what a step may take. The most attention is
+// such that neither an empty step nor a prefix takes much of it.
 func (f *Former) capsOf(t Trial) caps {
 	c := caps{max(1, int64(float64(f.Tokens)*math.Ldexp(quarters[t.Tokens%octave], -int(t.Tokens/octave)))), 1 << 50}
 	if f.Cost.Pair > 0 {
-		full := max(float64(f.Cost.Token*float64(f.Tokens)), 8*f.Cost.Step, float64(f.Cost.Pair*float64(pairsOf(f.Tokens, 0))))
-		c.pairs = max(1, whole(math.Ldexp(16*full*quarters[t.Pairs%octave], -int(t.Pairs/octave))/f.Cost.Pair))
+		full := max(float64(f.Cost.Token*float64(f.Tokens)), 8*f.Cost.Step, float64(f.Cost.Pair*float64(f.prefix)))
+		if full == 0 {
+			full = float64(f.Cost.Pair * float64(pairsOf(f.Tokens, 0)))
+		}
+		c.pairs = max(1, whole(math.Ldexp(longestStep*full*quarters[t.Pairs%octave], -int(t.Pairs/octave))/f.Cost.Pair))
 	}
 	return c
 }

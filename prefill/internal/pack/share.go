@@ -54,7 +54,7 @@ func (f *Former) giveShares() {
 				continue
 			}
 			pos, _, seconds := f.on(it, g)
-			if end := (l.rest + seconds) / l.speed; end < bestEnd && w.reaches(l, seconds) {
+			if end := (l.rest + seconds) / l.speed; end < bestEnd && f.reaches(w, l, seconds) {
 				best, bestPos, bestEnd = g, pos, end
 			}
 		}
@@ -63,8 +63,23 @@ func (f *Former) giveShares() {
 		}
 	}
 	for g := range f.load {
-		lead(g)
+		l := &f.load[g]
+		for lead(g); l.due > 0 && l.lead >= 0 && !f.unfinished(l.lead); lead(g) {
+			l.lead = f.oldestOn(g)
+		}
 	}
+}
+
+// oldestOn is the oldest of those that have started on a rank and have nothing of the step
+// yet; -1 = none.
+func (f *Former) oldestOn(g int) int32 {
+	oldest := int32(-1)
+	for _, i := range f.running {
+		if int(f.Items[i].Rank) == g && f.placed[i] < 0 && (oldest < 0 || f.Items[i].Seq < f.Items[oldest].Seq) {
+			oldest = i
+		}
+	}
+	return oldest
 }
 
 // unfinished reports whether the step leaves something of an item.
