@@ -10,9 +10,9 @@ const (
 	PairCaps  = 10 * octave
 
 	// longestStep is how many times as long as full tokens a step's attention may take, so
-	// that nobody who comes waits for the end of a longer one. From twice to eight times
-	// as long drawn traffic is served alike; with less than four, a step could pass over
-	// a short prompt beside long ones twice.
+	// that nobody who comes waits for the end of a longer one. Twice to four times as long
+	// serve drawn traffic alike; with three, steps passed over a short prompt beside long
+	// ones twice.
 	longestStep = 4
 )
 
