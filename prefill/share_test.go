@@ -170,6 +170,25 @@ func TestNoStepIsLong(t *testing.T) {
 	}
 }
 
+// TestPrefixesLeaveRoom: where a chunk has to see a long prefix again, steps are as long as
+// that is no large part of them.
+func TestPrefixesLeaveRoom(t *testing.T) {
+	cost := DeepSeekV3H800()
+	cost.Prefix = 1e-5 // of 300,000 tokens as long as five full steps
+	b := newUnit(t, Config{Ranks: 2, MaxTokens: 4096, Cost: cost})
+	enqueue(t, b, Request{ID: 1, Tokens: 300_000})
+	steps := 0
+	for last := false; !last; steps++ {
+		for _, c := range b.Step(nil) {
+			last = last || c.Last
+		}
+		if steps == 1000 {
+			t.Fatal("it has not ended after 1,000 steps")
+		}
+	}
+	t.Logf("%d steps", steps)
+}
+
 // TestShortBesideLong: eight ranks, each in the middle of a prompt of 128k tokens,
 // compute one of 500 that comes in the next step or the one after.
 func TestShortBesideLong(t *testing.T) {
