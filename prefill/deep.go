@@ -14,6 +14,7 @@ func (b *Balancer) depth() {
 	f := &b.former
 	longest, started := b.longest()
 	f.Density, f.Deep = 0, false
+	f.Silent = b.observed.silent > unusual*b.observed.pause
 	if len(b.levels) != 1 || len(f.Open) == 0 || b.cost.Pair == 0 || b.cost.Token == 0 {
 		return
 	}
@@ -26,7 +27,7 @@ func (b *Balancer) depth() {
 	if !f.local { // else full steps run first what is cached, as shortest first does
 		way = max(way, full*max(float64(longest.Tokens)/tokens, float64(longest.Pairs)/max(pairs, 1)))
 	}
-	batch := b.observed.silent > unusual*b.observed.pause || queued > way && b.ahead() > b.clock
+	batch := f.Silent || queued > way && b.ahead() > b.clock
 	f.Deep = batch && b.fits(queued*power, full) > full*power/2
 	if f.Deep {
 		f.Density = density

@@ -51,7 +51,7 @@ type Budget struct {
 // an eighth of the time, the work that came before it and was not done, and one rank its
 // own work and twice the longest's of those before: nothing that comes later adds to
 // it. As much of each step is open to short prompts: they do not wait for long ones. Nor
-// does whoever comes wait long for a step's end: outside of batches its attention takes
+// does whoever comes wait long for a step's end: while others come its attention takes
 // at most four times as long as full tokens, or as a prefix that has to be seen again. One
 // that waits for another's prefix does so for as long as computing the prefix would take,
 // or would cost all who wait, and a step or two. Where each rank caches its own, a prompt

@@ -23,6 +23,7 @@ type Former struct {
 	Late   int64   // who is late: up to this Seq; -1 = nobody
 
 	Deep    bool    // steps are to waste least
+	Silent  bool    // nothing has come for unusually long
 	Density float64 // pairs a token of all that is ahead
 	Ahead   float64 // seconds that the unit takes for it
 	Pairs   int64   // of it

@@ -2,19 +2,19 @@ package pack
 
 import "math"
 
-// The caps that are tried: tokens from the most downwards, and attention from so many
-// times as long as these take downwards, by quarters of octaves.
+// The caps that are tried: tokens from the most downwards, and attention from 16
+// times as long as these downwards, by quarters of octaves.
 const (
 	octave    = 4
 	TokenCaps = 10 * octave
-	PairCaps  = 10 * octave
-
-	// longestStep is how many times as long as full tokens a step's attention may take, so
-	// that nobody who comes waits for the end of a longer one. Twice to four times as long
-	// serve drawn traffic alike; with three, steps passed over a short prompt beside long
-	// ones twice.
-	longestStep = 4
+	PairCaps  = 12 * octave
 )
+
+// longestStep is how many times as long as full tokens a step's attention may take while
+// others come, so that nobody waits for the end of a longer one. Twice to four times as
+// long serve drawn traffic alike; with three, steps passed over a short prompt beside long
+// ones twice.
+const longestStep = 4
 
 // quarters are 2 to the power of 0, -1/4, -1/2 and -3/4.
 var quarters = [octave]float64{1, .8408964152537145, .7071067811865476, .5946035575013605}
@@ -61,7 +61,7 @@ func (f *Former) plan() {
 			best, most = at, x
 		}
 	}
-	for _, at := range [...]Trial{f.Last, {3 * octave, 6 * octave}, {5 * octave, 2 * octave}, {0, octave}} {
+	for _, at := range [...]Trial{f.Last, {3 * octave, 8 * octave}, {5 * octave, 4 * octave}, {0, 3 * octave}} {
 		climb(at, octave)
 	}
 	climb(best, octave/2)
@@ -101,7 +101,11 @@ func (f *Former) capsOf(t Trial) caps {
 		if full == 0 {
 			full = float64(f.Cost.Pair * float64(pairsOf(f.Tokens, 0)))
 		}
-		c.pairs = max(1, whole(math.Ldexp(longestStep*full*quarters[t.Pairs%octave], -int(t.Pairs/octave))/f.Cost.Pair))
+		times := math.Ldexp(16*quarters[t.Pairs%octave], -int(t.Pairs/octave))
+		if !f.Silent {
+			times = min(times, longestStep)
+		}
+		c.pairs = max(1, whole(times*full/f.Cost.Pair))
 	}
 	return c
 }
