@@ -56,7 +56,7 @@ type choice struct {
 	cost   float64
 	kv     int64
 	turn   int
-	passed int64 // ranks that were better, but the request is not expected to finish there
+	passed int64 // ranks that were looked at and were best so far, but for no room to finish
 }
 
 func (c *choice) offer(rank int, cost float64, kv int64) {

@@ -12,7 +12,7 @@ import (
 // A snapshot starts with its kind and the version of its format.
 const (
 	snapshotKind  = "moelb prefill "
-	snapshotMagic = snapshotKind + "5\n"
+	snapshotMagic = snapshotKind + "4\n"
 )
 
 // AppendSnapshot appends the whole state to dst: FromSnapshot makes a balancer of
@@ -101,7 +101,7 @@ func FromSnapshot(data []byte) (*Balancer, error) {
 	if wrong != "" {
 		if rest, ok := strings.CutPrefix(string(data[:min(len(data), 40)]), snapshotKind); ok && !strings.HasPrefix(string(data), snapshotMagic) {
 			if version, _, ok := strings.Cut(rest, "\n"); ok {
-				wrong = fmt.Sprintf("version %.20q of the format is not read, 5 is", version)
+				wrong = fmt.Sprintf("version %.20q of the format is not read, 4 is", version)
 			}
 		}
 		return nil, bad(ErrSnapshot, "state", -1, "%s", wrong)

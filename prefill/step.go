@@ -52,7 +52,8 @@ type Budget struct {
 // own work and twice the longest's of those before: nothing that comes later adds to
 // it. As much of each step is open to short prompts: they do not wait for long ones. Nor
 // does whoever comes wait long for a step's end: while others come its attention takes
-// at most four times as long as full tokens, or as a prefix that has to be seen again. One
+// at most four times as long as full tokens, eight empty steps, or a prefix that has to be
+// seen again. One
 // that waits for another's prefix does so for as long as computing the prefix would take,
 // or would cost all who wait, and a step or two. Where each rank caches its own, a prompt
 // starts on the rank where it would end first, after what has started there and what else
