@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/moelb/moelb/eplb/internal/draw"
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/placement"
 )
 
 func BenchmarkDeepSeek(b *testing.B) {
 	const layers, experts, replicas, groups = 58, 256, 288, 8
 	for _, s := range []float64{0.8, 1.2} {
-		loads := draw.Zipf(s, layers, experts, 1)
+		loads := workload.Zipf(layers, experts, s, 1e6, 1)
 		for _, t := range []placement.Topology{placement.PrefillUnit(), placement.DecodeUnit()} {
 			b.Run(fmt.Sprintf("layers=%d/experts=%d/gpus=%d/zipf=%v", layers, experts, t.GPUs, s), func(b *testing.B) {
 				p := Problem{Loads: loads, Replicas: replicas, Groups: groups, Topology: t}

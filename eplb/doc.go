@@ -36,6 +36,5 @@ package eplb
 //	fresh moves        a plan from scratch when asked for; few moves from what is in force
 //	traffic            fewer nodes a token, nearest replicas
 //	deepseek           the published algorithm
-//	draw               what tests plan
 //
 // Each imports only what stands above it; nothing imports the door.

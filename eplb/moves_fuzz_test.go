@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/moelb/moelb/eplb/internal/draw"
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -17,7 +17,7 @@ func FuzzMoves(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, kind uint8, two bool) {
 		rng := rand.New(rand.NewPCG(seed, uint64(kind)))
 		experts, gpus := 1+rng.IntN(12), 1+rng.IntN(8)
-		p := Problem{Replicas: experts + rng.IntN(20), Topology: placement.Topology{GPUs: gpus, Speed: draw.Speeds(rng, gpus)}}
+		p := Problem{Replicas: experts + rng.IntN(20), Topology: placement.Topology{GPUs: gpus, Speed: workload.UnlikeSpeeds(rng, gpus)}}
 		if two && gpus%2 == 0 {
 			p.Topology.Nodes = 2
 		}

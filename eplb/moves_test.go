@@ -8,8 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb/internal/assign"
-	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
@@ -77,7 +77,7 @@ func TestMovesAgainstEnumeration(t *testing.T) {
 		if gpus*each > 8 && n > 6 {
 			n = 6
 		}
-		loads := placement.Loads{draw.Row(rng, n), draw.Row(rng, n)}
+		loads := placement.Loads{workload.UnlikeLoads(rng, n), workload.UnlikeLoads(rng, n)}
 		unit := placement.Topology{GPUs: gpus}
 		base, err := Plan(t.Context(), Problem{Loads: loads[:1], Replicas: gpus * each, Topology: unit}, Options{})
 		if err != nil {

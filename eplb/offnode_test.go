@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/moelb/moelb/eplb/internal/draw"
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
@@ -81,7 +81,7 @@ func TestOffNodeQuality(t *testing.T) {
 		{.8, 0, 1.001, 0}, {.8, 8, 1.008, 1.008}, {.8, 16, 1.002, 1.002},
 		{1.2, 0, 1.025, 0}, {1.2, 8, 1.03, 1.05}, {1.2, 16, 1.005, 1.01},
 	} {
-		p := Problem{Loads: draw.Zipf(c.skew, layers, 256, 1), Replicas: 288, Groups: 8, Topology: placement.PrefillUnit()}
+		p := Problem{Loads: workload.Zipf(layers, 256, c.skew, 1e6, 1), Replicas: 288, Groups: 8, Topology: placement.PrefillUnit()}
 		o := Options{Locality: ByGroup, OffNodeReplicas: c.x}
 		r, err := Plan(context.Background(), p, o)
 		if err != nil {

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/divide"
-	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/internal/long"
@@ -58,7 +58,7 @@ func splitImbalance(p *placement.Placement, t *placement.Topology, layer int, lo
 func randomProblem(rng *rand.Rand, layers, mostGPUs int) Problem {
 	gpus := 1 + rng.IntN(mostGPUs)
 	experts := 1 + rng.IntN(24)
-	p := Problem{Topology: placement.Topology{GPUs: gpus, Speed: draw.Speeds(rng, gpus)}, Loads: placement.NewLoads(layers, experts)}
+	p := Problem{Topology: placement.Topology{GPUs: gpus, Speed: workload.UnlikeSpeeds(rng, gpus)}, Loads: placement.NewLoads(layers, experts)}
 	p.Replicas = experts + rng.IntN(experts+gpus)
 	if gpus%2 == 0 && experts%2 == 0 && rng.IntN(3) == 0 {
 		p.Topology.Nodes, p.Groups = 2, 2
@@ -236,7 +236,7 @@ func TestSplitPlansTiny(t *testing.T) {
 // The same plan for any number of workers, and for loads in another unit.
 func TestSplitPlansRepeat(t *testing.T) {
 	for _, gpus := range []int{32, 96, 144} {
-		p := Problem{Loads: draw.Zipf(1, 6, 256, 4), Replicas: 288, Topology: placement.Topology{GPUs: gpus}}
+		p := Problem{Loads: workload.Zipf(6, 256, 1, 1e6, 4), Replicas: 288, Topology: placement.Topology{GPUs: gpus}}
 		one, err := Plan(context.Background(), p, Options{Dispatch: Split, Workers: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -291,7 +291,7 @@ func BenchmarkPlanSplit(b *testing.B) {
 	for _, gpus := range []int{32, 72, 96, 144} {
 		for _, skew := range []float64{.8, 1.2} {
 			b.Run(fmt.Sprintf("layers=58/experts=256/slots=288/gpus=%d/skew=%v", gpus, skew), func(b *testing.B) {
-				p := Problem{Loads: draw.Zipf(skew, 58, 256, 1), Replicas: 288, Topology: placement.Topology{GPUs: gpus}}
+				p := Problem{Loads: workload.Zipf(58, 256, skew, 1e6, 1), Replicas: 288, Topology: placement.Topology{GPUs: gpus}}
 				b.ReportAllocs()
 				sum := 0.0
 				for b.Loop() {

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/moelb/moelb/eplb/internal/draw"
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/internal/long"
 	"github.com/moelb/moelb/placement"
 )
@@ -131,10 +131,10 @@ func TestTwoNodesAgainstEnumeration(t *testing.T) {
 			top.Nodes = 2
 		}
 		if rng.IntN(3) == 0 {
-			top.Speed = draw.Speeds(rng, top.GPUs)
+			top.Speed = workload.UnlikeSpeeds(rng, top.GPUs)
 		}
 		experts := 2 + rng.IntN(5)
-		p := Problem{Loads: placement.Loads{draw.Row(rng, experts)}, Replicas: 2*experts + rng.IntN(4), Topology: top}
+		p := Problem{Loads: placement.Loads{workload.UnlikeLoads(rng, experts)}, Replicas: 2*experts + rng.IntN(4), Topology: top}
 		want := leastTwoNodes(p.Loads[0], top, p.Replicas)
 		r, err := Plan(t.Context(), p, Options{TwoNodes: true})
 		if err != nil {
@@ -336,7 +336,7 @@ func BenchmarkTwoNodes(b *testing.B) {
 				name = c.name + "/nodes=2"
 			}
 			b.Run(name, func(b *testing.B) {
-				loads := draw.Zipf(.8, 58, 256, 1)
+				loads := workload.Zipf(58, 256, .8, 1e6, 1)
 				mean, bound := 0.0, 0.0
 				for b.Loop() {
 					r, err := Plan(b.Context(), Problem{Loads: loads, Replicas: c.replicas, Topology: c.unit}, Options{TwoNodes: two, Locality: Free, Workers: 1})

@@ -8,7 +8,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/optimize/convex/lp"
 
-	"github.com/moelb/moelb/eplb/internal/draw"
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -105,7 +105,7 @@ func TestAgainstSimplex(t *testing.T) {
 	for n := range uint64(800) {
 		rng := rand.New(rand.NewPCG(n, 22))
 		gpus := 2 + rng.IntN(4)
-		top := placement.Topology{GPUs: gpus, Speed: draw.Speeds(rng, gpus)}
+		top := placement.Topology{GPUs: gpus, Speed: workload.UnlikeSpeeds(rng, gpus)}
 		p := randomPlacement(rng, 2+rng.IntN(6), gpus, 4, top.Speed)
 		s, err := New(&p, top)
 		if err != nil {

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
-	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/eplb/internal/flow"
 	"github.com/moelb/moelb/placement"
 )
@@ -99,7 +99,7 @@ func TestReadsAgainstEnumeration(t *testing.T) {
 	for n := 0; tried < 3000; n++ {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		gpus := 1 + rng.IntN(4)
-		top := placement.Topology{GPUs: gpus, Speed: draw.Speeds(rng, gpus)}
+		top := placement.Topology{GPUs: gpus, Speed: workload.UnlikeSpeeds(rng, gpus)}
 		p := randomPlacement(rng, 1+rng.IntN(5), gpus, 4, top.Speed)
 		s, err := New(&p, top)
 		if err != nil {
@@ -158,7 +158,7 @@ func TestReadsAgainstEnumeration(t *testing.T) {
 }
 
 func TestReadsAllocateNothing(t *testing.T) {
-	loads := draw.Zipf(.8, 1, 256, 1)
+	loads := workload.Zipf(1, 256, .8, 1e6, 1)
 	r, err := eplb.Plan(t.Context(), eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.DecodeUnit()}, eplb.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func BenchmarkReads(b *testing.B) {
 		for _, batch := range []int{8, 64} {
 			for _, price := range []float64{0, 100, math.Inf(1)} {
 				b.Run(fmt.Sprintf("experts=256/slots=288/gpus=%d/tokens=%d/read=%v", gpus, batch*gpus, price), func(b *testing.B) {
-					loads := draw.Zipf(.8, 58, 256, 1)
+					loads := workload.Zipf(58, 256, .8, 1e6, 1)
 					unit := placement.Topology{GPUs: gpus}
 					r, err := eplb.Plan(b.Context(), eplb.Problem{Loads: loads, Replicas: 288, Topology: unit}, eplb.Options{})
 					if err != nil {

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
-	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -150,7 +150,7 @@ func TestSplitIsLeast(t *testing.T) {
 	for n := 0; tried < 10000; n++ {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		gpus := 1 + rng.IntN(5)
-		top := placement.Topology{GPUs: gpus, Speed: draw.Speeds(rng, gpus)}
+		top := placement.Topology{GPUs: gpus, Speed: workload.UnlikeSpeeds(rng, gpus)}
 		p := randomPlacement(rng, 1+rng.IntN(7), gpus, 5, top.Speed)
 		s, err := New(&p, top)
 		if err != nil {
@@ -362,7 +362,7 @@ func TestSplitRefuses(t *testing.T) {
 }
 
 func TestSplitAllocatesNothing(t *testing.T) {
-	loads := draw.Zipf(.8, 2, 256, 1)
+	loads := workload.Zipf(2, 256, .8, 1e6, 1)
 	r, err := eplb.Plan(context.Background(), eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.PrefillUnit()}, eplb.Options{Locality: eplb.Free})
 	if err != nil {
 		t.Fatal(err)
@@ -381,7 +381,7 @@ func TestSplitAllocatesNothing(t *testing.T) {
 // Batches drawn anew, of 1,024 tokens a GPU, are even on a plan for the split.
 func TestSplitPlansUnderNoise(t *testing.T) {
 	for _, c := range []struct{ skew, most float64 }{{.8, 1.002}, {1.2, 1.002}} {
-		loads := draw.Zipf(c.skew, 12, 256, 6)
+		loads := workload.Zipf(12, 256, c.skew, 1e6, 6)
 		r, err := eplb.Plan(context.Background(), eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.Topology{GPUs: 32}}, eplb.Options{Dispatch: eplb.Split})
 		if err != nil {
 			t.Fatal(err)

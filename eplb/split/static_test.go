@@ -6,8 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moelb/moelb/bench/workload"
 	"github.com/moelb/moelb/eplb"
-	"github.com/moelb/moelb/eplb/internal/draw"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -53,11 +53,11 @@ func TestStaticWeights(t *testing.T) {
 	for n := 0; tried < 1500; n++ {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		gpus := 1 + rng.IntN(6)
-		top := placement.Topology{GPUs: gpus, Speed: draw.Speeds(rng, gpus)}
+		top := placement.Topology{GPUs: gpus, Speed: workload.UnlikeSpeeds(rng, gpus)}
 		p := randomPlacement(rng, 1+rng.IntN(8), gpus, 5, top.Speed)
 		windows := make([]placement.Loads, 1+rng.IntN(4))
 		for k := range windows {
-			windows[k] = placement.Loads{draw.Row(rng, p.Experts)}
+			windows[k] = placement.Loads{workload.UnlikeLoads(rng, p.Experts)}
 			if rng.IntN(10) == 0 {
 				clear(windows[k][0])
 			}
@@ -127,7 +127,7 @@ func TestStaticWeightsRefuse(t *testing.T) {
 
 // Weights for one window are the best split of it.
 func TestStaticWeightsOfOneWindow(t *testing.T) {
-	loads := draw.Zipf(1.2, 4, 256, 3)
+	loads := workload.Zipf(4, 256, 1.2, 1e6, 3)
 	r := mustPlan(t, eplb.Problem{Loads: loads, Replicas: 288, Topology: placement.PrefillUnit()}, eplb.Options{})
 	weights, layers, err := StaticWeights(&r.Placement, placement.Topology{}, []placement.Loads{loads})
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/moelb/moelb/eplb/internal/draw"
+	"github.com/moelb/moelb/bench/workload"
 )
 
 // foldLevel is the fullest pair when the largest replica goes with the smallest.
@@ -53,7 +53,7 @@ func TestPairCountsAgainstEnumeration(t *testing.T) {
 	for i := range 4000 {
 		gpus := 2 + rng.IntN(5)
 		n := 2 + rng.IntN(min(2*gpus-1, 6))
-		w := draw.Row(rng, n)
+		w := workload.UnlikeLoads(rng, n)
 		if slices.Max(w) == 0 {
 			continue
 		}
