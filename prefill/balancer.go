@@ -63,7 +63,7 @@ type Balancer struct {
 	seq      int64
 
 	levels   []*level // of the queue, the highest priority first; those that hold something
-	spare    *level
+	spare    []*level
 	sharers  []entry // of the queue, held back for a prefix: a heap, by when they are let go
 	late     lateness
 	observed observed

@@ -15,7 +15,7 @@ func (b *Balancer) depth() {
 	longest, started := b.longest()
 	f.Density, f.Deep = 0, false
 	f.Silent = b.observed.silent > unusual*b.observed.pause
-	if len(b.levels) != 1 || len(f.Open) == 0 || b.cost.Pair == 0 || b.cost.Token == 0 {
+	if len(b.levels) == 0 || b.priorities() || len(f.Open) == 0 || b.cost.Pair == 0 || b.cost.Token == 0 {
 		return
 	}
 	power := max(b.power, 1/MaxSpeed)
@@ -74,15 +74,19 @@ func (b *Balancer) longest() (longest Work, started float64) {
 func (b *Balancer) fits(queued, step float64) float64 {
 	whole := 0.0
 	for c := classOf(step); c < classCount; c++ {
-		n := float64(len(b.levels[0].classes[c]))
-		whole += float64(n * step)
-		queued -= float64(n * max(0, leastOf(c+1)-step))
+		n := 0
+		for _, l := range b.levels {
+			n += len(l.classes[c])
+		}
+		whole += float64(float64(n) * step)
+		queued -= float64(float64(n) * max(0, leastOf(c+1)-step))
 	}
 	return max(queued, whole)
 }
 
 // collectDeep lists the oldest of the queue, as many as have the light prompts for
-// some steps among them, and the longest.
+// some steps among them, and the longest; of what only some ranks may take no more than
+// as much for each.
 func (b *Balancer) collectDeep() {
 	f := &b.former
 	add := func(s int32, later bool) int64 {
@@ -96,12 +100,23 @@ func (b *Balancer) collectDeep() {
 		return max(it.Left, 1)
 	}
 	full := int64(len(f.Open)) * f.Tokens
-	seen, light := int64(0), int64(0)
+	seen, light, passed := int64(0), int64(0), int64(0)
+	f.clearPinned(len(b.ranks))
 	for _, s := range b.queue {
-		if light >= pack.Supply*full || seen >= pack.Search*full {
+		if light >= pack.Supply*full || seen >= pack.Search*full || passed >= pack.Search*full {
 			break
 		}
 		if s >= 0 {
+			if q := &b.requests[s]; q.where.Pinned {
+				kind, most := 0, pack.Supply*f.Tokens
+				if it := b.item(s, q); f.Dense(&it) {
+					kind, most = 1, pack.Search*f.Tokens
+				}
+				if n := max(q.left(), 1); !f.wanted(q, kind, n, most) {
+					passed += n
+					continue
+				}
+			}
 			n := add(s, seen > full)
 			seen += n
 			if n > 0 && !f.Dense(&f.Items[len(f.Items)-1]) {
@@ -115,8 +130,8 @@ func (b *Balancer) collectDeep() {
 // longestOf visits the longest of the queue, so many, the oldest of a class first.
 func (b *Balancer) longestOf(n int, visit func(s int32)) {
 	f := &b.former
-	for _, l := range b.levels {
-		for c := classCount - 1; c >= 0 && n > 0; c-- {
+	for c := classCount - 1; c >= 0; c-- {
+		for _, l := range b.levels {
 			h := &l.classes[c]
 			f.some = f.some[:0]
 			for ; len(*h) > 0 && n > 0; n-- {

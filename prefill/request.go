@@ -70,6 +70,7 @@ type request struct {
 	next     int32 // next who waits for the same; -1 = none
 	prev     int32
 	state    uint8
+	home     int32 // where it waits
 	class    int16 // of those who wait, or notWaiting, or heldBack
 	spot     int32 // in its heap
 	item     int32 // among the items of the step that is being formed; -1 = not there

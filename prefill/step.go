@@ -19,9 +19,10 @@ type Chunk struct {
 type former struct {
 	pack.Former
 	heads   []head
-	some    []int32 // requests at hand
-	longest float64 // seconds of the longest that waits or runs
-	local   bool    // each rank caches its own of what waits
+	pinned  []pinned // of each rank
+	some    []int32  // requests at hand
+	longest float64  // seconds of the longest that waits or runs
+	local   bool     // each rank caches its own of what waits
 }
 
 // Budget is what a rank may compute in one step.
@@ -59,7 +60,10 @@ type Budget struct {
 // starts on the rank where it would end first, after what has started there and what else
 // waits for it, or as soon on any.
 //
-// The cost is linear in what could fill the longest step, and in what has started.
+// Prompts that only some ranks may take, however many, keep no others from theirs.
+//
+// The cost is linear in what could fill the longest step, in what has started, and in the
+// sets of ranks that alone may take what waits.
 func (b *Balancer) Step(dst []Chunk) []Chunk { return b.form(dst, nil) }
 
 // StepWithin is Step where the ranks have other work to do beside, as in engines

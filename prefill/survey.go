@@ -2,6 +2,7 @@ package prefill
 
 import (
 	"math"
+	"slices"
 
 	"github.com/moelb/moelb/prefill/internal/pack"
 )
@@ -74,8 +75,8 @@ func (b *Balancer) survey(left []Budget) {
 	room := int64(len(f.Open)) * f.Tokens
 	if !f.Deep {
 		b.collect(room)
-	} else if f.local {
-		b.collect(room / 2) // short prompts have a share of an eighth
+	} else if n := len(b.levels); f.local || b.levels[n-1].home >= 0 {
+		b.collect(room / 2) // short prompts have a share of an eighth, and each rank what it may take
 	}
 	f.Urgent = len(f.Items)
 	if f.Deep {
@@ -141,44 +142,91 @@ func (b *Balancer) item(s int32, q *request) pack.Item {
 }
 
 // collect lists the most urgent of the queue, until they could fill so many tokens,
-// whatever becomes of those that are too long for one.
+// whatever becomes of those that are too long for one, and of what only ranks may take
+// that are filled by such.
 func (b *Balancer) collect(room int64) {
 	f := &b.former
 	if len(f.Open) == 0 {
 		return
 	}
+	f.clearPinned(len(b.ranks))
 	long := 2 * len(f.Open)
 	full := float64(b.cost.Token * float64(f.Tokens))
-	for i, l := range b.levels {
+	several := b.priorities()
+	for at := 0; at < len(b.levels) && room > 0; {
+		priority := b.levels[at].priority
 		f.heads = f.heads[:0]
-		for c := range l.classes {
-			b.offer(l, int16(c))
+		for _, l := range b.levels[at:] {
+			if l.priority != priority {
+				break
+			}
+			for c := range l.classes {
+				b.offer(l, int16(c))
+			}
 		}
 		for len(f.heads) > 0 && room > 0 {
 			h := f.heads[0]
-			s := l.classes[h.class][0].slot
+			s := h.level.classes[h.class][0].slot
 			q := &b.requests[s]
 			if b.hold(s) {
-				b.reoffer(l)
+				b.reoffer()
 				continue
 			}
 			it := b.item(s, q)
+			fits := false
 			if it.Seconds > 2*full {
-				if long--; long < 0 {
-					b.drop()
-					continue
-				}
-			} else {
-				room -= max(it.Left, 1)
+				fits = long > 0 && f.wanted(q, 1, 1, 2)
+				long--
+			} else if n := max(it.Left, 1); f.wanted(q, 0, n, f.Tokens) {
+				fits = true
+				room -= n
 			}
-			it.First = i == 0 && len(b.levels) > 1
+			if !fits {
+				b.drop()
+				continue
+			}
+			it.First = several && priority == b.levels[0].priority
 			q.item = int32(len(f.Items))
 			f.Items = append(f.Items, it)
-			b.pull(&l.classes[h.class], 0)
+			b.pull(&h.level.classes[h.class], 0)
 			q.spot = -1
-			b.reoffer(l)
+			b.reoffer()
+		}
+		at, _ = b.levelOf(priority, math.MaxInt32)
+	}
+}
+
+// pinned is what is listed of those that only some ranks may take, of two kinds.
+type pinned struct {
+	open   bool
+	listed [2]int64
+}
+
+func (f *former) clearPinned(ranks int) {
+	f.pinned = slices.Grow(f.pinned[:0], ranks)[:ranks]
+	clear(f.pinned)
+	for _, g := range f.Open {
+		f.pinned[g].open = true
+	}
+}
+
+// wanted reports whether less than most of a kind is listed for some rank that may take
+// a request, of what only some ranks may take, and counts it there.
+func (f *former) wanted(q *request, kind int, counts, most int64) bool {
+	if !q.where.Pinned {
+		return true
+	}
+	var least *pinned
+	for _, g := range q.where.Among {
+		if k := &f.pinned[g]; k.open && (least == nil || k.listed[kind] < least.listed[kind]) {
+			least = k
 		}
 	}
+	if least == nil || least.listed[kind] >= most {
+		return false
+	}
+	least.listed[kind] += counts
+	return true
 }
 
 // putBack returns what collect took from the classes.
@@ -191,17 +239,15 @@ func (b *Balancer) putBack() {
 		if q.spot >= 0 {
 			continue
 		}
-		for _, l := range b.levels {
-			if l.priority == q.priority {
-				b.push(&l.classes[q.class], s)
-			}
-		}
+		l, _ := b.levelOf(q.priority, q.home)
+		b.push(&b.levels[l].classes[q.class], s)
 	}
 }
 
 // head is the first of a class.
 type head struct {
 	urgency float64
+	level   *level
 	class   int16
 }
 
@@ -212,7 +258,7 @@ func (b *Balancer) offer(l *level, c int16) {
 		return
 	}
 	s := l.classes[c][0].slot
-	f.heads = append(f.heads, head{b.item(s, &b.requests[s]).Urgency, c})
+	f.heads = append(f.heads, head{b.item(s, &b.requests[s]).Urgency, l, c})
 	h := f.heads
 	for i := len(h) - 1; i > 0; {
 		up := (i - 1) / 2
@@ -225,7 +271,13 @@ func (b *Balancer) offer(l *level, c int16) {
 }
 
 func nearer(x, y head) bool {
-	return x.urgency > y.urgency || x.urgency == y.urgency && x.class < y.class
+	switch {
+	case x.urgency != y.urgency:
+		return x.urgency > y.urgency
+	case x.class != y.class:
+		return x.class < y.class
+	}
+	return x.level.home < y.level.home
 }
 
 // drop takes the first head off.
@@ -252,8 +304,8 @@ func (b *Balancer) drop() {
 }
 
 // reoffer puts the next of the first head's class in its place.
-func (b *Balancer) reoffer(l *level) {
-	c := b.former.heads[0].class
+func (b *Balancer) reoffer() {
+	h := b.former.heads[0]
 	b.drop()
-	b.offer(l, c)
+	b.offer(h.level, h.class)
 }

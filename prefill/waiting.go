@@ -1,13 +1,15 @@
 package prefill
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
 	"github.com/moelb/moelb/prefill/internal/pack"
 )
 
-// The queue in order of urgency. Requests are put into classes by what is left of
+// The queue in order of urgency. Requests of a priority, and of a set of ranks that alone
+// may take them, are put into classes by what is left of
 // their own work, four an octave, and each class is first come, first served. The
 // most urgent of all is then the head of some class, and finding it costs as many
 // comparisons as there are classes, however many requests wait.
@@ -22,11 +24,48 @@ const (
 	unknownSince = -1 // its turn has not come yet
 )
 
-// level is the queue of one priority.
+// level is the queue of one priority and home. Those that only some ranks may take wait
+// apart, so that none that can run now is behind more of them than could run.
 type level struct {
 	priority int64
+	home     int32
 	n        int
 	classes  [classCount][]entry // heaps by seq
+}
+
+// homes of larger sets of ranks than one: some share one, which costs them only that.
+const largerHomes = 64
+
+// homeOf is where a request waits: -1 = with all that any rank may take.
+func homeOf(q *request) int32 {
+	among := q.where.Among
+	switch {
+	case !q.where.Pinned:
+		return -1
+	case len(among) == 1:
+		return among[0]
+	}
+	h := uint32(len(among))
+	for _, g := range among {
+		h = 31*h + uint32(g)
+	}
+	return int32(MaxRanks + h%largerHomes)
+}
+
+// levelOf finds the level of a priority and home, or where it belongs.
+func (b *Balancer) levelOf(priority int64, home int32) (int, bool) {
+	return slices.BinarySearchFunc(b.levels, head{}, func(l *level, _ head) int {
+		if l.priority != priority {
+			return cmp.Compare(priority, l.priority)
+		}
+		return cmp.Compare(l.home, home)
+	})
+}
+
+// priorities reports whether the queue has more than one.
+func (b *Balancer) priorities() bool {
+	n := len(b.levels)
+	return n > 0 && b.levels[0].priority != b.levels[n-1].priority
 }
 
 // classOf is the class of so many seconds of work.
@@ -51,19 +90,16 @@ func (b *Balancer) wait(s int32) {
 		q.class = unable
 		return
 	}
-	i := 0
-	for i < len(b.levels) && b.levels[i].priority > q.priority {
-		i++
-	}
-	if i == len(b.levels) || b.levels[i].priority != q.priority {
-		b.levels = append(b.levels, nil)
-		copy(b.levels[i+1:], b.levels[i:])
-		if b.spare != nil {
-			b.levels[i], b.spare = b.spare, nil
-		} else {
-			b.levels[i] = new(level)
+	q.home = homeOf(q)
+	i, there := b.levelOf(q.priority, q.home)
+	if !there {
+		if len(b.spare) == 0 {
+			b.spare = append(b.spare, new(level))
 		}
-		b.levels[i].priority = q.priority
+		last := len(b.spare) - 1
+		b.levels = slices.Insert(b.levels, i, b.spare[last])
+		b.spare = b.spare[:last]
+		b.levels[i].priority, b.levels[i].home = q.priority, q.home
 	}
 	l := b.levels[i]
 	l.n++
@@ -80,16 +116,12 @@ func (b *Balancer) unwait(s int32) {
 	case heldBack:
 		b.pull(&b.sharers, q.spot)
 	default:
-		for i, l := range b.levels {
-			if l.priority != q.priority {
-				continue
-			}
-			b.pull(&l.classes[q.class], q.spot)
-			if l.n--; l.n == 0 {
-				b.spare = l
-				b.levels = append(b.levels[:i], b.levels[i+1:]...)
-			}
-			break
+		i, _ := b.levelOf(q.priority, q.home)
+		l := b.levels[i]
+		b.pull(&l.classes[q.class], q.spot)
+		if l.n--; l.n == 0 {
+			b.spare = append(b.spare, l)
+			b.levels = slices.Delete(b.levels, i, i+1)
 		}
 	}
 	q.class = notWaiting

@@ -91,6 +91,7 @@ func (f *Former) packDeep(times float64, pairs int64) {
 	c.pairs += whole(spare * f.Cost.Of(c.work()) / f.Cost.Pair)
 	f.allow(f.load, c)
 	f.fill()
+	f.startIdle()
 	f.allow(f.load, f.caps)
 	f.trade()
 	f.lengthen()
@@ -195,6 +196,38 @@ func (f *Former) fill() {
 	}
 	for _, i := range f.some {
 		f.fillWith(i, &room, &gap)
+	}
+}
+
+// startIdle starts on ranks that have nothing yet the oldest that they may take, dense or
+// not: those before it in their turn are for other ranks.
+func (f *Former) startIdle() {
+	f.gaps = f.gaps[:0]
+	for _, g := range f.Open {
+		if f.load[g].tokens == 0 {
+			f.gaps = append(f.gaps, g)
+		}
+	}
+	for _, i := range f.queue {
+		if len(f.gaps) == 0 {
+			return
+		}
+		if it := &f.Items[i]; f.placed[i] < 0 {
+			w := f.goal(it)
+			for k, r := range f.gaps {
+				g := int(r)
+				pos, _, seconds := f.on(it, g)
+				left := it.tokens() - pos
+				if !f.takes(g, it) || !f.reaches(w, &f.load[g], seconds) {
+					continue
+				}
+				if n := f.cut(g, left, pos, f.Expand*pos); n >= min(leastChunk, left) {
+					f.put(i, g, n, pos)
+					f.gaps = slices.Delete(f.gaps, k, k+1)
+					break
+				}
+			}
+		}
 	}
 }
 
