@@ -114,7 +114,7 @@ func evenOut(ctx context.Context, p *Problem, o *Options, t *placement.Topology,
 func (g *regrouper) even(ctx context.Context, l, moves int, aim float64, r *Result) {
 	y := g.take(l, moves, r)
 	y.Rule = traffic.Nearest
-	traffic.EvenOut(g.on, y, g.slot, aim, func() bool { return ctx.Err() != nil })
+	traffic.EvenOut(y, g.slot, aim, func() bool { return ctx.Err() != nil })
 	g.give(l, r)
 }
 

@@ -131,7 +131,8 @@ type regrouper struct {
 	o     *Options
 	c     *problem.Problem
 	u     *problem.Unit
-	on    *traffic.Unit
+	node  []int // of each GPU
+	nodes int
 	at    *problem.Layer
 	m     *moves.Mover // of the placement in force; nil = there is none
 	s     *pack.Packer
@@ -144,11 +145,10 @@ type regrouper struct {
 func newRegrouper(p *Problem, o *Options, t *placement.Topology, c *problem.Problem) *regrouper {
 	u := c.Unit
 	g := &regrouper{p: p, o: o, c: c, u: u, s: pack.New(u, p.Loads.Experts()), slot: make([]int32, u.Slots)}
-	node := make([]int, len(u.Gpu))
-	for q, gpu := range u.Gpu {
-		node[q] = t.Node(gpu)
+	g.nodes = t.NodeCount()
+	for _, gpu := range u.Gpu {
+		g.node = append(g.node, t.Node(gpu))
 	}
-	g.on = traffic.NewUnit(u.First, node, u.Speed, t.NodeCount())
 	if g.at = problem.NewLayer(c); p.Previous != nil {
 		g.m = moves.New(c)
 		g.at = g.m.Layer
@@ -176,7 +176,7 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 	}
 	g.limit(y)
 	g.rehouse(y, l, func() bool { return ctx.Err() != nil })
-	traffic.Regroup(g.on, y, g.slot, func() bool { return ctx.Err() != nil })
+	traffic.Regroup(y, g.slot, func() bool { return ctx.Err() != nil })
 	g.give(l, r)
 }
 
@@ -188,13 +188,13 @@ const mostRehoused = 24
 // replicas: how many nodes tokens visit then depends on that alone. Of the ways
 // within the limits the one with the fewest is taken.
 func (g *regrouper) rehouse(y *traffic.Layer, l int, stop func() bool) {
-	if g.home == nil || y.Off > 0 || g.m != nil || g.fixed != nil || y.PerExpert {
+	if g.home == nil || y.MostOff > 0 || g.m != nil || g.fixed != nil || y.PerExpert {
 		return
 	}
 	if g.s.SetLoads(g.p.Loads[l]); g.s.Idle {
 		return
 	}
-	houses := traffic.Houses(y.Tokens, len(g.home), g.p.Groups, g.on.Nodes)
+	houses := traffic.Houses(y.Tokens, len(g.home), g.p.Groups, g.nodes)
 	if houses == nil {
 		return
 	}
@@ -209,7 +209,7 @@ func (g *regrouper) rehouse(y *traffic.Layer, l int, stop func() bool) {
 		}
 		g.local.At(g.s, h.Home, g.c.Tolerance, stop)
 		g.local.Into(g.u, slot)
-		if !slices.Contains(slot, -1) && inLimits(traffic.Levels(g.on, y, slot), y.Most) {
+		if !slices.Contains(slot, -1) && inLimits(traffic.Levels(y, slot), y.Most) {
 			copy(g.slot, slot)
 			for e := range g.home {
 				g.home[e] = h.Home[e/(len(g.home)/len(h.Home))]
@@ -232,13 +232,12 @@ func inLimits(levels, most []float64) bool {
 // take takes layer l of the plan, and what it must keep.
 func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
 	g.u.Read(r.Placement.PhysicalToLogical[l], g.slot)
-	y := &traffic.Layer{Fixed: g.fixed}
-	if g.o.TwoNodes {
-		y.Apart = g.u.Node
-	}
 	if g.at.SetLoads(l); g.m != nil {
 		g.m.SetLayer(l)
-		y.Was, y.Moves = g.m.Task.Prev, moves
+	}
+	y := &traffic.Layer{Task: g.at.Task, Nodes: g.nodes, Fixed: g.fixed, Moves: moves}
+	if y.Node = g.node; g.at.Idle {
+		y.Load = make([]float64, len(y.Load)) // any plan is even
 	}
 	if g.home != nil {
 		for e, group := range g.c.GroupOf() {
@@ -246,9 +245,8 @@ func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
 				g.home[e] = int32(r.Locality.Home[l][group])
 			}
 		}
-		y.Home, y.Off = g.home, max(g.o.OffNodeReplicas, r.Locality.OffNodeReplicas[l])
+		y.Home, y.MostOff = g.home, max(g.o.OffNodeReplicas, r.Locality.OffNodeReplicas[l])
 	}
-	g.loads(y)
 	return y
 }
 
@@ -262,26 +260,10 @@ func (g *regrouper) give(l int, r *Result) {
 	r.put(g.c, l, g.slot)
 }
 
-// loads sets the loads of the layer at hand in every window.
-func (g *regrouper) loads(y *traffic.Layer) {
-	t := &g.at.Task
-	n := len(t.Share)
-	y.Weight = slices.Clone(t.Share)
-	for k := range n {
-		row := make([]float64, t.Experts)
-		for e := range row {
-			if !g.at.Idle { // without load any plan is even
-				row[e] = t.Load[e*n+k]
-			}
-		}
-		y.Loads = append(y.Loads, row)
-	}
-}
-
 // limit sets how far above the plan at hand the GPUs may come in every window.
 func (g *regrouper) limit(y *traffic.Layer) {
 	slack := max(g.o.TrafficSlack, 0)
-	for _, level := range traffic.Levels(g.on, y, g.slot) {
+	for _, level := range traffic.Levels(y, g.slot) {
 		level = max(level, 1)
 		most := level * (1 + slack)
 		if t := g.o.Target; t > 0 {

@@ -30,11 +30,11 @@ const (
 // was found within. Of tokens without visits, or on one node, nothing is done.
 //
 // Cost: some 10 microseconds a try, 350 tries a slot; stop is asked now and then.
-func Regroup(u *Unit, y *Layer, slot []int32, stop func() bool) {
-	if y.Tokens == nil || y.Tokens.Len() == 0 || u.Nodes < 2 {
+func Regroup(y *Layer, slot []int32, stop func() bool) {
+	if y.Tokens == nil || y.Tokens.Len() == 0 || y.Nodes < 2 {
 		return
 	}
-	s := &annealing{state: newState(u, y, slot)}
+	s := &annealing{state: newState(y, slot)}
 	if y.RiskPrice > 0 {
 		s.risk = newRisk(s.state)
 	}
@@ -181,13 +181,13 @@ func (s *annealing) unite() (i, j int, ok bool) {
 			nodes &= nodes - 1
 		}
 		node := bits.TrailingZeros64(nodes)
-		lo, hi := s.u.slots[node], s.u.slots[node+1]
+		lo, hi := s.upTo[node], s.upTo[node+1]
 		to := lo + s.below(hi-lo)
 		if s.below(3) == 0 {
 			return to, -1, s.replace(to, int32(a))
 		}
 		g := s.at[a][s.below(len(s.at[a]))]
-		i = s.u.First[g] + slices.Index(s.slot[s.u.First[g]:s.u.First[g+1]], int32(a))
+		i = s.y.First[g] + slices.Index(s.slot[s.y.First[g]:s.y.First[g+1]], int32(a))
 		return i, to, s.exchange(i, to)
 	}
 	return 0, 0, false

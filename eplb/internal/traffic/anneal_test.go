@@ -15,11 +15,11 @@ func TestRegroupAgainstAll(t *testing.T) {
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		nodes := 2 + int(seed%2)
-		u := NewUnit([]int{0, 3, 6, 8}[:nodes+1], []int{0, 1, 2}[:nodes], []float64{1, 1, 1}[:nodes], nodes)
+		u := unitOf([]int{0, 3, 6, 8}[:nodes+1], []int{0, 1, 2}[:nodes], []float64{1, 1, 1}[:nodes], nodes)
 		experts := []int{4, 6}[seed%2]
 		y, slot := testLayer(rng, u, experts, 1, 2, 30)
 		y.PerExpert = seed%5 > 2
-		level := Levels(u, y, slot)[0]
+		level := Levels(y, slot)[0]
 		y.Even[0], y.Most[0] = level*1.05, level*1.05
 		best := math.Inf(1)
 		var all func(at []int32)
@@ -41,14 +41,14 @@ func TestRegroupAgainstAll(t *testing.T) {
 					return
 				}
 			}
-			if Levels(u, y, at)[0] > y.Most[0] {
+			if Levels(y, at)[0] > y.Most[0] {
 				return
 			}
 			_, total, _, _ := naive(u, y, at)
 			best = min(best, float64(total))
 		}
 		all(make([]int32, 0, u.Slots()))
-		Regroup(u, y, slot, never)
+		Regroup(y, slot, never)
 		if _, total, _, _ := naive(u, y, slot); float64(total) != best {
 			t.Errorf("seed %d: tokens visit %d nodes, at best %v", seed, total, best)
 		}
@@ -63,16 +63,17 @@ func TestRegroupKeepsWhatItMust(t *testing.T) {
 		experts := u.Slots() / 2
 		y, slot := testLayer(rng, u, experts, 1+rng.IntN(2), 2, 200)
 		y.Rule = Rule(rng.IntN(2))
-		for k, x := range Levels(u, y, slot) {
+		for k, x := range Levels(y, slot) {
 			y.Even[k], y.Most[k] = x*1.01, x*1.03
 		}
-		y.Was, y.Moves = slices.Clone(slot), rng.IntN(12)
-		y.Home, y.Off = make([]int32, experts), 0
+		y.Moves = rng.IntN(12)
+		y.inForce(slot)
+		y.Home, y.MostOff = make([]int32, experts), 0
 		for e := range y.Home {
 			y.Home[e] = int32(rng.IntN(u.Nodes))
 		}
 		_, before, _, off := naive(u, y, slot)
-		y.Off = off
+		y.MostOff = off
 		twice := func(slot []int32) int {
 			n := 0
 			for e := range int32(experts) {
@@ -94,20 +95,20 @@ func TestRegroupKeepsWhatItMust(t *testing.T) {
 		}
 		apart := twice(slot)
 		if seed%2 == 0 {
-			y.Apart = u.Node
+			y.Domain = u.Node
 		}
-		Regroup(u, y, slot, never)
+		Regroup(y, slot, never)
 		_, after, moves, away := naive(u, y, slot)
-		if after > before || moves > y.Moves || away > y.Off {
-			t.Errorf("seed %d: nodes %d before %d, moves %d of %d, away %d of %d", seed, after, before, moves, y.Moves, away, y.Off)
+		if after > before || moves > y.Moves || away > y.MostOff {
+			t.Errorf("seed %d: nodes %d before %d, moves %d of %d, away %d of %d", seed, after, before, moves, y.Moves, away, y.MostOff)
 		}
 		if after < before {
 			better++
 		}
-		if y.Apart != nil && twice(slot) < apart {
+		if y.Domain != nil && twice(slot) < apart {
 			t.Errorf("seed %d: %d experts on two nodes, %d before", seed, twice(slot), apart)
 		}
-		for k, x := range Levels(u, y, slot) {
+		for k, x := range Levels(y, slot) {
 			if x > y.Most[k]*(1+1e-9) {
 				t.Errorf("seed %d: window %d at %v, at most %v is allowed", seed, k, x, y.Most[k])
 			}
@@ -147,14 +148,14 @@ func TestExponential(t *testing.T) {
 func TestEvenOutAgainstAll(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 6))
-		u := NewUnit([]int{0, 3, 5, 8}, []int{0, 0, 1}, []float64{1, 1, 1}, 2)
+		u := unitOf([]int{0, 3, 5, 8}, []int{0, 0, 1}, []float64{1, 1, 1}, 2)
 		const experts = 5
 		y, slot := testLayer(rng, u, experts, 1+int(seed%2), 2, 1)
 		y.Rule = Rule(seed / 2 % 2)
 		mean := func(at []int32) float64 {
 			sum := 0.0
-			for _, x := range Levels(u, y, at) {
-				sum += x / float64(len(y.Loads))
+			for _, x := range Levels(y, at) {
+				sum += x / float64(len(y.Share))
 			}
 			return sum
 		}
@@ -181,7 +182,7 @@ func TestEvenOutAgainstAll(t *testing.T) {
 			best = min(best, mean(at))
 		}
 		all(make([]int32, 0, u.Slots()))
-		EvenOut(u, y, slot, 0, never)
+		EvenOut(y, slot, 0, never)
 		if x := mean(slot); x > best*(1+1e-9) {
 			t.Errorf("seed %d: level %v, at best %v", seed, x, best)
 		}
@@ -193,27 +194,28 @@ func TestEvenOutMovesFew(t *testing.T) {
 	few, many := 0, 0
 	for seed := range uint64(12) {
 		rng := rand.New(rand.NewPCG(seed, 7))
-		u := NewUnit([]int{0, 6, 12, 18, 24}, []int{0, 0, 1, 1}, []float64{1, 1, 1, 1}, 2)
+		u := unitOf([]int{0, 6, 12, 18, 24}, []int{0, 0, 1, 1}, []float64{1, 1, 1, 1}, 2)
 		y, slot := testLayer(rng, u, 16, 1, 2, 1)
 		y.Rule = Nearest
 		best := slices.Clone(slot)
-		EvenOut(u, y, best, 0, never)
-		y.Was, y.Moves = slices.Clone(slot), 100
+		EvenOut(y, best, 0, never)
+		y.Moves = 100
+		y.inForce(slot)
 		_, _, moves, _ := naive(u, y, best)
 		many += moves
-		aim := Levels(u, y, best)[0] * 1.05
+		aim := Levels(y, best)[0] * 1.05
 		at := slices.Clone(slot)
-		EvenOut(u, y, at, aim, never)
+		EvenOut(y, at, aim, never)
 		_, _, moves, _ = naive(u, y, at)
-		if x := Levels(u, y, at)[0]; x > aim {
+		if x := Levels(y, at)[0]; x > aim {
 			t.Errorf("seed %d: level %v above the aim %v", seed, x, aim)
 		}
 		few += moves
 		limited := slices.Clone(slot)
 		y.Moves = 3
-		EvenOut(u, y, limited, aim, never)
-		if _, _, moves, _ = naive(u, y, limited); moves > 3 || Levels(u, y, limited)[0] > Levels(u, y, slot)[0] {
-			t.Errorf("seed %d: %d moves of 3 to %v from %v", seed, moves, Levels(u, y, limited)[0], Levels(u, y, slot)[0])
+		EvenOut(y, limited, aim, never)
+		if _, _, moves, _ = naive(u, y, limited); moves > 3 || Levels(y, limited)[0] > Levels(y, slot)[0] {
+			t.Errorf("seed %d: %d moves of 3 to %v from %v", seed, moves, Levels(y, limited)[0], Levels(y, slot)[0])
 		}
 	}
 	if few*2 > many {

@@ -15,7 +15,7 @@ func BenchmarkRegroup(b *testing.B) {
 	for g := range gpus {
 		first, node, speed = append(first, each*(g+1)), append(node, g*nodes/gpus), append(speed, 1)
 	}
-	u := NewUnit(first, node, speed, nodes)
+	y := unitOf(first, node, speed, nodes)
 	t := &Tokens{K: k}
 	w := make([]float64, experts)
 	for range tokens {
@@ -28,23 +28,23 @@ func BenchmarkRegroup(b *testing.B) {
 			}
 		}
 	}
-	y := &Layer{Loads: [][]float64{w}, Weight: []float64{1}, Tokens: t}
-	start := make([]int32, u.Slots())
+	y.Experts, y.Load, y.Share, y.Tokens = experts, w, []float64{1}, t
+	start := make([]int32, y.Slots())
 	for i := range start {
 		start[i] = int32(i % experts)
 	}
-	EvenOut(u, y, start, 1.0002, never)
-	level := Levels(u, y, start)[0]
+	EvenOut(y, start, 1.0002, never)
+	level := Levels(y, start)[0]
 	y.Even, y.Most = []float64{level * 1.004}, []float64{level * 1.02}
 	y.MovePrice = 0
-	before := newState(u, y, start).tokens.total
+	before := newState(y, start).tokens.total
 	slot := make([]int32, len(start))
 	b.ReportAllocs()
 	for b.Loop() {
 		copy(slot, start)
-		Regroup(u, y, slot, never)
+		Regroup(y, slot, never)
 	}
-	b.ReportMetric(float64(newState(u, y, slot).tokens.total)/tokens, "nodes/token")
+	b.ReportMetric(float64(newState(y, slot).tokens.total)/tokens, "nodes/token")
 	b.ReportMetric(float64(before)/tokens, "nodes/token-before")
-	b.ReportMetric(Levels(u, y, slot)[0], "max/mean")
+	b.ReportMetric(Levels(y, slot)[0], "max/mean")
 }

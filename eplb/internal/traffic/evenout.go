@@ -23,15 +23,13 @@ const (
 // within aim, of fewest moves. y.Even and y.Most are not looked at.
 //
 // Cost: some microseconds a try, 250 tries a slot, fewer where it is even at once.
-func EvenOut(u *Unit, y *Layer, slot []int32, aim float64, stop func() bool) {
-	even := *y
-	even.Tokens, even.Even = nil, make([]float64, len(y.Loads))
-	s := &annealing{state: newState(u, &even, slot), slots: slot}
+func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
+	s := &annealing{state: bare(y, slot), slots: slot}
 	s.rng.Seed(3, 4)
 	given := slices.Clone(slot)
 	levels := make([]float64, s.windows)
 	best, moves := s.levels(levels), s.keeps.Moves()
-	if y.Rule == Nearest && y.Was == nil && y.Home == nil && y.Apart == nil && y.Fixed == nil {
+	if y.Rule == Nearest && y.Prev == nil && y.Home == nil && y.Domain == nil && y.Fixed == nil {
 		if s.nearSeed(s.slot) && !slices.Contains(s.slot, -1) {
 			s.place()
 			best = s.levels(levels)
@@ -43,7 +41,7 @@ func EvenOut(u *Unit, y *Layer, slot []int32, aim float64, stop func() bool) {
 	}
 	s.sink(levels, aim)
 	price := 0.0
-	if y.Was != nil {
+	if y.Prev != nil {
 		price = moveWorth
 	}
 	tries := max(leastEven, evenTries*len(slot))
@@ -81,22 +79,6 @@ func EvenOut(u *Unit, y *Layer, slot []int32, aim float64, stop func() bool) {
 			temperature *= evenCool
 		}
 	}
-}
-
-// levels sets the level of the fullest GPU in each window and returns their mean by
-// weight.
-func (s *annealing) levels(dst []float64) float64 {
-	clear(dst)
-	for g, v := range s.u.Speed {
-		for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
-			dst[k] = max(dst[k], x/v)
-		}
-	}
-	sum := 0.0
-	for k, x := range dst {
-		sum += float64(s.y.Weight[k] * x)
-	}
-	return sum
 }
 
 // sink sets the thresholds halfway between the mean and the given levels, but not

@@ -11,29 +11,29 @@ import (
 // node where that lessens it most; then replicas on the GPUs of their node that
 // have least to do. false = an expert found no slot.
 func (s *state) nearSeed(slot []int32) bool {
-	u, experts := s.u, len(s.at)
+	y, experts := s.y, len(s.at)
 	w := make([]float64, experts)
 	order := make([]int32, experts)
 	for e := range w {
 		order[e] = int32(e)
-		for k, row := range s.y.Loads {
-			w[e] += float64(s.y.Weight[k] * row[e])
+		for k, a := range y.Share {
+			w[e] += float64(a * y.Load[e*s.windows+k])
 		}
 	}
 	slices.SortFunc(order, func(a, b int32) int { return cmp.Or(cmp.Compare(w[b], w[a]), cmp.Compare(a, b)) })
-	room := make([]int, u.Nodes)
+	room := make([]int, y.Nodes)
 	for n := range room {
-		if u.perNode[n] > 0 {
-			room[n] = u.slots[n+1] - u.slots[n]
+		if s.perNode[n] > 0 {
+			room[n] = s.upTo[n+1] - s.upTo[n]
 		}
 	}
 	count := make([][]int, experts) // of each expert's replicas on each node
-	load := make([]float64, u.Nodes)
+	load := make([]float64, y.Nodes)
 	for _, e := range order {
-		count[e] = make([]int, u.Nodes)
+		count[e] = make([]int, y.Nodes)
 		best := -1
 		for n := range room {
-			if room[n] > 0 && (best < 0 || load[n]*float64(u.perNode[best]) < load[best]*float64(u.perNode[n])) {
+			if room[n] > 0 && (best < 0 || load[n]*float64(s.perNode[best]) < load[best]*float64(s.perNode[n])) {
 				best = n
 			}
 		}
@@ -46,7 +46,7 @@ func (s *state) nearSeed(slot []int32) bool {
 	}
 	top := make([]float64, experts)
 	for e := range top {
-		top[e] = w[e] * u.nearTop(count[e])
+		top[e] = w[e] * s.nearTop(count[e])
 	}
 	for {
 		e := 0
@@ -60,11 +60,11 @@ func (s *state) nearSeed(slot []int32) bool {
 		}
 		best, least := -1, top[e]
 		for n := range room {
-			if room[n] == 0 || count[e][n] == u.perNode[n] {
+			if room[n] == 0 || count[e][n] == s.perNode[n] {
 				continue
 			}
 			count[e][n]++
-			if x := w[e] * u.nearTop(count[e]); best < 0 || x < least {
+			if x := w[e] * s.nearTop(count[e]); best < 0 || x < least {
 				best, least = n, x
 			}
 			count[e][n]--
@@ -77,19 +77,19 @@ func (s *state) nearSeed(slot []int32) bool {
 		room[best]--
 		top[e] = least
 	}
-	return u.nearPack(w, count, slot)
+	return s.nearPack(w, count, slot)
 }
 
 // nearTop is the share of an expert's tokens that its fullest replica gets, of so
 // many on each node.
-func (u *Unit) nearTop(count []int) float64 {
-	all, away, n, top := len(u.Node), 0, 0, 0
+func (s *state) nearTop(count []int) float64 {
+	all, away, n, top := s.y.GPUs(), 0, 0, 0
 	for node, k := range count {
 		n += k
 		if k == 0 {
-			away += u.perNode[node]
+			away += s.perNode[node]
 		} else {
-			top = max(top, u.perNode[node]-k+1)
+			top = max(top, s.perNode[node]-k+1)
 		}
 	}
 	return (float64(top) + float64(away)/float64(n)) / float64(all)
@@ -98,7 +98,7 @@ func (u *Unit) nearTop(count []int) float64 {
 // nearPack puts replicas on GPUs, the largest first, each on that of its node which
 // has least to do. The first replica of an expert on a node is its largest: others
 // go to GPUs behind it as long as there is room.
-func (u *Unit) nearPack(w []float64, count [][]int, slot []int32) bool {
+func (s *state) nearPack(w []float64, count [][]int, slot []int32) bool {
 	type item struct {
 		e     int32
 		node  int
@@ -111,50 +111,50 @@ func (u *Unit) nearPack(w []float64, count [][]int, slot []int32) bool {
 		for node, k := range row {
 			n += k
 			if k == 0 {
-				away += u.perNode[node]
+				away += s.perNode[node]
 			}
 		}
 		for node, k := range row {
 			for i := range k {
 				x := 1 + float64(away)/float64(n)
 				if i == 0 {
-					x += float64(u.perNode[node] - k)
+					x += float64(s.perNode[node] - k)
 				}
-				items = append(items, item{int32(e), node, w[e] * x / float64(len(u.Node)), i == 0})
+				items = append(items, item{int32(e), node, w[e] * x / float64(s.y.GPUs()), i == 0})
 			}
 		}
 	}
 	slices.SortStableFunc(items, func(a, b item) int { return cmp.Compare(b.size, a.size) })
-	load := make([]float64, len(u.Node))
-	fill := make([]int, len(u.Node))
+	load := make([]float64, s.y.GPUs())
+	fill := make([]int, s.y.GPUs())
 	for _, x := range items {
 		best, after := -1, false
 		behind := false
-		for g, n := range u.Node {
+		for g, n := range s.y.Node {
 			if n != x.node {
 				continue
 			}
-			mine := slot[u.First[g] : u.First[g]+fill[g]]
+			mine := slot[s.y.First[g] : s.y.First[g]+fill[g]]
 			if slices.Contains(mine, x.e) {
 				behind = true
 				continue
 			}
-			if u.First[g]+fill[g] == u.First[g+1] {
+			if s.y.First[g]+fill[g] == s.y.First[g+1] {
 				continue
 			}
-			if best < 0 || behind && !after && !x.first || behind == after && load[g]*u.Speed[best] < load[best]*u.Speed[g] {
+			if best < 0 || behind && !after && !x.first || behind == after && load[g]*s.y.Speed[best] < load[best]*s.y.Speed[g] {
 				best, after = g, behind && !x.first
 			}
 		}
 		if best < 0 {
 			return false
 		}
-		slot[u.First[best]+fill[best]] = x.e
+		slot[s.y.First[best]+fill[best]] = x.e
 		fill[best]++
 		load[best] += x.size
 	}
 	for g := range fill {
-		for i := u.First[g] + fill[g]; i < u.First[g+1]; i++ {
+		for i := s.y.First[g] + fill[g]; i < s.y.First[g+1]; i++ {
 			slot[i] = -1
 		}
 	}

@@ -81,7 +81,7 @@ func (r *risk) covary(block int) {
 			counts[e] = 0
 		}
 	}
-	each := float64(t.K) / float64(len(r.s.u.Node)) // what a token loads a GPU with
+	each := float64(t.K) / float64(len(r.s.y.Node)) // what a token loads a GPU with
 	scale := 1 / (float64(each*each) * max(weight, leastLater))
 	for a := range experts {
 		for b := range experts {
@@ -163,8 +163,8 @@ func (t *Tokens) block(experts int) int {
 // count adds the risk up anew.
 func (r *risk) count() {
 	r.value = 0
-	for g := range r.s.u.Node {
-		for _, a := range r.s.slot[r.s.u.First[g]:r.s.u.First[g+1]] {
+	for g := range r.s.y.Node {
+		for _, a := range r.s.slot[r.s.y.First[g]:r.s.y.First[g+1]] {
 			if a >= 0 {
 				r.value += float64(r.with(a, int32(g)) / float64(len(r.s.at[a])))
 			}
@@ -177,7 +177,7 @@ func (r *risk) with(e, g int32) float64 {
 	s := r.s
 	row := r.cov[int(e)*len(s.at) : (int(e)+1)*len(s.at)]
 	sum := 0.0
-	for _, x := range s.slot[s.u.First[g]:s.u.First[g+1]] {
+	for _, x := range s.slot[s.y.First[g]:s.y.First[g+1]] {
 		if x >= 0 {
 			sum += row[x] / float64(len(s.at[x]))
 		}

@@ -12,26 +12,26 @@ const (
 	Nearest
 )
 
-// shares sets share[i] to the part of an expert's tokens that the replica on
+// shares sets s.share[i] to the part of an expert's tokens that the replica on
 // gpus[i] gets; gpus are ascending, and none is twice there.
-func (u *Unit) shares(rule Rule, gpus []int32, share []float64) {
-	n := len(gpus)
-	if rule == Even {
+func (s *state) shares(gpus []int32) {
+	n, share := len(gpus), s.share
+	if s.y.Rule == Even {
 		for i := range gpus {
 			share[i] = 1 / float64(n)
 		}
 		return
 	}
-	all := len(u.Node)
+	all := s.y.GPUs()
 	away := all
 	for i := 0; i < n; {
-		node := u.Node[gpus[i]]
+		node := s.y.Node[gpus[i]]
 		j := i
-		for ; j < n && u.Node[gpus[j]] == node; j++ {
+		for ; j < n && s.y.Node[gpus[j]] == node; j++ {
 			share[j] = 1 / float64(all)
 		}
-		share[i] += float64(u.perNode[node]-(j-i)) / float64(all)
-		away -= u.perNode[node]
+		share[i] += float64(s.perNode[node]-(j-i)) / float64(all)
+		away -= s.perNode[node]
 		i = j
 	}
 	for i := range gpus {

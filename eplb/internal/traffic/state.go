@@ -4,11 +4,11 @@ import "github.com/moelb/moelb/eplb/internal/search"
 
 // Layer is what is to be placed, and what a placement of it must keep.
 type Layer struct {
-	// Loads of the experts, [windows][experts], scaled so that the mean
-	// load/speed of the GPUs is 1 in each.
-	Loads [][]float64
-	// Weight of each window; they add up to 1.
-	Weight []float64
+	// Task is the layer as the search has it; Node is always set, and Home that of
+	// replicas that may not leave it.
+	search.Task
+	// Nodes are numbered below it.
+	Nodes int
 	// Even is the load/speed up to which a GPU counts as even, and Most what none
 	// may be above, [windows].
 	Even, Most []float64
@@ -22,27 +22,19 @@ type Layer struct {
 	// RiskPrice is what the sum over GPUs of the relative variance of their loads,
 	// over other tokens of the same kinds, may cost in nodes a token.
 	RiskPrice float64
-	// Apart is a block of each GPU, such as its node: every expert must stay in two
-	// blocks; nil = it need not.
-	Apart []int
-	Fixed []bool // of each expert: its replicas stay; nil = none's do
-	// Home is the node of each expert, -1 = any, and Off how many replicas may be
-	// elsewhere; nil = any may be anywhere.
-	Home []int32
-	Off  int
-	// Was is what the slots hold in the placement in force; nil = there is none,
-	// or moves are free. No more than Moves slots may come to hold an expert that
-	// was not on their GPU, and each must save MovePrice nodes a token.
-	Was       []int32
+	Fixed     []bool // of each expert: its replicas stay; nil = none's do
+	// Moves bounds the slots that may come to hold an expert that was not on their
+	// GPU, and each must save MovePrice nodes a token; without Prev they are free.
 	Moves     int
 	MovePrice float64
 }
 
 // state is a placement of a layer that changes slot by slot.
 type state struct {
-	u       *Unit
 	y       *Layer
 	windows int
+	perNode []int // GPUs of each node
+	upTo    []int // slots of the nodes below each
 
 	keeps search.State // what is where, and what it must keep; of no window
 	slot  []int32      // expert in each slot, those of keeps; -1 = empty, which it stays
@@ -73,41 +65,63 @@ type recast struct {
 	on uint64
 }
 
-func newState(u *Unit, y *Layer, slot []int32) *state {
-	experts, gpus := len(y.Loads[0]), len(u.Node)
-	s := &state{u: u, y: y, windows: len(y.Loads)}
-	t := &search.Task{Experts: experts, First: u.First, Speed: u.Speed, Home: y.Home, Node: u.Node, MostOff: y.Off, Domain: y.Apart}
-	s.gpu = make([]int32, u.Slots())
-	for g := range gpus {
-		for i := u.First[g]; i < u.First[g+1]; i++ {
+func newState(y *Layer, slot []int32) *state {
+	gpus, windows := y.GPUs(), len(y.Share)
+	s := &state{
+		y: y, windows: windows, perNode: make([]int, y.Nodes), upTo: make([]int, y.Nodes+1),
+		gpu: make([]int32, y.Slots()), at: make([][]int32, y.Experts), on: make([]uint64, y.Experts),
+		load: make([]float64, gpus*windows), delta: make([]float64, gpus*windows), stamp: make([]int32, gpus), share: make([]float64, gpus),
+	}
+	for g, n := range y.Node {
+		s.perNode[n]++
+		s.upTo[n+1] = y.First[g+1]
+		for i := y.First[g]; i < y.First[g+1]; i++ {
 			s.gpu[i] = int32(g)
 		}
 	}
-	if y.Was != nil {
-		t.Prev, t.Had = y.Was, make([]uint64, gpus*t.Words())
-		for i, e := range y.Was {
-			if e >= 0 {
-				t.Had[int(s.gpu[i])*t.Words()+int(e>>6)] |= 1 << (e & 63)
-			}
-		}
-	}
-	s.keeps.Set(t)
+	masks := y.Task
+	masks.Share = nil // loads are counted here
+	s.keeps.Set(&masks)
 	s.slot = s.keeps.Slots()
 	copy(s.slot, slot)
-	s.at = make([][]int32, experts)
-	s.on = make([]uint64, experts)
-	s.load = make([]float64, gpus*s.windows)
-	s.delta = make([]float64, gpus*s.windows)
-	s.stamp = make([]int32, gpus)
-	s.share = make([]float64, gpus)
 	if y.Tokens != nil {
-		s.tokens = newVisited(y.Tokens, u.Nodes, experts)
+		s.tokens = newVisited(y.Tokens, y.Nodes, y.Experts)
 		if y.PerExpert {
-			s.tokens.apart(u)
+			s.tokens.apart(s.perNode, gpus)
 		}
 	}
 	s.place()
 	return s
+}
+
+// bare is a state without tokens, where all load counts as uneven.
+func bare(y *Layer, slot []int32) *state {
+	of := *y
+	of.Tokens, of.Even = nil, make([]float64, len(y.Share))
+	return newState(&of, slot)
+}
+
+// Levels returns the load/speed of the fullest GPU in each window of a placement.
+func Levels(y *Layer, slot []int32) []float64 {
+	top := make([]float64, len(y.Share))
+	bare(y, slot).levels(top)
+	return top
+}
+
+// levels sets the level of the fullest GPU in each window and returns their mean by
+// share.
+func (s *state) levels(dst []float64) float64 {
+	clear(dst)
+	for g, v := range s.y.Speed {
+		for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
+			dst[k] = max(dst[k], x/v)
+		}
+	}
+	sum := 0.0
+	for k, x := range dst {
+		sum += float64(s.y.Share[k] * x)
+	}
+	return sum
 }
 
 // place counts what the slots hold anew.
@@ -119,7 +133,7 @@ func (s *state) place() {
 	for i, e := range s.slot {
 		if e >= 0 {
 			s.at[e] = append(s.at[e], s.gpu[i])
-			s.on[e] |= 1 << s.u.Node[s.gpu[i]]
+			s.on[e] |= 1 << s.y.Node[s.gpu[i]]
 		}
 	}
 	s.reload()
@@ -135,38 +149,38 @@ func (s *state) reload() {
 		s.addTo(s.load, int32(e), s.at[e], 1)
 	}
 	s.over = 0
-	for g := range s.u.Node {
+	for g := range s.y.Node {
 		s.over += s.above(g, nil)
 	}
 }
 
 // addTo adds an expert's load by replicas on these GPUs, times sign.
 func (s *state) addTo(load []float64, e int32, gpus []int32, sign float64) {
-	s.u.shares(s.y.Rule, gpus, s.share)
+	s.shares(gpus)
 	for i, g := range gpus {
 		x := s.share[i] * sign
 		row := load[int(g)*s.windows : (int(g)+1)*s.windows]
-		for k, w := range s.y.Loads {
-			row[k] += float64(w[e] * x)
+		for k, w := range s.y.Load[int(e)*s.windows:][:s.windows] {
+			row[k] += float64(w * x)
 		}
 	}
 }
 
 // above is what a GPU carries above even, its loads changed by more (nil = nothing).
 func (s *state) above(g int, more []float64) float64 {
-	v, sum := s.u.Speed[g], 0.0
+	v, sum := s.y.Speed[g], 0.0
 	for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
 		if more != nil {
 			x += more[k]
 		}
-		sum += float64(s.y.Weight[k] * max(0, x/v-s.y.Even[k]))
+		sum += float64(s.y.Share[k] * max(0, x/v-s.y.Even[k]))
 	}
 	return sum
 }
 
 // within says whether no GPU is above the most that it may carry.
 func (s *state) within() bool {
-	for g, v := range s.u.Speed {
+	for g, v := range s.y.Speed {
 		for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
 			if x > float64(s.y.Most[k]*v) {
 				return false
@@ -181,15 +195,15 @@ func (c *recast) set(s *state, e, from, to int32) {
 	c.e, c.at, c.on = e, c.at[:0], 0
 	for _, g := range s.at[e] {
 		if to >= 0 && to < g {
-			c.at, c.on = append(c.at, to), c.on|1<<s.u.Node[to]
+			c.at, c.on = append(c.at, to), c.on|1<<s.y.Node[to]
 			to = -1
 		}
 		if g != from {
-			c.at, c.on = append(c.at, g), c.on|1<<s.u.Node[g]
+			c.at, c.on = append(c.at, g), c.on|1<<s.y.Node[g]
 		}
 	}
 	if to >= 0 {
-		c.at, c.on = append(c.at, to), c.on|1<<s.u.Node[to]
+		c.at, c.on = append(c.at, to), c.on|1<<s.y.Node[to]
 	}
 }
 

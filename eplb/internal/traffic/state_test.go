@@ -5,10 +5,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // testUnit has nodes of unlike GPUs in slots and speed.
-func testUnit(rng *rand.Rand, nodes int) *Unit {
+func testUnit(rng *rand.Rand, nodes int) *Layer {
 	first, node, speed := []int{0}, []int{}, []float64{}
 	for n := range nodes {
 		for range 1 + rng.IntN(3) {
@@ -24,26 +26,42 @@ func testUnit(rng *rand.Rand, nodes int) *Unit {
 	for g := range speed {
 		speed[g] *= float64(len(speed)) / sum
 	}
-	return NewUnit(first, node, speed, nodes)
+	return unitOf(first, node, speed, nodes)
+}
+
+// unitOf is GPUs without a layer.
+func unitOf(first, node []int, speed []float64, nodes int) *Layer {
+	return &Layer{Task: search.Task{First: first, Node: node, Speed: speed}, Nodes: nodes}
+}
+
+// inForce makes a placement the one in force.
+func (y *Layer) inForce(slot []int32) {
+	y.Prev, y.Had = slices.Clone(slot), make([]uint64, y.GPUs()*y.Words())
+	for g := range y.Node {
+		for _, e := range slot[y.First[g]:y.First[g+1]] {
+			y.Had[g*y.Words()+int(e>>6)] |= 1 << (e & 63)
+		}
+	}
 }
 
 // testLayer is a layer of u and a placement of it, every expert at least once and
 // none twice on a GPU.
-func testLayer(rng *rand.Rand, u *Unit, experts, windows, k, tokens int) (*Layer, []int32) {
-	y := &Layer{}
-	for range windows {
+func testLayer(rng *rand.Rand, u *Layer, experts, windows, k, tokens int) (*Layer, []int32) {
+	of := *u
+	y := &of
+	y.Experts, y.Load = experts, make([]float64, experts*windows)
+	for w := range windows {
 		row, sum := make([]float64, experts), 0.0
 		for e := range row {
 			row[e] = rng.ExpFloat64()
 			sum += row[e]
 		}
 		for e := range row {
-			row[e] *= float64(len(u.Node)) / sum
+			y.Load[e*windows+w] = row[e] * (float64(len(u.Node)) / sum)
 		}
-		y.Loads = append(y.Loads, row)
 		y.Even = append(y.Even, 1.1)
 		y.Most = append(y.Most, 1e9)
-		y.Weight = append(y.Weight, 1/float64(windows))
+		y.Share = append(y.Share, 1/float64(windows))
 	}
 	y.Tokens = &Tokens{K: k}
 	for range tokens {
@@ -80,15 +98,15 @@ func testLayer(rng *rand.Rand, u *Unit, experts, windows, k, tokens int) (*Layer
 }
 
 // naive counts what a state keeps count of.
-func naive(u *Unit, y *Layer, slot []int32) (over float64, total int64, moves, off int) {
-	experts := len(y.Loads[0])
+func naive(u *Layer, y *Layer, slot []int32) (over float64, total int64, moves, off int) {
+	experts, windows := y.Experts, len(y.Share)
 	at, on := make([][]int32, experts), make([]uint64, experts)
 	for g, n := range u.Node {
 		for i := u.First[g]; i < u.First[g+1]; i++ {
 			e := slot[i]
 			at[e] = append(at[e], int32(g))
 			on[e] |= 1 << n
-			if y.Was != nil && !slices.Contains(y.Was[u.First[g]:u.First[g+1]], e) {
+			if y.Prev != nil && !slices.Contains(y.Prev[u.First[g]:u.First[g+1]], e) {
 				moves++
 			}
 			if y.Home != nil && y.Home[e] >= 0 && int(y.Home[e]) != n {
@@ -96,11 +114,11 @@ func naive(u *Unit, y *Layer, slot []int32) (over float64, total int64, moves, o
 			}
 		}
 	}
-	for k, w := range y.Loads {
+	for k := range windows {
 		load := make([]float64, len(u.Node))
-		for e, x := range w {
+		for e := range experts {
 			for source, n := range u.Node { // what each GPU sends of expert e
-				x := x / float64(len(u.Node))
+				x := y.Load[e*windows+k] / float64(len(u.Node))
 				to := at[e]
 				if y.Rule == Nearest {
 					near := slices.DeleteFunc(slices.Clone(at[e]), func(g int32) bool { return u.Node[g] != n })
@@ -117,7 +135,7 @@ func naive(u *Unit, y *Layer, slot []int32) (over float64, total int64, moves, o
 			}
 		}
 		for g, x := range load {
-			over += max(0, x/u.Speed[g]-y.Even[k]) / float64(len(y.Loads))
+			over += max(0, x/u.Speed[g]-y.Even[k]) / float64(windows)
 		}
 	}
 	for i := range y.Tokens.Len() {
@@ -149,18 +167,19 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 		}
 		y.Rule, y.PerExpert = Rule(rng.IntN(2)), seed%5 == 0
 		y.RiskPrice, y.GPUPrice = 2, float64(seed%4)/10
-		y.Was, y.Moves = slices.Clone(slot), math.MaxInt
+		y.Moves = math.MaxInt
+		y.inForce(slot)
 		if seed%3 == 0 {
 			y.Tokens.Weight = make([]int32, y.Tokens.Len())
 			for i := range y.Tokens.Weight {
 				y.Tokens.Weight[i] = int32(rng.IntN(5))
 			}
 		}
-		y.Home, y.Off = make([]int32, experts), math.MaxInt
+		y.Home, y.MostOff = make([]int32, experts), math.MaxInt
 		for e := range y.Home {
 			y.Home[e] = int32(rng.IntN(u.Nodes+1)) - 1
 		}
-		s := newState(u, y, slot)
+		s := newState(y, slot)
 		changes := 0
 		risk := newRisk(s)
 		for range 300 {
@@ -204,7 +223,7 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 
 // naivePairs is the mean pairs of a token's experts on one GPU, each replica by its
 // share.
-func naivePairs(u *Unit, y *Layer, slot []int32) float64 {
+func naivePairs(u *Layer, y *Layer, slot []int32) float64 {
 	count := map[uint16]float64{}
 	for _, e := range slot {
 		count[uint16(e)]++
@@ -227,9 +246,9 @@ func naivePairs(u *Unit, y *Layer, slot []int32) float64 {
 
 // naiveRisk is the sum over GPUs of the variance of what a block of tokens loads
 // them with, a token, block by block.
-func naiveRisk(u *Unit, y *Layer, slot []int32) float64 {
+func naiveRisk(u *Layer, y *Layer, slot []int32) float64 {
 	t := y.Tokens
-	block := t.block(len(y.Loads[0]))
+	block := t.block(y.Experts)
 	count := map[int32]float64{}
 	for _, e := range slot {
 		count[e]++

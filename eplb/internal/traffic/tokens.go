@@ -76,8 +76,8 @@ func newVisited(t *Tokens, nodes, experts int) *visited {
 }
 
 // apart has v count the copies that leave their node, one an expert, in place of nodes.
-func (v *visited) apart(u *Unit) {
-	v.chose, v.gpus, v.all = make([]int64, len(v.on)), u.perNode, len(u.Node)
+func (v *visited) apart(perNode []int, gpus int) {
+	v.chose, v.gpus, v.all = make([]int64, len(v.on)), perNode, gpus
 	for e := range v.chose {
 		for _, i := range v.by[v.first[e]:v.first[e+1]] {
 			v.chose[e] += v.t.weight(i)
