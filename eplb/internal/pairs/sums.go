@@ -47,8 +47,8 @@ func (f *Search) takeCounts() {
 	copy(s.Count, p.count)
 	for range p.left {
 		most, size := -1, 0.0
-		for e, n := range s.Count {
-			if x := s.W[e] / float64(n); int(n) < p.gpus && x > size {
+		for e, n := range s.Count { // some may be without load
+			if x := s.W[e] / float64(n); int(n) < p.gpus && (most < 0 || x > size) {
 				most, size = e, x
 			}
 		}
