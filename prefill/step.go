@@ -50,8 +50,8 @@ type Budget struct {
 // older than all that are left in the queue. So, where KV room and Request.Among leave
 // the choice, whoever comes has ended, after that wait, once the unit could have done, in
 // an eighth of the time, the work that came before it and was not done, and one rank its
-// own work and twice the longest's of those before: nothing that comes later adds to
-// it. As much of each step is open to short prompts: they do not wait for long ones. Nor
+// own work and twice the longest's of those before, all as without caches where each rank
+// has its own: nothing that comes later adds to it. As much of each step is open to short prompts: they do not wait for long ones. Nor
 // does whoever comes wait long for a step's end: while others come its attention takes
 // at most four times as long as full tokens, eight empty steps, or a prefix that has to be
 // seen again. One
