@@ -55,10 +55,20 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 		m.SetLayer(l)
 		if o.Dispatch == Split {
 			level, bound = s.Over(c, l, slot)
-			if start := f.Start(); !slices.Equal(start, slot) { // an even split may gain where this one loses
-				if x, _ := s.Over(c, l, start); x < level {
-					m.S.Start(start)
-					slot, level, g.Moves = start, x, m.S.Moves()
+			try := func(at []int32, less bool) bool {
+				x, _ := s.Over(c, l, at)
+				if less = less && x < level || x <= o.Target; less {
+					m.S.Start(at)
+					slot, level, g.Moves = at, x, m.S.Moves()
+				}
+				return less
+			}
+			// An even split may gain where this one loses, or still be off the target.
+			if start := f.Start(); !slices.Equal(start, slot) && !try(start, true) {
+				for _, early := range f.Points[:taken[l]] {
+					if try(f.Slots(early), false) {
+						break
+					}
 				}
 			}
 		}

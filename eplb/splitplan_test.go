@@ -287,6 +287,38 @@ func TestSplitMovesNeverWorse(t *testing.T) {
 	}
 }
 
+// TestSplitMovesStopAtTarget: a layer whose best split is within the target already does
+// not move, though an even split may be off it.
+func TestSplitMovesStopAtTarget(t *testing.T) {
+	r := rand.New(rand.NewPCG(31, 1))
+	for range 60 {
+		draw := func() placement.Loads {
+			loads := placement.NewLoads(3, 10)
+			for _, row := range loads {
+				for e := range row {
+					row[e] = float64(r.IntN(100))
+				}
+			}
+			return loads
+		}
+		p := Problem{Loads: draw(), Replicas: 21, Topology: placement.Topology{GPUs: 7}}
+		was := mustPlan(t, p, Options{Dispatch: Split}).Placement
+		p.Loads, p.Previous = draw(), &was
+		stay := mustPlan(t, p, Options{Dispatch: Split, MaxMoves: -1})
+		target := 0.0
+		for _, y := range stay.Layers {
+			target = max(target, y.Imbalance)
+		}
+		for _, most := range []int{0, 5} {
+			for l, y := range mustPlan(t, p, Options{Dispatch: Split, Target: target, MaxMoves: most}).Layers {
+				if y.Moves > 0 {
+					t.Errorf("layer %d: %+v, of target %v: without moves %v", l, y, target, stay.Layers[l].Imbalance)
+				}
+			}
+		}
+	}
+}
+
 func BenchmarkPlanSplit(b *testing.B) {
 	for _, gpus := range []int{32, 72, 96, 144} {
 		for _, skew := range []float64{.8, 1.2} {
