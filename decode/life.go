@@ -156,7 +156,7 @@ type Changes struct {
 
 // Sync takes over what the engine itself says is on a rank: the rank's ledger is
 // exactly this afterwards. Of a request that is known, KV and Waiting are taken
-// over; what is not known is entered as by Enter, and teaches nothing of outputs
+// over, and Width where it is given; what is not known is entered as by Enter, and teaches nothing of outputs
 // unless it says what it has Generated; what is not listed is gone, as by Cancel.
 // It appends what was otherwise to the lists of dst. O(requests of the rank and
 // listed). Errors, which name the index: ErrValue; ErrKnown for an id that stands
@@ -172,7 +172,7 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 		}
 		listed[r.ID] = true
 		if b.ids.Find(uint64(r.ID)) >= 0 {
-			r = Request{KV: r.KV}
+			r = Request{KV: r.KV, Width: r.Width}
 		}
 		if _, err := b.values(r, n); err != nil {
 			return dst, err
@@ -204,6 +204,9 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 		placed := q.placed
 		b.part(i, stays || b.finished(q))
 		b.model.drop(q, b.clock)
+		if r.Width > 0 {
+			q.width = int32(r.Width)
+		}
 		q.waiting, q.shared, q.base, q.start = r.Waiting, min(q.shared, r.KV), r.KV, min(q.start, r.KV)
 		if q.waiting {
 			q.model = modelRanks{}

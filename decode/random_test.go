@@ -226,7 +226,7 @@ func (p *plain) sync() {
 		x := p.things[id]
 		switch {
 		case x.rank == g && p.r.IntN(5) > 0:
-			list = append(list, Request{ID: id, KV: x.kv + p.r.Int64N(5)})
+			list = append(list, Request{ID: id, KV: x.kv + p.r.Int64N(5), Width: max(0, p.r.IntN(12)-8)})
 		case x.rank == g:
 			want.Gone = append(want.Gone, id)
 		case p.r.IntN(60) == 0:
@@ -260,6 +260,9 @@ func (p *plain) sync() {
 				p.comes(q.ID, g)
 			}
 			x.kv, x.waiting, x.shared = q.KV, false, min(x.shared, q.KV)
+			if q.Width > 0 {
+				x.width = int64(q.Width)
+			}
 		} else {
 			p.enter(q, g)
 		}
