@@ -40,19 +40,18 @@ const descents = 24
 const keptShare = 1.5
 
 // splitReads is Split where reads cost something.
-func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total int64) eplb.Layer {
+func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total int64) eplb.Layer {
 	r, f := &s.reads, &s.flow
-	f.Use(&y.net)
 	active := int64(0)
-	for e, n := range counts {
-		r.counts[e] = min(n, 1)
+	for e, tokens := range counts {
+		r.counts[e] = min(tokens, 1)
 		active += r.counts[e]
 	}
 	if active == 0 {
 		clear(dst)
 		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}
 	}
-	level := s.flowCosts(y, r.counts, active)
+	level := f.Split(n, r.counts, active)
 	fewest := math.IsInf(s.ReadCost, 1)
 	mean, bound, share := 0.0, 0.0, 0.0
 	if fewest {
@@ -68,78 +67,63 @@ func (s *Splitter) splitReads(dst []int64, y *splitLayer, counts []int64, total 
 		mean = (float64(r.price*float64(active)) + float64(total)) / s.speeds
 		bound = max(1, level*r.price/mean*(1-1e-12))
 		var x float64
-		x, share = s.shareCosts(y, counts, mean)
+		x, share = s.shareCosts(n, counts, mean)
 		bound = max(bound, x)
 	}
 	// The shares are put by while the flow splits tokens.
 	r.kept = append(r.kept[:0], f.Quota...)
-	s.flowCosts(y, counts, total)
-	r.count(y, s.gpu, counts, f)
+	f.Split(n, counts, total)
+	r.count(f, counts)
 	top, done := math.Inf(1), false
 	if r.allowed() {
 		if !fewest {
 			r.descend(f)
 		}
-		top = r.level(f.Net)
+		top = r.level(n)
 		done = fewest || top <= bound*mean*(1+provedTolerance) // no split of tokens is more even
 	}
 	if !done {
 		for a, q := range f.Quota {
 			f.Quota[a], r.kept[a] = r.kept[a], q
 		}
-		s.gather(y, counts, int64(keptShare*share))
+		r.gather(f, counts, int64(keptShare*share))
 		r.descend(f)
-		if x := r.level(f.Net); x < top {
+		if x := r.level(n); x < top {
 			top = x
 			copy(r.kept, f.Quota)
 		}
 	} else {
 		copy(r.kept, f.Quota)
 	}
-	clear(dst)
-	for _, a := range y.alone {
-		dst[a.slot] = counts[a.expert]
-	}
-	for a, i := range y.slot {
-		dst[i] = r.kept[a]
-	}
+	write(dst, n, counts, r.kept)
 	if fewest {
 		return eplb.Layer{Imbalance: bound, LowerBound: bound, Status: eplb.Proved}
 	}
 	return report(max(top/mean, 1), bound)
 }
 
-// flowCosts splits counts and returns the least level.
-func (s *Splitter) flowCosts(y *splitLayer, counts []int64, total int64) float64 {
-	clear(s.flow.Load)
-	for _, a := range y.alone {
-		s.flow.Load[s.gpu[a.slot]] += counts[a.expert]
-	}
-	return s.flow.Split(counts, total)
-}
-
 // shareCosts splits the whole cost of every expert, as if reads could be shared,
 // and returns what bound that is on a split's imbalance, and the units of a read.
-func (s *Splitter) shareCosts(y *splitLayer, counts []int64, mean float64) (bound, read float64) {
+func (s *Splitter) shareCosts(n *flow.Net, counts []int64, mean float64) (bound, read float64) {
 	const units = 1 << 44 // what all costs add up to
 	scale := units / (mean * s.speeds)
 	sum := int64(0)
-	for e, n := range counts {
+	for e, tokens := range counts {
 		s.reads.counts[e] = 0
-		if n > 0 {
-			s.reads.counts[e] = int64((s.ReadCost + float64(n)) * scale)
+		if tokens > 0 {
+			s.reads.counts[e] = int64((s.ReadCost + float64(tokens)) * scale)
 		}
 		sum += s.reads.counts[e]
 	}
-	level := s.flowCosts(y, s.reads.counts, sum)
-	return s.unitBound(y, level, units), s.ReadCost * scale
+	level := s.flow.Split(n, s.reads.counts, sum)
+	return s.unitBound(n, level, units), s.ReadCost * scale
 }
 
 // unitBound is the imbalance that no split of loads is below, where whole units
 // of them, so many in all, can be split to the given level at best.
-func (s *Splitter) unitBound(y *splitLayer, level float64, units float64) float64 {
+func (s *Splitter) unitBound(n *flow.Net, level, units float64) float64 {
 	slow := 1.0
-	for _, v := range y.net.Speed {
+	for _, v := range n.Speed {
 		if v > 0 {
 			slow = min(slow, v)
 		}
@@ -150,8 +134,8 @@ func (s *Splitter) unitBound(y *splitLayer, level float64, units float64) float6
 
 // gather leaves the tokens of every expert to the GPUs that have at least least
 // of it in the flow's quota, or else to the one that has most, in proportion.
-func (s *Splitter) gather(y *splitLayer, counts []int64, least int64) {
-	f, n := &s.flow, &y.net
+func (r *reads) gather(f *flow.Flow, counts []int64, least int64) {
+	n := f.Net
 	for i, e := range n.Expert {
 		lo, hi := n.First[i], n.First[i+1]
 		best, sum := lo, int64(0)
@@ -176,22 +160,22 @@ func (s *Splitter) gather(y *splitLayer, counts []int64, least int64) {
 		}
 		f.Quota[best] = left
 	}
-	s.reads.count(y, s.gpu, counts, f)
+	r.count(f, counts)
 }
 
 // count counts reads and tokens of the GPUs under the flow's quota.
-func (r *reads) count(y *splitLayer, gpu []int32, counts []int64, f *flow.Flow) {
+func (r *reads) count(f *flow.Flow, counts []int64) {
 	clear(r.active)
 	clear(r.tokens)
-	for _, a := range y.alone {
-		g, n := gpu[a.slot], counts[a.expert]
+	add := func(g int32, n int64) {
 		r.tokens[g] += n
 		r.active[g] += min(n, 1)
 	}
+	for _, h := range f.Net.Alone {
+		add(h.GPU, counts[h.Expert])
+	}
 	for a, q := range f.Quota {
-		g := y.net.GPU[a]
-		r.tokens[g] += q
-		r.active[g] += min(q, 1)
+		add(f.Net.GPU[a], q)
 	}
 }
 

@@ -1,9 +1,10 @@
 package split
 
 import (
+	"slices"
+
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
-	"github.com/moelb/moelb/eplb/internal/memory"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
@@ -21,22 +22,11 @@ type Splitter struct {
 	ReadCost float64
 
 	experts, slots int
-	gpu            []int32   // of each slot
-	speed          []float64 // of each GPU; nil = equal
-	speeds         float64   // of all GPUs together
-	layers         []splitLayer
+	speeds         float64 // of all GPUs together
+	layers         []flow.Net
 	flow           flow.Flow
 	reads          reads
 }
-
-// splitLayer is one layer of the placement.
-type splitLayer struct {
-	net   flow.Net
-	slot  []int32 // of each arc
-	alone []alone // the experts that are on one GPU only
-}
-
-type alone struct{ expert, slot int32 }
 
 // New prepares p for splitting. t must have p's GPUs; its zero value stands for
 // equal speeds. Errors are *placement.Error: an invalid or incomplete placement,
@@ -46,9 +36,9 @@ func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.layers = make([]splitLayer, len(p.PhysicalToLogical))
+	s.layers = make([]flow.Net, len(p.PhysicalToLogical))
 	for l, row := range p.PhysicalToLogical {
-		s.link(&s.layers[l], in, row)
+		flow.Link(in, &s.layers[l], row)
 	}
 	return s, nil
 }
@@ -67,37 +57,34 @@ func Batch(p *placement.Placement, t placement.Topology, counts [][]int64, readC
 	s.ReadCost = readCost
 	cells := make([]int64, len(counts)*s.slots)
 	quota, layers = make([][]int64, len(counts)), make([]eplb.Layer, len(counts))
-	var y splitLayer
+	var n flow.Net
 	for l, row := range p.PhysicalToLogical {
 		quota[l] = cells[l*s.slots : (l+1)*s.slots : (l+1)*s.slots]
 		total, err := s.check(quota[l], l, counts[l])
 		if err != nil {
 			return nil, nil, err
 		}
-		s.link(&y, in, row)
-		layers[l] = s.split(quota[l], &y, counts[l], total)
+		flow.Link(in, &n, row)
+		layers[l] = s.split(quota[l], &n, counts[l], total)
 	}
 	return quota, layers, nil
 }
 
 // newSplitter is a Splitter without its layers, and what links them.
-func newSplitter(p *placement.Placement, t placement.Topology) (*Splitter, *holders, error) {
+func newSplitter(p *placement.Placement, t placement.Topology) (*Splitter, *flow.Linker, error) {
 	if err := validate(p, &t); err != nil {
 		return nil, nil, err
 	}
-	s := &Splitter{experts: p.Experts, slots: p.Slots()}
-	for g := range p.GPUs {
-		s.speeds += t.SpeedOf(g)
-		if t.SpeedOf(g) != t.SpeedOf(0) {
-			s.speed = t.Speed
+	s := &Splitter{experts: p.Experts, slots: p.Slots(), speeds: float64(p.GPUs)}
+	var speed []float64 // nil = equal
+	if slices.ContainsFunc(t.Speed, func(v float64) bool { return v != t.Speed[0] }) {
+		speed, s.speeds = t.Speed, 0
+		for _, v := range speed {
+			s.speeds += v
 		}
 	}
-	if s.speed == nil {
-		s.speeds = float64(p.GPUs)
-	}
-	s.gpu = gpuOf(p)
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
-	return s, &holders{s.gpu, make([]int32, p.Experts), make([]int32, p.Experts), make([]int32, p.Experts)}, nil
+	return s, flow.NewLinker(gpuOf(p), p.GPUs, p.Experts, speed), nil
 }
 
 // validate checks a placement and the unit that it is on, and fills in t's GPUs.
@@ -140,82 +127,6 @@ func gpuOf(p *placement.Placement) []int32 {
 	return gpu
 }
 
-// link makes y the layer that row places, in y's memory where that is enough.
-func (s *Splitter) link(y *splitLayer, in *holders, row []int) {
-	only, experts, arcs := in.count(row)
-	y.net.Reset(len(s.reads.active), experts, arcs)
-	y.net.Speed = s.speed
-	y.alone, y.slot = memory.Resize(y.alone, only)[:0], memory.Resize(y.slot, arcs)
-	in.link(y, row)
-	s.flow.Link(&y.net)
-}
-
-// holders is who holds the experts of a layer.
-type holders struct {
-	gpu  []int32 // of each slot
-	on   []int32 // on how many GPUs each expert is
-	last []int32 // 1 + the GPU that was seen last to hold it
-	at   []int32 // its next arc
-}
-
-// first says whether slot i, where expert e is, is the first of its GPU to hold
-// it. It is asked in the order of the slots.
-func (in *holders) first(i, e int) bool {
-	g := in.gpu[i] + 1
-	if e < 0 || in.last[e] == g {
-		return false
-	}
-	in.last[e] = g
-	return true
-}
-
-// count counts the GPUs of each expert, the experts on one GPU, and those on
-// several with all their arcs.
-func (in *holders) count(row []int) (alone, experts, arcs int) {
-	clear(in.on)
-	clear(in.last)
-	for i, e := range row {
-		if !in.first(i, e) {
-			continue
-		}
-		switch in.on[e]++; in.on[e] {
-		case 1:
-			alone++
-		case 2:
-			alone--
-			experts++
-			arcs += 2
-		default:
-			arcs++
-		}
-	}
-	return alone, experts, arcs
-}
-
-// link makes y's arcs of the experts on several GPUs, and lists the others.
-func (in *holders) link(y *splitLayer, row []int) {
-	arcs := int32(0)
-	for e, n := range in.on {
-		if n > 1 {
-			in.at[e] = arcs
-			arcs += n
-			y.net.Expert = append(y.net.Expert, int32(e))
-			y.net.First = append(y.net.First, arcs)
-		}
-	}
-	clear(in.last)
-	for i, e := range row {
-		switch {
-		case !in.first(i, e):
-		case in.on[e] == 1:
-			y.alone = append(y.alone, alone{int32(e), int32(i)})
-		default:
-			y.net.GPU[in.at[e]], y.slot[in.at[e]] = in.gpu[i], int32(i)
-			in.at[e]++
-		}
-	}
-}
-
 // Split shares counts, the tokens of each expert in this batch, [experts], among
 // the expert's slots of a layer, and writes the tokens of each slot to dst,
 // [slots]: whole numbers ≥ 0 that add up to the expert's count. Empty slots get
@@ -246,28 +157,28 @@ func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, er
 }
 
 // split is Split of counts that have been checked; total is their sum.
-func (s *Splitter) split(dst []int64, y *splitLayer, counts []int64, total int64) eplb.Layer {
+func (s *Splitter) split(dst []int64, n *flow.Net, counts []int64, total int64) eplb.Layer {
 	if s.ReadCost != 0 {
-		return s.splitReads(dst, y, counts, total)
+		return s.splitReads(dst, n, counts, total)
 	}
-	f := &s.flow
-	f.Use(&y.net)
-	clear(f.Load)
-	clear(dst)
-	for _, a := range y.alone {
-		n := counts[a.expert]
-		f.Load[s.gpu[a.slot]] += n
-		dst[a.slot] = n
-	}
-	level := f.Split(counts, total)
-	for a, i := range y.slot {
-		dst[i] = f.Quota[a]
-	}
+	level := s.flow.Split(n, counts, total)
+	write(dst, n, counts, s.flow.Quota)
 	if total == 0 {
 		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}
 	}
 	x := level * s.speeds / float64(total)
 	return eplb.Layer{Imbalance: x, LowerBound: x, Status: eplb.Proved}
+}
+
+// write writes the tokens of each slot, where quota is those of each arc.
+func write(dst []int64, n *flow.Net, counts, quota []int64) {
+	clear(dst)
+	for _, h := range n.Alone {
+		dst[h.Slot] = counts[h.Expert]
+	}
+	for a, i := range n.Slot {
+		dst[i] = quota[a]
+	}
 }
 
 // check returns the sum of counts.

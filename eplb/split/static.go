@@ -44,29 +44,29 @@ func StaticWeights(p *placement.Placement, t placement.Topology, windows []place
 	cells := make([]float64, all*s.slots)
 	weights := make([][]float64, all)
 	layers := make([]eplb.Layer, all)
-	var y splitLayer
+	var n flow.Net
 	var x saddle
 	for l, row := range p.PhysicalToLogical {
 		weights[l] = cells[l*s.slots : (l+1)*s.slots : (l+1)*s.slots]
-		s.link(&y, in, row)
-		layers[l] = s.weigh(weights[l], &y, l, windows, &x)
+		flow.Link(in, &n, row)
+		layers[l] = s.weigh(weights[l], &n, l, windows, &x)
 	}
 	return weights, layers, nil
 }
 
 // weigh finds the weights of one layer.
-func (s *Splitter) weigh(dst []float64, y *splitLayer, l int, windows []placement.Loads, x *saddle) eplb.Layer {
-	for _, a := range y.alone {
-		dst[a.slot] = 1
+func (s *Splitter) weigh(dst []float64, n *flow.Net, l int, windows []placement.Loads, x *saddle) eplb.Layer {
+	for _, h := range n.Alone {
+		dst[h.Slot] = 1
 	}
-	x.set(s, y, l, windows)
-	bound := s.shareMean(y, x)
+	x.set(s, n, l, windows)
+	bound := s.shareMean(n, x)
 	copy(x.best, x.x)
 	level := x.value(x.x)
 	if len(x.scale) > 0 {
 		level, bound = x.solve(level, bound)
 	}
-	for a, i := range y.slot {
+	for a, i := range n.Slot {
 		dst[i] = x.best[a]
 	}
 	// Windows without load are as even as can be.
@@ -78,7 +78,7 @@ func (s *Splitter) weigh(dst []float64, y *splitLayer, l int, windows []placemen
 // shareMean starts from the best split of the windows' mean, where each counts
 // alike; for one window that is all. Its level is a bound: the mean of maxima is
 // no less than the maximum of the mean.
-func (s *Splitter) shareMean(y *splitLayer, x *saddle) (bound float64) {
+func (s *Splitter) shareMean(n *flow.Net, x *saddle) (bound float64) {
 	const units = flow.MaxTokens / 4
 	counts := s.reads.counts
 	total := int64(0)
@@ -91,14 +91,13 @@ func (s *Splitter) shareMean(y *splitLayer, x *saddle) (bound float64) {
 		total += counts[e]
 	}
 	f := &s.flow
-	f.Use(&y.net)
 	bound = 1
 	if total > 0 {
-		level := s.flowCosts(y, counts, total)
-		bound = max(bound, s.unitBound(y, level, units))
+		level := f.Split(n, counts, total)
+		bound = max(bound, s.unitBound(n, level, units))
 	}
-	for i, e := range y.net.Expert {
-		lo, hi := y.net.First[i], y.net.First[i+1]
+	for i, e := range n.Expert {
+		lo, hi := n.First[i], n.First[i+1]
 		for a := lo; a < hi; a++ {
 			if counts[e] > 0 && total > 0 {
 				x.x[a] = float64(f.Quota[a]) / float64(counts[e])
@@ -122,6 +121,7 @@ func (s *Splitter) shareMean(y *splitLayer, x *saddle) (bound float64) {
 // geometrically. Source: Applegate et al., PDLP, arXiv 2106.04756.
 type saddle struct {
 	net   *flow.Net
+	gpus  int
 	loads [][]float64 // of each window with load
 	scale []float64   // what makes its mean load/speed 1
 	slow  []float64   // 1/speed of each GPU; 0 = out of service
@@ -145,9 +145,8 @@ const weightGap = 1e-4
 const weightWork = 1 << 26
 
 // set takes the windows of a layer.
-func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Loads) {
-	n := &y.net
-	x.net = n
+func (x *saddle) set(s *Splitter, n *flow.Net, l int, windows []placement.Loads) {
+	x.net, x.gpus = n, len(s.reads.active)
 	x.loads, x.scale = x.loads[:0], x.scale[:0]
 	for _, w := range windows {
 		sum := 0.0
@@ -159,7 +158,7 @@ func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Load
 			x.scale = append(x.scale, s.speeds/sum)
 		}
 	}
-	x.slow = memory.Resize(x.slow, n.GPUs)
+	x.slow = memory.Resize(x.slow, x.gpus)
 	for g := range x.slow {
 		x.slow[g] = 1
 		if n.Speed != nil {
@@ -168,19 +167,18 @@ func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Load
 			}
 		}
 	}
-	x.base = memory.Resize(x.base, len(x.scale)*n.GPUs)
+	x.base = memory.Resize(x.base, len(x.scale)*x.gpus)
 	clear(x.base)
 	for k, v := range x.scale {
-		for _, a := range y.alone {
-			g := s.gpu[a.slot]
-			x.base[k*n.GPUs+int(g)] += float64(float64(x.loads[k][a.expert]*v) * x.slow[g])
+		for _, h := range n.Alone {
+			x.base[k*x.gpus+int(h.GPU)] += float64(float64(x.loads[k][h.Expert]*v) * x.slow[h.GPU])
 		}
 	}
 	for _, v := range []*[]float64{&x.x, &x.sumX, &x.meanX, &x.ahead, &x.fromX, &x.price, &x.best} {
 		*v = memory.Resize(*v, len(n.GPU))
 	}
 	for _, v := range []*[]float64{&x.y, &x.sumY, &x.meanY, &x.fromY, &x.load} {
-		*v = memory.Resize(*v, len(x.scale)*n.GPUs)
+		*v = memory.Resize(*v, len(x.scale)*x.gpus)
 	}
 }
 
@@ -189,7 +187,7 @@ func (x *saddle) set(s *Splitter, y *splitLayer, l int, windows []placement.Load
 func (x *saddle) addLoads(weight, load []float64) {
 	n := x.net
 	for k, v := range x.scale {
-		row := load[k*n.GPUs : (k+1)*n.GPUs]
+		row := load[k*x.gpus : (k+1)*x.gpus]
 		for i, e := range n.Expert {
 			c := x.loads[k][e] * v
 			for a := n.First[i]; a < n.First[i+1]; a++ {
@@ -210,7 +208,7 @@ func (x *saddle) value(weight []float64) float64 {
 	sum := 0.0
 	for k := range x.scale {
 		top := 0.0
-		for _, v := range x.load[k*x.net.GPUs : (k+1)*x.net.GPUs] {
+		for _, v := range x.load[k*x.gpus : (k+1)*x.gpus] {
 			top = max(top, v)
 		}
 		sum += top
@@ -223,7 +221,7 @@ func (x *saddle) priceArcs(y []float64) {
 	n := x.net
 	clear(x.price)
 	for k, v := range x.scale {
-		row := y[k*n.GPUs : (k+1)*n.GPUs]
+		row := y[k*x.gpus : (k+1)*x.gpus]
 		for i, e := range n.Expert {
 			c := x.loads[k][e] * v
 			for a := n.First[i]; a < n.First[i+1]; a++ {
@@ -296,7 +294,7 @@ func (x *saddle) solve(level, least float64) (float64, float64) {
 	}
 	for i := range x.y {
 		x.y[i] = 0
-		if v := x.slow[i%n.GPUs]; v > 0 {
+		if v := x.slow[i%x.gpus]; v > 0 {
 			x.y[i] = mass / v / speeds
 		}
 	}
@@ -319,7 +317,7 @@ func (x *saddle) solve(level, least float64) (float64, float64) {
 	clear(x.sumY)
 	steps := 0
 	const check = 32
-	rounds := weightWork / (check * (windows*(len(n.GPU)+n.GPUs) + 1))
+	rounds := weightWork / (check * (windows*(len(n.GPU)+x.gpus) + 1))
 	for range min(max(rounds, 4), 4096) {
 		if level <= least*(1+weightGap) {
 			break
@@ -373,9 +371,9 @@ func (x *saddle) advance(stepX, stepY float64) {
 	x.addLoads(x.ahead, x.load)
 	mass := 1 / float64(len(x.scale))
 	for k := range x.scale {
-		row := x.y[k*n.GPUs : (k+1)*n.GPUs]
+		row := x.y[k*x.gpus : (k+1)*x.gpus]
 		for g := range row {
-			row[g] += float64(stepY * x.load[k*n.GPUs+g])
+			row[g] += float64(stepY * x.load[k*x.gpus+g])
 		}
 		x.project(row, x.slow, mass)
 	}

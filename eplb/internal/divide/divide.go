@@ -6,7 +6,6 @@ import (
 
 	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/flow"
-	"github.com/moelb/moelb/eplb/internal/memory"
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/scratch"
@@ -16,11 +15,11 @@ import (
 // solver. Its memory is used again for every layer.
 type Planner struct {
 	s      *pack.Packer
+	linker *flow.Linker
 	net    flow.Net
 	flow   flow.Flow
 	counts []int64 // of the given loads
 	total  int64
-	at     []int32 // first arc, then next arc, of each expert; -1 = one replica
 
 	noise  [][]int64 // token counts of some batches
 	normal []float64 // standard normal draws, [batches][experts]
@@ -63,22 +62,26 @@ const (
 	clusterGain = 1e-3
 )
 
-func New(s *pack.Packer) *Planner { return &Planner{s: s} }
-
-// set readies the planner for the loads of the solver.
-func (p *Planner) set() {
-	s, u := p.s, p.s.U
+func New(s *pack.Packer) *Planner {
+	u := s.U
 	gpus, experts := len(u.Gpu), len(s.W)
-	p.net.GPUs = gpus
-	p.net.Speed = nil
-	if !u.Equal {
-		p.net.Speed = u.Speed
+	of, speed := make([]int32, 0, u.Slots), u.Speed
+	for g := range gpus {
+		for range u.Room(g) {
+			of = append(of, int32(g))
+		}
 	}
-	p.counts = memory.Resize(p.counts, experts)
-	p.at = memory.Resize(p.at, experts)
-	p.root = memory.Resize(p.root, gpus)
+	if u.Equal {
+		speed = nil
+	}
+	return &Planner{s: s, linker: flow.NewLinker(of, gpus, experts, speed), counts: make([]int64, experts), root: make([]int32, gpus)}
+}
+
+// set takes the loads of the solver.
+func (p *Planner) set() {
+	s := p.s
 	scale := 1.0 * (flow.MaxTokens / 4) // a total well below flow.MaxTokens
-	for n := gpus; n > 1; n = (n + 1) / 2 {
+	for n := len(s.U.Gpu); n > 1; n = (n + 1) / 2 {
 		scale /= 2
 	}
 	p.total = 0
@@ -120,67 +123,30 @@ func (p *Planner) setNoise() {
 	p.best.split, p.best.batch = math.Inf(1), math.Inf(1)
 }
 
-// link makes the net of a placement.
-func (p *Planner) link(slot, count []int32) {
-	s := p.s
-	n := &p.net
-	n.Expert, n.First = n.Expert[:0], append(n.First[:0], 0)
-	arcs := int32(0)
-	for e, c := range count {
-		p.at[e] = -1
-		if c > 1 {
-			p.at[e] = arcs
-			arcs += c
-			n.Expert = append(n.Expert, int32(e))
-			n.First = append(n.First, arcs)
-		}
-	}
-	n.GPU = memory.Resize(n.GPU, int(arcs))
-	for g := range s.U.Gpu {
-		for _, e := range slot[s.U.First[g]:s.U.First[g+1]] {
-			if e >= 0 && p.at[e] >= 0 {
-				n.GPU[p.at[e]] = int32(g)
-				p.at[e]++
-			}
-		}
-	}
-	p.flow.Link(n)
-}
-
 // least is the least level of a split of counts, in units of the mean load, on
 // the placement that was linked.
-func (p *Planner) least(slot, count []int32, counts []int64, total int64) float64 {
-	s := p.s
-	for g := range s.U.Gpu {
-		sum := int64(0)
-		for _, e := range slot[s.U.First[g]:s.U.First[g+1]] {
-			if e >= 0 && count[e] == 1 {
-				sum += counts[e]
-			}
-		}
-		p.flow.Load[g] = sum
-	}
+func (p *Planner) least(counts []int64, total int64) float64 {
 	// Speeds are scaled to a mean of 1.
-	return p.flow.Split(counts, total) * float64(len(s.U.Gpu)) / float64(total)
+	return p.flow.Split(&p.net, counts, total) * float64(len(p.s.U.Gpu)) / float64(total)
 }
 
 // given is the level of the best split of the given loads.
-func (p *Planner) given(slot, count []int32) float64 {
-	p.link(slot, count)
-	return p.least(slot, count, p.counts, p.total)
+func (p *Planner) given(slot []int32) float64 {
+	flow.Link(p.linker, &p.net, slot)
+	return p.least(p.counts, p.total)
 }
 
 // offer keeps a plan if it is better than the best so far: if the split of the
 // given loads is more even, or as even and that of noisy batches more so.
 func (p *Planner) offer(slot, count []int32) {
 	b := &p.best
-	split := p.given(slot, count)
+	split := p.given(slot)
 	if split > b.split*(1+SameSplit) {
 		return
 	}
 	batch := 0.0
 	for i, row := range p.noise {
-		batch += p.least(slot, count, row, p.sums[i]) / noisyBatches
+		batch += p.least(row, p.sums[i]) / noisyBatches
 	}
 	if split >= b.split*(1-SameSplit) && batch >= b.batch {
 		return
@@ -231,13 +197,6 @@ func (p *Planner) Plan(find *scratch.Planner, tolerance float64, stop func() boo
 	copy(s.Best.Count, p.best.count)
 	s.Best.Level = p.best.split
 	return bound
-}
-
-// Level is the level of s.best under the best split of the given loads,
-// for plans that were made under an even one.
-func (p *Planner) Level() float64 {
-	p.set()
-	return p.given(p.s.Best.Slot, p.s.Best.Count)
 }
 
 // packTree is pack for a split: the replicas of an expert go, as far as
@@ -322,12 +281,6 @@ func (p *Planner) Of(loads []float64, slot []int32) (split, bound float64) {
 	if s.SetLoads(loads); s.Idle {
 		return 1, 1
 	}
-	copy(s.Best.Slot, slot)
-	clear(s.Best.Count)
-	for _, e := range slot {
-		if e >= 0 {
-			s.Best.Count[e]++
-		}
-	}
-	return p.Level(), bounds.Split(s)
+	p.set()
+	return p.given(slot), bounds.Split(s)
 }

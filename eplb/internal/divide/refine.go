@@ -22,7 +22,7 @@ func (p *Planner) refine(goal float64, most int, stop func() bool) {
 	level := 0.0
 	better := func() bool {
 		most--
-		x := p.given(s.Slot, s.Count)
+		x := p.given(s.Slot)
 		if x >= level*(1-SameSplit) {
 			return false
 		}
@@ -38,7 +38,7 @@ func (p *Planner) refine(goal float64, most int, stop func() bool) {
 				p.nudge(rng)
 			}
 			most--
-			level = p.given(s.Slot, s.Count)
+			level = p.given(s.Slot)
 		}
 		for p.step(&most, better) && level > goal {
 		}

@@ -33,127 +33,19 @@ type Flow struct {
 	walk    uint32
 }
 
-// Net is what a placement of one layer allows: each expert on more than one GPU
-// has an arc to each. The other experts are loads that cannot be moved.
-type Net struct {
-	GPUs  int
-	Speed []float64 // nil = all equal; 0 = out of service
-
-	Expert []int32 // the replicated experts
-	First  []int32 // expert i has the arcs [First[i], First[i+1])
-	GPU    []int32 // of each arc
-	Owner  []int32 // of each arc: its place in Expert
-
-	Start []int32 // GPU g has the arcs ByGPU[Start[g]:Start[g+1]]
-	ByGPU []int32
-
-	// Trees that span the GPUs which chains of shared experts join: every GPU
-	// but a root has an arc by which it hangs from an expert, and that expert
-	// one by which it hangs from a GPU. Outer GPUs come last.
-	hang   []int32
-	parent []int32
-	tree   []int32   // of each GPU
-	size   []float64 // GPUs of a tree, or their speeds
-
-	room []int32 // what all of int32 lie in
-}
-
-// Reset makes n a net with room for so many experts and arcs, all in one piece: a
-// net is as much to look at as to link. Its memory is used again where that is
-// enough. Expert and First are to be appended to, GPU filled in.
-func (n *Net) Reset(gpus, experts, arcs int) {
-	n.room = memory.Resize(n.room, 2*experts+1+3*arcs+4*gpus+1)
-	room := n.room
-	cut := func(n int) []int32 {
-		x := room[:0:n]
-		room = room[n:]
-		return x
-	}
-	*n = Net{GPUs: gpus, Expert: cut(experts), First: cut(experts + 1), GPU: cut(arcs)[:arcs], Owner: cut(arcs), ByGPU: cut(arcs), Start: cut(gpus + 1), size: n.size, room: n.room}
-	n.hang, n.parent, n.tree = cut(gpus), cut(gpus), cut(gpus)
-	n.First = append(n.First, 0)
-}
-
-// Link fills in n's arcs by GPU and its trees, and readies f for n.
-func (f *Flow) Link(n *Net) {
-	n.Start = memory.Resize(n.Start, n.GPUs+1)
-	clear(n.Start)
-	n.ByGPU = memory.Resize(n.ByGPU, len(n.GPU))
-	n.Owner = memory.Resize(n.Owner, len(n.GPU))
-	for _, g := range n.GPU {
-		n.Start[g+1]++
-	}
-	for g := range n.GPUs {
-		n.Start[g+1] += n.Start[g]
-	}
-	for i := range n.Expert {
-		for a := n.First[i]; a < n.First[i+1]; a++ {
-			n.Owner[a] = int32(i)
-			g := n.GPU[a]
-			n.ByGPU[n.Start[g]] = a
-			n.Start[g]++
-		}
-	}
-	copy(n.Start[1:], n.Start[:n.GPUs])
-	n.Start[0] = 0
-	f.Use(n)
-	f.grow()
-}
-
-// grow finds the trees.
-func (f *Flow) grow() {
-	n := f.Net
-	n.hang, n.parent, n.size = n.hang[:0], n.parent[:0], n.size[:0]
-	n.tree = memory.Resize(n.tree, n.GPUs)
-	for g := range n.tree {
-		n.tree[g] = -1
-	}
-	f.tick()
-	for root := range n.GPUs {
-		if n.tree[root] >= 0 {
-			continue
-		}
-		t, size := int32(len(n.size)), 0.0
-		f.queue[0], n.tree[root] = int32(root), t
-		for k, end := 0, 1; k < end; k++ {
-			g := f.queue[k]
-			if n.Speed == nil {
-				size++
-			} else {
-				size += n.Speed[g]
-			}
-			for _, a := range n.ByGPU[n.Start[g]:n.Start[g+1]] {
-				i := n.Owner[a]
-				if f.passed[i] == f.walk {
-					continue
-				}
-				f.passed[i] = f.walk
-				for b := n.First[i]; b < n.First[i+1]; b++ {
-					if o := n.GPU[b]; n.tree[o] < 0 {
-						n.tree[o] = t
-						n.hang, n.parent = append(n.hang, b), append(n.parent, a)
-						f.queue[end] = o
-						end++
-					}
-				}
-			}
-		}
-		n.size = append(n.size, size)
-	}
-}
-
-// Use readies f for n.
-func (f *Flow) Use(n *Net) {
+// use readies f for n.
+func (f *Flow) use(n *Net) {
+	gpus := len(n.tree)
 	f.Net = n
 	f.Quota = memory.Resize(f.Quota, len(n.GPU))
-	f.Load = memory.Resize(f.Load, n.GPUs)
-	f.Room = memory.Resize(f.Room, n.GPUs)
-	f.sum = memory.Resize(f.sum, n.GPUs)
-	f.queue = memory.Resize(f.queue, n.GPUs)
-	f.from = memory.Resize(f.from, n.GPUs)
-	f.to = memory.Resize(f.to, n.GPUs)
-	if len(f.reached) < n.GPUs || len(f.passed) < len(n.Expert) {
-		f.reached = make([]uint32, n.GPUs)
+	for _, x := range []*[]int64{&f.Load, &f.Room, &f.sum} {
+		*x = memory.Resize(*x, gpus)
+	}
+	for _, x := range []*[]int32{&f.queue, &f.from, &f.to} {
+		*x = memory.Resize(*x, gpus)
+	}
+	if len(f.reached) < gpus || len(f.passed) < len(n.Expert) {
+		f.reached = make([]uint32, gpus)
 		f.passed = make([]uint32, max(len(n.Expert), cap(f.passed)))
 		f.walk = 0
 	}
@@ -164,11 +56,15 @@ func (f *Flow) Use(n *Net) {
 const pours = 2
 
 // Split sets Quota and Load for counts, the tokens of every expert of the
-// layer, of which total is the sum. Load must hold what cannot be moved. It
-// returns the least level, the largest load/speed. Cost: a few microseconds for
-// 32 GPUs and 288 slots.
-func (f *Flow) Split(counts []int64, total int64) float64 {
-	n := f.Net
+// layer, of which total is the sum, on n. It returns the least level, the largest
+// load/speed. Cost: a few microseconds for 32 GPUs and 288 slots.
+func (f *Flow) Split(n *Net, counts []int64, total int64) float64 {
+	f.use(n)
+	load := f.Load
+	clear(load)
+	for _, h := range n.Alone {
+		load[h.GPU] += counts[h.Expert]
+	}
 	clear(f.Quota)
 	for pass := range pours {
 		for i, e := range n.Expert {
