@@ -158,10 +158,4 @@ func (r Round) without(out func(placement.Move) bool) Round {
 }
 
 // GPUOf returns the GPU of each slot, numbered over GPUSlots.
-func (s *Schedule) GPUOf() []int {
-	var out []int
-	for _, g := range gpusOf(s.GPUSlots) {
-		out = append(out, int(g))
-	}
-	return out
-}
+func (s *Schedule) GPUOf() []int { return gpusOf(s.GPUSlots) }

@@ -1,7 +1,5 @@
 package schedule
 
-import "github.com/moelb/moelb/placement"
-
 // demand is what every schedule has to send and receive, whatever its rounds: copies
 // of each GPU, those of them that can only go over RDMA, and copies that enter and
 // leave each node.
@@ -11,8 +9,8 @@ type demand struct {
 	nodeIn, nodeOut        []int
 
 	// Of the expert at hand, by node.
-	asked []int   // GPUs that lack it
-	last  []int32 // the last of them
+	asked []int // GPUs that lack it
+	last  []int // the last of them
 	held  []bool
 }
 
@@ -22,67 +20,67 @@ type demand struct {
 // (1+PerGPU)-fold a round; and what enters a node or leaves it goes over the RDMA of
 // its GPUs. Seconds: what a GPU receives over all its links at once,
 // and what can only go over RDMA: an expert that enters a node where nobody holds it.
-func (s *scheduler) bound(t *placement.Topology, o *Options) (rounds int, seconds float64) {
-	nodes := t.NodeCount()
-	d := demand{scheduler: s, nodeIn: make([]int, nodes), nodeOut: make([]int, nodes), asked: make([]int, nodes), last: make([]int32, nodes), held: make([]bool, nodes)}
+func (s *scheduler) bound() (rounds int, seconds float64) {
+	nodes := s.NodeCount()
+	d := demand{scheduler: s, nodeIn: make([]int, nodes), nodeOut: make([]int, nodes), asked: make([]int, nodes), last: make([]int, nodes), held: make([]bool, nodes)}
 	for _, list := range []*[]int{&d.in, &d.out, &d.farIn, &d.farOut} {
 		*list = make([]int, len(s.node))
 	}
 	s.part = s.newPart()
-	for l, n := range s.left {
-		if n > 0 {
-			s.load(l)
-			d.layer(o.PerGPU)
-			rounds = max(rounds, d.least[l])
+	for l := range s.layers {
+		if y := &s.layers[l]; y.left > 0 {
+			s.load(y)
+			d.add()
+			rounds = max(rounds, y.least)
 		}
 	}
 	s.unused = append(s.unused, s.part)
 	need := func(copies, perRound int, bandwidth float64) {
 		rounds = max(rounds, roundsFor(copies, perRound))
 		if bandwidth > 0 {
-			seconds = max(seconds, float64(copies)*float64(o.ExpertBytes)/bandwidth)
+			seconds = max(seconds, float64(copies)*float64(s.ExpertBytes)/bandwidth)
 		}
 	}
-	all := t.NVLink + t.RDMA + o.Outside
-	if t.NVLink == 0 || t.RDMA == 0 && nodes > 1 {
+	all := s.NVLink + s.RDMA + s.Outside
+	if s.NVLink == 0 || s.RDMA == 0 && nodes > 1 {
 		all = 0 // unknown
 	}
 	alive := make([]int, nodes)
 	for g, n := range s.node {
-		need(max(d.in[g], d.out[g]), o.PerGPU, all)
-		need(max(d.farIn[g], d.farOut[g]), o.RDMAPerGPU, t.RDMA)
+		need(max(d.in[g], d.out[g]), s.PerGPU, all)
+		need(max(d.farIn[g], d.farOut[g]), s.RDMAPerGPU, s.RDMA)
 		if !s.dead[g] {
 			alive[n]++
 		}
 	}
 	for n, k := range alive {
 		if k > 0 {
-			need(max(d.nodeIn[n], d.nodeOut[n]), o.RDMAPerGPU*k, t.RDMA*float64(k))
+			need(max(d.nodeIn[n], d.nodeOut[n]), s.RDMAPerGPU*k, s.RDMA*float64(k))
 		}
 	}
 	return rounds, seconds
 }
 
-// layer adds the layer at hand, and notes how many copies and rounds it takes.
-func (d *demand) layer(perGPU int) {
-	l := d.scheduler.layer
-	d.copies[l], d.least[l] = len(d.req), 1
+// add adds the layer at hand, and notes how many copies and rounds it takes.
+func (d *demand) add() {
+	y := d.scheduler.layer
+	y.copies, y.least = len(d.req), 1
 	for g := range d.node {
-		n := int(d.reqFirst[g+1] - d.reqFirst[g])
+		n := d.reqFirst[g+1] - d.reqFirst[g]
 		d.in[g] += n
-		d.least[l] = max(d.least[l], roundsFor(n, perGPU))
+		y.least = max(y.least, roundsFor(n, d.PerGPU))
 	}
-	for e := range int32(d.experts) {
+	for e := range d.experts {
 		if wanted, hold := d.reqBy.of(e), d.hold.of(e); len(wanted) > 0 && len(hold) > 0 {
 			holders := d.expert(wanted, hold)
-			d.least[l] = max(d.least[l], doublings(holders, len(wanted), perGPU))
+			y.least = max(y.least, doublings(holders, len(wanted), d.PerGPU))
 		}
 	}
 }
 
 // expert adds the requests for an expert that these slots hold, and returns of how
 // many GPUs they are.
-func (d *demand) expert(wanted, hold []int32) (holders int) {
+func (d *demand) expert(wanted, hold []int) (holders int) {
 	clear(d.asked)
 	clear(d.held)
 	for _, r := range wanted {
@@ -91,7 +89,7 @@ func (d *demand) expert(wanted, hold []int32) (holders int) {
 		d.last[d.node[g]] = g
 	}
 	first := d.gpuOf[hold[0]]
-	home, nodes, last := d.node[first], 0, int32(-1)
+	home, nodes, last := d.node[first], 0, -1
 	for _, i := range hold { // by slot, so by GPU
 		if h := d.gpuOf[i]; h != last {
 			last = h

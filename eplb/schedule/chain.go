@@ -10,13 +10,13 @@ import "slices"
 // for one copy a GPU and round.
 type chain struct {
 	seen    []bool
-	waiting []int32 // slot that each GPU on the way is about to send away, -1 = none
-	around  int32   // the GPU at which the walk has closed a cycle, until it is done; -1 = none
-	mark    int     // puts before that
+	waiting []int // slot that each GPU on the way is about to send away, -1 = none
+	around  int   // the GPU at which the walk has closed a cycle, until it is done; -1 = none
+	mark    int   // puts before that
 }
 
 func (c *chain) init(gpus int) {
-	c.seen, c.waiting, c.around = make([]bool, gpus), slices.Repeat([]int32{-1}, gpus), -1
+	c.seen, c.waiting, c.around = make([]bool, gpus), slices.Repeat([]int{-1}, gpus), -1
 }
 
 // outcome is what became of a request.
@@ -34,12 +34,12 @@ func (s *scheduler) serveRequests(urgency int) {
 	for r := range s.req {
 		q := &s.req[r]
 		// A cycle elsewhere may have made room: as long as one does, try again.
-		for !q.done && s.received(q.gpu) < s.perGPU && (urgency == 0 || s.urgency(q.expert) == urgency) {
+		for !q.done && s.received(q.gpu) < s.PerGPU && (urgency == 0 || s.urgency(q.expert) == urgency) {
 			from, ok := s.source(q)
 			if !ok {
 				break
 			}
-			if clear(s.chain.seen); s.walk(int32(r), from) == stuck {
+			if clear(s.chain.seen); s.walk(r, from) == stuck {
 				break
 			}
 		}
@@ -47,7 +47,7 @@ func (s *scheduler) serveRequests(urgency int) {
 }
 
 // walk serves request r from a slot, after others that make room for it.
-func (s *scheduler) walk(r, from int32) outcome {
+func (s *scheduler) walk(r, from int) outcome {
 	c, q := &s.chain, &s.req[r]
 	g := q.gpu
 	if slot := c.waiting[g]; slot >= 0 {
@@ -64,7 +64,7 @@ func (s *scheduler) walk(r, from int32) outcome {
 		}
 		return stuck
 	}
-	if c.seen[g] || s.sent(g) >= s.perGPU {
+	if c.seen[g] || s.sent(g) >= s.PerGPU {
 		return stuck
 	}
 	c.seen[g] = true
@@ -92,7 +92,7 @@ func (s *scheduler) walk(r, from int32) outcome {
 }
 
 // follow serves request r where what its slot held has been sent away.
-func (s *scheduler) follow(r, from, slot int32) outcome {
+func (s *scheduler) follow(r, from, slot int) outcome {
 	c, q := &s.chain, &s.req[r]
 	switch {
 	case c.around == q.gpu: // the slot has been filled from the other side
@@ -110,9 +110,9 @@ func (s *scheduler) follow(r, from, slot int32) outcome {
 
 // urgency says how soon an expert must be copied: 2 = it is nowhere, 1 = it is on
 // leaving GPUs alone. Nobody has copied it in this round yet.
-func (s *scheduler) urgency(e int32) int {
+func (s *scheduler) urgency(e int) int {
 	hold := s.hold.of(e)
-	if int(s.live[e]) > len(hold) || slices.ContainsFunc(hold, func(slot int32) bool { return !s.leaving[s.gpuOf[slot]] }) {
+	if s.live[e] > len(hold) || slices.ContainsFunc(hold, func(slot int) bool { return !s.leaving[s.gpuOf[slot]] }) {
 		return 0
 	}
 	if len(hold) == 0 {
@@ -124,13 +124,13 @@ func (s *scheduler) urgency(e int32) int {
 // source picks the slot that a request is read from: on its node, else on the least
 // busy GPU that holds the expert at the round's start and may still send. Outside
 // where no GPU holds it. ok is false where all holders are busy.
-func (s *scheduler) source(q *request) (slot int32, ok bool) {
+func (s *scheduler) source(q *request) (slot int, ok bool) {
 	hold := s.hold.of(q.expert)
 	if len(hold) == 0 {
 		// One load a round: others copy it later.
 		return outsideRead, s.live[q.expert] == 0 && s.open(outsideRead, q.gpu)
 	}
-	best, bestSent, bestNear := int32(-1), int32(0), false
+	best, bestSent, bestNear := -1, 0, false
 	for _, i := range hold {
 		h := s.gpuOf[i]
 		sent, near := s.sent(h), s.node[h] == s.node[q.gpu]

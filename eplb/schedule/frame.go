@@ -10,16 +10,20 @@ import (
 // frame is two placements on the GPUs and slots of both: a slot that one of them
 // lacks is empty there.
 type frame struct {
-	slots, before, after []int // of each GPU: the larger, prev's, next's
-	gpuOf                []int32
-	prev, next           [][]int
+	*placement.Topology
+	Options
+	slots, before, after []int            // of each GPU: the larger, prev's, next's
+	gpuOf                []int            // of each slot
+	first, node          []int            // of each GPU: its first slot, its node
+	start, end           [][]int          // what slots hold that can be read, and are to hold
+	lost                 []placement.Move // of what is in slots that cannot be read
 	experts              int
 	expertsOf            []int // of each layer
 	dead, leaving        []bool
 }
 
 // newFrame checks what is to be scheduled.
-func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options) (*frame, error) {
+func newFrame(prev, next *placement.Placement, t *placement.Topology, o Options) (*frame, error) {
 	for _, check := range []func() error{prev.Validate, next.Validate, next.CheckComplete, t.Validate} {
 		if err := check(); err != nil {
 			return nil, err
@@ -36,11 +40,15 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options
 	if err := o.validate(layers, gpus); err != nil {
 		return nil, err
 	}
-	f := &frame{before: slotsOf(prev), after: slotsOf(next), experts: prev.Experts, slots: make([]int, gpus), dead: make([]bool, gpus), leaving: make([]bool, gpus)}
+	f := &frame{
+		Topology: t, Options: o, before: slotsOf(prev), after: slotsOf(next), experts: prev.Experts,
+		slots: make([]int, gpus), first: make([]int, gpus+1), node: make([]int, gpus), dead: make([]bool, gpus), leaving: make([]bool, gpus),
+	}
 	for g := range gpus {
 		f.slots[g] = max(at(f.before, g), at(f.after, g))
 		f.dead[g] = t.SpeedOf(g) == 0 && !slices.Contains(o.Leaving, g)
 		f.leaving[g] = !f.dead[g] && (g >= next.GPUs || t.SpeedOf(g) == 0)
+		f.first[g+1], f.node[g] = f.first[g]+f.slots[g], t.Node(g)
 	}
 	f.gpuOf = gpusOf(f.slots)
 	for i, g := range o.Leaving {
@@ -51,23 +59,40 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o *Options
 	if total := len(f.gpuOf); total > placement.MaxSlots || total*layers > placement.MaxCells {
 		return nil, refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots a layer and %d in all are supported", layers, total, placement.MaxSlots, placement.MaxCells)
 	}
-	if err := f.checkLayers(prev, next, t); err != nil {
+	if err := f.checkLayers(prev, next); err != nil {
 		return nil, err
 	}
-	f.prev, f.next = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
+	f.setLayers(prev, next)
 	return f, nil
+}
+
+// setLayers takes what slots hold. GPUs that cannot be read, or are to end empty, have
+// nothing in the end, and the former nothing to begin with.
+func (f *frame) setLayers(prev, next *placement.Placement) {
+	f.start, f.end = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
+	for l, row := range f.start {
+		for i, g := range f.gpuOf {
+			if f.dead[g] && row[i] >= 0 {
+				row[i] = -1
+				f.lost = append(f.lost, placement.Move{Layer: l, Expert: -1, From: -1, To: i})
+			}
+			if f.dead[g] || f.leaving[g] {
+				f.end[l][i] = -1
+			}
+		}
+	}
 }
 
 // checkLayers demands layers of as many experts before and after, and nothing on GPUs
 // that are out of service.
-func (f *frame) checkLayers(prev, next *placement.Placement, t *placement.Topology) error {
+func (f *frame) checkLayers(prev, next *placement.Placement) error {
 	end := gpusOf(f.after)
 	for l, row := range next.PhysicalToLogical {
 		if f.expertsOf = append(f.expertsOf, prev.ExpertsOf(l)); f.expertsOf[l] != next.ExpertsOf(l) {
 			return refuse.Errorf(placement.ErrShape, "layer_experts", "%v, but the next placement has %v", prev.LayerExperts, next.LayerExperts)
 		}
 		for i, e := range row {
-			if e >= 0 && t.SpeedOf(int(end[i])) == 0 {
+			if e >= 0 && f.SpeedOf(end[i]) == 0 {
 				return refuse.At(placement.ErrFit, "physical_to_logical_map", l, i, "the next placement has an expert on a GPU that is out of service")
 			}
 		}
@@ -86,11 +111,11 @@ func slotsOf(p *placement.Placement) []int {
 }
 
 // gpusOf is the GPU of each slot, where GPUs have so many.
-func gpusOf(slots []int) []int32 {
-	var out []int32
+func gpusOf(slots []int) []int {
+	var out []int
 	for g, n := range slots {
 		for range n {
-			out = append(out, int32(g))
+			out = append(out, g)
 		}
 	}
 	return out

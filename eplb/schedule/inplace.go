@@ -10,12 +10,12 @@ import "slices"
 // stages says which slot must be staged for a copy into a slot, -1 = none, and
 // whether there is room: itself, or in place one of the cycle that it closes, on
 // the GPU with the least to stage.
-func (s *scheduler) stages(slot, expert, from int32) (stager int32, ok bool) {
-	if expert < 0 || s.inPlace && from < 0 {
+func (s *scheduler) stages(slot, expert, from int) (stager int, ok bool) {
+	if expert < 0 || s.InPlace && from < 0 {
 		return -1, true
 	}
 	stager = slot
-	if s.inPlace {
+	if s.InPlace {
 		i := from
 		for ; i != slot; i = s.src[i] {
 			if s.src[i] < 0 || slices.Contains(s.stagers, i) {
@@ -35,7 +35,7 @@ func (s *scheduler) putInOrder(start int) {
 	moves := slices.Clone(s.moves[start:])
 	s.keys = s.keys[:0]
 	for _, m := range moves {
-		s.keys = append(s.keys, int32(m.From))
+		s.keys = append(s.keys, m.From)
 	}
 	readers, done := newBuckets(len(s.gpuOf)), make([]bool, len(moves))
 	readers.fill(s.keys)
@@ -46,11 +46,11 @@ func (s *scheduler) putInOrder(start int) {
 			return
 		}
 		done[i] = true
-		if m := moves[i]; slices.Contains(s.stagers, int32(m.To)) {
+		if m := moves[i]; slices.Contains(s.stagers, m.To) {
 			s.stagedMoves = append(s.stagedMoves, len(s.moves))
 		} else {
-			for _, k := range readers.of(int32(m.To)) {
-				run(int(k))
+			for _, k := range readers.of(m.To) {
+				run(k)
 			}
 		}
 		s.moves = append(s.moves, moves[i])

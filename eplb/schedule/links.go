@@ -1,53 +1,29 @@
 package schedule
 
-import (
-	"slices"
-
-	"github.com/moelb/moelb/placement"
-)
+import "slices"
 
 // The kinds of link that a copy takes.
 const (
 	nvlink = iota
 	rdma
-	outside // of a bandwidth of its own
+	outside // where it has a bandwidth of its own
 	kinds
 )
 
-// limits are what a GPU may do in a round.
-type limits struct {
-	perGPU, rdmaPerGPU, layers int32
-	peers, stage               int32 // noLimit = any number
-	inPlace, apart             bool  // apart: outside reads have a link of their own
-}
-
-const noLimit = 1 << 30
-
-func newLimits(o *Options) limits {
-	l := limits{perGPU: int32(o.PerGPU), rdmaPerGPU: int32(o.RDMAPerGPU), layers: int32(o.LayersAtOnce), peers: noLimit, stage: noLimit, inPlace: o.InPlace, apart: o.Outside > 0}
-	if o.PeersPerGPU > 0 {
-		l.peers = int32(min(o.PeersPerGPU, noLimit))
-	}
-	if o.StagedBytes > 0 {
-		l.stage = int32(min(o.StagedBytes/o.ExpertBytes, noLimit))
-	}
-	return l
-}
-
 // links are what GPUs do in the round at hand.
 type links struct {
-	out, in  [kinds][]int32 // copies sent and received
-	staged   []int32        // experts
-	to, from [][]peer       // whom each GPU sends to, and receives from
+	out, in  [kinds][]int // copies sent and received
+	staged   []int        // experts
+	to, from [][]peer     // whom each GPU sends to, and receives from
 }
 
 // peer is another GPU, and how many copies go there or come from there.
-type peer struct{ gpu, copies int32 }
+type peer struct{ gpu, copies int }
 
 func newLinks(gpus int) links {
-	x := links{staged: make([]int32, gpus), to: make([][]peer, gpus), from: make([][]peer, gpus)}
+	x := links{staged: make([]int, gpus), to: make([][]peer, gpus), from: make([][]peer, gpus)}
 	for k := range kinds {
-		x.out[k], x.in[k] = make([]int32, gpus), make([]int32, gpus)
+		x.out[k], x.in[k] = make([]int, gpus), make([]int, gpus)
 	}
 	return x
 }
@@ -63,16 +39,16 @@ func (x *links) reset() {
 	}
 }
 
-func (x *links) sent(g int32) int32 { return x.out[nvlink][g] + x.out[rdma][g] }
+func (x *links) sent(g int) int { return x.out[nvlink][g] + x.out[rdma][g] }
 
-func (x *links) received(g int32) int32 {
+func (x *links) received(g int) int {
 	return x.in[nvlink][g] + x.in[rdma][g] + x.in[outside][g]
 }
 
 // kind is the link of a copy from GPU h, -1 = outside, to g.
-func (s *scheduler) kind(h, g int32) int {
+func (s *scheduler) kind(h, g int) int {
 	switch {
-	case h < 0 && s.apart:
+	case h < 0 && s.Outside > 0:
 		return outside
 	case h < 0 || s.node[h] != s.node[g]:
 		return rdma
@@ -81,17 +57,17 @@ func (s *scheduler) kind(h, g int32) int {
 }
 
 // open says whether GPU g can still receive a copy from GPU h, -1 = outside.
-func (s *scheduler) open(h, g int32) bool {
+func (s *scheduler) open(h, g int) bool {
 	k := s.kind(h, g)
-	if s.received(g) >= s.perGPU || k == rdma && s.in[k][g] >= s.rdmaPerGPU || !s.inPlace && s.staged[g] >= s.stage {
+	if s.received(g) >= s.PerGPU || k == rdma && s.in[k][g] >= s.RDMAPerGPU || !s.InPlace && s.staged[g] >= s.stage {
 		return false
 	}
-	return h < 0 || s.sent(h) < s.perGPU && (k != rdma || s.out[k][h] < s.rdmaPerGPU) &&
-		knows(s.to[h], g, s.peers) && knows(s.from[g], h, s.peers)
+	return h < 0 || s.sent(h) < s.PerGPU && (k != rdma || s.out[k][h] < s.RDMAPerGPU) &&
+		knows(s.to[h], g, s.PeersPerGPU) && knows(s.from[g], h, s.PeersPerGPU)
 }
 
 // book counts n copies from GPU h, -1 = outside, to g; -1 takes one back.
-func (s *scheduler) book(h, g, n int32) {
+func (s *scheduler) book(h, g, n int) {
 	k := s.kind(h, g)
 	s.in[k][g] += n
 	if h >= 0 {
@@ -101,12 +77,12 @@ func (s *scheduler) book(h, g, n int32) {
 }
 
 // knows says whether g is one of the peers or can become one.
-func knows(list []peer, g, most int32) bool {
-	return int32(len(list)) < most || slices.ContainsFunc(list, func(p peer) bool { return p.gpu == g })
+func knows(list []peer, g, most int) bool {
+	return len(list) < most || slices.ContainsFunc(list, func(p peer) bool { return p.gpu == g })
 }
 
 // meet counts copies with peer g, which is forgotten with the last.
-func meet(list []peer, g, copies int32) []peer {
+func meet(list []peer, g, copies int) []peer {
 	i := slices.IndexFunc(list, func(p peer) bool { return p.gpu == g })
 	if i < 0 {
 		return append(list, peer{g, copies})
@@ -121,21 +97,21 @@ func meet(list []peer, g, copies int32) []peer {
 func (s *scheduler) idle() bool {
 	sends, receives := false, false
 	for g := range s.node {
-		sends, receives = sends || s.sent(int32(g)) < s.perGPU, receives || s.received(int32(g)) < s.perGPU
+		sends, receives = sends || s.sent(g) < s.PerGPU, receives || s.received(g) < s.PerGPU
 	}
 	return sends && receives
 }
 
 // takeRound returns the round at hand and what it takes, and whether the bandwidth of
 // each link that it uses is known.
-func (s *scheduler) takeRound(t *placement.Topology, o *Options) (r Round, priced bool) {
-	r = Round{Moves: slices.Clone(s.moves), Staged: append([]int(nil), s.stagedMoves...), StagedBytes: int64(slices.Max(s.staged)) * o.ExpertBytes}
+func (s *scheduler) takeRound() (r Round, priced bool) {
+	r = Round{Moves: slices.Clone(s.moves), Staged: append([]int(nil), s.stagedMoves...), StagedBytes: int64(slices.Max(s.staged)) * s.ExpertBytes}
 	s.moves, s.stagedMoves = s.moves[:0], s.stagedMoves[:0]
 	priced = true
-	for k, bandwidth := range []float64{t.NVLink, t.RDMA, o.Outside} {
+	for k, bandwidth := range []float64{s.NVLink, s.RDMA, s.Outside} {
 		if most := max(slices.Max(s.in[k]), slices.Max(s.out[k])); most > 0 {
 			if priced = priced && bandwidth > 0; priced {
-				r.Seconds = max(r.Seconds, float64(most)*float64(o.ExpertBytes)/bandwidth)
+				r.Seconds = max(r.Seconds, float64(most)*float64(s.ExpertBytes)/bandwidth)
 			}
 		}
 	}

@@ -13,24 +13,24 @@ import "slices"
 // with edges to itself, so that it never receives without sending an expert it
 // may then drop; the rest joins GPUs that receive more to GPUs that send more.
 type matching struct {
-	in, out  []int32 // degrees
-	d        int32   // the largest
-	from     []int32 // slot that each request is read from; untouched = not in the graph
+	in, out  []int   // degrees
+	d        int     // the largest
+	from     []int   // slot that each request is read from; untouched = not in the graph
 	read     []bool  // the expert has an edge already
 	pad      buckets // senders that each receiver is padded with
-	padFrom  []int32
-	padTo    []int32
-	byDegree []int32 // receivers
-	partner  []int32 // receiver matched to each sender, -1 = none
-	via      []int32 // and the request, -1 = padding
-	seen     []int32 // the search for a sender that tried each last
-	tries    int32
-	chosen   []int32 // requests
+	padFrom  []int
+	padTo    []int
+	byDegree []int // receivers
+	partner  []int // receiver matched to each sender, -1 = none
+	via      []int // and the request, -1 = padding
+	seen     []int // the search for a sender that tried each last
+	tries    int
+	chosen   []int // requests
 }
 
 func (m *matching) init(gpus, experts int) {
-	for _, p := range []*[]int32{&m.in, &m.out, &m.partner, &m.via, &m.seen} {
-		*p = make([]int32, gpus)
+	for _, p := range []*[]int{&m.in, &m.out, &m.partner, &m.via, &m.seen} {
+		*p = make([]int, gpus)
 	}
 	m.read, m.pad = make([]bool, experts), newBuckets(gpus)
 }
@@ -78,7 +78,7 @@ func (s *scheduler) edges() {
 	clear(m.in)
 	clear(m.out)
 	clear(m.read)
-	busiest := int32(0)
+	busiest := 0
 	for i := range s.req {
 		m.from[i] = untouched
 		if q := &s.req[i]; !q.done {
@@ -110,8 +110,8 @@ func (s *scheduler) edges() {
 
 // leastBusy is the slot to read: on the request's node if one there holds the
 // expert, then on the GPU with the least to send, ties to the lowest.
-func (s *scheduler) leastBusy(q *request, hold []int32) int32 {
-	best, out, near := int32(-1), int32(0), false
+func (s *scheduler) leastBusy(q *request, hold []int) int {
+	best, out, near := -1, 0, false
 	for _, i := range hold {
 		h := s.gpuOf[i]
 		same := s.node[h] == s.node[q.gpu]
@@ -129,24 +129,24 @@ func (m *matching) padGraph() {
 	for g := range m.in {
 		in, out := m.in[g], m.out[g]
 		for range in - out {
-			m.padFrom = append(m.padFrom, int32(g))
+			m.padFrom = append(m.padFrom, g)
 		}
 		for range out - in {
-			m.padTo = append(m.padTo, int32(g))
+			m.padTo = append(m.padTo, g)
 		}
 		if in+out > 0 {
-			m.byDegree = append(m.byDegree, int32(g))
+			m.byDegree = append(m.byDegree, g)
 		}
 	}
 	m.pad.fill(m.padTo)
-	slices.SortStableFunc(m.byDegree, func(a, b int32) int {
-		return int(max(m.in[b], m.out[b]) - max(m.in[a], m.out[a]))
+	slices.SortStableFunc(m.byDegree, func(a, b int) int {
+		return (max(m.in[b], m.out[b]) - max(m.in[a], m.out[a]))
 	})
 }
 
 // augment looks for a sender for receiver g, taking it from another receiver
 // that has a choice. Copies come before padding.
-func (s *scheduler) augment(g int32) bool {
+func (s *scheduler) augment(g int) bool {
 	m := &s.match
 	for r := s.reqFirst[g]; r < s.reqFirst[g+1]; r++ {
 		if from := m.from[r]; from >= 0 {
@@ -167,7 +167,7 @@ func (s *scheduler) augment(g int32) bool {
 }
 
 // take matches sender h to g if h is free or its receiver finds another.
-func (s *scheduler) take(g, h, r int32) bool {
+func (s *scheduler) take(g, h, r int) bool {
 	m := &s.match
 	if m.seen[h] == m.tries {
 		return false
@@ -182,7 +182,7 @@ func (s *scheduler) take(g, h, r int32) bool {
 
 // serveTogether serves requests that count on each other's copies: all, or none, and
 // then it says which has no room.
-func (s *scheduler) serveTogether(requests []int32) (failed int) {
+func (s *scheduler) serveTogether(requests []int) (failed int) {
 	mark := len(s.trail)
 	for _, r := range requests {
 		s.live[s.req[r].expert]++

@@ -7,31 +7,31 @@ const maxVain = 128
 
 // round makes one round: first what is nowhere, then what is on leaving GPUs
 // alone, in all layers; then the layers under way, then others.
-func (s *scheduler) round(order []int) {
+func (s *scheduler) round(order []*layer) {
 	s.links.reset()
 	for urgency := 2; urgency > 0; urgency-- {
-		for _, l := range order {
-			if s.urgent[l] {
-				s.turnTo(l)
+		for _, y := range order {
+			if y.urgent {
+				s.turnTo(y)
 				s.serveRequests(urgency)
 			}
 		}
 	}
-	open := int32(0)
-	for _, l := range order {
-		if s.underWay(l) {
+	open := 0
+	for _, y := range order {
+		if y.underWay() {
 			open++
 		}
 	}
-	for _, l := range order {
-		if s.underWay(l) && s.idle() {
-			s.serve(l)
+	for _, y := range order {
+		if y.underWay() && s.idle() {
+			s.serve(y)
 		}
 	}
 	s.begin(order, open)
-	for _, l := range order {
-		if s.parts[l] != nil {
-			s.turnTo(l)
+	for _, y := range order {
+		if y.doing != nil {
+			s.turnTo(y)
 			s.emit()
 		}
 	}
@@ -39,15 +39,15 @@ func (s *scheduler) round(order []int) {
 
 // begin serves layers that are not under way, where so many are: until as many as may
 // be are half-moved, then those that the round finishes.
-func (s *scheduler) begin(order []int, open int32) {
+func (s *scheduler) begin(order []*layer, open int) {
 	vain := 0
-	for _, l := range order {
-		if s.left[l] == 0 || s.underWay(l) || open == s.layers && (s.least[l] > 1 || vain == maxVain) || !s.idle() {
+	for _, y := range order {
+		if y.left == 0 || y.underWay() || open == s.most && (y.least > 1 || vain == maxVain) || !s.idle() {
 			continue
 		}
-		switch s.serve(l); {
-		case slices.Equal(s.plan, s.fin[l]):
-		case open < s.layers:
+		switch s.serve(y); {
+		case slices.Equal(s.plan, y.fin):
+		case open < s.most:
 			open++
 		default:
 			s.undo(0)
@@ -56,13 +56,13 @@ func (s *scheduler) begin(order []int, open int32) {
 	}
 }
 
-// underWay says whether layer l is half-moved, or has a part in the round.
-func (s *scheduler) underWay(l int) bool { return s.left[l] > 0 && s.begun[l] || s.parts[l] != nil }
+// underWay says whether a layer is half-moved, or has a part in the round.
+func (y *layer) underWay() bool { return y.left > 0 && y.begun || y.doing != nil }
 
 // serve does for a layer what the links allow.
-func (s *scheduler) serve(l int) {
-	s.turnTo(l)
-	for range s.perGPU {
+func (s *scheduler) serve(y *layer) {
+	s.turnTo(y)
+	for range s.PerGPU {
 		if !s.matchPass() {
 			break
 		}

@@ -142,17 +142,17 @@ type Schedule struct {
 // Bad input is a *placement.Error. Cost: each round, a pass over the slots of the
 // layers that it looks at, and PerGPU matchings of their senders and receivers.
 func New(prev, next *placement.Placement, t placement.Topology, o Options) (Schedule, error) {
-	f, err := newFrame(prev, next, &t, &o)
+	f, err := newFrame(prev, next, &t, o)
 	if err != nil {
 		return Schedule{}, err
 	}
+	layers := len(prev.PhysicalToLogical)
 	if o.LayersAtOnce > 0 {
-		return build(f, &t, &o)
+		return build(f, min(o.LayersAtOnce, layers))
 	}
 	var out Schedule
 	for k := defaultLayers; ; k *= 2 {
-		o.LayersAtOnce = min(k, len(f.prev))
-		s, err := build(f, &t, &o)
+		s, err := build(f, min(k, layers))
 		if err != nil {
 			return Schedule{}, err
 		}
@@ -160,7 +160,7 @@ func New(prev, next *placement.Placement, t placement.Topology, o Options) (Sche
 		if k == defaultLayers || len(s.Rounds) < len(out.Rounds) {
 			out = s
 		}
-		if little || k >= len(f.prev) || 10*len(out.Rounds) <= 11*out.RoundsBound {
+		if little || k >= layers || 10*len(out.Rounds) <= 11*out.RoundsBound {
 			return out, nil
 		}
 	}
@@ -169,10 +169,10 @@ func New(prev, next *placement.Placement, t placement.Topology, o Options) (Sche
 // defaultLayers is how many layers are left half-moved unless more are needed.
 const defaultLayers = 8
 
-// build makes the rounds with a given number of layers at once.
-func build(f *frame, t *placement.Topology, o *Options) (Schedule, error) {
-	s := newScheduler(f, t, o)
-	out := Schedule{GPUSlots: f.slots, Before: f.before, After: f.after, Priced: o.ExpertBytes > 0, ExpertBytes: o.ExpertBytes}
+// build makes the rounds with so many layers half-moved at most.
+func build(f *frame, most int) (Schedule, error) {
+	s := newScheduler(f, most)
+	out := Schedule{GPUSlots: f.slots, Before: f.before, After: f.after, Priced: f.ExpertBytes > 0, ExpertBytes: f.ExpertBytes}
 	for g := range f.slots {
 		if f.dead[g] {
 			out.Dead = append(out.Dead, g)
@@ -180,14 +180,14 @@ func build(f *frame, t *placement.Topology, o *Options) (Schedule, error) {
 			out.Leaving = append(out.Leaving, g)
 		}
 	}
-	out.RoundsBound, out.SecondsBound = s.bound(t, o)
-	order := s.layerOrder(o.Worth)
-	for len(s.moves) > 0 || slices.ContainsFunc(order, func(l int) bool { return s.left[l] > 0 }) {
+	out.RoundsBound, out.SecondsBound = s.bound()
+	order := s.layerOrder()
+	for len(s.moves) > 0 || slices.ContainsFunc(order, func(y *layer) bool { return y.left > 0 }) {
 		s.round(order)
 		if len(s.moves) == 0 { // none is known to get here
 			return Schedule{}, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
 		}
-		r, priced := s.takeRound(t, o)
+		r, priced := s.takeRound()
 		out.Rounds, out.Priced = append(out.Rounds, r), out.Priced && priced
 		for _, m := range r.Moves {
 			switch {
@@ -209,19 +209,17 @@ func build(f *frame, t *placement.Topology, o *Options) (Schedule, error) {
 }
 
 // layerOrder lists the layers that change, the most worthwhile a copy first.
-func (s *scheduler) layerOrder(worth []float64) []int {
-	var order []int
-	each := make([]float64, len(s.left))
-	for l, n := range s.left {
-		if n == 0 {
-			continue
-		}
-		order = append(order, l)
-		if worth != nil {
-			each[l] = worth[l] / float64(max(1, s.copies[l]))
+func (s *scheduler) layerOrder() []*layer {
+	var order []*layer
+	for l := range s.layers {
+		if y := &s.layers[l]; y.left > 0 {
+			order = append(order, y)
 		}
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(each[b], each[a]) })
+	if s.Worth != nil {
+		each := func(y *layer) float64 { return s.Worth[y.number] / float64(max(1, y.copies)) }
+		slices.SortStableFunc(order, func(a, b *layer) int { return cmp.Compare(each(b), each(a)) })
+	}
 	return order
 }
 
@@ -257,7 +255,7 @@ func (o *Options) validate(layers, gpus int) error {
 	}
 	o.PerGPU = min(cmp.Or(o.PerGPU, 1), placement.MaxSlots)
 	o.RDMAPerGPU = min(cmp.Or(o.RDMAPerGPU, o.PerGPU), o.PerGPU)
-	o.LayersAtOnce = min(o.LayersAtOnce, layers)
+	o.PeersPerGPU = cmp.Or(o.PeersPerGPU, noLimit)
 	return nil
 }
 

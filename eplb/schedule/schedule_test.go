@@ -133,24 +133,25 @@ func TestChainsAlwaysEnd(t *testing.T) {
 	for i := range 3000 {
 		prev, next, topology, _ := randomPlan(rng, 6)
 		o := Options{PerGPU: 1, RDMAPerGPU: 1}
-		f, err := newFrame(&prev, &next, &topology, &o)
+		f, err := newFrame(&prev, &next, &topology, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newScheduler(f, &topology, &o)
-		for l := range prev.PhysicalToLogical {
-			for s.left[l] > 0 {
+		s := newScheduler(f, 0)
+		for l := range s.layers {
+			y := &s.layers[l]
+			for y.left > 0 {
 				s.links.reset()
-				s.turnTo(l)
+				s.turnTo(y)
 				s.serveRequests(0)
 				s.settleAll()
 				s.emit()
-				if r, _ := s.takeRound(&topology, &o); len(r.Moves) == 0 {
-					t.Fatalf("seed %d, case %d: layer %d is stuck at %v, to be %v", seed, i, l, s.cur[l], s.fin[l])
+				if r, _ := s.takeRound(); len(r.Moves) == 0 {
+					t.Fatalf("seed %d, case %d: layer %d is stuck at %v, to be %v", seed, i, l, y.cur, y.fin)
 				}
 			}
-			if !slices.Equal(s.cur[l], s.fin[l]) {
-				t.Fatalf("seed %d, case %d: layer %d ends as %v, not %v", seed, i, l, s.cur[l], s.fin[l])
+			if !slices.Equal(y.cur, y.fin) {
+				t.Fatalf("seed %d, case %d: layer %d ends as %v, not %v", seed, i, l, y.cur, y.fin)
 			}
 		}
 	}

@@ -3,28 +3,28 @@ package schedule
 // settleAll puts what GPUs have already, in another slot, where it is to be.
 func (s *scheduler) settleAll() {
 	for slot := range s.plan {
-		s.settle(int32(slot), false)
+		s.settle(slot, false)
 	}
 	if s.stage < noLimit { // not all that is to go around at once can be staged
 		for slot := range s.plan {
-			s.settle(int32(slot), true)
+			s.settle(slot, true)
 		}
 	}
 }
 
 // settle has a slot hold its final expert, or nothing, by copies within its GPU, or
 // because the expert arrives in another slot there.
-func (s *scheduler) settle(slot int32, exchange bool) {
-	e := s.fin[s.layer][slot]
+func (s *scheduler) settle(slot int, exchange bool) {
+	e := s.fin[slot]
 	if e == s.plan[slot] {
 		return
 	}
-	mark, from, r := len(s.trail), int32(-1), int32(-1)
+	mark, from, r := len(s.trail), -1, -1
 	if e >= 0 {
 		if from = s.holder(slot, e); from < 0 {
 			return
 		}
-		if s.cur[s.layer][from] != e {
+		if s.cur[from] != e {
 			w, ok := s.recall(from)
 			if !ok {
 				return
@@ -39,13 +39,13 @@ func (s *scheduler) settle(slot int32, exchange bool) {
 
 // holder is a slot on the same GPU that holds an expert at the round's start, else
 // one in which it arrives without being meant to stay; -1 = none.
-func (s *scheduler) holder(slot, e int32) int32 {
-	g, arrives := s.gpuOf[slot], int32(-1)
+func (s *scheduler) holder(slot, e int) int {
+	g, arrives := s.gpuOf[slot], -1
 	for i := s.first[g]; i < s.first[g+1]; i++ {
-		if s.cur[s.layer][i] == e {
+		if s.cur[i] == e {
 			return i
 		}
-		if s.plan[i] == e && s.fin[s.layer][i] != e {
+		if s.plan[i] == e && s.fin[i] != e {
 			arrives = i
 		}
 	}
@@ -55,8 +55,8 @@ func (s *scheduler) holder(slot, e int32) int32 {
 // place has a slot hold its final expert, read from another, and finds a place for
 // what the GPU would lose by that: what the slot held, and what was to arrive there.
 // Two slots may exchange what they held.
-func (s *scheduler) place(slot, from, r int32, exchange bool) bool {
-	e, g := s.fin[s.layer][slot], s.gpuOf[slot]
+func (s *scheduler) place(slot, from, r int, exchange bool) bool {
+	e, g := s.fin[slot], s.gpuOf[slot]
 	arrives := written{expert: -1}
 	if s.src[slot] != untouched {
 		ok := s.plan[slot] != e
@@ -73,7 +73,7 @@ func (s *scheduler) place(slot, from, r int32, exchange bool) bool {
 	}
 	if x >= 0 && !s.keeps(slot, x, exchange) {
 		// The slot that is read may take it.
-		if !exchange || !s.kept[slot] || r >= 0 || from < 0 || s.src[from] != untouched || s.fin[s.layer][from] == e || !s.put(from, x, slot, -1) {
+		if !exchange || !s.kept[slot] || r >= 0 || from < 0 || s.src[from] != untouched || s.fin[from] == e || !s.put(from, x, slot, -1) {
 			return false
 		}
 	}
@@ -82,7 +82,7 @@ func (s *scheduler) place(slot, from, r int32, exchange bool) bool {
 
 // keeps says whether an expert that a slot held may go: another has it, or finds a
 // place on the same GPU if that is to have it.
-func (s *scheduler) keeps(slot, x int32, exchange bool) bool {
+func (s *scheduler) keeps(slot, x int, exchange bool) bool {
 	if !s.kept[slot] {
 		return s.live[x] > 0 && !s.asked(x)
 	}
@@ -90,10 +90,10 @@ func (s *scheduler) keeps(slot, x int32, exchange bool) bool {
 }
 
 // home finds a slot of GPU g in which an expert is to stay.
-func (s *scheduler) home(g, e, from, r int32, exchange bool) bool {
+func (s *scheduler) home(g, e, from, r int, exchange bool) bool {
 	mark := len(s.trail)
 	for i := s.first[g]; i < s.first[g+1]; i++ {
-		if s.fin[s.layer][i] == e && s.plan[i] != e {
+		if s.fin[i] == e && s.plan[i] != e {
 			if s.place(i, from, r, exchange) {
 				return true
 			}
@@ -104,7 +104,7 @@ func (s *scheduler) home(g, e, from, r int32, exchange bool) bool {
 }
 
 // asked says whether a GPU still lacks an expert.
-func (s *scheduler) asked(e int32) bool {
+func (s *scheduler) asked(e int) bool {
 	for _, r := range s.reqBy.of(e) {
 		if !s.req[r].done {
 			return true

@@ -115,6 +115,17 @@ func validate(p *placement.Placement, t *placement.Topology) error {
 	return nil
 }
 
+// checkLoads demands loads of p's layers and experts.
+func checkLoads(w placement.Loads, p *placement.Placement, what string) error {
+	if err := w.Validate(); err != nil {
+		return err
+	}
+	if len(w) != len(p.PhysicalToLogical) || w.Experts() != p.Experts {
+		return refuse.Errorf(placement.ErrShape, "loads", "%s%dx%d, but the placement has %d layers of %d experts", what, len(w), w.Experts(), len(p.PhysicalToLogical), p.Experts)
+	}
+	return nil
+}
+
 // gpuOf is the GPU of each slot.
 func gpuOf(p *placement.Placement) []int32 {
 	first := p.FirstSlots()

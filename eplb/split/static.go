@@ -1,6 +1,7 @@
 package split
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/moelb/moelb/eplb"
@@ -33,11 +34,8 @@ func StaticWeights(p *placement.Placement, t placement.Topology, windows []place
 		return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "no windows")
 	}
 	for k, w := range windows {
-		if err := w.Validate(); err != nil {
+		if err := checkLoads(w, p, fmt.Sprintf("window %d is ", k)); err != nil {
 			return nil, nil, err
-		}
-		if len(w) != len(p.PhysicalToLogical) || w.Experts() != p.Experts {
-			return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "window %d is %dx%d, but the placement has %d layers of %d experts", k, len(w), w.Experts(), len(p.PhysicalToLogical), p.Experts)
 		}
 	}
 	all := len(p.PhysicalToLogical)
@@ -61,8 +59,8 @@ func (s *Splitter) weigh(dst []float64, n *flow.Net, l int, windows []placement.
 	}
 	x.set(s, n, l, windows)
 	bound := s.shareMean(n, x)
-	copy(x.best, x.x)
-	level := x.value(x.x)
+	copy(x.best, x.now.x)
+	level := x.value(x.now.x)
 	if len(x.scale) > 0 {
 		level, bound = x.solve(level, bound)
 	}
@@ -100,9 +98,9 @@ func (s *Splitter) shareMean(n *flow.Net, x *saddle) (bound float64) {
 		lo, hi := n.First[i], n.First[i+1]
 		for a := lo; a < hi; a++ {
 			if counts[e] > 0 && total > 0 {
-				x.x[a] = float64(f.Quota[a]) / float64(counts[e])
+				x.now.x[a] = float64(f.Quota[a]) / float64(counts[e])
 			} else {
-				x.x[a] = 1 / float64(hi-lo)
+				x.now.x[a] = 1 / float64(hi-lo)
 			}
 		}
 	}
@@ -127,15 +125,19 @@ type saddle struct {
 	slow  []float64   // 1/speed of each GPU; 0 = out of service
 	base  []float64   // loads that no weight changes, [windows][GPUs], by speed
 
-	x, y         []float64
-	sumX, sumY   []float64 // over the path since the last start
-	meanX, meanY []float64
-	ahead        []float64
-	fromX, fromY []float64 // the last start
-	load         []float64 // [windows][GPUs]
-	price        []float64 // of each arc
-	best         []float64
-	free         []float64 // memory of project
+	now, sum, mean, from point     // sum and mean are over the path since from, the last start
+	best, ahead          []float64 // weights
+	load                 []float64 // [windows][GPUs]
+	price                []float64 // of each arc
+	free                 []float64 // memory of project
+}
+
+// point is weights of the arcs, and prices of [windows][GPUs].
+type point struct{ x, y []float64 }
+
+func (p *point) set(q *point) {
+	copy(p.x, q.x)
+	copy(p.y, q.y)
 }
 
 // weightGap is how near to its bound a mean of imbalances is good enough.
@@ -174,10 +176,10 @@ func (x *saddle) set(s *Splitter, n *flow.Net, l int, windows []placement.Loads)
 			x.base[k*x.gpus+int(h.GPU)] += float64(float64(x.loads[k][h.Expert]*v) * x.slow[h.GPU])
 		}
 	}
-	for _, v := range []*[]float64{&x.x, &x.sumX, &x.meanX, &x.ahead, &x.fromX, &x.price, &x.best} {
+	for _, v := range []*[]float64{&x.now.x, &x.sum.x, &x.mean.x, &x.from.x, &x.ahead, &x.price, &x.best} {
 		*v = memory.Resize(*v, len(n.GPU))
 	}
-	for _, v := range []*[]float64{&x.y, &x.sumY, &x.meanY, &x.fromY, &x.load} {
+	for _, v := range []*[]float64{&x.now.y, &x.sum.y, &x.mean.y, &x.from.y, &x.load} {
 		*v = memory.Resize(*v, len(x.scale)*x.gpus)
 	}
 }
@@ -252,13 +254,13 @@ func (x *saddle) bound(y []float64) float64 {
 
 // norm is about the largest singular value of the loads as a matrix.
 func (x *saddle) norm() float64 {
-	for a := range x.meanX {
-		x.meanX[a] = 1
+	for a := range x.mean.x {
+		x.mean.x[a] = 1
 	}
 	norm := 0.0
 	for range 12 {
 		clear(x.load)
-		x.addLoads(x.meanX, x.load)
+		x.addLoads(x.mean.x, x.load)
 		x.priceArcs(x.load)
 		sum := 0.0
 		for _, v := range x.price {
@@ -269,13 +271,13 @@ func (x *saddle) norm() float64 {
 		}
 		norm = math.Sqrt(sum)
 		for a, v := range x.price {
-			x.meanX[a] = v / norm
+			x.mean.x[a] = v / norm
 		}
 	}
 	return math.Sqrt(norm)
 }
 
-// solve improves the weights x.x, which x.best holds too, of the given value; it
+// solve improves the weights x.now.x, which x.best holds too, of the given value; it
 // returns the best's value and a bound no less than the given one.
 func (x *saddle) solve(level, least float64) (float64, float64) {
 	n, windows := x.net, len(x.scale)
@@ -292,30 +294,26 @@ func (x *saddle) solve(level, least float64) (float64, float64) {
 			speeds += 1 / v
 		}
 	}
-	for i := range x.y {
-		x.y[i] = 0
+	for i := range x.now.y {
+		x.now.y[i] = 0
 		if v := x.slow[i%x.gpus]; v > 0 {
-			x.y[i] = mass / v / speeds
+			x.now.y[i] = mass / v / speeds
 		}
 	}
 	// The step is shared between x and y as far as each has to go.
 	ratio := mass
 	step := .99 / norm
-	at := func(a, b []float64) (gap float64) {
-		v, d := x.value(a), x.bound(b)
+	at := func(p *point) (gap float64) {
+		v, d := x.value(p.x), x.bound(p.y)
 		if v < level {
 			level = v
-			copy(x.best, a)
+			copy(x.best, p.x)
 		}
 		least = max(least, d)
 		return v - d
 	}
-	start := at(x.x, x.y)
-	copy(x.fromX, x.x)
-	copy(x.fromY, x.y)
-	clear(x.sumX)
-	clear(x.sumY)
-	steps := 0
+	start, steps := at(&x.now), 0
+	x.restart()
 	const check = 32
 	rounds := weightWork / (check * (windows*(len(n.GPU)+x.gpus) + 1))
 	for range min(max(rounds, 4), 4096) {
@@ -326,59 +324,62 @@ func (x *saddle) solve(level, least float64) (float64, float64) {
 			x.advance(step/ratio, float64(step*ratio))
 		}
 		steps += check
-		for a, v := range x.sumX {
-			x.meanX[a] = v / float64(steps)
+		for a, v := range x.sum.x {
+			x.mean.x[a] = v / float64(steps)
 		}
-		for i, v := range x.sumY {
-			x.meanY[i] = v / float64(steps)
+		for i, v := range x.sum.y {
+			x.mean.y[i] = v / float64(steps)
 		}
-		last, mean := at(x.x, x.y), at(x.meanX, x.meanY)
+		last, mean := at(&x.now), at(&x.mean)
 		if min(last, mean) > start/2 && steps < 1024 {
 			continue
 		}
 		if mean < last {
-			copy(x.x, x.meanX)
-			copy(x.y, x.meanY)
+			x.now.set(&x.mean)
 		}
-		if dx, dy := distance(x.x, x.fromX), distance(x.y, x.fromY); dx > 1e-9 && dy > 1e-9 {
+		if dx, dy := distance(x.now.x, x.from.x), distance(x.now.y, x.from.y); dx > 1e-9 && dy > 1e-9 {
 			ratio = math.Sqrt(ratio * dy / dx)
 		}
 		start, steps = min(last, mean), 0
-		copy(x.fromX, x.x)
-		copy(x.fromY, x.y)
-		clear(x.sumX)
-		clear(x.sumY)
+		x.restart()
 	}
 	return level, least
+}
+
+// restart begins a path from where it stands.
+func (x *saddle) restart() {
+	x.from.set(&x.now)
+	clear(x.sum.x)
+	clear(x.sum.y)
 }
 
 // advance takes a step of x and one of y.
 func (x *saddle) advance(stepX, stepY float64) {
 	n := x.net
-	x.priceArcs(x.y)
-	copy(x.ahead, x.x)
+	x.priceArcs(x.now.y)
+	copy(x.ahead, x.now.x)
 	for a, c := range x.price {
-		x.x[a] -= float64(stepX * c)
+		x.now.x[a] -= float64(stepX * c)
 	}
 	for i := range n.Expert {
-		x.project(x.x[n.First[i]:n.First[i+1]], nil, 1)
+		x.project(x.now.x[n.First[i]:n.First[i+1]], nil, 1)
 	}
 	for a, old := range x.ahead {
-		x.ahead[a] = float64(2*x.x[a]) - old
-		x.sumX[a] += x.x[a]
+		x.ahead[a] = float64(2*x.now.x[a]) - old
+		x.sum.x[a] += x.now.x[a]
 	}
 	copy(x.load, x.base)
 	x.addLoads(x.ahead, x.load)
 	mass := 1 / float64(len(x.scale))
 	for k := range x.scale {
-		row := x.y[k*x.gpus : (k+1)*x.gpus]
+		row := x.now.y[k*x.gpus : (k+1)*x.gpus]
 		for g := range row {
 			row[g] += float64(stepY * x.load[k*x.gpus+g])
 		}
 		x.project(row, x.slow, mass)
 	}
-	for i, v := range x.y {
-		x.sumY[i] += v
+	for i, v := range x.now.y {
+		x.sum.y[i] += v
 	}
 }
 

@@ -22,13 +22,10 @@ func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) 
 	if err := validate(p, &t); err != nil {
 		return nil, nil, err
 	}
-	if err := loads.Validate(); err != nil {
+	if err := checkLoads(loads, p, ""); err != nil {
 		return nil, nil, err
 	}
-	switch {
-	case len(loads) != len(p.PhysicalToLogical) || loads.Experts() != p.Experts:
-		return nil, nil, refuse.Errorf(placement.ErrShape, "loads", "%dx%d, but the placement has %d layers of %d experts", len(loads), loads.Experts(), len(p.PhysicalToLogical), p.Experts)
-	case len(loads)*p.Experts > placement.MaxCells/p.GPUs:
+	if len(loads)*p.Experts > placement.MaxCells/p.GPUs {
 		return nil, nil, refuse.Errorf(placement.ErrShape, "num_gpus", "a table of %d GPUs, %d layers and %d experts: at most %d entries are supported", p.GPUs, len(loads), p.Experts, placement.MaxCells)
 	}
 	tables, layers := make([][][]int, len(loads)), make([]eplb.Layer, len(loads))
