@@ -130,13 +130,21 @@ func (s *scheduler) source(q *request) (slot int, ok bool) {
 		// One load a round: others copy it later.
 		return outsideRead, s.live[q.expert] == 0 && s.open(outsideRead, q.gpu)
 	}
-	best, bestSent, bestNear := -1, 0, false
+	slot = s.nearest(q, hold, func(h int) (int, bool) { return s.sent(h), s.open(h, q.gpu) })
+	return slot, slot >= 0
+}
+
+// nearest picks of the slots that hold an expert the one that a request is read from:
+// on its node, else on the GPU that is least busy, of those that are open; ties to the
+// lowest. -1 = none.
+func (s *scheduler) nearest(q *request, hold []int, busy func(h int) (n int, open bool)) int {
+	best, least, near := -1, 0, false
 	for _, i := range hold {
 		h := s.gpuOf[i]
-		sent, near := s.sent(h), s.node[h] == s.node[q.gpu]
-		if s.open(h, q.gpu) && (best < 0 || near && !bestNear || near == bestNear && sent < bestSent) {
-			best, bestSent, bestNear = i, sent, near
+		same := s.node[h] == s.node[q.gpu]
+		if n, open := busy(h); open && (best < 0 || same && !near || same == near && n < least) {
+			best, least, near = i, n, same
 		}
 	}
-	return best, best >= 0
+	return best
 }

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -68,16 +69,13 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	if out.Priced = f.Seconds != nil; out.Priced {
 		out.Seconds, out.SecondsBound = *f.Seconds, *f.SecondsBound
 	}
-	for _, r := range f.Rounds {
-		x := Round(r.plainRnd)
-		for _, m := range r.Moves {
-			move, _ := m.move() // which check has seen
-			x.Moves = append(x.Moves, move)
+	slots := len(out.GPUOf())
+	for i := range f.Rounds {
+		r, err := f.Rounds[i].read(i, slots, out.Priced)
+		if err != nil {
+			return err
 		}
-		if out.Priced {
-			x.Seconds = *r.Seconds
-		}
-		out.Rounds = append(out.Rounds, x)
+		out.Rounds = append(out.Rounds, r)
 	}
 	counted := out
 	if counted.sum(); counted.Moves != out.Moves || counted.Outside != out.Outside {
@@ -93,8 +91,7 @@ func (f *file) check() error {
 	if err := strict.Version(f.Version); err != nil {
 		return err
 	}
-	slots, err := f.checkSlots()
-	if err != nil {
+	if err := f.checkSlots(); err != nil {
 		return err
 	}
 	if f.Rounds == nil {
@@ -115,14 +112,6 @@ func (f *file) check() error {
 			return bad(x.field, "%d: between 0 and %d are possible", x.n, x.most)
 		}
 	}
-	for i, r := range f.Rounds {
-		if f.Seconds != nil && r.Seconds == nil {
-			return bad("rounds", "round %d: no seconds, but the schedule has", i)
-		}
-		if err := r.check(i, slots); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -130,23 +119,24 @@ func bad(field, format string, args ...any) error {
 	return refuse.Errorf(placement.ErrValue, field, format, args...)
 }
 
-// checkSlots counts the slots that rounds may name.
-func (f *file) checkSlots() (slots int, err error) {
+// checkSlots demands slots of GPUs that there can be.
+func (f *file) checkSlots() error {
+	slots := 0
 	for g, n := range f.GPUSlots {
 		before, after := at(f.Before, g), at(f.After, g)
 		if least := min(before, after); least < 0 {
-			return 0, bad("gpu_slots", "%d slots on GPU %d", least, g)
+			return bad("gpu_slots", "%d slots on GPU %d", least, g)
 		}
 		if n > placement.MaxSlots || n != max(before, after) {
-			return 0, bad("gpu_slots", "%d slots on GPU %d: the larger of those before and after is expected", n, g)
+			return bad("gpu_slots", "%d slots on GPU %d: the larger of those before and after is expected", n, g)
 		}
 		slots += n
 	}
 	switch {
 	case len(f.GPUSlots) == 0 || len(f.GPUSlots) > placement.MaxGPUs || len(f.GPUSlots) != max(len(f.Before), len(f.After)):
-		return 0, bad("gpu_slots", "%d GPUs, with %d before and %d after", len(f.GPUSlots), len(f.Before), len(f.After))
+		return bad("gpu_slots", "%d GPUs, with %d before and %d after", len(f.GPUSlots), len(f.Before), len(f.After))
 	case slots > placement.MaxSlots:
-		return 0, bad("gpu_slots", "%d slots: at most %d are supported", slots, placement.MaxSlots)
+		return bad("gpu_slots", "%d slots: at most %d are supported", slots, placement.MaxSlots)
 	}
 	for _, x := range []struct {
 		field string
@@ -154,39 +144,43 @@ func (f *file) checkSlots() (slots int, err error) {
 	}{{"dead", f.Dead}, {"leaving", f.Leaving}} {
 		for i, g := range x.list {
 			if g < 0 || g >= len(f.GPUSlots) || i > 0 && g <= x.list[i-1] {
-				return 0, bad(x.field, "GPU %d: there are %d, each once and in order", g, len(f.GPUSlots))
+				return bad(x.field, "GPU %d: there are %d, each once and in order", g, len(f.GPUSlots))
 			}
 		}
 	}
-	return slots, nil
+	return nil
 }
 
-// move is the move where none of its fields is missing.
-func (m *fileMove) move() (out placement.Move, ok bool) {
-	if m.Layer == nil || m.Expert == nil || m.From == nil || m.To == nil {
-		return out, false
+// read is round i of a schedule with so many slots: it names moves that it has, and
+// slots that there are.
+func (r *fileRound) read(i, slots int, priced bool) (Round, error) {
+	out := Round(r.plainRnd)
+	refused := func(format string, args ...any) (Round, error) {
+		return out, bad("rounds", "round %d: %s", i, fmt.Sprintf(format, args...))
 	}
-	return placement.Move{Layer: *m.Layer, Expert: *m.Expert, From: *m.From, To: *m.To}, true
-}
-
-// check demands that round i names moves that it has, and slots that there are.
-func (r *fileRound) check(i, slots int) error {
+	if priced && r.Seconds == nil {
+		return refused("no seconds, but the schedule has")
+	}
+	if priced {
+		out.Seconds = *r.Seconds
+	}
 	if r.Moves == nil {
-		return bad("rounds", "round %d: no moves", i)
+		return refused("no moves")
 	}
 	for _, k := range r.Staged {
 		if k < 0 || k >= len(r.Moves) {
-			return bad("rounds", "round %d: move %d is staged: there are %d", i, k, len(r.Moves))
+			return refused("move %d is staged: there are %d", k, len(r.Moves))
 		}
 	}
 	for k, x := range r.Moves {
-		m, ok := x.move()
-		if !ok {
-			return bad("rounds", "round %d: move %d lacks its layer, expert, from or to", i, k)
+		if x.Layer == nil || x.Expert == nil || x.From == nil || x.To == nil {
+			return refused("move %d lacks its layer, expert, from or to", k)
 		}
+		m := placement.Move{Layer: *x.Layer, Expert: *x.Expert, From: *x.From, To: *x.To}
 		if m.Layer < 0 || m.Layer >= placement.MaxLayers || m.Expert < -1 || m.Expert >= placement.MaxExperts || m.From < -1 || m.From >= slots || m.To < 0 || m.To >= slots {
-			return bad("rounds", "round %d: move %d, %+v, is none of %d slots", i, k, m, slots)
+			return refused("move %d, %+v, is none of %d slots", k, m, slots)
 		}
+		out.Moves = append(out.Moves, m)
 	}
-	return nil
+	return out, nil
 }
