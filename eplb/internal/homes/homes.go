@@ -10,8 +10,8 @@ const (
 	// memoGroups is up to how many groups the cost of every set of groups is
 	// remembered.
 	memoGroups = 12
-	// branchGroups is up to how many groups homes are searched for by branch and
-	// bound; more are dealt out.
+	// branchGroups is up to how many groups homes are searched for from which few
+	// replicas must leave; of more, groups are dealt out.
 	branchGroups = 64
 	// homeVisits bounds the branches that a choice of homes looks at. 8 groups on
 	// 4 nodes have 105 leaves.
@@ -46,15 +46,11 @@ type homes struct {
 
 func newHomes(groups int, power []float64, alike []int) *homes {
 	n := len(power)
-	h := &homes{
+	return &homes{
 		groups: groups, each: groups / n, power: power, most: slices.Max(power), alike: alike,
-		load: make([]float64, groups), order: make([]int32, groups),
+		load: make([]float64, groups), order: make([]int32, groups), ranked: make([]int32, groups*n),
 		at: make([]int32, groups), best: make([]int32, groups), used: make([]int, n), sum: make([]float64, n), mask: make([]uint32, n),
 	}
-	if groups <= branchGroups {
-		h.ranked = make([]int32, groups*n)
-	}
-	return h
 }
 
 // setLoads takes the loads of experts, each group's after the other's.
@@ -88,16 +84,14 @@ func (h *homes) share(n int, load float64) float64 {
 func (h *homes) least(floor float64, cost func(node int, mask uint32) float64) (value float64, exact bool) {
 	h.add, h.cost, h.floor = false, cost, floor
 	h.value, h.second = math.Inf(1), math.Inf(1)
-	if h.groups > branchGroups {
-		h.deal()
-		return h.value, h.value <= floor
-	}
 	h.start()
 	return h.value, h.visits > 0 || h.value <= floor
 }
 
 // within looks for an assignment whose costs add up to at most limit and leaves
-// it in h.best. It returns false only if there is none.
+// it in h.best. It returns false only if there is none. Of more than branchGroups
+// groups it deals them out: even nodes in loads of every size lose fewest replicas, and
+// within the visits a search finds none.
 func (h *homes) within(limit float64, cost func(node int, mask uint32) float64) bool {
 	h.add, h.cost, h.floor = true, cost, limit
 	h.value, h.second = limit, math.Inf(1)
@@ -137,10 +131,6 @@ func (h *homes) deal() {
 			h.best[g] = int32(n)
 			h.sum[n] += h.load[g]
 		}
-	}
-	h.value = 0
-	for n, x := range h.sum {
-		h.value = max(h.value, h.share(n, x))
 	}
 }
 
