@@ -79,7 +79,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 		if !fewest {
 			r.descend(f)
 		}
-		top = r.level(n)
+		_, top = r.costliest(n)
 		done = fewest || top <= bound*mean*(1+provedTolerance) // no split of tokens is more even
 	}
 	if !done {
@@ -88,7 +88,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 		}
 		r.gather(f, counts, int64(keptShare*share))
 		r.descend(f)
-		if x := r.level(n); x < top {
+		if _, x := r.costliest(n); x < top {
 			top = x
 			copy(r.kept, f.Quota)
 		}
@@ -189,18 +189,15 @@ func (r *reads) allowed() bool {
 	return true
 }
 
-// level is the largest cost of a GPU.
-func (r *reads) level(n *flow.Net) float64 {
-	top := 0.0
-	for g := range r.tokens {
-		top = max(top, r.cost(n, int32(g)))
+// costliest is the GPU of the largest cost, -1 = none costs anything, and that cost.
+func (r *reads) costliest(n *flow.Net) (gpu int32, top float64) {
+	gpu = -1
+	for g := range int32(len(r.tokens)) {
+		if c := r.costWith(n, g, 0, 0); c > top {
+			gpu, top = g, c
+		}
 	}
-	return top
-}
-
-// cost is what GPU g takes.
-func (r *reads) cost(n *flow.Net, g int32) float64 {
-	return r.costWith(n, g, 0, 0)
+	return gpu, top
 }
 
 // costWith is what GPU g takes with so many more reads and tokens.
@@ -225,12 +222,7 @@ type pass struct {
 func (r *reads) descend(f *flow.Flow) {
 	n := f.Net
 	for range descents {
-		h, top := int32(-1), 0.0
-		for g := range r.tokens {
-			if c := r.cost(n, int32(g)); c > top {
-				h, top = int32(g), c
-			}
-		}
+		h, top := r.costliest(n)
 		if h < 0 {
 			return
 		}
@@ -265,10 +257,7 @@ func (r *reads) step(f *flow.Flow, h int32, top float64) (one, two pass, ok bool
 			if g == h {
 				continue
 			}
-			read := int64(1)
-			if f.Quota[b] > 0 {
-				read = 0
-			}
+			read := 1 - min(f.Quota[b], 1)
 			if read == 0 || r.fits(g) {
 				if x := max(rest, r.costWith(n, g, read, q)); x < best {
 					best, one, two, ok = x, pass{a, b, q}, pass{}, true
@@ -291,17 +280,15 @@ func (r *reads) step(f *flow.Flow, h int32, top float64) (one, two pass, ok bool
 					if k == g {
 						continue
 					}
-					more := int64(1)
-					if f.Quota[d] > 0 {
-						more = 0
-					}
-					x := max(rest, r.costWith(n, g, read-1, q-p))
-					if k == h {
-						x = max(r.costWith(n, h, more-1, p-q), r.costWith(n, g, read-1, q-p))
-					} else if more == 1 && !r.fits(k) {
+					more := 1 - min(f.Quota[d], 1)
+					if k != h && more == 1 && !r.fits(k) {
 						continue
+					}
+					x := r.costWith(n, g, read-1, q-p)
+					if k == h {
+						x = max(x, r.costWith(n, h, more-1, p-q))
 					} else {
-						x = max(x, r.costWith(n, k, more, p))
+						x = max(x, rest, r.costWith(n, k, more, p))
 					}
 					if x < best {
 						best, one, two, ok = x, pass{a, b, q}, pass{c, d, p}, true
@@ -320,7 +307,7 @@ func (r *reads) evenOut(n *flow.Net, h, g int32, read, q int64) int64 {
 	if n.Speed != nil {
 		x, y = 1/n.Speed[h], 1/n.Speed[g]
 	}
-	k := (r.cost(n, h) - r.costWith(n, g, read, 0)) / (x + y)
+	k := (r.costWith(n, h, 0, 0) - r.costWith(n, g, read, 0)) / (x + y)
 	if !(k >= 1) {
 		return 0
 	}

@@ -22,10 +22,8 @@ import (
 func Components(s *pack.Packer) float64 {
 	u := s.U
 	gpus, experts, room := len(u.Gpu), len(s.W), u.Room(0)
-	for g := range u.Gpu {
-		if !u.Equal || u.Room(g) != room {
-			return 1
-		}
+	if !u.Alike() {
+		return 1
 	}
 	bound, top := 1.0, 0.0
 	for h := 1; h <= min(experts-gpus*(room-1), SplitWork/experts); h++ {
@@ -67,10 +65,8 @@ func Components(s *pack.Packer) float64 {
 func Companions(s *pack.Packer) float64 {
 	u := s.U
 	experts, room := len(s.W), u.Room(0)
-	for g := range u.Gpu {
-		if !u.Equal || u.Room(g) != room {
-			return 1
-		}
+	if !u.Alike() {
+		return 1
 	}
 	bound := 1.0
 	for q := range min(experts, mostSmall) {

@@ -25,9 +25,12 @@ func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share f
 			}
 		}
 	}
-	at = Least(p.Groups, p.Topology.Nodes, func(do func(node, group int)) {
+	home := Least(p.Groups, p.Topology.Nodes, func(do func(node, group int)) {
 		each(func(node, e int) { do(node, of[e]) })
 	})
+	for _, n := range home {
+		at = append(at, int(n))
+	}
 	total, off := 0.0, 0.0
 	for _, x := range p.Loads[l] {
 		total += x
@@ -46,7 +49,7 @@ func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share f
 
 // Least is the node of each group, as many groups on each, that leaves the fewest of
 // the replicas that each tells of elsewhere.
-func Least(groups, nodes int, each func(do func(node, group int))) []int {
+func Least(groups, nodes int, each func(do func(node, group int))) []int32 {
 	rooms := groups / nodes
 	cost := make([]int32, groups*groups) // a node stands for as many columns as it has groups
 	each(func(node, group int) {
@@ -54,9 +57,9 @@ func Least(groups, nodes int, each func(do func(node, group int))) []int {
 			cost[group*groups+node*rooms+i]--
 		}
 	})
-	at := assign.Least(cost, groups)
-	for g, c := range at {
-		at[g] = c / rooms
+	at := make([]int32, groups)
+	for g, c := range assign.Least(cost, groups) {
+		at[g] = int32(c / rooms)
 	}
 	return at
 }

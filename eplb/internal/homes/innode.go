@@ -29,12 +29,18 @@ func (lo *Planner) take(n int, home []int32) {
 		}
 	}
 	d.ids = append(d.ids, d.pseudo[:min(len(d.pseudo), max(0, d.s.U.Slots-len(d.ids)))]...)
-	v, m := d.s, len(d.ids)
-	v.W, v.Order, v.Count, v.Size = v.W[:m], v.Order[:m], v.Count[:m], v.Size[:m]
+	v := d.empty()
 	for i, e := range d.ids { // they are sorted
 		v.W[i], v.Order[i] = lo.S.W[e], int32(i)
 	}
+}
+
+// empty is the node's packer with room for its experts.
+func (d *node) empty() *pack.Packer {
+	v, m := d.s, len(d.ids)
+	v.W, v.Order, v.Count, v.Size = v.W[:m], v.Order[:m], v.Count[:m], v.Size[:m]
 	v.Best.Level = math.Inf(1)
+	return v
 }
 
 // solve places what was taken on node n and returns its level, as near to bound as it
@@ -76,15 +82,13 @@ func (lo *Planner) placeNodes(even bool) {
 	for n := range lo.nodes {
 		d := &lo.nodes[n]
 		d.ids = append(d.ids[:0], lo.on[n]...)
-		v, m := d.s, len(d.ids)
-		v.W, v.Order, v.Count, v.Size = v.W[:m], v.Order[:m], v.Count[:m], v.Size[:m]
+		v := d.empty()
 		for i, e := range d.ids {
 			c := lo.copies[int(e)*nodes+n]
 			v.W[i] = lo.S.Size[e] * float64(c)
 			v.Count[i] = int32(c)
 		}
 		v.SortExperts()
-		v.Best.Level = math.Inf(1)
 		if len(v.U.Gpu) == 0 {
 			continue
 		}

@@ -81,10 +81,7 @@ func (m *Mover) kept(slot []int32) func(old, q int) int32 {
 func (m *Mover) alike() (block int) {
 	u := m.U
 	n := len(u.Gpu)
-	alike := u.Equal && n <= mostRenamed
-	for q := range n {
-		alike = alike && u.Room(q) == u.Room(0)
-	}
+	alike := u.Alike() && n <= mostRenamed
 	block = n
 	if m.Task.Home != nil || m.Task.Domain != nil {
 		block = 0

@@ -5,8 +5,7 @@ import "github.com/moelb/moelb/eplb/internal/homes"
 // setHomes gives every group the node where most of its replicas are, as many
 // groups to each, where groups must stay together.
 func (m *Mover) setHomes(slot []int32) {
-	p, t := m.P, &m.Task
-	t.Home = nil
+	p := m.P
 	if !p.ByGroup {
 		return
 	}
@@ -20,9 +19,5 @@ func (m *Mover) setHomes(slot []int32) {
 			}
 		}
 	})
-	t.Home = make([]int32, t.Experts)
-	for e := range t.Home {
-		t.Home[e] = int32(home[e/per])
-	}
-	t.Node, t.MostOff = m.U.Node, p.Off
+	m.SetHome(home, p.Off)
 }

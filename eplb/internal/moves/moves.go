@@ -104,10 +104,13 @@ func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l int, all bool) *s
 	s.Start(m.Task.Prev)
 	s.Mend()
 	m.setHomes(s.Slots())
-	if m.Task.Domain != nil && !s.SpreadOut() {
+	anew := func() *search.Front { // the placement in force is none to stop at
 		f.Make()
 		out.Only(s, m.adopt(f))
 		return out
+	}
+	if m.Task.Domain != nil && !s.SpreadOut() {
+		return anew()
 	}
 	first := slices.Clone(s.Slots())
 	out.Only(s, first) // and counts what is off
@@ -121,9 +124,7 @@ func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l int, all bool) *s
 	}
 	aim = max(aim, f.Bound) // less cannot be had
 	if m.Task.Home != nil && s.Off() > m.Task.MostOff {
-		f.Make()
-		out.Only(s, m.adopt(f)) // the placement in force is none to stop at
-		return out
+		return anew()
 	}
 	if out.Points[0].Time <= aim || m.Idle || stop() {
 		return out

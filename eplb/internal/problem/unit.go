@@ -43,6 +43,16 @@ func NewUnit(t *placement.Topology, replicas, experts int) *Unit {
 	return u
 }
 
+// Alike says whether all GPUs are of one speed and have as many slots.
+func (u *Unit) Alike() bool {
+	for g := range u.Gpu {
+		if u.Room(g) != u.Room(0) {
+			return false
+		}
+	}
+	return u.Equal
+}
+
 // Room is the number of slots of a GPU.
 func (u *Unit) Room(g int) int { return u.First[g+1] - u.First[g] }
 
