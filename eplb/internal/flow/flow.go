@@ -38,11 +38,13 @@ func (f *Flow) use(n *Net) {
 	gpus := len(n.tree)
 	f.Net = n
 	f.Quota = memory.Resize(f.Quota, len(n.GPU))
-	for _, x := range []*[]int64{&f.Load, &f.Room, &f.sum} {
-		*x = memory.Resize(*x, gpus)
-	}
-	for _, x := range []*[]int32{&f.queue, &f.from, &f.to} {
-		*x = memory.Resize(*x, gpus)
+	if len(f.Load) != gpus {
+		for _, x := range []*[]int64{&f.Load, &f.Room, &f.sum} {
+			*x = memory.Resize(*x, gpus)
+		}
+		for _, x := range []*[]int32{&f.queue, &f.from, &f.to} {
+			*x = memory.Resize(*x, gpus)
+		}
 	}
 	if len(f.reached) < gpus || len(f.passed) < len(n.Expert) {
 		f.reached = make([]uint32, gpus)
