@@ -1,6 +1,7 @@
 package main
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -198,8 +199,9 @@ func TestHostile(t *testing.T) {
 		{"statistics of nothing", `{"logical_count":[]}`, "standard input"},
 		{"statistics of strings", `{"logical_count":[["a"]]}`, "standard input"},
 		{"statistics with a negative count", `{"logical_count":[[1,-1]]}`, "standard input"},
-		{"gzip of nothing", "\x1f\x8b", "standard input"},
-		{"gzip of garbage", "\x1f\x8b\x08\x00garbage garbage", "standard input"},
+		{"gzip of nothing", "\x1f\x8b", "standard input: gzip: "},
+		{"gzip of garbage", "\x1f\x8b\x08\x00garbage garbage", "standard input: gzip: "},
+		{"gzip that was cut", gzipped(small)[:40], "gzip: unexpected EOF"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := call(t, c.in, "plan", "-").want(t, exitFailed)
@@ -246,4 +248,12 @@ func FuzzProblem(f *testing.F) {
 			decode[planned](t, a.stdout)
 		}
 	})
+}
+
+func gzipped(text string) string {
+	var out strings.Builder
+	w := gzip.NewWriter(&out)
+	w.Write([]byte(text))
+	w.Close()
+	return out.String()
 }

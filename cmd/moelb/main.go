@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -63,7 +65,11 @@ func rootCommand(c *console.Console) *cobra.Command {
 
 All GPUs of a unit run in lockstep, so a step lasts as long as its most loaded
 GPU. moelb plan decides which expert gets how many replicas and where they sit,
-so that this load is least, and proves how much better any plan could be.`,
+so that this load is least, and proves how much better any plan could be.
+
+Files that examples name are your own: statistics as an engine recorded them, or a
+problem, placement or batch as docs/wire.md says. What needs none is an example as
+it stands: moelb plan, replay, size, simulate, estimate --published.`,
 		Example:       "  moelb plan\n  moelb plan problem.json > placement.json\n  moelb score --placement placement.json --loads stats.json\n  moelb replay",
 		Version:       console.Version(),
 		SilenceErrors: true, SilenceUsage: true,
@@ -75,7 +81,8 @@ so that this load is least, and proves how much better any plan could be.`,
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return console.Usage(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return console.Usage(plainly(err)) })
+	root.SetHelpCommand(helpCommand(root))
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(plan.Command(c), score.Command(c), apply.Command(c), size.Command(c), split.Command(c), replay.Command(c), sessions.PrefillCommand(c), sessions.DecodeCommand(c), simulate.EstimateCommand(c), simulate.SimulateCommand(c), docsCommand(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: console.AtMost(0),
@@ -86,4 +93,40 @@ so that this load is least, and proves how much better any plan could be.`,
 		},
 	})
 	return root
+}
+
+// helpCommand is the help of a command, and says where there is no such command.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [command]", Short: "Help about any command",
+		Example: "  moelb help plan",
+		RunE: func(_ *cobra.Command, args []string) error {
+			of, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return console.Usagef("unknown command %q", strings.Join(args, " "))
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		},
+	}
+}
+
+// plainly says what a flag wants where its value is no number, or not that kind of one.
+func plainly(err error) error {
+	var number *strconv.NumError
+	if !errors.As(err, &number) {
+		return err
+	}
+	wants := "a number is needed"
+	switch {
+	case errors.Is(number, strconv.ErrRange):
+		wants = "it is out of range"
+	case number.Func == "ParseInt":
+		wants = "a whole number is needed"
+	case number.Func == "ParseUint":
+		wants = "a whole number from 0 on is needed"
+	case number.Func == "ParseBool":
+		wants = "true or false is needed"
+	}
+	return errors.New(strings.TrimSuffix(err.Error(), number.Error()) + wants)
 }

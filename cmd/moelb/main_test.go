@@ -97,7 +97,7 @@ func golden(t *testing.T, name, got string) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"plot"}, {"plan", "--gpu", "3"}, {"plan", "--gpus", "many"}, {"plan", "--gpus", "2.5"}, {"plan", "a", "b"},
+		{}, {"plot"}, {"help", "plot"}, {"help", "plan", "x"}, {"plan", "--gpu", "3"}, {"plan", "--gpus", "many"}, {"plan", "--gpus", "2.5"}, {"plan", "a", "b"},
 		{"plan", "--policy", "best"}, {"plan", "--locality", "here"}, {"plan", "--dispatch", "odd"}, {"plan", "--format", "pdf"},
 		{"plan", "--json", "--table"}, {"plan", "--json", "--format", "sglang"}, {"plan", "--example", "file"}, {"plan", "--timeout", "soon"},
 		{"plan", "--timeout", "-1s"}, {"plan", "--example", "--gpus", "0"}, {"plan", "--example", "--gpus", "99999999"}, {"plan", "--workers", "-1"},
@@ -115,10 +115,16 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%q: %q", args, a.stderr)
 		}
 	}
+	// What is wanted is said in words.
+	for flag, wants := range map[string]string{"--gpus=1e9": "a whole number", "--gpus=99999999999999999999": "out of range", "--target=x": "a number", "--schedule=x": "true or false"} {
+		if a := call(t, "", "plan", flag).want(t, exitUsage); !strings.Contains(a.stderr, wants) || strings.Contains(a.stderr, "strconv") {
+			t.Errorf("%s: %q", flag, a.stderr)
+		}
+	}
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"plan", "--help"}, {"score", "--help"}, {"size", "--help"}, {"split", "--help"}, {"replay", "--help"}, {"version"}, {"--version"}} {
+	for _, args := range [][]string{{"--help"}, {"plan", "--help"}, {"score", "--help"}, {"size", "--help"}, {"split", "--help"}, {"replay", "--help"}, {"help", "plan"}, {"help", "help"}, {"version"}, {"--version"}} {
 		a := call(t, "", args...).want(t, exitDone)
 		if a.stdout == "" || a.stderr != "" || len(args) == 2 && !strings.Contains(a.stdout, "Examples:\n  ") {
 			t.Errorf("%q: %q %q", args, a.stdout, a.stderr)

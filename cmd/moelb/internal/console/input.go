@@ -108,16 +108,31 @@ func unpacked(r io.Reader) (*bufio.Reader, error) {
 	if head, _ := b.Peek(2); string(head) == "\x1f\x8b" {
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("gzip: %w", err)
 		}
-		b = bufio.NewReaderSize(&bounded{z, maxInput}, 1<<16)
+		b = bufio.NewReaderSize(&bounded{unzipped{z}, maxInput}, 1<<16)
 	} else {
 		b = bufio.NewReaderSize(&bounded{b, maxInput}, 1<<16)
 	}
-	if head, _ := b.Peek(3); string(head) == "\xef\xbb\xbf" {
+	head, err := b.Peek(3)
+	if len(head) == 0 && err != io.EOF {
+		return nil, err // not an input that is empty
+	}
+	if string(head) == "\xef\xbb\xbf" {
 		b.Discard(3) // a byte order mark
 	}
 	return b, nil
+}
+
+// unzipped says of what is wrong with the compressed data that it is.
+type unzipped struct{ r io.Reader }
+
+func (u unzipped) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("gzip: %w", err)
+	}
+	return n, err
 }
 
 // bounded is io.LimitReader with an error at its end.
