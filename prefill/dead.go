@@ -124,7 +124,7 @@ func (b *Balancer) requeue(s int32) {
 		b.unfollow(q.follower)
 	}
 	b.total = b.total.less(q.work())
-	q.state, q.rank, q.pos, q.from, q.turn = queued, -1, q.cached, 0, unknownSince
+	q.state, q.rank, q.pos, q.from, q.until = queued, -1, q.cached, 0, unknownUntil
 	b.total = b.total.plus(q.work())
 	b.recache(q)
 	q.place = int32(len(b.queue))

@@ -57,7 +57,7 @@ type request struct {
 	cached   int64 // on all ranks, as it was told
 	seq      int64
 	came     float64 // clock when it came
-	turn     float64 // clock when its turn came first; unknownSince = it has not
+	until    float64 // clock, to which it is held back for a leader that has not started; unknownUntil = its turn has not come
 	key      float64 // its order in its heap
 	priority int64
 	from     int64 // once started: the tokens that were cached
@@ -211,7 +211,7 @@ func (b *Balancer) countable(r *Request) error {
 func (b *Balancer) enter(r *Request, pos int64, state uint8) int32 {
 	s := b.slot()
 	q := &b.requests[s]
-	*q = request{id: r.ID, tokens: r.Tokens, pos: pos, seq: b.seq, rank: -1, leader: -1, follower: -1, next: -1, prev: -1, state: state, class: notWaiting, item: -1, turn: unknownSince, where: pack.Where{CachedAt: q.where.CachedAt, Among: q.where.Among}}
+	*q = request{id: r.ID, tokens: r.Tokens, pos: pos, seq: b.seq, rank: -1, leader: -1, follower: -1, next: -1, prev: -1, state: state, class: notWaiting, item: -1, until: unknownUntil, where: pack.Where{CachedAt: q.where.CachedAt, Among: q.where.Among}}
 	b.seq++
 	b.ids.Add(uint64(r.ID), s)
 	b.total = b.total.plus(q.work())

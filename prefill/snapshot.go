@@ -58,7 +58,7 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 		}
 		w.Uint(uint64(q.id))
 		w.Int(int64(q.state), int64(q.rank), q.tokens, q.pos, q.cached, q.seq, leader, q.shared, q.priority, q.from)
-		w.Float(q.came, q.turn)
+		w.Float(q.came, q.until)
 		w.Bool(q.class == heldBack)
 		if q.class == heldBack {
 			w.Float(q.key)
@@ -254,7 +254,7 @@ func readRequest(r *ledger.Reader, b *Balancer, s int32, n int) int32 {
 	leader := int32(r.Int(-1, int64(n)-1))
 	q.shared = r.Int(0, q.tokens)
 	q.priority, q.from = r.Int(math.MinInt64, math.MaxInt64), r.Int(0, q.tokens)
-	q.came, q.turn = r.Float(0, b.clock), r.Float(unknownSince, b.clock)
+	q.came, q.until = r.Float(0, b.clock), r.Float(unknownUntil, math.MaxFloat64)
 	until := -1.
 	if r.Bool() {
 		until = r.Float(0, math.MaxFloat64)

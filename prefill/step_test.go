@@ -223,6 +223,33 @@ func (b *Balancer) progress(id ID) (*request, bool) {
 	return nil, false
 }
 
+// TestSharersWaitForNoneThatDoNotStart: who waits for the prefix of a prompt that no rank in
+// service may take waits as long as those who are there would for its being computed again,
+// however many come after.
+func TestSharersWaitForNoneThatDoNotStart(t *testing.T) {
+	cfg := Config{Ranks: 2, MaxTokens: 4096}
+	b := newUnit(t, cfg)
+	if err := b.Drain(1); err != nil {
+		t.Fatal(err)
+	}
+	s := newShadow(t, cfg)
+	s.add(b, Request{ID: 1, Tokens: 3500, Among: []int{1}})
+	s.add(b, Request{ID: 2, Tokens: 3500, Leader: 1, Shared: 3000})
+	for id := ID(10); ; {
+		for range 20 { // twice as much as the rank can do
+			s.add(b, Request{ID: id, Tokens: 300 + int64(id)%400})
+			id++
+		}
+		s.step(b)
+		if _, waits := s.left[2]; !waits {
+			break
+		}
+		if s.clock > 30 {
+			t.Fatalf("a prompt of 3,500 tokens still waits after %.1f s for one that does not start", s.clock)
+		}
+	}
+}
+
 // TestKVLimit: the prompts that a rank has started never exceed its room, a
 // prompt that fits no rank is refused, and one that fits gets its turn.
 func TestKVLimit(t *testing.T) {

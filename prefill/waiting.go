@@ -21,7 +21,7 @@ const (
 	notWaiting   = -1
 	heldBack     = -2 // waits for the prefix of another: in sharers
 	unable       = -3 // no rank in service may take it
-	unknownSince = -1 // its turn has not come yet
+	unknownUntil = -1 // its turn has not come yet
 )
 
 // level is the queue of one priority and home. Those that only some ranks may take wait
@@ -148,27 +148,28 @@ func (b *Balancer) reorder(q *request) {
 // and a step or two: on a rank of its own while the leader has not started, and after
 // that with a share of one. Where so many wait that each would wait longer for the
 // prefix's being computed again than the one here for its leader, it waits as long as all of
-// them would together. A prefix on one rank only is not worth that.
+// them would together: all that wait when its turn comes, and not those that keep coming
+// behind a leader that does not start. A prefix on one rank only is not worth that.
 func (b *Balancer) hold(s int32) bool {
 	q := &b.requests[s]
 	if q.leader < 0 || q.shared <= q.pos {
 		return false
 	}
-	if q.turn == unknownSince {
-		q.turn = b.clock
-	}
 	saved := Work{q.shared - q.pos, b.pairsOf(q.left(), q.pos) - b.pairsOf(q.tokens-q.shared, q.shared)}
 	worth := b.cost.of(saved)
-	// a leader that has started goes on, with a share of its rank at least; one that is
-	// held back itself waits for such a one
-	if l := &b.requests[q.leader]; l.state == started || l.class == heldBack {
-		worth *= (1 + 3*pack.ShareWeight) / pack.ShareWeight
-	}
 	if !q.where.Local {
 		// all who wait would wait for its work to be done
 		worth *= max(1, float64(b.Queued())/max(b.power, 1/MaxSpeed))
 	}
-	until := q.turn + worth + 2*b.former.Base // it is seen at steps' ends
+	if q.until == unknownUntil {
+		q.until = b.clock + worth + 2*b.former.Base // it is seen at steps' ends
+	}
+	until := q.until
+	// a leader that has started goes on, with a share of its rank at least; one that is
+	// held back itself waits for such a one
+	if l := &b.requests[q.leader]; l.state == started || l.class == heldBack {
+		until += worth * ((1+3*pack.ShareWeight)/pack.ShareWeight - 1)
+	}
 	if until <= b.clock {
 		return false
 	}
