@@ -1,6 +1,7 @@
 package eplb
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 
@@ -20,13 +21,11 @@ func validateDomains(p *Problem, o *Options) error {
 		return nil
 	}
 	t := &p.Topology
-	switch {
-	case o.Policy == DeepSeek:
-		return refuse.Errorf(placement.ErrValue, "two_domains", "policy deepseek knows no such thing: use policy optimal")
-	case o.Locality == ByGroup && t.Nodes > 1:
-		return refuse.Errorf(placement.ErrValue, "two_domains", "groups stay on one node each: use locality none")
-	case o.TwoNodes && within(t, t.Domain, t.Node): // two nodes are two domains
-		return nil
+	if err := cmp.Or(
+		refuse.Value(o.Policy == DeepSeek, "two_domains", "policy deepseek knows no such thing: use policy optimal"),
+		refuse.Value(o.Locality == ByGroup && t.Nodes > 1, "two_domains", "groups stay on one node each: use locality none"),
+	); err != nil || o.TwoNodes && within(t, t.Domain, t.Node) { // two nodes are two domains
+		return err
 	}
 	if o.TwoNodes && !within(t, t.Node, t.Domain) {
 		if t.NodeGPUs = common(t); len(t.NodeGPUs) < 2 {

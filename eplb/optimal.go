@@ -32,20 +32,25 @@ func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
 func newResult(p *Problem, o *Options) Result {
 	layers := len(p.Loads)
 	r := Result{
-		Placement: placement.Placement{Experts: p.Loads.Experts(), GPUs: p.Topology.GPUs, PhysicalToLogical: make([][]int, layers)},
+		Placement: placement.Placement{Experts: p.Loads.Experts(), GPUs: p.Topology.GPUs, PhysicalToLogical: rows(layers, p.Replicas)},
 		Layers:    make([]Layer, layers),
 	}
 	if p.Replicas%p.Topology.GPUs != 0 {
 		r.Placement.GPUSlots = placement.EvenSlots(p.Replicas, p.Topology.GPUs)
 	}
-	cells := make([]int, layers*p.Replicas)
-	for l := range r.Placement.PhysicalToLogical {
-		r.Placement.PhysicalToLogical[l] = cells[l*p.Replicas : (l+1)*p.Replicas : (l+1)*p.Replicas]
-	}
 	if o.Locality == ByGroup {
 		r.Locality = newLocalityPrice(layers, p.Groups)
 	}
 	return r
+}
+
+// rows are n rows of one size, in one piece of memory.
+func rows(n, size int) [][]int {
+	cells, out := make([]int, n*size), make([][]int, n)
+	for i := range out {
+		out[i] = cells[i*size : (i+1)*size : (i+1)*size]
+	}
+	return out
 }
 
 // put puts experts into the slots of layer l.

@@ -7,15 +7,10 @@ import (
 
 // newLocalityPrice is a price without its figures.
 func newLocalityPrice(layers, groups int) *LocalityPrice {
-	l := &LocalityPrice{
-		Home: make([][]int, layers), FreeImbalance: make([]float64, layers),
+	return &LocalityPrice{
+		Home: rows(layers, groups), FreeImbalance: make([]float64, layers),
 		OffNodeReplicas: make([]int, layers), OffNodeShare: make([]float64, layers),
 	}
-	cells := make([]int, layers*groups)
-	for i := range l.Home {
-		l.Home[i] = cells[i*groups : (i+1)*groups : (i+1)*groups]
-	}
-	return l
 }
 
 // count fills in what of a layer's placement is off its home.

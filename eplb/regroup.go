@@ -1,6 +1,7 @@
 package eplb
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -43,23 +44,17 @@ const (
 
 // validateRoutes checks p.Routes and what goes with them.
 func validateRoutes(p *Problem, o *Options) error {
-	switch {
-	case math.IsNaN(o.TrafficSlack) || math.IsInf(o.TrafficSlack, 0):
-		return refuse.Errorf(placement.ErrValue, "traffic_slack", "%v is not a finite number", o.TrafficSlack)
-	case p.Routes == nil && o.TrafficSlack != 0:
-		return refuse.Errorf(placement.ErrShape, "traffic_slack", "%v, but without routes there is no traffic to plan for", o.TrafficSlack)
-	case p.Routes == nil && o.Copies != PerNode:
-		return refuse.Errorf(placement.ErrShape, "traffic_copies", "%v, but without routes there is no traffic to plan for", o.Copies)
-	case p.Routes == nil:
-		return nil
-	case o.Copies < PerNode || o.Copies > PerExpert:
-		return refuse.Errorf(placement.ErrValue, "traffic_copies", "%d is none", o.Copies)
-	case o.Policy == DeepSeek:
-		return refuse.Errorf(placement.ErrValue, "routes", "policy deepseek knows no traffic: use policy optimal")
-	case p.Topology.Nodes < 2:
-		return refuse.Errorf(placement.ErrShape, "routes", "num_nodes is 1: every token visits one node")
-	case p.Topology.Nodes > traffic.MaxNodes:
-		return refuse.Errorf(placement.ErrShape, "routes", "%d nodes: at most %d are supported", p.Topology.Nodes, traffic.MaxNodes)
+	none, nodes := p.Routes == nil, p.Topology.Nodes
+	if err := cmp.Or(
+		refuse.Value(math.IsNaN(o.TrafficSlack) || math.IsInf(o.TrafficSlack, 0), "traffic_slack", "%v is not a finite number", o.TrafficSlack),
+		refuse.Shape(none && o.TrafficSlack != 0, "traffic_slack", "%v, but without routes there is no traffic to plan for", o.TrafficSlack),
+		refuse.Shape(none && o.Copies != PerNode, "traffic_copies", "%v, but without routes there is no traffic to plan for", o.Copies),
+		refuse.Value(o.Copies < PerNode || o.Copies > PerExpert, "traffic_copies", "%d is none", o.Copies),
+		refuse.Value(!none && o.Policy == DeepSeek, "routes", "policy deepseek knows no traffic: use policy optimal"),
+		refuse.Shape(!none && nodes < 2, "routes", "num_nodes is 1: every token visits one node"),
+		refuse.Shape(!none && nodes > traffic.MaxNodes, "routes", "%d nodes: at most %d are supported", nodes, traffic.MaxNodes),
+	); none || err != nil {
+		return err
 	}
 	if o.TrafficSlack == 0 {
 		o.TrafficSlack = defaultSlack
@@ -274,9 +269,6 @@ func (g *regrouper) limit(y *traffic.Layer) {
 	}
 }
 
-// isHeld says whether a token is held out of planning.
-func isHeld(token int) bool { return token%heldOut == heldOut-1 }
-
 // sample is the tokens of a layer that are planned with.
 func sample(r *placement.Routes, l int) *traffic.Tokens {
 	n, k := r.Tokens(l), r.TopK
@@ -291,7 +283,7 @@ func sample(r *placement.Routes, l int) *traffic.Tokens {
 	t := &traffic.Tokens{K: k, IDs: make([]uint16, 0, min(left, sampled)*k)}
 	seen := 0
 	for i := range n {
-		if held && isHeld(i) {
+		if held && i%heldOut == heldOut-1 {
 			continue
 		}
 		// Evenly over all, if not all.

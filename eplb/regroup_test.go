@@ -317,7 +317,7 @@ func TestHeldOutTokensAreNotPlannedWith(t *testing.T) {
 	// Mark the held out by an expert of their own.
 	for i := range r.Tokens(0) {
 		r.Token(0, i)[0] = 16
-		if isHeld(i) {
+		if i%heldOut == heldOut-1 {
 			r.Token(0, i)[0] = 17
 		}
 	}

@@ -24,14 +24,8 @@ func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	t := &p.Topology
-	out := Result{Layers: make([]Layer, len(loads)), Placement: placement.Placement{
-		Experts: loads.Experts(), LayerExperts: slices.Clone(p.LayerExperts), GPUs: t.GPUs, PhysicalToLogical: make([][]int, len(loads)),
-	}}
-	if p.Replicas%t.GPUs != 0 {
-		out.Placement.GPUSlots = placement.EvenSlots(p.Replicas, t.GPUs)
-	}
-	out.Locality = newLocalityPrice(len(loads), 0)
+	out := newResult(&Problem{Loads: loads, Replicas: p.Replicas, Topology: p.Topology}, &Options{Locality: ByGroup})
+	out.Placement.LayerExperts = slices.Clone(p.LayerExperts)
 	plans, most := make([]Result, len(shapes)), make([]int, len(shapes))
 	plan := func(i int) (err error) {
 		q, so := shapes[i].problem(&p), o
@@ -63,7 +57,7 @@ func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
 		}
 	}
 	for i, s := range shapes {
-		s.into(&out, &plans[i], p.Replicas)
+		s.into(&out, &plans[i])
 	}
 	return out, nil
 }
@@ -79,29 +73,11 @@ func movesOf(r *Result) (n int) {
 // shapesOf checks what differs by layer, and lists the shapes in the order of their
 // first layers, and the loads of all windows.
 func shapesOf(p Problem) (out []shape, loads placement.Loads, err error) {
-	if p.Windows != nil {
-		if err := validateWindows(&p); err != nil {
-			return nil, nil, err
-		}
-	}
-	if err := p.Loads.Validate(); err != nil {
+	if err := inTurn(&p, nil, validateLoads, validateTopology, checkRoutes, checkLists, checkWhole, validateWeights); err != nil {
 		return nil, nil, err
 	}
-	layers, experts := len(p.Loads), p.Loads.Experts()
-	if err := p.Topology.Validate(); err != nil {
-		return nil, nil, err
-	}
-	if p.Routes != nil {
-		if err := p.Routes.Validate(layers, experts); err != nil {
-			return nil, nil, err
-		}
-	}
-	for _, check := range []func(*Problem, *Options) error{checkLists, checkWhole, validateWeights} {
-		if err := check(&p, nil); err != nil {
-			return nil, nil, err
-		}
-	}
-	for l := range layers {
+	experts := p.Loads.Experts()
+	for l := range p.Loads {
 		s := shape{experts: at(p.LayerExperts, l, experts), slots: at(p.LayerReplicas, l, p.Replicas)}
 		i := slices.IndexFunc(out, func(x shape) bool { return x.experts == s.experts && x.slots == s.slots })
 		if i < 0 {
@@ -111,6 +87,15 @@ func shapesOf(p Problem) (out []shape, loads placement.Loads, err error) {
 		out[i].layers = append(out[i].layers, l)
 	}
 	return out, p.Loads, nil
+}
+
+func validateTopology(p *Problem, _ *Options) error { return p.Topology.Validate() }
+
+func checkRoutes(p *Problem, _ *Options) error {
+	if p.Routes == nil {
+		return nil
+	}
+	return p.Routes.Validate(len(p.Loads), p.Loads.Experts())
 }
 
 // checkLists checks the numbers of experts and slots of each layer, and that no expert
@@ -162,10 +147,10 @@ func checkWhole(p *Problem, _ *Options) error {
 	return nil
 }
 
-// at is an entry of a list, or what stands for all where it is nil.
-func at(list []int, i, all int) int {
-	if list == nil {
-		return all
+// at is an entry of a list, or what stands for those that it does not have.
+func at(list []int, i, other int) int {
+	if i >= len(list) {
+		return other
 	}
 	return list[i]
 }
@@ -234,16 +219,16 @@ func (s *shape) named(err error, p *Problem) error {
 
 // into puts a plan of the shape's layers into that of all: a GPU's slots are the
 // first of those that it has there.
-func (s *shape) into(out, r *Result, slots int) {
-	all, some := placement.EvenSlots(slots, r.Placement.GPUs), r.Placement.FirstSlots()
+func (s *shape) into(out, r *Result) {
+	all, some := out.Placement.FirstSlots(), r.Placement.FirstSlots()
 	for i, l := range s.layers {
-		row := slices.Repeat([]int{-1}, slots)
-		at := 0
-		for g, n := range all {
-			copy(row[at:at+n], r.Placement.PhysicalToLogical[i][some[g]:some[g+1]])
-			at += n
+		for g, from := range all[:len(all)-1] {
+			of := r.Placement.PhysicalToLogical[i][some[g]:some[g+1]]
+			for k := range all[g+1] - from {
+				out.Placement.PhysicalToLogical[l][from+k] = at(of, k, -1)
+			}
 		}
-		out.Placement.PhysicalToLogical[l], out.Layers[l] = row, r.Layers[i]
+		out.Layers[l] = r.Layers[i]
 	}
 	if r.Traffic != nil {
 		s.traffic(out, r.Traffic)

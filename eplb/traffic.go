@@ -1,8 +1,6 @@
 package eplb
 
 import (
-	"math"
-
 	"github.com/moelb/moelb/eplb/internal/traffic"
 	"github.com/moelb/moelb/placement"
 )
@@ -75,8 +73,16 @@ func (about *Traffic) matrices() []*[][]float64 {
 	return []*[][]float64{&about.Between, &about.EvenBetween, &about.PreviousBetween}
 }
 
-// count counts the nodes of tokens: of all under the plan and that without routes,
-// of those held out, and of all under the placement in force.
+// view is where tokens find their experts under a placement, a figure a layer; what is
+// nil is not asked for.
+type view struct {
+	at                      *placement.Placement
+	nodes, sent, held, gpus []float64
+	between                 [][]float64 // as traffic.Visits.Sent has it
+}
+
+// count counts the nodes of tokens: of all under the plan, that without routes and the
+// placement in force, and of those held out.
 func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Result, even *placement.Placement) {
 	layers := len(r.Layers)
 	held := p.Routes.Weights == nil
@@ -84,61 +90,60 @@ func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Re
 		held = held && p.Routes.Tokens(l) >= leastHeld
 	}
 	figure := func() []float64 { return make([]float64, layers) }
-	about.Even, about.LowerBound, about.Sent, about.EvenSent = figure(), figure(), figure(), figure()
+	see := func(at *placement.Placement) *view {
+		return &view{at: at, nodes: figure(), sent: figure(), between: make([][]float64, layers)}
+	}
+	plan, without := see(&r.Placement), see(even)
+	views := []*view{plan, without}
 	if held {
-		about.HeldOut, about.HeldOutEven = figure(), figure()
+		plan.held, without.held = figure(), figure()
 		about.heldLoads(p, o, t, &r.Placement, even)
 	}
 	if p.Topology.GPUs <= traffic.MaxNodes {
-		about.GPUs, about.EvenGPUs = figure(), figure()
+		plan.gpus, without.gpus = figure(), figure()
 	}
+	if p.Previous != nil && p.Previous.GPUs == p.Topology.GPUs {
+		views = append(views, see(p.Previous))
+	}
+	about.LowerBound = figure()
 	slots, _ := inService(t, p.Replicas)
-	inForce := p.Previous != nil && p.Previous.GPUs == p.Topology.GPUs
-	if inForce {
-		about.Previous = figure()
-	}
-	between := make([][3][]float64, layers)
 	inParallel(o.Workers, layers, func() func(l int) {
 		v, byGPU := traffic.NewVisits(t.NodeCount()), traffic.NewVisits(min(p.Topology.GPUs, traffic.MaxNodes))
 		return func(l int) {
-			some := sample(p.Routes, l)
-			see := func(at *placement.Placement, sent *float64) (nodes float64, matrix []float64) {
-				matrix = make([]float64, t.NodeCount()*t.NodeCount())
-				on := setsOf(at, l, t.Node)
-				v.Sent(some, on, o.Copies == PerExpert, matrix)
-				*sent = leaving(matrix, t)
-				return nodesOf(v, p.Routes, on, l, nil), matrix
+			some, all := sample(p.Routes, l), everyToken(p.Routes, l)
+			for _, w := range views {
+				on := setsOf(w.at, l, t.Node)
+				w.nodes[l] = v.Mean(all, on)
+				w.between[l] = v.Sent(some, on, o.Copies == PerExpert)
+				w.sent[l] = leaving(w.between[l], t)
+				if w.held != nil {
+					w.held[l] = v.Mean(heldTokens(p.Routes, l), on)
+				}
+				if w.gpus != nil {
+					w.gpus[l] = byGPU.Mean(some, setsOf(w.at, l, itself))
+				}
 			}
-			r.Layers[l].NodesPerToken, between[l][0] = see(&r.Placement, &about.Sent[l])
-			about.Even[l], between[l][1] = see(even, &about.EvenSent[l])
-			about.LowerBound[l] = fewestNodes(p, o, t, l, slots)
-			if held {
-				about.HeldOut[l] = nodesOf(v, p.Routes, setsOf(&r.Placement, l, t.Node), l, isHeld)
-				about.HeldOutEven[l] = nodesOf(v, p.Routes, setsOf(even, l, t.Node), l, isHeld)
-			}
-			if about.GPUs != nil {
-				itself := func(gpu int) int { return gpu }
-				about.GPUs[l] = byGPU.Mean(some, setsOf(&r.Placement, l, itself))
-				about.EvenGPUs[l] = byGPU.Mean(some, setsOf(even, l, itself))
-			}
-			if inForce {
-				var sent float64
-				about.Previous[l], between[l][2] = see(p.Previous, &sent)
-			}
+			r.Layers[l].NodesPerToken = plan.nodes[l]
+			about.LowerBound[l] = fewestNodes(p, o, all, t.NodeCount(), slots)
 		}
 	})
-	about.Between, about.EvenBetween = meanOf(between, 0, t), meanOf(between, 1, t)
-	if inForce {
-		about.PreviousBetween = meanOf(between, 2, t)
+	about.Sent, about.HeldOut, about.GPUs, about.Between = plan.sent, plan.held, plan.gpus, meanOf(plan.between, t)
+	about.Even, about.EvenSent, about.HeldOutEven, about.EvenGPUs = without.nodes, without.sent, without.held, without.gpus
+	about.EvenBetween = meanOf(without.between, t)
+	if len(views) > 2 {
+		about.Previous, about.PreviousBetween = views[2].nodes, meanOf(views[2].between, t)
 	}
 }
 
+// itself makes every GPU a block of its own.
+func itself(gpu int) int { return gpu }
+
 // fewestNodes is a bound on the nodes of a layer's tokens, on nodes of so many slots.
-func fewestNodes(p *Problem, o *Options, t *placement.Topology, l int, slots []int) float64 {
-	tokens, experts := everyToken(p.Routes, l), p.Loads.Experts()
+func fewestNodes(p *Problem, o *Options, tokens *traffic.Tokens, nodes int, slots []int) float64 {
+	experts := p.Loads.Experts()
 	least := traffic.Bound(tokens, experts, slots)
 	if o.Locality == ByGroup && o.OffNodeReplicas == 0 && experts%p.Groups == 0 && tokens.Len() > 0 {
-		if h := traffic.Houses(tokens, experts, p.Groups, t.NodeCount()); h != nil {
+		if h := traffic.Houses(tokens, experts, p.Groups, nodes); h != nil {
 			return max(least, h[0].Nodes)
 		}
 	}
@@ -149,12 +154,8 @@ func fewestNodes(p *Problem, o *Options, t *placement.Topology, l int, slots []i
 func (about *Traffic) heldLoads(p *Problem, o *Options, t *placement.Topology, plan, even *placement.Placement) {
 	loads := placement.NewLoads(len(p.Loads), p.Loads.Experts())
 	for l, row := range loads {
-		for i := range p.Routes.Tokens(l) {
-			if isHeld(i) {
-				for _, e := range p.Routes.Token(l, i) {
-					row[e]++
-				}
-			}
+		for _, e := range heldTokens(p.Routes, l).IDs {
+			row[e]++
 		}
 	}
 	dispatch := o.Dispatch
@@ -183,15 +184,15 @@ func leaving(between []float64, t *placement.Topology) float64 {
 	return sum / float64(t.GPUs)
 }
 
-// meanOf is the mean of one of the matrices of the layers.
-func meanOf(between [][3][]float64, which int, t *placement.Topology) [][]float64 {
+// meanOf is the mean of matrices of layers.
+func meanOf(between [][]float64, t *placement.Topology) [][]float64 {
 	n := t.NodeCount()
 	out := make([][]float64, n)
 	for from := range out {
 		out[from] = make([]float64, n)
 		for to := range n {
 			for _, m := range between {
-				out[from][to] += m[which][from*n+to]
+				out[from][to] += m[from*n+to]
 			}
 			out[from][to] /= float64(len(between))
 		}
@@ -208,6 +209,15 @@ func everyToken(r *placement.Routes, l int) *traffic.Tokens {
 	return t
 }
 
+// heldTokens are those of a layer that are not planned with.
+func heldTokens(r *placement.Routes, l int) *traffic.Tokens {
+	t := &traffic.Tokens{K: r.TopK}
+	for i := heldOut - 1; i < r.Tokens(l); i += heldOut {
+		t.IDs = append(t.IDs, r.Token(l, i)...)
+	}
+	return t
+}
+
 // setsOf is, of each expert of a layer, the set of blocks of GPUs that hold it.
 func setsOf(at *placement.Placement, l int, block func(gpu int) int) []uint64 {
 	on := make([]uint64, at.Experts)
@@ -220,23 +230,4 @@ func setsOf(at *placement.Placement, l int, block func(gpu int) int) []uint64 {
 		}
 	}
 	return on
-}
-
-// nodesOf is the mean nodes of the tokens of a layer that pass (nil = all).
-func nodesOf(v *traffic.Visits, r *placement.Routes, on []uint64, l int, pass func(token int) bool) float64 {
-	nodes, tokens := 0, 0
-	for i := range r.Tokens(l) {
-		if pass == nil || pass(i) {
-			w := 1
-			if r.Weights != nil {
-				w = int(r.Weights[l][i])
-			}
-			nodes += w * v.Of(r.Token(l, i), on)
-			tokens += w
-		}
-	}
-	if tokens == 0 {
-		return math.NaN()
-	}
-	return float64(nodes) / float64(tokens)
 }

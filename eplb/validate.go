@@ -1,6 +1,7 @@
 package eplb
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -11,12 +12,7 @@ import (
 
 // validate checks p and o and fills in their defaults.
 func validate(p *Problem, o *Options) error {
-	if p.Windows != nil {
-		if err := validateWindows(p); err != nil {
-			return err
-		}
-	}
-	if err := p.Loads.Validate(); err != nil {
+	if err := validateLoads(p, o); err != nil {
 		return err
 	}
 	if p.Groups == 0 {
@@ -34,10 +30,8 @@ func validate(p *Problem, o *Options) error {
 			leaveGroups(p) // which it could not before
 		}
 	}
-	for _, check := range []func(*Problem, *Options) error{validateRoutes, validateDomains, validateReplicas, validateRanges, validatePrevious, validateWeights} {
-		if err := check(p, o); err != nil {
-			return err
-		}
+	if err := inTurn(p, o, validateRoutes, validateDomains, validateReplicas, validateRanges, validatePrevious, validateWeights); err != nil {
+		return err
 	}
 	if o.Policy == DeepSeek {
 		return validateDeepSeek(p, o)
@@ -45,7 +39,12 @@ func validate(p *Problem, o *Options) error {
 	if o.Tolerance == 0 {
 		o.Tolerance = 2e-4
 	}
-	for _, check := range []func(*Problem, *Options) error{chooseLocality, validateRoom, validateTwoNodes, validateLocality} {
+	return inTurn(p, o, chooseLocality, validateRoom, validateTwoNodes, validateLocality)
+}
+
+// inTurn makes checks, each of which may rely on those before it.
+func inTurn(p *Problem, o *Options, checks ...func(*Problem, *Options) error) error {
+	for _, check := range checks {
 		if err := check(p, o); err != nil {
 			return err
 		}
@@ -63,76 +62,67 @@ func leaveGroups(p *Problem) {
 
 // validateReplicas demands a slot for every expert, and no more than are supported.
 func validateReplicas(p *Problem, _ *Options) error {
-	experts := p.Loads.Experts()
-	switch {
-	case p.Replicas < 1:
-		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d: at least 1 is needed", p.Replicas)
-	case p.Replicas > placement.MaxSlots:
-		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d: at most %d are supported", p.Replicas, placement.MaxSlots)
-	case len(p.Loads)*p.Replicas > placement.MaxCells:
-		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d replicas in %d layers: at most %d slots in all are supported", p.Replicas, len(p.Loads), placement.MaxCells)
-	case p.Replicas < experts:
-		return refuse.Errorf(placement.ErrFit, "num_replicas", "%d replicas for %d experts: every expert needs one", p.Replicas, experts)
-	}
-	return nil
+	const field = "num_replicas"
+	n, layers, experts := p.Replicas, len(p.Loads), p.Loads.Experts()
+	return cmp.Or(
+		refuse.Value(n < 1, field, "%d: at least 1 is needed", n),
+		refuse.Value(n > placement.MaxSlots, field, "%d: at most %d are supported", n, placement.MaxSlots),
+		refuse.Value(n > placement.MaxCells/layers, field, "%d replicas in %d layers: at most %d slots in all are supported", n, layers, placement.MaxCells),
+		refuse.Fit(n < experts, field, "%d replicas for %d experts: every expert needs one", n, experts),
+	)
 }
 
 // validateRanges checks each number and name by itself.
 func validateRanges(p *Problem, o *Options) error {
-	switch {
-	case p.Groups < 0:
-		return refuse.Errorf(placement.ErrValue, "num_groups", "%d is negative", p.Groups)
-	case o.OffNodeReplicas < 0:
-		return refuse.Errorf(placement.ErrValue, "off_node_replicas", "%d is negative", o.OffNodeReplicas)
-	case math.IsNaN(o.Tolerance):
-		return refuse.Errorf(placement.ErrValue, "tolerance", "%v is not a number", o.Tolerance)
-	case o.Workers < 0:
-		return refuse.Errorf(placement.ErrValue, "workers", "%d is negative", o.Workers)
-	case o.Policy != Optimal && o.Policy != DeepSeek:
-		return refuse.Errorf(placement.ErrValue, "policy", "%v is not a policy", o.Policy)
-	case o.Locality < Auto || o.Locality > Free:
-		return refuse.Errorf(placement.ErrValue, "locality", "%v is not a locality", o.Locality)
-	case o.Dispatch < Even || o.Dispatch > Nearest:
-		return refuse.Errorf(placement.ErrValue, "dispatch", "%v is not a dispatch", o.Dispatch)
-	}
-	return nil
+	return cmp.Or(
+		refuse.Value(p.Groups < 0, "num_groups", "%d is negative", p.Groups),
+		refuse.Value(o.OffNodeReplicas < 0, "off_node_replicas", "%d is negative", o.OffNodeReplicas),
+		refuse.Value(math.IsNaN(o.Tolerance), "tolerance", "%v is not a number", o.Tolerance),
+		refuse.Value(o.Workers < 0, "workers", "%d is negative", o.Workers),
+		refuse.Value(o.Policy != Optimal && o.Policy != DeepSeek, "policy", "%v is not a policy", o.Policy),
+		refuse.Value(o.Locality < Auto || o.Locality > Free, "locality", "%v is not a locality", o.Locality),
+		refuse.Value(o.Dispatch < Even || o.Dispatch > Nearest, "dispatch", "%v is not a dispatch", o.Dispatch),
+	)
 }
 
 // chooseLocality decides what Auto stands for, and demands that groups can be kept on
 // nodes where they must.
 func chooseLocality(p *Problem, o *Options) error {
-	experts := p.Loads.Experts()
-	divides := experts%p.Groups == 0 && p.Groups%p.Topology.Nodes == 0
-	switch {
-	case o.Locality == ByGroup && experts%p.Groups != 0:
-		return refuse.Errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups", experts, p.Groups)
-	case o.Locality == ByGroup && !divides:
-		return refuse.Errorf(placement.ErrShape, "num_groups", "%d groups cannot be shared evenly by %d nodes: use locality none", p.Groups, p.Topology.Nodes)
-	case o.Locality == ByGroup && o.TwoNodes:
-		return refuse.Errorf(placement.ErrValue, "two_nodes", "groups stay on one node each: use locality none")
-	case o.Locality == Auto && divides && !o.TwoNodes:
+	experts, nodes, asked := p.Loads.Experts(), p.Topology.Nodes, o.Locality == ByGroup
+	uneven := experts%p.Groups != 0
+	divides := !uneven && p.Groups%nodes == 0
+	if o.Locality == Auto && divides && !o.TwoNodes {
 		o.Locality = ByGroup
-	case o.Locality == Auto:
+	}
+	if o.Locality == Auto || nodes == 1 { // one node: every group is at home
 		o.Locality = Free
 	}
-	if p.Topology.Nodes == 1 {
-		o.Locality = Free // one node: every group is at home
-	}
-	return nil
+	return cmp.Or(
+		refuse.Shape(asked && uneven, "num_groups", "%d experts cannot be shared evenly by %d groups", experts, p.Groups),
+		refuse.Shape(asked && !divides, "num_groups", "%d groups cannot be shared evenly by %d nodes: use locality none", p.Groups, nodes),
+		refuse.Value(asked && o.TwoNodes, "two_nodes", "groups stay on one node each: use locality none"),
+	)
 }
 
 // maxWindowGPUs bounds the windows times GPUs: the loads of a layer on each GPU
 // in each window are held in memory.
 const maxWindowGPUs = 1 << 22
 
+// validateLoads checks p.Loads, or p.Windows and sets p.Loads.
+func validateLoads(p *Problem, _ *Options) error {
+	if p.Windows != nil {
+		if err := validateWindows(p); err != nil {
+			return err
+		}
+	}
+	return p.Loads.Validate()
+}
+
 // validateWindows checks p.Windows and sets p.Loads to their sum, or to the one
 // window there is: it is then planned like any other loads.
 func validateWindows(p *Problem) error {
-	if p.Loads != nil {
-		return refuse.Errorf(placement.ErrShape, "loads", "both loads and windows are given")
-	}
-	if len(p.Windows) == 0 {
-		return refuse.Errorf(placement.ErrShape, "loads", "no windows")
+	if err := cmp.Or(refuse.Shape(p.Loads != nil, "loads", "both loads and windows are given"), refuse.Shape(len(p.Windows) == 0, "loads", "no windows")); err != nil {
+		return err
 	}
 	for i, w := range p.Windows {
 		if err := w.Validate(); err != nil {
@@ -168,19 +158,16 @@ func validateWindows(p *Problem) error {
 // validatePrevious checks the placement in force and what goes with it.
 func validatePrevious(p *Problem, o *Options) error {
 	v := p.Previous
-	switch {
-	case o.Target != 0 && !(o.Target >= 1 && o.Target <= math.MaxFloat64):
-		return refuse.Errorf(placement.ErrValue, "target", "%v: an imbalance is at least 1", o.Target)
-	case v == nil && o.Target != 0:
-		return refuse.Errorf(placement.ErrShape, "target", "%v, but without previous there is nothing to move from", o.Target)
-	case v == nil && o.MaxMoves != 0:
-		return refuse.Errorf(placement.ErrShape, "max_moves", "%d, but without previous there is nothing to move from", o.MaxMoves)
-	case v == nil:
-		return nil
-	case o.Policy == DeepSeek:
-		return refuse.Errorf(placement.ErrValue, "previous", "policy deepseek plans from scratch: use policy optimal")
-	case len(v.PhysicalToLogical) != len(p.Loads):
-		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), len(p.Loads))
+	if err := cmp.Or(
+		refuse.Value(o.Target != 0 && !(o.Target >= 1 && o.Target <= math.MaxFloat64), "target", "%v: an imbalance is at least 1", o.Target),
+		refuse.Shape(v == nil && o.Target != 0, "target", "%v, but without previous there is nothing to move from", o.Target),
+		refuse.Shape(v == nil && o.MaxMoves != 0, "max_moves", "%d, but without previous there is nothing to move from", o.MaxMoves),
+		refuse.Value(v != nil && o.Policy == DeepSeek, "previous", "policy deepseek plans from scratch: use policy optimal"),
+	); v == nil || err != nil {
+		return err
+	}
+	if layers := len(v.PhysicalToLogical); layers != len(p.Loads) {
+		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", layers, len(p.Loads))
 	}
 	if err := v.Validate(); err != nil {
 		var bad *placement.Error
@@ -248,26 +235,17 @@ func validateRoom(p *Problem, _ *Options) error {
 // and nodes the GPUs. Elsewhere it looks at neither groups nor nodes. Options
 // that it has no notion of are refused, but for Tolerance and Workers.
 func validateDeepSeek(p *Problem, o *Options) error {
-	gpus := p.Topology.GPUs
-	switch {
-	case p.Topology.Speed != nil:
-		return refuse.Errorf(placement.ErrValue, "gpu_speed", "policy deepseek knows no speeds: use policy optimal")
-	case o.Dispatch != Even:
-		return refuse.Errorf(placement.ErrValue, "dispatch", "policy deepseek plans for an even one: use policy optimal")
-	case o.Locality != Auto:
-		return refuse.Errorf(placement.ErrValue, "locality", "%v: policy deepseek keeps groups on nodes where num_nodes divides num_groups, and knows no choice: use policy optimal", o.Locality)
-	case !p.Topology.EvenNodes():
-		return refuse.Errorf(placement.ErrValue, "gpus_per_node", "policy deepseek wants as many GPUs on every node: use policy optimal")
-	case o.TwoNodes:
-		return refuse.Errorf(placement.ErrValue, "two_nodes", "policy deepseek knows no such thing: use policy optimal")
-	case o.OffNodeReplicas != 0:
-		return refuse.Errorf(placement.ErrValue, "off_node_replicas", "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas)
-	case p.Replicas%gpus != 0:
-		return refuse.Errorf(placement.ErrShape, "num_replicas", "%d replicas cannot be shared evenly by %d GPUs, which policy deepseek wants: use policy optimal", p.Replicas, gpus)
-	case p.Groups%p.Topology.Nodes == 0 && p.Loads.Experts()%p.Groups != 0:
-		return refuse.Errorf(placement.ErrShape, "num_groups", "%d experts cannot be shared evenly by %d groups, which policy deepseek wants", p.Loads.Experts(), p.Groups)
-	}
-	return nil
+	t, experts := &p.Topology, p.Loads.Experts()
+	return cmp.Or(
+		refuse.Value(t.Speed != nil, "gpu_speed", "policy deepseek knows no speeds: use policy optimal"),
+		refuse.Value(o.Dispatch != Even, "dispatch", "policy deepseek plans for an even one: use policy optimal"),
+		refuse.Value(o.Locality != Auto, "locality", "%v: policy deepseek keeps groups on nodes where num_nodes divides num_groups, and knows no choice: use policy optimal", o.Locality),
+		refuse.Value(!t.EvenNodes(), "gpus_per_node", "policy deepseek wants as many GPUs on every node: use policy optimal"),
+		refuse.Value(o.TwoNodes, "two_nodes", "policy deepseek knows no such thing: use policy optimal"),
+		refuse.Value(o.OffNodeReplicas != 0, "off_node_replicas", "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas),
+		refuse.Shape(p.Replicas%t.GPUs != 0, "num_replicas", "%d replicas cannot be shared evenly by %d GPUs, which policy deepseek wants: use policy optimal", p.Replicas, t.GPUs),
+		refuse.Shape(p.Groups%t.Nodes == 0 && experts%p.Groups != 0, "num_groups", "%d experts cannot be shared evenly by %d groups, which policy deepseek wants", experts, p.Groups),
+	)
 }
 
 // validateLocality demands that the experts of as many groups as a node gets

@@ -1,6 +1,7 @@
 package eplb
 
 import (
+	"cmp"
 	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -35,11 +36,12 @@ func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topol
 	if err := r.Validate(len(at.PhysicalToLogical), at.Experts); err != nil {
 		return nil, err
 	}
-	switch {
-	case t.GPUs != at.GPUs:
-		return nil, refuse.Errorf(placement.ErrShape, "num_gpus", "%d, but the placement has %d", t.GPUs, at.GPUs)
-	case t.NodeCount() > traffic.MaxNodes:
-		return nil, refuse.Errorf(placement.ErrShape, "num_nodes", "%d: at most %d are supported", t.NodeCount(), traffic.MaxNodes)
+	nodes := t.NodeCount()
+	if err := cmp.Or(
+		refuse.Shape(t.GPUs != at.GPUs, "num_gpus", "%d, but the placement has %d", t.GPUs, at.GPUs),
+		refuse.Shape(nodes > traffic.MaxNodes, "num_nodes", "%d: at most %d are supported", nodes, traffic.MaxNodes),
+	); err != nil {
+		return nil, err
 	}
 	for l, n := range at.LayerExperts {
 		for i, e := range r.IDs[l] {
@@ -48,20 +50,16 @@ func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topol
 			}
 		}
 	}
-	v := traffic.NewVisits(t.NodeCount())
+	v := traffic.NewVisits(nodes)
 	out := make([]Visited, len(at.PhysicalToLogical))
 	for l := range out {
-		some, on, y := sample(r, l), setsOf(at, l, t.Node), &out[l]
-		y.Nodes, y.GPUs = nodesOf(v, r, on, l, nil), math.NaN()
-		for i, sent := range []*float64{&y.Sent, &y.SentPerExpert} {
-			if *sent = math.NaN(); some.Len() > 0 {
-				between := make([]float64, t.NodeCount()*t.NodeCount())
-				v.Sent(some, on, i == 1, between)
-				*sent = leaving(between, &t)
-			}
+		some, on := sample(r, l), setsOf(at, l, t.Node)
+		out[l] = Visited{Nodes: v.Mean(everyToken(r, l), on), GPUs: math.NaN(), Sent: math.NaN(), SentPerExpert: math.NaN()}
+		if some.Len() > 0 {
+			out[l].Sent, out[l].SentPerExpert = leaving(v.Sent(some, on, false), &t), leaving(v.Sent(some, on, true), &t)
 		}
 		if t.GPUs <= traffic.MaxNodes {
-			y.GPUs = traffic.NewVisits(t.GPUs).Mean(some, setsOf(at, l, func(gpu int) int { return gpu }))
+			out[l].GPUs = traffic.NewVisits(t.GPUs).Mean(some, setsOf(at, l, itself))
 		}
 	}
 	return out, nil

@@ -7,6 +7,27 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
+// Value is an error about a field as a whole where a value of it is bad, nil elsewhere;
+// Shape and Fit are the same of their kinds.
+func Value(bad bool, field, format string, args ...any) error {
+	return where(bad, placement.ErrValue, field, format, args...)
+}
+
+func Shape(bad bool, field, format string, args ...any) error {
+	return where(bad, placement.ErrShape, field, format, args...)
+}
+
+func Fit(bad bool, field, format string, args ...any) error {
+	return where(bad, placement.ErrFit, field, format, args...)
+}
+
+func where(bad bool, kind error, field, format string, args ...any) error {
+	if !bad {
+		return nil
+	}
+	return Errorf(kind, field, format, args...)
+}
+
 // Errorf is an error about a field as a whole, of no one layer or index.
 func Errorf(kind error, field string, format string, args ...any) error {
 	return At(kind, field, -1, -1, format, args...)

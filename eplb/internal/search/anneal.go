@@ -32,23 +32,14 @@ const mostHeat = .02
 const coolings = 64
 
 // Anneal draws so many changes of the placement at hand, full and allowed, which
-// cost nothing, and leaves the best that it passed at hand. With one window it
+// cost nothing, and leaves the best that it passed at hand. There is one window. It
 // lowers the overload above a threshold, which sinks a part of the way to the goal
-// whenever no GPU is above it; with several the norm of the power 16. It ends
-// early where the time is within goal, or on stop. The draws are the same for
-// every layer.
+// whenever no GPU is above it. It ends early where the time is within goal, or on
+// stop. The draws are the same for every layer.
 func (a *Annealer) Anneal(s *State, draws int, goal float64, stop func() bool) {
-	a.s = s
-	a.rng.Seed(uint64(len(s.slot)), uint64(draws))
-	a.start()
-	if s.n > 1 {
-		s.twice = 4
-	}
+	a.start(s, draws)
 	heat := min(mostHeat, 1.5/float64(len(s.inv)))
-	if s.n > 1 {
-		heat = 2e-3
-	}
-	if s.Time() <= goal || stop() {
+	if a.time <= goal || stop() {
 		return
 	}
 	a.sink(goal)
@@ -93,9 +84,10 @@ func (a *Annealer) cool(draws int, draw func() (Change, bool), rise func(Change)
 // unlikely is how much a change may harm, in heats: seldom much.
 func (a *Annealer) unlikely() float64 { return unlikely[a.rng.Uint64()>>56] }
 
-// start keeps the placement at hand and sorts the experts.
-func (a *Annealer) start() {
-	s := a.s
+// start seeds the draws, keeps the placement at hand and sorts the experts.
+func (a *Annealer) start(s *State, draws int) {
+	a.s = s
+	a.rng.Seed(uint64(len(s.slot)), uint64(draws))
 	s.Refresh()
 	a.kept = append(a.kept[:0], s.slot...)
 	a.time = s.Time()
@@ -114,11 +106,7 @@ func (a *Annealer) start() {
 
 // sink lowers the threshold and surveys the placement at hand.
 func (a *Annealer) sink(goal float64) {
-	s := a.s
-	if s.n == 1 {
-		t := a.time
-		s.twice, s.over = 0, max(goal, t-max(float64((t-goal)*sinking), 1e-5))
-	}
+	a.s.twice, a.s.over = 0, max(goal, a.time-max(float64((a.time-goal)*sinking), 1e-5))
 	a.survey()
 }
 
@@ -231,16 +219,14 @@ func (a *Annealer) draw() (c Change, ok bool) {
 	case kind > 1 || len(a.fits.all) == 0:
 		return a.drawExchange(h, i, k)
 	case kind == 0: // one copy more
-		e, j := s.slot[i], a.fits.all[a.intN(len(a.fits.all))]
-		g := s.gpu[j]
-		return Change{j, -1, e}, !s.holds(g, e) && s.mayHold(g, s.slot[j], e)
+		c = Change{a.fits.all[a.intN(len(a.fits.all))], -1, s.slot[i]}
+		return c, s.May(c)
 	case !s.mayDrop(i):
 		return c, false
 	}
-	e := s.slot[i]
-	size := s.size[int(e)*s.n+k]
-	x := a.ofSize(float64((size - a.ease(h, h, k)) * float64(1+a.intN(3)+1)))
-	return Change{i, -1, x}, !s.holds(h, x) && s.mayHold(h, e, x)
+	size := s.size[int(s.slot[i])*s.n+k]
+	c = Change{i, -1, a.ofSize(float64((size - a.ease(h, h, k)) * float64(1+a.intN(3)+1)))}
+	return c, s.May(c)
 }
 
 // drawFull draws a GPU that is full in some window.
@@ -271,8 +257,8 @@ func (a *Annealer) drawExchange(h, i int32, k int) (c Change, ok bool) {
 	if g == h || s.holds(g, e) || s.t.First[g] == s.t.First[g+1] {
 		return c, false
 	}
-	j := s.nearest(g, k, s.size[int(e)*s.n+k]-a.ease(h, g, k))
-	return Change{i, j, -1}, j >= 0 && !s.holds(h, s.slot[j]) && s.mayExchange(i, j)
+	c = Change{i, s.nearest(g, k, s.size[int(e)*s.n+k]-a.ease(h, g, k)), -1}
+	return c, c.B >= 0 && s.May(c)
 }
 
 // ease is how much load GPU h should lose to g: up to what is above the threshold,

@@ -44,9 +44,7 @@ func (s *State) Back() (c Change, ok bool) {
 
 // Retreat takes moves back from a layout, each time the one that is missed least.
 func (s *State) Retreat(f *Front, from []int32, twice int, goal Goal) {
-	s.Start(from)
-	s.twice, s.over = twice, goal.Time
-	f.begin(s)
+	s.setOut(f, from, twice, 0, goal)
 	for s.moves > 0 && !goal.Stop() {
 		c, ok := s.Back()
 		if !ok {

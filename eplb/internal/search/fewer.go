@@ -8,9 +8,7 @@ const moveHeat = .3
 // the last. A move counts as much as so much overload at first, then less and
 // less. least moves are few enough.
 func (a *Annealer) Fewer(s *State, draws int, goal, move float64, least, most int, stop func() bool) {
-	a.s = s
-	a.rng.Seed(uint64(len(s.slot)), uint64(draws))
-	a.start()
+	a.start(s, draws)
 	s.Above(goal)
 	best := most
 	if best <= least || stop() {

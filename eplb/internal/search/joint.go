@@ -123,9 +123,8 @@ func (j *Joint) kick() {
 		if first[g] == first[g+1] {
 			continue
 		}
-		i, e := slotOf(g), int32(draw(len(s.count)))
-		if s.mayDrop(i) && !s.holds(int32(g), e) && s.mayHold(int32(g), s.slot[i], e) {
-			j.replace(i, e)
+		if c := (Change{slotOf(g), -1, int32(draw(len(s.count)))}); s.May(c) {
+			j.replace(c.A, c.E)
 		}
 	}
 	j.findPeaks()
@@ -134,9 +133,8 @@ func (j *Joint) kick() {
 		if g == h || first[h] == first[h+1] {
 			continue
 		}
-		a, b := slotOf(g), slotOf(h)
-		if !s.holds(int32(h), s.slot[a]) && !s.holds(int32(g), s.slot[b]) && s.mayExchange(a, b) {
-			j.exchange(g, int(a), h, int(b))
+		if c := (Change{slotOf(g), slotOf(h), -1}); s.May(c) {
+			j.exchange(g, int(c.A), h, int(c.B))
 		}
 	}
 }

@@ -2,7 +2,6 @@ package search
 
 import (
 	"math"
-	"math/rand/v2"
 
 	"github.com/moelb/moelb/eplb/internal/memory"
 )
@@ -16,13 +15,7 @@ import (
 // is how much of the way from 1 to the goal nodes may be off. seed 0 is the plain path,
 // others are random.
 func (s *State) AheadByNodes(f *Front, from []int32, twice int, share float64, seed uint64, goal Goal) {
-	s.Start(from)
-	s.twice, s.over = twice, goal.Time
-	if seed > 0 {
-		s.rng = rand.NewPCG(seed, 0)
-		defer func() { s.rng = nil }()
-	}
-	f.begin(s)
+	s.setOut(f, from, twice, seed, goal)
 	if s.t.MostOff == 0 {
 		s.ahead(f, goal)
 		return
@@ -174,8 +167,7 @@ func (p *nodes) scanExchanges(s *State, m int) {
 		}
 		s.work += len(s.slot)
 		for j, x := range s.slot {
-			g := s.gpu[j]
-			b := s.t.Node[g]
+			b := s.t.Node[s.gpu[j]]
 			if x < 0 || a == b {
 				continue
 			}
@@ -186,8 +178,8 @@ func (p *nodes) scanExchanges(s *State, m int) {
 					gain += float64(share * (max(0, oa) + max(0, ob) - max(0, oa-d) - max(0, ob+d)))
 				}
 			}
-			if p.worth(gain) && !s.holds(g, e) && !s.holds(h, x) && s.mayExchange(int32(i), int32(j)) {
-				p.offer(s, Change{int32(i), int32(j), -1}, gain)
+			if c := (Change{int32(i), int32(j), -1}); p.worth(gain) && s.May(c) {
+				p.offer(s, c, gain)
 			}
 		}
 	}
@@ -198,7 +190,6 @@ func (p *nodes) scanReplacements(s *State, b, m int) {
 	p.list(s, b, m)
 	s.work += len(p.cut) * len(p.put)
 	for _, c := range p.cut {
-		g, x := s.gpu[c.x], s.slot[c.x]
 		for _, q := range p.put {
 			gain := p.total
 			dq := p.delta[q.at:][:len(p.over)]
@@ -209,8 +200,8 @@ func (p *nodes) scanReplacements(s *State, b, m int) {
 					}
 				}
 			}
-			if p.worth(gain) && q.x != x && !s.holds(g, q.x) && s.mayHold(g, x, q.x) {
-				p.offer(s, Change{c.x, -1, q.x}, gain)
+			if d := (Change{c.x, -1, q.x}); p.worth(gain) && s.May(d) {
+				p.offer(s, d, gain)
 			}
 		}
 	}

@@ -417,8 +417,7 @@ func TestDraws(t *testing.T) {
 		var a Annealer
 		s.Set(task)
 		s.Start(slot)
-		a.s = &s
-		a.start()
+		a.start(&s, 0)
 		a.sink(1)
 		under := "free"
 		if task.Home != nil {

@@ -87,9 +87,8 @@ func (f *Front) Add(s *State, slot []int32) {
 
 // Only makes a layout all there is, allowed or not.
 func (f *Front) Only(s *State, slot []int32) {
-	s.Start(slot)
-	f.paths = append(f.paths[:0], path{start: slices.Clone(slot)})
-	f.Points = append(f.Points[:0], Point{s.moves, s.Time(), f.key(s), 0, 0})
+	f.paths, f.Points = f.paths[:0], f.Points[:0]
+	f.Add(s, slot)
 }
 
 // key is what s is compared by.
@@ -129,17 +128,21 @@ type Goal struct {
 }
 
 // Ahead walks forward from a layout, each step the change that gains most a move,
-// under the norm of the power 2^twice. seed 0 is the plain path, others are random. Rounding can promise a gain that is not
-// there: a path ends where it did.
+// under the norm of the power 2^twice. seed 0 is the plain path, others are random.
+// Rounding can promise a gain that is not there: a path ends where it did.
 func (s *State) Ahead(f *Front, from []int32, twice int, seed uint64, goal Goal) {
+	s.setOut(f, from, twice, seed, goal)
+	s.ahead(f, goal)
+}
+
+// setOut begins a path from a layout; with seed 0 it is the plain one.
+func (s *State) setOut(f *Front, from []int32, twice int, seed uint64, goal Goal) {
 	s.Start(from)
-	s.twice, s.over = twice, goal.Time
+	s.twice, s.over, s.rng = twice, goal.Time, nil
 	if seed > 0 {
 		s.rng = rand.NewPCG(seed, 0)
 	}
 	f.begin(s)
-	s.ahead(f, goal)
-	s.rng = nil
 }
 
 // ahead walks on from the placement at hand.

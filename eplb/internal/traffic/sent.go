@@ -46,13 +46,11 @@ func (v *Visits) Choose(token []uint16, on []uint64) uint64 {
 	}
 }
 
-// Sent adds to dst, [nodes][nodes] in a row, the mean copies that a token on one node
+// Sent returns, [nodes][nodes] in a row, the mean copies that a token on one node
 // sends to another: to the fewest that hold those of its experts which its own node
 // lacks or, perExpert, one for each of these, evenly to the nodes that hold it.
-func (v *Visits) Sent(t *Tokens, on []uint64, perExpert bool, dst []float64) {
-	if t.Len() == 0 {
-		return
-	}
+// Without tokens that is none.
+func (v *Visits) Sent(t *Tokens, on []uint64, perExpert bool) []float64 {
 	sums, weight := make([]float64, v.nodes*v.nodes), 0.0
 	var memory [MaxTopK]uint16
 	for i := range t.Len() {
@@ -80,9 +78,12 @@ func (v *Visits) Sent(t *Tokens, on []uint64, perExpert bool, dst []float64) {
 			}
 		}
 	}
-	for i, x := range sums {
-		dst[i] += x / weight
+	if t.Len() > 0 {
+		for i := range sums {
+			sums[i] /= weight
+		}
 	}
+	return sums
 }
 
 // Mean is the mean of Of over some tokens; NaN of none.

@@ -62,8 +62,7 @@ func TestSent(t *testing.T) {
 			if perExpert {
 				want = one
 			}
-			dst := make([]float64, nodes*nodes)
-			v.Sent(y, on, perExpert, dst)
+			dst := v.Sent(y, on, perExpert)
 			for from := range nodes {
 				sum := 0.0
 				for to, x := range dst[from*nodes : (from+1)*nodes] {
