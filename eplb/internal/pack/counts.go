@@ -53,14 +53,11 @@ func (s *Packer) Adams(slots, most int, frozen []bool) bool {
 		e := h[0].Id
 		s.Count[e]++
 		if int(s.Count[e]) >= most {
-			h[0] = h[len(h)-1]
-			h = h[:len(h)-1]
-		} else {
-			h[0].Key = s.W[e] / float64(s.Count[e])
+			h = pop(h, before)
+			continue
 		}
-		if len(h) > 0 {
-			SiftDown(h, 0, before)
-		}
+		h[0].Key = s.W[e] / float64(s.Count[e])
+		SiftDown(h, 0, before)
 	}
 	return true
 }
@@ -159,6 +156,14 @@ func (s *Packer) BySize() {
 type HeapItem struct {
 	Key float64
 	Id  int32
+}
+
+// pop takes the first of a heap away.
+func pop(h []HeapItem, before func(a, b HeapItem) bool) []HeapItem {
+	last := len(h) - 1
+	h[0] = h[last]
+	SiftDown(h[:last], 0, before)
+	return h[:last]
 }
 
 // SiftDown restores the heap below i; before says which of two comes first.

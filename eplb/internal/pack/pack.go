@@ -27,11 +27,7 @@ func (s *Packer) Pack() bool {
 			g := h[0].Id
 			s.Put(e, int(g))
 			if int(s.Used[g]) == u.First[g+1] {
-				h[0] = h[len(h)-1]
-				h = h[:len(h)-1]
-				if len(h) > 0 {
-					SiftDown(h, 0, lighter)
-				}
+				h = pop(h, lighter)
 			} else {
 				h[0].Key += x
 				SiftDown(h, 0, lighter)
@@ -41,11 +37,7 @@ func (s *Packer) Pack() bool {
 		s.popped = s.popped[:0]
 		for len(s.popped) < n && len(h) > 0 {
 			s.popped = append(s.popped, h[0])
-			h[0] = h[len(h)-1]
-			h = h[:len(h)-1]
-			if len(h) > 1 {
-				SiftDown(h, 0, lighter)
-			}
+			h = pop(h, lighter)
 		}
 		for _, it := range s.popped {
 			s.Put(e, int(it.Id))

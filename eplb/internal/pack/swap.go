@@ -139,7 +139,9 @@ type pair struct {
 const pairsRoom = 128
 
 // swapPairs exchanges two replicas of h for two of another GPU, where no single
-// exchange helps, and says whether one was found.
+// exchange helps, and says whether one was found. Without it 64 experts on 16 GPUs of 5
+// slots and 256 on 64 stand .03 to .05% higher, and 64 in 8 groups on 4 nodes of 4 GPUs
+// of 6 take six times as long.
 func (s *Packer) swapPairs(h int, best, goal float64) bool {
 	u := s.U
 	if u.Room(h) > pairsRoom {

@@ -95,7 +95,7 @@ func (p *counts) start(T, least float64) bool {
 			p.cut = append(p.cut, r)
 		}
 	}
-	slices.SortFunc(p.big, func(a, b run) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(p.big, largerFirst)
 	slices.SortFunc(p.cut, func(a, b run) int { return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.id, b.id)) })
 	return true
 }
@@ -106,14 +106,11 @@ func (p *counts) enlist(e int32) {
 	r := run{p.w[e] / float64(n), e, n}
 	switch {
 	case r.size > p.T/2:
-		p.big = insertRun(p.big, r)
-	case n > 1:
-		p.cut = append(p.cut, r)
-		i := len(p.cut) - 1
-		for ; i > 0 && p.cut[i-1].size > r.size; i-- {
-			p.cut[i] = p.cut[i-1]
-		}
-		p.cut[i] = r
+		i, _ := slices.BinarySearchFunc(p.big, r, largerFirst)
+		p.big = slices.Insert(p.big, i, r)
+	case n > 1: // the last of equals
+		i := sort.Search(len(p.cut), func(i int) bool { return p.cut[i].size > r.size })
+		p.cut = slices.Insert(p.cut, i, r)
 	}
 }
 
@@ -189,12 +186,8 @@ func (p *counts) branch() bool {
 			continue
 		}
 		p.hot = append(p.hot, c)
-		i := len(p.hot) - 1
-		for ; i > first && p.hot[i-1].n*(c.to-c.n) < c.n*(p.hot[i-1].to-p.hot[i-1].n); i-- {
-			p.hot[i] = p.hot[i-1]
-		}
-		p.hot[i] = c
 	}
+	slices.SortStableFunc(p.hot[first:], func(a, b choice) int { return cmp.Compare(b.n*(a.to-a.n), a.n*(b.to-b.n)) })
 	last := len(p.hot)
 	found := false
 	for i := first; i < last && !found; i++ {

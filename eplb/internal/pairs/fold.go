@@ -1,6 +1,8 @@
 package pairs
 
 import (
+	"cmp"
+
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
 
@@ -102,15 +104,9 @@ type run struct {
 	n    int32
 }
 
-// insertRun inserts x into runs, the largest size first, ties by index.
-func insertRun(runs []run, x run) []run {
-	runs = append(runs, x)
-	i := len(runs) - 1
-	for ; i > 0 && (runs[i-1].size < x.size || (runs[i-1].size == x.size && runs[i-1].id > x.id)); i-- {
-		runs[i] = runs[i-1]
-	}
-	runs[i] = x
-	return runs
+// largerFirst orders runs by size, the largest first, ties by index.
+func largerFirst(a, b run) int {
+	return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.id, b.id))
 }
 
 // foldOut places the fold of the counts in s.ranked and keeps it if it is the best.

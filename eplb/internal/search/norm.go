@@ -109,14 +109,10 @@ func (s *State) weigh() float64 {
 // key is the norm of the power 16. Of two placements over several windows it
 // tells better than their time which one holds in the windows to come.
 func (s *State) key() float64 {
-	sum := 0.0
-	for k, a := range s.t.Share {
-		total := 0.0
-		for i := k; i < len(s.level); i += s.n {
-			total += pow16(s.level[i])
-		}
-		sum += float64(a * math.Sqrt(math.Sqrt(math.Sqrt(math.Sqrt(total)))))
-	}
+	twice := s.twice
+	s.twice = 4
+	sum := s.weigh()
+	s.twice = twice
 	return sum
 }
 

@@ -11,12 +11,7 @@ import (
 // an expert on no node is not looked for.
 func (v *Visits) Choose(token []uint16, on []uint64) uint64 {
 	if v.hits != nil {
-		sets := ^uint64(0)
-		for _, e := range token {
-			if m := on[e]; m != 0 {
-				sets &= v.hits[m]
-			}
-		}
+		sets := v.meet(token, on)
 		for _, s := range v.size {
 			if sets&s != 0 {
 				return uint64(bits.TrailingZeros64(sets & s))

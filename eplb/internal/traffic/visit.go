@@ -33,7 +33,7 @@ func NewVisits(nodes int) *Visits {
 	for set := range v.hits {
 		v.size[bits.OnesCount(uint(set))] |= 1 << set
 		for with := range v.hits {
-			if set&with != 0 {
+			if set&with != 0 || set == 0 { // what is nowhere is not looked for
 				v.hits[set] |= 1 << with
 			}
 		}
@@ -45,13 +45,7 @@ func NewVisits(nodes int) *Visits {
 // of each expert, as a set. An expert on no node is not visited.
 func (v *Visits) Of(token []uint16, on []uint64) int {
 	if v.hits != nil {
-		sets := ^uint64(0)
-		for _, e := range token {
-			if m := on[e]; m != 0 {
-				sets &= v.hits[m]
-			}
-		}
-		return v.smallest(sets)
+		return v.smallest(v.meet(token, on))
 	}
 	forced := uint64(0)
 	for _, e := range token {
@@ -66,6 +60,15 @@ func (v *Visits) Of(token []uint16, on []uint64) int {
 		}
 	}
 	return bits.OnesCount64(forced) + cover(left)
+}
+
+// meet is the sets of few nodes that hold all of a token's experts.
+func (v *Visits) meet(token []uint16, on []uint64) uint64 {
+	sets := ^uint64(0)
+	for _, e := range token {
+		sets &= v.hits[on[e]]
+	}
+	return sets
 }
 
 // smallest is the size of the smallest of some sets of few nodes.
