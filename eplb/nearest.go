@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/moelb/moelb/eplb/internal/bounds"
-	"github.com/moelb/moelb/eplb/internal/moves"
 	"github.com/moelb/moelb/eplb/internal/traffic"
 	"github.com/moelb/moelb/placement"
 )
@@ -56,7 +55,7 @@ func planNearest(ctx context.Context, p *Problem, o *Options, t *placement.Topol
 		}
 	}
 	if o.MaxMoves == 0 {
-		takeFresh(p, o, &r, &fresh, aims)
+		takeFresh(p, o, t, &r, &fresh, aims)
 	}
 	return r, nil
 }
@@ -70,21 +69,16 @@ func without(o *Options, set func(o *Options)) *Options {
 
 // takeFresh takes the plan from scratch of layers that moves did not bring to
 // their aim, where it is better.
-func takeFresh(p *Problem, o *Options, r, fresh *Result, aims []float64) {
-	c := check(p, o)
-	m := moves.New(c)
-	slot := make([]int32, c.Unit.Slots)
+func takeFresh(p *Problem, o *Options, t *placement.Topology, r, fresh *Result, aims []float64) {
+	g := newRegrouper(p, o, t, check(p, o))
 	for l := range r.Layers {
 		if r.Layers[l].Imbalance <= aims[l] || fresh.Layers[l].Imbalance >= r.Layers[l].Imbalance {
 			continue
 		}
-		c.Unit.Read(fresh.Placement.PhysicalToLogical[l], slot)
-		m.SetLayer(l)
-		m.S.Settle(slot)
-		m.S.Start(slot)
+		g.u.Read(fresh.Placement.PhysicalToLogical[l], g.slot)
+		g.m.SetLayer(l)
 		r.Layers[l] = fresh.Layers[l]
-		r.Layers[l].Moves = m.S.Moves()
-		r.put(c, l, slot)
+		g.give(l, r)
 	}
 }
 

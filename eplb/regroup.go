@@ -196,7 +196,11 @@ func (g *regrouper) rehouse(y *traffic.Layer, l int, stop func() bool) {
 	if g.local == nil {
 		g.local = homes.New(g.c)
 	}
-	now := traffic.NodesAt(y.Tokens, g.home, g.p.Groups)
+	on := make([]uint64, len(g.home))
+	for e, n := range g.home {
+		on[e] = 1 << n
+	}
+	now := traffic.NewVisits(g.nodes).Mean(y.Tokens, on)
 	slot := make([]int32, len(g.slot))
 	for _, h := range houses[:min(len(houses), mostRehoused)] {
 		if h.Nodes >= now || stop() {

@@ -49,10 +49,7 @@ func (f *Search) Search(bound float64, stop func() bool) float64 {
 	}
 	s.BySize()
 	f.foldOut()
-	p := &f.counts
-	p.w, p.order, p.gpus, p.slots = s.W, s.Order, len(s.U.Gpu), s.U.Slots
-	// No replica is smaller than the coldest expert cut into all spare copies.
-	least := s.W[s.Order[len(s.Order)-1]] / float64(s.U.Slots-len(s.W)+1)
+	p, least := f.ready()
 	for ask := true; bound < s.Best.Level*(1-pack.ProvedTolerance) && !stop(); {
 		// Adams' counts are often the best, so that is asked first; otherwise
 		// halve the range until asking again is worth it.
@@ -64,7 +61,9 @@ func (f *Search) Search(bound float64, stop func() bool) float64 {
 		found, proved := p.reach(T, least, pairWork)
 		switch {
 		case found:
-			f.fillUp()
+			f.take(false) // smaller ones make more partners for the big ones
+			s.BySize()
+			f.foldOut()
 			if s.Best.Level >= level {
 				return bound
 			}
@@ -78,23 +77,30 @@ func (f *Search) Search(bound float64, stop func() bool) float64 {
 	return bound
 }
 
-// fillUp places the counts of p. Copies left over go to the smallest replicas,
-// which only makes more partners for the big ones.
-func (f *Search) fillUp() {
+// ready gives the counts the layer at hand, and returns what no replica is smaller
+// than: the coldest expert cut into all spare copies.
+func (f *Search) ready() (p *counts, least float64) {
+	s := f.s
+	p = &f.counts
+	p.w, p.order, p.gpus, p.slots = s.W, s.Order, len(s.U.Gpu), s.U.Slots
+	return p, s.W[s.Order[len(s.Order)-1]] / float64(s.U.Slots-len(s.W)+1)
+}
+
+// take takes the counts that were found, and gives what copies are left, one after
+// another, to the largest replicas or to the smallest.
+func (f *Search) take(largest bool) {
 	s, p := f.s, &f.counts
 	copy(s.Count, p.count)
 	for range p.left {
-		small := -1
-		least := 0.0
-		for e, n := range s.Count {
-			if x := s.W[e] / float64(n); int(n) < p.gpus && (small < 0 || x < least) {
-				small, least = e, x
+		best, size := -1, 0.0
+		for e, n := range s.Count { // some may be without load
+			x := s.W[e] / float64(n)
+			if int(n) < p.gpus && (best < 0 || largest && x > size || !largest && x < size) {
+				best, size = e, x
 			}
 		}
-		s.Count[small]++
+		s.Count[best]++
 	}
-	s.BySize()
-	f.foldOut()
 }
 
 // run is the replicas of one replicated expert, all of one size.

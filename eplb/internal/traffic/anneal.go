@@ -54,8 +54,7 @@ func Regroup(y *Layer, slot []int32, stop func() bool) {
 			return
 		}
 		unit *= 4
-		copy(s.slot, slot)
-		s.place()
+		s.place(slot)
 		if s.risk != nil {
 			s.risk.count()
 		}
@@ -124,8 +123,7 @@ func (s *annealing) risked() float64 {
 
 // try tries one change and says whether it was made.
 func (s *annealing) try(temperature, price float64) bool {
-	i, j, ok := s.propose()
-	if !ok {
+	if !s.propose() {
 		return false
 	}
 	room := temperature * s.exponential()
@@ -142,29 +140,28 @@ func (s *annealing) try(temperature, price float64) bool {
 	if cost+float64(float64(s.tokens.weigh(&s.change))*each) > room {
 		return false
 	}
-	s.apply(i, j, over)
+	s.apply(over)
 	if s.risk != nil {
 		s.risk.value += s.risk.delta
 	}
 	return true
 }
 
-// propose prepares a random change of slots i and j, or of slot i (j = -1).
-func (s *annealing) propose() (i, j int, ok bool) {
+// propose prepares a random change; false = it came upon none.
+func (s *annealing) propose() bool {
 	if s.tokens.chose == nil && s.below(4) > 0 {
 		return s.unite()
 	}
-	i, j = s.below(len(s.slot)), -1
+	i := s.below(len(s.slot))
 	if s.below(4) == 0 {
-		return i, j, s.replace(i, int32(s.below(len(s.at))))
+		return s.replace(i, int32(s.below(len(s.at))))
 	}
-	j = s.below(len(s.slot))
-	return i, j, s.exchange(i, j)
+	return s.exchange(i, s.below(len(s.slot)))
 }
 
 // unite prepares that one of two experts that a random token chose comes to a
 // node of the other.
-func (s *annealing) unite() (i, j int, ok bool) {
+func (s *annealing) unite() bool {
 	t := s.y.Tokens
 	for range 4 {
 		n := s.anyToken()
@@ -184,13 +181,13 @@ func (s *annealing) unite() (i, j int, ok bool) {
 		lo, hi := s.upTo[node], s.upTo[node+1]
 		to := lo + s.below(hi-lo)
 		if s.below(3) == 0 {
-			return to, -1, s.replace(to, int32(a))
+			return s.replace(to, int32(a))
 		}
 		g := s.at[a][s.below(len(s.at[a]))]
-		i = s.y.First[g] + slices.Index(s.slot[s.y.First[g]:s.y.First[g+1]], int32(a))
-		return i, to, s.exchange(i, to)
+		i := s.y.First[g] + slices.Index(s.slot[s.y.First[g]:s.y.First[g+1]], int32(a))
+		return s.exchange(i, to)
 	}
-	return 0, 0, false
+	return false
 }
 
 // anyToken is a random token, by weight.

@@ -31,13 +31,10 @@ func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
 	best, moves := s.levels(levels), s.keeps.Moves()
 	if y.Rule == Nearest && y.Prev == nil && y.Home == nil && y.Domain == nil && y.Fixed == nil {
 		if s.nearSeed(s.slot) && !slices.Contains(s.slot, -1) {
-			s.place()
-			best = s.levels(levels)
 			copy(slot, s.slot)
-		} else {
-			copy(s.slot, slot)
-			s.place()
 		}
+		s.place(slot)
+		best = s.levels(levels)
 	}
 	s.sink(levels, aim)
 	price := 0.0
@@ -50,11 +47,9 @@ func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
 		case run > 0 && best <= max(aim, 1)*enough:
 			return
 		case run == 1:
-			copy(s.slot, given)
-			s.place()
+			s.place(given)
 		case run > 1:
-			copy(s.slot, slot)
-			s.place()
+			s.place(slot)
 		}
 		temperature := evenHot * [evenRuns]float64{1, 1, .3, .1}[run]
 		if len(slot) <= smallSlots {
@@ -92,7 +87,7 @@ func (s *annealing) sink(levels []float64, aim float64) {
 
 // tryEven tries one change and says whether it was made.
 func (s *annealing) tryEven(temperature, price float64) bool {
-	i, j := s.below(len(s.slot)), -1
+	i := s.below(len(s.slot))
 	for range 2 { // rather on a GPU that is too full
 		if s.above(int(s.gpu[i]), nil) > 0 {
 			break
@@ -108,8 +103,7 @@ func (s *annealing) tryEven(temperature, price float64) bool {
 		i = s.below(len(s.slot))
 		ok = e >= 0 && s.replace(i, e)
 	default:
-		j = s.below(len(s.slot))
-		ok = s.exchange(i, j)
+		ok = s.exchange(i, s.below(len(s.slot)))
 	}
 	if !ok {
 		return false
@@ -118,6 +112,6 @@ func (s *annealing) tryEven(temperature, price float64) bool {
 	if over+float64(price*float64(s.cost)) > temperature*s.exponential() {
 		return false
 	}
-	s.apply(i, j, over)
+	s.apply(over)
 	return true
 }

@@ -34,18 +34,6 @@ func Houses(t *Tokens, experts, groups, nodes int) []House {
 	return h.out
 }
 
-// NodesAt is the mean nodes that tokens visit where experts, of so many groups, are on
-// these nodes alone, those of a group on one.
-func NodesAt(t *Tokens, home []int32, groups int) float64 {
-	per := len(home) / groups
-	h := houses{home: make([]int32, groups)}
-	for g := range h.home {
-		h.home[g] = home[g*per]
-	}
-	h.count(t, per)
-	return h.nodes()
-}
-
 // waysToShare is how many ways there are, mostHouses+1 at most.
 func waysToShare(groups, nodes int) int {
 	n := 1

@@ -47,8 +47,9 @@ type state struct {
 
 	tokens *visited
 
-	// The change at hand: one or two experts whose replicas come to be elsewhere, and
-	// the moves that it takes.
+	// The change at hand, the experts whose replicas come to be elsewhere by it, and the
+	// moves that it takes.
+	step    search.Change
 	change  [2]recast
 	cost    int
 	share   []float64
@@ -83,14 +84,13 @@ func newState(y *Layer, slot []int32) *state {
 	masks.Share = nil // loads are counted here
 	s.keeps.Set(&masks)
 	s.slot = s.keeps.Slots()
-	copy(s.slot, slot)
 	if y.Tokens != nil {
 		s.tokens = newVisited(y.Tokens, y.Nodes, y.Experts)
 		if y.PerExpert {
 			s.tokens.apart(s.perNode, gpus)
 		}
 	}
-	s.place()
+	s.place(slot)
 	return s
 }
 
@@ -124,8 +124,9 @@ func (s *state) levels(dst []float64) float64 {
 	return sum
 }
 
-// place counts what the slots hold anew.
-func (s *state) place() {
+// place makes a layout the placement at hand and counts all anew.
+func (s *state) place(slot []int32) {
+	copy(s.slot, slot)
 	s.keeps.Start(s.slot)
 	for e := range s.at {
 		s.at[e], s.on[e] = s.at[e][:0], 0
@@ -229,12 +230,12 @@ func (s *state) replace(i int, e int32) bool {
 	return true
 }
 
-// may says whether a change of two experts keeps what it must, and notes its moves.
+// may says whether a change of two experts keeps what it must, and notes it.
 func (s *state) may(c search.Change, a, b int32) bool {
 	if s.y.Fixed != nil && (s.y.Fixed[a] || s.y.Fixed[b]) || !s.keeps.May(c) {
 		return false
 	}
-	s.cost = s.keeps.CostOf(c)
+	s.step, s.cost = c, s.keeps.CostOf(c)
 	return s.cost <= 0 || s.keeps.Moves()+s.cost <= s.y.Moves
 }
 
@@ -267,9 +268,8 @@ func (s *state) touch(gpus []int32) {
 	}
 }
 
-// apply makes the change that was prepared and weighed: of slots i and j, or of
-// slot i where j is -1.
-func (s *state) apply(i, j int, over float64) {
+// apply makes the change that was prepared and weighed.
+func (s *state) apply(over float64) {
 	s.over += over
 	for _, g := range s.touched {
 		lo := int(g) * s.windows
@@ -277,13 +277,9 @@ func (s *state) apply(i, j int, over float64) {
 			s.load[lo+k] += s.delta[lo+k]
 		}
 	}
-	c := search.Change{A: int32(i), B: int32(j), E: -1}
-	if j < 0 {
-		c.E = s.change[1].e
-	}
-	s.keeps.Apply(c)
-	for c := range s.change {
-		x := &s.change[c]
+	s.keeps.Apply(s.step)
+	for i := range s.change {
+		x := &s.change[i]
 		s.at[x.e], x.at = x.at, s.at[x.e]
 		s.on[x.e] = x.on
 	}

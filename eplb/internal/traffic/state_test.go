@@ -183,13 +183,12 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 		changes := 0
 		risk := newRisk(s)
 		for range 300 {
-			i, j := rng.IntN(len(slot)), -1
+			i := rng.IntN(len(slot))
 			ok := false
 			if rng.IntN(2) == 0 {
 				ok = s.replace(i, int32(rng.IntN(experts)))
 			} else {
-				j = rng.IntN(len(slot))
-				ok = s.exchange(i, j)
+				ok = s.exchange(i, rng.IntN(len(slot)))
 			}
 			if !ok {
 				continue
@@ -200,7 +199,7 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 			if rng.IntN(3) == 0 {
 				continue // weighed, not made
 			}
-			s.apply(i, j, over)
+			s.apply(over)
 			risk.value += delta
 			changes++
 		}
