@@ -98,7 +98,7 @@ func (f *Former) packDeep(times float64, pairs int64) {
 }
 
 // deepPairs is the attention of a deep step: in proportion, give or take what the
-// oldest that fill it ask for.
+// oldest that fill it ask for, and as much as the longest need to end in time.
 func (f *Former) deepPairs() int64 {
 	var w Work
 	for _, i := range f.order {
@@ -110,7 +110,25 @@ func (f *Former) deepPairs() int64 {
 	even := f.Density * float64(f.Tokens)
 	own := float64(w.Pairs) / float64(max(w.Tokens, 1)) * float64(f.Tokens)
 	step := f.Cost.Of(Work{f.Tokens, whole(even)}) / f.Cost.Pair
-	return whole(max(min(own, even+float64(turn*step)), even-float64(turn*step)))
+	return max(f.onTime(), whole(max(min(own, even+float64(turn*step)), even-float64(turn*step))))
+}
+
+// onTime is the attention that each of the full steps that are left needs for the longest
+// prompts to end with the last of them. After that they would take as long for it, and
+// for their tokens too, with nothing beside them.
+func (f *Former) onTime() int64 {
+	steps := max(1, float64(f.Pairs)/float64(f.Density*f.Power*float64(f.Tokens)))
+	most := 0.0
+	for i := range f.Items {
+		it := &f.Items[i]
+		most = max(most, float64(it.Pairs)/steps+float64(f.Expand*it.tokens()))
+	}
+	for g := range f.fresh {
+		if l := &f.fresh[g]; l.speed > 0 {
+			most = max(most, float64(l.stock)/(steps*l.speed))
+		}
+	}
+	return whole(most)
 }
 
 // startDense starts dense prompts of the queue on the ranks that have least
