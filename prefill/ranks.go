@@ -33,8 +33,9 @@ type rank struct {
 	requests  int
 	started   []int32 // by Step and unfinished, oldest first
 	added     []int32
-	kv        int64 // tokens of all of them, in full
-	startedKV int64 // tokens of the started
+	kv        int64   // tokens of all of them, in full
+	startedKV int64   // tokens of the started
+	owed      float64 // seconds: see pack.Former.Owed
 
 	// What Add goes by beside work.
 	others   Work // the last report less the ledger as of its version

@@ -8,7 +8,7 @@ import "github.com/moelb/moelb/prefill/internal/pack"
 func (b *Balancer) oldest() {
 	f := &b.former
 	b.late.pass(b.clock)
-	full := pack.ShareWeight * (b.cost.Step + 2*b.cost.of(Work{f.Tokens, int64(min(f.Density*float64(f.Tokens), 1<<61))}))
+	full := f.ShareWeight() * (b.cost.Step + 2*b.cost.of(Work{f.Tokens, int64(min(f.Density*float64(f.Tokens), 1<<61))}))
 	room := 2 * full * float64(len(f.Open))
 	for _, s := range b.queue {
 		if room <= 0 {

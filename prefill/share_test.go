@@ -32,7 +32,6 @@ func (s *shadow) seconds(b *Balancer) (step float64, of map[ID]float64, on map[I
 // older than all that are left in the queue, or on the oldest that it has started, or
 // all the tokens it may take: where that is late, or something younger is.
 func TestOldestHaveTheirShare(t *testing.T) {
-	const share = pack.ShareWeight / (1 + 3*pack.ShareWeight)
 	times, n := 0, uint64(5)
 	if long.Tests() {
 		n = 20
@@ -83,7 +82,7 @@ func TestOldestHaveTheirShare(t *testing.T) {
 					continue
 				}
 				times++
-				if spent < share*took-1e-6 && b.former.tokensOf(g) < cfg.MaxTokens {
+				if spent < b.former.Share()*took-1e-6 && b.former.tokensOf(g) < cfg.MaxTokens {
 					t.Fatalf("seed %d, step %d of %.3f s: rank %d spends %.4f s on its oldest", seed, step, took, g, spent)
 				}
 			}
@@ -110,7 +109,6 @@ func (f *former) tokensOf(g int) (sum int64) {
 // and its own. Where each rank caches its own, one rank has most of those who wait, and of
 // the short ones, and work counts as it is without.
 func TestWaitingIsBounded(t *testing.T) {
-	const share = pack.ShareWeight / (1 + 3*pack.ShareWeight)
 	for _, local := range []bool{false, true} {
 		for seed := range uint64(6) {
 			r := rand.New(rand.NewPCG(22, seed))
@@ -135,7 +133,7 @@ func TestWaitingIsBounded(t *testing.T) {
 					cached = n / 10 * r.Int64N(10)
 				}
 				longest = max(longest, own)
-				due[id] = lateAfter*before/float64(cfg.Ranks) + (before/float64(cfg.Ranks)+2*longest+own)/share + b.cost.Seconds(WorkOf(cfg.MaxTokens, 60_000))
+				due[id] = lateAfter*before/float64(cfg.Ranks) + (before/float64(cfg.Ranks)+2*longest+own)/pack.LeastShare + b.cost.Seconds(WorkOf(cfg.MaxTokens, 60_000))
 				before += own
 				add(id, n-cached, cached)
 			}
@@ -182,7 +180,7 @@ func TestBusyCacheHoldsNobody(t *testing.T) {
 			id++
 			return q.ID
 		}
-		full := b.cost.Seconds(WorkOf(cfg.MaxTokens, 0)) * (1 + pack.ShareWeight + longestTimes)
+		full := b.cost.Seconds(WorkOf(cfg.MaxTokens, 0)) * (1.2 + longestTimes)
 		for step := 0; s.clock < 300; step++ {
 			for len(giants) < 2 {
 				giants[add(int64(long), int64(long/10*9))] = true
@@ -237,7 +235,7 @@ func TestNoStepIsLong(t *testing.T) {
 			}
 		}
 		// what the longest trial may take, and what shares may add to it
-		if bound := (b.cost.Step + 5*tokens) * (1 + 3*pack.ShareWeight); most > bound || most < tokens {
+		if bound := (b.cost.Step + 5*tokens) / (1 - 3*2*pack.LeastShare); most > bound || most < tokens {
 			t.Errorf("%d prompts: a step of %.2f s, of at most %.2f", prompts, most, bound)
 		}
 	}
@@ -406,4 +404,44 @@ func TestStepWithin(t *testing.T) {
 			t.Fatal("it does not end")
 		}
 	}
+}
+
+// TestSharesSuffice: where it takes long to see a long prompt's prefix again, its shares of
+// several steps are spent on one chunk, at least half of which is of use; so most steps
+// are short, and the prompt ends in the time that its share allows, twice over for that.
+func TestSharesSuffice(t *testing.T) {
+	cost := DeepSeekV3H800()
+	cost.Prefix = 2e-5 // of 100,000 tokens as long as 13,000 new ones
+	cfg := Config{Ranks: 4, MaxTokens: 4096, Cost: cost}
+	b, s := newUnit(t, cfg), newShadow(t, cfg)
+	s.add(b, Request{ID: 0, Tokens: 120_000, Cached: 100_000})
+	own := b.cost.of(b.total)
+	short, chunks := 0, 0
+	for id := ID(1); len(s.left) > 0 && s.clock < 1000; {
+		if _, waits := s.left[0]; !waits {
+			break
+		}
+		for range 9 {
+			s.add(b, Request{ID: id, Tokens: 1000})
+			id++
+		}
+		before := s.left[0].Cached
+		took, of, _ := s.seconds(b)
+		if took < .5 {
+			short++
+		}
+		if useful := of[0]; useful > 0 {
+			chunks++
+			if see := cost.Prefix * float64(before); s.left[0].Cached > 0 && useful < .99*see {
+				t.Fatalf("step %d: %.3f s of use after %.3f of seeing the prefix", s.steps, useful, see)
+			}
+		}
+	}
+	if bound := 2 * own / pack.LeastShare; s.clock > bound {
+		t.Errorf("after %.1f s, of %.1f, it has not ended", s.clock, bound)
+	}
+	if short < s.steps*3/4 {
+		t.Errorf("of %d steps %d are short", s.steps, short)
+	}
+	t.Logf("%.1f s, %d steps, %d short, %d chunks", s.clock, s.steps, short, chunks)
 }

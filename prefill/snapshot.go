@@ -12,7 +12,7 @@ import (
 // A snapshot starts with its kind and the version of its format.
 const (
 	snapshotKind  = "moelb prefill "
-	snapshotMagic = snapshotKind + "4\n"
+	snapshotMagic = snapshotKind + "5\n"
 )
 
 // AppendSnapshot appends the whole state to dst: FromSnapshot makes a balancer of
@@ -36,7 +36,7 @@ func (b *Balancer) AppendSnapshot(dst []byte) []byte {
 	for g := range b.ranks {
 		k := &b.ranks[g]
 		w.Int(int64(k.state), k.maxKV, k.others.Tokens, k.others.Pairs, int64(k.version), int64(k.reported))
-		w.Float(k.speed)
+		w.Float(k.speed, k.owed)
 		w.Bool(k.heard)
 		w.Uint(k.epoch)
 		w.Int(int64(len(k.past)))
@@ -101,7 +101,7 @@ func FromSnapshot(data []byte) (*Balancer, error) {
 	if wrong != "" {
 		if rest, ok := strings.CutPrefix(string(data[:min(len(data), 40)]), snapshotKind); ok && !strings.HasPrefix(string(data), snapshotMagic) {
 			if version, _, ok := strings.Cut(rest, "\n"); ok {
-				wrong = fmt.Sprintf("version %.20q of the format is not read, 4 is", version)
+				wrong = fmt.Sprintf("version %.20q of the format is not read, 5 is", version)
 			}
 		}
 		return nil, bad(ErrSnapshot, "state", -1, "%s", wrong)
@@ -179,7 +179,7 @@ func readRank(r *ledger.Reader, k *rank) {
 	k.maxKV = r.Int(0, math.MaxInt64)
 	k.others = Work{r.Int(-mostWork, mostWork), r.Int(-mostWork, mostWork)}
 	k.version, k.reported = uint64(r.Int(0, 2*mostWork)), uint64(r.Int(0, mostWork))
-	k.speed = r.Float(0, MaxSpeed)
+	k.speed, k.owed = r.Float(0, MaxSpeed), r.Float(0, math.MaxFloat64)
 	k.heard, k.epoch, k.restored = r.Bool(), r.Uint(), true
 	r.Fail((k.speed == 0 || k.speed >= 1/MaxSpeed) && k.reported <= k.version)
 	n := r.Length(pastLedgers)

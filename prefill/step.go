@@ -44,21 +44,23 @@ type Budget struct {
 // until that has waited as many times its own length.
 //
 // Waiting is bounded. Late is who has waited for twice as long as the unit could have
-// done in full all that was there before it came; then whoever is older is, too. An
-// eighth of each step's seconds, on each rank, or all the tokens that it may take, go
-// to the oldest that has started there and is late, or to those late ones that are
-// older than all that are left in the queue. So, where KV room and Request.Among leave
+// done in full all that was there before it came; then whoever is older is, too. A
+// sixteenth of each step's seconds, on each rank, and as much again of the time that the
+// unit has to spare, or all the tokens that the rank may take, go to the oldest that has
+// started there and is late, or to those late ones that are older than all that are left
+// in the queue. Where it takes long to see a prefix again, the shares of several steps go
+// into one chunk, so that half of it is of use. So, where KV room and Request.Among leave
 // the choice, whoever comes has ended, after that wait, once the unit could have done, in
-// an eighth of the time, the work that came before it and was not done, and one rank its
+// a sixteenth of the time, the work that came before it and was not done, and one rank its
 // own work and twice the longest's of those before, all as without caches where each rank
-// has its own: nothing that comes later adds to it. As much of each step is open to short prompts: they do not wait for long ones. Nor
+// has its own, and twice if prefixes are seen again: nothing that comes later adds to it.
+// An eighth of each step is open to short prompts: they do not wait for long ones. Nor
 // does whoever comes wait long for a step's end: while others come its attention takes
-// at most four times as long as full tokens, eight empty steps, or a prefix that has to be
-// seen again. One
-// that waits for another's prefix does so for as long as computing the prefix would take,
-// or would cost all who wait, and a step or two. Where each rank caches its own, a prompt
-// starts on the rank where it would end first, after what has started there and what else
-// waits for it, or as soon on any.
+// at most four times as long as full tokens or eight empty steps, or twice as long as it
+// takes to see the longest prefix again. One that waits for another's prefix does so for
+// as long as computing the prefix would take, or would cost all who wait, and a step or
+// two. Where each rank caches its own, a prompt starts on the rank where it would end
+// first, after what has started there and what else waits for it, or as soon on any.
 //
 // Prompts that only some ranks may take, however many, keep no others from theirs.
 //
@@ -151,6 +153,7 @@ func (b *Balancer) commit(dst []Chunk) []Chunk {
 	b.observed.add(seconds, work)
 	for g := range b.ranks {
 		of := f.Of(g)
+		b.ranks[g].owed = f.Owed(g)
 		if len(of) == 0 {
 			continue
 		}

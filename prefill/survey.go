@@ -68,6 +68,8 @@ func (o *observed) rate() float64 {
 func (b *Balancer) survey(left []Budget) {
 	f := &b.former
 	f.Base = max(b.cost.Step, 1e-9) + b.observed.step()
+	f.Power = max(b.power, 1/MaxSpeed)
+	f.Busy, f.Rate = b.observed.busy(f.Power), b.observed.rate()
 	b.surveyRanks(left)
 	b.letGo()
 	b.depth()
@@ -87,8 +89,6 @@ func (b *Balancer) survey(left []Budget) {
 	f.Turn, f.Unlike, f.Late = b.turn, b.unlike, b.late.youngest
 	f.Ahead, f.Pairs = b.ahead(), b.total.Pairs
 	f.Waiting = float64(f.From + b.Queued())
-	f.Power = max(b.power, 1/MaxSpeed)
-	f.Busy, f.Rate = b.observed.busy(f.Power), b.observed.rate()
 }
 
 // surveyRanks sets what each rank may take and lists what it has started.
@@ -98,7 +98,7 @@ func (b *Balancer) surveyRanks(left []Budget) {
 	for i := range b.ranks {
 		g := b.turned(i)
 		k := &b.ranks[g]
-		r := pack.Rank{Open: k.open, Speed: k.speed, Tokens: b.mostTokens(), Seconds: math.Inf(1), KV: k.kv, Room: k.room()}
+		r := pack.Rank{Open: k.open, Speed: k.speed, Tokens: b.mostTokens(), Seconds: math.Inf(1), KV: k.kv, Room: k.room(), Owed: k.owed}
 		if k.speed <= 0 {
 			r.Speed = 1
 		}

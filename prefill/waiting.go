@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-
-	"github.com/moelb/moelb/prefill/internal/pack"
 )
 
 // The queue in order of urgency. Requests of a priority, and of a set of ranks that alone
@@ -168,7 +166,7 @@ func (b *Balancer) hold(s int32) bool {
 	// a leader that has started goes on, with a share of its rank at least; one that is
 	// held back itself waits for such a one
 	if l := &b.requests[q.leader]; l.state == started || l.class == heldBack {
-		until += worth * ((1+3*pack.ShareWeight)/pack.ShareWeight - 1)
+		until += worth * (1/b.former.Share() - 1)
 	}
 	if until <= b.clock {
 		return false

@@ -77,7 +77,7 @@ func (f *Former) packDeep(times float64, pairs int64) {
 	clear(f.weight)
 	f.caps = f.bounded(caps{f.Tokens, whole(times * float64(pairs))})
 	f.giveShares()
-	f.shortShare()
+	f.startShort()
 	f.allow(f.load, f.caps)
 	for _, dense := range [2]bool{true, false} {
 		for _, i := range f.running {

@@ -48,6 +48,8 @@ type Former struct {
 	keys    []uint64
 	plain   bool    // all ranks are of speed 1
 	share   float64 // seconds that the oldest of each rank are due
+	// shortShare is the seconds of each rank that short prompts have before long ones.
+	shortShare float64
 
 	fresh  []load // what the ranks have before the step is packed
 	load   []load

@@ -75,6 +75,7 @@ type Rank struct {
 	Tokens   int64
 	Seconds  float64 // of tokens and pairs together
 	KV, Room int64   // tokens of all its prompts, and how many it holds
+	Owed     float64 // see Former.Owed
 }
 
 // load is what a rank has in the step that is being formed.
@@ -90,7 +91,7 @@ type load struct {
 	claimed    float64 // seconds of those that wait for the rank: see goal
 	claims     int32   // and how many those are
 	least      float64 // seconds of the shortest unfinished one; infinite = there is none
-	due        float64 // seconds that are to be given yet
+	due        float64 // seconds that are to be given yet, before the step those owed
 	lead       int32   // the oldest unfinished one, an item; -1 = none
 	closed     bool    // takes nothing from the queue: not in service, or its room is kept
 
@@ -114,7 +115,7 @@ func (f *Former) Clear(ranks int) {
 
 // SetRank says what a rank may take. The one whose turn it is comes first.
 func (f *Former) SetRank(g int, r Rank) {
-	f.fresh[g] = load{kv: r.KV, room: r.Room, least: math.Inf(1), lead: -1, closed: !r.Open, speed: r.Speed, mostTokens: r.Tokens, seconds: r.Seconds}
+	f.fresh[g] = load{kv: r.KV, room: r.Room, least: math.Inf(1), lead: -1, closed: !r.Open, speed: r.Speed, mostTokens: r.Tokens, seconds: r.Seconds, due: r.Owed}
 	f.plain = f.plain && r.Speed == 1
 	if r.Open && r.Tokens > 0 {
 		f.Open = append(f.Open, int32(g))

@@ -36,7 +36,7 @@ func (f *Former) pack(c caps) {
 	f.calmest = math.Inf(1)
 	f.giveShares()
 	cover := f.cover()
-	f.shortShare()
+	f.startShort()
 	f.allow(f.load, f.caps)
 	for _, i := range f.running {
 		f.goOn(i, &f.Items[i])
@@ -71,14 +71,14 @@ func (f *Former) allow(load []load, c caps) {
 	}
 }
 
-// shortShare starts the most urgent short prompts, up to a share of the step on
+// startShort starts the most urgent short prompts, up to a share of the step on
 // each rank, before long ones take what they can. In a deep queue, which is served oldest
 // first, they are only those that some rank caches a part of: by their turn none may.
-func (f *Former) shortShare() {
+func (f *Former) startShort() {
 	if f.Cost.Token == 0 {
 		return
 	}
-	n := whole(f.share / f.Cost.Token)
+	n := whole(f.shortShare / f.Cost.Token)
 	tries := len(f.Open)
 	for g := range f.load {
 		l := &f.load[g]

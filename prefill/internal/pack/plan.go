@@ -96,17 +96,19 @@ func (f *Former) restore() { f.Pieces, f.kept.pieces, f.top = f.kept.pieces, f.P
 // such that neither an empty step nor a prefix takes much of it.
 func (f *Former) capsOf(t Trial) caps {
 	c := caps{max(1, int64(float64(f.Tokens)*math.Ldexp(quarters[t.Tokens%octave], -int(t.Tokens/octave)))), 1 << 50}
-	if f.Cost.Pair > 0 {
-		full := max(float64(f.Cost.Token*float64(f.Tokens)), 8*f.Cost.Step, float64(f.Cost.Pair*float64(f.prefix)))
-		if full == 0 {
-			full = float64(f.Cost.Pair * float64(pairsOf(f.Tokens, 0)))
-		}
-		times := math.Ldexp(16*quarters[t.Pairs%octave], -int(t.Pairs/octave))
-		if !f.Silent {
-			times = min(times, longestStep)
-		}
-		c.pairs = max(1, whole(times*full/f.Cost.Pair))
+	if f.Cost.Pair == 0 {
+		return c
 	}
+	full := max(float64(f.Cost.Token*float64(f.Tokens)), 8*f.Cost.Step)
+	see := float64(f.Cost.Pair * float64(f.prefix))
+	if full+see == 0 {
+		full = float64(f.Cost.Pair * float64(pairsOf(f.Tokens, 0)))
+	}
+	attention := max(full, see) * math.Ldexp(16*quarters[t.Pairs%octave], -int(t.Pairs/octave))
+	if !f.Silent {
+		attention = min(attention, max(longestStep*full, 2*see))
+	}
+	c.pairs = max(1, whole(attention/f.Cost.Pair))
 	return c
 }
 

@@ -2,23 +2,33 @@ package pack
 
 import "math"
 
-// ShareWeight is how much of the rest of a step the oldest of each rank has of it.
-// With what the shares add to it, that is an eighth of every step: ShareWeight/(1+3 ShareWeight).
-const ShareWeight = .2
+// LeastShare is the part of every step that the oldest of each rank have at least.
+const LeastShare = 1. / 16
+
+// Share is that part: as much again of the time that the unit has to spare.
+func (f *Former) Share() float64 { return LeastShare * (2 - min(1, f.Busy)) }
+
+// shareWeight is how much of the rest of a step the short prompts have of it: an eighth of
+// it all, as shares add up to three times that to the rest.
+const shareWeight = .2
+
+// ShareWeight is the same of the oldest of each rank.
+func (f *Former) ShareWeight() float64 { return f.Share() * (1 + 3*shareWeight) }
 
 // bounded lowers caps to what a step may last, and says what a step within them
-// gives the oldest of each rank: a part of the longest that it could last.
+// gives short prompts, and the oldest of each rank: parts of the longest that it could last.
 func (f *Former) bounded(c caps) caps {
-	f.share = ShareWeight * (f.Cost.Step + f.Cost.Of(Work{c.tokens, min(c.pairs, f.densest)}))
+	short := shareWeight * (f.Cost.Step + f.Cost.Of(Work{c.tokens, min(c.pairs, f.densest)}))
 	if f.StepSeconds > 0 {
 		most := max(0, f.StepSeconds-f.Cost.Step)
-		f.share = min(f.share, most/4)
-		most -= 3 * f.share
+		short = min(short, most/4)
+		most -= 3 * short
 		c.pairs = min(c.pairs, f.densest)
 		if all := f.Cost.Of(Work{c.tokens, c.pairs}); all > most {
 			c = caps{int64(most / all * float64(c.tokens)), int64(most / all * float64(c.pairs))}
 		}
 	}
+	f.shortShare, f.share = short, short*(f.ShareWeight()/shareWeight)
 	return c
 }
 
@@ -36,7 +46,7 @@ func (f *Former) giveShares() {
 		}
 	}
 	for g := range f.load {
-		f.load[g].due = f.share * f.load[g].speed
+		f.load[g].due += f.share * f.load[g].speed
 	}
 	for _, i := range f.Old {
 		it := &f.Items[i]
@@ -90,22 +100,46 @@ func (f *Former) unfinished(i int32) bool {
 // give lets a rank spend what is left of its share on an item.
 func (f *Former) give(i int32, it *Item, g int, pos, left int64) {
 	l := &f.load[g]
-	if f.placed[i] >= 0 || l.due <= 0 && left > 0 {
+	least := f.worthwhile(pos)
+	if f.placed[i] >= 0 || l.due <= 0 && left > 0 || it.Rank >= 0 && l.due < min(it.Seconds, least) {
 		return
 	}
 	most := left
 	if it.Rank >= 0 || !f.short(it) {
 		// the smallest chunk of so many seconds
-		most = min(left, f.within(pos, l.due, left)+1)
+		most = min(left, f.within(pos, max(l.due, least), left)+1)
 	}
 	if most < left && f.Page > 1 { // the next whole page
 		most = min(left, (most+f.Page-1)/f.Page*f.Page)
 	}
 	if n := f.chunk(g, pos, left, most); n > 0 || left == 0 {
 		f.put(i, g, n, pos)
-		l.due -= f.Cost.Of(Work{n, pairsOf(n, pos)})
+		l.due -= f.Cost.Of(Work{n, f.pairsOf(n, pos)})
 		if it.Rank < 0 && n < left {
 			l.lead = i
 		}
 	}
+}
+
+// worthwhile is how long a chunk at pos has to take for half of that to be of use: twice as
+// long as it takes to see the prefix again.
+func (f *Former) worthwhile(pos int64) float64 {
+	return 2 * float64(f.Cost.Pair*float64(f.Expand*pos))
+}
+
+// Owed is how many seconds the oldest that has started on a rank is due beyond its share
+// of the next step, if it is late: its shares of this step and of those before, as far as
+// they did not suffice for a chunk that is worth its while.
+func (f *Former) Owed(g int) float64 {
+	l := &f.fresh[g]
+	if f.Expand == 0 || l.lead < 0 || f.Items[l.lead].Seq > f.Late {
+		return 0
+	}
+	owed := l.due + float64(f.Share()*f.Seconds()*l.speed)
+	for _, i := range f.Of(g) {
+		if p := &f.Pieces[i]; p.Item == l.lead {
+			owed -= f.Cost.Of(Work{p.N, f.pairsOf(p.N, p.Pos)})
+		}
+	}
+	return min(max(0, owed), f.worthwhile(f.Items[l.lead].Pos))
 }
