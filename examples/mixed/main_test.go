@@ -14,8 +14,8 @@ func Example() {
 		log.Fatal(err)
 	}
 	// Output:
-	// alike on all ranks:   a step takes 207 ms (median), 373 ms (99%); first tokens after 0.51 s (median), 10.52 s (99%)
-	// what decode leaves:   a step takes 150 ms (median), 150 ms (99%); first tokens after 0.44 s (median), 10.87 s (99%)
+	// alike on all ranks:   a step takes 205 ms (median), 374 ms (99%); first tokens after 0.50 s (median), 10.48 s (99%)
+	// what decode leaves:   a step takes 150 ms (median), 150 ms (99%); first tokens after 0.44 s (median), 10.78 s (99%)
 }
 
 // TestLedgersAgree: whatever runs is in both ledgers, on the same rank, and at the end
