@@ -237,28 +237,22 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 		return Result{}, err
 	}
 	var r Result
+	x := newPlanner(ctx, &p, &o, &t)
 	switch {
 	case o.Policy == DeepSeek:
 		r = planDeepSeek(&p, &o)
 	case o.Dispatch == Nearest:
-		var err error
-		if r, err = planNearest(ctx, &p, &o, &t); err != nil {
-			return Result{}, err
-		}
+		r = x.nearest()
 	case p.Previous != nil:
-		r = planMoves(ctx, &p, &o)
+		r = x.moves()
 	default:
-		r = planOptimal(ctx, &p, &o)
+		r = x.fresh()
 	}
 	if len(p.Windows) > 0 && o.Dispatch == Even {
-		if err := rescore(&p, &o, &t, check(&p, &o).Unit, &r); err != nil {
-			return Result{}, err
-		}
+		x.rescore(&r)
 	}
 	if p.Routes != nil {
-		if err := regroup(ctx, &p, &o, &t, nil, &r); err != nil {
-			return Result{}, err
-		}
+		x.regroup(&r)
 	}
 	return r, nil
 }

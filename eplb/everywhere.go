@@ -259,15 +259,20 @@ func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
 		}
 	}
 	out.Locality = r.Locality
-	u, t := check(p, x.o).Unit, p.Topology
-	x.bound(u, r, &out)
-	if err := rescore(p, x.o, &t, u, &out); err != nil || p.Routes == nil {
-		return out, err
+	t := p.Topology
+	y := newPlanner(ctx, p, x.o, &t)
+	x.bound(y.c.Unit, r, &out)
+	y.rescore(&out)
+	if p.Routes == nil {
+		return out, nil
 	}
 	if err := validateDomains(p, x.o); err != nil {
 		return out, err
 	}
-	return out, regroup(ctx, p, x.o, &t, x.must, &out)
+	y = newPlanner(ctx, p, x.o, &t)
+	y.c.Bare = x.must
+	y.regroup(&out)
+	return out, nil
 }
 
 // arrange puts different experts into the slots of a GPU, those that were there

@@ -1,25 +1,22 @@
 package eplb
 
 import (
-	"context"
-
 	"github.com/moelb/moelb/eplb/internal/fresh"
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/placement"
 )
 
-// planOptimal plans every layer by itself, Workers at a time.
-func planOptimal(ctx context.Context, p *Problem, o *Options) Result {
-	r := newResult(p, o)
-	c := check(p, o)
-	inParallel(o.Workers, len(p.Loads), func() func(l int) {
-		f := fresh.New(c)
+// fresh plans every layer by itself from scratch, Workers at a time.
+func (x *planner) fresh() Result {
+	r := newResult(x.p, x.o)
+	inParallel(x.o.Workers, len(x.p.Loads), func() func(l int) {
+		f := fresh.New(x.c)
 		return func(l int) {
-			f.SetLayer(ctx, l)
+			f.SetLayer(x.ctx, l)
 			f.Make()
-			r.put(c, l, f.Slot)
-			r.Layers[l] = newLayer(f.Level, f.Bound, 0, ctx.Err() != nil)
+			r.put(x.c, l, f.Slot)
+			r.Layers[l] = newLayer(f.Level, f.Bound, 0, x.stopped())
 			if r.Locality != nil {
 				r.Locality.FreeImbalance[l] = f.Free
 			}

@@ -1,7 +1,6 @@
 package eplb
 
 import (
-	"context"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/divide"
@@ -11,11 +10,11 @@ import (
 	"github.com/moelb/moelb/eplb/internal/search"
 )
 
-// planMoves plans from p.Previous.
-func planMoves(ctx context.Context, p *Problem, o *Options) Result {
-	layers := len(p.Loads)
-	r := newResult(p, o)
-	c := check(p, o)
+// moves plans from p.Previous.
+func (x *planner) moves() Result {
+	o, c := x.o, x.c
+	layers := len(x.p.Loads)
+	r := newResult(x.p, o)
 	even := *c
 	even.Split = false // moves make the even split even
 	fronts := make([]*search.Front, layers)
@@ -25,7 +24,7 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 		m, f := moves.New(c), fresh.New(&even)
 		s := divide.New(pack.New(c.Unit, c.Experts()))
 		return func(l int) {
-			f.SetLayer(ctx, l)
+			f.SetLayer(x.ctx, l)
 			if f.Local != nil {
 				f.Make()
 				free := &r.Locality.FreeImbalance[l]
@@ -33,14 +32,14 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 					*free, _ = s.Over(c, l, f.FreeSlot)
 				}
 			}
-			fronts[l] = m.Front(ctx, f, l, limited)
+			fronts[l] = m.Front(x.ctx, f, l, limited)
 			r.Layers[l].LowerBound = f.Bound
-			stopped[l] = ctx.Err() != nil
+			stopped[l] = x.stopped()
 		}
 	})
 	taken := make([]int, layers)
 	if limited {
-		moves.Take(fronts, p.LayerWeights, max(o.MaxMoves, 0), taken)
+		moves.Take(fronts, x.p.LayerWeights, max(o.MaxMoves, 0), taken)
 	} else {
 		for l := range taken {
 			taken[l] = len(fronts[l].Points) - 1
@@ -56,10 +55,10 @@ func planMoves(ctx context.Context, p *Problem, o *Options) Result {
 		if o.Dispatch == Split {
 			level, bound = s.Over(c, l, slot)
 			try := func(at []int32, less bool) bool {
-				x, _ := s.Over(c, l, at)
-				if less = less && x < level || x <= o.Target; less {
+				y, _ := s.Over(c, l, at)
+				if less = less && y < level || y <= o.Target; less {
 					m.S.Start(at)
-					slot, level, g.Moves = at, x, m.S.Moves()
+					slot, level, g.Moves = at, y, m.S.Moves()
 				}
 				return less
 			}

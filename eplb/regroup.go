@@ -2,7 +2,6 @@ package eplb
 
 import (
 	"cmp"
-	"context"
 	"math"
 	"slices"
 
@@ -62,43 +61,37 @@ func validateRoutes(p *Problem, o *Options) error {
 	return p.Routes.Validate(len(p.Loads), p.Loads.Experts())
 }
 
-// regroup changes the plan r for p.Routes on the nodes of t; those of p may be
-// fault domains. Replicas of fixed experts stay; nil = none are.
-func regroup(ctx context.Context, p *Problem, o *Options, t *placement.Topology, fixed []bool, r *Result) error {
-	layers := len(p.Loads)
+// regroup changes the plan r for p.Routes on the nodes of t. Replicas of experts that
+// are in no group stay.
+func (x *planner) regroup(r *Result) {
+	layers := len(x.p.Loads)
 	even := r.Placement.Clone()
 	before := slices.Clone(r.Layers)
 	about := &Traffic{EvenImbalance: make([]float64, layers), Moves: make([]int, layers)}
 	r.Traffic = about
-	limits := movesLeft(o, r)
-	c := check(p, o)
-	c.Bare = fixed
-	inParallel(o.Workers, layers, func() func(l int) {
-		g := newRegrouper(p, o, t, c)
-		g.fixed = fixed
+	limits := movesLeft(x.o, r)
+	inParallel(x.o.Workers, layers, func() func(l int) {
+		g := newRegrouper(x)
 		return func(l int) {
-			if ctx.Err() == nil {
-				g.layer(ctx, l, limits[l], r)
+			if !x.stopped() {
+				g.layer(l, limits[l], r)
 			}
 		}
 	})
-	if err := rescore(p, o, t, c.Unit, r); err != nil {
-		return err
-	}
+	x.rescore(r)
 	for l := range r.Layers {
 		y, was := &r.Layers[l], before[l]
 		about.EvenImbalance[l] = was.Imbalance
-		if y.Imbalance > max(was.Imbalance, 1)*(1+max(o.TrafficSlack, 0))+1e-12 {
+		if y.Imbalance > max(was.Imbalance, 1)*(1+max(x.o.TrafficSlack, 0))+1e-12 {
 			*y = was // what was promised for parts did not hold for the whole
 			copy(r.Placement.PhysicalToLogical[l], even.PhysicalToLogical[l])
 			if r.Locality != nil {
-				r.Locality.count(c, l, r.Placement.PhysicalToLogical[l])
+				r.Locality.count(x.c, l, r.Placement.PhysicalToLogical[l])
 			}
 		}
 		about.Moves[l] = y.Moves - was.Moves
 	}
-	about.count(p, o, t, r, &even)
-	return nil
+	about.count(x, r, &even)
 }
 
 // movesLeft shares out what the budget of moves leaves: a layer's moves in all.
@@ -122,10 +115,7 @@ func movesLeft(o *Options, r *Result) []int {
 
 // regrouper plans layers for their traffic; its memory serves one after the other.
 type regrouper struct {
-	p     *Problem
-	o     *Options
-	c     *problem.Problem
-	u     *problem.Unit
+	*planner
 	node  []int // of each GPU
 	nodes int
 	at    *problem.Layer
@@ -133,29 +123,27 @@ type regrouper struct {
 	s     *pack.Packer
 	slot  []int32
 	home  []int32
-	fixed []bool
 	local *homes.Planner // of groups that change their nodes; nil = not asked yet
 }
 
-func newRegrouper(p *Problem, o *Options, t *placement.Topology, c *problem.Problem) *regrouper {
-	u := c.Unit
-	g := &regrouper{p: p, o: o, c: c, u: u, s: pack.New(u, p.Loads.Experts()), slot: make([]int32, u.Slots)}
-	g.nodes = t.NodeCount()
+func newRegrouper(x *planner) *regrouper {
+	u := x.c.Unit
+	g := &regrouper{planner: x, nodes: x.t.NodeCount(), s: pack.New(u, x.c.Experts()), slot: make([]int32, u.Slots)}
 	for _, gpu := range u.Gpu {
-		g.node = append(g.node, t.Node(gpu))
+		g.node = append(g.node, x.t.Node(gpu))
 	}
-	if g.at = problem.NewLayer(c); p.Previous != nil {
-		g.m = moves.New(c)
+	if g.at = problem.NewLayer(x.c); x.p.Previous != nil {
+		g.m = moves.New(x.c)
 		g.at = g.m.Layer
 	}
-	if o.Locality == ByGroup {
-		g.home = make([]int32, p.Loads.Experts())
+	if x.c.ByGroup {
+		g.home = make([]int32, x.c.Experts())
 	}
 	return g
 }
 
 // layer regroups layer l within so many moves in all.
-func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
+func (g *regrouper) layer(l, moves int, r *Result) {
 	tokens := sample(g.p.Routes, l)
 	if tokens.Len() == 0 {
 		return
@@ -170,8 +158,8 @@ func (g *regrouper) layer(ctx context.Context, l, moves int, r *Result) {
 		y.Rule = traffic.Nearest
 	}
 	g.limit(y)
-	g.rehouse(y, l, func() bool { return ctx.Err() != nil })
-	traffic.Regroup(y, g.slot, func() bool { return ctx.Err() != nil })
+	g.rehouse(y, l)
+	traffic.Regroup(y, g.slot, g.stopped)
 	g.give(l, r)
 }
 
@@ -182,8 +170,8 @@ const mostRehoused = 24
 // rehouse shares the groups by nodes anew, where they stay on these with all their
 // replicas: how many nodes tokens visit then depends on that alone. Of the ways
 // within the limits the one with the fewest is taken.
-func (g *regrouper) rehouse(y *traffic.Layer, l int, stop func() bool) {
-	if g.home == nil || y.MostOff > 0 || g.m != nil || g.fixed != nil || y.PerExpert {
+func (g *regrouper) rehouse(y *traffic.Layer, l int) {
+	if g.home == nil || y.MostOff > 0 || g.m != nil || g.c.Bare != nil || y.PerExpert {
 		return
 	}
 	if g.s.SetLoads(g.p.Loads[l]); g.s.Idle {
@@ -203,11 +191,11 @@ func (g *regrouper) rehouse(y *traffic.Layer, l int, stop func() bool) {
 	now := traffic.NewVisits(g.nodes).Mean(y.Tokens, on)
 	slot := make([]int32, len(g.slot))
 	for _, h := range houses[:min(len(houses), mostRehoused)] {
-		if h.Nodes >= now || stop() {
+		if h.Nodes >= now || g.stopped() {
 			return
 		}
-		g.local.At(g.s, h.Home, g.c.Tolerance, stop)
-		g.local.Into(g.u, slot)
+		g.local.At(g.s, h.Home, g.c.Tolerance, g.stopped)
+		g.local.Into(g.c.Unit, slot)
 		if !slices.Contains(slot, -1) && inLimits(traffic.Levels(y, slot), y.Most) {
 			copy(g.slot, slot)
 			for e := range g.home {
@@ -230,11 +218,11 @@ func inLimits(levels, most []float64) bool {
 
 // take takes layer l of the plan, and what it must keep.
 func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
-	g.u.Read(r.Placement.PhysicalToLogical[l], g.slot)
+	g.c.Unit.Read(r.Placement.PhysicalToLogical[l], g.slot)
 	if g.at.SetLoads(l); g.m != nil {
 		g.m.SetLayer(l)
 	}
-	y := &traffic.Layer{Task: g.at.Task, Nodes: g.nodes, Fixed: g.fixed, Moves: moves}
+	y := &traffic.Layer{Task: g.at.Task, Nodes: g.nodes, Fixed: g.c.Bare, Moves: moves}
 	if y.Node = g.node; g.at.Idle {
 		y.Load = make([]float64, len(y.Load)) // any plan is even
 	}

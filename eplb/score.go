@@ -3,34 +3,42 @@ package eplb
 import (
 	"github.com/moelb/moelb/eplb/internal/divide"
 	"github.com/moelb/moelb/eplb/internal/pack"
-	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/placement"
 )
 
 // rescore sets the imbalance of every layer of a plan, which may have been changed
 // since or made for sums of windows, to that over all windows.
-func rescore(p *Problem, o *Options, t *placement.Topology, u *problem.Unit, r *Result) error {
-	windows := p.Windows
+func (x *planner) rescore(r *Result) {
+	windows := x.p.Windows
 	if len(windows) == 0 {
-		windows = []placement.Loads{p.Loads}
+		windows = []placement.Loads{x.p.Loads}
 	}
-	figure, err := imbalanceOver(&r.Placement, windows, *t, o.Dispatch)
-	if err != nil {
-		return err
-	}
-	s := divide.New(pack.New(u, p.Loads.Experts()))
-	of := &problem.Problem{Loads: p.Loads, Windows: p.Windows}
-	slot := make([]int32, u.Slots)
+	figure := imbalanceOver(&r.Placement, windows, x.t, x.o.Dispatch)
+	s := divide.New(pack.New(x.c.Unit, x.c.Experts()))
+	slot := make([]int32, x.c.Unit.Slots)
 	for l := range r.Layers {
 		y := &r.Layers[l]
-		if o.Dispatch == Split {
-			u.Read(r.Placement.PhysicalToLogical[l], slot)
-			figure[l], y.LowerBound = s.Over(of, l, slot)
+		if x.c.Split {
+			x.c.Unit.Read(r.Placement.PhysicalToLogical[l], slot)
+			figure[l], y.LowerBound = s.Over(x.c, l, slot)
 		}
 		*y = newLayer(figure[l], y.LowerBound, y.Moves, y.Status == Stopped)
 		if k := r.Locality; k != nil { // a plan that was changed may be the more even one
 			k.FreeImbalance[l] = min(k.FreeImbalance[l], y.Imbalance)
 		}
 	}
-	return nil
+}
+
+// imbalanceOver is the imbalance of each layer of a plan over windows where tokens
+// go to the nearest replica or, with any other dispatch, are split evenly.
+func imbalanceOver(plan *placement.Placement, windows []placement.Loads, t *placement.Topology, d Dispatch) []float64 {
+	score := plan.ImbalanceOver
+	if d == Nearest {
+		score = plan.NearestOver
+	}
+	figure, err := score(windows, *t)
+	if err != nil { // of no plan of a valid problem
+		panic(err)
+	}
+	return figure
 }

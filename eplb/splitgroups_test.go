@@ -31,7 +31,7 @@ func TestSplitOfWindowsByGroup(t *testing.T) {
 		if err := validateWindows(&whole); err != nil {
 			t.Fatal(err)
 		}
-		c := check(&whole, &o)
+		c := newPlanner(t.Context(), &whole, &o, nil).c
 		slot := make([]int32, c.Unit.Slots)
 		of := func(r Result) float64 {
 			c.Unit.Read(r.Placement.PhysicalToLogical[0], slot)

@@ -83,8 +83,8 @@ type view struct {
 
 // count counts the nodes of tokens: of all under the plan, that without routes and the
 // placement in force, and of those held out.
-func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Result, even *placement.Placement) {
-	layers := len(r.Layers)
+func (about *Traffic) count(x *planner, r *Result, even *placement.Placement) {
+	p, o, t, layers := x.p, x.o, x.t, len(r.Layers)
 	held := p.Routes.Weights == nil
 	for l := range layers {
 		held = held && p.Routes.Tokens(l) >= leastHeld
@@ -97,7 +97,7 @@ func (about *Traffic) count(p *Problem, o *Options, t *placement.Topology, r *Re
 	views := []*view{plan, without}
 	if held {
 		plan.held, without.held = figure(), figure()
-		about.heldLoads(p, o, t, &r.Placement, even)
+		about.heldLoads(x, &r.Placement, even)
 	}
 	if p.Topology.GPUs <= traffic.MaxNodes {
 		plan.gpus, without.gpus = figure(), figure()
@@ -151,25 +151,20 @@ func fewestNodes(p *Problem, o *Options, tokens *traffic.Tokens, nodes int, slot
 }
 
 // heldLoads sets the imbalance of the loads of tokens held out.
-func (about *Traffic) heldLoads(p *Problem, o *Options, t *placement.Topology, plan, even *placement.Placement) {
-	loads := placement.NewLoads(len(p.Loads), p.Loads.Experts())
+func (about *Traffic) heldLoads(x *planner, plan, even *placement.Placement) {
+	loads := placement.NewLoads(len(x.p.Loads), x.c.Experts())
 	for l, row := range loads {
-		for _, e := range heldTokens(p.Routes, l).IDs {
+		for _, e := range heldTokens(x.p.Routes, l).IDs {
 			row[e]++
 		}
 	}
-	dispatch := o.Dispatch
+	dispatch := x.o.Dispatch
 	if dispatch == Split {
 		dispatch = Even // how uneven what is to be split is
 	}
-	figure := func(at *placement.Placement) []float64 {
-		x, err := imbalanceOver(at, []placement.Loads{loads}, *t, dispatch)
-		if err != nil {
-			return nil // not where the plan is valid
-		}
-		return x
-	}
-	about.HeldOutImbalance, about.HeldOutEvenImbalance = figure(plan), figure(even)
+	windows := []placement.Loads{loads}
+	about.HeldOutImbalance = imbalanceOver(plan, windows, x.t, dispatch)
+	about.HeldOutEvenImbalance = imbalanceOver(even, windows, x.t, dispatch)
 }
 
 // leaving is the mean copies that leave a token's node, of tokens that come evenly
