@@ -124,6 +124,7 @@ type saddle struct {
 	scale []float64   // what makes its mean load/speed 1
 	slow  []float64   // 1/speed of each GPU; 0 = out of service
 	base  []float64   // loads that no weight changes, [windows][GPUs], by speed
+	cell  []float64   // loads of the whole of an expert, [windows][arcs], by speed
 
 	now, sum, mean, from point     // sum and mean are over the path since from, the last start
 	best, ahead          []float64 // weights
@@ -176,6 +177,13 @@ func (x *saddle) set(s *Splitter, n *flow.Net, l int, windows []placement.Loads)
 			x.base[k*x.gpus+int(h.GPU)] += float64(float64(x.loads[k][h.Expert]*v) * x.slow[h.GPU])
 		}
 	}
+	x.cell = x.cell[:0]
+	for k, v := range x.scale {
+		for a, g := range n.GPU {
+			e := n.Expert[n.Owner[a]]
+			x.cell = append(x.cell, float64(x.loads[k][e]*v)*x.slow[g])
+		}
+	}
 	for _, v := range []*[]float64{&x.now.x, &x.sum.x, &x.mean.x, &x.from.x, &x.ahead, &x.price, &x.best} {
 		*v = memory.Resize(*v, len(n.GPU))
 	}
@@ -187,15 +195,11 @@ func (x *saddle) set(s *Splitter, n *flow.Net, l int, windows []placement.Loads)
 // addLoads adds what every window's replicated experts put on the GPUs, by
 // speed, under the given weights.
 func (x *saddle) addLoads(weight, load []float64) {
-	n := x.net
-	for k, v := range x.scale {
-		row := load[k*x.gpus : (k+1)*x.gpus]
-		for i, e := range n.Expert {
-			c := x.loads[k][e] * v
-			for a := n.First[i]; a < n.First[i+1]; a++ {
-				g := n.GPU[a]
-				row[g] += float64(float64(c*weight[a]) * x.slow[g])
-			}
+	arcs := len(x.price)
+	for k := range x.scale {
+		row, cell := load[k*x.gpus:(k+1)*x.gpus], x.cell[k*arcs:(k+1)*arcs]
+		for a, g := range x.net.GPU {
+			row[g] += float64(cell[a] * weight[a])
 		}
 	}
 }
@@ -220,16 +224,12 @@ func (x *saddle) value(weight []float64) float64 {
 
 // priceArcs sets the price of the whole of an expert at each of its arcs.
 func (x *saddle) priceArcs(y []float64) {
-	n := x.net
+	arcs := len(x.price)
 	clear(x.price)
-	for k, v := range x.scale {
-		row := y[k*x.gpus : (k+1)*x.gpus]
-		for i, e := range n.Expert {
-			c := x.loads[k][e] * v
-			for a := n.First[i]; a < n.First[i+1]; a++ {
-				g := n.GPU[a]
-				x.price[a] += float64(float64(c*row[g]) * x.slow[g])
-			}
+	for k := range x.scale {
+		row, cell := y[k*x.gpus:(k+1)*x.gpus], x.cell[k*arcs:(k+1)*arcs]
+		for a, g := range x.net.GPU {
+			x.price[a] += float64(cell[a] * row[g])
 		}
 	}
 }
