@@ -84,7 +84,7 @@ func newSplitter(p *placement.Placement, t placement.Topology) (*Splitter, *flow
 		}
 	}
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
-	return s, flow.NewLinker(gpuOf(p), p.GPUs, p.Experts, speed), nil
+	return s, flow.NewLinker(p.FirstSlots(), p.Experts, speed), nil
 }
 
 // validate checks a placement and the unit that it is on, and fills in t's GPUs.

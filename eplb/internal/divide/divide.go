@@ -66,17 +66,11 @@ const (
 
 func New(s *pack.Packer) *Planner {
 	u := s.U
-	gpus, experts := len(u.Gpu), len(s.W)
-	of, speed := make([]int32, 0, u.Slots), u.Speed
-	for g := range gpus {
-		for range u.Room(g) {
-			of = append(of, int32(g))
-		}
-	}
+	speed := u.Speed
 	if u.Equal {
 		speed = nil
 	}
-	return &Planner{s: s, linker: flow.NewLinker(of, gpus, experts, speed), counts: make([]int64, experts), root: make([]int32, gpus)}
+	return &Planner{s: s, linker: flow.NewLinker(u.First, len(s.W), speed), counts: make([]int64, len(s.W)), root: make([]int32, len(u.Gpu))}
 }
 
 // set takes the loads of the solver.

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/pack"
-	"github.com/moelb/moelb/eplb/internal/problem"
 )
 
 // refine changes the best plan of a small layer one slot at a time as long as
@@ -54,7 +53,7 @@ func (p *Planner) nudge(rng *rand.Rand) {
 	s := p.s
 	i, j := rng.IntN(len(s.Slot)), rng.IntN(len(s.Slot))
 	e := rng.IntN(len(s.Count))
-	g, o := gpuOf(s.U, i), gpuOf(s.U, j)
+	g, o := int(p.linker.GPU[i]), int(p.linker.GPU[j])
 	a, b := s.Slot[i], s.Slot[j]
 	switch {
 	case rng.IntN(2) == 0 && s.Count[a] > 1 && !on(s, g, int32(e)):
@@ -64,15 +63,6 @@ func (p *Planner) nudge(rng *rand.Rand) {
 	case !on(s, g, b) && !on(s, o, a):
 		s.Slot[i], s.Slot[j] = b, a
 	}
-}
-
-// gpuOf is the GPU that has slot i.
-func gpuOf(u *problem.Unit, i int) int {
-	g := 0
-	for i >= u.First[g+1] {
-		g++
-	}
-	return g
 }
 
 // step makes the first change that is better and says whether there was one.

@@ -34,7 +34,7 @@ type Held struct{ Expert, GPU, Slot int32 }
 // Linker makes the nets of placements on one unit. Its memory is used again for
 // every net. Not safe for concurrent use.
 type Linker struct {
-	gpu   []int32 // of each slot
+	GPU   []int32 // of each slot
 	speed []float64
 	on    []int32 // on how many GPUs each expert is
 	seen  []int32 // 1 + the GPU that was seen last to hold it
@@ -42,10 +42,17 @@ type Linker struct {
 	queue []int32 // GPUs
 }
 
-// NewLinker is one for a unit of the GPUs that have the given slots. speed is of each
-// GPU, nil = all equal.
-func NewLinker(gpu []int32, gpus, experts int, speed []float64) *Linker {
-	return &Linker{gpu, speed, make([]int32, experts), make([]int32, experts), make([]int32, experts), make([]int32, gpus)}
+// NewLinker is one for a unit where GPU g has the slots [first[g], first[g+1]). speed is
+// of each GPU, nil = all equal.
+func NewLinker(first []int, experts int, speed []float64) *Linker {
+	gpus := len(first) - 1
+	of := make([]int32, first[gpus])
+	for g := range gpus {
+		for i := first[g]; i < first[g+1]; i++ {
+			of[i] = int32(g)
+		}
+	}
+	return &Linker{of, speed, make([]int32, experts), make([]int32, experts), make([]int32, experts), make([]int32, gpus)}
 }
 
 // Link makes n the net of a layer whose slots hold the experts of row, -1 = none, in
@@ -69,10 +76,10 @@ func Link[E int | int32](in *Linker, n *Net, row []E) {
 		switch {
 		case !in.first(i, int32(e)):
 		case in.on[e] == 1:
-			n.Alone = append(n.Alone, Held{int32(e), in.gpu[i], int32(i)})
+			n.Alone = append(n.Alone, Held{int32(e), in.GPU[i], int32(i)})
 		default:
 			a := in.at[e]
-			n.GPU[a], n.Slot[a] = in.gpu[i], int32(i)
+			n.GPU[a], n.Slot[a] = in.GPU[i], int32(i)
 			in.at[e]++
 		}
 	}
@@ -83,7 +90,7 @@ func Link[E int | int32](in *Linker, n *Net, row []E) {
 // first says whether slot i, where expert e is, is the first of its GPU to hold
 // it. It is asked in the order of the slots.
 func (in *Linker) first(i int, e int32) bool {
-	g := in.gpu[i] + 1
+	g := in.GPU[i] + 1
 	if e < 0 || in.seen[e] == g {
 		return false
 	}
