@@ -2,7 +2,6 @@ package eplb
 
 import (
 	"cmp"
-	"errors"
 	"strings"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -36,14 +35,9 @@ func validateDomains(p *Problem, o *Options) error {
 		t.NodeGPUs, t.Nodes = t.DomainGPUs, len(t.DomainGPUs)
 	}
 	o.TwoNodes = true
-	if err := validateTwoNodes(p, o); err != nil {
-		var bad *placement.Error
-		if errors.As(err, &bad) && bad.Field == "two_nodes" {
-			bad.Field, bad.Detail = "two_domains", strings.ReplaceAll(bad.Detail, "node", "domain")
-		}
-		return err
-	}
-	return nil
+	return refuse.Edit(validateTwoNodes(p, o), func(e *placement.Error) {
+		e.Field, e.Detail = "two_domains", strings.ReplaceAll(e.Detail, "node", "domain")
+	})
 }
 
 // common is the sizes of the smallest blocks of GPUs, in order, that no node and no

@@ -2,7 +2,6 @@ package eplb
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -207,14 +206,12 @@ func (p *Problem) pick(part func(placement.Loads) placement.Loads) {
 // named names an error's layer by its number in the whole problem, the shape's first
 // where it is about all of them, and the field that gave it its slots.
 func (s *shape) named(err error, p *Problem) error {
-	var bad *placement.Error
-	if errors.As(err, &bad) {
-		bad.Layer = s.layers[min(max(bad.Layer, 0), len(s.layers)-1)]
-		if bad.Field == "num_replicas" && p.LayerReplicas != nil {
-			bad.Field = "layer_replicas"
+	return refuse.Edit(err, func(e *placement.Error) {
+		e.Layer = s.layers[min(max(e.Layer, 0), len(s.layers)-1)]
+		if e.Field == "num_replicas" && p.LayerReplicas != nil {
+			e.Field = "layer_replicas"
 		}
-	}
-	return err
+	})
 }
 
 // into puts a plan of the shape's layers into that of all: a GPU's slots are the

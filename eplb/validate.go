@@ -2,7 +2,6 @@ package eplb
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math"
 
@@ -126,11 +125,7 @@ func validateWindows(p *Problem) error {
 	}
 	for i, w := range p.Windows {
 		if err := w.Validate(); err != nil {
-			var e *placement.Error
-			if errors.As(err, &e) {
-				e.Detail = fmt.Sprintf("window %d: %s", i, e.Detail)
-			}
-			return err
+			return refuse.Edit(err, func(e *placement.Error) { e.Detail = fmt.Sprintf("window %d: %s", i, e.Detail) })
 		}
 		if len(w) != len(p.Windows[0]) || w.Experts() != p.Windows[0].Experts() {
 			return refuse.Errorf(placement.ErrShape, "loads", "window %d: %d layers of %d experts, but window 0 has %d of %d", i, len(w), w.Experts(), len(p.Windows[0]), p.Windows[0].Experts())
@@ -170,11 +165,7 @@ func validatePrevious(p *Problem, o *Options) error {
 		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", layers, len(p.Loads))
 	}
 	if err := v.Validate(); err != nil {
-		var bad *placement.Error
-		if errors.As(err, &bad) {
-			bad.Field = "previous." + bad.Field
-		}
-		return err
+		return refuse.Edit(err, func(e *placement.Error) { e.Field = "previous." + e.Field })
 	}
 	if v.Experts != p.Loads.Experts() {
 		return refuse.Errorf(placement.ErrShape, "previous", "%d experts, but loads have %d", v.Experts, p.Loads.Experts())

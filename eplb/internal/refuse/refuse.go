@@ -2,6 +2,7 @@
 package refuse
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/moelb/moelb/placement"
@@ -26,6 +27,15 @@ func where(bad bool, kind error, field, format string, args ...any) error {
 		return nil
 	}
 	return Errorf(kind, field, format, args...)
+}
+
+// Edit changes the words of an error; nil stays nil.
+func Edit(err error, change func(e *placement.Error)) error {
+	var e *placement.Error
+	if errors.As(err, &e) {
+		change(e)
+	}
+	return err
 }
 
 // Errorf is an error about a field as a whole, of no one layer or index.

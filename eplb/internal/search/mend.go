@@ -61,11 +61,9 @@ func (s *State) fillEmpty() {
 	if left == 0 {
 		return
 	}
-	var lone []int32 // in one domain only
-	for e := range s.count {
-		if t.Domain != nil && !s.apart(int32(e), -1, -1) {
-			lone = append(lone, int32(e))
-		}
+	lone := make([]bool, t.Experts) // in one domain only
+	for e := range lone {
+		lone[e] = t.Domain != nil && !s.apart(int32(e), -1, -1)
 	}
 	for ; left > 0; left-- {
 		g := -1
@@ -74,11 +72,11 @@ func (s *State) fillEmpty() {
 				g = q
 			}
 		}
-		best := s.largest(len(lone), func(i int) int32 { return lone[i] }, func(e int32) bool { return s.apart(e, -1, t.Domain[g]) && !s.holds(int32(g), e) })
-		if i := slices.Index(lone, best); i >= 0 {
-			lone = slices.Delete(lone, i, i+1)
+		best := s.largest(func(e int32) bool { return lone[e] && s.apart(e, -1, t.Domain[g]) && !s.holds(int32(g), e) })
+		if best >= 0 {
+			lone[best] = false
 		} else {
-			best = s.largest(t.Experts, func(e int) int32 { return int32(e) }, func(e int32) bool { return !s.holds(int32(g), e) })
+			best = s.largest(func(e int32) bool { return !s.holds(int32(g), e) })
 		}
 		empty[g]--
 		if best >= 0 {
@@ -87,12 +85,13 @@ func (s *State) fillEmpty() {
 	}
 }
 
-// largest is the expert of the largest replicas, of n that pass a test; -1 = none does.
-func (s *State) largest(n int, expert func(i int) int32, fits func(e int32) bool) int32 {
+// largest is the expert of the largest replicas, of those that pass a test; -1 = none
+// does.
+func (s *State) largest(fits func(e int32) bool) int32 {
 	best, most := int32(-1), -1.0
-	for i := range n {
-		if e := expert(i); s.mean(s.size[int(e)*s.n:]) > most && fits(e) {
-			best, most = e, s.mean(s.size[int(e)*s.n:])
+	for e := range s.count {
+		if x := s.mean(s.size[e*s.n:]); x > most && fits(int32(e)) {
+			best, most = int32(e), x
 		}
 	}
 	return best
