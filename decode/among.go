@@ -38,23 +38,22 @@ func (b *Balancer) offerAll(c *choice, l *level, q *Request, own bool) {
 
 // offer offers one rank, if the request is expected to finish there.
 func (b *Balancer) offer(c *choice, l *level, q *Request, g int) {
+	if next := b.better(*c, l, q, g); next.rank != c.rank && b.fits(g, q, q.KV-b.there(q, g)) {
+		*c = next
+	}
+}
+
+// better is the better of a choice and a rank that it is not, if that has room now.
+func (b *Balancer) better(c choice, l *level, q *Request, g int) choice {
 	k := &b.ranks[g]
 	if !k.open() {
-		return
+		return c
 	}
 	at, more, width := b.kv(g), q.KV-b.there(q, g), k.width+int64(q.Width)
-	if width > l.requests || at+more > k.capacity {
-		return
+	if width <= l.requests && at+more <= k.capacity {
+		c.offer(g, b.costOn(l, g, at+more, width), at)
 	}
-	next := *c
-	next.offer(g, b.costOn(l, g, at+more, width), at)
-	switch {
-	case next == *c:
-	case b.fits(g, q, more):
-		*c = next
-	default:
-		c.passed++
-	}
+	return c
 }
 
 // costOn is what a rank costs beyond what the unit pays for anyway. Where ranks

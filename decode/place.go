@@ -52,11 +52,10 @@ func (b *Balancer) peak() (kv, width int64) {
 // choice is the best rank seen: the least cost, then the most KV use, then the
 // first from turn on, round about.
 type choice struct {
-	rank   int
-	cost   float64
-	kv     int64
-	turn   int
-	passed int64 // ranks that were looked at and were best so far, but for no room to finish
+	rank int
+	cost float64
+	kv   int64
+	turn int
 }
 
 func (c *choice) offer(rank int, cost float64, kv int64) {
@@ -169,18 +168,28 @@ func (b *Balancer) search(c *choice, set *levels.Levels, l *level, q *Request) {
 }
 
 // scan is search over every rank by itself, past those where the request would
-// not finish. Where that is more than half of the unit, it is the unit that is full,
-// and who is left would take the requests of all: none takes more than there are in an
-// even spread or on the fullest rank, since a step is as long for everybody.
+// not finish. Where those that would be better are more than half of the unit, it is the
+// unit that is full, and who is left would take the requests of all: none takes more than
+// there are in an even spread or on the fullest rank, since a step is as long for everybody.
 func (b *Balancer) scan(l *level, q *Request) choice {
 	c := choice{rank: Full, turn: b.turn}
 	for g := range b.ranks {
 		b.offer(&c, l, q, g)
 	}
-	switch {
-	case c.rank < 0:
+	if c.rank < 0 {
 		b.refuse(q)
-	case 2*c.passed > b.active && b.ranks[c.rank].width >= max(l.fair, l.most):
+		return c
+	}
+	if b.ranks[c.rank].width < max(l.fair, l.most) {
+		return c
+	}
+	passed := int64(0)
+	for g := range b.ranks {
+		if b.better(c, l, q, g).rank != c.rank {
+			passed++
+		}
+	}
+	if 2*passed > b.active {
 		c.rank = Full
 	}
 	return c
