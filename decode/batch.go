@@ -38,11 +38,10 @@ func (b *Balancer) Batch(dst []int, requests []Request) ([]int, error) {
 	first := len(dst)
 	dst = append(dst, make([]int, len(requests))...)
 	placed := dst[first:]
-	b.model.begin(jointly)
 	for n, i := range w.order {
 		r := &w.requests[i]
 		if placed[i] = b.take(b.rule(jointly), r, batch); placed[i] >= 0 {
-			b.imagine(b.put(placed[i], r), len(w.order)-1-n, batch-int64(r.Width))
+			b.imagine(b.put(placed[i], r), jointly, len(w.order)-1-n, batch-int64(r.Width))
 		}
 		batch -= int64(r.Width)
 	}

@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"math"
 	"math/bits"
 
 	"github.com/moelb/moelb/internal/ledger"
@@ -36,8 +37,14 @@ type modelLedger struct {
 	kv, width    [modelled]int64
 	most, widest int64   // of a rank
 	stale        bool    // they may be less
-	cost         float64 // of a step, on average
+	cost         float64 // of a step, on average over a life
+	lately       float64 // and over the latest part of one
+	error        float64 // mean square of how far parts differ from a life, beside the rule that is followed
 }
+
+// parts is into how many a life is divided, to see by how much averages over them
+// differ.
+const parts = 8
 
 // modelRanks are a request's ranks in the model under each rule, from 1; 0 = it is
 // not in it.
@@ -55,7 +62,7 @@ func (m *model) resize(ranks int) {
 	m.ranks, m.n, m.kv, m.width = min(ranks, modelled), 0, 0, 0
 	for e := range m.of {
 		o := &m.of[e]
-		*o = modelLedger{cost: o.cost}
+		*o = modelLedger{cost: o.cost, lately: o.lately, error: o.error}
 	}
 }
 
@@ -82,18 +89,22 @@ func (m *model) draws(running, ranks int64, left float64) bool {
 	return float64(short*(1<<32)) > left*float64(x>>32)
 }
 
-// place puts a request into the model, by each of the rules. width is what
-// the unit would run on so many ranks when all are placed that come together.
-func (m *model) place(q *request, c *Cost, clock, width, long int64, limit float64) {
+// place puts a request into the model, by each of the rules; before the first step by
+// the one that fills the unit, so that all begin alike. width is what the unit would
+// run on so many ranks when all are placed that come together.
+func (m *model) place(q *request, fill *rule, c *Cost, clock, width, long int64, limit float64) {
 	kv, own := q.kv(clock), int64(q.width)
 	x := load{ranks: int64(m.ranks), kv: m.kv + kv, width: m.width + own, long: long, limit: limit}
 	x.batch = max(0, width-x.width)
 	x.spread()
 	for e := range m.of {
-		o := &m.of[e]
+		o, r := &m.of[e], &each[e]
+		if m.steps == 0 {
+			r = fill
+		}
 		o.look(m.ranks)
 		x.most, x.widest = o.most, o.widest
-		l := levelOf(&each[e], c, &x)
+		l := levelOf(r, c, &x)
 		q.model[e] = uint8(o.best(m.ranks, &l, kv, own) + 1)
 	}
 	m.add(q, clock)
@@ -194,19 +205,10 @@ func (m *model) drop(q *request, clock int64) {
 	}
 }
 
-// better is by how much a rule must be cheaper to be followed instead of another, on
-// the average over a life.
-const better = 0.0002
-
-// begin follows a rule until a step has been made.
-func (m *model) begin(e int) {
-	if m.steps == 0 {
-		m.chosen = e
-	}
-}
-
-// step makes a step, and averages over the latest span of them, a mean life. The less
-// of one has passed, the more the averages tell of how the unit began.
+// step makes a step, and averages over the latest span of them, a mean life. Another rule
+// is followed once it has been cheaper by more than the standard error of that. How much
+// parts of a life differ shows it: steps that follow each other cost about the same. The
+// less of a life has passed, the larger it is; fewer than two parts tell nothing.
 func (m *model) step(c *Cost, span int64) {
 	m.usual += (float64(m.came) - m.usual) / lately
 	m.came = 0
@@ -214,8 +216,8 @@ func (m *model) step(c *Cost, span int64) {
 		return
 	}
 	m.kv += m.width
-	m.steps = min(m.steps+1, max(span, 1))
-	best := 0
+	span = max(span, 1)
+	m.steps = min(m.steps+1, span)
 	for e := range m.of {
 		o := &m.of[e]
 		o.most, o.widest, o.stale = 0, 0, false
@@ -225,14 +227,19 @@ func (m *model) step(c *Cost, span int64) {
 		}
 		x := c.Step + float64(c.KV*float64(o.most)) + float64(c.Request*float64(o.widest))
 		o.cost += (x - o.cost) / float64(m.steps)
-		if o.cost < m.of[best].cost {
-			best = e
+		o.lately += (x - o.lately) / float64(max(min(m.steps, span/parts), 1))
+	}
+	seen := float64(parts*m.steps) / float64(span)
+	now, best, most := &m.of[m.chosen], m.chosen, 0.0
+	for e := range m.of {
+		o := &m.of[e]
+		off := o.lately - o.cost - (now.lately - now.cost)
+		o.error += (float64(off*off) - o.error) / float64(m.steps)
+		if gain := now.cost - o.cost - math.Sqrt(o.error/seen); seen >= 2 && gain > most {
+			best, most = e, gain
 		}
 	}
-	least := better * float64(max(span, 1)) / float64(m.steps)
-	if m.of[best].cost < m.of[m.chosen].cost*(1-least) {
-		m.chosen = best
-	}
+	m.chosen = best
 }
 
 // append writes what does not follow from the requests.
@@ -242,7 +249,7 @@ func (m *model) append(w *ledger.Writer) {
 	w.Int(m.steps, m.came)
 	w.Float(m.usual)
 	for e := range m.of {
-		w.Float(m.of[e].cost)
+		w.Float(m.of[e].cost, m.of[e].lately, m.of[e].error)
 	}
 }
 
@@ -253,7 +260,8 @@ func (m *model) read(r *ledger.Reader, ranks int) {
 	m.drawn, m.steps, m.came = r.Uint(), r.Int(0, 1<<40), r.Int(0, 1<<40)
 	m.usual = r.Float(0, 1<<40)
 	for e := range m.of {
-		m.of[e].cost = r.Float(0, 1e30)
+		o := &m.of[e]
+		o.cost, o.lately, o.error = r.Float(0, 1e30), r.Float(0, 1e30), r.Float(0, 1e60)
 	}
 }
 

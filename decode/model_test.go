@@ -14,7 +14,8 @@ func remodel(tb testing.TB, b *Balancer) {
 	want := b.model
 	want.n, want.kv, want.width = 0, 0, 0
 	for e := range want.of {
-		want.of[e] = modelLedger{cost: b.model.of[e].cost}
+		o := &b.model.of[e]
+		want.of[e] = modelLedger{cost: o.cost, lately: o.lately, error: o.error}
 	}
 	for i := range b.requests {
 		if q := &b.requests[i]; q.rank >= 0 {
@@ -205,15 +206,19 @@ func TestRuleFitsTraffic(t *testing.T) {
 		{"few long prompts", traffic{draw: tall}},
 		{"growth", traffic{draw: lognormal(200, 1, 8000, 900)}},
 	} {
-		run := func(rule int) float64 { // -1 = that which is followed
-			u := x.traffic
-			u.b, u.r = newBalancer(t, Config{Ranks: 40}), rand.New(rand.NewPCG(33, 34))
-			if rule >= 0 {
-				u.b.model = model{chosen: rule, steps: 1} // of nothing, so that it stays
+		run := func(rule int) (waste float64) { // -1 = that which is followed
+			const runs = 3
+			for seed := range uint64(runs) {
+				u := x.traffic
+				u.b, u.r = newBalancer(t, Config{Ranks: 40}), rand.New(rand.NewPCG(33, seed))
+				if rule >= 0 {
+					u.b.model = model{chosen: rule, steps: 1} // of nothing, so that it stays
+				}
+				u.start(t, 20)
+				u.step(t, 300)
+				waste += 100 * u.step(t, 300) / runs
 			}
-			u.start(t, 20)
-			u.step(t, 150)
-			return 100 * u.step(t, 300)
+			return waste
 		}
 		least, sum := math.Inf(1), 0.0
 		for e := range rules {
@@ -221,7 +226,7 @@ func TestRuleFitsTraffic(t *testing.T) {
 			least = min(least, w)
 			sum += w / rules
 		}
-		if w := run(-1); w > least+max(0.1, 0.3*(sum-least)) {
+		if w := run(-1); w > least+max(0.15, 0.3*(sum-least)) {
 			t.Errorf("%s: %.2f%% waste, %.2f%% with the best rule, %.2f%% with any", x.name, w, least, sum)
 		} else {
 			t.Logf("%s: %.2f%% waste, %.2f%% with the best rule, %.2f%% with any", x.name, w, least, sum)
@@ -246,7 +251,7 @@ func TestLevels(t *testing.T) {
 		overflow float64 // cost of 100 tokens beyond the level
 	}{
 		{"tall", tall, 1000 + 400 + 125, 0, 0.3 * 50 * 1.5, 50 * 3 * 2.5, 200 * (1 + 0.5*100/mean)},
-		{"exact", exact, 1000 + 400 + 125, 0, 200 * 1.2, 200 * 3 * 1.6, 200 * (1 + 0.2*100/mean)},
+		{"flat", flat, 1000 + 200, 0, 200 * 1.2, 200 * 3 * 1.6, 200 * (1 + 0.2*100/mean)},
 		{"wide", wide, 1000 + 0.15*mean + 300, 0, 300 * 1.2, 300 * 3 * 1.6, 200 * (1 + 0.2*100/mean)},
 		{"even", even, 1500, 0, 300, 900, 200},
 		{"brim", brim, 1500, 0, 0, 200, 200},
@@ -270,7 +275,7 @@ func TestLevels(t *testing.T) {
 	}
 	for limit, want := range map[float64]float64{1600: 1300, 1200: 1100, 900: 1000} {
 		x.limit = limit
-		if l := levelOf(&exact, c, x); l.kv != want {
+		if l := levelOf(&tall, c, x); l.kv != want {
 			t.Errorf("where ranks are full at %v the level is %v, by hand %v", limit, l.kv, want)
 		}
 	}
@@ -359,20 +364,46 @@ func TestNoRulePutsGiantOnGiant(t *testing.T) {
 	}
 }
 
-// TestChangesRuleForAReason: another rule is followed once it is cheaper by more
-// than noise, and not before.
+// TestChangesRuleForAReason: another rule is followed once it is seen to be cheaper by
+// more than its costs vary, which they do less on average where they only flicker.
 func TestChangesRuleForAReason(t *testing.T) {
+	const life, part = 80, 80 / parts
 	for _, x := range []struct {
-		cost   float64
-		chosen int
-	}{{1 - better/2, 0}, {1 - 2*better, 2}} {
-		m := model{ranks: 2, n: 1, steps: 1 << 40}
-		for e := range m.of {
-			m.of[e].cost = 1
+		name  string
+		swing func(step int) int64 // what the other rule costs beyond 1000
+		from  int                  // the step from which it is followed; 0 = not in three lives
+	}{
+		{"cheaper", func(int) int64 { return -1 }, 2 * part},
+		{"as dear", func(int) int64 { return 0 }, 0},
+		{"dearer", func(int) int64 { return 1 }, 0},
+		{"cheaper, and flickers", func(step int) int64 { return -1 + 20*int64(step%2) - 10 }, 2 * part},
+		{"cheaper, and swings", func(step int) int64 { return 39 - 80*int64(step/part%2) }, 0},
+	} {
+		m, from := model{ranks: 2, n: 1}, 0
+		for step := range 3 * life {
+			for e := range m.of {
+				m.of[e].kv[0] = 1000
+			}
+			m.of[4].kv[0] += x.swing(step)
+			if m.step(&Cost{KV: 1}, life); from == 0 && m.chosen == 4 {
+				from = step + 1
+			}
 		}
-		m.of[2].cost = x.cost
-		if m.step(&Cost{Step: 1}, 1<<40); m.chosen != x.chosen {
-			t.Errorf("a rule that costs %v in the place of 1: rule %d is followed, want %d", x.cost, m.chosen, x.chosen)
+		if from != x.from || m.chosen != min(x.from, 1)*4 {
+			t.Errorf("%s: followed from step %d on, want %d; in the end rule %d is", x.name, from, x.from, m.chosen)
+		}
+	}
+}
+
+// TestRulesBeginAlike: the model of a unit that is filled holds the same under each rule.
+func TestRulesBeginAlike(t *testing.T) {
+	for _, add := range []bool{false, true} {
+		u := traffic{add: add, b: newBalancer(t, Config{Ranks: 60}), r: rand.New(rand.NewPCG(39, 40)), draw: lognormal(2000, 1, 60_000, 120)}
+		u.start(t, 20)
+		for e := range u.b.model.of {
+			if u.b.model.of[e] != u.b.model.of[0] {
+				t.Errorf("add %v: rule %d begins with other ranks than rule 0", add, e)
+			}
 		}
 	}
 }
@@ -405,13 +436,13 @@ func TestFillLeavesRoom(t *testing.T) {
 			if _, err := b.Add(Request{ID: 1}); err != nil {
 				t.Fatal(err)
 			}
-			if b.Step(); *b.rule(onArrival) != exact {
-				t.Error("another rule than on arrival")
+			if b.Step(); *b.rule(onArrival) != flat {
+				t.Error("another rule than the first")
 			}
 			if err := b.Done(1); err != nil {
 				t.Fatal(err)
 			}
-			b.model.chosen = 0
+			b.model.chosen = slices.Index(each[:], even)
 		}
 		come := []Request{{ID: 1, KV: 100_000}}
 		for i := range ID(39) {
@@ -449,8 +480,8 @@ func TestFillLeavesRoom(t *testing.T) {
 	if _, err := b.Batch(nil, []Request{{ID: 1}}); err != nil {
 		t.Fatal(err)
 	}
-	if b.Step(); *b.rule(jointly) != even {
-		t.Error("another rule than jointly")
+	if b.Step(); *b.rule(jointly) != flat {
+		t.Error("another rule than on arrival")
 	}
 	if b := newBalancer(t, Config{Ranks: 1}); b.rule(onArrival) != &each[b.model.chosen] {
 		t.Error("one rank has no model, and no rule of its own")

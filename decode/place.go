@@ -75,11 +75,11 @@ func (c *choice) sooner(rank int) bool {
 // rule is the rule that is followed now, on arrival or jointly. What fills a unit
 // before its first step lasts long, whatever comes after it: where that is not known,
 // room is kept.
-func (b *Balancer) rule(how int) *rule {
+func (b *Balancer) rule(joint bool) *rule {
 	switch {
 	case b.others != nil:
 		return &shared
-	case b.model.steps == 0 && b.model.ranks > 0 && how == jointly:
+	case b.model.steps == 0 && b.model.ranks > 0 && joint:
 		return &first
 	case b.model.steps == 0 && b.model.ranks > 0:
 		return &wide

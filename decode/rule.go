@@ -32,8 +32,10 @@ type rule struct {
 
 // No rule is best for every traffic, so the unit has several, and a model of it
 // says which is cheapest now: see model. Each is best somewhere:
-//   - tall, where few prompts are much longer than most, and exact, the same where
-//     counts can be kept exactly, since it is known who has finished;
+//   - flat, where ranks drift apart by growing, whatever is placed: one that is filled
+//     up to near the maximum soon makes a new one, so that no more than the mean is
+//     free, and a little of a long prompt's length;
+//   - tall, where few prompts are much longer than most;
 //   - wide, where single prompts are so long that nothing but keeping much room
 //     free helps;
 //   - even, where prompts are alike or growth outweighs them, so that holes are
@@ -46,18 +48,17 @@ type rule struct {
 //     than one of them.
 const rules = 6
 
-// What is followed from the first step on, until another is seen to be cheaper: on
-// arrival and jointly.
-const onArrival, jointly = 2, 0
+// What rules place: one request on arrival, or those of a step jointly.
+const onArrival, jointly = false, true
 
 var (
+	flat   = rule{tail: 0.05, count: 2, paid: 1, bend: 0.2}
 	tall   = rule{tail: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
-	exact  = rule{tail: 0.1, share: 0.25, count: 2, paid: 1, bend: 0.2}
 	wide   = rule{spare: 0.15, share: 0.6, count: 3, paid: 1, bend: 0.2}
 	even   = rule{share: 1, count: 3, paid: 1, least: true}
 	brim   = rule{share: 1, count: 1, paid: 1, fewest: true}
 	single = rule{spare: 1, share: 1, count: 1, paid: 1, fewest: true, single: true}
-	each   = [rules]rule{even, tall, exact, wide, brim, single}
+	each   = [rules]rule{flat, tall, even, wide, brim, single} // the first is followed until another is seen to be cheaper
 
 	// shared leaves more room: a router sees what the others do some steps late,
 	// and has its own ranks alone to choose from.

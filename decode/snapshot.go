@@ -9,7 +9,7 @@ import (
 
 const (
 	snapshotFamily  = "moelb decode "
-	snapshotVersion = "6"
+	snapshotVersion = "7"
 	snapshotMagic   = snapshotFamily + snapshotVersion + "\n"
 )
 
