@@ -66,8 +66,8 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o Options)
 	return f, nil
 }
 
-// setLayers takes what slots hold. GPUs that cannot be read, or are to end empty, have
-// nothing in the end, and the former nothing to begin with.
+// setLayers takes what slots hold, those of GPUs that cannot be read nothing. In the
+// end GPUs out of service have nothing, which checkLayers demands, and those beyond.
 func (f *frame) setLayers(prev, next *placement.Placement) {
 	f.start, f.end = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
 	for l, row := range f.start {
@@ -75,9 +75,6 @@ func (f *frame) setLayers(prev, next *placement.Placement) {
 			if f.dead[g] && row[i] >= 0 {
 				row[i] = -1
 				f.lost = append(f.lost, placement.Move{Layer: l, Expert: -1, From: -1, To: i})
-			}
-			if f.dead[g] || f.leaving[g] {
-				f.end[l][i] = -1
 			}
 		}
 	}
