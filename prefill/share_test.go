@@ -3,6 +3,7 @@ package prefill
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/moelb/moelb/internal/long"
@@ -416,8 +417,8 @@ func TestSharesSuffice(t *testing.T) {
 	b, s := newUnit(t, cfg), newShadow(t, cfg)
 	s.add(b, Request{ID: 0, Tokens: 120_000, Cached: 100_000})
 	own := b.cost.of(b.total)
-	short, chunks := 0, 0
-	for id := ID(1); len(s.left) > 0 && s.clock < 1000; {
+	short, chunks, spent := 0, 0, 0.0
+	for id := ID(1); s.clock < 1000; {
 		if _, waits := s.left[0]; !waits {
 			break
 		}
@@ -425,14 +426,15 @@ func TestSharesSuffice(t *testing.T) {
 			s.add(b, Request{ID: id, Tokens: 1000})
 			id++
 		}
-		before := s.left[0].Cached
+		see := cost.Prefix * float64(s.left[0].Cached)
 		took, of, _ := s.seconds(b)
 		if took < .5 {
 			short++
 		}
 		if useful := of[0]; useful > 0 {
 			chunks++
-			if see := cost.Prefix * float64(before); s.left[0].Cached > 0 && useful < .99*see {
+			spent += see + useful
+			if _, waits := s.left[0]; waits && useful < .99*see {
 				t.Fatalf("step %d: %.3f s of use after %.3f of seeing the prefix", s.steps, useful, see)
 			}
 		}
@@ -443,5 +445,71 @@ func TestSharesSuffice(t *testing.T) {
 	if short < s.steps*3/4 {
 		t.Errorf("of %d steps %d are short", s.steps, short)
 	}
-	t.Logf("%.1f s, %d steps, %d short, %d chunks", s.clock, s.steps, short, chunks)
+	if spent < s.clock*pack.LeastShare || spent > 1.3*s.clock*pack.LeastShare {
+		t.Errorf("%.1f s of %.1f are spent on it", spent, s.clock)
+	}
+	t.Logf("%.1f s, %d steps, %d short, %d chunks, %.1f s spent", s.clock, s.steps, short, chunks, spent)
+}
+
+// TestSharesInSnapshot: what is due is in a snapshot: a restored unit goes on as the one
+// that it was taken of.
+func TestSharesInSnapshot(t *testing.T) {
+	cost := DeepSeekV3H800()
+	cost.Prefix = 2e-5
+	b := newUnit(t, Config{Ranks: 4, MaxTokens: 4096, Cost: cost})
+	enqueue(t, b, Request{ID: 0, Tokens: 120_000, Cached: 100_000})
+	twin, owed := (*Balancer)(nil), false
+	for step := range ID(300) {
+		for i := range ID(9) {
+			r := Request{ID: 1 + 9*step + i, Tokens: 1000}
+			if enqueue(t, b, r); twin != nil {
+				enqueue(t, twin, r)
+			}
+		}
+		chunks := b.Step(nil)
+		if twin != nil && !slices.Equal(twin.Step(nil), chunks) {
+			t.Fatalf("step %d differs", step)
+		}
+		if twin = nil; b.ranks[b.requests[b.ids.Find(0)].rank].owed > 1 || owed {
+			owed = true
+		}
+		if owed {
+			var err error
+			if twin, err = FromSnapshot(b.AppendSnapshot(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !owed {
+		t.Error("nothing was ever due")
+	}
+}
+
+// TestStepsSeePrefixesTwice: while others come, a step takes no longer than it takes to see
+// the longest prefix twice over, and long enough for a chunk that sees it to get on: a
+// prompt of a long prefix on an otherwise idle rank need not be late for that.
+func TestStepsSeePrefixesTwice(t *testing.T) {
+	cost := DeepSeekV3H800()
+	cost.Prefix = 1e-5
+	cfg := Config{Ranks: 4, MaxTokens: 4096, Cost: cost}
+	b, s := newUnit(t, cfg), newShadow(t, cfg)
+	s.add(b, Request{ID: 0, Tokens: 410_000, Cached: 400_000})
+	see, most := cost.Prefix*410_000, 0.0
+	for id := ID(1); s.clock < 400; id++ {
+		if _, waits := s.left[0]; !waits {
+			break
+		}
+		if s.steps%2 == 0 {
+			s.add(b, Request{ID: id, Tokens: 800})
+		}
+		took, _, _ := s.seconds(b)
+		most = max(most, took)
+	}
+	t.Logf("%.1f s, %d steps, at most %.2f s", s.clock, s.steps, most)
+	if most > see+b.cost.Step+b.cost.of(Work{Tokens: 4096}) {
+		t.Errorf("a step of %.2f s beside %.2f to see the prefix", most, see)
+	}
+	if s.clock > 4*b.cost.of(Work{10_000, b.pairsOf(10_000, 400_000)}) {
+		t.Errorf("it ends after %.1f s", s.clock)
+	}
 }

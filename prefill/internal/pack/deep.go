@@ -120,8 +120,7 @@ func (f *Former) onTime() int64 {
 	steps := max(1, float64(f.Pairs)/float64(f.Density*f.Power*float64(f.Tokens)))
 	most := 0.0
 	for i := range f.Items {
-		it := &f.Items[i]
-		most = max(most, float64(it.Pairs)/steps+float64(f.Expand*it.tokens()))
+		most = max(most, float64(f.Items[i].Pairs)/steps)
 	}
 	for g := range f.fresh {
 		if l := &f.fresh[g]; l.speed > 0 {
