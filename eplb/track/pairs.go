@@ -23,8 +23,8 @@ func NewPairs(layers, experts int) (*Pairs, error) {
 	if err := validateShape(layers, experts); err != nil {
 		return nil, err
 	}
-	each := experts * (experts - 1) / 2
-	if each > placement.MaxCells/layers {
+	each := int64(experts) * int64(experts-1) / 2 // more than a 32-bit int holds
+	if each > int64(placement.MaxCells/layers) {
 		return nil, refuse.Errorf(placement.ErrShape, "experts", "%d of %d layers: at most %d pairs are supported", experts, layers, placement.MaxCells)
 	}
 	p := &Pairs{experts: experts, counts: make([][]float64, layers)}
