@@ -154,13 +154,13 @@ type Changes struct {
 	Moved   []ID // were thought to be on another rank
 }
 
-// Sync takes over what the engine itself says is on a rank: the rank's ledger is
-// exactly this afterwards. Of a request that is known, KV and Waiting are taken
-// over, and Width where it is given; what is not known is entered as by Enter, and teaches nothing of outputs
-// unless it says what it has Generated; what is not listed is gone, as by Cancel.
-// It appends what was otherwise to the lists of dst. O(requests of the rank and
-// listed). Errors, which name the index: ErrValue; ErrKnown for an id that stands
-// there twice; ErrState where the rank is dead.
+// Sync takes over what the engine itself says is on a rank: the rank's ledger is exactly
+// this afterwards. Of a request that is known, KV and Waiting are taken over, and Width
+// where it is given; what is not known is entered as by Enter, and teaches nothing of
+// outputs unless it says what it has Generated; what is not listed is gone, as by
+// Cancel. It appends what was otherwise to the lists of dst. O(requests of the rank and
+// listed). Errors, which name the index: ErrValue; ErrKnown for an id that stands there
+// twice; ErrState where the rank is dead.
 func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, error) {
 	if err := b.alive("rank", rank); err != nil {
 		return dst, err

@@ -487,3 +487,19 @@ func TestFillLeavesRoom(t *testing.T) {
 		t.Error("one rank has no model, and no rule of its own")
 	}
 }
+
+// TestResizeKeepsPrices: a unit of another size keeps what is known of the rules, and how
+// well.
+func TestResizeKeepsPrices(t *testing.T) {
+	var m model
+	m.resize(8)
+	for e := range m.of {
+		m.of[e] = modelLedger{cost: 1 + float64(e), lately: 2, error: 3, most: 4}
+	}
+	m.resize(16)
+	for e := range m.of {
+		if want := (modelLedger{cost: 1 + float64(e), lately: 2, error: 3}); m.of[e] != want {
+			t.Errorf("rule %d: %+v", e, m.of[e])
+		}
+	}
+}

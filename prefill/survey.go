@@ -142,8 +142,8 @@ func (b *Balancer) item(s int32, q *request) pack.Item {
 }
 
 // collect lists the most urgent of the queue, until they could fill so many tokens,
-// whatever becomes of those that are too long for one, and of what only ranks may take
-// that are filled by such.
+// whatever becomes of those that are too long for one, and of those that only ranks may
+// take which others of that kind could fill already.
 func (b *Balancer) collect(room int64) {
 	f := &b.former
 	if len(f.Open) == 0 {

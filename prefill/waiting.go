@@ -7,10 +7,10 @@ import (
 )
 
 // The queue in order of urgency. Requests of a priority, and of a set of ranks that alone
-// may take them, are put into classes by what is left of
-// their own work, four an octave, and each class is first come, first served. The
-// most urgent of all is then the head of some class, and finding it costs as many
-// comparisons as there are classes, however many requests wait.
+// may take them, are put into classes by what is left of their own work, four an octave,
+// and each class is first come, first served. The most urgent of all is then the head of
+// some class, and finding it costs as many comparisons as there are classes, however many
+// requests wait.
 const (
 	perOctave    = 4
 	leastOctave  = -24 // of seconds; shorter ones share the first class

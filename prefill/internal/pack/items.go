@@ -91,7 +91,7 @@ type load struct {
 	claimed    float64 // seconds of those that wait for the rank: see goal
 	claims     int32   // and how many those are
 	least      float64 // seconds of the shortest unfinished one; infinite = there is none
-	due        float64 // seconds that are to be given yet, before the step those owed
+	due        float64 // seconds that the oldest are to have yet; what they are owed, before the step
 	lead       int32   // the oldest unfinished one, an item; -1 = none
 	closed     bool    // takes nothing from the queue: not in service, or its room is kept
 

@@ -8,17 +8,17 @@ const LeastShare = 1. / 16
 // Share is that part: as much again of the time that the unit has to spare.
 func (f *Former) Share() float64 { return LeastShare * (2 - min(1, f.Busy)) }
 
-// shareWeight is how much of the rest of a step the short prompts have of it: an eighth of
+// shortWeight is how much of the rest of a step the short prompts have of it: an eighth of
 // it all, as shares add up to three times that to the rest.
-const shareWeight = .2
+const shortWeight = .2
 
-// ShareWeight is the same of the oldest of each rank.
-func (f *Former) ShareWeight() float64 { return f.Share() * (1 + 3*shareWeight) }
+// ShareWeight is how much of that rest the oldest of each rank have.
+func (f *Former) ShareWeight() float64 { return f.Share() * (1 + 3*shortWeight) }
 
 // bounded lowers caps to what a step may last, and says what a step within them
 // gives short prompts, and the oldest of each rank: parts of the longest that it could last.
 func (f *Former) bounded(c caps) caps {
-	short := shareWeight * (f.Cost.Step + f.Cost.Of(Work{c.tokens, min(c.pairs, f.densest)}))
+	short := shortWeight * (f.Cost.Step + f.Cost.Of(Work{c.tokens, min(c.pairs, f.densest)}))
 	if f.StepSeconds > 0 {
 		most := max(0, f.StepSeconds-f.Cost.Step)
 		short = min(short, most/4)
@@ -28,7 +28,7 @@ func (f *Former) bounded(c caps) caps {
 			c = caps{int64(most / all * float64(c.tokens)), int64(most / all * float64(c.pairs))}
 		}
 	}
-	f.shortShare, f.share = short, short*(f.ShareWeight()/shareWeight)
+	f.shortShare, f.share = short, short*(f.ShareWeight()/shortWeight)
 	return c
 }
 
