@@ -22,15 +22,14 @@ import (
 // Two splits are started from: that of the tokens, and one where experts keep
 // only the GPUs on which they cost much. From either it descends: from the
 // costliest GPU an expert's tokens go to another of its GPUs, all or so many that
-// the two come level, or all go there and another expert of that GPU goes on to
-// a third.
+// the two come level, or all go there and another expert of that GPU goes on.
 type reads struct {
 	price  float64 // of a read
 	counts []int64 // what the flow splits
 	active []int64 // activated experts of each GPU
 	tokens []int64 // of each GPU
 	room   []int64 // most activated experts of each GPU
-	kept   []int64 // tokens of each arc in the better split so far
+	kept   []int64 // tokens of each arc in the split that is put by
 }
 
 // descents bounds the steps of a descent; most take fewer.
@@ -72,30 +71,21 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	}
 	// The shares are put by while the flow splits tokens.
 	r.kept = append(r.kept[:0], f.Quota...)
-	f.Split(n, counts, total)
-	r.count(f, counts)
-	top, done := math.Inf(1), false
-	if r.allowed() {
-		if !fewest {
-			r.descend(f)
-		}
-		_, top = r.costliest(n)
-		done = fewest || top <= bound*mean*(1+provedTolerance) // no split of tokens is more even
+	goal := f.Split(n, counts, total) // no split of tokens is more even
+	if !fewest {
+		goal = bound * mean * (1 + provedTolerance)
 	}
-	if !done {
-		for a, q := range f.Quota {
-			f.Quota[a], r.kept[a] = r.kept[a], q
-		}
+	top := r.descend(f, counts)
+	if top > goal {
+		f.Quota, r.kept = r.kept, f.Quota
 		r.gather(f, counts, int64(keptShare*share))
-		r.descend(f)
-		if _, x := r.costliest(n); x < top {
-			top = x
-			copy(r.kept, f.Quota)
+		x := r.descend(f, counts)
+		if x >= top {
+			f.Quota, r.kept = r.kept, f.Quota
 		}
-	} else {
-		copy(r.kept, f.Quota)
+		top = min(top, x)
 	}
-	write(dst, n, counts, r.kept)
+	s.write(dst, n, counts)
 	if fewest {
 		return eplb.Layer{Imbalance: bound, LowerBound: bound, Status: eplb.Proved}
 	}
@@ -160,7 +150,6 @@ func (r *reads) gather(f *flow.Flow, counts []int64, least int64) {
 		}
 		f.Quota[best] = left
 	}
-	r.count(f, counts)
 }
 
 // count counts reads and tokens of the GPUs under the flow's quota.
@@ -179,19 +168,8 @@ func (r *reads) count(f *flow.Flow, counts []int64) {
 	}
 }
 
-// allowed says whether no GPU reads more than it may.
-func (r *reads) allowed() bool {
-	for g, n := range r.active {
-		if n > r.room[g] {
-			return false
-		}
-	}
-	return true
-}
-
-// costliest is the GPU of the largest cost, -1 = none costs anything, and that cost.
+// costliest is the GPU of the largest cost, and that cost.
 func (r *reads) costliest(n *flow.Net) (gpu int32, top float64) {
-	gpu = -1
 	for g := range int32(len(r.tokens)) {
 		if c := r.costWith(n, g, 0, 0); c > top {
 			gpu, top = g, c
@@ -200,17 +178,18 @@ func (r *reads) costliest(n *flow.Net) (gpu int32, top float64) {
 	return gpu, top
 }
 
-// costWith is what GPU g takes with so many more reads and tokens.
+// costWith is what GPU g takes with so many more reads and tokens, +Inf where it may
+// not read as many.
 func (r *reads) costWith(n *flow.Net, g int32, active, tokens int64) float64 {
-	c := float64(r.price*float64(r.active[g]+active)) + float64(r.tokens[g]+tokens)
-	if n.Speed == nil || c == 0 {
-		return c
+	active, tokens = r.active[g]+active, r.tokens[g]+tokens
+	switch {
+	case active > r.room[g]:
+		return math.Inf(1)
+	case active+tokens == 0: // also where nothing is in service
+		return 0
 	}
-	return c / n.Speed[g]
+	return (float64(r.price*float64(active)) + float64(tokens)) / n.Speed[g]
 }
-
-// fits says whether GPU g may activate one expert more.
-func (r *reads) fits(g int32) bool { return r.active[g] < r.room[g] }
 
 // pass is tokens of an expert that go from one arc to another.
 type pass struct {
@@ -218,96 +197,68 @@ type pass struct {
 	tokens   int64
 }
 
-// descend lowers the largest cost of a GPU until no step does.
-func (r *reads) descend(f *flow.Flow) {
-	n := f.Net
+// descend lowers the largest cost of a GPU until no step does, and returns it.
+func (r *reads) descend(f *flow.Flow, counts []int64) (top float64) {
+	r.count(f, counts)
 	for range descents {
-		h, top := r.costliest(n)
-		if h < 0 {
-			return
+		h, top := r.costliest(f.Net)
+		least, way := r.step(f, h, top*(1-1e-12), true)
+		if least >= top*(1-1e-12) {
+			return top
 		}
-		one, two, ok := r.step(f, h, top*(1-1e-12))
-		if !ok {
-			return
-		}
-		r.do(f, one)
-		if two.tokens > 0 {
-			r.do(f, two)
+		for _, p := range way {
+			r.do(f, p)
 		}
 	}
+	_, top = r.costliest(f.Net)
+	return top
 }
 
-// step finds the passes after which the GPUs concerned cost least, if that is
-// below top, what GPU h costs now.
-func (r *reads) step(f *flow.Flow, h int32, top float64) (one, two pass, ok bool) {
+// step finds the pass from GPU h, and with more the pass after it from where that goes,
+// after which the GPUs concerned cost least, if that is below top.
+func (r *reads) step(f *flow.Flow, h int32, top float64, more bool) (least float64, way [2]pass) {
 	n := f.Net
-	best := top
+	least = top
 	for _, a := range n.ByGPU[n.Start[h]:n.Start[h+1]] {
 		q := f.Quota[a]
 		if q == 0 {
 			continue
 		}
-		i := n.Owner[a]
 		rest := r.costWith(n, h, -1, -q)
-		if rest >= best {
+		if rest >= least {
 			continue // less of q would help less
 		}
+		i := n.Owner[a]
 		for b := n.First[i]; b < n.First[i+1]; b++ {
 			g := n.GPU[b]
 			if g == h {
 				continue
 			}
 			read := 1 - min(f.Quota[b], 1)
-			if read == 0 || r.fits(g) {
-				if x := max(rest, r.costWith(n, g, read, q)); x < best {
-					best, one, two, ok = x, pass{a, b, q}, pass{}, true
-				}
-				if k := r.evenOut(n, h, g, read, q); k > 0 {
-					if x := max(r.costWith(n, h, 0, -k), r.costWith(n, g, read, k)); x < best {
-						best, one, two, ok = x, pass{a, b, k}, pass{}, true
-					}
+			if x := max(rest, r.costWith(n, g, read, q)); x < least {
+				least, way = x, [2]pass{{a, b, q}}
+			}
+			if k := r.evenOut(n, h, g, read, q); k > 0 {
+				if x := max(r.costWith(n, h, 0, -k), r.costWith(n, g, read, k)); x < least {
+					least, way = x, [2]pass{{a, b, k}}
 				}
 			}
-			// Another expert of g makes room.
-			for _, c := range n.ByGPU[n.Start[g]:n.Start[g+1]] {
-				p := f.Quota[c]
-				j := n.Owner[c]
-				if p == 0 || j == i || r.costWith(n, g, read-1, q-p) >= best {
-					continue
+			if more { // another expert of g makes room
+				r.do(f, pass{a, b, q})
+				if x, then := r.step(f, g, least, false); max(x, rest) < least {
+					least, way = max(x, rest), [2]pass{{a, b, q}, then[0]}
 				}
-				for d := n.First[j]; d < n.First[j+1]; d++ {
-					k := n.GPU[d]
-					if k == g {
-						continue
-					}
-					more := 1 - min(f.Quota[d], 1)
-					if k != h && more == 1 && !r.fits(k) {
-						continue
-					}
-					x := r.costWith(n, g, read-1, q-p)
-					if k == h {
-						x = max(x, r.costWith(n, h, more-1, p-q))
-					} else {
-						x = max(x, rest, r.costWith(n, k, more, p))
-					}
-					if x < best {
-						best, one, two, ok = x, pass{a, b, q}, pass{c, d, p}, true
-					}
-				}
+				r.do(f, pass{b, a, q})
 			}
 		}
 	}
-	return one, two, ok
+	return least, way
 }
 
 // evenOut is how many of q tokens, not all, must go from GPU h to g, where they
 // cost so many reads more, for the two to come level; 0 = none.
 func (r *reads) evenOut(n *flow.Net, h, g int32, read, q int64) int64 {
-	x, y := 1.0, 1.0
-	if n.Speed != nil {
-		x, y = 1/n.Speed[h], 1/n.Speed[g]
-	}
-	k := (r.costWith(n, h, 0, 0) - r.costWith(n, g, read, 0)) / (x + y)
+	k := (r.costWith(n, h, 0, 0) - r.costWith(n, g, read, 0)) / (1/n.Speed[h] + 1/n.Speed[g])
 	if !(k >= 1) {
 		return 0
 	}

@@ -173,7 +173,7 @@ func (s *Splitter) split(dst []int64, n *flow.Net, counts []int64, total int64) 
 		return s.splitReads(dst, n, counts, total)
 	}
 	level := s.flow.Split(n, counts, total)
-	write(dst, n, counts, s.flow.Quota)
+	s.write(dst, n, counts)
 	if total == 0 {
 		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}
 	}
@@ -181,14 +181,14 @@ func (s *Splitter) split(dst []int64, n *flow.Net, counts []int64, total int64) 
 	return eplb.Layer{Imbalance: x, LowerBound: x, Status: eplb.Proved}
 }
 
-// write writes the tokens of each slot, where quota is those of each arc.
-func write(dst []int64, n *flow.Net, counts, quota []int64) {
+// write writes the tokens of each slot, as the flow has split them.
+func (s *Splitter) write(dst []int64, n *flow.Net, counts []int64) {
 	clear(dst)
 	for _, h := range n.Alone {
 		dst[h.Slot] = counts[h.Expert]
 	}
 	for a, i := range n.Slot {
-		dst[i] = quota[a]
+		dst[i] = s.flow.Quota[a]
 	}
 }
 

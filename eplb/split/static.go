@@ -163,11 +163,8 @@ func (x *saddle) set(s *Splitter, n *flow.Net, l int, windows []placement.Loads)
 	}
 	x.slow = memory.Resize(x.slow, x.gpus)
 	for g := range x.slow {
-		x.slow[g] = 1
-		if n.Speed != nil {
-			if x.slow[g] = 0; n.Speed[g] > 0 {
-				x.slow[g] = 1 / n.Speed[g]
-			}
+		if x.slow[g] = 0; n.Speed[g] > 0 {
+			x.slow[g] = 1 / n.Speed[g]
 		}
 	}
 	x.base = memory.Resize(x.base, len(x.scale)*x.gpus)

@@ -1,11 +1,15 @@
 package flow
 
-import "github.com/moelb/moelb/eplb/internal/memory"
+import (
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/memory"
+)
 
 // Net is what a placement of one layer allows: each expert on more than one GPU
 // has an arc to each. The others are loads that cannot be moved.
 type Net struct {
-	Speed []float64 // of each GPU, nil = all equal; 0 = out of service
+	Speed []float64 // of each GPU; 0 = out of service
 	Alone []Held    // the experts that are on one GPU only
 
 	Expert []int32 // the replicated experts
@@ -51,6 +55,9 @@ func NewLinker(first []int, experts int, speed []float64) *Linker {
 		for i := first[g]; i < first[g+1]; i++ {
 			of[i] = int32(g)
 		}
+	}
+	if speed == nil {
+		speed = slices.Repeat([]float64{1}, gpus)
 	}
 	return &Linker{of, speed, make([]int32, experts), make([]int32, experts), make([]int32, experts), make([]int32, gpus)}
 }
@@ -175,11 +182,7 @@ func (n *Net) grow(queue, passed []int32) {
 		queue[0], n.tree[root] = int32(root), t
 		for k, end := 0, 1; k < end; k++ {
 			g := queue[k]
-			if n.Speed == nil {
-				size++
-			} else {
-				size += n.Speed[g]
-			}
+			size += n.Speed[g]
 			for _, a := range n.ByGPU[n.Start[g]:n.Start[g+1]] {
 				i := n.Owner[a]
 				if passed[i] != 0 {
