@@ -59,7 +59,7 @@ func (s Schedule) MarshalJSON() ([]byte, error) {
 // round; then s is unchanged.
 func (s *Schedule) UnmarshalJSON(text []byte) error {
 	var f file
-	if err := strict.Decode(text, "schedule", &f); err != nil {
+	if err := strict.Decode(text, "schedule", 1, &f); err != nil {
 		return err
 	}
 	if err := f.check(); err != nil {
@@ -88,9 +88,6 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 // check demands numbers that belong to one schedule. That the moves fit a
 // placement is seen when they are applied to it.
 func (f *file) check() error {
-	if err := strict.Version(f.Version); err != nil {
-		return err
-	}
 	if err := f.checkSlots(); err != nil {
 		return err
 	}

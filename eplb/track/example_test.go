@@ -18,12 +18,12 @@ func Example() {
 		log.Fatal(err)
 	}
 	for sample := range int64(4) {
-		if err := t.Add(track.Decode, [][]int64{{90, 10, 30 + sample, 30}}); err != nil {
+		if err := t.Add([][]int64{{90, 10, 30 + sample, 30}}); err != nil {
 			log.Fatal(err)
 		}
 	}
 	windows := []placement.Loads{placement.NewLoads(1, 4), placement.NewLoads(1, 4)}
-	n, err := t.Windows(track.Decode, windows)
+	n, err := t.Windows(windows)
 	if err != nil {
 		log.Fatal(err)
 	}

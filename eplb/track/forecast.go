@@ -22,6 +22,9 @@ type Forecast struct {
 	HalfLife float64
 }
 
+// leastHalfLife keeps the weights of windows in range; it is as good as no past.
+const leastHalfLife = 0.01
+
 // Set makes p the problem of planning for the window after past, which is
 // oldest first and not empty. It may keep what past holds, and changes none of it.
 func (f Forecast) Set(p *eplb.Problem, past []placement.Loads) error {
@@ -29,7 +32,7 @@ func (f Forecast) Set(p *eplb.Problem, past []placement.Loads) error {
 	case f.Past < 0:
 		return refuse.Errorf(placement.ErrValue, "past", "%d is negative", f.Past)
 	case f.HalfLife != 0 && !(f.HalfLife >= leastHalfLife && f.HalfLife <= math.MaxFloat64):
-		return errHalfLife(f.HalfLife)
+		return refuse.Errorf(placement.ErrValue, "half_life", "%v: 0, or a finite number ≥ %v, is needed", f.HalfLife, leastHalfLife)
 	case f.HalfLife > 0 && f.Joint:
 		return refuse.Errorf(placement.ErrValue, "half_life", "windows planned jointly all count alike")
 	case len(past) == 0:
@@ -90,4 +93,21 @@ func Backtest(ctx context.Context, p eplb.Problem, o eplb.Options, f Forecast, w
 		out = append(out, sum/float64(len(scores)))
 	}
 	return out, nil
+}
+
+// exp2 is 2 to the x, for 0 ≤ x < 1000, alike on every platform, which math.Exp2
+// does not promise: a product of square roots, each rounded once.
+func exp2(x float64) float64 {
+	whole := math.Floor(x)
+	x -= whole
+	y, root := 1.0, 2.0
+	for x > 0 {
+		root = math.Sqrt(root)
+		x *= 2
+		if x >= 1 {
+			x--
+			y *= root
+		}
+	}
+	return math.Ldexp(y, int(whole))
 }

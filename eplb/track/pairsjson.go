@@ -27,10 +27,7 @@ func (p *Pairs) MarshalJSON() ([]byte, error) {
 // unchanged.
 func (p *Pairs) UnmarshalJSON(text []byte) error {
 	var f pairsFile
-	if err := strict.Decode(text, "pairs", &f); err != nil {
-		return err
-	}
-	if err := strict.Version(f.Version); err != nil {
+	if err := strict.Decode(text, "pairs", 1, &f); err != nil {
 		return err
 	}
 	if err := validateShape(len(f.Counts), f.Experts); err != nil {

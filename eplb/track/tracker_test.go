@@ -29,13 +29,12 @@ func (s *slowTracker) sum(from, to int, dst placement.Loads) {
 
 func TestTrackerAgainstRecomputation(t *testing.T) {
 	const layers, experts, kept, every = 2, 5, 3, 7
-	const halfLife = 2.5
 	r := rand.New(rand.NewPCG(11, 0))
-	tr, err := New(layers, experts, Options{Streams: 3, Windows: kept, SamplesPerWindow: every, HalfLife: halfLife})
+	tr, err := New(layers, experts, Options{Windows: kept, SamplesPerWindow: every})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var slow [3]slowTracker
+	s := &slowTracker{}
 	got, want := placement.NewLoads(layers, experts), placement.NewLoads(layers, experts)
 	windows := make([]placement.Loads, 4)
 	for i := range windows {
@@ -52,51 +51,24 @@ func TestTrackerAgainstRecomputation(t *testing.T) {
 		}
 	}
 	for op := range 100000 {
-		i := r.IntN(3)
-		s := &slow[i]
 		open := 0
 		if n := len(s.ends); n > 0 {
 			open = s.ends[n-1]
 		}
 		switch r.IntN(12) {
 		case 0:
-			if err := tr.Roll(i); err != nil {
-				t.Fatal(err)
-			}
+			tr.Roll()
 			if len(s.samples) > open {
 				s.ends = append(s.ends, len(s.samples))
 			}
 		case 1: // refused: nothing changes
 			bad := [][]int64{{1, 2, 3, 4, 5}, {1, 2, 3, 4, -5}}
-			if err := tr.Add(i, bad); !errors.Is(err, placement.ErrValue) {
+			if err := tr.Add(bad); !errors.Is(err, placement.ErrValue) {
 				t.Fatalf("operation %d: %v", op, err)
 			}
 		case 2:
-			if op%50 != 0 {
-				continue // it adds up all samples so far
-			}
-			s.sum(0, len(s.samples), want)
-			if err := tr.Sum(i, got); err != nil {
-				t.Fatal(err)
-			}
-			equal(op, "sum", 0)
-		case 3:
-			if err := tr.Decayed(i, got); err != nil {
-				t.Fatal(err)
-			}
-			for l, row := range want {
-				for e := range row {
-					row[e] = 0
-					for k, c := range s.samples[max(0, len(s.samples)-400):] {
-						age := min(len(s.samples), 400) - 1 - k
-						row[e] += float64(c[l][e]) * math.Exp2(-float64(age)/halfLife)
-					}
-				}
-			}
-			equal(op, "decayed", 1e-9)
-		case 4:
 			asked := r.IntN(5)
-			n, err := tr.Windows(i, windows[:asked])
+			n, err := tr.Windows(windows[:asked])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -122,7 +94,7 @@ func TestTrackerAgainstRecomputation(t *testing.T) {
 					c[l][e] = r.Int64N(1 << r.IntN(30))
 				}
 			}
-			if err := tr.Add(i, c); err != nil {
+			if err := tr.Add(c); err != nil {
 				t.Fatal(err)
 			}
 			s.samples = append(s.samples, c)
@@ -134,7 +106,7 @@ func TestTrackerAgainstRecomputation(t *testing.T) {
 }
 
 func TestTrackerAllocatesNothing(t *testing.T) {
-	tr, err := New(4, 16, Options{Windows: 2, SamplesPerWindow: 3, HalfLife: 0.05})
+	tr, err := New(4, 16, Options{Windows: 2, SamplesPerWindow: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,8 +117,9 @@ func TestTrackerAllocatesNothing(t *testing.T) {
 	}
 	windows := []placement.Loads{placement.NewLoads(4, 16), placement.NewLoads(4, 16)}
 	n := testing.AllocsPerRun(100, func() {
-		err := errors.Join(tr.Add(Prefill, counts), tr.Add(Decode, counts), tr.Roll(Decode), tr.Sum(Prefill, windows[0]), tr.Decayed(Decode, windows[1]))
-		_, more := tr.Windows(Prefill, windows)
+		err := errors.Join(tr.Add(counts), tr.Add(counts))
+		tr.Roll()
+		_, more := tr.Windows(windows)
 		if err != nil || more != nil {
 			t.Error(err, more)
 		}
@@ -164,14 +137,9 @@ func TestTrackerRefuses(t *testing.T) {
 	}{
 		{0, 4, Options{}, "layers: 0: between 1 and 4096 are supported"},
 		{1, -1, Options{}, "experts: -1: between 1 and 65536 are supported"},
-		{1, 4, Options{Streams: -1}, "streams: -1 is negative"},
-		{1, 4, Options{Windows: -1}, "windows: -1 is negative"},
+		{1, 4, Options{Windows: -1}, "windows: -1: at least 1 is needed"},
 		{1, 4, Options{SamplesPerWindow: -1}, "samples_per_window: -1 is negative"},
-		{1, 4, Options{HalfLife: -1}, "half_life: -1: 0, or a finite number ≥ 0.01, is needed"},
-		{1, 4, Options{HalfLife: 1e-3}, "half_life: 0.001: 0, or a finite number ≥ 0.01, is needed"},
-		{1, 4, Options{HalfLife: math.NaN()}, "half_life: NaN: 0, or a finite number ≥ 0.01, is needed"},
-		{1, 4, Options{HalfLife: math.Inf(1)}, "half_life: +Inf: 0, or a finite number ≥ 0.01, is needed"},
-		{64, 256, Options{Windows: math.MaxInt32}, "windows: 2147483647 of 2 streams, 16384 counts each: at most 67108864 counts are supported"},
+		{64, 256, Options{Windows: math.MaxInt32}, "windows: 2147483647 of 16384 counts each: at most 67108864 counts are supported"},
 	} {
 		if _, err := New(c.layers, c.experts, c.o); err == nil || err.Error() != c.want {
 			t.Errorf("%v, want %q", err, c.want)
@@ -182,7 +150,7 @@ func TestTrackerRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := [][]int64{{1, 2}, {3, math.MaxInt64 - 1}}
-	if err := tr.Add(Decode, good); err != nil {
+	if err := tr.Add(good); err != nil {
 		t.Fatal(err)
 	}
 	dst := placement.NewLoads(2, 2)
@@ -190,26 +158,25 @@ func TestTrackerRefuses(t *testing.T) {
 		err  error
 		want string
 	}{
-		{tr.Add(2, good), "stream: 2: there are 2"},
-		{tr.Add(-1, good), "stream: -1: there are 2"},
-		{tr.Roll(2), "stream: 2: there are 2"},
-		{tr.Add(Decode, good[:1]), "counts: 1 layers, but 2 are tracked"},
-		{tr.Add(Decode, [][]int64{{1, 2}, {3}}), "counts: layer 1: 1 experts, but 2 are tracked"},
-		{tr.Add(Decode, [][]int64{{1, 2}, {-3, 1}}), "counts: layer 1, index 0: -3 is negative"},
-		{tr.Add(Decode, [][]int64{{1, 2}, {3, 2}}), "counts: layer 1, index 1: 2 more is too many to count"},
-		{tr.Sum(Decode, dst[:1]), "dst: not the 2 layers of 2 experts that are tracked"},
-		{tr.Sum(3, dst), "stream: 3: there are 2"},
-		{tr.Decayed(Decode, dst), "half_life: no decayed sum is kept"},
+		{tr.Add(good[:1]), "counts: 1 layers, but 2 are tracked"},
+		{tr.Add([][]int64{{1, 2}, {3}}), "counts: layer 1: 1 experts, but 2 are tracked"},
+		{tr.Add([][]int64{{1, 2}, {-3, 1}}), "counts: layer 1, index 0: -3 is negative"},
+		{tr.Add([][]int64{{1, 2}, {3, 2}}), "counts: layer 1, index 1: 2 more is too many to count"},
 	} {
 		if c.err == nil || c.err.Error() != c.want {
 			t.Errorf("%v, want %q", c.err, c.want)
 		}
 	}
-	if err := tr.Sum(Decode, dst); err != nil || dst[0][0] != 1 || dst[1][0] != 3 {
-		t.Errorf("%v, %v: what was refused was counted", err, dst)
+	if n, err := tr.Windows([]placement.Loads{dst}); n != 0 || err != nil {
+		t.Errorf("%d windows, %v: none is closed", n, err)
 	}
-	if n, err := tr.Windows(Decode, []placement.Loads{dst}); n != 0 || err != nil {
-		t.Errorf("%d windows, %v: none are kept", n, err)
+	tr.Roll()
+	tr.Roll() // without samples there is nothing to close
+	if n, err := tr.Windows([]placement.Loads{dst, dst}); n != 1 || err != nil || dst[0][0] != 1 || dst[1][0] != 3 {
+		t.Errorf("%d windows, %v, %v: what was refused was counted", n, err, dst)
+	}
+	if _, err := tr.Windows([]placement.Loads{dst[:1]}); err == nil || err.Error() != "dst: not the 2 layers of 2 experts that are tracked" {
+		t.Error(err)
 	}
 }
 
@@ -222,7 +189,7 @@ func TestExp2(t *testing.T) {
 }
 
 func BenchmarkTrackerAdd(b *testing.B) {
-	tr, err := New(58, 256, Options{Windows: 4, SamplesPerWindow: 1000, HalfLife: 1000})
+	tr, err := New(58, 256, Options{Windows: 4, SamplesPerWindow: 1000})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -235,7 +202,7 @@ func BenchmarkTrackerAdd(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := tr.Add(Decode, counts); err != nil {
+		if err := tr.Add(counts); err != nil {
 			b.Fatal(err)
 		}
 	}

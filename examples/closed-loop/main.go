@@ -149,7 +149,7 @@ type experts struct {
 
 func newExperts(name string, model placement.Model, unit placement.Topology) (*experts, error) {
 	const slots = 288 // a layer: 256 experts and 32 redundant ones
-	tracker, err := track.New(model.Layers, model.Experts, track.Options{Streams: 1, Windows: 1})
+	tracker, err := track.New(model.Layers, model.Experts, track.Options{})
 	return &experts{name, unit, placement.Trivial(model.Layers, model.Experts, slots, unit.GPUs), tracker}, err
 }
 
@@ -162,17 +162,15 @@ func (e *experts) count(routing placement.Loads, tokens int64) error {
 			counts[l][x] = int64(load) * tokens >> 20 // routing is that of 2^20 tokens
 		}
 	}
-	return e.tracker.Add(0, counts)
+	return e.tracker.Add(counts)
 }
 
 // replan closes the window and places the experts for the next one like it, from
 // where they are: a layer moves as few as bring it within 2%.
 func (e *experts) replan(w io.Writer) error {
-	if err := e.tracker.Roll(0); err != nil {
-		return err
-	}
+	e.tracker.Roll()
 	seen := []placement.Loads{placement.NewLoads(len(e.placement.PhysicalToLogical), e.placement.Experts)}
-	if _, err := e.tracker.Windows(0, seen); err != nil {
+	if _, err := e.tracker.Windows(seen); err != nil {
 		return err
 	}
 	before, err := e.placement.ScoreLayers(seen[0], e.unit)

@@ -14,9 +14,17 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// Decode reads one JSON value, of which errors say what it is, with no field that
-// into does not have.
-func Decode(text []byte, what string, into any) error {
+// Decode reads one JSON value of the given version, of which errors say what it is,
+// with no field that into does not have.
+func Decode(text []byte, what string, version int, into any) error {
+	var is struct {
+		Version int `json:"version"`
+	}
+	_ = json.Unmarshal(text, &is) // what is wrong with the rest is seen below
+	wrong := refuse.Value(is.Version != version, "version", "%d: this is version %d", is.Version, version)
+	if is.Version != 0 && wrong != nil {
+		return wrong
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
@@ -29,7 +37,7 @@ func Decode(text []byte, what string, into any) error {
 	if _, err := d.Token(); err != io.EOF {
 		return refuse.Errorf(placement.ErrShape, what, "more than one JSON value")
 	}
-	return nil
+	return wrong
 }
 
 // wrongType says of a value of another type what is needed, in the words of JSON.
@@ -44,12 +52,4 @@ func wrongType(e *json.UnmarshalTypeError, what string) error {
 		}
 	}
 	return refuse.Errorf(placement.ErrValue, strings.TrimPrefix(field, what+"."), "%s before byte %d of the %s: %s is needed", strings.TrimPrefix(e.Value, "number "), e.Offset, what, needed)
-}
-
-// Version demands version 1.
-func Version(v int) error {
-	if v != 1 {
-		return refuse.Errorf(placement.ErrValue, "version", "%d: this is version 1", v)
-	}
-	return nil
 }
