@@ -124,7 +124,7 @@ func (j *Joint) kick() {
 			continue
 		}
 		if c := (Change{slotOf(g), -1, int32(draw(len(s.count)))}); s.May(c) {
-			j.replace(c.A, c.E)
+			j.apply(c)
 		}
 	}
 	j.findPeaks()
@@ -134,7 +134,7 @@ func (j *Joint) kick() {
 			continue
 		}
 		if c := (Change{slotOf(g), slotOf(h), -1}); s.May(c) {
-			j.exchange(g, int(c.A), h, int(c.B))
+			j.apply(c)
 		}
 	}
 }
@@ -204,7 +204,7 @@ func (j *Joint) exchangeAll() bool {
 					continue
 				}
 				if a, b := j.bestExchange(g, h, float64(jointGain/float64(len(s.inv))*objective)); a >= 0 {
-					j.exchange(g, a, h, b)
+					j.apply(Change{int32(a), int32(b), -1})
 					objective = j.reweigh(g, h)
 					moved = true
 				}
@@ -282,10 +282,25 @@ func (j *Joint) compare(g, h int, even, best float64, peaks bool) (ba, bb int, l
 	return ba, bb, best
 }
 
-// exchange swaps the replicas in slot a of GPU g and slot b of GPU h.
-func (j *Joint) exchange(g, a, h, b int) {
-	j.s.Apply(Change{int32(a), int32(b), -1})
-	j.changed[g], j.changed[h] = j.now, j.now
+// apply makes a change and notes which GPUs it touches.
+func (j *Joint) apply(c Change) {
+	s := j.s
+	touch := func(slots ...int32) {
+		for _, i := range slots {
+			j.changed[s.gpu[i]] = j.now
+		}
+	}
+	if c.B >= 0 {
+		s.Apply(c)
+		touch(c.A, c.B)
+		return
+	}
+	f := s.slot[c.A]
+	s.Apply(c)
+	s.Refresh()
+	touch(c.A)
+	touch(s.at[c.E]...)
+	touch(s.at[f]...)
 }
 
 // peak is the three fullest GPUs of a window, -1 where there are fewer, and
@@ -327,7 +342,7 @@ func (j *Joint) lowerPeaks() {
 	s := j.s
 	for j.work <= jointWork && !j.stop() {
 		best := j.findPeaks() * (1 - 1e-9)
-		bg, ba, bh, bb := -1, -1, -1, -1
+		ba, bb := -1, -1
 		for g := range s.inv {
 			if !j.hot[g] {
 				continue
@@ -337,15 +352,15 @@ func (j *Joint) lowerPeaks() {
 					continue
 				}
 				if a, b, sum := j.bestLowering(g, h, best); a >= 0 {
-					bg, ba, bh, bb, best = g, a, h, b, sum
+					ba, bb, best = a, b, sum
 				}
 			}
 			j.work += len(s.inv) * s.n
 		}
-		if bg < 0 {
+		if ba < 0 {
 			return
 		}
-		j.exchange(bg, ba, bh, bb)
+		j.apply(Change{int32(ba), int32(bb), -1})
 	}
 }
 
@@ -385,25 +400,11 @@ func (j *Joint) recount() (changed bool) {
 		if j.work += (s.work - from) * s.n; !ok {
 			break
 		}
-		j.replace(c.A, c.E)
+		j.apply(c)
 		changed = true
 	}
 	j.weigh()
 	return changed
-}
-
-// replace gives slot i to e; its expert must have another replica.
-func (j *Joint) replace(i, e int32) {
-	s := j.s
-	f := s.slot[i]
-	s.put(i, e)
-	s.Refresh()
-	j.changed[s.gpu[i]] = j.now
-	for _, x := range [2]int32{e, f} {
-		for _, i := range s.at[x] {
-			j.changed[s.gpu[i]] = j.now
-		}
-	}
 }
 
 // Peaks is the largest share of the time of a GPU that each expert takes in any

@@ -109,11 +109,7 @@ func (s *State) evenNodes(f *Front, room float64, goal Goal) {
 		if p.best.A < 0 || s.moves+s.CostOf(p.best) > goal.Moves {
 			return
 		}
-		if f == nil {
-			s.Apply(p.best)
-		} else {
-			f.do(s, p.best)
-		}
+		f.do(s, p.best)
 	}
 	p.survey(s, room)
 }

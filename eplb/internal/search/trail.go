@@ -34,12 +34,15 @@ func (f *Front) begin(s *State) {
 	f.add(s)
 }
 
-// do makes a change on the path that was begun last.
+// do makes a change on the path that was begun last, or where nothing is noted, f
+// being nil, makes it.
 func (f *Front) do(s *State, c Change) {
-	p := &f.paths[len(f.paths)-1]
-	p.steps = append(p.steps, c)
 	s.Apply(c)
-	f.add(s)
+	if f != nil {
+		p := &f.paths[len(f.paths)-1]
+		p.steps = append(p.steps, c)
+		f.add(s)
+	}
 }
 
 // add notes the placement at hand if it is allowed.
@@ -164,13 +167,7 @@ func (f *Front) Keep(p Point) { f.Points = append(f.Points[:0], p) }
 // window.
 func (s *State) Descend(over float64, stop func() bool) float64 {
 	s.twice, s.over = 0, over
-	for last := math.Inf(1); s.Time() > over && !stop(); last = s.now {
-		c, ok := s.Forward(leastGain)
-		if !ok || s.now >= last {
-			break
-		}
-		s.Apply(c)
-	}
+	s.ahead(nil, Goal{Time: over, Moves: math.MaxInt, Stop: stop})
 	s.Refresh()
 	return s.Time()
 }
