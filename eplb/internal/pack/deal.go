@@ -30,15 +30,3 @@ func (s *Packer) Deal() {
 		}
 	}
 }
-
-// Spread places a layer without load: as many replicas of each expert as of any
-// other, or one more. Its imbalance is 1 by definition.
-func (s *Packer) Spread() float64 {
-	s.Adams(s.U.Slots, len(s.U.Gpu), nil)
-	if !s.Pack() {
-		s.Deal()
-	}
-	s.Keep()
-	s.Best.Level = 1
-	return 1
-}

@@ -1,6 +1,8 @@
 package scratch
 
 import (
+	"math"
+
 	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/exact"
 	"github.com/moelb/moelb/eplb/internal/pack"
@@ -67,8 +69,9 @@ func (s *Planner) tries() int {
 // near as it gets, and returns the bound. stop is asked between attempts; the
 // first is always finished.
 func (s *Planner) Search(tolerance float64, stop func() bool) (bound float64) {
-	if s.Idle {
-		return s.Spread()
+	if s.Idle { // as many replicas of each expert as of any other, or one more
+		s.Plan(1, math.Inf(1), 0, stop)
+		return 1
 	}
 	bound = bounds.Speeds(s.Packer, bounds.Replicas(s.Packer))
 	goal := bound * (1 + tolerance)
