@@ -9,6 +9,7 @@ import (
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/scratch"
+	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // Planner is what planning for a split of every batch needs beside the
@@ -27,6 +28,7 @@ type Planner struct {
 
 	root []int32 // of the tree of GPUs that share experts
 	best splitPlan
+	at   search.State // what refining changes
 
 	clusters *clusters
 }

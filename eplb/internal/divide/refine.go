@@ -2,9 +2,8 @@ package divide
 
 import (
 	"math/rand/v2"
-	"slices"
 
-	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // refine changes the best plan of a small layer one slot at a time as long as
@@ -14,15 +13,16 @@ import (
 // changes at most, each at the cost of a split. Without it 8 experts on 4 GPUs of 3
 // slots stand .2% higher, 6 on 4 of 2 .5%.
 func (p *Planner) refine(goal float64, most int, stop func() bool) {
-	s, b := p.s, &p.best
+	s, b, at := p.s, &p.best, &p.at
 	if len(s.Slot)*(len(s.Slot)+len(s.Count)) > most/4 {
 		return
 	}
 	rng := rand.New(rand.NewPCG(uint64(most), 0))
+	at.Set(&search.Task{Experts: len(s.W), First: s.U.First, Speed: s.U.Speed}) // of no window
 	level := 0.0
 	better := func() bool {
 		most--
-		x := p.given(s.Slot)
+		x := p.given(at.Slots())
 		if x >= level*(1-SameSplit) {
 			return false
 		}
@@ -30,85 +30,60 @@ func (p *Planner) refine(goal float64, most int, stop func() bool) {
 		return true
 	}
 	for round := 0; b.split > goal && most > 0 && !stop(); round++ {
-		copy(s.Slot, b.slot)
-		copy(s.Count, b.count)
+		at.Start(b.slot)
 		level = b.split
 		if round > 0 {
 			for range 1 + rng.IntN(4) {
 				p.nudge(rng)
 			}
 			most--
-			level = p.given(s.Slot)
+			level = p.given(at.Slots())
 		}
 		for p.step(&most, better) && level > goal {
 		}
 		if level < b.split*(1-SameSplit) {
-			p.offer(s.Slot, s.Count)
+			p.offer(at.Slots(), at.Counts())
 		}
 	}
 }
 
 // nudge makes some change that is allowed.
 func (p *Planner) nudge(rng *rand.Rand) {
-	s := p.s
-	i, j := rng.IntN(len(s.Slot)), rng.IntN(len(s.Slot))
-	e := rng.IntN(len(s.Count))
-	g, o := int(p.linker.GPU[i]), int(p.linker.GPU[j])
-	a, b := s.Slot[i], s.Slot[j]
-	switch {
-	case rng.IntN(2) == 0 && s.Count[a] > 1 && !on(s, g, int32(e)):
-		s.Slot[i] = int32(e)
-		s.Count[a]--
-		s.Count[e]++
-	case !on(s, g, b) && !on(s, o, a):
-		s.Slot[i], s.Slot[j] = b, a
+	at, slots := &p.at, len(p.s.Slot)
+	i, j := int32(rng.IntN(slots)), int32(rng.IntN(slots))
+	c := search.Change{A: i, B: -1, E: int32(rng.IntN(len(p.s.Count)))}
+	if rng.IntN(2) == 0 && at.May(c) {
+		at.Apply(c)
+	} else if c = (search.Change{A: i, B: j, E: -1}); at.May(c) {
+		at.Apply(c)
 	}
 }
 
 // step makes the first change that is better and says whether there was one.
 func (p *Planner) step(most *int, better func() bool) bool {
-	s, u := p.s, p.s.U
-	for g := range u.Gpu {
-		for i := u.First[g]; i < u.First[g+1]; i++ {
-			was := s.Slot[i]
-			for e := range s.Count {
-				if s.Count[was] < 2 || *most <= 0 {
-					break
-				}
-				if on(s, g, int32(e)) {
-					continue
-				}
-				s.Slot[i] = int32(e)
-				s.Count[e]++
-				s.Count[was]--
-				if better() {
-					return true
-				}
-				s.Slot[i] = was
-				s.Count[e]--
-				s.Count[was]++
+	at, first := &p.at, p.s.U.First
+	try := func(c, back search.Change) bool {
+		if *most <= 0 || !at.May(c) {
+			return false
+		}
+		if at.Apply(c); better() {
+			return true
+		}
+		at.Apply(back)
+		return false
+	}
+	for i, was := range at.Slots() {
+		c := search.Change{A: int32(i), B: -1}
+		for c.E = range int32(len(at.Counts())) {
+			if try(c, search.Change{A: c.A, B: -1, E: was}) {
+				return true
 			}
-			for o := g + 1; o < len(u.Gpu) && *most > 0; o++ {
-				if on(s, o, was) {
-					continue
-				}
-				for j := u.First[o]; j < u.First[o+1]; j++ {
-					if on(s, g, s.Slot[j]) {
-						continue
-					}
-					s.Slot[i], s.Slot[j] = s.Slot[j], s.Slot[i]
-					if better() {
-						return true
-					}
-					s.Slot[i], s.Slot[j] = s.Slot[j], s.Slot[i]
-				}
+		}
+		for c.B = int32(first[p.linker.GPU[i]+1]); int(c.B) < first[len(first)-1]; c.B++ {
+			if try(c, c) {
+				return true
 			}
 		}
 	}
 	return false
-}
-
-// on says whether GPU g has a replica of e in the slots at hand.
-func on(s *pack.Packer, g int, e int32) bool {
-	return slices.Contains(s.Slot[s.U.First[g]:s.U.First[g+1]], e)
 }
