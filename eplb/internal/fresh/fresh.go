@@ -105,7 +105,7 @@ func (f *Planner) byGroup(idle bool, stop func() bool) {
 		s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, true, stop)
 		f.Free = s.Best.Level
 		copy(f.FreeSlot, s.Best.Slot)
-		f.j.ByGroup(s, f.Slot, lo.Home, max(p.Off, lo.OffHome()), stop)
+		f.j.ByGroup(s, f.Slot, lo.Home, lo.Off(), stop)
 		f.j.S.Set(&f.j.Task)
 		f.j.S.Start(f.Slot)
 		f.Level = f.j.S.Time()

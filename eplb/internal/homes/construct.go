@@ -13,18 +13,7 @@ import (
 // slots are left go to the others on each node as Adams' counts would have it.
 // It says whether that fits. Cost: O(experts·nodes).
 func (lo *Planner) construct(limit float64, may int) bool {
-	if !lo.atHome(limit, may) || !lo.sendAway(may) || !lo.takeIn() || !lo.fillNodes() {
-		return false
-	}
-	s, nodes := lo.S, len(lo.nodes)
-	for e := lo.experts; e < len(s.W); e++ {
-		s.Count[e] = 0
-		for _, c := range lo.copies[e*nodes : e*nodes+nodes] {
-			s.Count[e] += int32(c)
-		}
-	}
-	lo.total()
-	return lo.out <= may
+	return lo.atHome(limit, may) && lo.sendAway(may) && lo.takeIn() && lo.fillNodes()
 }
 
 // atHome gives every expert its copies, those at home that its node has GPUs for,
@@ -36,8 +25,8 @@ func (lo *Planner) atHome(limit float64, may int) bool {
 	clear(lo.slots)
 	clear(lo.sum)
 	clear(lo.frozen)
+	clear(s.Count[lo.experts:])
 	lo.exports = lo.exports[:0]
-	lo.out = 0
 	for _, e := range s.Order {
 		if int(e) >= lo.experts {
 			continue
@@ -153,10 +142,8 @@ func (lo *Planner) fillNodes() bool {
 				return false
 			}
 			lo.copies[int(best)*nodes+n]++
-			if int(best) < lo.experts {
-				s.Count[best]++
-				s.Size[best] = s.W[best] / float64(s.Count[best])
-			}
+			s.Count[best]++
+			s.Size[best] = s.W[best] / float64(s.Count[best])
 		}
 	}
 	return true

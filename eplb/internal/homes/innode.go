@@ -79,9 +79,15 @@ func (lo *Planner) nodeBound(n int, mask uint32) float64 {
 // the whole if it is the best so far.
 func (lo *Planner) placeNodes(even bool) {
 	nodes := len(lo.nodes)
+	lo.S.Cut()
 	for n := range lo.nodes {
 		d := &lo.nodes[n]
-		d.ids = append(d.ids[:0], lo.on[n]...)
+		d.ids = d.ids[:0]
+		for _, e := range lo.S.Order {
+			if lo.copies[int(e)*nodes+n] > 0 {
+				d.ids = append(d.ids, e)
+			}
+		}
 		v := d.empty()
 		for i, e := range d.ids {
 			c := lo.copies[int(e)*nodes+n]
@@ -121,9 +127,7 @@ func (lo *Planner) gather() {
 // keepWhole keeps the placement at hand with its homes if it is the best.
 func (lo *Planner) keepWhole() {
 	s := lo.S
-	for e, w := range s.W {
-		s.Size[e] = w / float64(max(s.Count[e], 1))
-	}
+	s.Cut()
 	level := s.Best.Level
 	if s.Keep(); s.Best.Level < level {
 		copy(lo.bestHome, lo.Home)

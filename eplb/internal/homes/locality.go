@@ -169,18 +169,8 @@ func (lo *Planner) Into(u *problem.Unit, slot []int32) {
 	}
 }
 
-// OffHome is how many replicas of the best plan are outside their group's node.
-func (lo *Planner) OffHome() (n int) {
-	u := lo.S.U
-	for g := range u.Gpu {
-		for _, e := range lo.S.Best.Slot[u.First[g]:u.First[g+1]] {
-			if int(e) < lo.experts && int(lo.Home[int(e)/lo.per]) != u.Node[g] {
-				n++
-			}
-		}
-	}
-	return n
-}
+// Off is how many replicas may be outside their group's node, or must be.
+func (lo *Planner) Off() int { return max(lo.off, lo.must) }
 
 // placeHomes plans a layer with as few replicas off their nodes as can be. Homes
 // are chosen so that the largest bound of a node is least; where a node's GPUs are not

@@ -17,10 +17,8 @@ type offNode struct {
 
 	// The copies at hand.
 	copies  []int16   // [experts][nodes] replicas of each expert on each node
-	on      [][]int32 // the experts on each node
 	sum     []float64 // load of each node
 	slots   []int     // filled on each node
-	out     int       // replicas off their node
 	frozen  []bool    // experts whose count stays
 	exports []int32   // copies sent away
 
@@ -42,7 +40,7 @@ func (f *offNode) init(lo *Planner) {
 	n, experts := len(lo.nodes), len(lo.S.W)
 	f.homeAt, f.frozen = make([]int32, experts), make([]bool, experts)
 	f.copies = make([]int16, experts*n)
-	f.on, f.sum, f.slots = make([][]int32, n), make([]float64, n), make([]int, n)
+	f.sum, f.slots = make([]float64, n), make([]int, n)
 	f.away.need = lo.mustLeave
 	u := lo.S.U
 	f.task = search.Task{Experts: experts, First: u.First, Speed: u.Speed, Share: []float64{1}, Home: f.homeAt, Node: u.Node, MostOff: lo.off}
@@ -187,31 +185,6 @@ func (lo *Planner) load(slot []int32) {
 		for _, e := range slot[s.U.First[d.lo]:s.U.First[d.hi]] {
 			lo.copies[int(e)*nodes+n]++
 			s.Count[e]++
-		}
-	}
-	lo.total()
-}
-
-// total derives the nodes' loads and experts from the copies.
-func (lo *Planner) total() {
-	s, nodes := lo.S, len(lo.nodes)
-	lo.out = 0
-	for n := range lo.nodes {
-		lo.on[n] = lo.on[n][:0]
-		lo.sum[n] = 0
-	}
-	for e, w := range s.W {
-		s.Size[e] = w / float64(max(s.Count[e], 1))
-	}
-	for _, e := range s.Order {
-		for n := range lo.nodes {
-			if c := lo.copies[int(e)*nodes+n]; c > 0 {
-				lo.on[n] = append(lo.on[n], e)
-				lo.sum[n] += float64(float64(c) * s.Size[e])
-				if n != int(lo.homeAt[e]) {
-					lo.out += int(c)
-				}
-			}
 		}
 	}
 }

@@ -152,6 +152,13 @@ func (s *Packer) BySize() {
 	s.Ranked = append(s.Ranked, s.multi[k:]...)
 }
 
+// Cut sets what a replica of each expert carries by the counts at hand.
+func (s *Packer) Cut() {
+	for e, w := range s.W {
+		s.Size[e] = w / float64(max(s.Count[e], 1))
+	}
+}
+
 // HeapItem is an entry of the small binary heaps of the search.
 type HeapItem struct {
 	Key float64
