@@ -128,7 +128,13 @@ func (c *clusters) pack(s *pack.Packer, goal float64, pairs bool) float64 {
 		if s.Count[e] > 1 {
 			continue
 		}
-		c.s.Put(e, c.s.LightestFor(e, nil))
+		best, level := -1, math.Inf(1)
+		for i, d := range v.Speed {
+			if l := (c.s.Load[i] + s.W[e]) / d; l < level && int(c.s.Used[i]) < v.First[i+1] {
+				best, level = i, l
+			}
+		}
+		c.s.Put(e, best)
 	}
 	pin(c.s)
 	c.s.Swap(goal, pairs)
