@@ -29,15 +29,12 @@ func (s *State) Back() (c Change, ok bool) {
 		if e < 0 || s.had(g, e) {
 			continue
 		}
-		for _, x := range s.hadOn(g) {
-			if s.holds(g, x) {
-				continue
-			}
+		s.missing(g, func(x int32) {
 			try(Change{int32(i), -1, x})
 			for _, j := range s.at[x] {
 				try(Change{int32(i), j, -1})
 			}
-		}
+		})
 	}
 	return c, c.A >= 0
 }

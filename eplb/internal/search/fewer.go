@@ -65,15 +65,11 @@ func (a *Annealer) drawBack() (c Change, ok bool) {
 
 // drawGone is an expert that GPU g had and has no more, -1 where there is none.
 func (a *Annealer) drawGone(g int32) int32 {
-	s, x := a.s, int32(-1)
-	n := 0
-	for _, e := range s.hadOn(g) {
-		if s.holds(g, e) {
-			continue
-		}
+	x, n := int32(-1), 0
+	a.s.missing(g, func(e int32) {
 		if n++; a.intN(n) == 0 {
 			x = e
 		}
-	}
+	})
 	return x
 }

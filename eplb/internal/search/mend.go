@@ -47,41 +47,29 @@ func (s *State) leastMissed(e int32, may func(i int32) bool) int32 {
 
 // fillEmpty gives every empty slot a replica, the emptiest GPU's first: of an
 // expert that must come to another domain, else of the expert whose replicas are
-// largest.
+// largest. No GPU has more slots than there are experts.
 func (s *State) fillEmpty() {
 	t := s.t
-	empty := make([]int, len(s.inv)) // slots of each GPU
-	left := 0
-	for i, f := range s.slot {
-		if f < 0 {
-			empty[s.gpu[i]]++
-			left++
-		}
-	}
-	if left == 0 {
-		return
-	}
-	lone := make([]bool, t.Experts) // in one domain only
-	for e := range lone {
-		lone[e] = t.Domain != nil && !s.apart(int32(e), -1, -1)
-	}
-	for ; left > 0; left-- {
-		g := -1
-		for q, n := range empty {
-			if n > 0 && (g < 0 || s.mean(s.level[q*s.n:]) < s.mean(s.level[g*s.n:])) {
-				g = q
+	for {
+		at, g := -1, int32(0)
+		for i, e := range s.slot {
+			if h := s.gpu[i]; e < 0 && (at < 0 || h != g && s.mean(s.level[int(h)*s.n:]) < s.mean(s.level[int(g)*s.n:])) {
+				at, g = i, h
 			}
 		}
-		best := s.largest(func(e int32) bool { return lone[e] && s.apart(e, -1, t.Domain[g]) && !s.holds(int32(g), e) })
-		if best >= 0 {
-			lone[best] = false
-		} else {
-			best = s.largest(func(e int32) bool { return !s.holds(int32(g), e) })
+		if at < 0 {
+			return
 		}
-		empty[g]--
-		if best >= 0 {
-			s.put(int32(t.First[g]+slices.Index(s.slot[t.First[g]:t.First[g+1]], -1)), best)
+		best := int32(-1)
+		if t.Domain != nil {
+			best = s.largest(func(e int32) bool {
+				return !s.holds(g, e) && !s.apart(e, -1, -1) && s.apart(e, -1, t.Domain[g])
+			})
 		}
+		if best < 0 {
+			best = s.largest(func(e int32) bool { return !s.holds(g, e) })
+		}
+		s.put(int32(at), best)
 	}
 }
 

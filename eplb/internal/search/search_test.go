@@ -556,29 +556,29 @@ func TestUnlikely(t *testing.T) {
 	}
 }
 
-// TestHadOn: the list of what a GPU had is its set, in order, of any number of experts.
-func TestHadOn(t *testing.T) {
+// What a GPU had and has no more is told of once each, in order.
+func TestMissing(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 0))
 	for _, experts := range []int{1, 64, 65, 200} {
 		const gpus = 3
 		task := &Task{Experts: experts, First: []int{0, 1, 2, 3}, Speed: []float64{1, 1, 1}, Share: []float64{1}, Load: make([]float64, experts), Prev: []int32{-1, -1, -1}}
 		task.Had = make([]uint64, gpus*task.Words())
-		want := make([][]int32, gpus)
-		for g := range want {
+		var s State
+		s.Set(task)
+		s.Start([]int32{0, int32(experts - 1), -1})
+		for g := range gpus {
+			var want, got []int32
 			for e := range experts {
 				if rng.IntN(3) == 0 {
 					task.Had[g*task.Words()+e>>6] |= 1 << (e & 63)
-					want[g] = append(want[g], int32(e))
+					if s.slot[g] != int32(e) {
+						want = append(want, int32(e))
+					}
 				}
 			}
-		}
-		var s State
-		for range 2 { // its memory is used again
-			s.Set(task)
-			for g := range want {
-				if got := s.hadOn(int32(g)); !slices.Equal(got, want[g]) {
-					t.Fatalf("%d experts, GPU %d: %v, want %v", experts, g, got, want[g])
-				}
+			s.missing(int32(g), func(e int32) { got = append(got, e) })
+			if !slices.Equal(got, want) {
+				t.Fatalf("%d experts, GPU %d: %v, want %v", experts, g, got, want)
 			}
 		}
 	}

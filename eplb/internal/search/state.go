@@ -26,9 +26,6 @@ type State struct {
 	off   int     // replicas that are not at home
 	away  []int32 // of each GPU: slots whose expert was not there
 
-	old   []int32 // the experts that GPU g had: old[oldAt[g]:oldAt[g+1]]
-	oldAt []int32
-
 	norm
 	scan
 	nodes nodes
@@ -56,23 +53,9 @@ func (s *State) Set(t *Task) {
 			s.gpu[i] = int32(g)
 		}
 	}
-	s.listOld()
 	s.work = 0
 	s.norm.set(s)
 	s.scan.set(s)
-}
-
-// listOld lists the experts that each GPU had.
-func (s *State) listOld() {
-	s.old, s.oldAt = s.old[:0], append(s.oldAt[:0], 0)
-	for i, set := range s.t.Had {
-		for ; set != 0; set &= set - 1 {
-			s.old = append(s.old, int32(i%s.words<<6+bits.TrailingZeros64(set)))
-		}
-		if i%s.words == s.words-1 {
-			s.oldAt = append(s.oldAt, int32(len(s.old)))
-		}
-	}
 }
 
 // Start makes a layout the placement at hand.
@@ -174,8 +157,15 @@ func (s *State) holds(g, e int32) bool {
 	return s.has[int(g)*s.words+int(e>>6)]>>(e&63)&1 != 0
 }
 
-// hadOn lists the experts that GPU g had.
-func (s *State) hadOn(g int32) []int32 { return s.old[s.oldAt[g]:s.oldAt[g+1]] }
+// missing calls do with every expert that GPU g had and has no more.
+func (s *State) missing(g int32, do func(e int32)) {
+	for i := range int32(s.words) {
+		k := g*int32(s.words) + i
+		for set := s.t.Had[k] &^ s.has[k]; set != 0; set &= set - 1 {
+			do(i<<6 + int32(bits.TrailingZeros64(set)))
+		}
+	}
+}
 
 func (s *State) had(g, e int32) bool {
 	return s.t.Prev == nil || s.t.Had[int(g)*s.words+int(e>>6)]>>(e&63)&1 != 0
