@@ -17,14 +17,12 @@ func (s *Planner) deal() {
 	for i := range s.Slot {
 		s.Slot[i] = -1
 	}
-	k, left := 0, 2*len(order)
-	for g := 0; g < len(u.Gpu); {
-		end := g
+	k := 0
+	for g, end := 0, 0; g < len(u.Gpu); g = end {
 		for end < len(u.Gpu) && u.Node[end] == u.Node[g] {
 			end++
 		}
-		room := min(u.First[end]-u.First[g], len(order), left)
-		left -= room
+		room := min(u.First[end]-u.First[g], len(order), 2*len(order)-k)
 		// One slot of each GPU in turn, as far as they have any.
 		for row := 0; room > 0; row++ {
 			for q := g; q < end && room > 0; q++ {
@@ -35,7 +33,6 @@ func (s *Planner) deal() {
 				}
 			}
 		}
-		g = end
 	}
 	s.at.Start(s.Slot)
 	s.at.Mend()
