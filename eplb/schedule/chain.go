@@ -51,15 +51,15 @@ func (s *scheduler) walk(r, from int) outcome {
 	c, q := &s.chain, &s.req[r]
 	g := q.gpu
 	if slot := c.waiting[g]; slot >= 0 {
-		c.mark = len(s.trail)
-		if !s.put(slot, q.expert, from, r) {
+		c.mark = len(s.puts)
+		if !s.put(slot, r, from) {
 			return stuck
 		}
 		c.around = g
 		return served
 	}
-	if slot := s.room(g, q.want); slot >= 0 {
-		if s.put(slot, q.expert, from, r) {
+	if slot := s.room(q); slot >= 0 {
+		if s.put(slot, r, from) {
 			return served
 		}
 		return stuck
@@ -70,7 +70,7 @@ func (s *scheduler) walk(r, from int) outcome {
 	c.seen[g] = true
 	for slot := s.first[g]; slot < s.first[g+1]; slot++ {
 		x := s.plan[slot]
-		if s.src[slot] != untouched || s.kept[slot] || x < 0 {
+		if s.touched(slot) || s.kept[slot] || x < 0 {
 			continue
 		}
 		c.waiting[g] = slot
@@ -98,7 +98,7 @@ func (s *scheduler) follow(r, from, slot int) outcome {
 	case c.around == q.gpu: // the slot has been filled from the other side
 		c.around = -1
 		return moved
-	case s.put(slot, q.expert, from, r):
+	case s.put(slot, r, from):
 		return served
 	case c.around >= 0: // then the cycle cannot be
 		s.undo(c.mark)

@@ -7,26 +7,35 @@ import "slices"
 // for the readers of its slot, and these wait for the readers of theirs: chains,
 // and cycles. Of each cycle one copy is staged: read first, written last.
 
-// stages says which slot must be staged for a copy into a slot, -1 = none, and
-// whether there is room: itself, or in place one of the cycle that it closes, on
-// the GPU with the least to stage.
-func (s *scheduler) stages(slot, expert, from int) (stager int, ok bool) {
-	if expert < 0 || s.InPlace && from < 0 {
-		return -1, true
-	}
-	stager = slot
-	if s.InPlace {
-		i := from
-		for ; i != slot; i = s.src[i] {
-			if s.src[i] < 0 || slices.Contains(s.stagers, i) {
-				return -1, true // read before, or by none
-			}
-			if s.staged[s.gpuOf[stager]] >= s.stage {
-				stager = i
+// stageCycles stages a slot of each cycle, on the GPU with the least to stage. A cycle
+// without room is taken back: what it moves stays where it is.
+func (s *scheduler) stageCycles() {
+	clear(s.seen) // the first slot, from 1, from which a walk came by each
+	for i := range s.src {
+		j := i
+		for ; j >= 0 && s.touched(j) && s.seen[j] == 0; j = s.src[j] {
+			s.seen[j] = i + 1
+		}
+		if j < 0 || !s.touched(j) || s.seen[j] != i+1 {
+			continue // it ends, or where a walk has been
+		}
+		best := j
+		for k := s.src[j]; k != j; k = s.src[k] {
+			if s.staged[s.gpuOf[k]] < s.staged[s.gpuOf[best]] {
+				best = k
 			}
 		}
+		if g := s.gpuOf[best]; s.staged[g] < s.stage {
+			s.staged[g]++
+			s.stagers = append(s.stagers, best)
+			continue
+		}
+		for s.touched(j) {
+			next := s.src[j]
+			s.write(j, s.cur[j], j)
+			j = next
+		}
 	}
-	return stager, s.staged[s.gpuOf[stager]] < s.stage
 }
 
 // putInOrder sorts the moves of the layer at hand, those from start on, so that each

@@ -7,7 +7,7 @@ import (
 )
 
 // scheduler builds the rounds of a schedule. Several layers share a round, each
-// with a part of its own from load to emit. Whatever a round does is a put into
+// with a part of its own from load to emit. Whatever a round does is a write of
 // some slot: it keeps count of copies, links and memory, and can be taken back.
 type scheduler struct {
 	*frame
@@ -24,6 +24,7 @@ type scheduler struct {
 	chain         chain
 	stamp, wanted []int // of each expert
 	keys          []int
+	seen          []int // of each slot
 }
 
 // layer is how far a layer is.
@@ -42,7 +43,7 @@ type layer struct {
 type part struct {
 	*layer
 	plan []int   // what slots hold at the round's end
-	src  []int   // where a slot's new expert is read; outsideRead, or untouched
+	src  []int   // the slot that each is read from as it was, itself where it stays; or outsideRead
 	live []int   // copies of each expert at the round's end
 	kept []bool  // the slot's expert is one that its GPU is to have
 	hold buckets // slots that hold each expert at the round's start
@@ -50,29 +51,19 @@ type part struct {
 	req      []request
 	reqFirst []int
 	reqBy    buckets
-	stagers  []int // slots that are staged, in place one of each cycle
-	trail    []written
+	puts     []int // requests that are served, in that order
+	settled  bool  // nothing more is done
+	stagers  []int // in place, the slots that are staged: one of each cycle
 }
 
-const (
-	outsideRead = -1
-	untouched   = -2
-)
+const outsideRead = -1
 
 // request is an expert that a GPU lacks.
 type request struct {
 	gpu, expert int
 	want        int // a slot that is to hold it
+	slot        int // where it arrives, if it is done
 	done        bool
-}
-
-// written is a step: a slot gets an expert from another slot, or n = -1, it does not
-// after all.
-type written struct {
-	slot, expert, from int
-	request            int // that it serves, -1 = none
-	stager             int // slot that is staged for it, -1 = none
-	n                  int
 }
 
 // newScheduler is at the start of a schedule that leaves so many layers half-moved at
@@ -82,6 +73,7 @@ func newScheduler(f *frame, most int) *scheduler {
 	s := &scheduler{
 		frame: f, most: most, stage: noLimit, links: newLinks(gpus), layers: make([]layer, len(f.start)),
 		moves: slices.Clone(f.lost), stamp: make([]int, f.experts), wanted: make([]int, f.experts),
+		seen: make([]int, len(f.gpuOf)),
 	}
 	if s.StagedBytes > 0 {
 		s.stage = int(min(s.StagedBytes/s.ExpertBytes, noLimit))
@@ -146,12 +138,12 @@ func (s *scheduler) load(y *layer) {
 	copy(s.plan, cur)
 	clear(s.live)
 	for i, e := range cur {
-		if s.src[i] = untouched; e >= 0 {
+		if s.src[i] = i; e >= 0 {
 			s.live[e]++
 		}
 	}
 	s.hold.fill(cur)
-	s.req, s.stagers, s.trail = s.req[:0], s.stagers[:0], s.trail[:0]
+	s.req, s.puts, s.stagers, s.settled = s.req[:0], s.puts[:0], s.stagers[:0], false
 	clear(s.stamp) // the last GPU, from 1, seen to hold or request each expert
 	clear(s.wanted)
 	for g := range s.node {
@@ -180,73 +172,76 @@ func (s *scheduler) load(y *layer) {
 	s.reqBy.fill(s.keys)
 }
 
-// put has a slot hold an expert at the round's end, read from another slot or
-// outsideRead, or none; request r, if any, is served by it. It says whether links
-// and memory allow that. That what the slot held is not lost is the caller's care.
-func (s *scheduler) put(slot, expert, from, r int) bool {
-	if h := s.reader(from); expert >= 0 && h != s.gpuOf[slot] && !s.open(h, s.gpuOf[slot]) {
+// put serves request r by a copy from another GPU's slot, or outsideRead, into a slot.
+// It says whether links and memory allow that. That what the slot held is not lost is
+// the caller's care.
+func (s *scheduler) put(slot, r, from int) bool {
+	q := &s.req[r]
+	if !s.open(s.reader(from), q.gpu) {
 		return false
 	}
-	stager, ok := s.stages(slot, expert, from)
-	if ok {
-		s.do(written{slot, expert, from, r, stager, 1})
-	}
-	return ok
+	s.write(slot, q.expert, from)
+	q.slot, q.done = slot, true
+	s.puts = append(s.puts, r)
+	return true
 }
 
-// recall takes back the one put into a slot, and returns it; ok is false where
-// others count on it.
-func (s *scheduler) recall(slot int) (w written, ok bool) {
-	i := len(s.trail) - 1
-	for s.trail[i].slot != slot || s.trail[i].n < 0 {
-		i--
-	}
-	w = s.trail[i]
-	if w.stager != slot && slices.Contains(s.stagers, slot) {
-		return w, false
-	}
-	w.n = -1
-	s.do(w)
-	return w, true
-}
-
-// undo takes back all that was done but the first n steps.
+// undo takes back all that was put but the first n.
 func (s *scheduler) undo(n int) {
-	for len(s.trail) > n {
-		w := s.trail[len(s.trail)-1]
-		w.n = -w.n
-		s.do(w)
-		s.trail = s.trail[:len(s.trail)-2]
+	for _, r := range s.puts[n:] {
+		q := &s.req[r]
+		q.done = false
+		s.write(q.slot, s.cur[q.slot], q.slot)
 	}
+	s.puts = s.puts[:n]
 }
 
-// do makes a step, and counts what it takes.
-func (s *scheduler) do(w written) {
-	s.trail = append(s.trail, w)
-	g, was := s.gpuOf[w.slot], s.cur[w.slot]
-	if s.plan[w.slot], s.src[w.slot] = w.expert, w.from; w.n < 0 {
-		s.plan[w.slot], s.src[w.slot] = was, untouched
+// drop takes back the part of the layer at hand.
+func (s *scheduler) drop() {
+	for i, e := range s.cur {
+		s.write(i, e, i)
 	}
+	for _, i := range s.stagers {
+		s.staged[s.gpuOf[i]]--
+	}
+	s.end()
+}
+
+// end puts the part of the layer at hand by.
+func (s *scheduler) end() {
+	s.doing = nil
+	s.unused = append(s.unused, s.part)
+}
+
+// write has a slot hold an expert at the round's end, read from a slot as it is at the
+// start, its own too, or outsideRead, or none.
+func (s *scheduler) write(slot, expert, from int) {
+	s.count(slot, -1)
+	s.plan[slot], s.src[slot] = expert, from
+	s.count(slot, 1)
+}
+
+// touched says whether something is written into a slot.
+func (s *scheduler) touched(slot int) bool { return s.src[slot] != slot }
+
+// count counts n times what is written into a slot.
+func (s *scheduler) count(slot, n int) {
+	if !s.touched(slot) {
+		return
+	}
+	g, e, was := s.gpuOf[slot], s.plan[slot], s.cur[slot]
 	if was >= 0 {
-		s.live[was] -= w.n
+		s.live[was] -= n
 	}
-	if w.expert >= 0 {
-		s.live[w.expert] += w.n
-		if h := s.reader(w.from); h != g {
-			s.book(h, g, w.n)
-		}
+	if e < 0 {
+		return
 	}
-	if w.request >= 0 {
-		s.req[w.request].done = w.n > 0
+	s.live[e] += n
+	if h := s.reader(s.src[slot]); h != g {
+		s.book(h, g, n)
 	}
-	if w.stager >= 0 {
-		s.staged[s.gpuOf[w.stager]] += w.n
-		if w.n > 0 {
-			s.stagers = append(s.stagers, w.stager)
-		} else {
-			i := slices.Index(s.stagers, w.stager)
-			s.stagers = slices.Delete(s.stagers, i, i+1)
-		}
+	if !s.InPlace {
+		s.staged[g] += n
 	}
 }
 
@@ -262,7 +257,7 @@ func (s *scheduler) reader(from int) int {
 // copy at the round's end, on the same GPU if that is to have it.
 func (s *scheduler) free(slot int) bool {
 	x := s.plan[slot]
-	if s.src[slot] != untouched || x == s.fin[slot] {
+	if s.touched(slot) || x == s.fin[slot] {
 		return false
 	}
 	return x < 0 || s.live[x] > 1 && (!s.kept[slot] || s.twin(slot, x))
@@ -279,19 +274,22 @@ func (s *scheduler) twin(slot, expert int) bool {
 	return false
 }
 
-// room picks a free slot of GPU g for an expert whose place is want: want itself,
-// else an empty one, else the one whose expert has the most copies. -1 = none.
-func (s *scheduler) room(g, want int) int {
+// room picks a free slot of the GPU of a request: the one that is to hold it, else an
+// empty one, else the one whose expert has the most copies. -1 = none.
+func (s *scheduler) room(q *request) int {
+	g := q.gpu
 	best, score := -1, 0
 	for i := s.first[g]; i < s.first[g+1]; i++ {
 		if !s.free(i) {
 			continue
 		}
 		n := noLimit
-		if x := s.plan[i]; i != want && x >= 0 {
-			n = s.live[x]
-		} else if i != want {
+		switch x := s.plan[i]; {
+		case i == q.want:
+		case x < 0:
 			n--
+		default:
+			n = s.live[x]
 		}
 		if n > score {
 			best, score = i, n
@@ -302,9 +300,10 @@ func (s *scheduler) room(g, want int) int {
 
 // emit ends the part of the layer at hand.
 func (s *scheduler) emit() {
+	s.settleAll()
 	start := len(s.moves)
 	for i, from := range s.src {
-		if from != untouched {
+		if from != i {
 			s.moves = append(s.moves, placement.Move{Layer: s.number, Expert: s.plan[i], From: from, To: i})
 		}
 	}
@@ -314,8 +313,7 @@ func (s *scheduler) emit() {
 	}
 	copy(s.cur, s.plan)
 	s.survey(s.layer)
-	s.doing = nil
-	s.unused = append(s.unused, s.part)
+	s.end()
 }
 
 // buckets are lists of ints, one after the other.

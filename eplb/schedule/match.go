@@ -16,7 +16,7 @@ import "slices"
 type matching struct {
 	in, out  []int   // degrees
 	d        int     // the largest
-	from     []int   // slot that each request is read from; untouched = not in the graph
+	from     []int   // slot that each request is read from; -1 = not in the graph
 	read     []bool  // the expert has an edge already
 	pad      buckets // senders that each receiver is padded with
 	padFrom  []int
@@ -81,7 +81,7 @@ func (s *scheduler) edges() {
 	clear(m.read)
 	busiest := 0
 	for i := range s.req {
-		m.from[i] = untouched
+		m.from[i] = -1
 		if q := &s.req[i]; !q.done {
 			m.in[q.gpu]++
 			busiest = max(busiest, m.in[q.gpu])
@@ -170,7 +170,7 @@ func (s *scheduler) take(g, h, r int) bool {
 // serveTogether serves requests that count on each other's copies: all, or none, and
 // then it says which has no room.
 func (s *scheduler) serveTogether(requests []int) (failed int) {
-	mark := len(s.trail)
+	mark := len(s.puts)
 	for _, r := range requests {
 		s.live[s.req[r].expert]++
 	}
@@ -181,7 +181,7 @@ func (s *scheduler) serveTogether(requests []int) (failed int) {
 		if failed >= 0 {
 			continue
 		}
-		if slot := s.room(q.gpu, q.want); slot < 0 || !s.put(slot, q.expert, s.match.from[r], r) {
+		if slot := s.room(q); slot < 0 || !s.put(slot, r, s.match.from[r]) {
 			failed = k
 		}
 	}

@@ -51,7 +51,7 @@ func (s *scheduler) begin(order []*layer, open int) {
 		case open < s.most:
 			open++
 		default:
-			s.undo(0)
+			s.drop()
 			vain++
 		}
 	}
