@@ -9,24 +9,19 @@ import "slices"
 // so that with idle links a walk always ends: no cycle of last copies is too tight
 // for one copy a GPU and round.
 type chain struct {
-	seen    []bool
-	waiting []int // slot that each GPU on the way is about to send away, -1 = none
-	around  int   // the GPU at which the walk has closed a cycle, until it is done; -1 = none
-	mark    int   // puts before that
+	seen   []bool // GPUs
+	on     []bool // those on the way
+	way    []int  // requests found to make room for each other
+	around int    // the GPU at which they go around, until the walk is back there
 }
 
-func (c *chain) init(gpus int) {
-	c.seen, c.waiting, c.around = make([]bool, gpus), slices.Repeat([]int{-1}, gpus), -1
-}
-
-// outcome is what became of a request.
-type outcome int
-
+// around where the way does not go around, and where it has done.
 const (
-	stuck outcome = iota
-	served
-	moved // not served, but others were
+	straight = -1
+	closed   = -2
 )
+
+func (c *chain) init(gpus int) { c.seen, c.on = make([]bool, gpus), make([]bool, gpus) }
 
 // serveRequests serves what the links that are still idle allow of the requests
 // that are at least so urgent.
@@ -36,76 +31,52 @@ func (s *scheduler) serveRequests(urgency int) {
 		// A cycle elsewhere may have made room: as long as one does, try again.
 		for !q.done && s.received(q.gpu) < s.PerGPU && (urgency == 0 || s.urgency(q.expert) == urgency) {
 			from, ok := s.source(q)
-			if !ok {
-				break
-			}
-			if clear(s.chain.seen); s.walk(r, from) == stuck {
+			clear(s.chain.seen)
+			if !ok || !s.walk(r, from) || !s.together(s.chain.way) {
 				break
 			}
 		}
 	}
 }
 
-// walk serves request r from a slot, after others that make room for it.
-func (s *scheduler) walk(r, from int) outcome {
+// walk finds the way of request r, read from a slot: others that make room for it, and
+// itself, or a cycle of others that it leads to.
+func (s *scheduler) walk(r, from int) bool {
 	c, q := &s.chain, &s.req[r]
 	g := q.gpu
-	if slot := c.waiting[g]; slot >= 0 {
-		c.mark = len(s.puts)
-		if !s.put(slot, r, from) {
-			return stuck
-		}
+	q.from = from
+	if c.around = straight; c.on[g] {
 		c.around = g
-		return served
 	}
-	if slot := s.room(q); slot >= 0 {
-		if s.put(slot, r, from) {
-			return served
-		}
-		return stuck
+	if c.on[g] || s.room(q) >= 0 {
+		c.way = append(c.way[:0], r)
+		return true
 	}
 	if c.seen[g] || s.sent(g) >= s.PerGPU {
-		return stuck
+		return false
 	}
-	c.seen[g] = true
+	c.seen[g], c.on[g] = true, true
+	defer func() { c.on[g] = false }()
 	for slot := s.first[g]; slot < s.first[g+1]; slot++ {
 		x := s.plan[slot]
 		if s.touched(slot) || s.kept[slot] || x < 0 {
 			continue
 		}
-		c.waiting[g] = slot
 		for _, next := range s.reqBy.of(x) {
-			if p := &s.req[next]; p.done || !s.open(g, p.gpu) {
+			if p := &s.req[next]; p.done || !s.open(g, p.gpu) || !s.walk(next, slot) {
 				continue
 			}
-			if o := s.walk(next, slot); o != stuck {
-				c.waiting[g] = -1
-				if o == moved {
-					return moved
-				}
-				return s.follow(r, from, slot)
+			switch c.around {
+			case g:
+				c.around = closed
+			case closed:
+			default:
+				c.way = append(c.way, r)
 			}
+			return true
 		}
-		c.waiting[g] = -1
 	}
-	return stuck
-}
-
-// follow serves request r where what its slot held has been sent away.
-func (s *scheduler) follow(r, from, slot int) outcome {
-	c, q := &s.chain, &s.req[r]
-	switch {
-	case c.around == q.gpu: // the slot has been filled from the other side
-		c.around = -1
-		return moved
-	case s.put(slot, r, from):
-		return served
-	case c.around >= 0: // then the cycle cannot be
-		s.undo(c.mark)
-		c.around = -1
-		return stuck
-	}
-	return moved
+	return false
 }
 
 // urgency says how soon an expert must be copied: 2 = it is nowhere, 1 = it is on

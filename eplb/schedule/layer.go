@@ -62,6 +62,7 @@ const outsideRead = -1
 type request struct {
 	gpu, expert int
 	want        int // a slot that is to hold it
+	from        int // the slot that it is, or might be, read from; outsideRead
 	slot        int // where it arrives, if it is done
 	done        bool
 }
@@ -172,15 +173,15 @@ func (s *scheduler) load(y *layer) {
 	s.reqBy.fill(s.keys)
 }
 
-// put serves request r by a copy from another GPU's slot, or outsideRead, into a slot.
+// put serves request r by a copy from another GPU's slot, or from outside, into a slot.
 // It says whether links and memory allow that. That what the slot held is not lost is
 // the caller's care.
-func (s *scheduler) put(slot, r, from int) bool {
+func (s *scheduler) put(slot, r int) bool {
 	q := &s.req[r]
-	if !s.open(s.reader(from), q.gpu) {
+	if !s.open(s.reader(q.from), q.gpu) {
 		return false
 	}
-	s.write(slot, q.expert, from)
+	s.write(slot, q.expert, q.from)
 	q.slot, q.done = slot, true
 	s.puts = append(s.puts, r)
 	return true

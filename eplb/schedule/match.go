@@ -16,7 +16,6 @@ import "slices"
 type matching struct {
 	in, out  []int   // degrees
 	d        int     // the largest
-	from     []int   // slot that each request is read from; -1 = not in the graph
 	read     []bool  // the expert has an edge already
 	pad      buckets // senders that each receiver is padded with
 	padFrom  []int
@@ -60,14 +59,7 @@ func (s *scheduler) matchPass() bool {
 			m.chosen = append(m.chosen, r)
 		}
 	}
-	for len(m.chosen) > 0 {
-		k := s.serveTogether(m.chosen)
-		if k < 0 {
-			return true
-		}
-		m.chosen = slices.Delete(m.chosen, k, k+1)
-	}
-	return false
+	return s.together(m.chosen)
 }
 
 // edges chooses where each request would be read and counts the degrees. An expert
@@ -75,14 +67,13 @@ func (s *scheduler) matchPass() bool {
 // busier than the busiest receiver, because later the new copies can be read too.
 func (s *scheduler) edges() {
 	m := &s.match
-	m.from = slices.Grow(m.from[:0], len(s.req))[:len(s.req)]
 	clear(m.in)
 	clear(m.out)
 	clear(m.read)
 	busiest := 0
 	for i := range s.req {
-		m.from[i] = -1
-		if q := &s.req[i]; !q.done {
+		q := &s.req[i]
+		if q.from = -1; !q.done {
 			m.in[q.gpu]++
 			busiest = max(busiest, m.in[q.gpu])
 		}
@@ -92,7 +83,7 @@ func (s *scheduler) edges() {
 		for i := range s.req {
 			q := &s.req[i]
 			hold := s.hold.of(q.expert)
-			if q.done || m.from[i] >= 0 || len(hold) == 0 {
+			if q.done || q.from >= 0 || len(hold) == 0 {
 				continue
 			}
 			if pass == 0 && (len(hold) > 1 || m.read[q.expert]) || pass == 1 && len(hold) == 1 {
@@ -100,7 +91,7 @@ func (s *scheduler) edges() {
 			}
 			best := s.nearest(q, hold, func(h int) (int, bool) { return m.out[h], true })
 			if h := s.gpuOf[best]; !m.read[q.expert] || m.out[h] < busiest {
-				m.from[i], m.read[q.expert] = best, true
+				q.from, m.read[q.expert] = best, true
 				m.out[h]++
 				m.in[q.gpu]++
 			}
@@ -136,8 +127,8 @@ func (m *matching) padGraph() {
 func (s *scheduler) augment(g int) bool {
 	m := &s.match
 	for r := s.reqFirst[g]; r < s.reqFirst[g+1]; r++ {
-		if from := m.from[r]; from >= 0 {
-			if h := s.gpuOf[from]; s.open(h, g) && s.take(g, h, r) {
+		if q := &s.req[r]; q.from >= 0 {
+			if h := s.gpuOf[q.from]; s.open(h, g) && s.take(g, h, r) {
 				return true
 			}
 		}
@@ -167,9 +158,22 @@ func (s *scheduler) take(g, h, r int) bool {
 	return true
 }
 
-// serveTogether serves requests that count on each other's copies: all, or none, and
-// then it says which has no room.
-func (s *scheduler) serveTogether(requests []int) (failed int) {
+// together serves requests that count on each other's copies, without those for which
+// there is no room, and says whether there are any.
+func (s *scheduler) together(requests []int) bool {
+	for len(requests) > 0 {
+		k := s.serveAll(requests)
+		if k < 0 {
+			return true
+		}
+		requests = slices.Delete(requests, k, k+1)
+	}
+	return false
+}
+
+// serveAll serves requests that count on each other's copies: all, or none, and then it
+// says which has no room.
+func (s *scheduler) serveAll(requests []int) (failed int) {
 	mark := len(s.puts)
 	for _, r := range requests {
 		s.live[s.req[r].expert]++
@@ -181,7 +185,7 @@ func (s *scheduler) serveTogether(requests []int) (failed int) {
 		if failed >= 0 {
 			continue
 		}
-		if slot := s.room(q); slot < 0 || !s.put(slot, r, s.match.from[r]) {
+		if slot := s.room(q); slot < 0 || !s.put(slot, r) {
 			failed = k
 		}
 	}
