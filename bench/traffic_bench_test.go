@@ -203,7 +203,7 @@ func TestGroupLimited(t *testing.T) {
 		}
 		nodes, even, bound, rise := 0.0, 0.0, 0.0, 0.0
 		for l, y := range r.Layers {
-			nodes, even, bound = nodes+y.NodesPerToken/3, even+r.Traffic.Even[l]/3, bound+r.Traffic.LowerBound[l]/3
+			nodes, even, bound = nodes+y.NodesPerToken/3, even+r.Traffic.Even[l].Nodes/3, bound+r.Traffic.LowerBound[l]/3
 			rise = max(rise, y.Imbalance/r.Traffic.EvenImbalance[l]-1)
 			if y.NodesPerToken < r.Traffic.LowerBound[l]-1e-9 || c.atBound && y.NodesPerToken > r.Traffic.LowerBound[l]+1e-9 {
 				t.Errorf("layer %d: %v nodes a token, bound %v", l, y.NodesPerToken, r.Traffic.LowerBound[l])

@@ -27,7 +27,7 @@ func BenchmarkTrafficWhole(b *testing.B) {
 	nodes, even, most := 0.0, 0.0, 0.0
 	for l, y := range r.Layers {
 		nodes += y.NodesPerToken / float64(len(r.Layers))
-		even += r.Traffic.Even[l] / float64(len(r.Layers))
+		even += r.Traffic.Even[l].Nodes / float64(len(r.Layers))
 		most = max(most, y.Imbalance)
 	}
 	var memory runtime.MemStats

@@ -8,7 +8,7 @@ import (
 func planDeepSeek(p *Problem, o *Options) Result {
 	layers, r := len(p.Loads), newResult(p, o)
 	to := &r.Placement
-	to.ReplicaRank = rows(layers, p.Replicas)
+	to.ReplicaRank = rows[int](layers, p.Replicas)
 	inParallel(o.Workers, layers, func() func(l int) {
 		d := deepseek.New(p.Loads.Experts(), p.Replicas, p.Groups, p.Topology.Nodes, p.Topology.GPUs)
 		return func(l int) {

@@ -29,7 +29,7 @@ func (x *planner) fresh() Result {
 func newResult(p *Problem, o *Options) Result {
 	layers := len(p.Loads)
 	r := Result{
-		Placement: placement.Placement{Experts: p.Loads.Experts(), GPUs: p.Topology.GPUs, PhysicalToLogical: rows(layers, p.Replicas)},
+		Placement: placement.Placement{Experts: p.Loads.Experts(), GPUs: p.Topology.GPUs, PhysicalToLogical: rows[int](layers, p.Replicas)},
 		Layers:    make([]Layer, layers),
 	}
 	if p.Replicas%p.Topology.GPUs != 0 {
@@ -42,8 +42,8 @@ func newResult(p *Problem, o *Options) Result {
 }
 
 // rows are n rows of one size, in one piece of memory.
-func rows(n, size int) [][]int {
-	cells, out := make([]int, n*size), make([][]int, n)
+func rows[T int | float64](n, size int) [][]T {
+	cells, out := make([]T, n*size), make([][]T, n)
 	for i := range out {
 		out[i] = cells[i*size : (i+1)*size : (i+1)*size]
 	}

@@ -8,7 +8,7 @@ import (
 // newLocalityPrice is a price without its figures.
 func newLocalityPrice(layers, groups int) *LocalityPrice {
 	return &LocalityPrice{
-		Home: rows(layers, groups), FreeImbalance: make([]float64, layers),
+		Home: rows[int](layers, groups), FreeImbalance: make([]float64, layers),
 		OffNodeReplicas: make([]int, layers), OffNodeShare: make([]float64, layers),
 	}
 }

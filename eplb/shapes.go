@@ -217,7 +217,7 @@ func (s *shape) named(err error, p *Problem) error {
 // into puts a plan of the shape's layers into that of all: a GPU's slots are the
 // first of those that it has there.
 func (s *shape) into(out, r *Result) {
-	all, some := out.Placement.FirstSlots(), r.Placement.FirstSlots()
+	n, all, some := len(out.Layers), out.Placement.FirstSlots(), r.Placement.FirstSlots()
 	for i, l := range s.layers {
 		for g, from := range all[:len(all)-1] {
 			of := r.Placement.PhysicalToLogical[i][some[g]:some[g+1]]
@@ -225,57 +225,39 @@ func (s *shape) into(out, r *Result) {
 				out.Placement.PhysicalToLogical[l][from+k] = at(of, k, -1)
 			}
 		}
-		out.Layers[l] = r.Layers[i]
 	}
-	if r.Traffic != nil {
-		s.traffic(out, r.Traffic)
-	}
-	switch from, to := r.Locality, out.Locality; {
-	case from == nil:
-		out.Locality = nil
-	case to != nil:
-		for i, l := range s.layers {
-			to.Home[l], to.FreeImbalance[l], to.OffNodeReplicas[l], to.OffNodeShare[l] = from.Home[i], from.FreeImbalance[i], from.OffNodeReplicas[i], from.OffNodeShare[i]
+	gather(&out.Layers, r.Layers, s.layers, n)
+	if from := r.Traffic; from != nil {
+		if out.Traffic == nil {
+			out.Traffic = &Traffic{}
 		}
+		to := out.Traffic
+		gather(&to.Plan, from.Plan, s.layers, n)
+		gather(&to.Even, from.Even, s.layers, n)
+		gather(&to.Previous, from.Previous, s.layers, n)
+		gather(&to.EvenImbalance, from.EvenImbalance, s.layers, n)
+		gather(&to.LowerBound, from.LowerBound, s.layers, n)
+		gather(&to.Moves, from.Moves, s.layers, n)
+	}
+	if from, to := r.Locality, out.Locality; from != nil && to != nil {
+		gather(&to.Home, from.Home, s.layers, n)
+		gather(&to.FreeImbalance, from.FreeImbalance, s.layers, n)
+		gather(&to.OffNodeReplicas, from.OffNodeReplicas, s.layers, n)
+		gather(&to.OffNodeShare, from.OffNodeShare, s.layers, n)
+	} else {
+		out.Locality = nil
 	}
 }
 
-// traffic puts the figures of the shape's layers among those of all; what one shape
-// does not have none has.
-func (s *shape) traffic(out *Result, from *Traffic) {
-	layers, first := len(out.Layers), out.Traffic == nil
-	if first {
-		out.Traffic = &Traffic{Moves: make([]int, layers)}
+// gather puts figures of some layers, if there are any, among those of all n.
+func gather[T any](to *[]T, from []T, layers []int, n int) {
+	if from == nil {
+		return
 	}
-	to := out.Traffic.figures()
-	for k, figure := range from.figures() {
-		switch {
-		case *figure == nil || *to[k] == nil && !first:
-			*to[k] = nil
-			continue
-		case *to[k] == nil:
-			*to[k] = make([]float64, layers)
-		}
-		for i, l := range s.layers {
-			(*to[k])[l] = (*figure)[i]
-		}
+	if *to == nil {
+		*to = make([]T, n)
 	}
-	for i, l := range s.layers {
-		out.Traffic.Moves[l] = from.Moves[i]
-	}
-	share := float64(len(s.layers)) / float64(layers)
-	between := out.Traffic.matrices()
-	for k, m := range from.matrices() {
-		if *between[k] == nil && *m != nil {
-			*between[k] = make([][]float64, len(*m))
-		}
-		for a, row := range *m {
-			if (*between[k])[a] == nil {
-				(*between[k])[a] = make([]float64, len(row))
-			}
-			for b, x := range row {
-				(*between[k])[a][b] += float64(share * x)
-			}
-		}
+	for i, l := range layers {
+		(*to)[l] = from[i]
 	}
 }

@@ -27,16 +27,19 @@ func TestCopies(t *testing.T) {
 	bare.Routes = nil
 	plain := plan(bare, Options{})
 	for l := range p.Loads {
-		for name, r := range map[string]*Result{"node": &perNode, "expert": &perExpert} {
-			at := r.Traffic
+		for name, r := range map[string]struct {
+			*Result
+			copies Copies
+		}{"node": {&perNode, PerNode}, "expert": {&perExpert, PerExpert}} {
+			at, even := r.Traffic.Plan[l], r.Traffic.Even[l]
 			if x := r.Layers[l].Imbalance; x > plain.Layers[l].Imbalance*1.02+1e-9 {
 				t.Errorf("a copy a %s, layer %d: imbalance %v, %v without routes", name, l, x, plain.Layers[l].Imbalance)
 			}
-			if at.Sent[l] >= at.EvenSent[l] {
-				t.Errorf("a copy a %s, layer %d: sends %v, %v without routes", name, l, at.Sent[l], at.EvenSent[l])
+			if at.Sent[r.copies] >= even.Sent[r.copies] {
+				t.Errorf("a copy a %s, layer %d: sends %v, %v without routes", name, l, at.Sent, even.Sent)
 			}
-			if at.GPUs[l] < r.Layers[l].NodesPerToken || at.GPUs[l] > 4 || at.EvenGPUs[l] < at.Even[l] {
-				t.Errorf("a copy a %s, layer %d: %v GPUs (%v without routes)", name, l, at.GPUs[l], at.EvenGPUs[l])
+			if at.Nodes != r.Layers[l].NodesPerToken || at.GPUs < at.Nodes || at.GPUs > 4 || even.GPUs < even.Nodes {
+				t.Errorf("a copy a %s, layer %d: %v GPUs (%v without routes)", name, l, at.GPUs, even.GPUs)
 			}
 		}
 		if a, b := perNode.Layers[l].NodesPerToken, perExpert.Layers[l].NodesPerToken; a >= b {
@@ -60,7 +63,7 @@ func TestCopies(t *testing.T) {
 			t.Errorf("layer %d: %v copies, %v planned for nodes", l, got, a)
 		}
 		// All but every eighth of 3,000 tokens are counted: nearly all.
-		if got, want := perExpert.Traffic.Sent[l], away(&perExpert.Placement); math.Abs(got-want) > .03*want {
+		if got, want := perExpert.Traffic.Plan[l].Sent[PerExpert], away(&perExpert.Placement); math.Abs(got-want) > .03*want {
 			t.Errorf("layer %d: says %v copies, counted %v", l, got, want)
 		}
 		held := placement.NewLoads(2, 32)
@@ -72,7 +75,7 @@ func TestCopies(t *testing.T) {
 		for _, x := range []struct {
 			at   *placement.Placement
 			says float64
-		}{{&perNode.Placement, perNode.Traffic.HeldOutImbalance[l]}, {&plain.Placement, perNode.Traffic.HeldOutEvenImbalance[l]}} {
+		}{{&perNode.Placement, perNode.Traffic.Plan[l].HeldOutImbalance}, {&plain.Placement, perNode.Traffic.Even[l].HeldOutImbalance}} {
 			scores, err := x.at.ScoreLayers(held, p.Topology)
 			if err != nil {
 				t.Fatal(err)
@@ -82,27 +85,30 @@ func TestCopies(t *testing.T) {
 			}
 		}
 	}
-	// The matrix says the same as the mean of the layers.
+	// The matrices say the same as the mean of the layers.
 	for _, r := range []*Result{&perNode, &perExpert} {
-		sum, want := 0.0, 0.0
-		for from, row := range r.Traffic.Between {
-			for to, x := range row {
-				if sum += x / 4; from == to && x != 0 {
-					t.Errorf("node %d sends %v to itself", from, x)
+		mean := MeanVisited(r.Traffic.Plan)
+		for c, between := range mean.Between {
+			sum := 0.0
+			for from, row := range between {
+				for to, x := range row {
+					if sum += x / 4; from == to && x != 0 {
+						t.Errorf("node %d sends %v to itself", from, x)
+					}
 				}
 			}
-		}
-		for _, x := range r.Traffic.Sent {
-			want += x / 2
-		}
-		if math.Abs(sum-want) > 1e-9 || r.Traffic.PreviousBetween != nil {
-			t.Errorf("%v copies between nodes, %v leave theirs", sum, want)
+			if math.Abs(sum-mean.Sent[c]) > 1e-9 || r.Traffic.Previous != nil {
+				t.Errorf("%v copies between nodes, %v leave theirs", sum, mean.Sent[c])
+			}
 		}
 	}
 	from := p
 	from.Previous = &plain.Placement
-	if r := plan(from, Options{}); len(r.Traffic.PreviousBetween) != 4 || !slices.Equal(r.Traffic.PreviousBetween[1], perNode.Traffic.EvenBetween[1]) {
-		t.Errorf("%v between nodes in force, %v without routes", r.Traffic.PreviousBetween, perNode.Traffic.EvenBetween)
+	r := plan(from, Options{})
+	for l := range r.Layers {
+		was, even := r.Traffic.Previous[l], perNode.Traffic.Even[l]
+		even.HeldOut, even.HeldOutImbalance = math.NaN(), math.NaN()
+		sameVisited(t, &was, &even)
 	}
 	for _, bad := range []struct {
 		p Problem
@@ -113,7 +119,7 @@ func TestCopies(t *testing.T) {
 		}
 	}
 	p.Everywhere, p.Replicas = []int{3}, 56
-	if r := plan(p, Options{Copies: PerExpert}); r.Traffic.Sent[0] >= r.Traffic.EvenSent[0] {
-		t.Errorf("with an expert everywhere: sends %v, %v without routes", r.Traffic.Sent[0], r.Traffic.EvenSent[0])
+	if r := plan(p, Options{Copies: PerExpert}); r.Traffic.Plan[0].Sent[PerExpert] >= r.Traffic.Even[0].Sent[PerExpert] {
+		t.Errorf("with an expert everywhere: sends %v, %v without routes", r.Traffic.Plan[0].Sent, r.Traffic.Even[0].Sent)
 	}
 }

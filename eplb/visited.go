@@ -9,6 +9,22 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
+// Copies says how an engine sends a token to its experts on other nodes.
+type Copies int
+
+const (
+	// PerNode sends one copy to every node, which hands it on to its GPUs, as DeepEP's
+	// normal kernels do: fewest nodes are best, and experts that are chosen together
+	// belong on one.
+	PerNode Copies = iota
+	// PerExpert sends one copy for every expert, as low-latency kernels do: which
+	// experts are chosen together does not matter, what counts is that hot ones have
+	// replicas on many nodes.
+	PerExpert
+)
+
+func (c Copies) String() string { return name([]string{"node", "expert"}, int(c)) }
+
 // Visited is where the tokens of a layer find their experts under a placement, in
 // the mean over tokens; NaN without any.
 type Visited struct {
@@ -16,14 +32,32 @@ type Visited struct {
 	Nodes float64
 	// GPUs are the same; NaN beyond 64 GPUs.
 	GPUs float64
-	// Sent is the copies of a token that leave its node where one goes to every node
-	// with experts that its own lacks, SentPerExpert where one goes to each of these
-	// experts. Tokens come evenly from all GPUs.
-	Sent, SentPerExpert float64
+	// Sent is, by Copies, the copies of a token that leave its node; tokens come evenly
+	// from all GPUs. Between is by node, [from][to], the copies that a token on one node
+	// sends to another.
+	Sent    [2]float64
+	Between [2][][]float64
+	// HeldOut is Nodes of tokens that were not planned with, every eighth, and
+	// HeldOutImbalance the imbalance of their loads; NaN where a layer has fewer than
+	// 512 tokens, of pairs, and where nothing was planned.
+	HeldOut, HeldOutImbalance float64
+}
+
+// figures are all numbers of y.
+func (y *Visited) figures() []*float64 {
+	out := []*float64{&y.Nodes, &y.GPUs, &y.Sent[PerNode], &y.Sent[PerExpert], &y.HeldOut, &y.HeldOutImbalance}
+	for _, between := range y.Between {
+		for _, row := range between {
+			for to := range row {
+				out = append(out, &row[to])
+			}
+		}
+	}
+	return out
 }
 
 // ScoreRoutes returns where tokens find their experts under a placement on the nodes
-// of t, a figure a layer: what estimates of a unit's network start from. Nodes are
+// of t, a layer each: what estimates of a unit's network start from. Nodes are
 // counted over all tokens, the rest over up to 8,192 a layer. Experts without a
 // replica are not looked for. Bad input is a *placement.Error.
 func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topology) ([]Visited, error) {
@@ -50,34 +84,86 @@ func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topol
 			}
 		}
 	}
-	v := traffic.NewVisits(nodes)
 	out := make([]Visited, len(at.PhysicalToLogical))
+	look := newLook(r, &t)
 	for l := range out {
-		some, on := sample(r, l), setsOf(at, l, t.Node)
-		out[l] = Visited{Nodes: v.Mean(everyToken(r, l), on), GPUs: math.NaN(), Sent: math.NaN(), SentPerExpert: math.NaN()}
-		if some.Len() > 0 {
-			out[l].Sent, out[l].SentPerExpert = leaving(v.Sent(some, on, false), &t), leaving(v.Sent(some, on, true), &t)
-		}
-		if t.GPUs <= traffic.MaxNodes {
-			out[l].GPUs = traffic.NewVisits(t.GPUs).Mean(some, setsOf(at, l, itself))
-		}
+		out[l] = look.layer(at, l)
 	}
 	return out, nil
 }
 
 // MeanVisited is the mean over layers that have tokens, figure by figure.
 func MeanVisited(layers []Visited) (mean Visited) {
-	for _, of := range []func(y *Visited) *float64{
-		func(y *Visited) *float64 { return &y.Nodes }, func(y *Visited) *float64 { return &y.GPUs },
-		func(y *Visited) *float64 { return &y.Sent }, func(y *Visited) *float64 { return &y.SentPerExpert },
-	} {
+	if len(layers) > 0 {
+		n := len(layers[0].Between[0])
+		mean.Between = [2][][]float64{rows[float64](n, n), rows[float64](n, n)}
+	}
+	of := make([][]*float64, len(layers))
+	for l := range layers {
+		of[l] = layers[l].figures()
+	}
+	for k, to := range mean.figures() {
 		sum, n := 0.0, 0.0
-		for l := range layers {
-			if v := *of(&layers[l]); !math.IsNaN(v) {
+		for _, y := range of {
+			if v := *y[k]; !math.IsNaN(v) {
 				sum, n = sum+v, n+1
 			}
 		}
-		*of(&mean) = sum / n // NaN of none
+		*to = sum / n // NaN of none
 	}
 	return mean
+}
+
+// look sees where tokens find their experts.
+type look struct {
+	routes        *placement.Routes
+	t             *placement.Topology
+	byNode, byGPU *traffic.Visits
+}
+
+func newLook(r *placement.Routes, t *placement.Topology) *look {
+	return &look{r, t, traffic.NewVisits(t.NodeCount()), traffic.NewVisits(min(t.GPUs, traffic.MaxNodes))}
+}
+
+// layer is where the tokens of layer l find their experts under a placement; none are
+// held out.
+func (x *look) layer(at *placement.Placement, l int) Visited {
+	some, on := sample(x.routes, l), setsOf(at, l, x.t.Node)
+	y := Visited{Nodes: x.byNode.Mean(everyToken(x.routes, l), on), GPUs: math.NaN(), HeldOut: math.NaN(), HeldOutImbalance: math.NaN()}
+	if x.t.GPUs <= traffic.MaxNodes {
+		y.GPUs = x.byGPU.Mean(some, setsOf(at, l, func(gpu int) int { return gpu }))
+	}
+	for c := range y.Sent {
+		y.Between[c] = x.byNode.Sent(some, on, Copies(c) == PerExpert)
+		for g := range x.t.GPUs {
+			for _, n := range y.Between[c][x.t.Node(g)] {
+				y.Sent[c] += n
+			}
+		}
+		y.Sent[c] /= float64(x.t.GPUs)
+	}
+	return y
+}
+
+// everyToken is all tokens of a layer.
+func everyToken(r *placement.Routes, l int) *traffic.Tokens {
+	t := &traffic.Tokens{K: r.TopK, IDs: r.IDs[l]}
+	if r.Weights != nil {
+		t.Weight = r.Weights[l]
+	}
+	return t
+}
+
+// setsOf is, of each expert of a layer, the set of blocks of GPUs that hold it.
+func setsOf(at *placement.Placement, l int, block func(gpu int) int) []uint64 {
+	on := make([]uint64, at.Experts)
+	first := at.FirstSlots()
+	for g := range at.GPUs {
+		for _, e := range at.PhysicalToLogical[l][first[g]:first[g+1]] {
+			if e >= 0 {
+				on[e] |= 1 << block(g)
+			}
+		}
+	}
+	return on
 }

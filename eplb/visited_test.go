@@ -60,21 +60,21 @@ func TestScoreRoutes(t *testing.T) {
 			want.GPUs += float64(fewest(token, &onGPU, 6, 0)) / tokens
 			for g := range unit.GPUs {
 				home := uint(1) << unit.Node(g)
-				want.Sent += float64(fewest(token, &onNode, 3, home)) / tokens / float64(unit.GPUs)
+				want.Sent[PerNode] += float64(fewest(token, &onNode, 3, home)) / tokens / float64(unit.GPUs)
 				for _, e := range token {
 					if onNode[e]&home == 0 {
-						want.SentPerExpert += 1. / tokens / float64(unit.GPUs)
+						want.Sent[PerExpert] += 1. / tokens / float64(unit.GPUs)
 					}
 				}
 			}
 		}
 		m := MeanVisited(got) // the other layer has no tokens
-		for _, x := range [][3]float64{{got[0].Nodes, m.Nodes, want.Nodes}, {got[0].GPUs, m.GPUs, want.GPUs}, {got[0].Sent, m.Sent, want.Sent}, {got[0].SentPerExpert, m.SentPerExpert, want.SentPerExpert}} {
+		for _, x := range [][3]float64{{got[0].Nodes, m.Nodes, want.Nodes}, {got[0].GPUs, m.GPUs, want.GPUs}, {got[0].Sent[PerNode], m.Sent[PerNode], want.Sent[PerNode]}, {got[0].Sent[PerExpert], m.Sent[PerExpert], want.Sent[PerExpert]}} {
 			if math.Abs(x[0]-x[2]) > 1e-9 || x[0] != x[1] {
 				t.Fatalf("seed %d: %+v, mean %+v, want %+v", seed, got, m, want)
 			}
 		}
-		if !math.IsNaN(got[1].Nodes) || !math.IsNaN(got[1].GPUs) || !math.IsNaN(got[1].Sent) {
+		if !math.IsNaN(got[1].Nodes) || !math.IsNaN(got[1].GPUs) || !math.IsNaN(got[1].Sent[PerNode]) {
 			t.Errorf("a layer without tokens: %+v", got[1])
 		}
 	}

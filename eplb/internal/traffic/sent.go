@@ -41,24 +41,26 @@ func (v *Visits) Choose(token []uint16, on []uint64) uint64 {
 	}
 }
 
-// Sent returns, [nodes][nodes] in a row, the mean copies that a token on one node
-// sends to another: to the fewest that hold those of its experts which its own node
-// lacks or, perExpert, one for each of these, evenly to the nodes that hold it.
-// Without tokens that is none.
-func (v *Visits) Sent(t *Tokens, on []uint64, perExpert bool) []float64 {
-	sums, weight := make([]float64, v.nodes*v.nodes), 0.0
+// Sent returns, [nodes][nodes], the mean copies that a token on one node sends to
+// another: to the fewest that hold those of its experts which its own node lacks or,
+// perExpert, one for each of these, evenly to the nodes that hold it. NaN without
+// tokens.
+func (v *Visits) Sent(t *Tokens, on []uint64, perExpert bool) [][]float64 {
+	sums, weight := make([][]float64, v.nodes), 0.0
+	for from := range sums {
+		sums[from] = make([]float64, v.nodes)
+	}
 	var memory [MaxTopK]uint16
 	for i := range t.Len() {
 		w := float64(t.weight(int32(i)))
 		weight += w
-		for from := range v.nodes {
+		for from, row := range sums {
 			left := memory[:0]
 			for _, e := range t.of(int32(i)) {
 				if on[e]>>from&1 == 0 {
 					left = append(left, e)
 				}
 			}
-			row := sums[from*v.nodes : (from+1)*v.nodes]
 			if !perExpert {
 				for to := v.Choose(left, on); to != 0; to &= to - 1 {
 					row[bits.TrailingZeros64(to)] += w
@@ -73,9 +75,9 @@ func (v *Visits) Sent(t *Tokens, on []uint64, perExpert bool) []float64 {
 			}
 		}
 	}
-	if t.Len() > 0 {
-		for i := range sums {
-			sums[i] /= weight
+	for _, row := range sums {
+		for to := range row {
+			row[to] /= weight
 		}
 	}
 	return sums

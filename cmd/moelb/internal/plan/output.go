@@ -1,8 +1,11 @@
 package plan
 
 import (
+	"math"
+
 	"github.com/moelb/moelb/cmd/moelb/internal/answer"
 	"github.com/moelb/moelb/cmd/moelb/internal/figures"
+	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/schedule"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
@@ -143,12 +146,12 @@ func (s *solution) report(before []float64) reportJSON {
 		b := &beforeJSON{Without: s.without()}
 		b.Mean, b.Max = figures.MeanMax(before, s.loads, 1)
 		if traffic != nil && traffic.Previous != nil {
-			b.NodesPerToken = new(figures.MeanOf(traffic.Previous))
+			b.NodesPerToken = new(eplb.MeanVisited(traffic.Previous).Nodes)
 		}
 		r.Before = b
 	}
 	if traffic != nil {
-		r.NodesPerToken = new(figures.MeanOf(figures.Each(&s.result, nodesOf)))
+		r.NodesPerToken = new(eplb.MeanVisited(traffic.Plan).Nodes)
 		r.Traffic = s.traffic()
 	}
 	for _, x := range s.result.Layers {
@@ -169,19 +172,18 @@ func (s *solution) report(before []float64) reportJSON {
 
 // traffic is what is said of the routes that were planned for.
 func (s *solution) traffic() *trafficJSON {
-	t := s.result.Traffic
-	out := &trafficJSON{Bound: figures.MeanOf(t.LowerBound)}
-	out.Without.NodesPerToken = figures.MeanOf(t.Even)
+	t, c := s.result.Traffic, s.Options.Copies
+	plan, even := eplb.MeanVisited(t.Plan), eplb.MeanVisited(t.Even)
+	out := &trafficJSON{Bound: figures.MeanOf(t.LowerBound), Copies: c.String(), Sent: changeJSON{plan.Sent[c], even.Sent[c]}}
+	out.Without.NodesPerToken = even.Nodes
 	out.Without.Imbalance, _ = figures.MeanMax(t.EvenImbalance, s.loads, 1)
-	if t.HeldOut != nil {
-		out.HeldOut = &heldOutJSON{NodesPerToken: figures.MeanOf(t.HeldOut), Without: figures.MeanOf(t.HeldOutEven)}
-		out.HeldOut.Imbalance = changeJSON{figures.MeanOf(t.HeldOutImbalance), figures.MeanOf(t.HeldOutEvenImbalance)}
+	if !math.IsNaN(plan.HeldOut) {
+		out.HeldOut = &heldOutJSON{plan.HeldOut, even.HeldOut, changeJSON{plan.HeldOutImbalance, even.HeldOutImbalance}}
 	}
-	out.Copies, out.Sent = s.Options.Copies.String(), changeJSON{figures.MeanOf(t.Sent), figures.MeanOf(t.EvenSent)}
-	if t.GPUs != nil {
-		out.GPUs = &changeJSON{figures.MeanOf(t.GPUs), figures.MeanOf(t.EvenGPUs)}
+	if !math.IsNaN(plan.GPUs) {
+		out.GPUs = &changeJSON{plan.GPUs, even.GPUs}
 	}
-	out.Between.Plan, out.Between.Without, out.Between.Before = t.Between, t.EvenBetween, t.PreviousBetween
+	out.Between.Plan, out.Between.Without, out.Between.Before = plan.Between[c], even.Between[c], eplb.MeanVisited(t.Previous).Between[c]
 	for _, n := range t.Moves {
 		out.Moves += n
 	}

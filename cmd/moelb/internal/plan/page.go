@@ -8,6 +8,7 @@ import (
 	"github.com/moelb/moelb/cmd/moelb/internal/figures"
 	"github.com/moelb/moelb/cmd/moelb/internal/human"
 	"github.com/moelb/moelb/cmd/moelb/internal/pages"
+	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -108,7 +109,7 @@ func (s *solution) cards(was []float64) []pages.Card {
 		add("Price of locality", fmt.Sprintf("%.1f%%", 100*(mean/free-1)), "imbalance %.4f with groups not kept on nodes; %.1f%% of load off its node", free, 100*share)
 	}
 	if t := s.result.Traffic; t != nil {
-		add("Nodes a token visits", fmt.Sprintf("%.3f", figures.MeanOf(figures.Each(&s.result, nodesOf))), "%.3f planned without routes", figures.MeanOf(t.Even))
+		add("Nodes a token visits", fmt.Sprintf("%.3f", eplb.MeanVisited(t.Plan).Nodes), "%.3f planned without routes", eplb.MeanVisited(t.Even).Nodes)
 	}
 	if s.Previous != nil {
 		moves := s.moves()

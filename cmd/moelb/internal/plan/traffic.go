@@ -10,35 +10,35 @@ import (
 	"github.com/moelb/moelb/eplb"
 )
 
-func nodesOf(l eplb.Layer) float64 { return l.NodesPerToken }
-
 // trafficTable sums up for people what routes were planned for.
 func (s *solution) trafficTable(b *bytes.Buffer) {
 	t := s.result.Traffic
 	if t == nil {
 		return
 	}
-	figure := func(x []float64) string {
-		if x == nil || math.IsNaN(figures.MeanOf(x)) {
+	plan, even, c := eplb.MeanVisited(t.Plan), eplb.MeanVisited(t.Even), s.Options.Copies
+	figure := func(x float64) string {
+		if math.IsNaN(x) {
 			return "-"
 		}
-		return fmt.Sprintf("%.3f", figures.MeanOf(x))
+		return fmt.Sprintf("%.3f", x)
 	}
 	g := human.Table{}
 	g.Add("nodes a token visits", s.beforeName(), "without routes", "plan", "lower bound")
-	g.Add("mean of the layers", figure(t.Previous), figure(t.Even), figure(figures.Each(&s.result, nodesOf)), figure(t.LowerBound))
-	if t.HeldOut != nil {
-		g.Add("of tokens not planned with", "", figure(t.HeldOutEven), figure(t.HeldOut))
+	g.Add("mean of the layers", figure(eplb.MeanVisited(t.Previous).Nodes), figure(even.Nodes), figure(plan.Nodes), figure(figures.MeanOf(t.LowerBound)))
+	held := !math.IsNaN(plan.HeldOut)
+	if held {
+		g.Add("of tokens not planned with", "", figure(even.HeldOut), figure(plan.HeldOut))
 	}
-	if t.GPUs != nil {
-		g.Add("GPUs a token visits", "", figure(t.EvenGPUs), figure(t.GPUs))
+	if !math.IsNaN(plan.GPUs) {
+		g.Add("GPUs a token visits", "", figure(even.GPUs), figure(plan.GPUs))
 	}
-	g.Add("copies off its node, one a "+s.Options.Copies.String(), "", figure(t.EvenSent), figure(t.Sent))
-	even, _ := figures.MeanMax(t.EvenImbalance, s.loads, 1)
-	mean, _ := figures.MeanMax(figures.Each(&s.result, figures.ImbalanceOf), s.loads, 1)
-	g.Add("imbalance, mean of the layers", "", fmt.Sprintf("%.4f", even), fmt.Sprintf("%.4f", mean))
-	if t.HeldOutImbalance != nil {
-		g.Add("imbalance, of tokens not planned with", "", fmt.Sprintf("%.4f", figures.MeanOf(t.HeldOutEvenImbalance)), fmt.Sprintf("%.4f", figures.MeanOf(t.HeldOutImbalance)))
+	g.Add("copies off its node, one a "+c.String(), "", figure(even.Sent[c]), figure(plan.Sent[c]))
+	was, _ := figures.MeanMax(t.EvenImbalance, s.loads, 1)
+	is, _ := figures.MeanMax(figures.Each(&s.result, figures.ImbalanceOf), s.loads, 1)
+	g.Add("imbalance, mean of the layers", "", fmt.Sprintf("%.4f", was), fmt.Sprintf("%.4f", is))
+	if held {
+		g.Add("imbalance, of tokens not planned with", "", fmt.Sprintf("%.4f", even.HeldOutImbalance), fmt.Sprintf("%.4f", plan.HeldOutImbalance))
 	}
 	g.Write(b, "  ")
 	b.WriteByte('\n')
@@ -59,12 +59,13 @@ const pageNodes = 32
 // drawn is what the page draws of traffic; nil = nothing.
 func (s *solution) drawn() *trafficData {
 	t := s.result.Traffic
-	if t == nil || len(t.Between) > pageNodes {
+	if t == nil || len(t.Plan[0].Between[s.Options.Copies]) > pageNodes {
 		return nil
 	}
-	d := &trafficData{Was: t.EvenBetween, WasName: "the plan without routes", Is: t.Between, PerExpert: s.Options.Copies == eplb.PerExpert}
-	if t.PreviousBetween != nil {
-		d.Was, d.WasName = t.PreviousBetween, s.beforeName()+" placement"
+	between := func(y []eplb.Visited) [][]float64 { return eplb.MeanVisited(y).Between[s.Options.Copies] }
+	d := &trafficData{Was: between(t.Even), WasName: "the plan without routes", Is: between(t.Plan), PerExpert: s.Options.Copies == eplb.PerExpert}
+	if t.Previous != nil {
+		d.Was, d.WasName = between(t.Previous), s.beforeName()+" placement"
 	}
 	return d
 }

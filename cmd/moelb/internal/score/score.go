@@ -306,12 +306,12 @@ func (s *scored) json() ([]byte, error) {
 		a.Layers = append(a.Layers, layerJSON{Imbalance: imbalance[l], Balancedness: balancedness[l], Bound: s.bound[l], Missing: s.at.Missing(l, s.speed)})
 		if s.visited != nil {
 			x, y := &a.Layers[l], &s.visited[l]
-			x.Nodes, x.GPUs, x.Sent, x.SentEach = &y.Nodes, known(y.GPUs), &y.Sent, &y.SentPerExpert
+			x.Nodes, x.GPUs, x.Sent, x.SentEach = &y.Nodes, known(y.GPUs), &y.Sent[eplb.PerNode], &y.Sent[eplb.PerExpert]
 		}
 	}
 	if s.visited != nil {
 		m := eplb.MeanVisited(s.visited)
-		a.NodesPer, a.GPUsPer, a.Sent, a.SentEach = &m.Nodes, known(m.GPUs), &m.Sent, &m.SentPerExpert
+		a.NodesPer, a.GPUsPer, a.Sent, a.SentEach = &m.Nodes, known(m.GPUs), &m.Sent[eplb.PerNode], &m.Sent[eplb.PerExpert]
 	}
 	return answer.JSON(&a)
 }

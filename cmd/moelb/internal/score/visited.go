@@ -47,7 +47,7 @@ func (s *scored) visitedTable(b *bytes.Buffer) {
 			}
 			return fmt.Sprintf("%.3f", x)
 		}
-		g.Add(name, figure(y.Nodes), figure(y.GPUs), figure(y.Sent), figure(y.SentPerExpert))
+		g.Add(name, figure(y.Nodes), figure(y.GPUs), figure(y.Sent[eplb.PerNode]), figure(y.Sent[eplb.PerExpert]))
 	}
 	for l, y := range s.visited {
 		row(fmt.Sprint(l), y)

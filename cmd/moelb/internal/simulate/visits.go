@@ -99,7 +99,7 @@ func (p *placed) count(cmd *cobra.Command, u *cost.Unit, v *visits, experts *flo
 			v.gpus = mean.GPUs
 		}
 	} else if u.GPU.Domain < u.Ranks() {
-		v.copies = mean.SentPerExpert
+		v.copies = mean.Sent[eplb.PerExpert]
 	}
 	if !cmd.Flags().Changed("imbalance-experts") {
 		loads := r.Routes.Loads(at.Experts)
