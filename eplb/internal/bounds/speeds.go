@@ -106,26 +106,6 @@ func slowBound(s *pack.Packer, gpus, slots int) float64 {
 	if p == 0 {
 		return 0
 	}
-	q := p
-	best := load(p, q)
-	for _, step := range [...]float64{2, 1.3, 1.08, 1.02} {
-		for again := true; again; {
-			again = false
-			for _, f := range [2]float64{step, 1 / step} {
-				for way := range 3 {
-					a, b := p, q
-					if way != 1 {
-						a *= f
-					}
-					if way != 0 {
-						b *= f
-					}
-					if v := load(a, b); v-best > 1e-9*math.Abs(best) {
-						p, q, best, again = a, b, v, true
-					}
-				}
-			}
-		}
-	}
+	_, _, best := climb(p, p, load)
 	return best - 1e-9*math.Abs(best) // a margin far above rounding
 }

@@ -140,30 +140,10 @@ func (b *Sums) strongest(T float64) (best certificate, over float64) {
 }
 
 // climb improves y and lambda of c.
-func (b *Sums) climb(c *certificate) float64 {
-	over := b.excess(c.y, c.lambda)
-	for _, step := range [...]float64{2, 1.4, 1.1, 1.03, 1.01} {
-		for again := true; again; {
-			again = false
-			for _, f := range [2]float64{step, 1 / step} {
-				for way := range 4 {
-					d := *c
-					if way != 1 {
-						d.lambda *= f
-					}
-					if way == 1 || way == 2 {
-						d.y *= f
-					} else if way == 3 {
-						d.y /= f
-					}
-					d.lambda = min(max(d.lambda, d.y), 4*b.T) // a copy of a cold expert must not earn
-					if v := b.excess(d.y, d.lambda); v > over {
-						*c, over, again = d, v, true
-					}
-				}
-			}
-		}
-	}
+func (b *Sums) climb(c *certificate) (over float64) {
+	price := func(y, lambda float64) float64 { return min(max(lambda, y), 4*b.T) } // a copy of a cold expert must not earn
+	c.lambda, c.y, over = climb(c.lambda, c.y, func(lambda, y float64) float64 { return b.excess(y, price(y, lambda)) })
+	c.lambda = price(c.y, c.lambda)
 	return over
 }
 
