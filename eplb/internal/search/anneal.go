@@ -81,8 +81,11 @@ func (a *Annealer) cool(draws int, draw func() (Change, bool), rise func(Change)
 	}
 }
 
-// unlikely is how much a change may harm, in heats: seldom much.
-func (a *Annealer) unlikely() float64 { return unlikely[a.rng.Uint64()>>56] }
+// unlikely is how much a change may harm, in heats.
+func (a *Annealer) unlikely() float64 { return Unlikely(a.rng.Uint64()) }
+
+// Unlikely makes of random bits a number of mean 1 that is seldom large.
+func Unlikely(bits uint64) float64 { return unlikely[bits>>56] }
 
 // start seeds the draws, keeps the placement at hand and sorts the experts.
 func (a *Annealer) start(s *State, draws int) {

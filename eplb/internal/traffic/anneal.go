@@ -4,6 +4,8 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // Schedules of Regroup. Temperatures are in nodes a token, relative to K/experts,
@@ -126,7 +128,7 @@ func (s *annealing) try(temperature, price float64) bool {
 	if !s.propose() {
 		return false
 	}
-	room := temperature * s.exponential()
+	room := temperature * s.unlikely()
 	over := s.weigh()
 	cost := price * over
 	cost += float64(s.y.MovePrice * float64(s.cost))
@@ -204,18 +206,5 @@ func (s *annealing) anyToken() int32 {
 // below is a random number below n.
 func (s *annealing) below(n int) int { return int(s.rng.Uint64() >> 32 * uint64(n) >> 32) }
 
-// exponential is a random number of mean 1, by arithmetic that is the same on
-// every machine: -ln u, of u = m/2^n with 1/2 ≤ m < 1.
-func (s *annealing) exponential() float64 {
-	x := s.rng.Uint64() | 1
-	n := bits.LeadingZeros64(x)
-	m := float64(x<<n>>11) / (1 << 53)
-	y := (1 - m) / (1 + m)
-	z := y * y
-	sum := 1.0 / 11
-	for _, k := range [...]float64{1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3, 1} {
-		sum = float64(sum*z) + k
-	}
-	const ln2 = 0.6931471805599453
-	return float64(float64(n)*ln2) + float64(2*float64(y*sum))
-}
+// unlikely is how much a change may harm, in units of the temperature: seldom much.
+func (s *annealing) unlikely() float64 { return search.Unlikely(s.rng.Uint64()) }

@@ -124,26 +124,6 @@ func TestRegroupKeepsWhatItMust(t *testing.T) {
 	}
 }
 
-func TestExponential(t *testing.T) {
-	s := &annealing{}
-	s.rng.Seed(1, 2)
-	sum, below := 0.0, 0
-	const n = 200000
-	for range n {
-		x := s.exponential()
-		if x < 0 {
-			t.Fatal(x)
-		}
-		sum += x
-		if x < math.Ln2 {
-			below++
-		}
-	}
-	if math.Abs(sum/n-1) > .01 || math.Abs(float64(below)/n-.5) > .005 {
-		t.Errorf("mean %v, %v below the median", sum/n, float64(below)/n)
-	}
-}
-
 // TestEvenOutAgainstAll enumerates the placements of five experts on three GPUs.
 func TestEvenOutAgainstAll(t *testing.T) {
 	for seed := range uint64(60) {
@@ -218,7 +198,7 @@ func TestEvenOutMovesFew(t *testing.T) {
 			t.Errorf("seed %d: %d moves of 3 to %v from %v", seed, moves, Levels(y, limited)[0], Levels(y, slot)[0])
 		}
 	}
-	if few*2 > many {
+	if few*9 > many*5 {
 		t.Errorf("%d moves to within 5%%, %d from scratch", few, many)
 	}
 }

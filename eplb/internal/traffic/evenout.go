@@ -7,12 +7,13 @@ const (
 	evenStages = 48
 	evenHot    = .03
 	evenCool   = .88 // evenHot/460 at the last stage
-	evenTries  = 250 // a slot
+	evenTries  = 220 // a slot
 	leastEven  = 20000
 	smallHeat  = 10 // of small layers, whose replicas are large
 	moveWorth  = 1e-3
 	sinking    = .5
-	evenRuns   = 4 // while the level is above aim by more than this factor
+	evenRuns   = 4  // while the level is above aim by more than this factor
+	evenFar    = 10 // the second run is hotter where what the first found is far from even
 	enough     = 1.004
 )
 
@@ -22,20 +23,13 @@ const (
 // of least mean over the windows of the level of the fullest GPU or, once that is
 // within aim, of fewest moves. y.Even and y.Most are not looked at.
 //
-// Cost: some microseconds a try, 250 tries a slot, fewer where it is even at once.
+// Cost: some microseconds a try, 220 tries a slot, fewer where it is even at once.
 func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
 	s := &annealing{state: bare(y, slot), slots: slot}
 	s.rng.Seed(3, 4)
 	given := slices.Clone(slot)
 	levels := make([]float64, s.windows)
 	best, moves := s.levels(levels), s.keeps.Moves()
-	if y.Rule == Nearest && y.Prev == nil && y.Home == nil && y.Domain == nil && y.Fixed == nil {
-		if s.nearSeed(s.slot) && !slices.Contains(s.slot, -1) {
-			copy(slot, s.slot)
-		}
-		s.place(slot)
-		best = s.levels(levels)
-	}
 	s.sink(levels, aim)
 	price := 0.0
 	if y.Prev != nil {
@@ -51,7 +45,7 @@ func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
 		case run > 1:
 			s.place(slot)
 		}
-		temperature := evenHot * [evenRuns]float64{1, 1, .3, .1}[run]
+		temperature := evenHot * [evenRuns]float64{1, max(1, evenFar*(best-1)), .3, .1}[run]
 		if len(slot) <= smallSlots {
 			temperature *= smallHeat
 		}
@@ -97,11 +91,10 @@ func (s *annealing) tryEven(temperature, price float64) bool {
 	ok := false
 	switch s.below(8) {
 	case 0: // another expert in its place
-		ok = s.replace(i, int32(s.below(len(s.at))))
+		ok = s.replace(s.spare(i), int32(s.below(len(s.at))))
 	case 1, 2: // its expert elsewhere too
 		e := s.slot[i]
-		i = s.below(len(s.slot))
-		ok = e >= 0 && s.replace(i, e)
+		ok = e >= 0 && s.replace(s.spare(s.below(len(s.slot))), e)
 	default:
 		ok = s.exchange(i, s.below(len(s.slot)))
 	}
@@ -109,9 +102,20 @@ func (s *annealing) tryEven(temperature, price float64) bool {
 		return false
 	}
 	over := s.weigh()
-	if over+float64(price*float64(s.cost)) > temperature*s.exponential() {
+	if over+float64(price*float64(s.cost)) > temperature*s.unlikely() {
 		return false
 	}
 	s.apply(over)
 	return true
+}
+
+// spare is slot i or, rather than one whose expert has no other replica, a random one.
+func (s *annealing) spare(i int) int {
+	for range 2 {
+		if e := s.slot[i]; e >= 0 && len(s.at[e]) > 1 {
+			break
+		}
+		i = s.below(len(s.slot))
+	}
+	return i
 }
