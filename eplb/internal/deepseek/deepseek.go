@@ -156,35 +156,11 @@ func (d *Planner) pack(n, packs int) {
 	leaf := t.start(packs)
 	next := d.next[:packs]
 	for g := range leaf {
-		// While packs are empty and loads above 0, every item opens the next.
 		leaf[g] = uint64(g)
 		next[g] = int32(g * each)
 	}
-	opened := 0
-	for ; opened < packs && weightOf(key[opened]) > 0; opened++ {
-		leaf[opened] |= uint64(math.Float32bits(weightOf(key[opened]))) << 32
-		packed[next[opened]] = int32(item(key[opened]))
-		next[opened]++
-	}
-	if each == 2 && opened == packs {
-		// Every further item fills a pack: the last opened first, for it is the
-		// lightest, but among equals the first.
-		key = key[packs:]
-		for end := packs; end > 0; {
-			first := end - 1
-			for first > 0 && leaf[first-1]>>32 == leaf[first]>>32 {
-				first--
-			}
-			for g := first; g < end; g++ {
-				packed[2*g+1] = int32(item(key[0]))
-				key = key[1:]
-			}
-			end = first
-		}
-		return
-	}
 	t.build()
-	for _, k := range key[opened:] {
+	for _, k := range key {
 		top := t.top()
 		g := item(top)
 		packed[next[g]] = int32(item(k))
