@@ -62,11 +62,6 @@ type Stakes struct {
 	// Margin keeps what just pays from being done: over the horizon, the gain must
 	// exceed the cost by this fraction. 0 = it must exceed it.
 	Margin float64
-	// MinGain is the least gain worth a change, as a fraction of StepSeconds.
-	MinGain float64
-	// Hold is how many steps must pass between changes, SinceMove how many have
-	// passed since the last; Hold 0 = no such limit.
-	Hold, SinceMove float64
 }
 
 // Decision says whether to move now, and why.
@@ -126,7 +121,6 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 		return none, nil
 	}
 	forced := s.forced()
-	recent := k.SinceMove < k.Hold
 	gains := k.gains(s)
 	best, soonest := none, none
 	seconds, gain, bestNet := 0.0, 0.0, 0.0
@@ -141,7 +135,7 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 			soonest = d
 		}
 		net := float64(gain*k.Horizon) - float64(d.Cost*(1+k.Margin))
-		if i+1 == forced || !recent && net > bestNet && gain >= k.MinGain*k.StepSeconds {
+		if i+1 == forced || net > bestNet {
 			best, bestNet = d, net
 		}
 	}
@@ -153,24 +147,17 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 	case best.Rounds > 0:
 		best.Reason = "it pays"
 	default:
-		best, best.Rounds, best.Reason = soonest, 0, k.against(soonest.BreakEven)
+		best, best.Rounds = soonest, 0
+		switch {
+		case math.IsInf(best.BreakEven, 1):
+			best.Reason = "it gains nothing"
+		case best.BreakEven >= k.Horizon:
+			best.Reason = "it would not pay within the horizon"
+		default:
+			best.Reason = "it would not pay by the margin"
+		}
 	}
 	return best, nil
-}
-
-// against is why nothing is moved that pays after so many steps.
-func (k *Stakes) against(breakEven float64) string {
-	switch {
-	case k.SinceMove < k.Hold:
-		return fmt.Sprintf("the last move was %.4g steps ago, and %.4g are to pass", k.SinceMove, k.Hold)
-	case math.IsInf(breakEven, 1):
-		return "it gains nothing"
-	case breakEven >= k.Horizon:
-		return "it would not pay within the horizon"
-	case breakEven*(1+k.Margin) >= k.Horizon:
-		return "it would not pay by the margin"
-	}
-	return fmt.Sprintf("the gain is below %.4g%% of a step", 100*k.MinGain)
 }
 
 // gains lists the seconds a step that each round gains: those of the layers that it
@@ -213,8 +200,6 @@ func (k *Stakes) validate(s *Schedule) error {
 	}{
 		{"step_seconds", k.StepSeconds, maxStake}, {"horizon", k.Horizon, maxStake},
 		{"hidden", k.Hidden, 1}, {"margin", k.Margin, maxStake},
-		{"min_gain", k.MinGain, maxStake}, {"hold", k.Hold, maxStake},
-		{"since_move", k.SinceMove, maxStake},
 		{"sensitivity", k.Sensitivity.At110, k.Sensitivity.At130}, {"sensitivity", k.Sensitivity.At130, .99},
 	} {
 		if !(f.v >= 0 && f.v <= f.max) {

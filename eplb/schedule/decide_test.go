@@ -71,17 +71,11 @@ func TestDecideByHand(t *testing.T) {
 			"not worth moving: it would not pay by the margin (1 of 1 rounds: 83.33 ms a step gained for 1000 ms of stall, paid back after 12 steps of 18)"},
 		{"just above it", rounds(0), []float64{1.3, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, _ *Schedule) { k.Horizon, k.Margin = 18.1, .5 },
 			"move 1 of 1 rounds: it pays (83.33 ms a step gained for 1000 ms of stall, paid back after 12 steps of 18.1)"},
-		{"too small a gain", rounds(0), []float64{1.3, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, _ *Schedule) { k.MinGain = .09 },
-			"not worth moving: the gain is below 9% of a step (1 of 1 rounds: 83.33 ms a step gained for 1000 ms of stall, paid back after 12 steps of 100)"},
-		{"too soon", rounds(0), []float64{1.3, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, _ *Schedule) { k.Hold, k.SinceMove = 50, 49 },
-			"not worth moving: the last move was 49 steps ago, and 50 are to pass (1 of 1 rounds: 83.33 ms a step gained for 1000 ms of stall, paid back after 12 steps of 100)"},
-		{"soon enough", rounds(0), []float64{1.3, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, _ *Schedule) { k.Hold, k.SinceMove = 50, 50 },
-			"move 1 of 1 rounds: it pays (83.33 ms a step gained for 1000 ms of stall, paid back after 12 steps of 100)"},
-		{"a must", rounds(0, 1), []float64{1, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, s *Schedule) { s.Restore, k.Hold = 1, 50 },
+		{"a must", rounds(0, 1), []float64{1, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, s *Schedule) { s.Restore = 1 },
 			"move 1 of 2 rounds: experts without a copy come back (0 ms a step gained for 1000 ms of stall, never paid back)"},
 		{"a must and more", rounds(0, 1), []float64{1, 1.3, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, s *Schedule) { s.Restore = 1 },
 			"move 2 of 2 rounds: experts without a copy come back (83.33 ms a step gained for 2000 ms of stall, paid back after 24 steps of 100)"},
-		{"a must and no more so soon", rounds(0, 1), []float64{1, 1.3, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, s *Schedule) { s.Restore, k.Hold = 1, 50 },
+		{"a must, and no more pays", rounds(0, 1), []float64{1, 1.3, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, s *Schedule) { s.Restore, k.Horizon = 1, 10 },
 			"move 1 of 2 rounds: experts without a copy come back (0 ms a step gained for 1000 ms of stall, never paid back)"},
 		{"all hidden, of unknown length", rounds(0), []float64{1.3, 1, 1, 1}, []float64{1, 1, 1, 1}, func(k *Stakes, s *Schedule) { s.Priced, s.Rounds[0].Seconds, k.Hidden = false, 0, 1 },
 			"move 1 of 1 rounds: it pays (83.33 ms a step gained for 0 ms of stall, paid back after 0 steps of 100)"},
@@ -116,7 +110,7 @@ func TestDecideIsBest(t *testing.T) {
 	for i := range 5000 {
 		layers := 1 + rng.IntN(6)
 		k := Stakes{StepSeconds: rng.Float64(), Sensitivity: DecodeSensitivity(), Horizon: float64(rng.IntN(2000)),
-			Hidden: float64(rng.IntN(3)) / 2.5, Margin: float64(rng.IntN(2)) / 3, MinGain: float64(rng.IntN(2)) / 500}
+			Hidden: float64(rng.IntN(3)) / 2.5, Margin: float64(rng.IntN(2)) / 3}
 		var order []int
 		for l := range layers {
 			k.Before = append(k.Before, 1+rng.Float64())
@@ -146,7 +140,7 @@ func TestDecideIsBest(t *testing.T) {
 				}
 			}
 			net := gain*k.Horizon - float64(n)*(1-k.Hidden)*(1+k.Margin)
-			if gain >= k.MinGain*k.StepSeconds && net > best+1e-9 {
+			if net > best+1e-9 {
 				best, bestRounds = net, n
 			}
 		}
