@@ -104,11 +104,13 @@ func validate(p *placement.Placement, t *placement.Topology) error {
 	if t.GPUs != p.GPUs {
 		return refuse.Errorf(placement.ErrShape, "num_gpus", "the placement has %d, the topology %d", p.GPUs, t.GPUs)
 	}
-	gpu := gpuOf(p)
+	first := p.FirstSlots()
 	for l, row := range p.PhysicalToLogical {
-		for i, e := range row {
-			if e >= 0 && t.SpeedOf(int(gpu[i])) == 0 {
-				return refuse.At(placement.ErrFit, "physical_to_logical_map", l, i, "expert %d on GPU %d, which is out of service", e, gpu[i])
+		for g := range p.GPUs {
+			for i := first[g]; i < first[g+1] && t.SpeedOf(g) == 0; i++ {
+				if row[i] >= 0 {
+					return refuse.At(placement.ErrFit, "physical_to_logical_map", l, i, "expert %d on GPU %d, which is out of service", row[i], g)
+				}
 			}
 		}
 	}
@@ -124,18 +126,6 @@ func checkLoads(w placement.Loads, p *placement.Placement, what string) error {
 		return refuse.Errorf(placement.ErrShape, "loads", "%s%dx%d, but the placement has %d layers of %d experts", what, len(w), w.Experts(), len(p.PhysicalToLogical), p.Experts)
 	}
 	return nil
-}
-
-// gpuOf is the GPU of each slot.
-func gpuOf(p *placement.Placement) []int32 {
-	first := p.FirstSlots()
-	gpu := make([]int32, p.Slots())
-	for g := range p.GPUs {
-		for i := first[g]; i < first[g+1]; i++ {
-			gpu[i] = int32(g)
-		}
-	}
-	return gpu
 }
 
 // Split shares counts, the tokens of each expert in this batch, [experts], among

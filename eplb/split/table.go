@@ -2,6 +2,7 @@ package split
 
 import (
 	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/eplb/internal/flow"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
@@ -54,7 +55,7 @@ type tabling struct {
 }
 
 func newTabling(p *placement.Placement, t *placement.Topology) *tabling {
-	return &tabling{p: p, t: t, gpu: gpuOf(p), alive: t.InService(), at: make([][]int, p.Experts), each: make([]float64, p.Experts), load: make([]float64, p.GPUs)}
+	return &tabling{p: p, t: t, gpu: flow.NewLinker(p.FirstSlots(), p.Experts, nil).GPU, alive: t.InService(), at: make([][]int, p.Experts), each: make([]float64, p.Experts), load: make([]float64, p.GPUs)}
 }
 
 // set sends every GPU's tokens to the nearest replicas, the largest share first.
@@ -87,18 +88,17 @@ func (y *tabling) set(row []int, loads []float64) {
 
 // nearest is the slot that serves GPU g at first.
 func (y *tabling) nearest(g int, at []int) int {
-	best, rank := at[0], 3
+	best, rank := -1, 3
 	for _, s := range at {
-		h := y.on(s)
+		h, r := y.on(s), 2
 		switch {
 		case h == g:
-			return s
+			r = 0
 		case y.t.Node(h) == y.t.Node(g):
-			if rank > 1 {
-				best, rank = s, 1
-			}
-		case rank > 1 && (rank == 3 || y.level(h) < y.level(y.on(best))):
-			best, rank = s, 2
+			r = 1
+		}
+		if r < rank || r == 2 && r == rank && y.level(h) < y.level(y.on(best)) {
+			best, rank = s, r
 		}
 	}
 	return best
