@@ -26,15 +26,13 @@ func (s *scheduler) bound() (rounds int, seconds float64) {
 	for _, list := range []*[]int{&d.in, &d.out, &d.farIn, &d.farOut} {
 		*list = make([]int, len(s.node))
 	}
-	s.part = s.newPart()
 	for l := range s.layers {
 		if y := &s.layers[l]; y.left > 0 {
-			s.load(y)
+			s.layer = y
 			d.add()
 			rounds = max(rounds, y.least)
 		}
 	}
-	s.unused = append(s.unused, s.part)
 	need := func(copies, perRound int, bandwidth float64) {
 		rounds = max(rounds, roundsFor(copies, perRound))
 		if bandwidth > 0 {

@@ -1,7 +1,5 @@
 package schedule
 
-import "slices"
-
 // chain looks for copies that make room for each other. A GPU without a free slot
 // can receive only if it sends away an expert of which it has the last copy; the GPU
 // that this goes to must have room, or send one away in its turn; and so on to a GPU
@@ -83,7 +81,7 @@ func (s *scheduler) walk(r, from int) bool {
 // leaving GPUs alone. Nobody has copied it in this round yet.
 func (s *scheduler) urgency(e int) int {
 	hold := s.hold.of(e)
-	if s.live[e] > len(hold) || slices.ContainsFunc(hold, func(slot int) bool { return !s.leaving[s.gpuOf[slot]] }) {
+	if s.live[e] > len(hold) || s.stays(e) {
 		return 0
 	}
 	if len(hold) == 0 {

@@ -17,9 +17,8 @@ type scheduler struct {
 
 	links         // of the round at hand
 	moves         []placement.Move
-	stagedMoves   []int   // in place: indices of moves
-	unused        []*part // memory
-	*part                 // of the layer at hand
+	stagedMoves   []int // in place: indices of moves
+	*layer              // at hand
 	match         matching
 	chain         chain
 	stamp, wanted []int // of each expert
@@ -27,7 +26,7 @@ type scheduler struct {
 	seen          []int // of each slot
 }
 
-// layer is how far a layer is.
+// layer is how far a layer is, and what the round at hand does in it.
 type layer struct {
 	number   int
 	cur, fin []int // what slots hold, and are to hold
@@ -36,17 +35,13 @@ type layer struct {
 	urgent   bool  // it has experts that are on no GPU which stays
 	copies   int   // requests at the start
 	least    int   // rounds that it takes at least
-	doing    *part // in the round at hand; nil = it is untouched
-}
 
-// part is what a round does in a layer.
-type part struct {
-	*layer
-	plan []int   // what slots hold at the round's end
-	src  []int   // the slot that each is read from as it was, itself where it stays; or outsideRead
-	live []int   // copies of each expert at the round's end
-	kept []bool  // the slot's expert is one that its GPU is to have
-	hold buckets // slots that hold each expert at the round's start
+	doing bool    // it has a part in the round at hand
+	plan  []int   // what slots hold at the round's end
+	src   []int   // the slot that each is read from as it was, itself where it stays; or outsideRead
+	live  []int   // copies of each expert at the round's end
+	kept  []bool  // the slot's expert is one that its GPU is to have
+	hold  buckets // slots that hold each expert at the round's start
 	// Experts that GPUs lack, in the order of GPUs: of each, and for each expert.
 	req      []request
 	reqFirst []int
@@ -82,8 +77,13 @@ func newScheduler(f *frame, most int) *scheduler {
 	s.match.init(gpus, f.experts)
 	s.chain.init(gpus)
 	for l := range s.layers {
-		s.layers[l] = layer{number: l, cur: slices.Clone(f.start[l]), fin: f.end[l]}
-		s.survey(&s.layers[l])
+		slots := len(f.gpuOf)
+		s.layers[l] = layer{
+			number: l, cur: slices.Clone(f.start[l]), fin: f.end[l],
+			plan: make([]int, slots), src: make([]int, slots), kept: make([]bool, slots), live: make([]int, f.experts),
+			hold: newBuckets(f.experts), reqBy: newBuckets(f.experts), reqFirst: make([]int, gpus+1),
+		}
+		s.load(&s.layers[l])
 	}
 	return s
 }
@@ -91,60 +91,30 @@ func newScheduler(f *frame, most int) *scheduler {
 // noLimit is more than any round has of anything.
 const noLimit = 1 << 30
 
-// survey sees what is left to do in a layer.
-func (s *scheduler) survey(y *layer) {
-	y.left = 0
-	clear(s.stamp)
-	stay := 0
-	for i, e := range y.cur {
-		if e != y.fin[i] {
-			y.left++
-		}
-		if e >= 0 && s.stamp[e] == 0 && !s.leaving[s.gpuOf[i]] {
-			s.stamp[e] = 1
-			stay++
-		}
-	}
-	y.urgent = stay < s.expertsOf[y.number]
-}
+// turnTo makes y the layer at hand, with a part in the round.
+func (s *scheduler) turnTo(y *layer) { s.layer, y.doing = y, true }
 
-// newPart is memory for a layer's part in a round.
-func (s *scheduler) newPart() *part {
-	if n := len(s.unused); n > 0 {
-		p := s.unused[n-1]
-		s.unused = s.unused[:n-1]
-		return p
-	}
-	slots := len(s.gpuOf)
-	return &part{
-		plan: make([]int, slots), src: make([]int, slots), kept: make([]bool, slots), live: make([]int, s.experts),
-		hold: newBuckets(s.experts), reqBy: newBuckets(s.experts), reqFirst: make([]int, len(s.node)+1),
-	}
-}
-
-// turnTo makes y the layer at hand, where it stands in this round.
-func (s *scheduler) turnTo(y *layer) {
-	if y.doing == nil {
-		y.doing = s.newPart()
-		s.part = y.doing
-		s.load(y)
-	}
-	s.part = y.doing
-}
-
-// load fills in the part at hand for a layer as it is at the round's start.
+// load makes y the layer at hand as it is at a round's start, without a part in it.
 func (s *scheduler) load(y *layer) {
 	s.layer = y
 	cur, fin := s.cur, s.fin
 	copy(s.plan, cur)
 	clear(s.live)
+	s.left = 0
 	for i, e := range cur {
 		if s.src[i] = i; e >= 0 {
 			s.live[e]++
 		}
+		if e != fin[i] {
+			s.left++
+		}
 	}
 	s.hold.fill(cur)
-	s.req, s.puts, s.stagers, s.settled = s.req[:0], s.puts[:0], s.stagers[:0], false
+	s.urgent = false
+	for e := range s.expertsOf[s.number] {
+		s.urgent = s.urgent || !s.stays(e)
+	}
+	s.req, s.puts, s.stagers, s.doing, s.settled = s.req[:0], s.puts[:0], s.stagers[:0], false, false
 	clear(s.stamp) // the last GPU, from 1, seen to hold or request each expert
 	clear(s.wanted)
 	for g := range s.node {
@@ -197,6 +167,11 @@ func (s *scheduler) undo(n int) {
 	s.puts = s.puts[:n]
 }
 
+// stays says whether a GPU that stays holds an expert at the round's start.
+func (s *scheduler) stays(e int) bool {
+	return slices.ContainsFunc(s.hold.of(e), func(slot int) bool { return !s.leaving[s.gpuOf[slot]] })
+}
+
 // drop takes back the part of the layer at hand.
 func (s *scheduler) drop() {
 	for i, e := range s.cur {
@@ -205,13 +180,7 @@ func (s *scheduler) drop() {
 	for _, i := range s.stagers {
 		s.staged[s.gpuOf[i]]--
 	}
-	s.end()
-}
-
-// end puts the part of the layer at hand by.
-func (s *scheduler) end() {
-	s.doing = nil
-	s.unused = append(s.unused, s.part)
+	s.load(s.layer)
 }
 
 // write has a slot hold an expert at the round's end, read from a slot as it is at the
@@ -313,8 +282,7 @@ func (s *scheduler) emit() {
 		s.putInOrder(start)
 	}
 	copy(s.cur, s.plan)
-	s.survey(s.layer)
-	s.end()
+	s.load(s.layer)
 }
 
 // buckets are lists of ints, one after the other.

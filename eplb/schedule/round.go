@@ -30,7 +30,7 @@ func (s *scheduler) round(order []*layer) {
 	}
 	s.begin(order, open)
 	for _, y := range order {
-		if y.doing != nil {
+		if y.doing {
 			s.turnTo(y)
 			s.emit()
 		}
@@ -58,7 +58,7 @@ func (s *scheduler) begin(order []*layer, open int) {
 }
 
 // underWay says whether a layer is half-moved, or has a part in the round.
-func (y *layer) underWay() bool { return y.left > 0 && y.begun || y.doing != nil }
+func (y *layer) underWay() bool { return y.left > 0 && y.begun || y.doing }
 
 // serve does for a layer what the links allow.
 func (s *scheduler) serve(y *layer) {
