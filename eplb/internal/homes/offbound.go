@@ -1,6 +1,10 @@
 package homes
 
-import "math"
+import (
+	"math"
+
+	"github.com/moelb/moelb/eplb/internal/pack"
+)
 
 // The bound with replicas off their nodes. At level T an expert of load w has k =
 // ceil(w/T) replicas or more, so x of them carry at most x·w/k, and w in all. A
@@ -60,39 +64,25 @@ func (lo *Planner) canLeave(T float64) bool {
 	s := lo.S
 	b.level = T
 	b.pieces = b.pieces[:0]
-	most := T * s.U.Fastest()
+	most := T * s.U.Fastest() * (1 + 1e-12) // a copy fewer only costs less
 	for _, e := range s.Order {
 		if int(e) >= lo.experts {
 			continue
 		}
-		k := fewest(s.W[e], most)
-		if k > float64(len(s.U.Gpu)) {
+		k := pack.CeilDiv(s.W[e], most)
+		if k > len(s.U.Gpu) {
 			return false
 		}
-		p := offPiece{s.W[e] / k, int(k), e / int32(lo.per)}
+		p := offPiece{s.W[e] / float64(k), k, e / int32(lo.per)}
 		b.pieces = append(b.pieces, p)
-		if k > 1 || (len(b.pieces) > 1 && b.pieces[len(b.pieces)-2].size < p.size) {
-			i := len(b.pieces) - 1
-			for ; i > 0 && b.pieces[i-1].size < p.size; i-- {
-				b.pieces[i] = b.pieces[i-1]
-			}
-			b.pieces[i] = p
+		i := len(b.pieces) - 1
+		for ; i > 0 && b.pieces[i-1].size < p.size; i-- {
+			b.pieces[i] = b.pieces[i-1]
 		}
+		b.pieces[i] = p
 	}
 	lo.stamp += 2
 	return lo.homes.within(float64(b.may), b.need)
-}
-
-// fewest is the least n with w/n ≤ x, up to rounding; +Inf if there is none.
-func fewest(w, x float64) float64 {
-	if w <= x {
-		return 1
-	}
-	if x <= 0 {
-		return math.Inf(1)
-	}
-	// A little less than a whole number is one: a copy fewer only costs less.
-	return max(math.Ceil(w/x*(1-1e-12)), 1)
 }
 
 // mustLeave is how many replicas of the groups that the branch at hand gives
