@@ -284,46 +284,30 @@ func (s *State) scanCopies(h int32) {
 		if e < 0 || int(s.count[e]) >= len(s.inv) {
 			continue
 		}
-		s.work += len(s.spare)
-		least := 0.0
-		if s.n == 1 {
-			least = s.without(h, e)
-		} else if least = s.floors(h, e, 1/float64(s.count[e]+1), s.less, s.gone); least >= slices.Max(s.least[:]) {
+		if s.work += len(s.spare); s.hopeless(h, e, 1/float64(s.count[e]+1), s.less, s.gone) {
 			continue
 		}
 		for _, j := range s.spare {
-			g, f := s.gpu[j], s.slot[j]
-			if s.n == 1 && least-s.power[g] >= s.limit[0] {
-				if f < 0 || least+s.more[f]-s.power[g] >= s.limit[0] {
-					continue
-				}
+			if g, f := s.gpu[j], s.slot[j]; g != h && !s.holds(g, e) && s.mayHold(g, f, e) {
+				s.replace(h, j, e)
 			}
-			if g == h || f == e || s.holds(g, e) || !s.mayHold(g, f, e) {
-				continue
-			}
-			s.replace(h, j, e, least)
 		}
 	}
 }
 
-// without is about the total, where there is one window, if e has one copy more
-// that weighs nothing.
-func (s *State) without(h, e int32) float64 {
-	return max(0, s.rest[0]+s.less[e]) + s.raise(s.level[h]-float64(s.size[e]/float64(s.count[e]+1)*s.inv[h]))
-}
-
-// floors is what the objective of several windows is at least where GPU h loses a
-// part of a replica of e and the others' totals change by a list, beside another: what
-// s.floor adds up to.
-func (s *State) floors(h, e int32, part float64, change, beside []float64) float64 {
+// hopeless says whether no change helps over several windows where GPU h loses a part
+// of a replica of e, and the others' totals change by a list, beside another.
+func (s *State) hopeless(h, e int32, part float64, change, beside []float64) bool {
+	if s.n == 1 {
+		return false
+	}
 	v := 0.0
-	for k := range s.floor {
+	for k, x := range s.rest {
 		i := int(e)*s.n + k
 		left := s.level[int(h)*s.n+k] - float64(s.size[i]*part*s.inv[h])
-		s.floor[k] = s.bound(k, max(0, s.rest[k]+change[i]+beside[k])+s.raise(left))
-		v += s.floor[k]
+		v += s.bound(k, max(0, x+change[i]+beside[k])+s.raise(left))
 	}
-	return v
+	return v >= s.least[0]
 }
 
 // scanDrops considers other experts for slots of GPU h that can do without theirs.
@@ -333,30 +317,21 @@ func (s *State) scanDrops(h int32) {
 		if f < 0 || !s.mayDrop(int32(i)) {
 			continue
 		}
-		s.work += 2 * len(s.count)
-		least := 0.0
-		if s.n > 1 {
-			if least = s.floors(h, f, 1, s.more, s.most); least >= slices.Max(s.least[:]) {
-				continue
-			}
+		if s.work += 2 * len(s.count); s.hopeless(h, f, 1, s.more, s.most) {
+			continue
 		}
-		for x := range s.count {
-			e := int32(x)
-			if s.holds(h, e) || !s.mayHold(h, f, e) {
-				continue
+		for e := range int32(len(s.count)) {
+			if !s.holds(h, e) && s.mayHold(h, f, e) {
+				s.replace(h, int32(i), e)
 			}
-			s.replace(h, int32(i), e, least)
 		}
 	}
 }
 
-// replace considers e for slot j, after prepare(h); v is what s.floor adds up to.
-func (s *State) replace(h, j, e int32, v float64) {
+// replace considers e for slot j, after prepare(h).
+func (s *State) replace(h, j, e int32) {
 	g, f := s.gpu[j], s.slot[j]
-	n, cost := s.n, 0
-	if n > 1 {
-		cost = max(0, s.cost(g, f, e))
-	}
+	n, v := s.n, 0.0
 	c := float64(s.count[e])
 	down, come := 1/(c+1), c/(c+1)
 	up, onF := 0.0, false
@@ -391,17 +366,16 @@ func (s *State) replace(h, j, e int32, v float64) {
 		}
 		total = max(0, total) + s.raise(lh)
 		s.trial[k] = total
+		// Most end here, before their moves are looked up.
 		if n == 1 {
-			// Most end here, before their moves are looked up.
 			if total >= s.limit[0] {
 				return
 			}
-			if cost = max(0, s.cost(g, f, e)); total >= s.limit[cost] {
-				return
-			}
-		} else if v += s.bound(k, total) - s.floor[k]; v >= s.least[cost] {
+		} else if v += s.bound(k, total); v >= s.least[0] {
 			return
 		}
 	}
-	s.offer(Change{j, -1, e}, cost)
+	if cost := max(0, s.cost(g, f, e)); n > 1 || s.trial[0] < s.limit[cost] {
+		s.offer(Change{j, -1, e}, cost)
+	}
 }
