@@ -114,42 +114,24 @@ func CeilDiv(a, b float64) int {
 }
 
 // BySize lists the experts by the load of one replica, largest first, ties by
-// index, in s.ranked. It relies on s.order: only the replicated ones changed
-// their place. Cost: O(experts + replicated²).
+// index, in s.Ranked. Cost: O(experts·log experts).
 func (s *Packer) BySize() {
-	s.multi = s.multi[:0]
-	for e := range s.W {
-		s.Size[e] = s.W[e]
-		if c := s.Count[e]; c > 1 {
-			s.Size[e] = s.W[e] / float64(c)
-			s.multi = append(s.multi, int32(e))
-		}
-	}
-	before := func(a, b int32) bool {
-		if s.Size[a] != s.Size[b] {
-			return s.Size[a] > s.Size[b]
-		}
-		return a < b
-	}
-	slices.SortFunc(s.multi, func(a, b int32) int {
-		if before(a, b) {
+	s.Cut()
+	s.Ranked = append(s.Ranked[:0], s.Order...)
+	sortBy(s.Ranked, s.Size)
+}
+
+// sortBy sorts experts by a key, the largest first, ties by index.
+func sortBy(experts []int32, key []float64) {
+	slices.SortFunc(experts, func(a, b int32) int {
+		switch {
+		case key[a] > key[b]:
 			return -1
+		case key[a] < key[b]:
+			return 1
 		}
-		return 1
+		return int(a - b)
 	})
-	s.Ranked = s.Ranked[:0]
-	k := 0
-	for _, e := range s.Order {
-		if s.Count[e] > 1 {
-			continue
-		}
-		for k < len(s.multi) && before(s.multi[k], e) {
-			s.Ranked = append(s.Ranked, s.multi[k])
-			k++
-		}
-		s.Ranked = append(s.Ranked, e)
-	}
-	s.Ranked = append(s.Ranked, s.multi[k:]...)
 }
 
 // Cut sets what a replica of each expert carries by the counts at hand.

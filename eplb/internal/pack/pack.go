@@ -22,18 +22,6 @@ func (s *Packer) Pack() bool {
 	}
 	for _, e := range s.Ranked {
 		n := int(s.Count[e])
-		x := s.Size[e]
-		if n == 1 {
-			g := h[0].Id
-			s.Put(e, int(g))
-			if int(s.Used[g]) == u.First[g+1] {
-				h = pop(h, lighter)
-			} else {
-				h[0].Key += x
-				SiftDown(h, 0, lighter)
-			}
-			continue
-		}
 		s.popped = s.popped[:0]
 		for len(s.popped) < n && len(h) > 0 {
 			s.popped = append(s.popped, h[0])
@@ -42,7 +30,7 @@ func (s *Packer) Pack() bool {
 		for _, it := range s.popped {
 			s.Put(e, int(it.Id))
 			if int(s.Used[it.Id]) < u.First[it.Id+1] {
-				h = append(h, HeapItem{Key: it.Key + x, Id: it.Id})
+				h = append(h, HeapItem{Key: it.Key + s.Size[e], Id: it.Id})
 				riseLoad(h)
 			}
 		}

@@ -30,7 +30,6 @@ type Packer struct {
 
 	Heap     []HeapItem
 	popped   []HeapItem
-	multi    []int32
 	Ranked   []int32
 	frozen   []bool
 	Sz       []float64 // size of the replica in each slot
@@ -65,7 +64,7 @@ func New(u *problem.Unit, experts int) *Packer {
 		Slot: make([]int32, u.Slots), Load: make([]float64, gpus), Used: make([]int32, gpus), Has: make([]uint64, gpus*words),
 		Best:   Layout{Slot: make([]int32, u.Slots), Count: make([]int32, experts)},
 		Heap:   make([]HeapItem, 0, max(experts, gpus)),
-		popped: make([]HeapItem, 0, gpus), multi: make([]int32, 0, experts), Ranked: make([]int32, 0, experts),
+		popped: make([]HeapItem, 0, gpus), Ranked: make([]int32, 0, experts),
 		Sz: make([]float64, u.Slots),
 	}
 }
@@ -105,15 +104,7 @@ func (s *Packer) SortExperts() {
 	for e := range s.Order {
 		s.Order[e] = int32(e)
 	}
-	slices.SortFunc(s.Order, func(a, b int32) int {
-		switch {
-		case s.W[a] > s.W[b]:
-			return -1
-		case s.W[a] < s.W[b]:
-			return 1
-		}
-		return int(a - b)
-	})
+	sortBy(s.Order, s.W)
 }
 
 // Fullest is the GPU of the largest load/speed in the placement at hand, and that
