@@ -164,23 +164,6 @@ func (j *Joint) tilt(k int) float64 {
 	return x
 }
 
-// reweigh is weigh where only the levels of GPUs g and h have changed.
-func (j *Joint) reweigh(g, h int) float64 {
-	s, n := j.s, j.s.n
-	sum := 0.0
-	for k := range n {
-		x, y := pow16(s.level[g*n+k]), pow16(s.level[h*n+k])
-		gone := s.power[g*n+k] + s.power[h*n+k]
-		s.total[k] += x + y - gone
-		if s.total[k] < 1e-4*gone {
-			return j.weigh() // what is left is mostly rounding
-		}
-		s.power[g*n+k], s.power[h*n+k] = x, y
-		sum += j.tilt(k)
-	}
-	return sum
-}
-
 // exchangeAll takes the GPUs two by two and exchanges the two replicas that
 // lower the objective most, until no exchange lowers it by jointGain. Two GPUs
 // that have not changed since they were last compared are passed over. It
@@ -205,7 +188,7 @@ func (j *Joint) exchangeAll() bool {
 				}
 				if a, b := j.bestExchange(g, h, float64(jointGain/float64(len(s.inv))*objective)); a >= 0 {
 					j.apply(Change{int32(a), int32(b), -1})
-					objective = j.reweigh(g, h)
+					objective = j.weigh()
 					moved = true
 				}
 			}
