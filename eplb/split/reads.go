@@ -19,8 +19,8 @@ import (
 //
 // In between, a split of whole costs, as if reads could be shared, is a bound.
 //
-// Two splits are started from: that of the tokens, and one where experts keep
-// only the GPUs on which they cost much. From either it descends: from the
+// Two splits are started from: that of the tokens, and one where every expert keeps
+// only the GPU on which it costs most. From either it descends: from the
 // costliest GPU an expert's tokens go to another of its GPUs, all or so many that
 // the two come level, or all go there and another expert of that GPU goes on.
 type reads struct {
@@ -34,9 +34,6 @@ type reads struct {
 
 // descents bounds the steps of a descent; most take fewer.
 const descents = 24
-
-// keptShare is how many reads an expert must cost on a GPU to be kept there.
-const keptShare = 1.5
 
 // splitReads is Split where reads cost something.
 func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total int64) eplb.Layer {
@@ -52,7 +49,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	}
 	level := f.Split(n, r.counts, active)
 	fewest := math.IsInf(s.ReadCost, 1)
-	mean, bound, share := 0.0, 0.0, 0.0
+	mean, bound := 0.0, 0.0
 	if fewest {
 		r.price = 0
 		copy(r.room, f.Room)
@@ -64,10 +61,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 			r.room[g] = flow.MaxTokens
 		}
 		mean = (float64(r.price*float64(active)) + float64(total)) / s.speeds
-		bound = max(1, level*r.price/mean*(1-1e-12))
-		var x float64
-		x, share = s.shareCosts(n, counts, mean)
-		bound = max(bound, x)
+		bound = max(1, level*r.price/mean*(1-1e-12), s.shareCosts(n, counts, mean))
 	}
 	// The shares are put by while the flow splits tokens.
 	r.kept = append(r.kept[:0], f.Quota...)
@@ -78,7 +72,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	top := r.descend(f, counts)
 	if top > goal {
 		f.Quota, r.kept = r.kept, f.Quota
-		r.gather(f, counts, int64(keptShare*share))
+		r.gather(f, counts)
 		x := r.descend(f, counts)
 		if x >= top {
 			f.Quota, r.kept = r.kept, f.Quota
@@ -93,8 +87,8 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 }
 
 // shareCosts splits the whole cost of every expert, as if reads could be shared,
-// and returns what bound that is on a split's imbalance, and the units of a read.
-func (s *Splitter) shareCosts(n *flow.Net, counts []int64, mean float64) (bound, read float64) {
+// and returns what bound that is on a split's imbalance.
+func (s *Splitter) shareCosts(n *flow.Net, counts []int64, mean float64) float64 {
 	const units = 1 << 44 // what all costs add up to
 	scale := units / (mean * s.speeds)
 	sum := int64(0)
@@ -106,7 +100,7 @@ func (s *Splitter) shareCosts(n *flow.Net, counts []int64, mean float64) (bound,
 		sum += s.reads.counts[e]
 	}
 	level := s.flow.Split(n, s.reads.counts, sum)
-	return s.unitBound(n, level, units), s.ReadCost * scale
+	return s.unitBound(n, level, units)
 }
 
 // unitBound is the imbalance that no split of loads is below, where whole units
@@ -122,33 +116,19 @@ func (s *Splitter) unitBound(n *flow.Net, level, units float64) float64 {
 	return (level - 1/slow) * s.speeds / units * (1 - 1e-12)
 }
 
-// gather leaves the tokens of every expert to the GPUs that have at least least
-// of it in the flow's quota, or else to the one that has most, in proportion.
-func (r *reads) gather(f *flow.Flow, counts []int64, least int64) {
+// gather leaves the tokens of every expert to the GPU that has most of it in the flow's
+// quota.
+func (r *reads) gather(f *flow.Flow, counts []int64) {
 	n := f.Net
 	for i, e := range n.Expert {
-		lo, hi := n.First[i], n.First[i+1]
-		best, sum := lo, int64(0)
-		for a := lo; a < hi; a++ {
+		best := n.First[i]
+		for a := best; a < n.First[i+1]; a++ {
 			if f.Quota[a] > f.Quota[best] {
 				best = a
 			}
 		}
-		for a := lo; a < hi; a++ {
-			if a != best && (least == 0 || f.Quota[a] < least) {
-				f.Quota[a] = 0
-			}
-			sum += f.Quota[a]
-		}
-		left := counts[e]
-		for a := lo; a < hi; a++ {
-			if a != best && f.Quota[a] > 0 {
-				q := int64(float64(counts[e]) * (float64(f.Quota[a]) / float64(sum)))
-				f.Quota[a] = q
-				left -= q
-			}
-		}
-		f.Quota[best] = left
+		clear(f.Quota[n.First[i]:n.First[i+1]])
+		f.Quota[best] = counts[e]
 	}
 }
 
