@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -207,13 +208,12 @@ func (k *Stakes) validate(s *Schedule) error {
 		}
 	}
 	layers := len(k.Before)
-	switch {
-	case len(k.After) != layers:
-		return refuse.Errorf(placement.ErrShape, "after", "%d layers, but before has %d", len(k.After), layers)
-	case k.Weight != nil && len(k.Weight) != layers:
-		return refuse.Errorf(placement.ErrShape, "weight", "%d layers, but before has %d", len(k.Weight), layers)
-	case !s.Priced && k.Hidden < 1 && len(s.Rounds) > 0:
-		return refuse.Errorf(placement.ErrValue, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths")
+	if err := cmp.Or(
+		refuse.Shape(len(k.After) != layers, "after", "%d layers, but before has %d", len(k.After), layers),
+		refuse.Shape(k.Weight != nil && len(k.Weight) != layers, "weight", "%d layers, but before has %d", len(k.Weight), layers),
+		refuse.Value(!s.Priced && k.Hidden < 1 && len(s.Rounds) > 0, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths"),
+	); err != nil {
+		return err
 	}
 	for i, r := range s.Rounds {
 		for _, m := range r.Moves {
@@ -240,8 +240,5 @@ func (k *Stakes) validateLayers() error {
 			}
 		}
 	}
-	if k.Weight != nil && weights == 0 {
-		return refuse.Errorf(placement.ErrValue, "weight", "no layer has any")
-	}
-	return nil
+	return refuse.Value(k.Weight != nil && weights == 0, "weight", "no layer has any")
 }

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -30,14 +31,12 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o Options)
 		}
 	}
 	layers, gpus := len(prev.PhysicalToLogical), max(prev.GPUs, next.GPUs)
-	switch {
-	case len(next.PhysicalToLogical) != layers || next.Experts != prev.Experts:
-		return nil, refuse.Errorf(placement.ErrShape, "previous", "%d layers, %d experts, but the next placement has %d, %d",
-			layers, prev.Experts, len(next.PhysicalToLogical), next.Experts)
-	case t.GPUs != gpus:
-		return nil, refuse.Errorf(placement.ErrShape, "num_gpus", "the topology has %d, but the placements %d and %d: it describes the GPUs of both", t.GPUs, prev.GPUs, next.GPUs)
-	}
-	if err := o.validate(layers, gpus); err != nil {
+	if err := cmp.Or(
+		refuse.Shape(len(next.PhysicalToLogical) != layers || next.Experts != prev.Experts, "previous", "%d layers, %d experts, but the next placement has %d, %d",
+			layers, prev.Experts, len(next.PhysicalToLogical), next.Experts),
+		refuse.Shape(t.GPUs != gpus, "num_gpus", "the topology has %d, but the placements %d and %d: it describes the GPUs of both", t.GPUs, prev.GPUs, next.GPUs),
+		o.validate(layers, gpus),
+	); err != nil {
 		return nil, err
 	}
 	f := &frame{

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -91,11 +92,8 @@ func (f *file) check() error {
 	if err := f.checkSlots(); err != nil {
 		return err
 	}
-	if f.Rounds == nil {
-		return bad("rounds", "missing")
-	}
-	if f.Seconds != nil && f.SecondsBound == nil {
-		return bad("seconds_bound", "null, but seconds are known")
+	if err := cmp.Or(refuse.Value(f.Rounds == nil, "rounds", "missing"), refuse.Value(f.Seconds != nil && f.SecondsBound == nil, "seconds_bound", "null, but seconds are known")); err != nil {
+		return err
 	}
 	for _, x := range []struct {
 		field   string
@@ -129,19 +127,20 @@ func (f *file) checkSlots() error {
 		}
 		slots += n
 	}
-	switch {
-	case len(f.GPUSlots) == 0 || len(f.GPUSlots) > placement.MaxGPUs || len(f.GPUSlots) != max(len(f.Before), len(f.After)):
-		return bad("gpu_slots", "%d GPUs, with %d before and %d after", len(f.GPUSlots), len(f.Before), len(f.After))
-	case slots > placement.MaxSlots:
-		return bad("gpu_slots", "%d slots: at most %d are supported", slots, placement.MaxSlots)
+	gpus := len(f.GPUSlots)
+	if err := cmp.Or(
+		refuse.Value(gpus == 0 || gpus > placement.MaxGPUs || gpus != max(len(f.Before), len(f.After)), "gpu_slots", "%d GPUs, with %d before and %d after", gpus, len(f.Before), len(f.After)),
+		refuse.Value(slots > placement.MaxSlots, "gpu_slots", "%d slots: at most %d are supported", slots, placement.MaxSlots),
+	); err != nil {
+		return err
 	}
 	for _, x := range []struct {
 		field string
 		list  []int
 	}{{"dead", f.Dead}, {"leaving", f.Leaving}} {
 		for i, g := range x.list {
-			if g < 0 || g >= len(f.GPUSlots) || i > 0 && g <= x.list[i-1] {
-				return bad(x.field, "GPU %d: there are %d, each once and in order", g, len(f.GPUSlots))
+			if g < 0 || g >= gpus || i > 0 && g <= x.list[i-1] {
+				return bad(x.field, "GPU %d: there are %d, each once and in order", g, gpus)
 			}
 		}
 	}

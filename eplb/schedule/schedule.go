@@ -226,22 +226,23 @@ func (s *scheduler) layerOrder() []*layer {
 // validate checks the options for a change of so many layers of such a unit, and
 // fills in their defaults.
 func (o *Options) validate(layers, gpus int) error {
-	for _, x := range []struct {
-		field string
-		n     int
-	}{{"per_gpu", o.PerGPU}, {"rdma_per_gpu", o.RDMAPerGPU}, {"peers_per_gpu", o.PeersPerGPU}, {"layers_at_once", o.LayersAtOnce}} {
-		if x.n < 0 {
-			return refuse.Errorf(placement.ErrValue, x.field, "%d is negative", x.n)
-		}
+	least := 2 * o.ExpertBytes
+	if o.InPlace {
+		least = o.ExpertBytes
 	}
-	if err := o.validateStaging(); err != nil {
+	if err := cmp.Or(
+		refuse.Value(o.PerGPU < 0, "per_gpu", "%d is negative", o.PerGPU),
+		refuse.Value(o.RDMAPerGPU < 0, "rdma_per_gpu", "%d is negative", o.RDMAPerGPU),
+		refuse.Value(o.PeersPerGPU < 0, "peers_per_gpu", "%d is negative", o.PeersPerGPU),
+		refuse.Value(o.LayersAtOnce < 0, "layers_at_once", "%d is negative", o.LayersAtOnce),
+		refuse.Value(o.ExpertBytes < 0 || o.ExpertBytes > maxExpertBytes, "expert_bytes", "%d: between 0 and %d are supported", o.ExpertBytes, int64(maxExpertBytes)),
+		refuse.Value(o.StagedBytes < 0, "staged_bytes", "%d is negative", o.StagedBytes),
+		refuse.Value(o.StagedBytes > 0 && o.ExpertBytes == 0, "staged_bytes", "%d, but the size of an expert is not known", o.StagedBytes),
+		refuse.Value(o.StagedBytes > 0 && o.StagedBytes < least, "staged_bytes", "%d: at least %d are needed", o.StagedBytes, least),
+		refuse.Value(!(o.Outside >= 0) || math.IsInf(o.Outside, 0), "outside", "%v is not a finite number ≥ 0", o.Outside),
+		refuse.Shape(o.Worth != nil && len(o.Worth) != layers, "worth", "%d entries for %d layers", len(o.Worth), layers),
+	); err != nil {
 		return err
-	}
-	switch {
-	case !(o.Outside >= 0) || math.IsInf(o.Outside, 0):
-		return refuse.Errorf(placement.ErrValue, "outside", "%v is not a finite number ≥ 0", o.Outside)
-	case o.Worth != nil && len(o.Worth) != layers:
-		return refuse.Errorf(placement.ErrShape, "worth", "%d entries for %d layers", len(o.Worth), layers)
 	}
 	for l, w := range o.Worth {
 		if math.IsNaN(w) || math.IsInf(w, 0) {
@@ -256,25 +257,6 @@ func (o *Options) validate(layers, gpus int) error {
 	o.PerGPU = min(cmp.Or(o.PerGPU, 1), placement.MaxSlots)
 	o.RDMAPerGPU = min(cmp.Or(o.RDMAPerGPU, o.PerGPU), o.PerGPU)
 	o.PeersPerGPU = cmp.Or(o.PeersPerGPU, noLimit)
-	return nil
-}
-
-// validateStaging checks what is said of bytes.
-func (o *Options) validateStaging() error {
-	least := 2 * o.ExpertBytes
-	if o.InPlace {
-		least = o.ExpertBytes
-	}
-	switch {
-	case o.ExpertBytes < 0 || o.ExpertBytes > maxExpertBytes:
-		return refuse.Errorf(placement.ErrValue, "expert_bytes", "%d: between 0 and %d are supported", o.ExpertBytes, int64(maxExpertBytes))
-	case o.StagedBytes < 0:
-		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d is negative", o.StagedBytes)
-	case o.StagedBytes > 0 && o.ExpertBytes == 0:
-		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d, but the size of an expert is not known", o.StagedBytes)
-	case o.StagedBytes > 0 && o.StagedBytes < least:
-		return refuse.Errorf(placement.ErrValue, "staged_bytes", "%d: at least %d are needed", o.StagedBytes, least)
-	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package track
 
 import (
+	"cmp"
 	"context"
 	"math"
 
@@ -28,15 +29,13 @@ const leastHalfLife = 0.01
 // Set makes p the problem of planning for the window after past, which is
 // oldest first and not empty. It may keep what past holds, and changes none of it.
 func (f Forecast) Set(p *eplb.Problem, past []placement.Loads) error {
-	switch {
-	case f.Past < 0:
-		return refuse.Errorf(placement.ErrValue, "past", "%d is negative", f.Past)
-	case f.HalfLife != 0 && !(f.HalfLife >= leastHalfLife && f.HalfLife <= math.MaxFloat64):
-		return refuse.Errorf(placement.ErrValue, "half_life", "%v: 0, or a finite number ≥ %v, is needed", f.HalfLife, leastHalfLife)
-	case f.HalfLife > 0 && f.Joint:
-		return refuse.Errorf(placement.ErrValue, "half_life", "windows planned jointly all count alike")
-	case len(past) == 0:
-		return refuse.Errorf(placement.ErrShape, "loads", "no windows")
+	if err := cmp.Or(
+		refuse.Value(f.Past < 0, "past", "%d is negative", f.Past),
+		refuse.Value(f.HalfLife != 0 && !(f.HalfLife >= leastHalfLife && f.HalfLife <= math.MaxFloat64), "half_life", "%v: 0, or a finite number ≥ %v, is needed", f.HalfLife, leastHalfLife),
+		refuse.Value(f.HalfLife > 0 && f.Joint, "half_life", "windows planned jointly all count alike"),
+		refuse.Shape(len(past) == 0, "loads", "no windows"),
+	); err != nil {
+		return err
 	}
 	past = past[max(0, len(past)-max(f.Past, 1)):]
 	p.Loads, p.Windows = nil, nil

@@ -65,26 +65,19 @@ func (f *file) checkShape() error {
 		return err
 	}
 	cells := f.Layers * f.Experts
-	switch {
-	case f.Kept < 1:
-		return refuse.Errorf(placement.ErrValue, "windows", "%d: at least 1 is needed", f.Kept)
-	case f.SamplesPerWindow < 0:
-		return refuse.Errorf(placement.ErrValue, "samples_per_window", "%d is negative", f.SamplesPerWindow)
-	case f.Kept > placement.MaxCells/cells:
-		return refuse.Errorf(placement.ErrShape, "windows", "%d of %d counts each: at most %d counts are supported", f.Kept, cells, placement.MaxCells)
-	}
-	return nil
+	return cmp.Or(
+		refuse.Value(f.Kept < 1, "windows", "%d: at least 1 is needed", f.Kept),
+		refuse.Value(f.SamplesPerWindow < 0, "samples_per_window", "%d is negative", f.SamplesPerWindow),
+		refuse.Shape(f.Kept > placement.MaxCells/cells, "windows", "%d of %d counts each: at most %d counts are supported", f.Kept, cells, placement.MaxCells),
+	)
 }
 
 // validateShape refuses more layers and experts than there can be, and none.
 func validateShape(layers, experts int) error {
-	switch {
-	case layers < 1 || layers > placement.MaxLayers:
-		return refuse.Errorf(placement.ErrShape, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers)
-	case experts < 1 || experts > placement.MaxExperts:
-		return refuse.Errorf(placement.ErrShape, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts)
-	}
-	return nil
+	return cmp.Or(
+		refuse.Shape(layers < 1 || layers > placement.MaxLayers, "layers", "%d: between 1 and %d are supported", layers, placement.MaxLayers),
+		refuse.Shape(experts < 1 || experts > placement.MaxExperts, "experts", "%d: between 1 and %d are supported", experts, placement.MaxExperts),
+	)
 }
 
 // Add adds a sample: how many tokens went to each expert, [layers][experts], ≥ 0.
@@ -192,14 +185,12 @@ func (t *Tracker) UnmarshalJSON(text []byte) error {
 
 // check demands as many counts as are tracked in each window, none of them negative.
 func (f *file) check() error {
-	if err := f.checkShape(); err != nil {
+	if err := cmp.Or(
+		f.checkShape(),
+		refuse.Value(len(f.Closed) > f.Kept, "closed", "%d windows, where %d are kept", len(f.Closed), f.Kept),
+		refuse.Value(f.InOpen < 0 || f.SamplesPerWindow > 0 && f.InOpen >= f.SamplesPerWindow, "open_samples", "%d of %d", f.InOpen, f.SamplesPerWindow),
+	); err != nil {
 		return err
-	}
-	switch {
-	case len(f.Closed) > f.Kept:
-		return refuse.Errorf(placement.ErrValue, "closed", "%d windows, where %d are kept", len(f.Closed), f.Kept)
-	case f.InOpen < 0 || f.SamplesPerWindow > 0 && f.InOpen >= f.SamplesPerWindow:
-		return refuse.Errorf(placement.ErrValue, "open_samples", "%d of %d", f.InOpen, f.SamplesPerWindow)
 	}
 	for _, list := range append([][]int64{f.Open}, f.Closed...) {
 		if len(list) != f.Layers*f.Experts {
