@@ -174,57 +174,48 @@ func (x *everywhere) speedLeft() []float64 {
 }
 
 // otherSlots is the placement in force without those everywhere, and how many of
-// them must be copied to GPUs that lack them, over all layers.
+// them must be copied to GPUs that lack them, over all layers. A GPU has as many slots
+// as the layer with most others there takes: which of them stay is the plan's to say.
 func (x *everywhere) otherSlots() (out *placement.Placement, forced int) {
 	v, t := x.p.Previous, &x.p.Topology
-	first, counts := v.FirstSlots(), v.LogicalCount()
-	out = &placement.Placement{Experts: len(x.rest), GPUs: v.GPUs, GPUSlots: make([]int, v.GPUs)}
-	for g := range out.GPUSlots {
-		out.GPUSlots[g] = max(0, first[g+1]-first[g]-len(x.ids))
-	}
 	number := make([]int, len(x.must))
 	for k, e := range x.rest {
 		number[e] = k
 	}
-	forced = len(x.ids) * t.InService() * len(counts)
-	for l, row := range v.PhysicalToLogical {
-		var kept []int
-		for g, room := range out.GPUSlots {
-			var others []int
-			for i, e := range row[first[g]:first[g+1]] {
-				switch {
-				case e < 0 || slices.Contains(row[first[g]:first[g]+i], e): // a second copy here is none
-					others = append(others, -1)
-				case !x.must[e]:
-					others = append(others, number[e])
-				case g < t.GPUs && t.SpeedOf(g) > 0:
-					forced--
-				}
+	first, slots := v.FirstSlots(), make([]int, v.GPUs)
+	others := func(l, g int) (out []int, pinned int) {
+		held := v.PhysicalToLogical[l][first[g]:first[g+1]]
+		for i, e := range held {
+			switch {
+			case e < 0:
+				out = append(out, -1)
+			case !x.must[e]:
+				out = append(out, number[e])
+			case !slices.Contains(held[:i], e):
+				pinned++
 			}
-			kept = append(kept, x.makeRoom(others, room, counts[l])...)
 		}
-		out.PhysicalToLogical = append(out.PhysicalToLogical, kept)
+		return out, pinned
+	}
+	forced = len(x.ids) * t.InService() * len(v.PhysicalToLogical)
+	for l := range v.PhysicalToLogical {
+		for g := range slots {
+			list, pinned := others(l, g)
+			if slots[g] = max(slots[g], len(list)); g < t.GPUs && t.SpeedOf(g) > 0 {
+				forced -= pinned
+			}
+		}
+	}
+	out = &placement.Placement{Experts: len(x.rest), GPUs: v.GPUs, GPUSlots: slots}
+	for l := range v.PhysicalToLogical {
+		var row []int
+		for g, n := range slots {
+			list, _ := others(l, g)
+			row = append(append(row, list...), slices.Repeat([]int{-1}, n-len(list))...)
+		}
+		out.PhysicalToLogical = append(out.PhysicalToLogical, row)
 	}
 	return out, forced
-}
-
-// makeRoom leaves so many of the slots of a GPU: those that are empty go first,
-// then those whose expert has most replicas.
-func (x *everywhere) makeRoom(slot []int, room int, count []int) []int {
-	for len(slot) > room {
-		out := slices.Index(slot, -1)
-		if out < 0 {
-			out = 0
-			for i, k := range slot {
-				if count[x.rest[k]] > count[x.rest[slot[out]]] {
-					out = i
-				}
-			}
-			count[x.rest[slot[out]]]--
-		}
-		slot = slices.Delete(slot, out, out+1)
-	}
-	return slot
 }
 
 // expand puts those everywhere back.

@@ -460,3 +460,33 @@ func TestEverywhereInWideGPUs(t *testing.T) {
 		t.Errorf("%+v: %v", y, r.Placement.PhysicalToLogical)
 	}
 }
+
+// Where experts come to be everywhere, what they leave no room for is chosen with the
+// Where an expert comes to be everywhere, the plan says which others make room for it.
+func TestEverywhereMakesRoom(t *testing.T) {
+	sum := 0.0
+	for seed := range uint64(12) {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		was, loads := placement.NewLoads(1, 24), placement.NewLoads(1, 24)
+		for e := range loads[0] {
+			was[0][e], loads[0][e] = rng.ExpFloat64(), rng.ExpFloat64()
+		}
+		p := Problem{Loads: was, Replicas: 40, Topology: placement.Topology{GPUs: 8}}
+		old, err := Plan(t.Context(), p, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Loads, p.Previous, p.Everywhere = loads, &old.Placement, []int{3}
+		r, err := Plan(t.Context(), p, Options{MaxMoves: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := constrained(&p, &Options{}, &r); err != nil {
+			t.Error(err)
+		}
+		sum += r.Layers[0].Imbalance / 12
+	}
+	if sum > 1.11 {
+		t.Errorf("imbalance %v", sum)
+	}
+}
