@@ -461,7 +461,6 @@ func TestEverywhereInWideGPUs(t *testing.T) {
 	}
 }
 
-// Where experts come to be everywhere, what they leave no room for is chosen with the
 // Where an expert comes to be everywhere, the plan says which others make room for it.
 func TestEverywhereMakesRoom(t *testing.T) {
 	sum := 0.0
