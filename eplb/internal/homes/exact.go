@@ -49,6 +49,10 @@ func (lo *Planner) exactly(bound float64, stop func() bool) float64 {
 // everyHome tries every home of the groups from g on.
 func (lo *Planner) everyHome(g int) {
 	h, x := lo.homes, lo.exact
+	if x.Work--; x.Work < 0 || x.Stop() { // many homes are hopeless at once
+		x.Done = false
+		return
+	}
 	if g == h.groups {
 		lo.setHome(lo.Home)
 		was := lo.S.Best.Level

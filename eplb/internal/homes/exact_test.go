@@ -1,0 +1,33 @@
+package homes
+
+import (
+	"testing"
+	"time"
+
+	"github.com/moelb/moelb/eplb/internal/pack"
+	"github.com/moelb/moelb/eplb/internal/problem"
+	"github.com/moelb/moelb/placement"
+)
+
+// The homes of many small groups are more than can be tried: the work that is allowed
+// ends the search though most of them are ruled out at once.
+func TestManyHomes(t *testing.T) {
+	p := &problem.Problem{Replicas: 24, Groups: 20, Off: 1, ByGroup: true, Topology: placement.Topology{GPUs: 5, Nodes: 5}}
+	p.Loads = placement.NewLoads(1, 20)
+	for e := range p.Loads[0] {
+		p.Loads[0][e] = float64(1 + e*e)
+	}
+	p.Unit = problem.NewUnit(&p.Topology, p.Replicas, 20)
+	free, lo := pack.New(p.Unit, 20), New(p)
+	free.SetLoads(p.Loads[0])
+	done := make(chan bool)
+	go func() {
+		lo.Plan(free, 1, 0, false, func() bool { return false })
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("no plan after 30 s")
+	}
+}
