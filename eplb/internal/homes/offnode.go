@@ -52,30 +52,22 @@ type housed struct {
 	home []int32
 }
 
-func (lo *Planner) aside() housed { return housed{lo.S.Best.Clone(), slices.Clone(lo.bestHome)} }
-
 // leaveHomes improves the plan with up to lo.off replicas off their nodes, and returns
 // a lower bound. Every round starts from the plan at hand, with all it may use, then
 // with as many as the next power of two below, and so on down to one, as long as the
 // bound allows fewer to be better: so more are not worse than fewer, among powers of
 // two, by more than the tolerance.
 func (lo *Planner) leaveHomes(floor, tolerance float64, stop func() bool) float64 {
-	start := lo.aside()
-	top, bound := start, lo.awayBound(floor, start.Level, lo.off)
+	start := housed{lo.S.Best.Clone(), slices.Clone(lo.bestHome)}
+	bound := lo.awayBound(floor, start.Level, lo.off)
 	low := bound
-	for x := lo.off; x > 0 && top.Level > low*(1+tolerance) && !stop(); {
-		lo.S.Best = start.Clone()
+	for x := lo.off; x > 0 && lo.S.Best.Level > low*(1+tolerance) && !stop(); {
 		lo.round(&start, x, low, tolerance, stop)
-		if lo.S.Best.Level < top.Level {
-			top = lo.aside()
-		}
 		if x = below(x); x > 0 {
 			low = lo.awayBound(floor, start.Level, x)
 		}
 	}
-	lo.S.Best = top.Layout
-	copy(lo.bestHome, top.home)
-	lo.setHome(top.home)
+	lo.setHome(lo.bestHome)
 	return bound
 }
 

@@ -1,7 +1,6 @@
 package moves
 
 import (
-	"math/bits"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/assign"
@@ -17,7 +16,8 @@ func (m *Mover) adopt(f *fresh.Planner) []int32 {
 	if block == 0 {
 		return slot
 	}
-	u, blocks, gain := m.U, len(m.U.Gpu)/block, m.kept(f.Slot)
+	u, blocks := m.U, len(m.U.Gpu)/block
+	m.S.Start(f.Slot)
 	match := assign.Least
 	if len(u.Gpu) > mostMatched {
 		match = assign.Greedy
@@ -29,7 +29,7 @@ func (m *Mover) adopt(f *fresh.Planner) []int32 {
 		for b := range blocks {
 			for i := range block {
 				for j := range block {
-					inner[i*block+j] = -gain(a*block+i, b*block+j)
+					inner[i*block+j] = -m.S.Kept(a*block+i, b*block+j)
 				}
 			}
 			within[a*blocks+b] = match(inner, block)
@@ -54,26 +54,6 @@ const (
 	mostMatched = 512
 	mostRenamed = 2048
 )
-
-// kept tells how many experts GPU old has that GPU q of a layout holds.
-func (m *Mover) kept(slot []int32) func(old, q int) int32 {
-	u, words := m.U, m.Task.Words()
-	sets := make([]uint64, len(u.Gpu)*words)
-	for q := range u.Gpu {
-		for _, e := range slot[u.First[q]:u.First[q+1]] {
-			if e >= 0 {
-				sets[q*words+int(e>>6)] |= 1 << (e & 63)
-			}
-		}
-	}
-	return func(old, q int) int32 {
-		k := 0
-		for i := range words {
-			k += bits.OnesCount64(m.Task.Had[old*words+i] & sets[q*words+i])
-		}
-		return int32(k)
-	}
-}
 
 // alike is how many GPUs in a row may change places with each other, and as a whole
 // with the next as many: a node's where groups or domains keep to nodes, else all;

@@ -157,6 +157,14 @@ func (s *State) holds(g, e int32) bool {
 	return s.has[int(g)*s.words+int(e>>6)]>>(e&63)&1 != 0
 }
 
+// Kept is how many experts that GPU old had GPU g holds.
+func (s *State) Kept(old, g int) (n int32) {
+	for i := range s.words {
+		n += int32(bits.OnesCount64(s.t.Had[old*s.words+i] & s.has[g*s.words+i]))
+	}
+	return n
+}
+
 // missing calls do with every expert that GPU g had and has no more.
 func (s *State) missing(g int32, do func(e int32)) {
 	for i := range int32(s.words) {
