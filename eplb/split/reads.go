@@ -218,18 +218,20 @@ func (r *reads) step(f *flow.Flow, h int32, top float64, more bool) (least float
 			if x := max(rest, r.costWith(n, g, read, q)); x < least {
 				least, way = x, [2]pass{{a, b, q}}
 			}
+			if !more {
+				continue
+			}
 			if k := r.evenOut(n, h, g, read, q); k > 0 {
 				if x := max(r.costWith(n, h, 0, -k), r.costWith(n, g, read, k)); x < least {
 					least, way = x, [2]pass{{a, b, k}}
 				}
 			}
-			if more { // another expert of g makes room
-				r.do(f, pass{a, b, q})
-				if x, then := r.step(f, g, least, false); max(x, rest) < least {
-					least, way = max(x, rest), [2]pass{{a, b, q}, then[0]}
-				}
-				r.do(f, pass{b, a, q})
+			// Another expert of g makes room.
+			r.do(f, pass{a, b, q})
+			if x, then := r.step(f, g, least, false); max(x, rest) < least {
+				least, way = max(x, rest), [2]pass{{a, b, q}, then[0]}
 			}
+			r.do(f, pass{b, a, q})
 		}
 	}
 	return least, way

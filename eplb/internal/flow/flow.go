@@ -154,6 +154,14 @@ func (f *Flow) settle() {
 // set have room for sum tokens between them. It returns the new level.
 func (f *Flow) raise(level float64, set []int32, sum int64) float64 {
 	speed, v := f.Net.Speed, 0.0
+	if f.Net.equal { // the same, without looking at each
+		k := int64(len(set))
+		level = max(level, float64((sum+k-1)/k))
+		for g := range f.Room {
+			f.Room[g] = int64(level)
+		}
+		return level
+	}
 	for _, g := range set {
 		v += speed[g]
 	}
@@ -193,8 +201,8 @@ func roomAt(level, speed float64) int64 {
 		return MaxTokens
 	}
 	n := int64(level * speed)
-	if speed == 0 || speed == 1 {
-		return n
+	if speed == 0 {
+		return 0
 	}
 	for float64(n+1)/speed <= level {
 		n++

@@ -10,6 +10,7 @@ import (
 // has an arc to each. The others are loads that cannot be moved.
 type Net struct {
 	Speed []float64 // of each GPU; 0 = out of service
+	equal bool      // all speeds are 1
 	Alone []Held    // the experts that are on one GPU only
 
 	Expert []int32 // the replicated experts
@@ -40,6 +41,7 @@ type Held struct{ Expert, GPU, Slot int32 }
 type Linker struct {
 	GPU   []int32 // of each slot
 	speed []float64
+	equal bool
 	on    []int32 // on how many GPUs each expert is
 	seen  []int32 // 1 + the GPU that was seen last to hold it
 	at    []int32 // its next arc
@@ -56,10 +58,11 @@ func NewLinker(first []int, experts int, speed []float64) *Linker {
 			of[i] = int32(g)
 		}
 	}
-	if speed == nil {
+	equal := speed == nil
+	if equal {
 		speed = slices.Repeat([]float64{1}, gpus)
 	}
-	return &Linker{of, speed, make([]int32, experts), make([]int32, experts), make([]int32, experts), make([]int32, gpus)}
+	return &Linker{of, speed, equal, make([]int32, experts), make([]int32, experts), make([]int32, experts), make([]int32, gpus)}
 }
 
 // Link makes n the net of a layer whose slots hold the experts of row, -1 = none, in
@@ -68,7 +71,7 @@ func NewLinker(first []int, experts int, speed []float64) *Linker {
 func Link[E int | int32](in *Linker, n *Net, row []E) {
 	alone, experts, arcs := count(in, row)
 	n.reset(len(in.queue), alone, experts, arcs)
-	n.Speed = in.speed
+	n.Speed, n.equal = in.speed, in.equal
 	last := int32(0)
 	for e, k := range in.on {
 		if k > 1 {
