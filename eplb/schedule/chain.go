@@ -7,17 +7,10 @@ package schedule
 // so that with idle links a walk always ends: no cycle of last copies is too tight
 // for one copy a GPU and round.
 type chain struct {
-	seen   []bool // GPUs
-	on     []bool // those on the way
-	way    []int  // requests found to make room for each other
-	around int    // the GPU at which they go around, until the walk is back there
+	seen []bool // GPUs
+	on   []bool // those on the way
+	way  []int  // requests found to make room for each other
 }
-
-// around where the way does not go around, and where it has done.
-const (
-	straight = -1
-	closed   = -2
-)
 
 func (c *chain) init(gpus int) { c.seen, c.on = make([]bool, gpus), make([]bool, gpus) }
 
@@ -37,15 +30,12 @@ func (s *scheduler) serveRequests(urgency int) {
 	}
 }
 
-// walk finds the way of request r, read from a slot: others that make room for it, and
-// itself, or a cycle of others that it leads to.
+// walk finds the way of request r, read from a slot: others that make room for it, around
+// to one on the way maybe, and itself. What leads to a cycle from outside has no room.
 func (s *scheduler) walk(r, from int) bool {
 	c, q := &s.chain, &s.req[r]
 	g := q.gpu
 	q.from = from
-	if c.around = straight; c.on[g] {
-		c.around = g
-	}
 	if c.on[g] || s.room(q) >= 0 {
 		c.way = append(c.way[:0], r)
 		return true
@@ -64,13 +54,7 @@ func (s *scheduler) walk(r, from int) bool {
 			if p := &s.req[next]; p.done || !s.open(g, p.gpu) || !s.walk(next, slot) {
 				continue
 			}
-			switch c.around {
-			case g:
-				c.around = closed
-			case closed:
-			default:
-				c.way = append(c.way, r)
-			}
+			c.way = append(c.way, r)
 			return true
 		}
 	}
