@@ -35,8 +35,6 @@ type Packer struct {
 	Sz       []float64 // size of the replica in each slot
 	pairsH   []pair
 	pairsG   []pair
-	sumsH    []float64
-	sumsG    []float64
 	squeezed int   // slots looked at by squeeze in this packing
 	Least    int32 // replicas that every expert has at least
 	looked   int   // slots and pairs of slots that swap looked at in this descent

@@ -48,62 +48,54 @@ func (s *Packer) bestSwap(h int, best, goal float64) (bi, bg, bj int) {
 			lightest = g
 		}
 	}
-	a := s.Sz[u.First[h]:u.First[h+1]]
+	lh, vh := s.Load[h], u.Speed[h]
+	first, last := u.First[h], u.First[h+1]
+	szH := s.Sz[first:last]
 	for n := range u.Speed {
 		// The lightest GPU first: what it allows rules most others out.
 		g := n + lightest
 		if g >= len(u.Speed) {
 			g -= len(u.Speed)
 		}
-		if g == h || (s.Load[h]+s.Load[g])/(u.Speed[h]+u.Speed[g]) >= best {
+		lg, vg := s.Load[g], u.Speed[g]
+		if g == h || (lh+lg)/(vh+vg) >= best {
 			continue
 		}
-		lo, hi := u.First[h], u.First[g]
-		i, j, l := s.bestTrade(h, g, a, s.Sz[hi:u.First[g+1]], best, goal, func(i, j int) bool {
-			return !s.Holds(g, s.Slot[lo+i]) && !s.Holds(h, s.Slot[hi+j])
-		})
-		if i >= 0 {
-			best, bi, bg, bj = l, lo+i, g, hi+j
-		}
-		if best <= goal {
-			break
+		// The load d that changes sides must be in (lo, hi).
+		lo, hi := lh-float64(best*vh), float64(best*vg)-lg
+		f := u.First[g]
+		szG := s.Sz[f:u.First[g+1]]
+		k := 0
+		for i, a := range szH {
+			for k < len(szG) && a-szG[k] <= lo {
+				k++
+			}
+			if k == len(szG) {
+				break
+			}
+			j := k
+			for ; j < len(szG); j++ {
+				d := a - szG[j]
+				if d >= hi {
+					break
+				}
+				l := max((lh-d)/vh, (lg+d)/vg)
+				if l >= best {
+					continue
+				}
+				if s.Holds(g, s.Slot[first+i]) || s.Holds(h, s.Slot[f+j]) {
+					continue
+				}
+				best, bi, bg, bj = l, first+i, g, f+j
+				if best <= goal {
+					return bi, bg, bj
+				}
+				lo, hi = lh-float64(best*vh), float64(best*vg)-lg
+			}
+			s.looked += j - k
 		}
 	}
 	return bi, bg, bj
-}
-
-// bestTrade finds what GPU h gives to g, of the sizes a, and what it gets, of b, both
-// the largest first, where that is free and brings both GPUs farthest below best, or
-// the first that brings both to goal; i is -1 if there is none.
-func (s *Packer) bestTrade(h, g int, a, b []float64, best, goal float64, free func(i, j int) bool) (bi, bj int, level float64) {
-	lh, vh, lg, vg := s.Load[h], s.U.Speed[h], s.Load[g], s.U.Speed[g]
-	// The load d that changes sides must be in (lo, hi).
-	lo, hi := lh-float64(best*vh), float64(best*vg)-lg
-	bi = -1
-	k := 0
-	for i, x := range a {
-		for k < len(b) && x-b[k] <= lo {
-			k++
-		}
-		j := k
-		for ; j < len(b); j++ {
-			d := x - b[j]
-			if d >= hi {
-				break
-			}
-			l := max((lh-d)/vh, (lg+d)/vg)
-			if l >= best || !free(i, j) {
-				continue
-			}
-			best, bi, bj = l, i, j
-			if best <= goal {
-				return bi, bj, best
-			}
-			lo, hi = lh-float64(best*vh), float64(best*vg)-lg
-		}
-		s.looked += j - k
-	}
-	return bi, bj, best
 }
 
 // exchange swaps the replicas in slot i of GPU h and slot j of GPU g.
@@ -155,19 +147,34 @@ func (s *Packer) swapPairs(h int, best, goal float64) bool {
 	if u.Room(h) > pairsRoom {
 		return false
 	}
-	s.pairsH, s.sumsH = s.listPairs(s.pairsH[:0], s.sumsH[:0], h)
+	s.pairsH = s.listPairs(s.pairsH[:0], h)
+	lh, vh := s.Load[h], u.Speed[h]
 	bg, bp, bq := -1, pair{}, pair{}
 	for g, vg := range u.Speed {
-		if g == h || (s.Load[h]+s.Load[g])/(u.Speed[h]+vg) >= best || u.Room(g) > pairsRoom {
+		lg := s.Load[g]
+		if g == h || (lh+lg)/(vh+vg) >= best || u.Room(g) > pairsRoom {
 			continue
 		}
-		s.pairsG, s.sumsG = s.listPairs(s.pairsG[:0], s.sumsG[:0], g)
-		i, j, l := s.bestTrade(h, g, s.sumsH, s.sumsG, best, -1, func(i, j int) bool {
-			p, q := s.pairsH[i], s.pairsG[j]
-			return !s.Holds(g, s.Slot[p.i]) && !s.Holds(g, s.Slot[p.j]) && !s.Holds(h, s.Slot[q.i]) && !s.Holds(h, s.Slot[q.j])
-		})
-		if i >= 0 {
-			best, bg, bp, bq = l, g, s.pairsH[i], s.pairsG[j]
+		s.pairsG = s.listPairs(s.pairsG[:0], g)
+		lo, hi := lh-float64(best*vh), float64(best*vg)-lg
+		k := 0
+		for _, p := range s.pairsH {
+			for k < len(s.pairsG) && p.sum-s.pairsG[k].sum <= lo {
+				k++
+			}
+			for j := k; j < len(s.pairsG); j++ {
+				q := s.pairsG[j]
+				d := p.sum - q.sum
+				if d >= hi {
+					break
+				}
+				l := max((lh-d)/vh, (lg+d)/vg)
+				if l >= best || s.Holds(g, s.Slot[p.i]) || s.Holds(g, s.Slot[p.j]) || s.Holds(h, s.Slot[q.i]) || s.Holds(h, s.Slot[q.j]) {
+					continue
+				}
+				best, bg, bp, bq = l, g, p, q
+				lo, hi = lh-float64(best*vh), float64(best*vg)-lg
+			}
 		}
 		if best <= goal {
 			break
@@ -183,23 +190,28 @@ func (s *Packer) swapPairs(h int, best, goal float64) bool {
 	return true
 }
 
-// listPairs appends all pairs of slots of a GPU and what they carry, the most first.
-func (s *Packer) listPairs(dst []pair, sums []float64, g int) ([]pair, []float64) {
+// listPairs appends all pairs of slots of a GPU, the largest sum first.
+func (s *Packer) listPairs(dst []pair, g int) []pair {
 	for i := s.U.First[g]; i < s.U.First[g+1]; i++ {
 		for j := i + 1; j < s.U.First[g+1]; j++ {
 			dst = append(dst, pair{s.Sz[i] + s.Sz[j], int32(i), int32(j)})
 		}
 	}
-	slices.SortFunc(dst, func(a, b pair) int {
-		if a.sum != b.sum {
-			return cmp.Compare(b.sum, a.sum)
-		}
-		return cmp.Or(cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j))
-	})
-	for _, p := range dst {
-		sums = append(sums, p.sum)
+	if len(dst) > 64 {
+		slices.SortFunc(dst, func(a, b pair) int {
+			return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j))
+		})
+		return dst
 	}
-	return dst, sums
+	for i := 1; i < len(dst); i++ {
+		p := dst[i]
+		j := i
+		for ; j > 0 && dst[j-1].sum < p.sum; j-- {
+			dst[j] = dst[j-1]
+		}
+		dst[j] = p
+	}
+	return dst
 }
 
 // slotOf is the slot of GPU g that holds e.
