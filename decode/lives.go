@@ -199,20 +199,15 @@ func (l *lives) fit(told int64) {
 		// Those that ended first are the shortest: the mean is no less than theirs.
 		scale = max((weight*guessed+l.ages)/(weight+l.aged), l.sum/max(l.ends, 1))
 	}
-	near, risk, share := 0.0, 0.0, 1.0 // near = lives that ended within half an octave
-	for i := range half {
-		near += float64(l.finished[i])
+	held := int64(0) // what was told holds until so many have finished
+	if told > 0 {
+		held = weight
 	}
+	risk, share := 0.0, 1.0
 	var ended, seen [lifeBins]float64 // of the latest octave in which lives were in sight, with their tokens there
 	ends, tokens, low, last := 0.0, 0.0, 0, 0
 	for i := range lifeBins {
 		l.curve[i] = share
-		if i+half < lifeBins {
-			near += float64(l.finished[i+half])
-		}
-		if i > half {
-			near -= float64(l.finished[i-half-1])
-		}
 		from, to := edge(i, 4), edge(i+1, 4)
 		width := float64(to - from)
 		done, cut := float64(l.finished[i]), float64(l.left[i])
@@ -220,7 +215,9 @@ func (l *lives) fit(told int64) {
 		// Lives that were in sight all through the bin.
 		lives := max(done, risk-(float64(l.late[i]+l.early[i])-cut/2)/width)
 		risk = max(risk-done-cut, 0)
-		done *= surely(near)
+		if l.ends < held {
+			done = 0
+		}
 
 		rate, known := 0.0, weight*float64(to)
 		if from >= scale {
@@ -249,13 +246,6 @@ const weight = 32
 
 // faint is the least share: none is impossible.
 const faint = 1e-100
-
-// half is how many bins make half an octave.
-const half = 8
-
-// surely is the share of a rate, of which so many ends were seen, that is true of
-// lives to come but for one case in forty: a few that ended do not mean that all do.
-func surely(ends float64) float64 { return max(0, 1-2/math.Sqrt(max(ends, 1))) }
 
 // follow draws up what follows from the curve.
 func (l *lives) follow() {

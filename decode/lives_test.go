@@ -70,14 +70,8 @@ func TestCurve(t *testing.T) {
 					ends++
 				}
 			}
-			near := 0
-			for _, x := range all {
-				if x.finished && x.to >= age-half && x.to <= age+half {
-					near++
-				}
-			}
 			if ends > 0 {
-				share *= 1 - ends*max(0, 1-2/math.Sqrt(float64(near)))/(risk+weight)
+				share *= 1 - ends/(risk+weight)
 			}
 		}
 	}
@@ -357,7 +351,7 @@ func TestChunksTeachTheSame(t *testing.T) {
 			if cut, had := got.late[i]+got.early[i]-width*got.left[i], want.late[i]+want.early[i]-width*want.left[i]; in != was || cut != had {
 				t.Fatalf("chunks of %v: %d lives beyond %d tokens, less %d tokens, not %d, less %d", by, in, edge(i, 4), cut, was, had)
 			}
-			if math.Abs(got.rest[i]-want.rest[i]) > 0.02*want.rest[0] {
+			if math.Abs(got.rest[i]-want.rest[i]) > 0.03*want.rest[0] {
 				t.Fatalf("chunks of %v: %.1f tokens to come after %d, not %.1f", by, got.rest[i], edge(i, 4), want.rest[i])
 			}
 		}

@@ -17,10 +17,12 @@ const (
 	// The share of rank-steps that may hold more than the capacity, and its quantile of
 	// the normal distribution: the margin at first.
 	goal, widest = 0.005, 2.576
+	// What is aimed at: of the few lives that a unit sees, more are over or fewer by chance.
+	aim = goal / 2
 	// However seldom there is an overrun: who dares more learns of it too late.
 	narrowest = 1
 	// By how many deviations it widens for a rank that is above its capacity all through
-	// a mean life; for one that never is it narrows by goal times as much.
+	// a mean life; for one that never is it narrows by aim times as much.
 	widening = 3
 	// At the ages that decide, so many times fewer lives were in sight than ended; but
 	// where next to none was, what is guessed is on the safe side by itself.
@@ -35,7 +37,7 @@ const (
 func (m *margin) heed(ranks, running, over int64) {
 	lives := float64(m.ended) / float64(max(running+m.ended, 1)) // of each rank
 	if m.barred || over > 0 {
-		m.narrowed += float64(widening * lives * (float64(goal*float64(ranks)) - float64(over)))
+		m.narrowed += float64(widening * lives * (float64(aim*float64(ranks)) - float64(over)))
 	}
 	m.narrowed = min(max(m.narrowed, 0), widest-narrowest)
 	m.ended, m.barred = 0, false
