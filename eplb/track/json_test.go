@@ -88,3 +88,22 @@ func TestTrackerJSONHostile(t *testing.T) {
 		}
 	}
 }
+
+// Windows that stand there twice leave none behind that nobody checked, and a tracker
+// that was not made by New tracks nothing.
+func TestTrackerRollsWhatItKnows(t *testing.T) {
+	var twice, zero Tracker
+	if err := json.Unmarshal([]byte(`{"version":2,"layers":1,"experts":3,"windows":4,"open_samples":1,"open":[1,2,3],"closed":[[1],[2]],"closed":[[1,2,3]]}`), &twice); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		twice.Roll()
+		if err := twice.Add([][]int64{{1, 2, 3}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := zero.Add(nil); err != nil {
+			t.Fatal(err)
+		}
+		zero.Roll()
+	}
+}

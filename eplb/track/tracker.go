@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"math"
+	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/eplb/internal/strict"
@@ -124,7 +125,7 @@ func (t *Tracker) Roll() {
 	f.InOpen = 0
 	n := len(f.Closed)
 	switch {
-	case n == f.Kept: // the oldest goes
+	case n == max(f.Kept, 1): // the oldest goes
 		oldest := f.Closed[0]
 		copy(f.Closed, f.Closed[1:])
 		n--
@@ -179,6 +180,7 @@ func (t *Tracker) UnmarshalJSON(text []byte) error {
 	if err := f.check(); err != nil {
 		return err
 	}
+	f.Closed = slices.Clip(f.Closed) // windows beyond it, of a field that stands there twice, were not checked
 	t.file = f
 	return nil
 }
