@@ -91,9 +91,9 @@ func slowBound(s *pack.Packer, gpus, slots int) float64 {
 		sum := p*float64(slots) - q*float64(spare)
 		for _, w := range s.W {
 			x := min(0, w-p, float64(q*(m-1))+(w-float64(m*p)))
-			if n := math.Sqrt(float64(gpus) * w / q); most > gpus {
+			if most > gpus {
 				// The cost is convex in n: its least whole value is beside n.
-				n = min(max(math.Floor(n), m), float64(most))
+				n := min(max(math.Floor(math.Sqrt(float64(gpus)*w/q)), m), float64(most))
 				x = min(x, float64(q*(n-1))+float64(m*(w/n-p)))
 				n = min(n+1, float64(most))
 				x = min(x, float64(q*(n-1))+float64(m*(w/n-p)))
