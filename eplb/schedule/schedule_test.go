@@ -400,3 +400,16 @@ func TestLayersAtOnceByItself(t *testing.T) {
 		t.Errorf("%d cases where more than 16 layers help: they tell nothing", more)
 	}
 }
+
+// Slots of one GPU change places in one round, however many hold the same expert: a slot
+// whose expert may go is filled before others exchange theirs with it.
+func TestSettlesBeforeExchanging(t *testing.T) {
+	prev := placement.Placement{Experts: 8, GPUs: 1, PhysicalToLogical: [][]int{{0, 1, 6, 2, 0, 4, 7, 0, 5, 2, 1, 3, -1, 4, 5, 4}}}
+	next := placement.Placement{Experts: 8, GPUs: 1, PhysicalToLogical: [][]int{{1, 5, 0, 2, 3, -1, 4, 6, 4, 0, 0, 2, 7, 1, 4, 5}}}
+	for _, inPlace := range []bool{false, true} {
+		s, err := New(&prev, &next, placement.Topology{GPUs: 1}, Options{InPlace: inPlace})
+		if err != nil || len(s.Rounds) != 1 {
+			t.Errorf("in place %v: %d rounds, %v; want 1", inPlace, len(s.Rounds), err)
+		}
+	}
+}

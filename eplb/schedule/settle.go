@@ -7,9 +7,9 @@ func (s *scheduler) settleAll() {
 		return
 	}
 	s.settled = true
-	for range 2 { // one may only go once another has
+	for _, exchange := range [2]bool{false, true} { // one may only go once another has
 		for slot := range s.plan {
-			s.settle(slot)
+			s.settle(slot, exchange)
 		}
 	}
 	for slot, e := range s.fin {
@@ -22,10 +22,11 @@ func (s *scheduler) settleAll() {
 	}
 }
 
-// settle has a slot hold its final expert, if that is on its GPU: at the round's end in
-// a slot where it is not to stay, which takes what this one had unless that may go, or
-// at its start in any.
-func (s *scheduler) settle(slot int) {
+// settle has a slot hold its final expert, if that is on its GPU: where what the slot had
+// may go, as any slot holds it at the round's start; else as one where it is not to stay
+// holds it at the round's end, which may take what this one had in exchange. A slot that
+// took part in an exchange is filled no more, so that those come last.
+func (s *scheduler) settle(slot int, exchange bool) {
 	e, g := s.fin[slot], s.gpuOf[slot]
 	if e < 0 || e == s.plan[slot] {
 		return
@@ -46,7 +47,7 @@ func (s *scheduler) settle(slot int) {
 		}
 		return
 	}
-	if other < 0 || !spare && !s.touched(slot) && !s.kept[slot] {
+	if !exchange || other < 0 || !spare && !s.touched(slot) && !s.kept[slot] {
 		return
 	}
 	at := s.src[other]
