@@ -40,7 +40,7 @@ func (s *scheduler) walk(r, from int) bool {
 		c.way = append(c.way[:0], r)
 		return true
 	}
-	if c.seen[g] || s.sent(g) >= s.PerGPU {
+	if c.seen[g] {
 		return false
 	}
 	c.seen[g], c.on[g] = true, true

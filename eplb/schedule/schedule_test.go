@@ -401,15 +401,21 @@ func TestLayersAtOnceByItself(t *testing.T) {
 	}
 }
 
-// Slots of one GPU change places in one round, however many hold the same expert: a slot
-// whose expert may go is filled before others exchange theirs with it.
-func TestSettlesBeforeExchanging(t *testing.T) {
-	prev := placement.Placement{Experts: 8, GPUs: 1, PhysicalToLogical: [][]int{{0, 1, 6, 2, 0, 4, 7, 0, 5, 2, 1, 3, -1, 4, 5, 4}}}
-	next := placement.Placement{Experts: 8, GPUs: 1, PhysicalToLogical: [][]int{{1, 5, 0, 2, 3, -1, 4, 6, 4, 0, 0, 2, 7, 1, 4, 5}}}
-	for _, inPlace := range []bool{false, true} {
-		s, err := New(&prev, &next, placement.Topology{GPUs: 1}, Options{InPlace: inPlace})
-		if err != nil || len(s.Rounds) != 1 {
-			t.Errorf("in place %v: %d rounds, %v; want 1", inPlace, len(s.Rounds), err)
+// Slots of one GPU change places in one round, however many hold the same expert.
+func TestSettlesInOneRound(t *testing.T) {
+	for name, c := range map[string][2][]int{
+		"slots are filled before others exchange with them": {{0, 1, 6, 2, 0, 4, 7, 0, 5, 2, 1, 3, -1, 4, 5, 4}, {1, 5, 0, 2, 3, -1, 4, 6, 4, 0, 0, 2, 7, 1, 4, 5}},
+		"one may only go once another has":                  {{3, 1, 0, 4, 2, 5, 1, 5, -1, 5, 2, 6, 4, 4, 3}, {6, 3, 2, 3, 4, 0, 4, -1, 6, 4, 1, 5, 1, 5, 0}},
+		"what slots took in exchange goes with them":        {{3, 1, 7, 0, 2, 5, 3, 9, 8, 0, 4, 9, 6, 8}, {7, 6, 0, 1, 4, 9, 2, 8, 5, 3}},
+	} {
+		experts := slices.Max(c[0]) + 1
+		prev := placement.Placement{Experts: experts, GPUs: 1, PhysicalToLogical: [][]int{c[0]}}
+		next := placement.Placement{Experts: experts, GPUs: 1, PhysicalToLogical: [][]int{c[1]}}
+		for _, inPlace := range []bool{false, true} {
+			s, err := New(&prev, &next, placement.Topology{GPUs: 1}, Options{InPlace: inPlace})
+			if err != nil || len(s.Rounds) != 1 {
+				t.Errorf("%s, in place %v: %d rounds, %v; want 1", name, inPlace, len(s.Rounds), err)
+			}
 		}
 	}
 }

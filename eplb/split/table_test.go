@@ -103,6 +103,19 @@ func TestTableStartsFromTheNearest(t *testing.T) {
 	}
 }
 
+// On its node a GPU is served by the first replica, however full: what is too full is
+// handed on later.
+func TestTableStartsFromTheFirstOnItsNode(t *testing.T) {
+	p := &placement.Placement{Experts: 2, GPUs: 3, PhysicalToLogical: [][]int{{0, 0, 1}}}
+	top := placement.Topology{GPUs: 3, Nodes: 1}
+	y := newTabling(p, &top)
+	y.set(p.PhysicalToLogical[0], []float64{1, 1})
+	y.load = []float64{9, 0, 0}
+	if s := y.nearest(2, y.at[0]); s != 0 {
+		t.Errorf("GPU 2 is served by slot %d, want the first", s)
+	}
+}
+
 func TestTableRefuses(t *testing.T) {
 	p := placement.Trivial(1, 4, 6, 3)
 	loads := placement.Loads{{1, 2, 3, 4}}

@@ -207,3 +207,19 @@ func BenchmarkTrackerAdd(b *testing.B) {
 		}
 	}
 }
+
+// The windows that are kept are there from the start: no Roll allocates, the first ones
+// neither.
+func TestRollAllocatesNothing(t *testing.T) {
+	tr, err := New(1, 2, Options{Windows: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := [][]int64{{1, 2}}
+	if n := testing.AllocsPerRun(5, func() {
+		_ = tr.Add(counts)
+		tr.Roll()
+	}); n != 0 {
+		t.Errorf("%v allocations a window", n)
+	}
+}

@@ -156,7 +156,7 @@ func (f *Flow) raise(level float64, set []int32, sum int64) float64 {
 	speed, v := f.Net.Speed, 0.0
 	if f.Net.equal { // the same, without looking at each
 		k := int64(len(set))
-		level = max(level, float64((sum+k-1)/k))
+		level = float64((sum + k - 1) / k)
 		for g := range f.Room {
 			f.Room[g] = int64(level)
 		}
