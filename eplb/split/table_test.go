@@ -103,8 +103,8 @@ func TestTableStartsFromTheNearest(t *testing.T) {
 	}
 }
 
-// On its node a GPU is served by the first replica, however full: what is too full is
-// handed on later.
+// On its node a GPU is served by the first replica, however full, which is handed on
+// later; from afar by that of the least loaded GPU.
 func TestTableStartsFromTheFirstOnItsNode(t *testing.T) {
 	p := &placement.Placement{Experts: 2, GPUs: 3, PhysicalToLogical: [][]int{{0, 0, 1}}}
 	top := placement.Topology{GPUs: 3, Nodes: 1}
@@ -113,6 +113,10 @@ func TestTableStartsFromTheFirstOnItsNode(t *testing.T) {
 	y.load = []float64{9, 0, 0}
 	if s := y.nearest(2, y.at[0]); s != 0 {
 		t.Errorf("GPU 2 is served by slot %d, want the first", s)
+	}
+	top.Nodes = 3 // far ones are all alike: the least full
+	if s := y.nearest(2, y.at[0]); s != 1 {
+		t.Errorf("GPU 2 is served from afar by slot %d, want that of the least loaded GPU", s)
 	}
 }
 
