@@ -583,3 +583,16 @@ func TestMissing(t *testing.T) {
 		}
 	}
 }
+
+// An empty slot goes to an expert that has yet to come to another domain, rather than to
+// a larger one that is in two.
+func TestFillEmptyBringsApart(t *testing.T) {
+	task := &Task{Experts: 3, First: []int{0, 2, 4, 6}, Speed: []float64{1, 1, 1}, Share: []float64{1}, Load: []float64{100, 1, 1}, Domain: []int{0, 1, 1}}
+	var s State
+	s.Set(task)
+	s.Start([]int32{0, 1, 0, 2, 2, -1})
+	s.fillEmpty()
+	if s.slot[5] != 1 {
+		t.Errorf("the slot got expert %d, want 1, which is in one domain", s.slot[5])
+	}
+}
