@@ -254,6 +254,7 @@ func (b *Balancer) put(g int, r *Request) int32 {
 		b.among[i] = slices.Compact(slices.Sorted(slices.Values(r.Among)))
 	}
 	b.ids.Add(uint64(r.ID), i)
+	b.lives.waits.placed(r.ID)
 	b.prompts.add(r.KV)
 	b.long = b.prompts.top(long)
 	b.turn = g + 1

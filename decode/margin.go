@@ -5,12 +5,15 @@ import "math"
 // margin is by how many standard deviations a rank's expected KV use stays below its
 // capacity. What share of the rank-steps is above it is observed, and held against a
 // goal: the margin narrows while less is, and widens while more is, whatever the
-// traffic (Gibbs, Candès 2021).
+// traffic (Gibbs, Candès 2021). A rank above its capacity makes one of its requests wait,
+// which the engine evicts: where more wait outside for the margin's sake than ranks are
+// above, it narrows too.
 type margin struct {
 	deviations float64 // above the mean must fit, by what was known when the curve was drawn
 	narrowed   float64 // by how many it is below the widest, where all lives are known
 	barred     bool    // the margin kept some request off a rank since the curve was drawn
 	ended      int64   // lives that finished since then
+	waits      waits
 }
 
 const (
@@ -32,12 +35,12 @@ const (
 )
 
 // heed takes in what became of the margin since the curve was drawn: lives that ended,
-// of what ran, on so many ranks of which so many are above their capacity. Where it
-// kept nothing off a rank, that there is no overrun says nothing of it.
-func (m *margin) heed(ranks, running, over int64) {
+// of what ran, on so many ranks of which so many are above their capacity, while so many
+// wait. Where it kept nothing off a rank, that there is no overrun says nothing of it.
+func (m *margin) heed(ranks, running, over, waiting int64) {
 	lives := float64(m.ended) / float64(max(running+m.ended, 1)) // of each rank
 	if m.barred || over > 0 {
-		m.narrowed += float64(widening * lives * (float64(aim*float64(ranks)) - float64(over)))
+		m.narrowed += float64(widening * lives * (max(float64(aim*float64(ranks)), float64(waiting)) - float64(over)))
 	}
 	m.narrowed = min(max(m.narrowed, 0), widest-narrowest)
 	m.ended, m.barred = 0, false
@@ -65,6 +68,6 @@ func (b *Balancer) heed() {
 	if b.others != nil {
 		m.barred, over = false, 0
 	}
-	m.heed(b.active, int64(b.ids.Len()), over)
+	m.heed(b.active, int64(b.ids.Len()), over, m.waits.count(b.lives.at))
 	m.set(float64(b.ids.Len())/float64(len(b.ranks)), b.lives.ends)
 }

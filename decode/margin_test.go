@@ -17,7 +17,7 @@ func TestMargin(t *testing.T) {
 	deviations := func() float64 { m.set(0, 1<<40); return m.deviations }
 	life := func(over int64) { // of each of ten ranks, while 99 of 100 run on
 		m.barred, m.ended = true, 100
-		m.heed(10, 0, over)
+		m.heed(10, 0, over, 0)
 	}
 	near("nothing is known", deviations(), widest)
 	life(0)
@@ -27,13 +27,13 @@ func TestMargin(t *testing.T) {
 	}
 	near("sixty", deviations(), widest-0.45)
 	m.barred, m.ended = false, 100
-	m.heed(10, 0, 0)
+	m.heed(10, 0, 0, 0)
 	near("lives of ranks that are not at the margin", deviations(), widest-0.45)
 	m.barred, m.ended = true, 100
-	m.heed(10, 1900, 1)
+	m.heed(10, 1900, 1, 0)
 	near("one of ten is over for a twentieth of its life", deviations(), widest-0.45-0.00375+0.15)
 	m.barred, m.ended = false, 100
-	m.heed(10, 1900, 1)
+	m.heed(10, 1900, 1, 0)
 	near("and once more, whatever barred it", deviations(), widest-0.45-0.0075+0.3)
 	life(1)
 	near("all its life", deviations(), widest)
@@ -45,11 +45,17 @@ func TestMargin(t *testing.T) {
 	near("all ranks over", deviations(), widest)
 	life(0)
 	near("ten again, and no debt", deviations(), widest-0.075)
-	m.heed(10, 300, 0)
+	m.heed(10, 300, 0, 0)
 	near("nothing ended", deviations(), widest-0.075)
 	m.barred, m.ended = true, 100
-	m.heed(10, 300, 0)
+	m.heed(10, 300, 0, 0)
 	near("a quarter of a life more", deviations(), widest-0.09375)
+	m = margin{barred: true, ended: 10}
+	m.heed(10, 990, 0, 8)
+	near("eight wait for a hundredth of a life", deviations(), widest-0.24)
+	m.barred, m.ended = true, 10
+	m.heed(10, 990, 3, 3)
+	near("as many wait as ranks are over", deviations(), widest-0.24)
 	m = margin{}
 	m.set(48, 1<<20)
 	near("all lives are known", m.deviations, widest*math.Sqrt(1+3*48/float64(1<<20)))

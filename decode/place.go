@@ -91,6 +91,9 @@ func (b *Balancer) rule(joint bool) *rule {
 func (b *Balancer) take(r *rule, q *Request, batch int64) int {
 	g := b.place(r, q, batch)
 	b.lives.barred = b.lives.barred || b.barred
+	if g == Full && b.barred {
+		b.lives.waits.refused(q.ID, b.clock, b.lives.at)
+	}
 	return g
 }
 

@@ -9,7 +9,7 @@ import (
 
 const (
 	snapshotFamily  = "moelb decode "
-	snapshotVersion = "7"
+	snapshotVersion = "8"
 	snapshotMagic   = snapshotFamily + snapshotVersion + "\n"
 )
 
@@ -250,6 +250,7 @@ func (l *lives) write(w *ledger.Writer) {
 	w.Int(l.ends, l.sum, l.longest, l.aged, l.ages, l.news, l.at, l.due, l.bound, l.ended)
 	w.Float(l.deviations, l.narrowed)
 	w.Bool(l.barred)
+	l.waits.write(w)
 	w.Int(l.kept[:]...)
 	w.Int(l.missed[:]...)
 	w.Uint(l.doubted)
@@ -276,6 +277,7 @@ func (d *snapshotReader) lives(l *lives, clock int64) {
 	l.ended = d.Int(0, most)
 	l.deviations, l.narrowed = d.Float(0, 2*widest), d.Float(0, widest-narrowest)
 	l.barred = d.Bool()
+	l.waits.read(d.Reader, clock)
 	for _, n := range [...]*[hintOctaves]int64{&l.kept, &l.missed} {
 		for o := range n {
 			n[o] = d.Int(0, memory)
