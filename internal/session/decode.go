@@ -218,7 +218,7 @@ func (d *decodeUnit) config(e *wire.Encoder) error {
 // new is the request of a line that is to be known.
 func (d *decodeUnit) new() (decode.Request, error) {
 	r := d.request
-	r.ID, r.Among = d.fresh(), d.among
+	r.ID, r.Among = d.asked(d.id, nil), d.among
 	if slices.Contains(d.given, "prefix") != slices.Contains(d.given, "shared") {
 		return r, wire.Bad(placement.ErrShape, "prefix", -1, -1, "prefix and shared belong together")
 	}
@@ -287,7 +287,7 @@ func (d *decodeUnit) end(do func(decode.ID) error) error {
 // list gives the requests of the line their ids, those that are not known new
 // ones; known = it is no error that one is known.
 func (d *decodeUnit) list(known bool) error {
-	seen, next := make(map[string]bool, len(d.members)), d.fresh()
+	seen, given := make(map[string]bool, len(d.members)), make(map[decode.ID]bool, len(d.members))
 	for i, name := range d.members {
 		id, ok := d.ids[name]
 		if seen[name] || ok && !known {
@@ -295,9 +295,9 @@ func (d *decodeUnit) list(known bool) error {
 		}
 		seen[name] = true
 		if !ok {
-			id = next
-			next++
+			id = d.asked(name, given)
 		}
+		given[id] = true
 		d.requests[i].ID = id
 	}
 	return nil

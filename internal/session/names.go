@@ -11,7 +11,7 @@ import (
 )
 
 // names are the requests of a session: what its caller calls them, and the ids
-// that the balancer knows them by, which are not used again.
+// that the balancer knows them by.
 type names[ID ~uint64] struct {
 	ids  map[string]ID
 	at   map[ID]string
@@ -29,6 +29,23 @@ func (n *names[ID]) fresh() ID { return n.next + 1 }
 func (n *names[ID]) enter(name string, id ID) {
 	n.ids[name], n.at[id] = id, name
 	n.next = max(n.next, id)
+}
+
+// asked is the id of a request by its name, the same however often it is asked for and
+// refused. Where others have that, or are given it by the same line, it is the next that
+// is free.
+func (n *names[ID]) asked(name string, given map[ID]bool) ID {
+	sum := uint64(14695981039346656037) // FNV-1a
+	for i := range len(name) {
+		sum = (sum ^ uint64(name[i])) * 1099511628211
+	}
+	id := ID(sum >> 2) // as restored takes it
+	for {
+		if _, ok := n.at[id]; !ok && !given[id] {
+			return id
+		}
+		id++
+	}
 }
 
 func (n *names[ID]) of(id ID) string { return n.at[id] }
