@@ -204,8 +204,9 @@ func (b *Balancer) possible(r *Request, index int) error {
 
 // Add places one request now, on the rank where it is expected to cost the unit
 // least, and returns its rank; Full = no serving rank has room for it to finish, or most
-// have none and it would make one of the rest run more requests than any does.
-// Errors: ErrValue, ErrKnown, ErrNever.
+// have none and it would make one of the rest run more requests than any does. Who is
+// refused comes again under the same ID: while more wait than ranks hold more than they
+// have room for, less room is spared. Errors: ErrValue, ErrKnown, ErrNever.
 func (b *Balancer) Add(r Request) (int, error) {
 	r, err := b.check(r, -1)
 	if err == nil {
