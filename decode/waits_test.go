@@ -128,3 +128,59 @@ func TestWaitersNarrowMargin(t *testing.T) {
 		t.Errorf("%.2f%% wait, %.2f deviations narrower; where none comes again %.2f%%, %.2f", 100*waiting, narrowed, 100*once, less)
 	}
 }
+
+// TestWhoWaits: who was refused at two steps for the margin's sake waits, until it is
+// placed, or was not refused since the curve was drawn before; who only finds the most
+// requests that a rank runs does not.
+func TestWhoWaits(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, KVCapacity: []int64{5000}, Output: 1000})
+	add := func(id ID) int {
+		t.Helper()
+		g, err := b.Add(Request{ID: id, KV: 800})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	full := ID(1)
+	for add(full) >= 0 {
+		full++
+	}
+	add(full)
+	if n := b.lives.waits.count(0); n != 0 {
+		t.Errorf("%d wait that were refused at one step", n)
+	}
+	b.Step()
+	if add(full); b.lives.waits.count(0) != 1 {
+		t.Errorf("%d wait, not one", b.lives.waits.count(0))
+	}
+	narrower := func() float64 {
+		b.lives.narrowed, b.lives.barred, b.lives.ended = 0, true, 1
+		b.draw()
+		return b.lives.narrowed
+	}
+	if x := narrower(); x < 0.1 {
+		t.Errorf("%v deviations narrower, while one waits and a third ends", x)
+	}
+	b.Step()
+	b.draw()
+	if x := narrower(); x > 0.1 {
+		t.Errorf("%v deviations narrower for one that has not come again", x)
+	}
+	for id := ID(1); id < full; id++ {
+		if err := b.Done(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if add(full) != 0 || b.lives.waits.count(0) != 0 {
+		t.Errorf("%d wait, of one that was placed", b.lives.waits.count(0))
+	}
+	b = newBalancer(t, Config{Ranks: 1, KVCapacity: []int64{1 << 40}, MaxRequests: 1})
+	for range 5 {
+		add(1 + ID(b.ids.Len()))
+		b.Step()
+	}
+	if n := b.lives.waits.count(0); n != 0 {
+		t.Errorf("%d wait for the margin where a rank runs one request", n)
+	}
+}
