@@ -183,3 +183,17 @@ func FuzzSession(f *testing.F) {
 		}
 	})
 }
+
+// TestAsked: a name has one id however often it is asked for, another name another one,
+// and one that others have is passed over.
+func TestAsked(t *testing.T) {
+	n := newNames[uint64](0)
+	a, b := n.asked("a", nil), n.asked("b", nil)
+	if a == b || n.asked("a", nil) != a {
+		t.Errorf("ids %d and %d, and then %d", a, b, n.asked("a", nil))
+	}
+	n.enter("held", a)
+	if got := n.asked("a", map[uint64]bool{a + 1: true}); got != a+2 {
+		t.Errorf("id %d where %d and the next are taken", got, a)
+	}
+}
