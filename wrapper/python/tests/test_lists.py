@@ -148,7 +148,7 @@ class Splits(unittest.TestCase):
         placement = [[0, 1, 0, 2], [2, 1, 1, 0]]
         with moelb.Splitter(placement, 2) as s:
             quota, balance = s.split([[10, 4, 3], [0, 0, 0]])
-            self.assertEqual(quota, [[4, 4, 6, 3], [0, 0, 0, 0]])
+            self.assertEqual(quota, [[5, 4, 5, 3], [0, 0, 0, 0]])
             self.assertAlmostEqual(balance[0], 9 * 2 / 17)
             self.assertEqual(s.split([[1, 2, 3]], first_layer=1)[0], [[3, 0, 2, 1]])
             for wrong in ([[1, 2]], [[1, 2, 3]] * 3, [[1, 2, -3]]):

@@ -48,7 +48,7 @@ class Others(unittest.TestCase):
 
     def test_split(self):
         quota, _ = moelb.Splitter(np.array([[0, 1, 0, 2]]), 2).split(np.array([[10, 4, 3]], dtype=np.uint16))
-        self.assertEqual((quota.dtype, quota.tolist()), (np.dtype(np.int64), [[4, 4, 6, 3]]))
+        self.assertEqual((quota.dtype, quota.tolist()), (np.dtype(np.int64), [[5, 4, 5, 3]]))
 
     def test_bad_input(self):
         with self.assertRaisesRegex(ValueError, "loads: layer 0, index 1: -2 is negative"):

@@ -76,7 +76,7 @@ class Others(unittest.TestCase):
     def test_split(self):
         s = moelb.Splitter(torch.tensor([[0, 1, 0, 2]]), 2)
         quota, _ = s.split(torch.tensor([[10, 4, 3]], dtype=torch.int32))
-        self.assertEqual((quota.dtype, quota.tolist()), (torch.int64, [[4, 4, 6, 3]]))
+        self.assertEqual((quota.dtype, quota.tolist()), (torch.int64, [[5, 4, 5, 3]]))
 
     def test_bad_input(self):
         for w, message in (
