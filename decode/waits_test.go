@@ -3,6 +3,8 @@ package decode
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/moelb/moelb/internal/ledger"
 )
 
 // TestWaits: against a map, who counts as waiting: who was refused at two steps, the
@@ -182,5 +184,39 @@ func TestWhoWaits(t *testing.T) {
 	}
 	if n := b.lives.waits.count(0); n != 0 {
 		t.Errorf("%d wait for the margin where a rank runs one request", n)
+	}
+}
+
+// TestWaitsRead: what was written is read, and not two in one place.
+func TestWaitsRead(t *testing.T) {
+	var w waits
+	w.refused(1, 3, 0)
+	w.refused(1, 4, 0)
+	w.refused(2, 5, 0)
+	read := func(clock int64, write func(to *ledger.Writer)) (got waits, bad bool) {
+		to := ledger.NewWriter(nil, "waits")
+		write(to)
+		from, wrong := ledger.NewReader(to.Sealed(), "waits")
+		if wrong != "" {
+			t.Fatal(wrong)
+		}
+		got.read(from, clock)
+		return got, from.Bad()
+	}
+	if got, bad := read(5, w.write); bad || got != w {
+		t.Errorf("bad %v, or not as it was written", bad)
+	}
+	if _, bad := read(4, w.write); !bad {
+		t.Error("one was refused after the latest step")
+	}
+	if _, bad := read(5, func(to *ledger.Writer) {
+		to.Int(2)
+		for range 2 {
+			to.Uint(1)
+			to.Int(4)
+			to.Bool(true)
+		}
+	}); !bad {
+		t.Error("two have one place")
 	}
 }

@@ -12,7 +12,7 @@ import "slices"
 // that GPUs also have room: a GPU that receives no more than it sends is padded
 // with edges to itself, so that it never receives without sending an expert it
 // may then drop; the rest joins GPUs that receive more to GPUs that send more.
-// Without the padding schedules take 1% more rounds, without matchings 2%.
+// Without matchings schedules take 1 to 3% more rounds, without the padding .2%.
 type matching struct {
 	in, out  []int   // degrees
 	d        int     // the largest

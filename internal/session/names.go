@@ -1,6 +1,8 @@
 package session
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -35,11 +37,8 @@ func (n *names[ID]) enter(name string, id ID) {
 // refused. Where others have that, or are given it by the same line, it is the next that
 // is free.
 func (n *names[ID]) asked(name string, given map[ID]bool) ID {
-	sum := uint64(14695981039346656037) // FNV-1a
-	for i := range len(name) {
-		sum = (sum ^ uint64(name[i])) * 1099511628211
-	}
-	id := ID(sum >> 2) // as restored takes it
+	sum := sha256.Sum256([]byte(name))                // nobody finds names by the thousand that have one id
+	id := ID(binary.LittleEndian.Uint64(sum[:]) >> 2) // as restored takes it
 	for {
 		if _, ok := n.at[id]; !ok && !given[id] {
 			return id
