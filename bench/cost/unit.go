@@ -38,7 +38,7 @@ func FindOverlap(name string) (Overlap, error) {
 			return Overlap(i), nil
 		}
 	}
-	return 0, fmt.Errorf("overlap %.40q: known are two-batch, none, single-batch", name)
+	return 0, fmt.Errorf("overlap: %.40q is unknown: known are two-batch, none, single-batch", name)
 }
 
 // Unit is GPUs that run one copy of the model in lockstep.

@@ -9,6 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/placement"
 )
 
 // Input is what a command reads: a file, a folder (path alone), or standard input.
@@ -56,6 +60,15 @@ func (c *Console) Open(args []string) (*Input, error) {
 	return in, nil
 }
 
+// OpenFor opens the file that a flag names, "-" for standard input.
+func (c *Console) OpenFor(flag, path string) (*Input, error) {
+	in, err := c.Open([]string{path})
+	if err != nil {
+		err = fmt.Errorf("%s: %w", flag, err)
+	}
+	return in, err
+}
+
 func (in *Input) Name() string {
 	if in.Path == "" {
 		return "standard input"
@@ -78,6 +91,26 @@ func Named(name string, err error) error {
 		return err
 	}
 	return fmt.Errorf("%s: %w", name, err)
+}
+
+// Blame says what an error about a field is of: the flag that was given in the
+// field's place, or the input of that name.
+func Blame(cmd *cobra.Command, name string, err error) error {
+	var at *placement.Error
+	if !errors.As(err, &at) {
+		return Named(name, err)
+	}
+	field, part, _ := strings.Cut(at.Field, ".")
+	flag := cmd.Flags().Lookup(strings.ReplaceAll(strings.TrimPrefix(field, "num_"), "_", "-"))
+	if flag == nil || !flag.Changed || field == "loads" { // whose flag names the input
+		return Named(name, err)
+	}
+	said := *at
+	said.Field = "--" + flag.Name
+	if field == "previous" || field == "routes" { // of another file
+		said.Field = strings.TrimSuffix(said.Field+" "+flag.Value.String()+": "+part, ": ")
+	}
+	return &said
 }
 
 func (in *Input) Close() error {

@@ -127,20 +127,20 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 		return err
 	}
 	if n, gpus := p.Replicas, p.Topology.GPUs; evenFormats[f.chosen] && n%gpus != 0 {
-		return wire.Bad(placement.ErrFit, "num_replicas", -1, -1, "%d on %d GPUs: format %s wants as many on every GPU: %d or %d", n, gpus, f.chosen, n/gpus*gpus, (n/gpus+1)*gpus)
+		return console.Blame(cmd, p.File, wire.Bad(placement.ErrFit, "num_replicas", -1, -1, "%d on %d GPUs: format %s wants as many on every GPU: %d or %d", n, gpus, f.chosen, n/gpus*gpus, (n/gpus+1)*gpus))
 	}
 	ctx, release := console.Searching(cmd.Context(), f.Timeout)
 	defer release()
 	s, err := solve(ctx, p, f.Model, &f.copies)
 	if err != nil {
-		return console.Named(p.File, err)
+		return console.Blame(cmd, p.File, err)
 	}
 	if f.schedule {
 		if s.change, err = s.transition(&f.copies); err != nil {
-			return err
+			return console.Blame(cmd, p.File, err)
 		}
 	}
-	return f.write(cmd.OutOrStdout(), c, s)
+	return console.Blame(cmd, "", f.write(cmd.OutOrStdout(), c, s))
 }
 
 // evenFormats cannot say that GPUs differ in slots.
@@ -150,7 +150,7 @@ var evenFormats = map[formats.Format]bool{formats.SGLang: true, formats.VLLMAsce
 func (f *flags) check(args []string) (err error) {
 	if f.format != "" {
 		if f.chosen, err = formats.ParseFormat(f.format); err != nil {
-			return console.Usage(err)
+			return console.Usage(fmt.Errorf("--%w", err))
 		}
 	}
 	if err := f.Flags.Check(args); err != nil {
@@ -201,13 +201,13 @@ func (f *flags) write(stdout io.Writer, c *console.Console, s *solution) (err er
 		return err
 	}
 	for _, x := range []struct {
-		what, path string
-		content    []byte
-	}{{"plan", f.out, toFile}, {"page", f.html, page}} {
+		what, flag, path string
+		content          []byte
+	}{{"plan", "--out", f.out, toFile}, {"page", "--html", f.html, page}} {
 		if x.path == "" {
 			continue
 		}
-		if err := console.WriteFile(x.path, x.content); err != nil {
+		if err := console.WriteFile(x.flag, x.path, x.content); err != nil {
 			return err
 		}
 		if table != nil {

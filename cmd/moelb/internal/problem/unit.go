@@ -102,7 +102,7 @@ func (u *unitFields) weights(layers int) ([]float64, error) {
 		sum += w
 	}
 	if sum == 0 {
-		return nil, wire.Bad(placement.ErrValue, field, -1, -1, "no layer has any")
+		return nil, wire.Bad(placement.ErrValue, field, -1, -1, "no layer has any: one of them at least must be above 0")
 	}
 	return u.layerWeights, nil
 }

@@ -66,7 +66,7 @@ func (f *simulateFlags) replayed(config *simulate.Config, hit bool) (simulate.Tr
 	}
 	trace, err := workload.ReadTraceFile(f.trace, f.blockTokens)
 	if err != nil {
-		return simulate.Traffic{}, err
+		return simulate.Traffic{}, fmt.Errorf("--trace: %w", err)
 	}
 	switch {
 	case trace.BlockTokens == 0 && f.blockTokens != 0:

@@ -84,10 +84,10 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 		return err
 	}
 	if p.Ask().LayerReplicas != nil {
-		return console.Named(p.File, wire.Bad(placement.ErrValue, "layer_replicas", -1, -1, "sizes are of as many slots in every layer"))
+		return console.Blame(cmd, p.File, wire.Bad(placement.ErrValue, "layer_replicas", -1, -1, "sizes are of as many slots in every layer"))
 	}
 	if p.Options.Policy != eplb.Optimal {
-		return console.Named(p.File, wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.Options.Policy))
+		return console.Blame(cmd, p.File, wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.Options.Policy))
 	}
 	ctx, release := console.Searching(cmd.Context(), f.Timeout)
 	defer release()
@@ -114,7 +114,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 			err = fmt.Errorf("no size up to %d slots does (--max-redundant): %w", replicas, err)
 		}
 		if err != nil {
-			return console.Named(p.File, err)
+			return console.Blame(cmd, p.File, err)
 		}
 		t.add(replicas, &r, loads)
 		bar.Add(1)

@@ -89,10 +89,10 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 		b, err = quotas(p, t, counts, f.readCost)
 	}
 	if err != nil {
-		return console.Named(in.Name(), err)
+		return console.Blame(cmd, in.Name(), err)
 	}
 	if f.out != "" {
-		return console.WriteFile(f.out, b)
+		return console.WriteFile("--out", f.out, b)
 	}
 	_, err = cmd.OutOrStdout().Write(b)
 	return err
