@@ -128,3 +128,14 @@ func FuzzDecodeSession(f *testing.F) {
 		}
 	})
 }
+
+// TestSessionNamesItsFile: where a session's file cannot be read on, its replies so far
+// stand, and the error names it.
+func TestSessionNamesItsFile(t *testing.T) {
+	text := gzipped(`{"op":"config","ranks":2}` + "\n" + strings.Repeat(`{"op":"step"}`+"\n", 100))
+	path := write(t, "lines.gz", text[:len(text)-8])
+	a := call(t, "", "decode", path)
+	if a.code != exitFailed || !strings.HasPrefix(a.stderr, "moelb: "+path+": gzip: cut short") || strings.Count(a.stdout, `{"ok":true}`) != 101 {
+		t.Errorf("says %q after %d replies", a.stderr, strings.Count(a.stdout, "\n"))
+	}
+}

@@ -2,7 +2,6 @@ package console
 
 import (
 	"bufio"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/moelb/moelb/internal/gunzip"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -138,12 +138,12 @@ func unpacked(r io.Reader) (*bufio.Reader, error) {
 	if head, _ := b.Peek(9); len(head) == 9 && head[8] == '{' && head[4]|head[5]|head[6]|head[7] == 0 {
 		return bufio.NewReaderSize(&bounded{b, maxInput}, 1<<16), nil // safetensors, whose length may be any
 	}
-	if head, _ := b.Peek(2); string(head) == "\x1f\x8b" {
-		z, err := gzip.NewReader(b)
+	if head, _ := b.Peek(2); string(head) == gunzip.Magic {
+		z, err := gunzip.New(b)
 		if err != nil {
-			return nil, fmt.Errorf("gzip: %w", err)
+			return nil, err
 		}
-		b = bufio.NewReaderSize(&bounded{unzipped{z}, maxInput}, 1<<16)
+		b = bufio.NewReaderSize(&bounded{z, maxInput}, 1<<16)
 	} else {
 		b = bufio.NewReaderSize(&bounded{b, maxInput}, 1<<16)
 	}
@@ -155,17 +155,6 @@ func unpacked(r io.Reader) (*bufio.Reader, error) {
 		b.Discard(3) // a byte order mark
 	}
 	return b, nil
-}
-
-// unzipped says of what is wrong with the compressed data that it is.
-type unzipped struct{ r io.Reader }
-
-func (u unzipped) Read(p []byte) (int, error) {
-	n, err := u.r.Read(p)
-	if err != nil && err != io.EOF {
-		err = fmt.Errorf("gzip: %w", err)
-	}
-	return n, err
 }
 
 // bounded is io.LimitReader with an error at its end.
