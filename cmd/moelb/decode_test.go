@@ -56,7 +56,7 @@ func TestDecodeSession(t *testing.T) {
 		{`{"op":"step"} x`, `{"error":"line: `},
 		{`{"op":"dead","rank":0}`, `{"requests":[{"id":"a","kv":5004,"output":296,"generated":4}]}`},
 		{`{"op":"done","id":"a"}`, `{"error":"id: \"a\" is unknown","kind":"unknown"}`},
-		{`{"op":"resize","ranks":1}`, `{"error":"ranks: rank 1 holds `},
+		{`{"op":"resize","ranks":1}`, `{"error":"ranks: rank 1, which would vanish, holds `},
 		{`{"op":"load","state":{"unit":"xx","ids":[]}}`, `{"error":"state: `},
 		{`{"op":"stats"}`, `{"ranks":[{"requests":0,"kv":0,"kept":0,"serving":false,"capacity":100000,"over":0}`},
 	}
