@@ -15,6 +15,9 @@ import (
 // /dev/stdout, is written as it is. An error names the flag that asked for it.
 func WriteFile(flag, path string, content []byte) error {
 	if err := write(path, content); err != nil {
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			e.Path = path // not that of the file beside it, or that a link leads to
+		}
 		return fmt.Errorf("%s: %w", flag, err)
 	}
 	return nil
@@ -41,9 +44,6 @@ func write(path string, content []byte) (err error) {
 	}
 	f, err := createBeside(path, mode)
 	if err != nil {
-		if e, ok := errors.AsType[*fs.PathError](err); ok {
-			e.Path = path // not that of the file beside it
-		}
 		return err
 	}
 	defer func() {
