@@ -53,7 +53,7 @@ lack experts; moelb plan --previous takes it as it is.`,
 	l.IntVar(&f.done, "done", 0, "rounds that have been done to the placement already")
 	l.IntVar(&f.rounds, "rounds", 0, "rounds that are done in the end; unset = all")
 	l.BoolVar(&f.whole, "whole-layers", false, "leave out the moves of layers that these rounds do not finish, but for what restores experts")
-	l.StringVar(&f.out, "out", "", "write the placement to this file, in one stroke")
+	l.StringVar(&f.out, "out", "", "write the placement to this file, in one stroke; - = to standard output")
 	l.StringVar(&f.format, "format", "moelb", "write an engine's own file: "+problem.FormatNames())
 	l.IntVar(&f.firstLayer, "first-layer", 0, "with --format tensorrt-llm: number of the first layer in the whole model (DeepSeek-V3: 3)")
 	return cmd
@@ -109,7 +109,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	if err := formats.EncodePlacement(&b, chosen, &q, formats.EncodeOptions{FirstLayer: f.firstLayer}); err != nil {
 		return console.Blame(cmd, "", err)
 	}
-	if f.out != "" {
+	if f.out != "" && f.out != "-" {
 		return console.WriteFile("--out", f.out, b.Bytes())
 	}
 	_, err = cmd.OutOrStdout().Write(b.Bytes())

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,6 @@ type flags struct {
 	format          string
 	firstLayer      int
 	out, html       string
-	outGiven        bool
 	asJSON, asTable bool
 	chosen          formats.Format
 }
@@ -108,7 +108,6 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 
 // run is the command: read, plan, render everything, then write.
 func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error {
-	f.outGiven = cmd.Flags().Changed("out")
 	if err := f.check(args); err != nil {
 		return err
 	}
@@ -161,8 +160,8 @@ func (f *flags) check(args []string) (err error) {
 		return console.Usagef("--json and --table exclude each other")
 	case f.asJSON && f.format != "" && f.out == "":
 		return console.Usagef("--json and --format both want standard output: give --out")
-	case f.out == "" && f.outGiven:
-		return console.Usagef("--out: a file name is needed, or - for standard output")
+	case f.out != "" && f.html != "" && filepath.Clean(f.out) == filepath.Clean(f.html):
+		return console.Usagef("--out %s and --html %s are one file: name two", f.out, f.html)
 	case f.out == "-" && f.asJSON && f.format != "":
 		return console.Usagef("--json and --out - both want standard output")
 	}
