@@ -120,6 +120,7 @@ func TestErrorsNameTheFlag(t *testing.T) {
 		{"plan IN --gpu-speed 1,0", "--gpu-speed: 4 experts do not fit"},
 		{"plan " + write(t, "nodes.json", `{"version":1,"loads":[[4,3,2,1]],"num_replicas":6,"num_gpus":2,"num_nodes":3}`) + " --replicas 7", "nodes.json: num_nodes: 2 GPUs"},
 		{"size IN --nodes 3", "--nodes: 2 GPUs cannot"},
+		{"size IN --max-redundant 262144", "--max-redundant 262144: 262148 slots in all, but at most 262144 are supported"},
 		{"replay --loads " + none, "--loads: open " + none},
 		{"replay --loads IN", "small.json: loads: 1 window"},
 		{"split " + batch + " --read-cost -1", "--read-cost: -1: between 0 and"},

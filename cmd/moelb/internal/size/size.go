@@ -101,6 +101,9 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	}
 	t := &sizes{Problem: p, model: model, worth: f.worth, layers: len(loads)}
 	plan := sweep(p.Windows[0].Experts(), p.Topology.GPUs, p.Topology.InService(), f.maxRedundant)
+	if n := plan[len(plan)-1]; n > placement.MaxSlots {
+		return fmt.Errorf("--max-redundant %d: %d slots in all, but at most %d are supported", f.maxRedundant, n, placement.MaxSlots)
+	}
 	options := p.Options
 	options.Target, options.MaxMoves = 0, 0 // what a placement in force may move
 	bar := console.Progress(c, len(plan))
