@@ -147,11 +147,15 @@ func TestErrorsNameTheFlag(t *testing.T) {
 		{"simulate --decode-units -1", "--decode-units -1: between 0 and 64"}, {"simulate --prefill-units 300", "--prefill-units 300: between 0 and 256"},
 		{"simulate --prefill-tp -1", "--prefill-tp -1: between 0 and"}, {"simulate --mtp -1", "--mtp: -1"}, {"simulate --hit 1", "--hit: 1"},
 		{"simulate --max-tokens 1", "--max-tokens: 1"}, {"simulate --max-requests 0", "--max-requests: 0"},
+		{"simulate --seconds 10 --fail 5-2:decode:0", "--fail, number 0: from second 5 to 2: they must rise"}, {"simulate --seconds 10 --fail 1-2:decode:0 --fail 1-2:decode:9", "--fail, number 1: unit 9: there are 1"},
 		{"simulate --rps 10 --slo-ttft -1", "--slo-ttft: -1"}, {"simulate --rps 10 --slo-tpot NaN", "--slo-tpot: NaN"}, {"simulate --rps -1 --slo-tpot 1", "--rps: -1"},
 	} {
 		if a := call(t, "", strings.Fields(strings.ReplaceAll(c.args, "IN", in))...).want(t, exitUsage); !strings.HasPrefix(a.stderr, "moelb: "+c.want) {
 			t.Errorf("%s: says %q, want %q", c.args, a.stderr, c.want)
 		}
+	}
+	for _, scenario := range []string{"servegen-day --hit .5", "published-day"} {
+		says(t, call(t, "", append(strings.Fields("simulate --scenario "+scenario), "--data", none)...).want(t, exitFailed), "moelb: --data: open "+none)
 	}
 	for _, flag := range []string{"--trace", "--model-file", "--gpu-file"} {
 		says(t, call(t, "", "simulate", flag, none).want(t, exitFailed), "moelb: "+flag+": open "+none)

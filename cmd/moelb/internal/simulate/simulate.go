@@ -286,7 +286,7 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.
 	bar.Finish()
 	var bad *simulate.FailureError
 	if errors.As(err, &bad) {
-		return nil, console.Usage(err)
+		return nil, console.Usagef("--fail, number %d: %s", bad.Index, bad.Detail)
 	}
 	if err != nil {
 		return nil, err
