@@ -123,11 +123,14 @@ func (s *Packer) Keep() {
 }
 
 // Refresh adds up the loads of the GPUs anew: many small changes leave rounding behind.
+// A slot may be empty, -1.
 func (s *Packer) Refresh() {
 	for g := range s.Load {
 		sum := 0.0
 		for _, e := range s.Slot[s.U.First[g]:s.U.First[g+1]] {
-			sum += s.Size[e]
+			if e >= 0 {
+				sum += s.Size[e]
+			}
 		}
 		s.Load[g] = sum
 	}
