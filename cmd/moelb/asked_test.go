@@ -141,6 +141,7 @@ func TestErrorsNameTheFlag(t *testing.T) {
 	}
 	for _, c := range []struct{ args, want string }{
 		{"plan IN --model x", "--model: "}, {"plan IN --format x", "--format: "},
+		{"estimate --phase prefill --gpus 12 --nodes 1", "--gpus: 12 is not between 0 and the 8 of 1 nodes of 8"},
 		{"simulate --model x", "--model: "}, {"simulate --gpu x", "--gpu: "}, {"simulate --overlap x", "--overlap: "},
 		{"simulate --prefill-policy x", "--prefill-policy: "}, {"simulate --experts-policy x", "--experts-policy: "},
 		{"simulate --price-hit -1", "--price-hit: "}, {"simulate --price-gpu-hour NaN", "--price-gpu-hour: "},
