@@ -45,7 +45,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	}
 	if active == 0 {
 		clear(dst)
-		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}
+		return report(1, 1)
 	}
 	level := f.Split(n, r.counts, active)
 	fewest := math.IsInf(s.ReadCost, 1)
@@ -81,7 +81,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	}
 	s.write(dst, n, counts)
 	if fewest {
-		return eplb.Layer{Imbalance: bound, LowerBound: bound, Status: eplb.Proved}
+		return report(bound, bound)
 	}
 	return report(max(top/mean, 1), bound)
 }

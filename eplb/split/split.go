@@ -32,50 +32,10 @@ type Splitter struct {
 // equal speeds. Errors are *placement.Error: an invalid or incomplete placement,
 // a replica on a GPU out of service. p is not kept. Cost: a pass over the slots.
 func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
-	s, in, err := newSplitter(p, t)
-	if err != nil {
+	if err := validate(p, &t); err != nil {
 		return nil, err
 	}
-	s.layers = make([]flow.Net, len(p.PhysicalToLogical))
-	for l, row := range p.PhysicalToLogical {
-		flow.Link(in, &s.layers[l], row)
-	}
-	return s, nil
-}
-
-// Batch splits one batch, counts [layers][experts], where p serves for no other: as
-// New and Split do, but one layer after the other in the memory of one. The quotas
-// are [layers][slots].
-func Batch(p *placement.Placement, t placement.Topology, counts [][]int64, readCost float64) (quota [][]int64, layers []eplb.Layer, err error) {
-	s, in, err := newSplitter(p, t)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(counts) != len(p.PhysicalToLogical) {
-		return nil, nil, refuse.Errorf(placement.ErrShape, "counts", "%d layers, but the placement has %d", len(counts), len(p.PhysicalToLogical))
-	}
-	s.ReadCost = readCost
-	cells := make([]int64, len(counts)*s.slots)
-	quota, layers = make([][]int64, len(counts)), make([]eplb.Layer, len(counts))
-	var n flow.Net
-	for l, row := range p.PhysicalToLogical {
-		quota[l] = cells[l*s.slots : (l+1)*s.slots : (l+1)*s.slots]
-		total, err := s.check(quota[l], l, counts[l])
-		if err != nil {
-			return nil, nil, err
-		}
-		flow.Link(in, &n, row)
-		layers[l] = s.split(quota[l], &n, counts[l], total)
-	}
-	return quota, layers, nil
-}
-
-// newSplitter is a Splitter without its layers, and what links them.
-func newSplitter(p *placement.Placement, t placement.Topology) (*Splitter, *flow.Linker, error) {
-	if err := validate(p, &t); err != nil {
-		return nil, nil, err
-	}
-	s := &Splitter{experts: p.Experts, slots: p.Slots(), speeds: float64(p.GPUs)}
+	s := &Splitter{experts: p.Experts, slots: p.Slots(), speeds: float64(p.GPUs), layers: make([]flow.Net, len(p.PhysicalToLogical))}
 	var speed []float64 // nil = equal
 	if slices.ContainsFunc(t.Speed, func(v float64) bool { return v != t.Speed[0] }) {
 		speed, s.speeds = t.Speed, 0
@@ -84,7 +44,32 @@ func newSplitter(p *placement.Placement, t placement.Topology) (*Splitter, *flow
 		}
 	}
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
-	return s, flow.NewLinker(p.FirstSlots(), p.Experts, speed), nil
+	in := flow.NewLinker(p.FirstSlots(), p.Experts, speed)
+	for l, row := range p.PhysicalToLogical {
+		flow.Link(in, &s.layers[l], row)
+	}
+	return s, nil
+}
+
+// Batch splits one batch, counts [layers][experts], as New and Split do where p serves
+// for no other. The quotas are [layers][slots].
+func Batch(p *placement.Placement, t placement.Topology, counts [][]int64, readCost float64) (quota [][]int64, layers []eplb.Layer, err error) {
+	s, err := New(p, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(counts) != len(s.layers) {
+		return nil, nil, refuse.Errorf(placement.ErrShape, "counts", "%d layers, but the placement has %d", len(counts), len(s.layers))
+	}
+	s.ReadCost = readCost
+	quota, layers = make([][]int64, len(counts)), make([]eplb.Layer, len(counts))
+	for l, row := range counts {
+		quota[l] = make([]int64, s.slots)
+		if layers[l], err = s.Split(quota[l], l, row); err != nil {
+			return nil, nil, err
+		}
+	}
+	return quota, layers, nil
 }
 
 // validate checks a placement and the unit that it is on, and fills in t's GPUs.
@@ -154,21 +139,17 @@ func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, er
 	if err != nil {
 		return eplb.Layer{}, err
 	}
-	return s.split(dst, &s.layers[layer], counts, total), nil
-}
-
-// split is Split of counts that have been checked; total is their sum.
-func (s *Splitter) split(dst []int64, n *flow.Net, counts []int64, total int64) eplb.Layer {
+	n := &s.layers[layer]
 	if s.ReadCost != 0 {
-		return s.splitReads(dst, n, counts, total)
+		return s.splitReads(dst, n, counts, total), nil
 	}
 	level := s.flow.Split(n, counts, total)
 	s.write(dst, n, counts)
 	if total == 0 {
-		return eplb.Layer{Imbalance: 1, LowerBound: 1, Status: eplb.Proved}
+		return report(1, 1), nil
 	}
 	x := level * s.speeds / float64(total)
-	return eplb.Layer{Imbalance: x, LowerBound: x, Status: eplb.Proved}
+	return report(x, x), nil
 }
 
 // write writes the tokens of each slot, as the flow has split them.

@@ -3,6 +3,7 @@ package split
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
@@ -19,14 +20,13 @@ import (
 //
 // The weights, [layers][slots], are ≥ 0 and add up to 1 for every expert; empty
 // slots, and further ones of an expert on its GPU, get 0. A layer's Imbalance is
-// the mean that the weights reach, LowerBound what none is below: 0.01% less, or
-// some 0.05% where a layer is large or loosely joined. t must have p's GPUs; its zero value stands for
-// equal speeds. Errors are *placement.Error: an invalid placement, a replica on
-// a GPU out of service, no windows, loads of another shape. Cost: some 10
-// microseconds a layer of 288 slots for one window, up to tens of milliseconds
-// for several.
+// the mean that the weights reach, LowerBound what none is below, mostly 0.01% less.
+// t must have p's GPUs; its zero value stands for equal speeds. Errors are
+// *placement.Error: an invalid placement, a replica on a GPU out of service, no
+// windows, loads of another shape. Cost: some 10 microseconds a layer of 288 slots for
+// one window, up to tens of milliseconds for several.
 func StaticWeights(p *placement.Placement, t placement.Topology, windows []placement.Loads) ([][]float64, []eplb.Layer, error) {
-	s, in, err := newSplitter(p, t)
+	s, err := New(p, t)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -38,37 +38,33 @@ func StaticWeights(p *placement.Placement, t placement.Topology, windows []place
 			return nil, nil, err
 		}
 	}
-	all := len(p.PhysicalToLogical)
-	cells := make([]float64, all*s.slots)
-	weights := make([][]float64, all)
-	layers := make([]eplb.Layer, all)
-	var n flow.Net
+	weights, layers := make([][]float64, len(s.layers)), make([]eplb.Layer, len(s.layers))
 	var x saddle
-	for l, row := range p.PhysicalToLogical {
-		weights[l] = cells[l*s.slots : (l+1)*s.slots : (l+1)*s.slots]
-		flow.Link(in, &n, row)
-		layers[l] = s.weigh(weights[l], &n, l, windows, &x)
+	for l := range layers {
+		weights[l] = make([]float64, s.slots)
+		layers[l] = s.weigh(weights[l], l, windows, &x)
 	}
 	return weights, layers, nil
 }
 
 // weigh finds the weights of one layer.
-func (s *Splitter) weigh(dst []float64, n *flow.Net, l int, windows []placement.Loads, x *saddle) eplb.Layer {
+func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads, x *saddle) eplb.Layer {
+	n := &s.layers[l]
 	for _, h := range n.Alone {
 		dst[h.Slot] = 1
 	}
 	x.set(s, n, l, windows)
 	bound := s.shareMean(n, x)
 	copy(x.best, x.now.x)
-	level := x.value(x.now.x)
-	if len(x.scale) > 0 {
-		level, bound = x.solve(level, bound)
+	level := bound
+	if len(x.loads) > 0 {
+		level, bound = x.solve(x.value(x.now.x), bound)
 	}
 	for a, i := range n.Slot {
 		dst[i] = x.best[a]
 	}
 	// Windows without load are as even as can be.
-	idle := float64(len(windows)-len(x.scale)) / float64(len(windows))
+	idle := float64(len(windows)-len(x.loads)) / float64(len(windows))
 	busy := 1 - idle
 	return report(max(1, float64(level*busy)+idle), max(1, float64(bound*busy)+idle))
 }
@@ -82,26 +78,21 @@ func (s *Splitter) shareMean(n *flow.Net, x *saddle) (bound float64) {
 	total := int64(0)
 	for e := range counts {
 		sum := 0.0
-		for k, v := range x.scale {
-			sum += float64(x.loads[k][e] * v)
+		for _, w := range x.loads {
+			sum += w[e]
 		}
-		counts[e] = int64(sum / float64(max(len(x.scale), 1)) / s.speeds * units)
+		counts[e] = int64(sum / float64(max(len(x.loads), 1)) / s.speeds * units)
 		total += counts[e]
 	}
-	f := &s.flow
 	bound = 1
-	if total > 0 {
-		level := f.Split(n, counts, total)
+	if level := s.flow.Split(n, counts, total); total > 0 {
 		bound = max(bound, s.unitBound(n, level, units))
 	}
-	for i, e := range n.Expert {
-		lo, hi := n.First[i], n.First[i+1]
-		for a := lo; a < hi; a++ {
-			if counts[e] > 0 && total > 0 {
-				x.now.x[a] = float64(f.Quota[a]) / float64(counts[e])
-			} else {
-				x.now.x[a] = 1 / float64(hi-lo)
-			}
+	for a, i := range n.Owner {
+		if all := counts[n.Expert[i]]; all > 0 {
+			x.now.x[a] = float64(s.flow.Quota[a]) / float64(all)
+		} else {
+			x.now.x[a] = 1 / float64(n.First[i+1]-n.First[i])
 		}
 	}
 	return bound
@@ -114,32 +105,29 @@ func (s *Splitter) shareMean(n *flow.Net, x *saddle) (bound float64) {
 // cheapest.
 //
 // It steps along both gradients in turn, each against the other's point ahead of
-// its last (primal-dual hybrid gradient), and starts again from the mean of its
-// path once that is nearer to the saddle by half, which makes it converge
-// geometrically. Source: Applegate et al., PDLP, arXiv 2106.04756.
+// its last (primal-dual hybrid gradient): an expert as far as its loads, a window as
+// far as its GPUs' loads allow. Every point is drawn towards the start by less and
+// less, and once the gap has halved the path starts anew from there, which makes it
+// converge geometrically. Sources: Pock and Chambolle, Diagonal preconditioning,
+// ICCV 2011; Lu and Yang, Restarted Halpern PDHG, arXiv 2407.16144.
 type saddle struct {
 	net   *flow.Net
 	gpus  int
-	loads [][]float64 // of each window with load
-	scale []float64   // what makes its mean load/speed 1
+	loads [][]float64 // of each window with load, in units of its mean load/speed
 	slow  []float64   // 1/speed of each GPU; 0 = out of service
 	base  []float64   // loads that no weight changes, [windows][GPUs], by speed
 	cell  []float64   // loads of the whole of an expert, [windows][arcs], by speed
+	paceX []float64   // of each expert
+	paceY []float64   // of each window
 
-	now, sum, mean, from point     // sum and mean are over the path since from, the last start
-	best, ahead          []float64 // weights
-	load                 []float64 // [windows][GPUs]
-	price                []float64 // of each arc
-	free                 []float64 // memory of project
+	now, next, from point     // from is the path's start
+	best, ahead     []float64 // weights
+	load            []float64 // [windows][GPUs]
+	price           []float64 // of each arc
 }
 
 // point is weights of the arcs, and prices of [windows][GPUs].
 type point struct{ x, y []float64 }
-
-func (p *point) set(q *point) {
-	copy(p.x, q.x)
-	copy(p.y, q.y)
-}
 
 // weightGap is how near to its bound a mean of imbalances is good enough.
 const weightGap = 1e-4
@@ -149,43 +137,44 @@ const weightWork = 1 << 26
 
 // set takes the windows of a layer.
 func (x *saddle) set(s *Splitter, n *flow.Net, l int, windows []placement.Loads) {
-	x.net, x.gpus = n, len(s.reads.active)
-	x.loads, x.scale = x.loads[:0], x.scale[:0]
+	x.net, x.gpus, x.loads = n, len(n.Speed), x.loads[:0]
 	for _, w := range windows {
 		sum := 0.0
 		for _, v := range w[l] {
 			sum += v
 		}
-		if sum > 0 {
-			x.loads = append(x.loads, w[l])
-			x.scale = append(x.scale, s.speeds/sum)
+		if sum == 0 {
+			continue
 		}
+		row := make([]float64, len(w[l]))
+		for e, v := range w[l] {
+			row[e] = float64(v * (s.speeds / sum))
+		}
+		x.loads = append(x.loads, row)
 	}
 	x.slow = memory.Resize(x.slow, x.gpus)
-	for g := range x.slow {
-		if x.slow[g] = 0; n.Speed[g] > 0 {
-			x.slow[g] = 1 / n.Speed[g]
+	for g, v := range n.Speed {
+		if x.slow[g] = 0; v > 0 {
+			x.slow[g] = 1 / v
 		}
 	}
-	x.base = memory.Resize(x.base, len(x.scale)*x.gpus)
+	gpus := len(x.loads) * x.gpus
+	x.base = memory.Resize(x.base, gpus)
 	clear(x.base)
-	for k, v := range x.scale {
-		for _, h := range n.Alone {
-			x.base[k*x.gpus+int(h.GPU)] += float64(float64(x.loads[k][h.Expert]*v) * x.slow[h.GPU])
-		}
-	}
 	x.cell = x.cell[:0]
-	for k, v := range x.scale {
+	for k, w := range x.loads {
+		for _, h := range n.Alone {
+			x.base[k*x.gpus+int(h.GPU)] += float64(w[h.Expert] * x.slow[h.GPU])
+		}
 		for a, g := range n.GPU {
-			e := n.Expert[n.Owner[a]]
-			x.cell = append(x.cell, float64(x.loads[k][e]*v)*x.slow[g])
+			x.cell = append(x.cell, float64(w[n.Expert[n.Owner[a]]]*x.slow[g]))
 		}
 	}
-	for _, v := range []*[]float64{&x.now.x, &x.sum.x, &x.mean.x, &x.from.x, &x.ahead, &x.price, &x.best} {
+	for _, v := range []*[]float64{&x.now.x, &x.next.x, &x.from.x, &x.ahead, &x.price, &x.best} {
 		*v = memory.Resize(*v, len(n.GPU))
 	}
-	for _, v := range []*[]float64{&x.now.y, &x.sum.y, &x.mean.y, &x.from.y, &x.load} {
-		*v = memory.Resize(*v, len(x.scale)*x.gpus)
+	for _, v := range []*[]float64{&x.now.y, &x.next.y, &x.from.y, &x.load} {
+		*v = memory.Resize(*v, gpus)
 	}
 }
 
@@ -193,7 +182,7 @@ func (x *saddle) set(s *Splitter, n *flow.Net, l int, windows []placement.Loads)
 // speed, under the given weights.
 func (x *saddle) addLoads(weight, load []float64) {
 	arcs := len(x.price)
-	for k := range x.scale {
+	for k := range x.loads {
 		row, cell := load[k*x.gpus:(k+1)*x.gpus], x.cell[k*arcs:(k+1)*arcs]
 		for a, g := range x.net.GPU {
 			row[g] += float64(cell[a] * weight[a])
@@ -203,27 +192,20 @@ func (x *saddle) addLoads(weight, load []float64) {
 
 // value is the mean of the windows' levels under the given weights.
 func (x *saddle) value(weight []float64) float64 {
-	if len(x.scale) == 0 {
-		return 1
-	}
 	copy(x.load, x.base)
 	x.addLoads(weight, x.load)
 	sum := 0.0
-	for k := range x.scale {
-		top := 0.0
-		for _, v := range x.load[k*x.gpus : (k+1)*x.gpus] {
-			top = max(top, v)
-		}
-		sum += top
+	for row := range slices.Chunk(x.load, x.gpus) {
+		sum += slices.Max(row)
 	}
-	return sum / float64(len(x.scale))
+	return sum / float64(len(x.loads))
 }
 
 // priceArcs sets the price of the whole of an expert at each of its arcs.
 func (x *saddle) priceArcs(y []float64) {
 	arcs := len(x.price)
 	clear(x.price)
-	for k := range x.scale {
+	for k := range x.loads {
 		row, cell := y[k*x.gpus:(k+1)*x.gpus], x.cell[k*arcs:(k+1)*arcs]
 		for a, g := range x.net.GPU {
 			x.price[a] += float64(cell[a] * row[g])
@@ -238,180 +220,148 @@ func (x *saddle) bound(y []float64) float64 {
 	for i, b := range x.base {
 		sum += float64(b * y[i])
 	}
-	n := x.net
-	for i := range n.Expert {
-		least := math.Inf(1)
-		for a := n.First[i]; a < n.First[i+1]; a++ {
-			least = min(least, x.price[a])
-		}
-		sum += least
+	for i := range x.net.Expert {
+		sum += slices.Min(x.ofExpert(x.price, i))
 	}
 	return sum * (1 - 1e-12)
 }
 
-// norm is about the largest singular value of the loads as a matrix.
-func (x *saddle) norm() float64 {
-	for a := range x.mean.x {
-		x.mean.x[a] = 1
+// ofExpert is what a list of the arcs has of a replicated expert.
+func (x *saddle) ofExpert(list []float64, i int) []float64 {
+	return list[x.net.First[i]:x.net.First[i+1]]
+}
+
+// setPaces sets how far experts and windows may step: one over the largest sum of the
+// loads of an arc, and of a GPU, none further than loads of a millionth of the mean.
+func (x *saddle) setPaces() {
+	for i := range x.now.y {
+		x.now.y[i] = 1
 	}
-	norm := 0.0
-	for range 12 {
-		clear(x.load)
-		x.addLoads(x.mean.x, x.load)
-		x.priceArcs(x.load)
-		sum := 0.0
-		for _, v := range x.price {
-			sum += float64(v * v)
-		}
-		if sum == 0 {
-			return 0
-		}
-		norm = math.Sqrt(sum)
-		for a, v := range x.price {
-			x.mean.x[a] = v / norm
-		}
+	x.priceArcs(x.now.y)
+	x.paceX, x.paceY = x.paceX[:0], x.paceY[:0]
+	for i := range x.net.Expert {
+		x.paceX = append(x.paceX, 1/max(slices.Max(x.ofExpert(x.price, i)), 1e-6))
 	}
-	return math.Sqrt(norm)
+	for a := range x.ahead {
+		x.ahead[a] = 1
+	}
+	clear(x.load)
+	x.addLoads(x.ahead, x.load)
+	for row := range slices.Chunk(x.load, x.gpus) {
+		x.paceY = append(x.paceY, 1/max(slices.Max(row), 1e-6))
+	}
 }
 
 // solve improves the weights x.now.x, which x.best holds too, of the given value; it
 // returns the best's value and a bound no less than the given one.
 func (x *saddle) solve(level, least float64) (float64, float64) {
-	n, windows := x.net, len(x.scale)
-	norm := x.norm()
-	if norm == 0 { // there is nothing to choose
-		return level, max(least, level*(1-1e-12))
-	}
 	if level <= least*(1+weightGap) {
 		return level, least
 	}
+	windows := len(x.loads)
+	x.setPaces()
 	speeds, mass := 0.0, 1/float64(windows)
-	for _, v := range x.slow {
-		if v > 0 {
-			speeds += 1 / v
-		}
+	for _, v := range x.net.Speed {
+		speeds += v
 	}
 	for i := range x.now.y {
-		x.now.y[i] = 0
-		if v := x.slow[i%x.gpus]; v > 0 {
-			x.now.y[i] = mass / v / speeds
-		}
+		x.now.y[i] = mass * x.net.Speed[i%x.gpus] / speeds
 	}
 	// The step is shared between x and y as far as each has to go.
-	ratio := mass
-	step := .99 / norm
-	at := func(p *point) (gap float64) {
-		v, d := x.value(p.x), x.bound(p.y)
+	ratio := 1.0
+	start, steps := level-x.bound(x.now.y), 0
+	x.restart(&x.now)
+	const check = 32
+	rounds := weightWork / (check * (windows*(len(x.price)+x.gpus) + 1))
+	for range min(max(rounds, 4), 4096) {
+		for range check {
+			x.advance(ratio, steps)
+			steps++
+		}
+		v, d := x.value(x.next.x), x.bound(x.next.y)
 		if v < level {
 			level = v
-			copy(x.best, p.x)
+			copy(x.best, x.next.x)
 		}
-		least = max(least, d)
-		return v - d
-	}
-	start, steps := at(&x.now), 0
-	x.restart()
-	const check = 32
-	rounds := weightWork / (check * (windows*(len(n.GPU)+x.gpus) + 1))
-	for range min(max(rounds, 4), 4096) {
-		if level <= least*(1+weightGap) {
+		if least = max(least, d); level <= least*(1+weightGap) {
 			break
 		}
-		for range check {
-			x.advance(step/ratio, float64(step*ratio))
-		}
-		steps += check
-		for a, v := range x.sum.x {
-			x.mean.x[a] = v / float64(steps)
-		}
-		for i, v := range x.sum.y {
-			x.mean.y[i] = v / float64(steps)
-		}
-		last, mean := at(&x.now), at(&x.mean)
-		if min(last, mean) > start/2 && steps < 1024 {
+		if v-d > start/2 && steps < 1024 {
 			continue
 		}
-		if mean < last {
-			x.now.set(&x.mean)
-		}
-		if dx, dy := distance(x.now.x, x.from.x), distance(x.now.y, x.from.y); dx > 1e-9 && dy > 1e-9 {
+		if dx, dy := distance(x.next.x, x.from.x), distance(x.next.y, x.from.y); dx > 1e-9 && dy > 1e-9 {
 			ratio = math.Sqrt(ratio * dy / dx)
 		}
-		start, steps = min(last, mean), 0
-		x.restart()
+		start, steps = v-d, 0
+		x.restart(&x.next)
 	}
 	return level, least
 }
 
-// restart begins a path from where it stands.
-func (x *saddle) restart() {
-	x.from.set(&x.now)
-	clear(x.sum.x)
-	clear(x.sum.y)
+// restart begins a path.
+func (x *saddle) restart(at *point) {
+	for _, p := range []*point{&x.now, &x.from} {
+		copy(p.x, at.x)
+		copy(p.y, at.y)
+	}
 }
 
-// advance takes a step of x and one of y.
-func (x *saddle) advance(stepX, stepY float64) {
-	n := x.net
+// advance takes a step of x and one of y, the path's next after so many.
+func (x *saddle) advance(ratio float64, steps int) {
 	x.priceArcs(x.now.y)
-	copy(x.ahead, x.now.x)
-	for a, c := range x.price {
-		x.now.x[a] -= float64(stepX * c)
-	}
-	for i := range n.Expert {
-		x.project(x.now.x[n.First[i]:n.First[i+1]], nil, 1)
-	}
-	for a, old := range x.ahead {
-		x.ahead[a] = float64(2*x.now.x[a]) - old
-		x.sum.x[a] += x.now.x[a]
+	for i, pace := range x.paceX {
+		price, now, next, ahead := x.ofExpert(x.price, i), x.ofExpert(x.now.x, i), x.ofExpert(x.next.x, i), x.ofExpert(x.ahead, i)
+		for a, c := range price {
+			next[a] = now[a] - float64(pace/ratio*c)
+		}
+		project(next, 1)
+		for a := range ahead {
+			ahead[a] = float64(2*next[a]) - now[a]
+		}
 	}
 	copy(x.load, x.base)
 	x.addLoads(x.ahead, x.load)
-	mass := 1 / float64(len(x.scale))
-	for k := range x.scale {
-		row := x.now.y[k*x.gpus : (k+1)*x.gpus]
-		for g := range row {
-			row[g] += float64(stepY * x.load[k*x.gpus+g])
-		}
-		x.project(row, x.slow, mass)
-	}
-	for i, v := range x.now.y {
-		x.sum.y[i] += v
-	}
-}
-
-// project moves v to the nearest point whose entries are ≥ 0 and add up to sum;
-// entries where open is 0 become 0 (nil = all may be above).
-func (x *saddle) project(v, open []float64, sum float64) {
-	x.free = x.free[:0]
-	for i, a := range v {
-		if open == nil || open[i] > 0 {
-			x.free = append(x.free, a)
-		}
-	}
-	// Those that end at 0 are left out until none more does.
-	cut := math.Inf(-1)
-	for last := -1; len(x.free) != last; {
-		last = len(x.free)
-		total := -sum
-		for _, a := range x.free {
-			total += a
-		}
-		cut = total / float64(last)
-		k := 0
-		for _, a := range x.free {
-			if a > cut {
-				x.free[k] = a
-				k++
+	mass := 1 / float64(len(x.loads))
+	for k, pace := range x.paceY {
+		row := x.next.y[k*x.gpus : (k+1)*x.gpus]
+		for g, open := range x.slow {
+			i := k*x.gpus + g
+			if row[g] = math.Inf(-1); open > 0 {
+				row[g] = x.now.y[i] + float64(pace*ratio*x.load[i])
 			}
 		}
-		x.free = x.free[:max(k, 1)]
+		project(row, mass)
+	}
+	back := 1 / float64(steps+2)
+	draw := func(now, next, from []float64) {
+		for i := range now {
+			far := float64(2*next[i]) - now[i]
+			now[i] = far + float64(back*(from[i]-far))
+		}
+	}
+	draw(x.now.x, x.next.x, x.from.x)
+	draw(x.now.y, x.next.y, x.from.y)
+}
+
+// project moves v to the nearest point whose entries are ≥ 0 and add up to sum.
+func project(v []float64, sum float64) {
+	// Those that end at 0 are left out until none more does.
+	cut, last := math.Inf(-1), len(v)+1
+	for {
+		total, n := -sum, 0
+		for _, a := range v {
+			if a > cut {
+				total += a
+				n++
+			}
+		}
+		if n == 0 || n >= last {
+			break
+		}
+		last, cut = n, total/float64(n)
 	}
 	for i, a := range v {
-		v[i] = 0
-		if open == nil || open[i] > 0 {
-			v[i] = max(0, a-cut)
-		}
+		v[i] = max(0, a-cut)
 	}
 }
 

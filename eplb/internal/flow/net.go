@@ -69,8 +69,21 @@ func NewLinker(first []int, experts int, speed []float64) *Linker {
 // n's memory where that is enough. Where a GPU holds an expert twice the first slot
 // counts. Cost: two passes over the slots.
 func Link[E int | int32](in *Linker, n *Net, row []E) {
-	alone, experts, arcs := count(in, row)
-	n.reset(len(in.queue), alone, experts, arcs)
+	clear(in.on)
+	clear(in.seen)
+	for i, e := range row {
+		if in.first(i, int32(e)) {
+			in.on[e]++
+		}
+	}
+	experts, arcs := 0, 0
+	for _, k := range in.on {
+		if k > 1 {
+			experts++
+			arcs += int(k)
+		}
+	}
+	n.reset(len(in.queue), len(row)-arcs, experts, arcs)
 	n.Speed, n.equal = in.speed, in.equal
 	last := int32(0)
 	for e, k := range in.on {
@@ -108,30 +121,7 @@ func (in *Linker) first(i int, e int32) bool {
 	return true
 }
 
-// count counts the GPUs of each expert, the experts on one GPU, and those on
-// several with all their arcs.
-func count[E int | int32](in *Linker, row []E) (alone, experts, arcs int) {
-	clear(in.on)
-	clear(in.seen)
-	for i, e := range row {
-		if !in.first(i, int32(e)) {
-			continue
-		}
-		switch in.on[e]++; in.on[e] {
-		case 1:
-			alone++
-		case 2:
-			alone--
-			experts++
-			arcs += 2
-		default:
-			arcs++
-		}
-	}
-	return alone, experts, arcs
-}
-
-// reset makes room for so many experts and arcs, all in one piece: a net is as much to
+// reset makes room for so many experts and arcs, and no more alone, all in one piece: a net is as much to
 // look at as to link.
 func (n *Net) reset(gpus, alone, experts, arcs int) {
 	n.room = memory.Resize(n.room, 2*experts+1+4*arcs+4*gpus+1)
