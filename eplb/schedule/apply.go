@@ -23,7 +23,8 @@ func (s *Schedule) Resume(p *placement.Placement, done, rounds int) (placement.P
 	if err := p.Validate(); err != nil {
 		return placement.Placement{}, err
 	}
-	done, rounds = max(0, min(done, len(s.Rounds))), max(0, min(rounds, len(s.Rounds)))
+	done = max(0, min(done, len(s.Rounds)))
+	rounds = max(done, min(rounds, len(s.Rounds)))
 	have, want, shape := slotsOf(p), s.shape(done), s.shape(rounds)
 	if len(s.Rounds) == 0 { // nothing is to be done, or has been
 		if shape = s.After; slices.Equal(have, s.After) {
@@ -39,9 +40,6 @@ func (s *Schedule) Resume(p *placement.Placement, done, rounds int) (placement.P
 		if err := s.do(i, q.PhysicalToLogical, q.Experts); err != nil {
 			return placement.Placement{}, err
 		}
-	}
-	if rounds < done {
-		shape = want
 	}
 	q.GPUs, q.PhysicalToLogical = len(shape), reshape(q.PhysicalToLogical, s.GPUSlots, shape)
 	if slices.ContainsFunc(shape, func(n int) bool { return n != shape[0] }) {

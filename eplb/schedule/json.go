@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"math"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/eplb/internal/strict"
@@ -79,8 +78,10 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 		out.Rounds = append(out.Rounds, r)
 	}
 	counted := out
-	if counted.sum(); counted.Moves != out.Moves || counted.Outside != out.Outside {
-		return bad("copies", "%d, %d of them from outside, but the rounds make %d, %d of them", out.Moves, out.Outside, counted.Moves, counted.Outside)
+	counted.sum()
+	if c, o := &counted, &out; c.Moves != o.Moves || c.Outside != o.Outside || c.Bytes != o.Bytes || c.StagedBytes != o.StagedBytes || c.Peers != o.Peers {
+		return bad("copies", "%d, %d of them from outside, %d bytes, %d staged, %d peers, but the rounds make %d, %d, %d, %d, %d",
+			o.Moves, o.Outside, o.Bytes, o.StagedBytes, o.Peers, c.Moves, c.Outside, c.Bytes, c.StagedBytes, c.Peers)
 	}
 	*s = out
 	return nil
@@ -92,22 +93,14 @@ func (f *file) check() error {
 	if err := f.checkSlots(); err != nil {
 		return err
 	}
-	if err := cmp.Or(refuse.Value(f.Rounds == nil, "rounds", "missing"), refuse.Value(f.Seconds != nil && f.SecondsBound == nil, "seconds_bound", "null, but seconds are known")); err != nil {
-		return err
-	}
-	for _, x := range []struct {
-		field   string
-		n, most int64
-	}{
-		{"rounds_bound", int64(f.RoundsBound), math.MaxInt64}, {"restore_rounds", int64(f.Restore), int64(len(f.Rounds))}, {"emptied_rounds", int64(f.Emptied), int64(len(f.Rounds))},
-		{"copies", int64(f.Moves), math.MaxInt64}, {"outside_copies", int64(f.Outside), int64(f.Moves)}, {"bytes", f.Bytes, math.MaxInt64},
-		{"expert_bytes", f.ExpertBytes, maxExpertBytes}, {"staged_bytes", f.StagedBytes, math.MaxInt64}, {"peers", int64(f.Peers), placement.MaxGPUs},
-	} {
-		if x.n < 0 || x.n > x.most {
-			return bad(x.field, "%d: between 0 and %d are possible", x.n, x.most)
-		}
-	}
-	return nil
+	return cmp.Or(
+		refuse.Value(f.Rounds == nil, "rounds", "missing"),
+		refuse.Value(f.Seconds != nil && f.SecondsBound == nil, "seconds_bound", "null, but seconds are known"),
+		refuse.Value(f.RoundsBound < 0, "rounds_bound", "%d is negative", f.RoundsBound),
+		refuse.Value(f.Restore < 0 || f.Restore > len(f.Rounds), "restore_rounds", "%d of %d", f.Restore, len(f.Rounds)),
+		refuse.Value(f.Emptied < 0 || f.Emptied > len(f.Rounds), "emptied_rounds", "%d of %d", f.Emptied, len(f.Rounds)),
+		checkExpertBytes(f.ExpertBytes),
+	)
 }
 
 func bad(field, format string, args ...any) error {
@@ -116,18 +109,14 @@ func bad(field, format string, args ...any) error {
 
 // checkSlots demands slots of GPUs that there can be.
 func (f *file) checkSlots() error {
-	slots := 0
+	slots, gpus := 0, len(f.GPUSlots)
 	for g, n := range f.GPUSlots {
 		before, after := at(f.Before, g), at(f.After, g)
-		if least := min(before, after); least < 0 {
-			return bad("gpu_slots", "%d slots on GPU %d", least, g)
-		}
-		if n > placement.MaxSlots || n != max(before, after) {
-			return bad("gpu_slots", "%d slots on GPU %d: the larger of those before and after is expected", n, g)
+		if min(before, after) < 0 || n > placement.MaxSlots || n != max(before, after) {
+			return bad("gpu_slots", "%d slots on GPU %d, with %d before and %d after", n, g, before, after)
 		}
 		slots += n
 	}
-	gpus := len(f.GPUSlots)
 	if err := cmp.Or(
 		refuse.Value(gpus == 0 || gpus > placement.MaxGPUs || gpus != max(len(f.Before), len(f.After)), "gpu_slots", "%d GPUs, with %d before and %d after", gpus, len(f.Before), len(f.After)),
 		refuse.Value(slots > placement.MaxSlots, "gpu_slots", "%d slots: at most %d are supported", slots, placement.MaxSlots),

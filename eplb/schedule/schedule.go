@@ -235,7 +235,7 @@ func (o *Options) validate(layers, gpus int) error {
 		refuse.Value(o.RDMAPerGPU < 0, "rdma_per_gpu", "%d is negative", o.RDMAPerGPU),
 		refuse.Value(o.PeersPerGPU < 0, "peers_per_gpu", "%d is negative", o.PeersPerGPU),
 		refuse.Value(o.LayersAtOnce < 0, "layers_at_once", "%d is negative", o.LayersAtOnce),
-		refuse.Value(o.ExpertBytes < 0 || o.ExpertBytes > maxExpertBytes, "expert_bytes", "%d: between 0 and %d are supported", o.ExpertBytes, int64(maxExpertBytes)),
+		checkExpertBytes(o.ExpertBytes),
 		refuse.Value(o.StagedBytes < 0, "staged_bytes", "%d is negative", o.StagedBytes),
 		refuse.Value(o.StagedBytes > 0 && o.ExpertBytes == 0, "staged_bytes", "%d, but the size of an expert is not known", o.StagedBytes),
 		refuse.Value(o.StagedBytes > 0 && o.StagedBytes < least, "staged_bytes", "%d: at least %d are needed", o.StagedBytes, least),
@@ -262,3 +262,7 @@ func (o *Options) validate(layers, gpus int) error {
 
 // maxExpertBytes keeps the bytes of any schedule within an int64.
 const maxExpertBytes = 1 << 36
+
+func checkExpertBytes(n int64) error {
+	return refuse.Value(n < 0 || n > maxExpertBytes, "expert_bytes", "%d: between 0 and %d are supported", n, int64(maxExpertBytes))
+}
