@@ -144,7 +144,7 @@ func newRegrouper(x *planner) *regrouper {
 
 // layer regroups layer l within so many moves in all.
 func (g *regrouper) layer(l, moves int, r *Result) {
-	tokens, _ := sample(g.p.Routes, l)
+	tokens := sample(g.p.Routes, l)
 	if tokens.Len() == 0 {
 		return
 	}
@@ -261,29 +261,28 @@ func (g *regrouper) limit(y *traffic.Layer) {
 	}
 }
 
-// sample is the tokens of a layer that are planned with, and those that are held out;
-// nil = none are.
-func sample(r *placement.Routes, l int) (planned, held *traffic.Tokens) {
+// sample is the tokens of a layer that are planned with.
+func sample(r *placement.Routes, l int) *traffic.Tokens {
+	n, k := r.Tokens(l), r.TopK
 	if r.Weights != nil {
-		return everyToken(r, l), nil
+		return everyToken(r, l)
 	}
-	n, left := r.Tokens(l), r.Tokens(l)
-	if n >= leastHeld {
-		held = &traffic.Tokens{K: r.TopK}
+	held := n >= leastHeld
+	left := n
+	if held {
 		left -= n / heldOut
 	}
-	planned = &traffic.Tokens{K: r.TopK, IDs: make([]uint16, 0, min(left, sampled)*r.TopK)}
+	t := &traffic.Tokens{K: k, IDs: make([]uint16, 0, min(left, sampled)*k)}
 	seen := 0
 	for i := range n {
-		if held != nil && i%heldOut == heldOut-1 {
-			held.IDs = append(held.IDs, r.Token(l, i)...)
+		if held && i%heldOut == heldOut-1 {
 			continue
 		}
 		// Evenly over all, if not all.
 		if left <= sampled || seen*sampled/left != (seen+1)*sampled/left {
-			planned.IDs = append(planned.IDs, r.Token(l, i)...)
+			t.IDs = append(t.IDs, r.Token(l, i)...)
 		}
 		seen++
 	}
-	return planned, held
+	return t
 }

@@ -30,10 +30,10 @@ func ExampleNew() {
 	// Output:
 	// round 0, 0.275 ms:
 	//   expert 2 from slot 2 to slot 1
-	//   expert 1 from slot 1 to slot 2
+	//   expert 1 from slot 1 to slot 4
 	// round 1, 0.275 ms:
-	//   expert 1 from slot 2 to slot 4
-	// 3 copies in 2 rounds, at least 2
+	//   expert 1 from slot 4 to slot 2
+	// 3 copies in 2 rounds, at least 1
 }
 
 // A step of decode takes 50 ms and would lose a little less of it.
@@ -84,6 +84,6 @@ func ExampleSchedule_Resume() {
 	fmt.Println(then.PhysicalToLogical[0])
 	fmt.Println(end.PhysicalToLogical[0])
 	// Output:
-	// [0 2 1 3 0 3]
+	// [0 2 2 3 1 3]
 	// [0 2 1 3 1 3]
 }

@@ -7,8 +7,8 @@ import "slices"
 // for the readers of its slot, and these wait for the readers of theirs: chains,
 // and cycles. Of each cycle one copy is staged: read first, written last.
 
-// stageCycles stages a slot of each cycle, on the GPU with the least to stage. A cycle
-// without room is taken back: what it moves stays where it is.
+// stageCycles stages a slot of each cycle, the last to be reached. A cycle whose GPU has
+// no room is taken back: what it moves stays where it is.
 func (s *scheduler) stageCycles() {
 	clear(s.seen) // the first slot, from 1, from which a walk came by each
 	for i := range s.src {
@@ -19,15 +19,9 @@ func (s *scheduler) stageCycles() {
 		if j < 0 || !s.touched(j) || s.seen[j] != i+1 {
 			continue // it ends, or where a walk has been
 		}
-		best := j
-		for k := s.src[j]; k != j; k = s.src[k] {
-			if s.staged[s.gpuOf[k]] < s.staged[s.gpuOf[best]] {
-				best = k
-			}
-		}
-		if g := s.gpuOf[best]; s.staged[g] < s.stage {
+		if g := s.gpuOf[j]; s.staged[g] < s.stage {
 			s.staged[g]++
-			s.stagers = append(s.stagers, best)
+			s.stagers = append(s.stagers, j)
 			continue
 		}
 		for s.touched(j) {

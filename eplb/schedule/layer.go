@@ -15,15 +15,14 @@ type scheduler struct {
 	stage  int // experts that a GPU may stage; noLimit = any number
 	layers []layer
 
-	links         // of the round at hand
-	moves         []placement.Move
-	stagedMoves   []int // in place: indices of moves
-	*layer              // at hand
-	match         matching
-	chain         chain
-	stamp, wanted []int // of each expert
-	keys          []int
-	seen          []int // of each slot
+	links       // of the round at hand
+	moves       []placement.Move
+	stagedMoves []int // in place: indices of moves
+	*layer            // at hand
+	match       matching
+	chain       chain
+	keys        []int
+	seen        []int // of each slot
 }
 
 // layer is how far a layer is, and what the round at hand does in it.
@@ -68,13 +67,12 @@ func newScheduler(f *frame, most int) *scheduler {
 	gpus := len(f.node)
 	s := &scheduler{
 		frame: f, most: most, stage: noLimit, links: newLinks(gpus), layers: make([]layer, len(f.start)),
-		moves: slices.Clone(f.lost), stamp: make([]int, f.experts), wanted: make([]int, f.experts),
-		seen: make([]int, len(f.gpuOf)),
+		moves: slices.Clone(f.lost), seen: make([]int, len(f.gpuOf)),
 	}
 	if s.StagedBytes > 0 {
 		s.stage = int(min(s.StagedBytes/s.ExpertBytes, noLimit))
 	}
-	s.match.init(gpus, f.experts)
+	s.match.init(gpus)
 	s.chain.init(gpus)
 	for l := range s.layers {
 		slots := len(f.gpuOf)
@@ -115,22 +113,11 @@ func (s *scheduler) load(y *layer) {
 		s.urgent = s.urgent || !s.stays(e)
 	}
 	s.req, s.puts, s.stagers, s.doing, s.settled = s.req[:0], s.puts[:0], s.stagers[:0], false, false
-	clear(s.stamp) // the last GPU, from 1, seen to hold or request each expert
-	clear(s.wanted)
 	for g := range s.node {
 		a, b := s.first[g], s.first[g+1]
 		for i := a; i < b; i++ {
-			if cur[i] >= 0 {
-				s.stamp[cur[i]] = g + 1
-			}
-			if fin[i] >= 0 {
-				s.wanted[fin[i]] = g + 1
-			}
-		}
-		for i := a; i < b; i++ {
-			s.kept[i] = cur[i] >= 0 && s.wanted[cur[i]] == g+1
-			if e := fin[i]; e >= 0 && s.stamp[e] != g+1 {
-				s.stamp[e] = g + 1
+			s.kept[i] = cur[i] >= 0 && slices.Contains(fin[a:b], cur[i])
+			if e := fin[i]; e >= 0 && !slices.Contains(cur[a:b], e) && !slices.Contains(fin[a:i], e) {
 				s.req = append(s.req, request{gpu: g, expert: e, want: i})
 			}
 		}
@@ -259,7 +246,7 @@ func (s *scheduler) room(q *request) int {
 		case x < 0:
 			n--
 		default:
-			n = s.live[x]
+			n = 1
 		}
 		if n > score {
 			best, score = i, n

@@ -16,7 +16,6 @@ import "slices"
 type matching struct {
 	in, out  []int   // degrees
 	d        int     // the largest
-	read     []bool  // the expert has an edge already
 	pad      buckets // senders that each receiver is padded with
 	padFrom  []int
 	padTo    []int
@@ -28,11 +27,11 @@ type matching struct {
 	chosen   []int // requests
 }
 
-func (m *matching) init(gpus, experts int) {
+func (m *matching) init(gpus int) {
 	for _, p := range []*[]int{&m.in, &m.out, &m.partner, &m.via, &m.seen} {
 		*p = make([]int, gpus)
 	}
-	m.read, m.pad = make([]bool, experts), newBuckets(gpus)
+	m.pad = newBuckets(gpus)
 }
 
 // matchPass serves one matching of the layer's requests and says whether it
@@ -62,39 +61,22 @@ func (s *scheduler) matchPass() bool {
 	return s.together(m.chosen)
 }
 
-// edges chooses where each request would be read and counts the degrees. An expert
-// with one holder is read there once; more often only while that makes the holder no
-// busier than the busiest receiver, because later the new copies can be read too.
+// edges chooses where each request would be read, first of experts with one holder, and
+// counts the degrees.
 func (s *scheduler) edges() {
 	m := &s.match
 	clear(m.in)
 	clear(m.out)
-	clear(m.read)
-	busiest := 0
-	for i := range s.req {
-		q := &s.req[i]
-		if q.from = -1; !q.done {
-			m.in[q.gpu]++
-			busiest = max(busiest, m.in[q.gpu])
-		}
-	}
-	clear(m.in)
-	for pass := range 3 {
+	for _, choice := range [2]bool{false, true} {
 		for i := range s.req {
 			q := &s.req[i]
 			hold := s.hold.of(q.expert)
-			if q.done || q.from >= 0 || len(hold) == 0 {
+			if q.done || len(hold) == 0 || len(hold) > 1 != choice {
 				continue
 			}
-			if pass == 0 && (len(hold) > 1 || m.read[q.expert]) || pass == 1 && len(hold) == 1 {
-				continue
-			}
-			best := s.nearest(q, hold, func(h int) (int, bool) { return m.out[h], true })
-			if h := s.gpuOf[best]; !m.read[q.expert] || m.out[h] < busiest {
-				q.from, m.read[q.expert] = best, true
-				m.out[h]++
-				m.in[q.gpu]++
-			}
+			q.from = s.nearest(q, hold, func(h int) (int, bool) { return m.out[h], true })
+			m.out[s.gpuOf[q.from]]++
+			m.in[q.gpu]++
 		}
 	}
 	m.d = max(slices.Max(m.in), slices.Max(m.out))
@@ -127,7 +109,7 @@ func (m *matching) padGraph() {
 func (s *scheduler) augment(g int) bool {
 	m := &s.match
 	for r := s.reqFirst[g]; r < s.reqFirst[g+1]; r++ {
-		if q := &s.req[r]; q.from >= 0 {
+		if q := &s.req[r]; !q.done && len(s.hold.of(q.expert)) > 0 {
 			if h := s.gpuOf[q.from]; s.open(h, g) && s.take(g, h, r) {
 				return true
 			}

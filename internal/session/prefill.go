@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/prefill"
@@ -186,17 +187,17 @@ func (p *prefillUnit) config() error {
 
 // idOf is the id of a name that is not known. One that ended in the latest step gets
 // its own again, so that the old request does not come back beside it.
-func (p *prefillUnit) idOf(name string, given map[prefill.ID]string) prefill.ID {
+func (p *prefillUnit) idOf(name string, next prefill.ID) prefill.ID {
 	if id, ok := p.late.ids[name]; ok {
 		return id
 	}
-	return p.asked(name, p.late.at, given)
+	return next
 }
 
 // new is the request of a line that is to be known.
 func (p *prefillUnit) new() (prefill.Request, error) {
 	r := p.request
-	r.ID, r.Among = p.idOf(p.id, nil), p.among
+	r.ID, r.Among = p.idOf(p.id, p.fresh()), p.among
 	if p.perRank {
 		r.CachedAt = p.cachedAt
 	}
@@ -288,16 +289,19 @@ func (p *prefillUnit) move() error {
 }
 
 func (p *prefillUnit) sync(e *wire.Encoder) error {
-	given := newNames[prefill.ID](len(p.members))
+	next := p.fresh()
+	listed := make(map[string]bool, len(p.members))
 	for i, name := range p.members {
-		if err := given.free(name, i); err != nil {
-			return err
+		if listed[name] {
+			return named(decode.ErrKnown, i, name)
 		}
+		listed[name] = true
 		id, ok := p.ids[name]
 		if !ok {
-			id = p.idOf(name, given.at)
+			if id = p.idOf(name, next); id == next {
+				next++
+			}
 		}
-		given.enter(name, id)
 		p.running[i].ID = id
 	}
 	c, err := p.b.Sync(prefill.Changes{}, p.rank, p.running)

@@ -2,12 +2,14 @@ package formats
 
 import (
 	"bufio"
+	"compress/gzip"
 	"fmt"
 	"io"
 
-	"github.com/moelb/moelb/internal/gunzip"
 	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
+
+const gzipMagic = "\x1f\x8b"
 
 // open starts reading a stream: at most max bytes, decompressed, without byte
 // order mark.
@@ -17,13 +19,13 @@ func open(r io.Reader, max int64, lim *guard.Limits) (*bufio.Reader, error) {
 	if head, _ := b.Peek(9); isSafetensors(head) {
 		return b, nil // whose first bytes may be any
 	}
-	if head, _ := b.Peek(2); string(head) == gunzip.Magic {
-		z, err := gunzip.New(b)
+	if head, _ := b.Peek(2); string(head) == gzipMagic {
+		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("gzip: %w", err)
 		}
 		b = bufio.NewReaderSize(guard.Cap(z, max, in), lim.Buffer)
-		if head, _ := b.Peek(2); string(head) == gunzip.Magic {
+		if head, _ := b.Peek(2); string(head) == gzipMagic {
 			return nil, fmt.Errorf("gzip within gzip")
 		}
 	}

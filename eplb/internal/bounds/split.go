@@ -72,17 +72,19 @@ func Companions(s *pack.Packer) float64 {
 	for q := range min(experts, mostSmall) {
 		lambda := s.W[s.Order[experts-1-q]]
 		copies := u.Slots - experts + q
-		hot := append(s.Ranked[:0], s.Order[:min(copies+1, experts)]...)
-		for _, e := range hot {
-			s.Count[e], s.Size[e] = 1, s.W[e]-lambda
+		h := s.Heap[:0]
+		for _, e := range s.Order[:min(copies+1, experts)] {
+			h = append(h, pack.HeapItem{Key: s.W[e] - lambda, Id: e}) // a heap: the largest first
+			s.Count[e] = 1
 		}
+		before := func(a, b pack.HeapItem) bool { return a.Key > b.Key }
 		for range copies {
-			e := hot[0]
+			e := h[0].Id
 			s.Count[e]++
-			s.Size[e] = (s.W[e] - lambda) / float64(s.Count[e])
-			pack.Sink(hot, s.Larger)
+			h[0].Key = (s.W[e] - lambda) / float64(s.Count[e])
+			pack.SiftDown(h, 0, before)
 		}
-		if t := float64(float64(room-1)*lambda) + s.Size[hot[0]]; t >= float64(room)*lambda {
+		if t := float64(float64(room-1)*lambda) + h[0].Key; t >= float64(room)*lambda {
 			bound = max(bound, t*(1-1e-12)) // rounding must not matter
 		}
 	}

@@ -25,8 +25,12 @@ func (lo *Planner) atHome(limit float64, may int) bool {
 	clear(lo.slots)
 	clear(lo.sum)
 	clear(lo.frozen)
+	clear(s.Count[lo.experts:])
 	lo.exports = lo.exports[:0]
 	for _, e := range s.Order {
+		if int(e) >= lo.experts {
+			continue
+		}
 		n := int(lo.homeAt[e])
 		k := 1
 		if s.W[e] > limit {
@@ -64,7 +68,7 @@ func (lo *Planner) sendAway(may int) bool {
 			// The smallest that suffices, or the largest.
 			best := int32(-1)
 			for _, e := range s.Order {
-				if lo.copies[int(e)*nodes+n] == 0 {
+				if int(e) >= lo.experts || lo.copies[int(e)*nodes+n] == 0 {
 					continue
 				}
 				x := s.Size[e]
@@ -113,7 +117,7 @@ func (lo *Planner) takeIn() bool {
 }
 
 // fillNodes gives the slots that are left to the experts at home there whose
-// replicas are largest, but for those that may be empty if there are no such experts.
+// replicas are largest.
 func (lo *Planner) fillNodes() bool {
 	s, nodes := lo.S, len(lo.nodes)
 	for n := range lo.nodes {
@@ -124,21 +128,18 @@ func (lo *Planner) fillNodes() bool {
 				if lo.frozen[e] || int(lo.homeAt[e]) != n || int(lo.copies[int(e)*nodes+n]) >= d.hi-d.lo {
 					continue
 				}
-				if lo.copies[int(e)*nodes+n] == 0 {
+				if int(e) < lo.experts && lo.copies[int(e)*nodes+n] == 0 {
 					continue
 				}
 				if best < 0 || s.Size[e] > s.Size[best] {
 					best = e
 				}
-				if s.Count[e] == 1 {
+				if int(e) < lo.experts && s.Count[e] == 1 {
 					break // the rest is smaller
 				}
 			}
 			if best < 0 {
-				if d.s.U.Slots-lo.slots[n] > d.spare*(d.hi-d.lo) {
-					return false
-				}
-				break
+				return false
 			}
 			lo.copies[int(best)*nodes+n]++
 			s.Count[best]++

@@ -1,6 +1,7 @@
-package fresh
+package scratch
 
 import (
+	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
 
@@ -11,7 +12,7 @@ import (
 
 // deal starts from every expert on two nodes, the hottest first in turn, and
 // fills the other slots with copies.
-func (s *Anywhere) deal() {
+func (s *Planner) deal() {
 	u, order := s.U, s.Order
 	for i := range s.Slot {
 		s.Slot[i] = -1
@@ -37,13 +38,18 @@ func (s *Anywhere) deal() {
 	s.at.Mend()
 }
 
-// inTwo fills s.Best with a placement that has every expert on two nodes. The packings
-// of the plain search, with counts of at least two, are brought to two nodes and then
-// evened out by the search; what is nearly there is left to annealing.
-func (s *Anywhere) inTwo(bound, goal float64, stop func() bool) {
-	s.at.Set(&s.task)
+// SearchTwoNodes fills s.best with a placement that has every expert on two
+// nodes, and returns a lower bound for such. The packings of the plain search,
+// with counts of at least two, are brought to two nodes and then evened out by
+// the search.
+func (s *Planner) SearchTwoNodes(tolerance float64, stop func() bool) (bound float64) {
+	s.setState()
+	bound = bounds.Speeds(s.Packer, bounds.Replicas(s.Packer))
+	goal := bound * (1 + tolerance)
+	// What is nearly there is left to annealing.
+	done := func() bool { return s.Best.Level <= goal+nearly || stop() }
 	none := true
-	for i := -1; i < len(pack.CapLimits) && (none || s.Best.Level > goal+nearly && !stop()); i++ {
+	for i := -1; i < len(pack.CapLimits) && (none || !done()); i++ {
 		if !s.CountBy(i, bound) || !s.Pack() {
 			continue
 		}
@@ -53,10 +59,14 @@ func (s *Anywhere) inTwo(bound, goal float64, stop func() bool) {
 			s.improve(goal, stop)
 		}
 	}
-	if none {
+	if none || !done() {
 		s.deal()
 		s.improve(goal, stop)
 	}
+	if bound = s.exact.Improve(bound, s.thrift, stop); s.Best.Level > goal {
+		s.anneal(goal, stop)
+	}
+	return bound
 }
 
 const (
@@ -69,8 +79,8 @@ const (
 )
 
 // improve evens out what the search stands at towards the goal and keeps the best.
-func (s *Anywhere) improve(goal float64, stop func() bool) {
+func (s *Planner) improve(goal float64, stop func() bool) {
 	from := s.at.Work()
 	s.at.Descend(goal, func() bool { return s.at.Work() > from+apartWork || stop() })
-	s.keepState(&s.at)
+	s.keepState()
 }
