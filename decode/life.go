@@ -29,7 +29,7 @@ func (b *Balancer) exists(field string, rank int) error {
 func (b *Balancer) alive(field string, rank int) error {
 	err := b.exists(field, rank)
 	if err == nil && b.ranks[rank].state == Dead {
-		err = errorf(ErrState, field, -1, "%d is dead", rank)
+		err = errorf(ErrState, field, -1, "%d is dead: restore it first", rank)
 	}
 	return err
 }
@@ -117,7 +117,7 @@ func (b *Balancer) Resize(ranks int) error {
 	}
 	for g := ranks; g < len(b.ranks); g++ {
 		if n := len(b.ranks[g].members); n > 0 {
-			return errorf(ErrState, "ranks", -1, "rank %d holds %d requests", g, n)
+			return errorf(ErrState, "ranks", -1, "rank %d, which would vanish, holds %d requests", g, n)
 		}
 	}
 	b.cfg.Ranks = ranks

@@ -1,10 +1,10 @@
 package eplb
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
-	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
@@ -13,76 +13,56 @@ import (
 // split evenly, load all GPUs alike. What is left is a plan of the other experts
 // on the other slots, made like any other.
 
-// everywhere is a problem, and which of its experts are everywhere.
+// everywhere is a checked problem, and which of its experts are everywhere.
 type everywhere struct {
-	p     *Problem // with Everywhere taken out
-	whole Problem  // p, checked
-	o     *Options
-	ids   []int // the experts that are everywhere, in order
-	must  []bool
-	rest  []int // the other experts
+	p    Problem // without Everywhere
+	o    Options
+	ids  []int // the experts that are everywhere, in order
+	must []bool
+	rest []int // the other experts
 }
 
 // planEverywhere is Plan where p.Everywhere is not empty.
 func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
-	x, err := newEverywhere(&p, &o)
-	if err != nil {
-		return Result{}, err
-	}
-	small, so := p, o
-	small.Replicas -= len(x.ids) * p.Topology.GPUs
-	if o.Locality != ByGroup {
-		small.Groups = 1
-	}
-	small.pick(func(w placement.Loads) placement.Loads {
-		others := placement.NewLoads(len(w), len(x.rest))
-		for l, row := range w {
-			for k, e := range x.rest {
-				others[l][k] = row[e]
-			}
-		}
-		return others
-	})
-	if p.Previous != nil {
-		forced := 0
-		if small.Previous, forced = x.otherSlots(); o.MaxMoves > 0 {
-			if so.MaxMoves -= forced; so.MaxMoves <= 0 {
-				so.MaxMoves = -1
-			}
-		}
-	}
-	small.Topology.Speed = x.speedLeft()
-	small.Routes, so.TrafficSlack, so.Copies = nil, 0, PerNode
-	var r Result
-	if len(x.rest) > 0 {
-		if r, err = Plan(ctx, small, so); err != nil {
-			return Result{}, err
-		}
-	}
-	return x.expand(ctx, &r)
-}
-
-// newEverywhere checks what concerns the whole problem and fills in defaults.
-func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
-	const field = "everywhere"
-	ids := p.Everywhere
-	p.Everywhere = nil
+	t := p.Topology
 	if o.Locality == Auto {
 		o.Locality = Free
 	}
-	whole, wo := *p, *o
-	wo.TwoNodes, wo.TwoDomains = false, false // which the others have to fulfil
-	if o.Locality == ByGroup {
-		whole.Groups, wo.Locality, wo.OffNodeReplicas = 1, Free, 0 // of which they alone are
+	x, err := newEverywhere(p, o)
+	if err != nil {
+		return Result{}, err
 	}
+	y := newPlanner(ctx, &x.p, &x.o, &t)
+	y.c.Bare = x.must
+	var r Result
+	if len(x.rest) > 0 {
+		x.others(&p, &o, y.c.Unit.Equal)
+		if r, err = Plan(ctx, p, o); err != nil {
+			return Result{}, err
+		}
+	}
+	out := x.expand(y, &r)
+	if y.rescore(&out); x.p.Routes != nil {
+		y.regroup(&out)
+	}
+	return out, nil
+}
+
+// newEverywhere checks what concerns the whole problem and fills in defaults.
+func newEverywhere(p Problem, o Options) (*everywhere, error) {
+	const field = "everywhere"
+	ids, groups, locality, off := p.Everywhere, p.Groups, o.Locality, o.OffNodeReplicas
 	if o.Policy == DeepSeek {
 		return nil, refuse.Errorf(placement.ErrValue, field, "policy deepseek knows no such thing: use policy optimal")
 	}
-	if err := validate(&whole, &wo); err != nil {
+	if p.Everywhere = nil; locality == ByGroup { // groups are of the others, whose plan is checked for them
+		p.Groups, o.Locality, o.OffNodeReplicas = 1, Free, 0
+	}
+	if err := validate(&p, &o); err != nil {
 		return nil, err
 	}
-	o.TrafficSlack, whole.Groups = wo.TrafficSlack, p.Groups
-	x := &everywhere{p: p, whole: whole, o: o, ids: slices.Sorted(slices.Values(ids)), must: make([]bool, whole.Loads.Experts())}
+	p.Groups, o.Locality, o.OffNodeReplicas = groups, locality, off
+	x := &everywhere{p: p, o: o, ids: slices.Sorted(slices.Values(ids)), must: make([]bool, p.Loads.Experts())}
 	for i, e := range ids {
 		switch {
 		case e < 0 || e >= len(x.must):
@@ -97,69 +77,71 @@ func newEverywhere(p *Problem, o *Options) (*everywhere, error) {
 			x.rest = append(x.rest, e)
 		}
 	}
-	if err := x.checkGroups(); err != nil {
-		return nil, err
-	}
-	if len(x.rest) == 0 { // otherwise the others' problem is refused
-		w, wo := whole, *o
-		if err := validateTwoNodes(&w, &wo); err != nil {
-			return nil, err
+	room, n := 0, len(x.rest)
+	for g, slots := range placement.EvenSlots(p.Replicas, p.Topology.GPUs) {
+		if slots < len(ids) {
+			return nil, refuse.Errorf(placement.ErrFit, field, "%d experts on GPU %d, which has %d slots", len(ids), g, slots)
 		}
-		if err := validateDomains(&w, &wo); err != nil {
-			return nil, err
+		if p.Topology.SpeedOf(g) > 0 {
+			room += slots - len(ids)
 		}
 	}
-	return x, x.checkRoom()
+	// Such as a shared expert after the routed ones, where groups stay on nodes.
+	apart := n > 0 && x.rest[n-1]-x.rest[0] == n-1 && !(groups > 0 && len(x.must)%groups == 0)
+	return x, cmp.Or(
+		refuse.Value(locality == ByGroup && !apart, field, "members of groups, which stay on one node each: use locality none"),
+		refuse.Fit(room < n, field, "%d experts on every GPU leave %d slots in service for the other %d", len(ids), room, n),
+	)
 }
 
-// checkRoom demands slots for those everywhere on each GPU, and for the others.
-func (x *everywhere) checkRoom() error {
-	room := 0
-	for g, n := range placement.EvenSlots(x.p.Replicas, x.p.Topology.GPUs) {
-		if n < len(x.ids) {
-			return refuse.Errorf(placement.ErrFit, "everywhere", "%d experts on GPU %d, which has %d slots", len(x.ids), g, n)
+// others makes of the whole problem that of the other experts; equal = GPUs are equally
+// fast.
+func (x *everywhere) others(p *Problem, o *Options, equal bool) {
+	p.Everywhere, p.Routes, o.TrafficSlack, o.Copies = nil, nil, 0, PerNode
+	if p.Replicas -= len(x.ids) * p.Topology.GPUs; o.Locality != ByGroup {
+		p.Groups = 1
+	}
+	p.pick(func(w placement.Loads) placement.Loads {
+		others := placement.NewLoads(len(w), len(x.rest))
+		for l, row := range w {
+			for k, e := range x.rest {
+				others[l][k] = row[e]
+			}
 		}
-		if x.p.Topology.SpeedOf(g) > 0 {
-			room += n - len(x.ids)
+		return others
+	})
+	if !equal {
+		p.Topology.Speed = x.speedLeft()
+	}
+	if p.Previous != nil {
+		forced := 0
+		if p.Previous, forced = x.otherSlots(); o.MaxMoves > 0 {
+			if o.MaxMoves -= forced; o.MaxMoves <= 0 {
+				o.MaxMoves = -1
+			}
 		}
 	}
-	if room < len(x.rest) {
-		return refuse.Errorf(placement.ErrFit, "everywhere", "%d experts on every GPU leave %d slots in service for the other %d", len(x.ids), room, len(x.rest))
-	}
-	return nil
 }
 
-// checkGroups demands, where groups are kept on nodes, that those everywhere are no
-// members of them, such as a shared expert after the routed ones: groups are then of
-// the others.
-func (x *everywhere) checkGroups() error {
-	if x.o.Locality != ByGroup {
-		return nil
+// shares are the load of the other experts in a layer, and of all.
+func (x *everywhere) shares(l int) (rest, total float64) {
+	for e, w := range x.p.Loads[l] {
+		total += w
+		if !x.must[e] {
+			rest += w
+		}
 	}
-	n := len(x.rest)
-	if n == 0 || x.rest[n-1]-x.rest[0] != n-1 || x.p.Groups > 0 && len(x.must)%x.p.Groups == 0 {
-		return refuse.Errorf(placement.ErrValue, "everywhere", "members of groups, which stay on one node each: use locality none")
-	}
-	return nil
+	return rest, total
 }
 
 // speedLeft is what those everywhere leave of the GPUs' speeds: they load all
-// GPUs alike, which takes more of a slow one. nil = all are equally fast.
+// GPUs alike, which takes more of a slow one.
 func (x *everywhere) speedLeft() []float64 {
 	t := &x.p.Topology
-	if problem.NewUnit(t, x.p.Replicas, len(x.must)).Equal {
-		return t.Speed
-	}
-	taken, total, speeds := 0.0, 0.0, 0.0
-	for _, w := range append(x.p.Windows[:len(x.p.Windows):len(x.p.Windows)], x.p.Loads) {
-		for _, row := range w {
-			for e, v := range row {
-				total += v
-				if x.must[e] {
-					taken += v
-				}
-			}
-		}
+	rest, total, speeds := 0.0, 0.0, 0.0
+	for l := range x.p.Loads {
+		some, all := x.shares(l)
+		rest, total = rest+some, total+all
 	}
 	for _, v := range t.Speed {
 		speeds += v
@@ -167,7 +149,7 @@ func (x *everywhere) speedLeft() []float64 {
 	out := slices.Clone(t.Speed)
 	for g, v := range t.Speed {
 		if v > 0 && total > 0 {
-			out[g] = max(v-taken/total*speeds/float64(t.InService()), v/100)
+			out[g] = max(v-(total-rest)/total*speeds/float64(t.InService()), v/100)
 		}
 	}
 	return out
@@ -183,134 +165,78 @@ func (x *everywhere) otherSlots() (out *placement.Placement, forced int) {
 		number[e] = k
 	}
 	first, slots := v.FirstSlots(), make([]int, v.GPUs)
-	others := func(l, g int) (out []int, pinned int) {
-		held := v.PhysicalToLogical[l][first[g]:first[g+1]]
-		for i, e := range held {
-			switch {
-			case e < 0:
-				out = append(out, -1)
-			case !x.must[e]:
-				out = append(out, number[e])
-			case !slices.Contains(held[:i], e):
-				pinned++
-			}
-		}
-		return out, pinned
-	}
-	forced = len(x.ids) * t.InService() * len(v.PhysicalToLogical)
-	for l := range v.PhysicalToLogical {
+	lists := make([][][]int, len(v.PhysicalToLogical)) // by layer and GPU
+	for l, row := range v.PhysicalToLogical {
+		forced += len(x.ids) * t.InService()
+		lists[l] = make([][]int, v.GPUs)
 		for g := range slots {
-			list, pinned := others(l, g)
-			if slots[g] = max(slots[g], len(list)); g < t.GPUs && t.SpeedOf(g) > 0 {
-				forced -= pinned
+			held, list := row[first[g]:first[g+1]], []int(nil)
+			for i, e := range held {
+				switch {
+				case e < 0:
+					list = append(list, -1)
+				case !x.must[e]:
+					list = append(list, number[e])
+				case g < t.GPUs && t.SpeedOf(g) > 0 && !slices.Contains(held[:i], e):
+					forced--
+				}
 			}
+			lists[l][g], slots[g] = list, max(slots[g], len(list))
 		}
 	}
 	out = &placement.Placement{Experts: len(x.rest), GPUs: v.GPUs, GPUSlots: slots}
-	for l := range v.PhysicalToLogical {
+	for _, lists := range lists {
 		var row []int
-		for g, n := range slots {
-			list, _ := others(l, g)
-			row = append(append(row, list...), slices.Repeat([]int{-1}, n-len(list))...)
+		for g, list := range lists {
+			row = append(append(row, list...), slices.Repeat([]int{-1}, slots[g]-len(list))...)
 		}
 		out.PhysicalToLogical = append(out.PhysicalToLogical, row)
 	}
 	return out, forced
 }
 
-// expand puts those everywhere back.
-func (x *everywhere) expand(ctx context.Context, r *Result) (Result, error) {
-	p := &x.whole
-	out := newResult(p, x.o)
-	first, was := out.Placement.FirstSlots(), []int(nil)
-	if p.Previous != nil {
-		was = p.Previous.FirstSlots()
-	}
-	for l, row := range out.Placement.PhysicalToLogical {
-		small := 0
-		for g := range p.Topology.GPUs {
-			var experts, old []int
-			if p.Topology.SpeedOf(g) > 0 {
-				experts = slices.Clone(x.ids)
-			}
+// expand puts those everywhere beside the others that r places.
+func (x *everywhere) expand(y *planner, r *Result) Result {
+	out, g, u := newResult(&x.p, &x.o), newRegrouper(y), y.c.Unit
+	first := r.Placement.FirstSlots()
+	for l := range out.Layers {
+		for k, gpu := range u.Gpu {
+			list := slices.Clone(x.ids)
 			if len(x.rest) > 0 {
-				for range first[g+1] - first[g] - len(x.ids) {
-					if k := r.Placement.PhysicalToLogical[l][small]; k >= 0 {
-						experts = append(experts, x.rest[k])
+				for _, e := range r.Placement.PhysicalToLogical[l][first[gpu]:first[gpu+1]] {
+					if e >= 0 {
+						list = append(list, x.rest[e])
 					}
-					small++
 				}
 			}
-			if g+1 < len(was) {
-				old = p.Previous.PhysicalToLogical[l][was[g]:was[g+1]]
+			for i := range u.Room(k) {
+				if g.slot[u.First[k]+i] = -1; i < len(list) {
+					g.slot[u.First[k]+i] = int32(list[i])
+				}
 			}
-			if n := arrange(row[first[g]:first[g+1]], experts, old, len(x.must)); p.Previous != nil {
-				out.Layers[l].Moves += n
-			}
 		}
-	}
-	out.Locality = r.Locality
-	t := p.Topology
-	y := newPlanner(ctx, p, x.o, &t)
-	x.bound(y.c.Unit, r, &out)
-	y.rescore(&out)
-	if p.Routes == nil {
-		return out, nil
-	}
-	if err := validateDomains(p, x.o); err != nil {
-		return out, err
-	}
-	y = newPlanner(ctx, p, x.o, &t)
-	y.c.Bare = x.must
-	y.regroup(&out)
-	return out, nil
-}
-
-// arrange puts different experts into the slots of a GPU, those that were there
-// where they were if that is one of the first slots, and counts those that were not.
-// The other slots are empty.
-func arrange(dst, experts, old []int, first int) (moves int) {
-	for i := range dst {
-		dst[i] = -1
-	}
-	for i, e := range old {
-		if i < min(len(dst), first) && slices.Contains(experts, e) && !slices.Contains(dst, e) {
-			dst[i] = e
+		if g.m != nil {
+			g.m.SetLayer(l)
 		}
+		g.give(l, &out)
+		x.bound(l, u.Equal, r, &out)
 	}
-	for _, e := range experts {
-		if slices.Contains(dst, e) {
-			continue
-		}
-		dst[slices.Index(dst, -1)] = e
-		if !slices.Contains(old, e) {
-			moves++
-		}
-	}
-	return moves
+	return out
 }
 
 // bound brings what was planned for the others to the whole: what those everywhere
 // load each GPU with adds to the bound where GPUs are equally fast.
-func (x *everywhere) bound(u *problem.Unit, r, out *Result) {
-	for l, row := range x.whole.Loads {
-		rest, total := 0.0, 0.0
-		for e, w := range row {
-			total += w
-			if !x.must[e] {
-				rest += w
-			}
-		}
-		y := &out.Layers[l]
-		if y.LowerBound = 1; len(x.rest) == 0 || total == 0 {
-			continue
-		}
-		if y.Status = r.Layers[l].Status; u.Equal {
-			y.LowerBound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total
-		}
-		if k := out.Locality; k != nil { // of the others: of all it is less
-			k.FreeImbalance[l] = (float64(k.FreeImbalance[l]*rest) + (total - rest)) / total
-			k.OffNodeShare[l] *= rest / total
-		}
+func (x *everywhere) bound(l int, equal bool, r, out *Result) {
+	y := &out.Layers[l]
+	y.LowerBound = 1
+	rest, total := x.shares(l)
+	if len(x.rest) == 0 || total == 0 {
+		return
+	}
+	if y.Status = r.Layers[l].Status; equal {
+		y.LowerBound = (float64(r.Layers[l].LowerBound*rest) + (total - rest)) / total
+	}
+	if k := out.Locality; k != nil { // of the others: of all it is less
+		k.FreeImbalance[l] = (float64(r.Locality.FreeImbalance[l]*rest) + (total - rest)) / total
 	}
 }

@@ -144,7 +144,7 @@ func newRegrouper(x *planner) *regrouper {
 
 // layer regroups layer l within so many moves in all.
 func (g *regrouper) layer(l, moves int, r *Result) {
-	tokens := sample(g.p.Routes, l)
+	tokens, _ := sample(g.p.Routes, l)
 	if tokens.Len() == 0 {
 		return
 	}
@@ -261,28 +261,29 @@ func (g *regrouper) limit(y *traffic.Layer) {
 	}
 }
 
-// sample is the tokens of a layer that are planned with.
-func sample(r *placement.Routes, l int) *traffic.Tokens {
-	n, k := r.Tokens(l), r.TopK
+// sample is the tokens of a layer that are planned with, and those that are held out;
+// nil = none are.
+func sample(r *placement.Routes, l int) (planned, held *traffic.Tokens) {
 	if r.Weights != nil {
-		return everyToken(r, l)
+		return everyToken(r, l), nil
 	}
-	held := n >= leastHeld
-	left := n
-	if held {
+	n, left := r.Tokens(l), r.Tokens(l)
+	if n >= leastHeld {
+		held = &traffic.Tokens{K: r.TopK}
 		left -= n / heldOut
 	}
-	t := &traffic.Tokens{K: k, IDs: make([]uint16, 0, min(left, sampled)*k)}
+	planned = &traffic.Tokens{K: r.TopK, IDs: make([]uint16, 0, min(left, sampled)*r.TopK)}
 	seen := 0
 	for i := range n {
-		if held && i%heldOut == heldOut-1 {
+		if held != nil && i%heldOut == heldOut-1 {
+			held.IDs = append(held.IDs, r.Token(l, i)...)
 			continue
 		}
 		// Evenly over all, if not all.
 		if left <= sampled || seen*sampled/left != (seen+1)*sampled/left {
-			t.IDs = append(t.IDs, r.Token(l, i)...)
+			planned.IDs = append(planned.IDs, r.Token(l, i)...)
 		}
 		seen++
 	}
-	return t
+	return planned, held
 }

@@ -19,41 +19,36 @@ type shape struct {
 
 // planShapes is Plan where p.LayerExperts or p.LayerReplicas is given.
 func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
-	shapes, loads, err := shapesOf(p)
+	shapes, loads, err := shapesOf(p, o)
 	if err != nil {
 		return Result{}, err
 	}
 	out := newResult(&Problem{Loads: loads, Replicas: p.Replicas, Topology: p.Topology}, &Options{Locality: ByGroup})
 	out.Placement.LayerExperts = slices.Clone(p.LayerExperts)
 	plans, most := make([]Result, len(shapes)), make([]int, len(shapes))
-	plan := func(i int) (err error) {
-		q, so := shapes[i].problem(&p), o
+	left, free := len(loads), o.MaxMoves
+	for k := range 2 * len(shapes) { // twice: what some have left others may need
+		i := k % len(shapes)
+		s, was := shapes[i], movesOf(&plans[i])
+		switch {
+		case k < len(shapes):
+			most[i] = free * len(s.layers) / left
+			left -= len(s.layers)
+		case o.MaxMoves > 0 && free > 0 && was >= most[i]:
+			most[i] = was + free
+		default:
+			continue
+		}
+		so := o
 		if o.MaxMoves > 0 {
-			so.MaxMoves = most[i]
-			if most[i] <= 0 {
+			if so.MaxMoves = most[i]; most[i] <= 0 {
 				so.MaxMoves = -1
 			}
 		}
-		plans[i], err = Plan(ctx, q, so)
-		return shapes[i].named(err, &p)
-	}
-	left, free := len(loads), o.MaxMoves
-	for i, s := range shapes {
-		most[i] = free * len(s.layers) / left
-		if err := plan(i); err != nil {
-			return Result{}, err
+		if plans[i], err = Plan(ctx, s.problem(&p), so); err != nil {
+			return Result{}, s.named(err, &p)
 		}
-		left -= len(s.layers)
-		free -= movesOf(&plans[i])
-	}
-	for i := range shapes { // what some have left others may need
-		if n := movesOf(&plans[i]); o.MaxMoves > 0 && free > 0 && n >= most[i] {
-			most[i] = n + free
-			if err := plan(i); err != nil {
-				return Result{}, err
-			}
-			free -= movesOf(&plans[i]) - n
-		}
+		free -= movesOf(&plans[i]) - was
 	}
 	for i, s := range shapes {
 		s.into(&out, &plans[i])
@@ -71,8 +66,8 @@ func movesOf(r *Result) (n int) {
 
 // shapesOf checks what differs by layer, and lists the shapes in the order of their
 // first layers, and the loads of all windows.
-func shapesOf(p Problem) (out []shape, loads placement.Loads, err error) {
-	if err := inTurn(&p, nil, validateLoads, validateTopology, checkRoutes, checkLists, checkWhole, validateWeights); err != nil {
+func shapesOf(p Problem, o Options) (out []shape, loads placement.Loads, err error) {
+	if err := inTurn(&p, &o, validateLoads, validateTopology, validateRoutes, checkLists, checkReplicas, validatePrevious, validateWeights); err != nil {
 		return nil, nil, err
 	}
 	experts := p.Loads.Experts()
@@ -86,15 +81,6 @@ func shapesOf(p Problem) (out []shape, loads placement.Loads, err error) {
 		out[i].layers = append(out[i].layers, l)
 	}
 	return out, p.Loads, nil
-}
-
-func validateTopology(p *Problem, _ *Options) error { return p.Topology.Validate() }
-
-func checkRoutes(p *Problem, _ *Options) error {
-	if p.Routes == nil {
-		return nil
-	}
-	return p.Routes.Validate(len(p.Loads), p.Loads.Experts())
 }
 
 // checkLists checks the numbers of experts and slots of each layer, and that no expert
@@ -125,25 +111,10 @@ func checkLists(p *Problem, _ *Options) error {
 	return nil
 }
 
-// checkWhole checks what else is told of all layers.
-func checkWhole(p *Problem, _ *Options) error {
-	layers, experts := len(p.Loads), p.Loads.Experts()
-	switch v := p.Previous; {
-	case p.Replicas < 1 || p.Replicas > placement.MaxSlots || layers*p.Replicas > placement.MaxCells:
-		return refuse.Errorf(placement.ErrValue, "num_replicas", "%d: between 1 and %d, and %d slots in all, are supported", p.Replicas, placement.MaxSlots, placement.MaxCells)
-	case v == nil:
-	case len(v.PhysicalToLogical) != layers:
-		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", len(v.PhysicalToLogical), layers)
-	case v.LayerExperts != nil && len(v.LayerExperts) != layers:
-		return refuse.Errorf(placement.ErrShape, "previous", "layer_experts of %d layers, but loads have %d", len(v.LayerExperts), layers)
-	default:
-		for l := range layers {
-			if n := at(p.LayerExperts, l, experts); v.ExpertsOf(l) != n {
-				return refuse.At(placement.ErrShape, "previous", l, -1, "%d experts, but the layer has %d", v.ExpertsOf(l), n)
-			}
-		}
-	}
-	return nil
+// checkReplicas checks the most slots that a layer may have.
+func checkReplicas(p *Problem, _ *Options) error {
+	bad := p.Replicas < 1 || p.Replicas > placement.MaxSlots || len(p.Loads)*p.Replicas > placement.MaxCells
+	return refuse.Value(bad, "num_replicas", "%d: between 1 and %d, and %d slots in all, are supported", p.Replicas, placement.MaxSlots, placement.MaxCells)
 }
 
 // at is an entry of a list, or what stands for those that it does not have.
@@ -164,30 +135,22 @@ func (s *shape) problem(p *Problem) Problem {
 		}
 		return out
 	})
-	if p.LayerWeights != nil {
-		q.LayerWeights = nil
-		for _, l := range s.layers {
-			q.LayerWeights = append(q.LayerWeights, p.LayerWeights[l])
-		}
-	}
-	if p.Routes != nil {
-		r := placement.Routes{TopK: p.Routes.TopK}
-		for _, l := range s.layers {
-			r.IDs = append(r.IDs, p.Routes.IDs[l])
-			if p.Routes.Weights != nil {
-				r.Weights = append(r.Weights, p.Routes.Weights[l])
-			}
-		}
-		q.Routes = &r
+	q.LayerWeights = some(p.LayerWeights, s.layers)
+	if r := p.Routes; r != nil {
+		q.Routes = &placement.Routes{TopK: r.TopK, IDs: some(r.IDs, s.layers), Weights: some(r.Weights, s.layers)}
 	}
 	if v := p.Previous; v != nil {
-		was := placement.Placement{Experts: s.experts, GPUs: v.GPUs, GPUSlots: v.GPUSlots}
-		for _, l := range s.layers {
-			was.PhysicalToLogical = append(was.PhysicalToLogical, v.PhysicalToLogical[l])
-		}
-		q.Previous = &was
+		q.Previous = &placement.Placement{Experts: s.experts, GPUs: v.GPUs, GPUSlots: v.GPUSlots, PhysicalToLogical: some(v.PhysicalToLogical, s.layers)}
 	}
 	return q
+}
+
+// some are the entries of some layers of a list, if there is one.
+func some[T any](list []T, layers []int) (out []T) {
+	for _, l := range layers[:min(len(layers), len(list))] {
+		out = append(out, list[l])
+	}
+	return out
 }
 
 // pick keeps what part returns of the loads, or of those of each window.

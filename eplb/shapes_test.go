@@ -213,7 +213,7 @@ func TestShapesRefused(t *testing.T) {
 		{func(p *Problem) { p.LayerReplicas = []int{8, 3} }, "layer_replicas: layer 1: 3 replicas for 4 experts"},
 		{func(p *Problem) { p.LayerExperts = []int{3, 4} }, "loads: layer 0, index 3: 1, but the layer has 3"},
 		{func(p *Problem) { p.Loads[1][2], p.LayerReplicas = -1, []int{8, 6} }, "loads: layer 1, index 2"},
-		{func(p *Problem) { p.LayerReplicas, p.Routes = []int{8, 6}, &placement.Routes{} }, "routes: 0 experts a token"},
+		{func(p *Problem) { p.LayerReplicas, p.Routes, p.Topology.Nodes = []int{8, 6}, &placement.Routes{}, 2 }, "routes: 0 experts a token"},
 		{func(p *Problem) { p.LayerReplicas, p.LayerWeights = []int{8, 6}, []float64{1} }, "layer_weights: 1 entries"},
 		{func(p *Problem) { p.LayerReplicas, p.Replicas = []int{8, 6}, 1<<30 }, "num_replicas"},
 		{func(p *Problem) { p.LayerReplicas, p.Topology.GPUs = []int{8, 6}, 0 }, "num_gpus"},
@@ -226,7 +226,7 @@ func TestShapesRefused(t *testing.T) {
 		{func(p *Problem) {
 			at := placement.Trivial(2, 4, 8, 2)
 			p.Previous, p.Loads[1][3], p.LayerExperts = &at, 0, []int{4, 3}
-		}, "previous: layer 1: 4 experts, but the layer has 3"},
+		}, "previous: layer 1: 4 experts, but loads have 3 there"},
 		{func(p *Problem) {
 			at := placement.Trivial(1, 4, 8, 2)
 			p.Previous, p.LayerReplicas = &at, []int{8, 6}

@@ -47,7 +47,7 @@ func (about *Traffic) count(x *planner, r *Result, even *placement.Placement) {
 			}
 			r.Layers[l].NodesPerToken = about.Plan[l].Nodes
 			about.LowerBound[l] = fewestNodes(p, x.o, everyToken(p.Routes, l), x.t.NodeCount(), slots)
-			if tokens := heldTokens(p.Routes, l); tokens != nil {
+			if _, tokens := sample(p.Routes, l); tokens != nil {
 				for _, e := range tokens.IDs {
 					held[l][e]++
 				}
@@ -79,16 +79,4 @@ func fewestNodes(p *Problem, o *Options, tokens *traffic.Tokens, nodes int, slot
 		}
 	}
 	return least
-}
-
-// heldTokens are those of a layer that are not planned with; nil = all are.
-func heldTokens(r *placement.Routes, l int) *traffic.Tokens {
-	if r.Weights != nil || r.Tokens(l) < leastHeld {
-		return nil
-	}
-	t := &traffic.Tokens{K: r.TopK}
-	for i := heldOut - 1; i < r.Tokens(l); i += heldOut {
-		t.IDs = append(t.IDs, r.Token(l, i)...)
-	}
-	return t
 }

@@ -20,10 +20,9 @@ func validate(p *Problem, o *Options) error {
 	if o.Policy == DeepSeek {
 		leaveGroups(p)
 	}
-	if err := p.Topology.Validate(); err != nil {
+	if err := validateTopology(p, o); err != nil {
 		return err
 	}
-	p.Topology.Nodes = p.Topology.NodeCount()
 	if p.Topology.EvenNodes() {
 		if p.Topology.NodeGPUs = nil; o.Policy == DeepSeek {
 			leaveGroups(p) // which it could not before
@@ -39,6 +38,15 @@ func validate(p *Problem, o *Options) error {
 		o.Tolerance = 2e-4
 	}
 	return inTurn(p, o, chooseLocality, validateRoom, validateTwoNodes, validateLocality)
+}
+
+// validateTopology checks p.Topology and counts its nodes.
+func validateTopology(p *Problem, _ *Options) error {
+	err := p.Topology.Validate()
+	if err == nil {
+		p.Topology.Nodes = p.Topology.NodeCount()
+	}
+	return err
 }
 
 // inTurn makes checks, each of which may rely on those before it.
@@ -107,19 +115,12 @@ func chooseLocality(p *Problem, o *Options) error {
 // in each window are held in memory.
 const maxWindowGPUs = 1 << 22
 
-// validateLoads checks p.Loads, or p.Windows and sets p.Loads.
+// validateLoads checks p.Loads, or p.Windows and sets p.Loads to their sum, or to the
+// one window there is: it is then planned like any other loads.
 func validateLoads(p *Problem, _ *Options) error {
-	if p.Windows != nil {
-		if err := validateWindows(p); err != nil {
-			return err
-		}
+	if p.Windows == nil {
+		return p.Loads.Validate()
 	}
-	return p.Loads.Validate()
-}
-
-// validateWindows checks p.Windows and sets p.Loads to their sum, or to the one
-// window there is: it is then planned like any other loads.
-func validateWindows(p *Problem) error {
 	if err := cmp.Or(refuse.Shape(p.Loads != nil, "loads", "both loads and windows are given"), refuse.Shape(len(p.Windows) == 0, "loads", "no windows")); err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func validateWindows(p *Problem) error {
 			return err
 		}
 	}
-	return nil
+	return p.Loads.Validate()
 }
 
 // validatePrevious checks the placement in force and what goes with it.
@@ -170,9 +171,9 @@ func validatePrevious(p *Problem, o *Options) error {
 	if v.Experts != p.Loads.Experts() {
 		return refuse.Errorf(placement.ErrShape, "previous", "%d experts, but loads have %d", v.Experts, p.Loads.Experts())
 	}
-	for l, n := range v.LayerExperts {
-		if n != v.Experts {
-			return refuse.At(placement.ErrShape, "previous", l, -1, "%d experts, but loads have %d: give layer_experts", n, v.Experts)
+	for l := range p.Loads {
+		if n, want := v.ExpertsOf(l), at(p.LayerExperts, l, v.Experts); n != want {
+			return refuse.At(placement.ErrShape, "previous", l, -1, "%d experts, but loads have %d there: see layer_experts", n, want)
 		}
 	}
 	return nil

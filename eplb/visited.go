@@ -128,7 +128,8 @@ func newLook(r *placement.Routes, t *placement.Topology) *look {
 // layer is where the tokens of layer l find their experts under a placement; none are
 // held out.
 func (x *look) layer(at *placement.Placement, l int) Visited {
-	some, on := sample(x.routes, l), setsOf(at, l, x.t.Node)
+	some, _ := sample(x.routes, l)
+	on := setsOf(at, l, x.t.Node)
 	y := Visited{Nodes: x.byNode.Mean(everyToken(x.routes, l), on), GPUs: math.NaN(), HeldOut: math.NaN(), HeldOutImbalance: math.NaN()}
 	if x.t.GPUs <= traffic.MaxNodes {
 		y.GPUs = x.byGPU.Mean(some, setsOf(at, l, func(gpu int) int { return gpu }))

@@ -33,7 +33,7 @@ type credited struct {
 // forgotten. Doing it twice is no error; Restore takes the rank back, empty.
 // Errors: ErrValue. O(requests).
 func (b *Balancer) Dead(dst []Lost, rank int) ([]Lost, error) {
-	if err := b.checkRank(rank); err != nil {
+	if err := b.exists("rank", rank); err != nil {
 		return dst, err
 	}
 	k := &b.ranks[rank]

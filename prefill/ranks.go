@@ -86,9 +86,10 @@ func (b *Balancer) turned(i int) int {
 	return i
 }
 
-func (b *Balancer) checkRank(g int) error {
+// exists is an error where there is no such rank.
+func (b *Balancer) exists(field string, g int) error {
 	if g < 0 || g >= len(b.ranks) {
-		return bad(ErrValue, "rank", -1, "%d of %d", g, len(b.ranks))
+		return bad(ErrValue, field, -1, "%d is not from 0 to %d", g, len(b.ranks)-1)
 	}
 	return nil
 }
@@ -97,11 +98,8 @@ func (b *Balancer) checkRank(g int) error {
 // it runs on. Doing it twice is no error. Errors: ErrValue; ErrState for a dead
 // rank. O(ranks), and O(requests in the queue) where caches are local.
 func (b *Balancer) Drain(rank int) error {
-	if err := b.checkRank(rank); err != nil {
+	if err := b.alive("rank", rank); err != nil {
 		return err
-	}
-	if b.ranks[rank].state == Dead {
-		return bad(ErrState, "rank", -1, "rank %d is dead", rank)
 	}
 	b.become(rank, Draining)
 	return nil
@@ -110,7 +108,7 @@ func (b *Balancer) Drain(rank int) error {
 // Restore puts a rank that is drained or dead back into service. Doing it twice is
 // no error. Errors: ErrValue. It costs what Drain does.
 func (b *Balancer) Restore(rank int) error {
-	if err := b.checkRank(rank); err != nil {
+	if err := b.exists("rank", rank); err != nil {
 		return err
 	}
 	b.become(rank, Serving)
@@ -150,7 +148,7 @@ func (b *Balancer) Resize(ranks int) error {
 	}
 	for g := ranks; g < len(b.ranks); g++ {
 		if n := b.ranks[g].requests; n > 0 {
-			return bad(ErrState, "ranks", -1, "%d requests are on rank %d, which would vanish", n, g)
+			return bad(ErrState, "ranks", -1, "rank %d, which would vanish, holds %d requests", g, n)
 		}
 	}
 	if ranks < len(b.ranks) {

@@ -135,7 +135,7 @@ func (b *Balancer) Version(rank int) uint64 {
 // ordered. O(1).
 func (b *Balancer) Report(r Report) error {
 	const most = math.MaxInt64 / 4
-	if err := b.checkRank(r.Rank); err != nil {
+	if err := b.exists("rank", r.Rank); err != nil {
 		return err
 	}
 	k := &b.ranks[r.Rank]

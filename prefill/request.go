@@ -162,7 +162,10 @@ func (b *Balancer) check(r *Request) error {
 			room = max(room, b.ranks[g].room())
 		}
 	}
-	if r.Tokens > room {
+	switch {
+	case r.Among != nil && len(r.Among) == 0:
+		return bad(ErrNever, "among", -1, "no rank may take it")
+	case r.Tokens > room:
 		return bad(ErrNever, "tokens", -1, "%d are more than any rank that may take them holds, %d", r.Tokens, room)
 	}
 	return nil
@@ -189,7 +192,7 @@ func (b *Balancer) checkValues(r *Request) error {
 	}
 	for i, g := range r.Among {
 		if g < 0 || g >= len(b.ranks) {
-			return bad(ErrValue, "among", i, "rank %d of %d", g, len(b.ranks))
+			return bad(ErrValue, "among", i, "%d is not from 0 to %d", g, len(b.ranks)-1)
 		}
 	}
 	if b.ids.Find(uint64(r.ID)) >= 0 {

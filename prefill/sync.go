@@ -17,7 +17,7 @@ func (b *Balancer) Enter(r Request, rank int) error {
 	if err := b.checkValues(&r); err != nil {
 		return err
 	}
-	if err := b.alive(rank, "rank"); err != nil {
+	if err := b.alive("rank", rank); err != nil {
 		return err
 	}
 	if err := b.countable(&r); err != nil {
@@ -28,14 +28,12 @@ func (b *Balancer) Enter(r Request, rank int) error {
 }
 
 // alive is an error where a rank does not exist or is dead.
-func (b *Balancer) alive(g int, field string) error {
-	if g < 0 || g >= len(b.ranks) {
-		return bad(ErrValue, field, -1, "rank %d of %d", g, len(b.ranks))
+func (b *Balancer) alive(field string, g int) error {
+	err := b.exists(field, g)
+	if err == nil && b.ranks[g].state == Dead {
+		err = bad(ErrState, field, -1, "%d is dead: restore it first", g)
 	}
-	if b.ranks[g].state == Dead {
-		return bad(ErrState, field, -1, "rank %d is dead", g)
-	}
-	return nil
+	return err
 }
 
 // Move says that the engine has moved a request, with what is computed of it, to
@@ -47,7 +45,7 @@ func (b *Balancer) Move(id ID, to int) error {
 	if s < 0 {
 		return unknown(id)
 	}
-	if err := b.alive(to, "to"); err != nil {
+	if err := b.alive("to", to); err != nil {
 		return err
 	}
 	q := &b.requests[s]
@@ -129,7 +127,7 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Running) (Changes, erro
 
 // checkList is what is wrong with a list of Sync, and the ids in it.
 func (b *Balancer) checkList(rank int, running []Running) (listed ledger.Table, err error) {
-	if err := b.alive(rank, "rank"); err != nil {
+	if err := b.alive("rank", rank); err != nil {
 		return listed, err
 	}
 	sum := b.bound

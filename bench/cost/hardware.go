@@ -88,7 +88,7 @@ func FindGPU(name string) (GPU, error) {
 		}
 		names = append(names, g.Name)
 	}
-	return GPU{}, fmt.Errorf("gpu %.40q: known are %s", name, strings.Join(names, ", "))
+	return GPU{}, fmt.Errorf("gpu: %.40q is unknown: known are %s", name, strings.Join(names, ", "))
 }
 
 // Validate returns an error that names the field of a GPU that cannot be.

@@ -63,7 +63,7 @@ func FindModel(name string) (Model, error) {
 		}
 		names = append(names, m.Name)
 	}
-	return Model{}, fmt.Errorf("model %.40q: known are %s", name, strings.Join(names, ", "))
+	return Model{}, fmt.Errorf("model: %.40q is unknown: known are %s", name, strings.Join(names, ", "))
 }
 
 // Validate returns an error that names the field of a model that cannot be.

@@ -38,7 +38,7 @@ func FindOverlap(name string) (Overlap, error) {
 			return Overlap(i), nil
 		}
 	}
-	return 0, fmt.Errorf("overlap %.40q: known are two-batch, none, single-batch", name)
+	return 0, fmt.Errorf("overlap: %.40q is unknown: known are two-batch, none, single-batch", name)
 }
 
 // Unit is GPUs that run one copy of the model in lockstep.
@@ -172,7 +172,7 @@ func (u *Unit) Validate() error {
 	case u.Overlap < TwoBatch || u.Overlap > SingleBatch:
 		return fmt.Errorf("overlap: %d", u.Overlap)
 	case u.GPUs < 0 || u.GPUs > u.Nodes*u.GPU.Node:
-		return fmt.Errorf("gpus: %d of %d nodes of %d", u.GPUs, u.Nodes, u.GPU.Node)
+		return fmt.Errorf("gpus: %d is not between 0 and the %d of %d nodes of %d", u.GPUs, u.Nodes*u.GPU.Node, u.Nodes, u.GPU.Node)
 	case u.ExpertBits != 0 && u.ExpertBits != 4 && u.ExpertBits != 8 && u.ExpertBits != 16:
 		return fmt.Errorf("expert bits: %d is none of 4, 8 and 16", u.ExpertBits)
 	case u.KVBits != 0 && u.KVBits != 8 && u.KVBits != 16:

@@ -22,7 +22,7 @@ func (p *Prices) Validate() error {
 		value float64
 	}{{"gpu-hour", p.GPUHour}, {"hit", p.Hit}, {"miss", p.Miss}, {"output", p.Output}} {
 		if !(x.value >= 0 && x.value < 1e9) {
-			return fmt.Errorf("price of %s: %v is out of range", x.name, x.value)
+			return fmt.Errorf("price %s: %v is not between 0 and 10^9 dollars", x.name, x.value)
 		}
 	}
 	return nil

@@ -43,9 +43,9 @@ func (c *Config) validFailures() error {
 		bad := ""
 		switch {
 		case !(f.Second >= 0 && f.Until > f.Second && f.Until <= maxSeconds):
-			bad = fmt.Sprintf("from second %v to %v", f.Second, f.Until)
+			bad = fmt.Sprintf("from second %v to %v: they must rise, from 0 to %d", f.Second, f.Until, maxSeconds)
 		case f.Unit < 0 || f.Unit >= units:
-			bad = fmt.Sprintf("unit %d of %d", f.Unit, units)
+			bad = fmt.Sprintf("unit %d: there are %d, numbered from 0", f.Unit, units)
 		case f.Rank < 0 || f.Ranks < 0 || f.Rank > ranks || f.Rank+f.Ranks > ranks:
 			bad = fmt.Sprintf("ranks %d to %d of %d", f.Rank, f.Rank+f.Ranks-1, ranks)
 		}

@@ -97,7 +97,7 @@ func find[P fmt.Stringer](what, name string, all []P) (P, error) {
 		names = append(names, p.String())
 	}
 	var none P
-	return none, fmt.Errorf("%s policy %.40q: known are %s", what, name, strings.Join(names, ", "))
+	return none, fmt.Errorf("%s policy: %.40q is unknown: known are %s", what, name, strings.Join(names, ", "))
 }
 
 // DecodePolicies lists the balancers of requests that stay: ours first, what

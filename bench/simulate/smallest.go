@@ -21,8 +21,10 @@ func (a *Aim) Validate() error {
 	switch {
 	case !(a.Rate > 0 && a.Rate <= 1e6):
 		return fmt.Errorf("rate: %v is not between 0 and 10^6 requests a second", a.Rate)
-	case !(a.TTFT > 0 && a.TTFT <= 1e5) || !(a.TPOT > 0 && a.TPOT <= 1e5):
-		return fmt.Errorf("aim: first token within %v s and others within %v s: both must be above 0", a.TTFT, a.TPOT)
+	case !(a.TTFT > 0 && a.TTFT <= 1e5):
+		return fmt.Errorf("ttft: %v is not between 0 and 10^5 seconds", a.TTFT)
+	case !(a.TPOT > 0 && a.TPOT <= 1e5):
+		return fmt.Errorf("tpot: %v is not between 0 and 10^5 seconds", a.TPOT)
 	case !(a.Percentile > 0 && a.Percentile < 1):
 		return fmt.Errorf("percentile: %v is not between 0 and 1", a.Percentile)
 	}

@@ -3,7 +3,6 @@ package workload
 import (
 	"bufio"
 	"cmp"
-	"compress/gzip"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,8 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+
+	"github.com/moelb/moelb/internal/gunzip"
 )
 
 // ServeGen draws n requests of the clients that DeepSeek-R1 served in production,
@@ -96,7 +97,7 @@ func ReadServeGenDay(dir string) (*ServeGenDay, error) {
 		name string
 		read func(io.Reader) error
 	}{{"servegen_deepseek_r1_client_rates.csv.gz", s.readRates}, {"servegen_deepseek_r1_length_hists.jsonl.gz", s.readLengths}} {
-		if err := gunzip(filepath.Join(dir, f.name), f.read); err != nil {
+		if err := unpacked(filepath.Join(dir, f.name), f.read); err != nil {
 			return nil, err
 		}
 	}
@@ -221,14 +222,14 @@ func newServeLengths(shares map[string]float64) (serveLengths, error) {
 	return d, nil
 }
 
-// gunzip calls read on a file's unpacked text; its errors name the file.
-func gunzip(path string, read func(io.Reader) error) error {
+// unpacked calls read on a file's unpacked text; its errors name the file.
+func unpacked(path string, read func(io.Reader) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	z, err := gzip.NewReader(f)
+	z, err := gunzip.New(f)
 	if err == nil {
 		err = read(z)
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/moelb/moelb/internal/gunzip"
 )
 
 // Request is one request of a trace.
@@ -76,10 +77,10 @@ func ReadTrace(r io.Reader, blockTokens int) (Trace, error) {
 		return Trace{}, fmt.Errorf("block tokens: %d is not between 1 and %d", blockTokens, maxTraceBlock)
 	}
 	b := bufio.NewReaderSize(r, 1<<16)
-	if head, _ := b.Peek(2); string(head) == "\x1f\x8b" {
-		z, err := gzip.NewReader(b)
+	if head, _ := b.Peek(2); string(head) == gunzip.Magic {
+		z, err := gunzip.New(b)
 		if err != nil {
-			return Trace{}, fmt.Errorf("gzip: %w", err)
+			return Trace{}, err
 		}
 		b = bufio.NewReaderSize(z, 1<<16)
 	}

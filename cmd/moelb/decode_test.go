@@ -56,7 +56,7 @@ func TestDecodeSession(t *testing.T) {
 		{`{"op":"step"} x`, `{"error":"line: `},
 		{`{"op":"dead","rank":0}`, `{"requests":[{"id":"a","kv":5004,"output":296,"generated":4}]}`},
 		{`{"op":"done","id":"a"}`, `{"error":"id: \"a\" is unknown","kind":"unknown"}`},
-		{`{"op":"resize","ranks":1}`, `{"error":"ranks: rank 1 holds `},
+		{`{"op":"resize","ranks":1}`, `{"error":"ranks: rank 1, which would vanish, holds `},
 		{`{"op":"load","state":{"unit":"xx","ids":[]}}`, `{"error":"state: `},
 		{`{"op":"stats"}`, `{"ranks":[{"requests":0,"kv":0,"kept":0,"serving":false,"capacity":100000,"over":0}`},
 	}
@@ -127,4 +127,15 @@ func FuzzDecodeSession(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSessionNamesItsFile: where a session's file cannot be read on, its replies so far
+// stand, and the error names it.
+func TestSessionNamesItsFile(t *testing.T) {
+	text := gzipped(`{"op":"config","ranks":2}` + "\n" + strings.Repeat(`{"op":"step"}`+"\n", 100))
+	path := write(t, "lines.gz", text[:len(text)-8])
+	a := call(t, "", "decode", path)
+	if a.code != exitFailed || !strings.HasPrefix(a.stderr, "moelb: "+path+": gzip: cut short") || strings.Count(a.stdout, `{"ok":true}`) != 101 {
+		t.Errorf("says %q after %d replies", a.stderr, strings.Count(a.stdout, "\n"))
+	}
 }

@@ -42,12 +42,7 @@ func TestLayerNumbers(t *testing.T) {
 		t.Errorf("sglang: %d layers", n)
 	}
 	for _, bad := range []string{"3-2", "a", "0-5", "-1", "1-", ""} {
-		args := append(append([]string{}, shape...), "--layers="+bad)
-		if bad == "" {
-			call(t, "", args...).want(t, exitDone) // as if it were not given
-			continue
-		}
-		call(t, "", args...).want(t, exitUsage)
+		call(t, "", append(append([]string{}, shape...), "--layers="+bad)...).want(t, exitUsage)
 	}
 	// A placement of all layers in force is cut alike.
 	all := write(t, "all.json", call(t, "", append(shape, "--json")...).want(t, exitDone).stdout)
@@ -72,7 +67,7 @@ func TestErrorsNameTheFile(t *testing.T) {
 		{[]string{"plan", write(t, "few.json", `{"version":1,"loads":[[1,2,3]],"num_gpus":1,"num_replicas":2}`)}, "few.json: "},
 		{[]string{"plan", plan}, "plan.json: num_experts: this is a field of a placement"},
 		{[]string{"plan", plan, "--gpus", "2", "--replicas", "6"}, "plan.json: num_experts: this is a field of a placement"},
-		{[]string{"plan", one, "--gpus", "2", "--replicas", "6", "--previous", plan}, "one.json: previous"},
+		{[]string{"plan", one, "--gpus", "2", "--replicas", "6", "--previous", plan}, "plan.json: physical_to_logical_map: 2 layers, but loads has 1"},
 		{[]string{"score", "--placement", plan, "--loads", one}, "one.json: "},
 		{[]string{"score", "--placement", plan, "--loads", write(t, "none.json", `{"version":1}`)}, "none.json: loads: missing"},
 	} {
@@ -119,7 +114,7 @@ func TestOutput(t *testing.T) {
 	call(t, "", append(args, "--out", "-", "--json")...).want(t, exitUsage)
 	for _, f := range []string{"sglang", "vllm-ascend", "tensorrt-llm", "fastdeploy"} {
 		a := call(t, "", "plan", args[1], "--gpus", "4", "--replicas", "6", "--format", f).want(t, exitFailed)
-		if want := "num_replicas: 6 on 4 GPUs: format " + f + " wants as many on every GPU: 4 or 8"; !strings.Contains(a.stderr, want) {
+		if want := "--replicas: 6 on 4 GPUs: format " + f + " wants as many on every GPU: 4 or 8"; !strings.Contains(a.stderr, want) {
 			t.Errorf("%q does not say %q", a.stderr, want)
 		}
 	}

@@ -79,7 +79,8 @@ it stands: moelb plan, replay, size, simulate, estimate --published.`,
 			}
 			return console.Usagef("a command is missing")
 		},
-		RunE: func(*cobra.Command, []string) error { return nil },
+		RunE:              func(*cobra.Command, []string) error { return nil },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return console.Given(cmd) },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return console.Usage(plainly(err)) })
 	root.SetHelpCommand(helpCommand(root))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -127,5 +128,23 @@ func TestPlacementFromStandardInput(t *testing.T) {
 	}
 	if a := call(t, "", "apply", "--schedule", at, "--placement", at).want(t, exitFailed); !strings.Contains(a.stderr, "schedule: missing") {
 		t.Error(a.stderr)
+	}
+}
+
+// TestSizeEndsEarly: a time limit leaves out what was not searched, and says so.
+func TestSizeEndsEarly(t *testing.T) {
+	type answered struct {
+		Knee  struct{ Text string }
+		Sizes []struct {
+			Mean float64 `json:"imbalance_mean"`
+		}
+	}
+	whole := decode[answered](t, call(t, "", "size", "--example", "--json").want(t, exitDone).stdout)
+	if strings.Contains(whole.Knee.Text, "early") {
+		t.Error(whole.Knee.Text)
+	}
+	a := decode[answered](t, call(t, "", "size", "--example", "--json", "--timeout", "1ns").want(t, exitDone).stdout)
+	if len(a.Sizes) != 1 || !strings.HasSuffix(a.Knee.Text, fmt.Sprintf("; ended early: %d larger sizes not planned", len(whole.Sizes)-1)) {
+		t.Errorf("%d sizes: %s", len(a.Sizes), a.Knee.Text)
 	}
 }

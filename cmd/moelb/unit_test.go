@@ -121,7 +121,7 @@ func TestWindowWeights(t *testing.T) {
 		refused(call(t, problem(all, more), "plan", "-").want(t, exitFailed), want)
 	}
 	refused(call(t, problem(all, ""), "plan", "-", "--window-weights", "1,x,1").want(t, exitUsage), "entry 1")
-	refused(call(t, problem(all, ""), "plan", "-", "--window-weights", "NaN,1,1").want(t, exitFailed), "window_weights: index 0: NaN")
+	refused(call(t, problem(all, ""), "plan", "-", "--window-weights", "NaN,1,1").want(t, exitFailed), "--window-weights: index 0: NaN")
 }
 
 // What a plan is compared with is said to keep no constraint that it breaks.

@@ -218,7 +218,7 @@ func (d *decodeUnit) config(e *wire.Encoder) error {
 // new is the request of a line that is to be known.
 func (d *decodeUnit) new() (decode.Request, error) {
 	r := d.request
-	r.ID, r.Among = d.asked(d.id, nil), d.among
+	r.ID, r.Among = d.asked(d.id), d.among
 	if slices.Contains(d.given, "prefix") != slices.Contains(d.given, "shared") {
 		return r, wire.Bad(placement.ErrShape, "prefix", -1, -1, "prefix and shared belong together")
 	}
@@ -287,17 +287,16 @@ func (d *decodeUnit) end(do func(decode.ID) error) error {
 // list gives the requests of the line their ids, those that are not known new
 // ones; known = it is no error that one is known.
 func (d *decodeUnit) list(known bool) error {
-	seen, given := make(map[string]bool, len(d.members)), make(map[decode.ID]bool, len(d.members))
+	given := newNames[decode.ID](len(d.members))
 	for i, name := range d.members {
 		id, ok := d.ids[name]
-		if seen[name] || ok && !known {
+		if given.free(name, -1) != nil || ok && !known {
 			return &decode.Error{Field: "requests", Index: i, Kind: decode.ErrKnown, Detail: fmt.Sprintf("id %.60q is known", name)}
 		}
-		seen[name] = true
 		if !ok {
-			id = d.asked(name, given)
+			id = d.asked(name, given.at)
 		}
-		given[id] = true
+		given.enter(name, id)
 		d.requests[i].ID = id
 	}
 	return nil

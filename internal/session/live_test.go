@@ -98,3 +98,28 @@ func TestEndedTwice(t *testing.T) {
 	do(`{"op":"dead","rank":1}`, `{"requests":[{"id":"a","tokens":75,"computed":75,"queued":true}]}`)
 	do(`{"op":"cancel","id":"a"}`, "ok")
 }
+
+// TestOneLanguage: both sessions answer the same mistake with the same words, which say
+// what to do.
+func TestOneLanguage(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{`{"op":"drain","rank":1}`, `{"error":"rank: 1 is dead: restore it first","kind":"state"}`},
+		{`{"op":"add","id":"b","SIZE":5,"rank":1}`, `{"error":"rank: 1 is dead: restore it first","kind":"state"}`},
+		{`{"op":"move","id":"a","to":1}`, `{"error":"to: 1 is dead: restore it first","kind":"state"}`},
+		{`{"op":"sync","rank":1,"requests":[]}`, `{"error":"rank: 1 is dead: restore it first","kind":"state"}`},
+		{`{"op":"drain","rank":3}`, `{"error":"rank: 3 is not from 0 to 2","kind":"value"}`},
+		{`{"op":"restore","rank":3}`, `{"error":"rank: 3 is not from 0 to 2","kind":"value"}`},
+		{`{"op":"dead","rank":3}`, `{"error":"rank: 3 is not from 0 to 2","kind":"value"}`},
+		{`{"op":"add","id":"b","SIZE":5,"among":[]}`, `{"error":"among: no rank may take it","kind":"never"}`},
+		{`{"op":"resize","ranks":2}`, `{"error":"ranks: rank 2, which would vanish, holds 1 requests","kind":"state"}`},
+	} {
+		for size, s := range map[string]*Session{"kv": NewDecode(), "tokens": NewPrefill()} {
+			say(t, s, `{"op":"config","ranks":3}`)
+			say(t, s, `{"op":"add","id":"a","%s":100,"rank":2}`, size)
+			say(t, s, `{"op":"dead","rank":1}`)
+			if got := string(s.Answer(nil, []byte(strings.Replace(c.line, "SIZE", size, 1)))); got != c.want {
+				t.Errorf("%s with %s: %s, want %s", c.line, size, got, c.want)
+			}
+		}
+	}
+}

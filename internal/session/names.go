@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,36 +16,28 @@ import (
 // names are the requests of a session: what its caller calls them, and the ids
 // that the balancer knows them by.
 type names[ID ~uint64] struct {
-	ids  map[string]ID
-	at   map[ID]string
-	next ID
+	ids map[string]ID
+	at  map[ID]string
 }
 
 func newNames[ID ~uint64](n int) names[ID] {
 	return names[ID]{ids: make(map[string]ID, n), at: make(map[ID]string, n)}
 }
 
-// fresh is the id of the next request that is entered.
-func (n *names[ID]) fresh() ID { return n.next + 1 }
+// enter names a request by an id: asked's, or one that was loaded.
+func (n *names[ID]) enter(name string, id ID) { n.ids[name], n.at[id] = id, name }
 
-// enter names a request by an id: fresh's, or one that was loaded.
-func (n *names[ID]) enter(name string, id ID) {
-	n.ids[name], n.at[id] = id, name
-	n.next = max(n.next, id)
-}
-
-// asked is the id of a request by its name, the same however often it is asked for and
-// refused. Where others have that, or are given it by the same line, it is the next that
-// is free.
-func (n *names[ID]) asked(name string, given map[ID]bool) ID {
+// asked is the id of a request that is not known by its name: the same however often it
+// is asked for and refused. Where others have that, in any of these tables, it is the
+// next that is free.
+func (n *names[ID]) asked(name string, others ...map[ID]string) ID {
 	sum := sha256.Sum256([]byte(name))                // nobody finds names by the thousand that have one id
 	id := ID(binary.LittleEndian.Uint64(sum[:]) >> 2) // as restored takes it
-	for {
-		if _, ok := n.at[id]; !ok && !given[id] {
-			return id
-		}
+	taken := func(at map[ID]string) bool { _, ok := at[id]; return ok }
+	for taken(n.at) || slices.ContainsFunc(others, taken) {
 		id++
 	}
+	return id
 }
 
 func (n *names[ID]) of(id ID) string { return n.at[id] }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/moelb/moelb/decode"
 	"github.com/moelb/moelb/internal/wire"
 	"github.com/moelb/moelb/placement"
 	"github.com/moelb/moelb/prefill"
@@ -187,17 +186,17 @@ func (p *prefillUnit) config() error {
 
 // idOf is the id of a name that is not known. One that ended in the latest step gets
 // its own again, so that the old request does not come back beside it.
-func (p *prefillUnit) idOf(name string, next prefill.ID) prefill.ID {
+func (p *prefillUnit) idOf(name string, given map[prefill.ID]string) prefill.ID {
 	if id, ok := p.late.ids[name]; ok {
 		return id
 	}
-	return next
+	return p.asked(name, p.late.at, given)
 }
 
 // new is the request of a line that is to be known.
 func (p *prefillUnit) new() (prefill.Request, error) {
 	r := p.request
-	r.ID, r.Among = p.idOf(p.id, p.fresh()), p.among
+	r.ID, r.Among = p.idOf(p.id, nil), p.among
 	if p.perRank {
 		r.CachedAt = p.cachedAt
 	}
@@ -289,19 +288,16 @@ func (p *prefillUnit) move() error {
 }
 
 func (p *prefillUnit) sync(e *wire.Encoder) error {
-	next := p.fresh()
-	listed := make(map[string]bool, len(p.members))
+	given := newNames[prefill.ID](len(p.members))
 	for i, name := range p.members {
-		if listed[name] {
-			return named(decode.ErrKnown, i, name)
+		if err := given.free(name, i); err != nil {
+			return err
 		}
-		listed[name] = true
 		id, ok := p.ids[name]
 		if !ok {
-			if id = p.idOf(name, next); id == next {
-				next++
-			}
+			id = p.idOf(name, given.at)
 		}
+		given.enter(name, id)
 		p.running[i].ID = id
 	}
 	c, err := p.b.Sync(prefill.Changes{}, p.rank, p.running)

@@ -188,12 +188,20 @@ func FuzzSession(f *testing.F) {
 // and one that others have is passed over.
 func TestAsked(t *testing.T) {
 	n := newNames[uint64](0)
-	a, b := n.asked("a", nil), n.asked("b", nil)
-	if a == b || n.asked("a", nil) != a {
-		t.Errorf("ids %d and %d, and then %d", a, b, n.asked("a", nil))
+	a, b := n.asked("a"), n.asked("b")
+	if a == b || n.asked("a") != a {
+		t.Errorf("ids %d and %d, and then %d", a, b, n.asked("a"))
 	}
 	n.enter("held", a)
-	if got := n.asked("a", map[uint64]bool{a + 1: true}); got != a+2 {
+	if got := n.asked("a", map[uint64]string{a + 1: "given"}, nil); got != a+2 {
 		t.Errorf("id %d where %d and the next are taken", got, a)
+	}
+	p := &prefillUnit{names: newNames[prefill.ID](0), late: newNames[prefill.ID](0)}
+	p.late.enter("late", prefill.ID(a))
+	if got := p.idOf("a", nil); got != prefill.ID(a+1) {
+		t.Errorf("id %d where one that ended comes back as %d", got, a)
+	}
+	if got := p.idOf("late", nil); got != prefill.ID(a) {
+		t.Errorf("one that ended as %d comes again as %d", a, got)
 	}
 }

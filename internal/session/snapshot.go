@@ -138,7 +138,6 @@ func (p *prefillUnit) load() error {
 		if as, again := known.at[id]; used != again || used && (now != id || as != name) {
 			return wire.Bad(placement.ErrValue, "state", -1, -1, "id %.60q stands there twice", name)
 		}
-		known.next = max(known.next, id)
 	}
 	p.b, p.names, p.late = b, known, late
 	return nil

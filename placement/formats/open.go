@@ -2,14 +2,12 @@ package formats
 
 import (
 	"bufio"
-	"compress/gzip"
 	"fmt"
 	"io"
 
+	"github.com/moelb/moelb/internal/gunzip"
 	"github.com/moelb/moelb/placement/formats/internal/guard"
 )
-
-const gzipMagic = "\x1f\x8b"
 
 // open starts reading a stream: at most max bytes, decompressed, without byte
 // order mark.
@@ -19,13 +17,13 @@ func open(r io.Reader, max int64, lim *guard.Limits) (*bufio.Reader, error) {
 	if head, _ := b.Peek(9); isSafetensors(head) {
 		return b, nil // whose first bytes may be any
 	}
-	if head, _ := b.Peek(2); string(head) == gzipMagic {
-		z, err := gzip.NewReader(b)
+	if head, _ := b.Peek(2); string(head) == gunzip.Magic {
+		z, err := gunzip.New(b)
 		if err != nil {
-			return nil, fmt.Errorf("gzip: %w", err)
+			return nil, err
 		}
 		b = bufio.NewReaderSize(guard.Cap(z, max, in), lim.Buffer)
-		if head, _ := b.Peek(2); string(head) == gzipMagic {
+		if head, _ := b.Peek(2); string(head) == gunzip.Magic {
 			return nil, fmt.Errorf("gzip within gzip")
 		}
 	}

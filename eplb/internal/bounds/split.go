@@ -72,19 +72,17 @@ func Companions(s *pack.Packer) float64 {
 	for q := range min(experts, mostSmall) {
 		lambda := s.W[s.Order[experts-1-q]]
 		copies := u.Slots - experts + q
-		h := s.Heap[:0]
-		for _, e := range s.Order[:min(copies+1, experts)] {
-			h = append(h, pack.HeapItem{Key: s.W[e] - lambda, Id: e}) // a heap: the largest first
-			s.Count[e] = 1
+		hot := append(s.Ranked[:0], s.Order[:min(copies+1, experts)]...)
+		for _, e := range hot {
+			s.Count[e], s.Size[e] = 1, s.W[e]-lambda
 		}
-		before := func(a, b pack.HeapItem) bool { return a.Key > b.Key }
 		for range copies {
-			e := h[0].Id
+			e := hot[0]
 			s.Count[e]++
-			h[0].Key = (s.W[e] - lambda) / float64(s.Count[e])
-			pack.SiftDown(h, 0, before)
+			s.Size[e] = (s.W[e] - lambda) / float64(s.Count[e])
+			pack.Sink(hot, s.Larger)
 		}
-		if t := float64(float64(room-1)*lambda) + h[0].Key; t >= float64(room)*lambda {
+		if t := float64(float64(room-1)*lambda) + s.Size[hot[0]]; t >= float64(room)*lambda {
 			bound = max(bound, t*(1-1e-12)) // rounding must not matter
 		}
 	}

@@ -30,6 +30,7 @@ type Planner struct {
 	first  tournament
 	packed []int32   // the item in each place of the packs
 	next   []int32   // the next place of each pack
+	hot    []float64 // loads above the mean of a GPU
 	of     []replica // of one node
 }
 
@@ -50,6 +51,7 @@ func New(experts, slots, groups, nodes, gpus int) *Planner {
 	d.key = make([]uint64, d.slots)
 	d.first = newTournament(max(experts, d.gpus))
 	d.of = make([]replica, d.slots/d.nodes)
+	d.hot = make([]float64, 0, experts)
 	return d
 }
 
@@ -180,61 +182,36 @@ func (d *Planner) report(loads []float64, total, most float64) (imbalance, bound
 		return 1, 1
 	}
 	imbalance = most * float64(d.gpus) / total
-	return imbalance, min(imbalance, max(1, d.replicaBound(loads, total/float64(d.gpus))))
+	return imbalance, min(imbalance, d.replicaBound(loads, total/float64(d.gpus)))
 }
 
-// replicaBound is a level, in units of the mean, below which the slots do not
-// suffice to cut every expert's load into replicas: 1 unless more is proved.
-// Counts made for the least largest replica propose it; a count of the copies
-// that any lower level takes proves it, so float32 does no harm.
+// replicaBound is the level, in units of the mean, below which the slots do not
+// suffice to cut every expert's load into replicas; 1 where it is less.
 func (d *Planner) replicaBound(loads []float64, mean float64) float64 {
-	redundant := float64(d.slots - len(loads))
-	if copiesBelow(loads, mean) <= redundant {
-		return 1
-	}
-	if d.nodes > 1 {
-		d.replicateFreely()
-	}
-	level := 0.0
-	for i, e := range d.expert {
-		if w := loads[e]; w > mean {
-			level = max(level, w/float64(d.count[i]))
-		}
-	}
-	for _, slack := range []float64{1e-12, 1e-6} { // rounding of float64, of float32
-		if copiesBelow(loads, level*(1-slack/2)) > redundant {
-			return level * (1 - slack) / mean
-		}
-	}
-	return 1
-}
-
-// replicateFreely counts replicas as if all GPUs were one node.
-func (d *Planner) replicateFreely() {
-	t := &d.first
-	leaf := t.start(len(d.weight))
-	for i, w := range d.weight {
-		leaf[i] = descending(w, i)
-		d.count[i] = 1
-	}
-	t.build()
-	for range d.slots - len(d.weight) {
-		i := item(t.top())
-		d.count[i]++
-		t.set(i, descending(d.weight[i]/float32(d.count[i]), i))
-	}
-}
-
-// copiesBelow is the number of redundant replicas it takes to have none as
-// large as level.
-func copiesBelow(loads []float64, level float64) float64 {
-	n := 0.0
+	d.hot = d.hot[:0]
+	high := mean
 	for _, w := range loads {
-		if w >= level {
-			n += math.Floor(w / level)
+		if w >= mean {
+			d.hot = append(d.hot, w)
+			high = max(high, w)
 		}
 	}
-	return n
+	scarce := func(level float64) bool { // for each replica to be below level
+		left := d.slots - len(loads)
+		for _, w := range d.hot {
+			left -= int(w / level)
+		}
+		return left < 0
+	}
+	low := mean
+	for scarce(low) && high-low > low*1e-10 {
+		if mid := low + (high-low)/2; scarce(mid) {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return low / mean
 }
 
 // descending is a key that sorts items by falling load, equal ones by number.

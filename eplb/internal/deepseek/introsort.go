@@ -10,7 +10,6 @@ import "math/bits"
 const (
 	byLoad  = uint64(0xffffffff) << 32 // the bits that are compared
 	fewKeys = 16                       // segments up to that length are left to the insertion sort
-	block   = 32                       // keys looked at in one go
 )
 
 // introsort sorts keys by their upper 32 bits. Cost: O(n·log n).
@@ -57,44 +56,18 @@ func partition(key []uint64) (cut int) {
 		median = 1
 	}
 	key[0], key[median] = key[median], key[0]
-	least, most := key[0]&byLoad, key[0]|^byLoad
-	// From either end, list keys that are on the wrong side or equal the pivot,
-	// a block at a time and without branches, and exchange them pair by pair.
-	var left, right [block]uint32
-	var l, lefts, r, rights uint
-	i, j, last := 1, n, n
-	for {
-		for l == lefts {
-			l, lefts = 0, 0
-			if i == n {
-				return last
-			}
-			for end := min(i+block, n); i < end; i++ {
-				left[lefts%block] = uint32(i)
-				_, less := bits.Sub64(key[i], least, 0)
-				lefts += 1 - uint(less)
-			}
+	pivot := key[0] & byLoad
+	for i, j := 1, n; ; i++ {
+		for key[i]&byLoad < pivot {
+			i++
 		}
-		for r == rights {
-			r, rights = 0, 0
-			if j == 1 {
-				return min(int(left[l%block]), last)
-			}
-			for end := max(j-block, 1); j > end; {
-				j--
-				right[rights%block] = uint32(j)
-				_, greater := bits.Sub64(most, key[j], 0)
-				rights += 1 - uint(greater)
-			}
+		for j--; pivot < key[j]&byLoad; {
+			j--
 		}
-		for ; l < lefts && r < rights; l, r = l+1, r+1 {
-			a, b := int(left[l%block]), int(right[r%block])
-			if a >= b {
-				return min(a, last)
-			}
-			key[a], key[b] = key[b], key[a]
-			last = b
+		if i >= j {
+			return i
 		}
+		key[i], key[j] = key[j], key[i]
 	}
 }
 

@@ -51,12 +51,11 @@ type Search struct {
 	sums   []float64 // [rank]: load of that expert and of all after it
 	prefer []int32   // replicas of each expert in the best placement before the search, by rank
 
-	Home   []int32   // node of each expert; nil = anywhere
-	Pseudo [][]int32 // of each node: what stands for empty slots of a GPU; nil = none
-	Empty  int       // slots that may be empty, in all
-	N      int       // experts, without those
-	May    int       // replicas that may be elsewhere
-	out    int       // and those that are
+	Home   []int32 // node of each expert; nil = anywhere
+	Spare  []int   // of each node: slots that a GPU may leave empty; nil = none
+	Empty  int     // slots that may be empty, in all
+	May    int     // replicas that may be elsewhere
+	out    int     // and those that are
 	Nodes  int
 	Apart  bool      // every expert is on two nodes
 	atHome []float64 // [rank][node]: load of the node's experts of that rank and after
@@ -72,7 +71,6 @@ func (x *Search) Improve(bound float64, thrift int, stop func() bool) float64 {
 	if s.U.Slots > exactSlots || s.Best.Level <= bound*(1+pack.ProvedTolerance) {
 		return bound
 	}
-	x.N = len(s.W)
 	x.Target, x.Work, x.Done, x.Stop = s.Best.Level*(1-ExactMargin), exactWork/thrift, true, stop
 	x.EverySet()
 	if x.Done {
@@ -85,7 +83,7 @@ func (x *Search) Improve(bound float64, thrift int, stop func() bool) float64 {
 // EverySet searches from the root.
 func (x *Search) EverySet() {
 	s := x.s
-	experts, gpus := x.N, len(s.U.Gpu)
+	experts, gpus := len(s.W), len(s.U.Gpu)
 	x.load = memory.Resize(x.load, gpus)
 	x.room = memory.Resize(x.room, gpus)
 	x.count = memory.Resize(x.count, experts)
@@ -126,7 +124,7 @@ func (x *Search) away(i, g int) int {
 // branch places the experts from rank i on in the slots that are left.
 func (x *Search) branch(i, slots int) {
 	s, u := x.s, x.s.U
-	experts := x.N - i
+	experts := len(x.s.W) - i
 	if x.hopeless(i, slots) {
 		return
 	}
@@ -240,7 +238,7 @@ func (x *Search) twoNodes(i int) bool {
 // hopeless says whether no placement below the target is left: see exact.
 func (x *Search) hopeless(i, slots int) bool {
 	s, u := x.s, x.s.U
-	experts := x.N - i
+	experts := len(x.s.W) - i
 	least := int(s.Least)
 	if slots < least*experts {
 		return true
@@ -249,8 +247,8 @@ func (x *Search) hopeless(i, slots int) bool {
 	space, widest := 0.0, 0.0
 	for g, v := range u.Speed {
 		k := x.room[g]
-		if x.Pseudo != nil {
-			k -= min(k, len(x.Pseudo[u.Node[g]]))
+		if x.Spare != nil {
+			k -= min(k, x.Spare[u.Node[g]])
 		}
 		if k > experts {
 			return true
@@ -272,7 +270,7 @@ func (x *Search) hopeless(i, slots int) bool {
 		return true
 	}
 	need := least * experts
-	for _, e := range s.Order[i:x.N] {
+	for _, e := range s.Order[i:] {
 		w := s.W[e]
 		if w <= widest {
 			break
@@ -321,17 +319,15 @@ func (x *Search) complete(i int) {
 				at++
 			}
 		}
-		for k := 0; at < u.First[g+1]; at++ {
-			if x.Pseudo != nil {
-				s.Slot[at] = x.Pseudo[u.Node[g]][k]
-				s.Count[s.Slot[at]]++
-				k++
+		for ; at < u.First[g+1]; at++ {
+			if x.Spare != nil {
+				s.Slot[at] = -1
 				continue
 			}
 			e := s.Order[next]
 			s.Slot[at] = e
 			s.Count[e]++
-			if next++; next == x.N {
+			if next++; next == len(s.W) {
 				next = i
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"github.com/moelb/moelb/eplb/internal/divide"
 	"github.com/moelb/moelb/eplb/internal/homes"
 	"github.com/moelb/moelb/eplb/internal/problem"
-	"github.com/moelb/moelb/eplb/internal/scratch"
 )
 
 // Planner is the plan of a layer from scratch, made when it is asked for: what the
@@ -16,9 +15,9 @@ type Planner struct {
 	p     *problem.Problem
 	ctx   context.Context
 	l     int
-	s     *scratch.Planner
-	Local *homes.Planner   // nil = groups need not stay together
-	j     *scratch.Windows // nil = there is one window
+	s     *Anywhere
+	Local *homes.Planner // nil = groups need not stay together
+	j     *Windows       // nil = there is one window
 	even  *divide.Planner
 	made  bool
 
@@ -33,9 +32,9 @@ type Planner struct {
 // New plans from scratch for p.
 func New(p *problem.Problem) *Planner {
 	u := p.Unit
-	f := &Planner{p: p, s: scratch.New(u, p.Experts(), len(p.Loads), p.TwoNodes), Slot: make([]int32, u.Slots)}
+	f := &Planner{p: p, s: newAnywhere(u, p.Experts(), len(p.Loads), p.TwoNodes), Slot: make([]int32, u.Slots)}
 	f.even = divide.New(f.s.Packer)
-	f.j = scratch.NewWindows(p)
+	f.j = NewWindows(p)
 	if p.ByGroup {
 		f.Local, f.FreeSlot = homes.New(p), make([]int32, u.Slots)
 	}
@@ -65,14 +64,11 @@ func (f *Planner) Make() {
 		tolerance = f.j.SumTolerance(f.l, p)
 	}
 	idle := s.Idle
-	switch {
-	case p.TwoNodes:
-		f.Bound = max(f.Bound, s.SearchTwoNodes(p.Tolerance, stop))
-	case p.Split && f.j == nil && f.Local == nil && !idle:
-		f.Bound = max(f.Bound, f.even.Plan(s, tolerance, stop))
-	default:
-		f.Bound = max(f.Bound, s.Search(tolerance, stop))
+	bound := s.Search(tolerance, stop)
+	if p.Split && f.j == nil && f.Local == nil && !idle && !p.TwoNodes {
+		bound = f.even.Plan(tolerance, stop)
 	}
+	f.Bound = max(f.Bound, bound)
 	if f.Local != nil {
 		f.byGroup(idle, stop)
 		return

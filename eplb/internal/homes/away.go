@@ -10,23 +10,23 @@ import (
 // the fewest replicas away, how many that are and the share of load they serve.
 // Experts in no group are at home everywhere.
 func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share float64) {
-	of := p.GroupOf()
-	q := placement.Placement{Experts: p.Experts(), GPUs: p.Topology.GPUs, PhysicalToLogical: [][]int{row}}
-	if len(row)%q.GPUs != 0 {
-		q.GPUSlots = placement.EvenSlots(len(row), q.GPUs)
-	}
-	first, n := q.FirstSlots(), q.LogicalCount()[0]
+	of, count := p.GroupOf(), make([]float64, p.Experts())
 	each := func(do func(node, e int)) {
-		for g := range q.GPUs {
-			for _, e := range row[first[g]:first[g+1]] {
+		from := 0
+		for g, n := range placement.EvenSlots(len(row), p.Topology.GPUs) {
+			for _, e := range row[from : from+n] {
 				if e >= 0 && of[e] >= 0 {
 					do(p.Topology.Node(g), e)
 				}
 			}
+			from += n
 		}
 	}
 	home := Least(p.Groups, p.Topology.Nodes, func(do func(node, group int)) {
-		each(func(node, e int) { do(node, of[e]) })
+		each(func(node, e int) {
+			do(node, of[e])
+			count[e]++
+		})
 	})
 	for _, n := range home {
 		at = append(at, int(n))
@@ -38,7 +38,7 @@ func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share f
 	each(func(node, e int) {
 		if at[of[e]] != node {
 			replicas++
-			off += p.Loads[l][e] / float64(n[e])
+			off += p.Loads[l][e] / count[e]
 		}
 	})
 	if total > 0 {

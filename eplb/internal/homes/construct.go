@@ -25,12 +25,8 @@ func (lo *Planner) atHome(limit float64, may int) bool {
 	clear(lo.slots)
 	clear(lo.sum)
 	clear(lo.frozen)
-	clear(s.Count[lo.experts:])
 	lo.exports = lo.exports[:0]
 	for _, e := range s.Order {
-		if int(e) >= lo.experts {
-			continue
-		}
 		n := int(lo.homeAt[e])
 		k := 1
 		if s.W[e] > limit {
@@ -68,7 +64,7 @@ func (lo *Planner) sendAway(may int) bool {
 			// The smallest that suffices, or the largest.
 			best := int32(-1)
 			for _, e := range s.Order {
-				if int(e) >= lo.experts || lo.copies[int(e)*nodes+n] == 0 {
+				if lo.copies[int(e)*nodes+n] == 0 {
 					continue
 				}
 				x := s.Size[e]
@@ -117,7 +113,7 @@ func (lo *Planner) takeIn() bool {
 }
 
 // fillNodes gives the slots that are left to the experts at home there whose
-// replicas are largest.
+// replicas are largest, but for those that may be empty if there are no such experts.
 func (lo *Planner) fillNodes() bool {
 	s, nodes := lo.S, len(lo.nodes)
 	for n := range lo.nodes {
@@ -128,18 +124,21 @@ func (lo *Planner) fillNodes() bool {
 				if lo.frozen[e] || int(lo.homeAt[e]) != n || int(lo.copies[int(e)*nodes+n]) >= d.hi-d.lo {
 					continue
 				}
-				if int(e) < lo.experts && lo.copies[int(e)*nodes+n] == 0 {
+				if lo.copies[int(e)*nodes+n] == 0 {
 					continue
 				}
 				if best < 0 || s.Size[e] > s.Size[best] {
 					best = e
 				}
-				if int(e) < lo.experts && s.Count[e] == 1 {
+				if s.Count[e] == 1 {
 					break // the rest is smaller
 				}
 			}
 			if best < 0 {
-				return false
+				if d.s.U.Slots-lo.slots[n] > d.spare*(d.hi-d.lo) {
+					return false
+				}
+				break
 			}
 			lo.copies[int(best)*nodes+n]++
 			s.Count[best]++

@@ -22,12 +22,11 @@ func (lo *Planner) exactly(bound float64, stop func() bool) float64 {
 		return bound
 	}
 	x := lo.exact
-	x.Home, x.Nodes, x.N, x.Stop = lo.homeAt, len(lo.nodes), lo.experts, stop
-	x.Pseudo, x.Empty = nil, 0
-	for n := range lo.nodes {
-		d := &lo.nodes[n]
-		x.Pseudo = append(x.Pseudo, d.pseudo)
-		x.Empty += len(d.pseudo) * (d.hi - d.lo)
+	x.Home, x.Nodes, x.Stop = lo.homeAt, len(lo.nodes), stop
+	x.Spare, x.Empty = x.Spare[:0], 0
+	for _, d := range lo.nodes {
+		x.Spare = append(x.Spare, d.spare)
+		x.Empty += d.spare * (d.hi - d.lo)
 	}
 	clear(lo.homes.used)
 	// Where not all can be searched, fewer replicas off their nodes are searched

@@ -13,7 +13,7 @@ type node struct {
 	lo, hi int     // its GPUs in the whole unit
 	power  float64 // their speeds, summed
 	ids    []int32 // the experts on it, as the whole unit numbers them
-	pseudo []int32 // its pseudo-experts
+	spare  int     // slots that a GPU of it may leave empty: it has more than experts at home
 }
 
 // shiftWork bounds the search of a node's counts, in slots packed.
@@ -28,15 +28,21 @@ func (lo *Planner) take(n int, home []int32) {
 			d.ids = append(d.ids, e)
 		}
 	}
-	d.ids = append(d.ids, d.pseudo[:min(len(d.pseudo), max(0, d.s.U.Slots-len(d.ids)))]...)
-	v := d.empty()
+	v := d.ready(min(d.spare, max(0, d.s.U.Slots-len(d.ids))))
 	for i, e := range d.ids { // they are sorted
-		v.W[i], v.Order[i] = lo.S.W[e], int32(i)
+		v.Order[i] = int32(i)
+		if v.W[i] = 0; e >= 0 {
+			v.W[i] = lo.S.W[e]
+		}
 	}
 }
 
-// empty is the node's packer with room for its experts.
-func (d *node) empty() *pack.Packer {
+// ready is the node's packer with room for its experts, and so many without load that
+// stand for empty slots.
+func (d *node) ready(empty int) *pack.Packer {
+	for range empty {
+		d.ids = append(d.ids, -1)
+	}
 	v, m := d.s, len(d.ids)
 	v.W, v.Order, v.Count, v.Size = v.W[:m], v.Order[:m], v.Count[:m], v.Size[:m]
 	v.Best.Level = math.Inf(1)
@@ -83,16 +89,19 @@ func (lo *Planner) placeNodes(even bool) {
 	for n := range lo.nodes {
 		d := &lo.nodes[n]
 		d.ids = d.ids[:0]
+		empty := d.s.U.Slots
 		for _, e := range lo.S.Order {
-			if lo.copies[int(e)*nodes+n] > 0 {
+			if c := lo.copies[int(e)*nodes+n]; c > 0 {
 				d.ids = append(d.ids, e)
+				empty -= int(c)
 			}
 		}
-		v := d.empty()
+		v := d.ready(empty)
 		for i, e := range d.ids {
-			c := lo.copies[int(e)*nodes+n]
-			v.W[i] = lo.S.Size[e] * float64(c)
-			v.Count[i] = int32(c)
+			if v.W[i], v.Count[i] = 0, 1; e >= 0 {
+				c := lo.copies[int(e)*nodes+n]
+				v.W[i], v.Count[i] = lo.S.Size[e]*float64(c), int32(c)
+			}
 		}
 		v.SortExperts()
 		if len(v.U.Gpu) == 0 {
@@ -116,9 +125,10 @@ func (lo *Planner) gather() {
 	for n := range lo.nodes {
 		d := &lo.nodes[n]
 		to := s.Slot[s.U.First[d.lo]:s.U.First[d.hi]]
-		for i, e := range d.s.Best.Slot {
-			to[i] = d.ids[e]
-			s.Count[d.ids[e]]++
+		for i, k := range d.s.Best.Slot {
+			if to[i] = d.ids[k]; to[i] >= 0 {
+				s.Count[to[i]]++
+			}
 		}
 	}
 	lo.keepWhole()

@@ -12,14 +12,15 @@ import (
 
 // Planner plans layers whose groups of experts stay on their nodes. A level is
 // an imbalance of the whole unit throughout: loads and speeds are scaled over
-// all GPUs, not a node's. A GPU with more slots than different experts could
-// fill has pseudo-experts without load, which stand for empty slots.
+// all GPUs, not a node's. A GPU with more slots than different experts at home could
+// fill may leave some empty, -1.
 type Planner struct {
 	S       *pack.Packer // of the whole unit
-	experts int          // without pseudo-experts
-	per     int          // experts a group
-	off     int          // replicas allowed outside their group's node
-	must    int          // and those that must be: a node has too few slots for its groups
+	experts int
+	per     int  // experts a group
+	off     int  // replicas allowed outside their group's node
+	must    int  // and those that must be: a node has too few slots for its groups
+	spare   bool // a GPU may leave slots empty
 	nodes   []node
 	homes   *homes
 	Home    []int32 // node of each group in the plan at hand
@@ -39,25 +40,21 @@ func New(p *problem.Problem) *Planner {
 	atHome := lo.per * (p.Groups / p.Topology.Nodes)
 	u := problem.NewUnit(&p.Topology, p.Replicas, min(experts, atHome+p.Off))
 	lo.nodes = make([]node, p.Topology.Nodes)
-	all := experts
 	g := 0
 	for n := range lo.nodes {
 		d := &lo.nodes[n]
 		d.lo = g
-		pseudo, slots := 0, 0
+		slots := 0
 		for ; g < len(u.Gpu) && u.Node[g] == n; g++ {
 			d.power += u.Speed[g]
-			pseudo = max(pseudo, u.Room(g)-atHome)
+			d.spare = max(d.spare, u.Room(g)-atHome)
 			slots += u.Room(g)
 		}
 		d.hi = g
 		lo.must += max(0, atHome-slots)
-		for range pseudo {
-			d.pseudo = append(d.pseudo, int32(all))
-			all++
-		}
+		lo.spare = lo.spare || d.spare > 0
 	}
-	lo.S = pack.New(u, all)
+	lo.S = pack.New(u, experts)
 	lo.exact = exact.New(lo.S)
 	alike := make([]int, len(lo.nodes))
 	power := make([]float64, len(lo.nodes))
@@ -87,11 +84,6 @@ func New(p *problem.Problem) *Planner {
 		lo.state = make([]uint32, len(lo.nodes)<<p.Groups)
 	}
 	lo.offNode.init(lo)
-	for n := range lo.nodes {
-		for _, e := range lo.nodes[n].pseudo {
-			lo.homeAt[e] = int32(n)
-		}
-	}
 	return lo
 }
 
@@ -101,8 +93,8 @@ func New(p *problem.Problem) *Planner {
 func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, stop func() bool) float64 {
 	s := lo.S
 	lo.takeLoads(free)
-	lo.homes.setLoads(s.W[:lo.experts])
-	if len(s.W) > lo.experts {
+	lo.homes.setLoads(s.W)
+	if lo.spare {
 		bound = bounds.Replicas(free) // others may rely on every slot being filled
 	}
 	atHome := lo.placeHomes(bound, tolerance, stop)
@@ -147,9 +139,6 @@ func (lo *Planner) takeLoads(free *pack.Packer) {
 	s := lo.S
 	copy(s.W, free.W)
 	copy(s.Order, free.Order)
-	for e := lo.experts; e < len(s.W); e++ {
-		s.W[e], s.Order[e] = 0, int32(e)
-	}
 	s.Best.Level = math.Inf(1)
 }
 
@@ -161,9 +150,7 @@ func (lo *Planner) Into(u *problem.Unit, slot []int32) {
 		to := slot[u.First[g]:u.First[g+1]]
 		for i := range to {
 			if to[i] = -1; i < v.Room(g) {
-				if e := lo.S.Best.Slot[v.First[g]+i]; int(e) < lo.experts {
-					to[i] = e
-				}
+				to[i] = lo.S.Best.Slot[v.First[g]+i]
 			}
 		}
 	}

@@ -143,28 +143,16 @@ func (lo *Planner) settle() {
 	p.Start(s.Slot)
 	stop := func() bool { return p.Work() > lo.work }
 	defer func() { lo.work -= p.Work() }()
-	if p.EvenNodes(lo.aim, stop) >= s.Best.Level || !lo.emptyAtHome(p.Slots()) {
+	if p.EvenNodes(lo.aim, stop) >= s.Best.Level {
 		return
 	}
 	lo.load(p.Slots())
 	lo.placeNodes(true)
 	p.Start(s.Slot)
 	p.Descend(lo.aim, stop)
-	if lo.emptyAtHome(p.Slots()) {
-		copy(s.Slot, p.Slots())
-		copy(s.Count, p.Counts())
-		lo.keepWhole()
-	}
-}
-
-// emptyAtHome says whether what stands for empty slots is on its node.
-func (lo *Planner) emptyAtHome(slot []int32) bool {
-	for i, e := range slot {
-		if d := &lo.nodes[lo.homeAt[e]]; int(e) >= lo.experts && (i < lo.S.U.First[d.lo] || i >= lo.S.U.First[d.hi]) {
-			return false
-		}
-	}
-	return true
+	copy(s.Slot, p.Slots())
+	copy(s.Count, p.Counts())
+	lo.keepWhole()
 }
 
 // load takes up the copies of a layout.
@@ -175,8 +163,10 @@ func (lo *Planner) load(slot []int32) {
 	for n := range lo.nodes {
 		d := &lo.nodes[n]
 		for _, e := range slot[s.U.First[d.lo]:s.U.First[d.hi]] {
-			lo.copies[int(e)*nodes+n]++
-			s.Count[e]++
+			if e >= 0 {
+				lo.copies[int(e)*nodes+n]++
+				s.Count[e]++
+			}
 		}
 	}
 }

@@ -2,7 +2,7 @@ package pack
 
 import "slices"
 
-// Adams gives every expert s.least replicas and each further one, up to slots in
+// Adams gives every expert s.Least replicas and each further one, up to slots in
 // all, to the expert whose replicas carry most (the largest load/count), as
 // Adams' method of apportionment does; of equals to the lowest index, and of
 // experts without load to the one with fewest replicas. No expert gets more than most. frozen
@@ -10,56 +10,34 @@ import "slices"
 // all be filled. Cost: O(experts + slots·log experts).
 func (s *Packer) Adams(slots, most int, frozen []bool) bool {
 	left := slots
-	h := s.Heap[:0]
-	for e := range s.W {
+	next := s.Ranked[:0]
+	for _, e := range s.Order {
 		if frozen == nil || !frozen[e] {
 			s.Count[e] = s.Least
+			s.Size[e] = s.W[e] / float64(s.Least)
 			if most > int(s.Least) {
-				h = append(h, HeapItem{Key: s.W[e] / float64(s.Least), Id: int32(e)})
+				next = append(next, e)
 			}
 		}
 		left -= int(s.Count[e])
 	}
-	if left < 0 {
-		return false
-	}
-	if left == 0 {
-		return true
-	}
-	before := func(a, b HeapItem) bool {
-		if a.Key != b.Key {
-			return a.Key > b.Key
+	before := func(a, b int32) int {
+		if s.Size[a] == 0 && s.Size[b] == 0 && s.Count[a] != s.Count[b] {
+			return int(s.Count[a] - s.Count[b])
 		}
-		if ca, cb := s.Count[a.Id], s.Count[b.Id]; a.Key == 0 && ca != cb {
-			return ca < cb
-		}
-		return a.Id < b.Id
+		return s.Larger(a, b)
 	}
-	// With few copies to give, only the hottest experts can get one.
-	if left < len(h)/2 && len(h) == len(s.W) {
-		h = h[:0]
-		for _, e := range s.Order[:left] {
-			h = append(h, HeapItem{Key: s.W[e] / float64(s.Least), Id: e})
-		}
-		// Equal loads at the cut are handled by order: it sorts by index too.
-	}
-	for i := len(h)/2 - 1; i >= 0; i-- {
-		SiftDown(h, i, before)
-	}
-	for ; left > 0; left-- {
-		if len(h) == 0 {
-			return false
-		}
-		e := h[0].Id
+	for ; left > 0 && len(next) > 0; left-- {
+		e := next[0]
 		s.Count[e]++
-		if int(s.Count[e]) >= most {
-			h = pop(h, before)
-			continue
+		s.Size[e] = s.W[e] / float64(s.Count[e])
+		if int(s.Count[e]) < most {
+			Sink(next, before)
+		} else {
+			next = next[1:]
 		}
-		h[0].Key = s.W[e] / float64(s.Count[e])
-		SiftDown(h, 0, before)
 	}
-	return true
+	return left == 0
 }
 
 // CapLimits are the largest replicas, in units of the mean GPU load, that the
@@ -118,57 +96,34 @@ func CeilDiv(a, b float64) int {
 func (s *Packer) BySize() {
 	s.Cut()
 	s.Ranked = append(s.Ranked[:0], s.Order...)
-	sortBy(s.Ranked, s.Size)
+	slices.SortFunc(s.Ranked, s.Larger)
 }
 
-// sortBy sorts experts by a key, the largest first, ties by index.
-func sortBy(experts []int32, key []float64) {
-	slices.SortFunc(experts, func(a, b int32) int {
-		switch {
-		case key[a] > key[b]:
-			return -1
-		case key[a] < key[b]:
-			return 1
-		}
-		return int(a - b)
-	})
+// Larger orders experts by the load of one replica, the largest first, ties by index.
+func (s *Packer) Larger(a, b int32) int { return order(s.Size[b], s.Size[a], a, b) }
+
+// order is below 0 where x, which is a's, comes before y, which is b's: ties by index.
+func order(x, y float64, a, b int32) int {
+	switch {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return int(a - b)
+}
+
+// Sink brings the first of a sorted list to where it belongs now.
+func Sink(list []int32, compare func(a, b int32) int) {
+	x := list[0]
+	i, _ := slices.BinarySearchFunc(list[1:], x, compare)
+	copy(list, list[1:1+i])
+	list[i] = x
 }
 
 // Cut sets what a replica of each expert carries by the counts at hand.
 func (s *Packer) Cut() {
 	for e, w := range s.W {
 		s.Size[e] = w / float64(max(s.Count[e], 1))
-	}
-}
-
-// HeapItem is an entry of the small binary heaps of the search.
-type HeapItem struct {
-	Key float64
-	Id  int32
-}
-
-// pop takes the first of a heap away.
-func pop(h []HeapItem, before func(a, b HeapItem) bool) []HeapItem {
-	last := len(h) - 1
-	h[0] = h[last]
-	SiftDown(h[:last], 0, before)
-	return h[:last]
-}
-
-// SiftDown restores the heap below i; before says which of two comes first.
-func SiftDown(h []HeapItem, i int, before func(a, b HeapItem) bool) {
-	for {
-		c := 2*i + 1
-		if c >= len(h) {
-			return
-		}
-		if c+1 < len(h) && before(h[c+1], h[c]) {
-			c++
-		}
-		if !before(h[c], h[i]) {
-			return
-		}
-		h[i], h[c] = h[c], h[i]
-		i = c
 	}
 }

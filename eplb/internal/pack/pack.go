@@ -1,5 +1,7 @@
 package pack
 
+import "slices"
+
 // squeezeWork bounds what one packing spends on squeezing, in slots looked at: a
 // tenth of a second or so, which only layers of 100,000 slots take.
 const squeezeWork = 1 << 26
@@ -14,28 +16,25 @@ func (s *Packer) Pack() bool {
 	if s.Begin(); !u.Equal {
 		return s.packBySpeed()
 	}
-	h := s.Heap[:0]
+	gpus := s.gpus[:0] // those with room
 	for g := range u.Speed {
 		if u.Room(g) > 0 {
-			h = append(h, HeapItem{Id: int32(g)})
+			gpus = append(gpus, int32(g))
 		}
 	}
+	lighter := func(a, b int32) int { return order(s.Load[a], s.Load[b], a, b) }
 	for _, e := range s.Ranked {
 		n := int(s.Count[e])
-		s.popped = s.popped[:0]
-		for len(s.popped) < n && len(h) > 0 {
-			s.popped = append(s.popped, h[0])
-			h = pop(h, lighter)
-		}
-		for _, it := range s.popped {
-			s.Put(e, int(it.Id))
-			if int(s.Used[it.Id]) < u.First[it.Id+1] {
-				h = append(h, HeapItem{Key: it.Key + s.Size[e], Id: it.Id})
-				riseLoad(h)
-			}
-		}
-		if len(s.popped) < n {
+		if n > len(gpus) {
 			return false
+		}
+		for i := n - 1; i >= 0; i-- {
+			g := gpus[i]
+			if s.Put(e, int(g)); int(s.Used[g]) < u.First[g+1] {
+				Sink(gpus[i:], lighter)
+			} else {
+				gpus = slices.Delete(gpus, i, i+1)
+			}
 		}
 	}
 	return true
@@ -136,24 +135,4 @@ func (s *Packer) Squeeze(e int32) bool {
 	s.Has[bestGPU*s.Words+int(e>>6)] |= 1 << (e & 63)
 	s.Put(x, bestFree)
 	return true
-}
-
-// lighter orders GPUs by load, then by index.
-func lighter(a, b HeapItem) bool {
-	return a.Key < b.Key || (a.Key == b.Key && a.Id < b.Id)
-}
-
-// riseLoad restores a heap of GPUs after an entry was appended.
-func riseLoad(h []HeapItem) {
-	i := len(h) - 1
-	x := h[i]
-	for i > 0 {
-		p := (i - 1) / 2
-		if !lighter(x, h[p]) {
-			break
-		}
-		h[i] = h[p]
-		i = p
-	}
-	h[i] = x
 }

@@ -28,13 +28,11 @@ type Packer struct {
 
 	Best Layout
 
-	Heap     []HeapItem
-	popped   []HeapItem
 	Ranked   []int32
+	gpus     []int32
 	frozen   []bool
-	Sz       []float64 // size of the replica in each slot
-	pairsH   []pair
-	pairsG   []pair
+	parts    []part // of each slot, by size on each GPU
+	ofH, ofG []part
 	squeezed int   // slots looked at by squeeze in this packing
 	Least    int32 // replicas that every expert has at least
 	looked   int   // slots and pairs of slots that swap looked at in this descent
@@ -61,9 +59,7 @@ func New(u *problem.Unit, experts int) *Packer {
 		Count: make([]int32, experts), Size: make([]float64, experts),
 		Slot: make([]int32, u.Slots), Load: make([]float64, gpus), Used: make([]int32, gpus), Has: make([]uint64, gpus*words),
 		Best:   Layout{Slot: make([]int32, u.Slots), Count: make([]int32, experts)},
-		Heap:   make([]HeapItem, 0, max(experts, gpus)),
-		popped: make([]HeapItem, 0, gpus), Ranked: make([]int32, 0, experts),
-		Sz: make([]float64, u.Slots),
+		Ranked: make([]int32, 0, experts), gpus: make([]int32, 0, gpus), parts: make([]part, u.Slots),
 	}
 }
 
@@ -102,7 +98,7 @@ func (s *Packer) SortExperts() {
 	for e := range s.Order {
 		s.Order[e] = int32(e)
 	}
-	sortBy(s.Order, s.W)
+	slices.SortFunc(s.Order, func(a, b int32) int { return order(s.W[b], s.W[a], a, b) })
 }
 
 // Fullest is the GPU of the largest load/speed in the placement at hand, and that
@@ -127,11 +123,14 @@ func (s *Packer) Keep() {
 }
 
 // Refresh adds up the loads of the GPUs anew: many small changes leave rounding behind.
+// A slot may be empty, -1.
 func (s *Packer) Refresh() {
 	for g := range s.Load {
 		sum := 0.0
 		for _, e := range s.Slot[s.U.First[g]:s.U.First[g+1]] {
-			sum += s.Size[e]
+			if e >= 0 {
+				sum += s.Size[e]
+			}
 		}
 		s.Load[g] = sum
 	}

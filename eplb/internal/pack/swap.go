@@ -1,7 +1,6 @@
 package pack
 
 import (
-	"cmp"
 	"slices"
 )
 
@@ -11,14 +10,14 @@ const swapWork = 1 << 27
 
 // Swap exchanges replicas between the fullest GPU and another, each time the
 // exchange that leaves the larger of the two levels least, until no GPU is
-// above goal or no exchange helps: with pairs not of two for two either. Counts
-// stay; no expert comes to be twice on one GPU. Cost: a step takes O(slots), and 10
+// above goal or no exchange helps: where one for one does not,
+// two for two too if pairs says so. Counts stay; no expert comes to be twice on one GPU. Cost: a step takes O(slots), and 10
 // to 40 steps are usual.
 func (s *Packer) Swap(goal float64, pairs bool) {
 	u := s.U
 	for g := range u.Speed {
 		for i := u.First[g]; i < u.First[g+1]; i++ {
-			s.Sz[i] = s.Size[s.Slot[i]]
+			s.parts[i] = part{s.Size[s.Slot[i]], int32(i), int32(i)}
 		}
 		s.settle(g)
 	}
@@ -28,108 +27,14 @@ func (s *Packer) Swap(goal float64, pairs bool) {
 			return
 		}
 		limit := top * (1 - 1e-12)
-		if i, g, j := s.bestSwap(h, limit, goal); g >= 0 {
-			s.exchange(h, i, g, j)
-		} else if !pairs || !s.swapPairs(h, limit, goal) {
+		if !s.trade(h, false, limit, goal) && (!pairs || u.Room(h) > pairsRoom || !s.trade(h, true, limit, goal)) {
 			return
 		}
 	}
 }
 
-// bestSwap finds slots i of h and j of g whose exchange brings both GPUs
-// farthest below best, or the first that brings both to goal; g is -1 if there
-// is none.
-func (s *Packer) bestSwap(h int, best, goal float64) (bi, bg, bj int) {
-	u := s.U
-	bg = -1
-	lightest := 0
-	for g, v := range u.Speed {
-		if s.Load[g]*u.Speed[lightest] < s.Load[lightest]*v {
-			lightest = g
-		}
-	}
-	lh, vh := s.Load[h], u.Speed[h]
-	first, last := u.First[h], u.First[h+1]
-	szH := s.Sz[first:last]
-	for n := range u.Speed {
-		// The lightest GPU first: what it allows rules most others out.
-		g := n + lightest
-		if g >= len(u.Speed) {
-			g -= len(u.Speed)
-		}
-		lg, vg := s.Load[g], u.Speed[g]
-		if g == h || (lh+lg)/(vh+vg) >= best {
-			continue
-		}
-		// The load d that changes sides must be in (lo, hi).
-		lo, hi := lh-float64(best*vh), float64(best*vg)-lg
-		f := u.First[g]
-		szG := s.Sz[f:u.First[g+1]]
-		k := 0
-		for i, a := range szH {
-			for k < len(szG) && a-szG[k] <= lo {
-				k++
-			}
-			if k == len(szG) {
-				break
-			}
-			j := k
-			for ; j < len(szG); j++ {
-				d := a - szG[j]
-				if d >= hi {
-					break
-				}
-				l := max((lh-d)/vh, (lg+d)/vg)
-				if l >= best {
-					continue
-				}
-				if s.Holds(g, s.Slot[first+i]) || s.Holds(h, s.Slot[f+j]) {
-					continue
-				}
-				best, bi, bg, bj = l, first+i, g, f+j
-				if best <= goal {
-					return bi, bg, bj
-				}
-				lo, hi = lh-float64(best*vh), float64(best*vg)-lg
-			}
-			s.looked += j - k
-		}
-	}
-	return bi, bg, bj
-}
-
-// exchange swaps the replicas in slot i of GPU h and slot j of GPU g.
-func (s *Packer) exchange(h, i, g, j int) {
-	a, b := s.Slot[i], s.Slot[j]
-	d := s.Sz[i] - s.Sz[j]
-	s.Slot[i], s.Slot[j] = b, a
-	s.Sz[i], s.Sz[j] = s.Sz[j], s.Sz[i]
-	s.Load[h] -= d
-	s.Load[g] += d
-	s.Has[h*s.Words+int(a>>6)] &^= 1 << (a & 63)
-	s.Has[g*s.Words+int(b>>6)] &^= 1 << (b & 63)
-	s.Has[h*s.Words+int(b>>6)] |= 1 << (b & 63)
-	s.Has[g*s.Words+int(a>>6)] |= 1 << (a & 63)
-	s.settle(h)
-	s.settle(g)
-}
-
-// settle sorts the slots of a GPU by size, largest first: an insertion sort,
-// since they are nearly sorted.
-func (s *Packer) settle(g int) {
-	lo, hi := s.U.First[g], s.U.First[g+1]
-	for i := lo + 1; i < hi; i++ {
-		x, e := s.Sz[i], s.Slot[i]
-		j := i
-		for ; j > lo && s.Sz[j-1] < x; j-- {
-			s.Sz[j], s.Slot[j] = s.Sz[j-1], s.Slot[j-1]
-		}
-		s.Sz[j], s.Slot[j] = x, e
-	}
-}
-
-// pair is two slots of a GPU and the load of both.
-type pair struct {
+// part is one or two slots of a GPU, i and j, and the load of both.
+type part struct {
 	sum  float64
 	i, j int32
 }
@@ -138,43 +43,86 @@ type pair struct {
 // a single exchange serves.
 const pairsRoom = 128
 
-// swapPairs exchanges two replicas of h for two of another GPU, where no single
-// exchange helps, and says whether one was found. Without it 64 experts on 16 GPUs of 5
-// slots and 256 on 64 stand .03 to .05% higher, and 64 in 8 groups on 4 nodes of 4 GPUs
-// of 6 take six times as long.
-func (s *Packer) swapPairs(h int, best, goal float64) bool {
-	u := s.U
-	if u.Room(h) > pairsRoom {
-		return false
+// list lists the slots of a GPU, or all pairs of them in memory given, the largest load
+// first. Without pairs 64 experts on 16 GPUs of 5 slots and 256 on 64 stand .03 to .05%
+// higher, and 64 in 8 groups on 4 nodes of 4 GPUs of 6 take six times as long.
+func (s *Packer) list(dst *[]part, g int, pairs bool) []part {
+	one := s.parts[s.U.First[g]:s.U.First[g+1]]
+	if !pairs {
+		return one
 	}
-	s.pairsH = s.listPairs(s.pairsH[:0], h)
+	out := (*dst)[:0]
+	for i, p := range one {
+		for _, q := range one[i+1:] {
+			out = append(out, part{p.sum + q.sum, p.i, q.i})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b part) int {
+		if a.sum > b.sum {
+			return -1
+		}
+		return 1
+	})
+	*dst = out
+	return out
+}
+
+// lightest is the GPU of the least load/speed.
+func (s *Packer) lightest() (gpu int) {
+	for g, v := range s.U.Speed {
+		if s.Load[g]*s.U.Speed[gpu] < s.Load[gpu]*v {
+			gpu = g
+		}
+	}
+	return gpu
+}
+
+// trade exchanges a slot of h, or a pair of them, for one of another GPU, which brings
+// both GPUs farthest below best, and says whether one was found. It ends with the first
+// that brings both to goal, or with the best pair of its GPU.
+func (s *Packer) trade(h int, pairs bool, best, goal float64) bool {
+	u := s.U
+	from := 0
+	if !pairs { // what the lightest allows rules most others out
+		from = s.lightest()
+	}
 	lh, vh := s.Load[h], u.Speed[h]
-	bg, bp, bq := -1, pair{}, pair{}
-	for g, vg := range u.Speed {
-		lg := s.Load[g]
-		if g == h || (lh+lg)/(vh+vg) >= best || u.Room(g) > pairsRoom {
+	ofH := s.list(&s.ofH, h, pairs)
+	bg, bp, bq := -1, part{}, part{}
+search:
+	for n := range u.Speed {
+		g := n + from
+		if g >= len(u.Speed) {
+			g -= len(u.Speed)
+		}
+		lg, vg := s.Load[g], u.Speed[g]
+		if g == h || (lh+lg)/(vh+vg) >= best || pairs && u.Room(g) > pairsRoom {
 			continue
 		}
-		s.pairsG = s.listPairs(s.pairsG[:0], g)
+		// The load d that changes sides must be in (lo, hi).
 		lo, hi := lh-float64(best*vh), float64(best*vg)-lg
-		k := 0
-		for _, p := range s.pairsH {
-			for k < len(s.pairsG) && p.sum-s.pairsG[k].sum <= lo {
+		k, ofG := 0, s.list(&s.ofG, g, pairs)
+		for _, p := range ofH {
+			for k < len(ofG) && p.sum-ofG[k].sum <= lo {
 				k++
 			}
-			for j := k; j < len(s.pairsG); j++ {
-				q := s.pairsG[j]
+			j := k
+			for ; j < len(ofG); j++ {
+				q := ofG[j]
 				d := p.sum - q.sum
 				if d >= hi {
 					break
 				}
 				l := max((lh-d)/vh, (lg+d)/vg)
-				if l >= best || s.Holds(g, s.Slot[p.i]) || s.Holds(g, s.Slot[p.j]) || s.Holds(h, s.Slot[q.i]) || s.Holds(h, s.Slot[q.j]) {
+				if l >= best || !s.mayTrade(h, p, g, q) {
 					continue
 				}
-				best, bg, bp, bq = l, g, p, q
+				if best, bg, bp, bq = l, g, p, q; best <= goal && !pairs {
+					break search
+				}
 				lo, hi = lh-float64(best*vh), float64(best*vg)-lg
 			}
+			s.looked += j - k
 		}
 		if best <= goal {
 			break
@@ -183,38 +131,45 @@ func (s *Packer) swapPairs(h int, best, goal float64) bool {
 	if bg < 0 {
 		return false
 	}
-	// Exchanging re-sorts both GPUs, so the second slots are found by expert.
-	a, b := s.Slot[bp.j], s.Slot[bq.j]
-	s.exchange(h, int(bp.i), bg, int(bq.i))
-	s.exchange(h, s.slotOf(h, a), bg, s.slotOf(bg, b))
+	s.exchange(h, bp.i, bg, bq.i)
+	if pairs {
+		s.exchange(h, bp.j, bg, bq.j)
+	}
+	s.settle(h)
+	s.settle(bg)
 	return true
 }
 
-// listPairs appends all pairs of slots of a GPU, the largest sum first.
-func (s *Packer) listPairs(dst []pair, g int) []pair {
-	for i := s.U.First[g]; i < s.U.First[g+1]; i++ {
-		for j := i + 1; j < s.U.First[g+1]; j++ {
-			dst = append(dst, pair{s.Sz[i] + s.Sz[j], int32(i), int32(j)})
-		}
-	}
-	if len(dst) > 64 {
-		slices.SortFunc(dst, func(a, b pair) int {
-			return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j))
-		})
-		return dst
-	}
-	for i := 1; i < len(dst); i++ {
-		p := dst[i]
-		j := i
-		for ; j > 0 && dst[j-1].sum < p.sum; j-- {
-			dst[j] = dst[j-1]
-		}
-		dst[j] = p
-	}
-	return dst
+// mayTrade says whether neither GPU holds what it would get.
+func (s *Packer) mayTrade(h int, p part, g int, q part) bool {
+	return !s.Holds(g, s.Slot[p.i]) && !s.Holds(h, s.Slot[q.i]) &&
+		(p.i == p.j || !s.Holds(g, s.Slot[p.j]) && !s.Holds(h, s.Slot[q.j]))
 }
 
-// slotOf is the slot of GPU g that holds e.
-func (s *Packer) slotOf(g int, e int32) int {
-	return s.U.First[g] + slices.Index(s.Slot[s.U.First[g]:s.U.First[g+1]], e)
+// exchange swaps the replicas in slot i of GPU h and slot j of GPU g.
+func (s *Packer) exchange(h int, i int32, g int, j int32) {
+	a, b := s.Slot[i], s.Slot[j]
+	d := s.parts[i].sum - s.parts[j].sum
+	s.Slot[i], s.Slot[j] = b, a
+	s.parts[i].sum, s.parts[j].sum = s.parts[j].sum, s.parts[i].sum
+	s.Load[h] -= d
+	s.Load[g] += d
+	s.Has[h*s.Words+int(a>>6)] &^= 1 << (a & 63)
+	s.Has[g*s.Words+int(b>>6)] &^= 1 << (b & 63)
+	s.Has[h*s.Words+int(b>>6)] |= 1 << (b & 63)
+	s.Has[g*s.Words+int(a>>6)] |= 1 << (a & 63)
+}
+
+// settle sorts the slots of a GPU by size, largest first: an insertion sort,
+// since they are nearly sorted.
+func (s *Packer) settle(g int) {
+	lo, hi := s.U.First[g], s.U.First[g+1]
+	for i := lo + 1; i < hi; i++ {
+		x, e := s.parts[i].sum, s.Slot[i]
+		j := i
+		for ; j > lo && s.parts[j-1].sum < x; j-- {
+			s.parts[j].sum, s.Slot[j] = s.parts[j-1].sum, s.Slot[j-1]
+		}
+		s.parts[j].sum, s.Slot[j] = x, e
+	}
 }

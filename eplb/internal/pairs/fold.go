@@ -23,15 +23,7 @@ func New(s *pack.Packer) *Search {
 // smallest, the second largest with the second smallest, and so on (a fold).
 // What is left to search is the counts.
 func TwoEach(s *pack.Packer) bool {
-	if !s.U.Equal || s.U.Slots != 2*len(s.U.Gpu) {
-		return false
-	}
-	for g := range s.U.Gpu {
-		if s.U.Room(g) != 2 {
-			return false
-		}
-	}
-	return true
+	return s.U.Alike() && s.U.Slots == 2*len(s.U.Gpu)
 }
 
 // pairWork is what the search of counts may do for one level, in replicated

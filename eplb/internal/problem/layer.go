@@ -14,7 +14,7 @@ type Layer struct {
 	Task search.Task
 	S    search.State
 	Idle bool // the layer has no load: its experts are all alike
-	pick Representatives
+	pick representatives
 	At   int // 1 + the layer whose loads are set
 }
 
@@ -36,7 +36,7 @@ func (y *Layer) SetLoads(l int) {
 		return
 	}
 	y.At = l + 1
-	live := y.pick.Live(y.P, l)
+	live := y.pick.live(y.P, l)
 	t.Share = t.Share[:0]
 	all := 0.0
 	for _, w := range live {

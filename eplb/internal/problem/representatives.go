@@ -15,8 +15,8 @@ const (
 	regathers = 2
 )
 
-// Representatives picks the windows of a layer to plan over.
-type Representatives struct {
+// representatives picks the windows of a layer to plan over.
+type representatives struct {
 	rows  [][]float64 // windows with load
 	total []float64   // load of each
 	of    []int       // which sum each is in
@@ -25,13 +25,13 @@ type Representatives struct {
 	whole []float64   // load of each sum
 }
 
-// Live lists the windows of layer l that have load in it. Where they are more
+// live lists the windows of layer l that have load in it. Where they are more
 // than mostWindows, sums of alike ones stand for them: windows are gathered round
 // those that are farthest from each other, as shares of their load, then round the
 // sums. A sum of windows takes no more time than they do, and as much where they
 // are alike.
 // Cost: O(mostWindows·windows·experts).
-func (r *Representatives) Live(p *Problem, l int) [][]float64 {
+func (r *representatives) live(p *Problem, l int) [][]float64 {
 	r.rows, r.total = r.rows[:0], r.total[:0]
 	add := func(w []float64) {
 		sum := 0.0
@@ -56,43 +56,27 @@ func (r *Representatives) Live(p *Problem, l int) [][]float64 {
 }
 
 // gather sums up alike windows.
-func (r *Representatives) gather() [][]float64 {
+func (r *representatives) gather() [][]float64 {
 	n := len(r.rows)
 	r.of = slices.Grow(r.of[:0], n)[:n]
 	r.near = slices.Grow(r.near[:0], n)[:n]
-	for i := range r.near {
-		r.near[i] = math.Inf(1)
-	}
-	centre := 0 // the largest comes first
-	for i, x := range r.total {
-		if x > r.total[centre] {
-			centre = i
-		}
-	}
+	r.leave()
+	centre := slices.Index(r.total, slices.Max(r.total))
 	for k := range mostWindows {
-		far, next := -1.0, 0
-		for i, w := range r.rows {
-			if d := distance(w, r.rows[centre], 1/r.total[i], 1/r.total[centre], r.near[i]); d < r.near[i] {
-				r.near[i], r.of[i] = d, k
-			}
-			// What is far and large matters most.
-			if x := float64(r.near[i] * r.total[i]); x > far {
-				far, next = x, i
+		r.join(k, r.rows[centre], r.total[centre])
+		far := -1.0
+		for i, d := range r.near { // what is far and large matters most
+			if x := float64(d * r.total[i]); x > far {
+				far, centre = x, i
 			}
 		}
-		centre = next
 	}
 	r.sumUp()
 	for range regathers {
-		for i, w := range r.rows {
-			r.near[i] = math.Inf(1)
-			for k, sum := range r.sums {
-				if r.whole[k] == 0 {
-					continue
-				}
-				if d := distance(w, sum, 1/r.total[i], 1/r.whole[k], r.near[i]); d < r.near[i] {
-					r.near[i], r.of[i] = d, k
-				}
+		r.leave()
+		for k, sum := range r.sums {
+			if r.whole[k] > 0 {
+				r.join(k, sum, r.whole[k])
 			}
 		}
 		r.sumUp()
@@ -106,8 +90,25 @@ func (r *Representatives) gather() [][]float64 {
 	return out
 }
 
+// leave takes all windows out of their sums.
+func (r *representatives) leave() {
+	for i := range r.near {
+		r.near[i] = math.Inf(1)
+	}
+}
+
+// join puts the windows into sum k that are nearer to what stands for it, a window of
+// so much load, than to what they are with.
+func (r *representatives) join(k int, what []float64, load float64) {
+	for i, w := range r.rows {
+		if d := distance(w, what, 1/r.total[i], 1/load); d < r.near[i] {
+			r.near[i], r.of[i] = d, k
+		}
+	}
+}
+
 // sumUp adds up the windows that stand together.
-func (r *Representatives) sumUp() {
+func (r *representatives) sumUp() {
 	for len(r.sums) < mostWindows {
 		r.sums = append(r.sums, make([]float64, len(r.rows[0])))
 	}
@@ -125,17 +126,11 @@ func (r *Representatives) sumUp() {
 	}
 }
 
-// distance is how far two windows are apart, as shares: the sum of differences, or
-// of some of them where these are no less than most.
-func distance(a, b []float64, scaleA, scaleB, most float64) float64 {
+// distance is how far two windows are apart, as shares: the sum of differences.
+func distance(a, b []float64, scaleA, scaleB float64) float64 {
 	sum := 0.0
-	for len(a) > 0 && sum < most {
-		n := min(len(a), 32)
-		c := b[:n]
-		for e, x := range a[:n] {
-			sum += math.Abs(float64(x*scaleA) - float64(c[e]*scaleB))
-		}
-		a, b = a[n:], b[n:]
+	for e, x := range a {
+		sum += math.Abs(float64(x*scaleA) - float64(b[e]*scaleB))
 	}
 	return sum
 }

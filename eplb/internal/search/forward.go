@@ -19,8 +19,6 @@ type scan struct {
 	hot   []int32
 	isHot []bool
 	rest  []float64 // total without the hot GPU, [windows]
-	gone  []float64 // less the largest power of another
-	most  []float64 // the most that one copy more takes off its holders, negative
 	more  []float64 // what its holders add where an expert has one copy less, [experts][windows]
 	less  []float64 // and take off where it has one more
 	floor []float64 // what each window adds to the objective at least, [windows]
@@ -39,8 +37,6 @@ type scan struct {
 func (p *scan) set(s *State) {
 	p.isHot = memory.Resize(p.isHot, len(s.inv))
 	p.rest = memory.Resize(p.rest, s.n)
-	p.gone = memory.Resize(p.gone, s.n)
-	p.most = memory.Resize(p.most, s.n)
 	p.more = memory.Resize(p.more, len(s.size))
 	p.less = memory.Resize(p.less, len(s.size))
 	p.floor = memory.Resize(p.floor, s.n)
@@ -143,12 +139,9 @@ func (s *State) listHot() {
 func (s *State) prepare(h, last int32) {
 	n := s.n
 	clear(s.rest)
-	clear(s.gone)
-	clear(s.most)
 	for i, x := range s.power {
 		if i/n != int(h) {
 			s.rest[i%n] += x
-			s.gone[i%n] = min(s.gone[i%n], -x)
 		}
 	}
 	for e, c := range s.count {
@@ -173,9 +166,6 @@ func (s *State) prepare(h, last int32) {
 				}
 			}
 		}
-	}
-	for i, x := range s.less {
-		s.most[i%n] = min(s.most[i%n], x)
 	}
 }
 
@@ -284,30 +274,13 @@ func (s *State) scanCopies(h int32) {
 		if e < 0 || int(s.count[e]) >= len(s.inv) {
 			continue
 		}
-		if s.work += len(s.spare); s.hopeless(h, e, 1/float64(s.count[e]+1), s.less, s.gone) {
-			continue
-		}
+		s.work += len(s.spare)
 		for _, j := range s.spare {
 			if g, f := s.gpu[j], s.slot[j]; g != h && !s.holds(g, e) && s.mayHold(g, f, e) {
 				s.replace(h, j, e)
 			}
 		}
 	}
-}
-
-// hopeless says whether no change helps over several windows where GPU h loses a part
-// of a replica of e, and the others' totals change by a list, beside another.
-func (s *State) hopeless(h, e int32, part float64, change, beside []float64) bool {
-	if s.n == 1 {
-		return false
-	}
-	v := 0.0
-	for k, x := range s.rest {
-		i := int(e)*s.n + k
-		left := s.level[int(h)*s.n+k] - float64(s.size[i]*part*s.inv[h])
-		v += s.bound(k, max(0, x+change[i]+beside[k])+s.raise(left))
-	}
-	return v >= s.least[0]
 }
 
 // scanDrops considers other experts for slots of GPU h that can do without theirs.
@@ -317,9 +290,7 @@ func (s *State) scanDrops(h int32) {
 		if f < 0 || !s.mayDrop(int32(i)) {
 			continue
 		}
-		if s.work += 2 * len(s.count); s.hopeless(h, f, 1, s.more, s.most) {
-			continue
-		}
+		s.work += 2 * len(s.count)
 		for e := range int32(len(s.count)) {
 			if !s.holds(h, e) && s.mayHold(h, f, e) {
 				s.replace(h, int32(i), e)

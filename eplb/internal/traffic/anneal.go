@@ -135,11 +135,9 @@ func (s *annealing) try(temperature, price float64) bool {
 	if s.risk != nil {
 		cost += float64(s.y.RiskPrice * s.risk.weigh())
 	}
-	each := 1 / s.tokens.one()
-	if s.y.Tokens.Weight == nil && cost-float64(float64(s.tokens.most(&s.change))*each) > room {
-		return false
-	}
-	if cost+float64(float64(s.tokens.weigh(&s.change))*each) > room {
+	one := s.tokens.one()
+	most := int64(float64((room-cost)*one)) + 1 // whatever rounding does
+	if cost+float64(float64(s.tokens.weigh(&s.change, most))*(1/one)) > room {
 		return false
 	}
 	s.apply(over)
@@ -151,7 +149,7 @@ func (s *annealing) try(temperature, price float64) bool {
 
 // propose prepares a random change; false = it came upon none.
 func (s *annealing) propose() bool {
-	if s.tokens.chose == nil && s.below(4) > 0 {
+	if s.tokens.gpus == nil && s.below(4) > 0 {
 		return s.unite()
 	}
 	i := s.below(len(s.slot))

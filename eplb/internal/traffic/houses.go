@@ -24,30 +24,19 @@ type House struct {
 // they hold; nil where there are too many. t must have tokens. Cost: ways times the
 // sets of groups that tokens choose.
 func Houses(t *Tokens, experts, groups, nodes int) []House {
-	if groups > 64 || groups%nodes != 0 || waysToShare(groups, nodes) > mostHouses {
+	if groups > 64 || groups%nodes != 0 {
 		return nil
 	}
 	h := houses{each: groups / nodes, home: make([]int32, groups), used: make([]int, nodes)}
+	if h.share(0); len(h.out) > mostHouses {
+		return nil
+	}
 	h.count(t, experts/groups)
-	h.share(0)
+	for i := range h.out {
+		h.out[i].Nodes = h.nodes(h.out[i].Home)
+	}
 	slices.SortStableFunc(h.out, func(a, b House) int { return cmp.Compare(a.Nodes, b.Nodes) })
 	return h.out
-}
-
-// waysToShare is how many ways there are, mostHouses+1 at most.
-func waysToShare(groups, nodes int) int {
-	n := 1
-	for left := groups; left > 0; left -= groups / nodes {
-		ways := 1 // to choose the others of the first group's node
-		for i := range groups/nodes - 1 {
-			ways = ways * (left - 1 - i) / (i + 1)
-			if n*ways > mostHouses || ways > mostHouses {
-				return mostHouses + 1
-			}
-		}
-		n *= ways
-	}
-	return n
 }
 
 // count counts how many tokens choose each set of groups.
@@ -80,10 +69,13 @@ type houses struct {
 	out     []House
 }
 
-// share gives nodes to the groups from g on; of empty nodes the first alone.
+// share gives nodes to the groups from g on, in so many ways and one more at most; of
+// empty nodes the first alone.
 func (h *houses) share(g int) {
 	if g == len(h.home) {
-		h.out = append(h.out, House{slices.Clone(h.home), h.nodes()})
+		h.out = append(h.out, House{Home: slices.Clone(h.home)})
+	}
+	if g == len(h.home) || len(h.out) > mostHouses {
 		return
 	}
 	for n, used := range h.used {
@@ -99,13 +91,13 @@ func (h *houses) share(g int) {
 	}
 }
 
-// nodes is the mean nodes a token of the way at hand.
-func (h *houses) nodes() float64 {
+// nodes is the mean nodes a token where groups are at home so.
+func (h *houses) nodes(home []int32) float64 {
 	sum := int64(0)
 	for i, set := range h.sets {
 		on := uint64(0)
 		for ; set != 0; set &= set - 1 {
-			on |= 1 << h.home[bits.TrailingZeros64(set)]
+			on |= 1 << home[bits.TrailingZeros64(set)]
 		}
 		sum += int64(bits.OnesCount64(on)) * h.weights[i]
 	}

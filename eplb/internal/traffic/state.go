@@ -85,7 +85,7 @@ func newState(y *Layer, slot []int32) *state {
 	s.keeps.Set(&masks)
 	s.slot = s.keeps.Slots()
 	if y.Tokens != nil {
-		s.tokens = newVisited(y.Tokens, y.Nodes, y.Experts)
+		s.tokens = newVisited(y.Tokens, y.Nodes, s.on)
 		if y.PerExpert {
 			s.tokens.apart(s.perNode, gpus)
 		}
@@ -139,7 +139,7 @@ func (s *state) place(slot []int32) {
 	}
 	s.reload()
 	if s.tokens != nil {
-		s.tokens.count(s.on)
+		s.tokens.count()
 	}
 }
 
@@ -284,6 +284,6 @@ func (s *state) apply(over float64) {
 		s.on[x.e] = x.on
 	}
 	if s.tokens != nil {
-		s.tokens.apply(&s.change)
+		s.tokens.apply()
 	}
 }

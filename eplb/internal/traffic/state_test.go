@@ -194,7 +194,7 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 				continue
 			}
 			over := s.weigh()
-			s.tokens.weigh(&s.change)
+			s.tokens.weigh(&s.change, math.MaxInt64)
 			delta := risk.weigh()
 			if rng.IntN(3) == 0 {
 				continue // weighed, not made

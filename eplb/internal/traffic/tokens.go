@@ -28,7 +28,7 @@ func (t *Tokens) weight(i int32) int64 {
 type visited struct {
 	t       *Tokens
 	counter *Visits
-	on      []uint64 // of each expert: its nodes or, of few, the sets that meet them
+	on      []uint64 // nodes of each expert, the state's own
 	first   []int32  // expert e is chosen by the tokens by[first[e]:first[e+1]]
 	by      []int32
 	upTo    []int64 // of tokens with weights: of a token and those before it
@@ -36,13 +36,14 @@ type visited struct {
 	total   int64   // nodes of all tokens, by weight
 	weight  int64   // of all tokens
 	news    []visit // tokens that the change at hand changes
-	// Where every expert's copy is sent apart: how many chose each expert, and the GPUs
-	// of each node. What is counted is then GPUs of nodes without a replica, and weight
-	// times all GPUs that of all tokens.
-	chose []int64
-	gpus  []int
-	all   int
-	sum   int64 // and by how much
+	chose   []int64 // weight of the tokens that chose each expert
+	sum     int64   // by how much the change at hand changes total
+	left    int64   // weight of the tokens of its experts that were not looked at yet
+	// Where every expert's copy is sent apart: the GPUs of each node, and of all. What is
+	// counted is then GPUs of nodes without a replica, and weight times all GPUs that of
+	// all tokens.
+	gpus []int
+	all  int
 }
 
 // visit is a token and its nodes.
@@ -51,8 +52,9 @@ type visit struct {
 	nodes uint8
 }
 
-func newVisited(t *Tokens, nodes, experts int) *visited {
-	v := &visited{t: t, counter: NewVisits(nodes), on: make([]uint64, experts), first: make([]int32, experts+1)}
+func newVisited(t *Tokens, nodes int, on []uint64) *visited {
+	experts := len(on)
+	v := &visited{t: t, counter: NewVisits(nodes), on: on, first: make([]int32, experts+1)}
 	for _, e := range t.IDs {
 		v.first[e+1]++
 	}
@@ -65,9 +67,13 @@ func newVisited(t *Tokens, nodes, experts int) *visited {
 		v.by[next[e]] = int32(i / t.K)
 		next[e]++
 	}
-	v.nodes = make([]uint8, t.Len())
+	v.nodes, v.chose = make([]uint8, t.Len()), make([]int64, experts)
 	for i := range v.nodes {
-		v.weight += t.weight(int32(i))
+		w := t.weight(int32(i))
+		for _, e := range t.of(int32(i)) {
+			v.chose[e] += w
+		}
+		v.weight += w
 		if t.Weight != nil {
 			v.upTo = append(v.upTo, v.weight)
 		}
@@ -76,14 +82,7 @@ func newVisited(t *Tokens, nodes, experts int) *visited {
 }
 
 // apart has v count the copies that leave their node, one an expert, in place of nodes.
-func (v *visited) apart(perNode []int, gpus int) {
-	v.chose, v.gpus, v.all = make([]int64, len(v.on)), perNode, gpus
-	for e := range v.chose {
-		for _, i := range v.by[v.first[e]:v.first[e+1]] {
-			v.chose[e] += v.t.weight(i)
-		}
-	}
-}
+func (v *visited) apart(perNode []int, gpus int) { v.gpus, v.all = perNode, gpus }
 
 // without is the GPUs of nodes that are not among on.
 func (v *visited) without(on uint64) int64 {
@@ -96,105 +95,73 @@ func (v *visited) without(on uint64) int64 {
 
 // one is how much of what is counted is one node, or one copy, a token.
 func (v *visited) one() float64 {
-	if v.chose != nil {
+	if v.gpus != nil {
 		return float64(v.weight) * float64(v.all)
 	}
 	return float64(v.weight)
 }
 
-// key is a set of nodes as counting wants it.
-func (v *visited) key(on uint64) uint64 {
-	if v.counter.hits == nil || v.chose != nil {
-		return on
-	}
-	return v.counter.hits[on]
-}
-
 // count counts all tokens anew.
-func (v *visited) count(on []uint64) {
-	for e, m := range on {
-		v.on[e] = v.key(m)
-	}
+func (v *visited) count() {
 	v.total = 0
-	if v.chose != nil {
+	if v.gpus != nil {
 		for e, n := range v.chose {
-			v.total += n * v.without(on[e])
+			v.total += n * v.without(v.on[e])
 		}
 		return
 	}
 	for i := range v.nodes {
-		n := v.at(v.t.of(int32(i)))
+		n := v.counter.Of(v.t.of(int32(i)), v.on)
 		v.nodes[i] = uint8(n)
 		v.total += int64(n) * v.t.weight(int32(i))
 	}
 }
 
-// at is the nodes of one token.
-func (v *visited) at(token []uint16) int {
-	if v.counter.hits == nil {
-		return v.counter.Of(token, v.on)
-	}
-	sets := ^uint64(0)
-	for _, e := range token {
-		sets &= v.on[e]
-	}
-	return v.counter.smallest(sets)
-}
-
-// weigh returns by how much a change changes the nodes of all tokens.
-func (v *visited) weigh(change *[2]recast) int64 {
-	v.news, v.sum = v.news[:0], 0
+// weigh returns by how much a change changes the nodes of all tokens; of one that adds
+// more than most it only says so.
+func (v *visited) weigh(change *[2]recast, most int64) int64 {
+	v.news, v.sum, v.left = v.news[:0], 0, 0
 	a, b := &change[0], &change[1]
-	oldA, oldB, newA, newB := v.on[a.e], v.on[b.e], v.key(a.on), v.key(b.on)
-	if oldA == newA && oldB == newB {
-		return 0
-	}
-	if v.chose != nil {
-		v.sum = v.chose[a.e]*(v.without(newA)-v.without(oldA)) + v.chose[b.e]*(v.without(newB)-v.without(oldB))
+	oldA, oldB := v.on[a.e], v.on[b.e]
+	if v.gpus != nil {
+		v.sum = v.chose[a.e]*(v.without(a.on)-v.without(oldA)) + v.chose[b.e]*(v.without(b.on)-v.without(oldB))
 		return v.sum
 	}
-	v.on[a.e], v.on[b.e] = newA, newB
-	if oldA != newA {
-		v.weighOf(a.e, -1)
+	v.on[a.e], v.on[b.e] = a.on, b.on
+	skip := int32(-1)
+	if oldB != b.on {
+		v.left = v.chose[b.e]
 	}
-	if oldB != newB {
-		skip := int32(-1)
-		if oldA != newA {
-			skip = a.e
-		}
-		v.weighOf(b.e, skip)
+	if oldA != a.on {
+		v.left += v.chose[a.e]
+		v.weighOf(a.e, -1, most)
+		skip = a.e
+	}
+	if oldB != b.on {
+		v.weighOf(b.e, skip, most)
 	}
 	v.on[a.e], v.on[b.e] = oldA, oldB
-	return v.sum
+	return v.sum - v.left
 }
 
-// weighOf weighs the tokens of expert e but those that chose skip too.
-func (v *visited) weighOf(e, skip int32) {
+// weighOf weighs the tokens of expert e but those that chose skip too. A token may be
+// rid of one node for each expert that moves: it ends where not even that is enough.
+func (v *visited) weighOf(e, skip int32, most int64) {
 	for _, i := range v.by[v.first[e]:v.first[e+1]] {
-		token := v.t.of(i)
-		if n := v.at(token); n != int(v.nodes[i]) && (skip < 0 || !slices.Contains(token, uint16(skip))) {
-			v.sum += int64(n-int(v.nodes[i])) * v.t.weight(i)
+		if v.sum-v.left > most {
+			return
+		}
+		token, w := v.t.of(i), v.t.weight(i)
+		v.left -= w
+		if n := v.counter.Of(token, v.on); n != int(v.nodes[i]) && (skip < 0 || !slices.Contains(token, uint16(skip))) {
+			v.sum += int64(n-int(v.nodes[i])) * w
 			v.news = append(v.news, visit{i, uint8(n)})
 		}
 	}
 }
 
-// most bounds by how much a change can lessen the nodes of all tokens: a token
-// may be rid of one node for each expert that moves.
-func (v *visited) most(change *[2]recast) int64 {
-	a, b := change[0].e, change[1].e
-	n := int64(v.first[a+1] - v.first[a] + v.first[b+1] - v.first[b])
-	if v.chose != nil {
-		n *= int64(v.all)
-	}
-	return n
-}
-
 // apply makes the change that was weighed.
-func (v *visited) apply(change *[2]recast) {
-	for i := range change {
-		v.on[change[i].e] = v.key(change[i].on)
-	}
+func (v *visited) apply() {
 	for _, n := range v.news {
 		v.nodes[n.token] = n.nodes
 	}

@@ -90,7 +90,15 @@ func (d *Decode) Pick(key any, r decode.Request, candidates []Candidate) (int, e
 	if err != nil {
 		return -1, err
 	}
+	r.ID = d.next()
 	return d.place(key, r, now)
+}
+
+// next names a request for the balancers. It keeps its name while it waits: by that
+// they know who was refused and is asked for again.
+func (d *Decode) next() decode.ID {
+	d.id++
+	return d.id
 }
 
 // ready does what is due before a request is placed on one of the candidates.
@@ -110,8 +118,6 @@ func (d *Decode) ready(key any, candidates []Candidate) (time.Time, error) {
 
 // place places a request on one of the candidates that were called.
 func (d *Decode) place(key any, r decode.Request, now time.Time) (int, error) {
-	d.id++
-	r.ID = d.id
 	u, g, err := d.try(func() (*unit, int, error) { return d.add(r) })
 	if err == nil && g < 0 && d.heir {
 		u, g = d.squeeze(r)
@@ -119,7 +125,7 @@ func (d *Decode) place(key any, r decode.Request, now time.Time) (int, error) {
 	if err != nil || g < 0 {
 		return -1, err
 	}
-	d.sit(u, g, key, uint64(d.id), now)
+	d.sit(u, g, key, uint64(r.ID), now)
 	return u.seat[g].at, nil
 }
 
@@ -264,12 +270,11 @@ func (d *Decode) Resume(key any, r decode.Request, at Name) error {
 		if !ok {
 			continue
 		}
-		d.id++
-		r.ID, r.Among = d.id, nil
+		r.ID, r.Among = d.next(), nil
 		if err := balancerOf(u).Enter(r, g); err != nil {
 			return err
 		}
-		d.sit(u, g, key, uint64(d.id), now).answered.Store(true)
+		d.sit(u, g, key, uint64(r.ID), now).answered.Store(true)
 		d.book.send(key, now)
 		return nil
 	}

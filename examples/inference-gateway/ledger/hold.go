@@ -46,6 +46,7 @@ func (d *Decode) Await(ctx context.Context, key any, r decode.Request, candidate
 	}
 	w := &waiter{key: key, request: r, candidates: candidates, done: make(chan struct{}), at: -1}
 	d.mu.Lock()
+	w.request.ID = d.next()
 	d.hold.waiting = append(d.hold.waiting, w)
 	switch len(d.hold.waiting) {
 	case 1:
@@ -96,9 +97,9 @@ func (d *Decode) flush() {
 			continue
 		}
 		if len(d.called) == 1 && len(d.ills) == 0 {
-			d.id++
-			w.request.ID, w.request.Among = d.id, slices.Clone(d.called[0].among)
-			joint = append(joint, w.request)
+			r := w.request
+			r.Among = slices.Clone(d.called[0].among)
+			joint = append(joint, r)
 		}
 	}
 	if len(joint) == len(all) && len(all) > 0 && d.together(all, joint, now) {

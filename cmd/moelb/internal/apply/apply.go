@@ -53,7 +53,7 @@ lack experts; moelb plan --previous takes it as it is.`,
 	l.IntVar(&f.done, "done", 0, "rounds that have been done to the placement already")
 	l.IntVar(&f.rounds, "rounds", 0, "rounds that are done in the end; unset = all")
 	l.BoolVar(&f.whole, "whole-layers", false, "leave out the moves of layers that these rounds do not finish, but for what restores experts")
-	l.StringVar(&f.out, "out", "", "write the placement to this file, in one stroke")
+	l.StringVar(&f.out, "out", "", "write the placement to this file, in one stroke; - = to standard output")
 	l.StringVar(&f.format, "format", "moelb", "write an engine's own file: "+problem.FormatNames())
 	l.IntVar(&f.firstLayer, "first-layer", 0, "with --format tensorrt-llm: number of the first layer in the whole model (DeepSeek-V3: 3)")
 	return cmd
@@ -63,7 +63,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	chosen, err := formats.ParseFormat(f.format)
 	switch {
 	case err != nil:
-		return console.Usage(err)
+		return console.Usage(fmt.Errorf("--%w", err))
 	case f.schedule == "" || f.at == "":
 		return console.Usagef("--schedule and --placement are needed")
 	case f.schedule == "-" && f.at == "-":
@@ -85,10 +85,15 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	}
 	p, err := problem.ReadPlacement(c, f.at, f.gpus)
 	if err != nil {
-		return fmt.Errorf("placement: %w", err)
+		return fmt.Errorf("--placement: %w", err)
 	}
-	if f.done > len(s.Rounds) || f.rounds > len(s.Rounds) {
-		return fmt.Errorf("%s: rounds: %d, but the schedule has %d", f.schedule, max(f.done, f.rounds), len(s.Rounds))
+	for _, x := range []struct {
+		flag string
+		n    int
+	}{{"done", f.done}, {"rounds", f.rounds}} {
+		if x.n > len(s.Rounds) {
+			return fmt.Errorf("--%s %d: the schedule of %s has %d rounds", x.flag, x.n, f.schedule, len(s.Rounds))
+		}
 	}
 	if !cmd.Flags().Changed("rounds") {
 		f.rounds = len(s.Rounds)
@@ -102,10 +107,10 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	}
 	var b bytes.Buffer
 	if err := formats.EncodePlacement(&b, chosen, &q, formats.EncodeOptions{FirstLayer: f.firstLayer}); err != nil {
-		return err
+		return console.Blame(cmd, "", err)
 	}
-	if f.out != "" {
-		return console.WriteFile(f.out, b.Bytes())
+	if f.out != "" && f.out != "-" {
+		return console.WriteFile("--out", f.out, b.Bytes())
 	}
 	_, err = cmd.OutOrStdout().Write(b.Bytes())
 	return err
@@ -113,7 +118,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 
 // readSchedule reads a schedule from the plan that holds it, or by itself.
 func readSchedule(c *console.Console, path string) (s schedule.Schedule, err error) {
-	in, err := c.Open([]string{path})
+	in, err := c.OpenFor("--schedule", path)
 	if err != nil {
 		return s, err
 	}

@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
@@ -63,6 +65,25 @@ func AtMost(n int) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// mayBeEmpty are flags of which an empty value means something: a list of nothing, or
+// what holds without them.
+var mayBeEmpty = []string{"everywhere", "gpus-per-node", "domains", "leaving", "data"}
+
+// Given refuses flags that were given an empty value, such as a variable that is not
+// set: they would be as if not given. Nor is a page for standard output.
+func Given(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch text := f.Value.String(); {
+		case err != nil || f.Value.Type() != "string":
+		case text == "" && !slices.Contains(mayBeEmpty, f.Name):
+			err = Usagef("--%s: a value is needed, not an empty one", f.Name)
+		case text == "-" && f.Name == "html":
+			err = Usagef("--%s: a file name is needed, not -", f.Name)
+		}
+	})
+	return err
 }
 
 // Terminal reports whether a stream of the console is a person's screen.

@@ -2,13 +2,17 @@ package console
 
 import (
 	"bufio"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/moelb/moelb/internal/gunzip"
+	"github.com/moelb/moelb/placement"
 )
 
 // Input is what a command reads: a file, a folder (path alone), or standard input.
@@ -56,6 +60,15 @@ func (c *Console) Open(args []string) (*Input, error) {
 	return in, nil
 }
 
+// OpenFor opens the file that a flag names, "-" for standard input.
+func (c *Console) OpenFor(flag, path string) (*Input, error) {
+	in, err := c.Open([]string{path})
+	if err != nil {
+		err = fmt.Errorf("%s: %w", flag, err)
+	}
+	return in, err
+}
+
 func (in *Input) Name() string {
 	if in.Path == "" {
 		return "standard input"
@@ -78,6 +91,26 @@ func Named(name string, err error) error {
 		return err
 	}
 	return fmt.Errorf("%s: %w", name, err)
+}
+
+// Blame says what an error about a field is of: the flag that was given in the
+// field's place, or the input of that name.
+func Blame(cmd *cobra.Command, name string, err error) error {
+	var at *placement.Error
+	if !errors.As(err, &at) {
+		return Named(name, err)
+	}
+	field, part, _ := strings.Cut(at.Field, ".")
+	flag := cmd.Flags().Lookup(strings.ReplaceAll(strings.TrimPrefix(field, "num_"), "_", "-"))
+	if flag == nil || !flag.Changed || field == "loads" { // whose flag names the input
+		return Named(name, err)
+	}
+	said := *at
+	said.Field = "--" + flag.Name
+	if field == "previous" || field == "routes" { // of another file
+		said.Field = strings.TrimSuffix(said.Field+" "+flag.Value.String()+": "+part, ": ")
+	}
+	return &said
 }
 
 func (in *Input) Close() error {
@@ -105,12 +138,12 @@ func unpacked(r io.Reader) (*bufio.Reader, error) {
 	if head, _ := b.Peek(9); len(head) == 9 && head[8] == '{' && head[4]|head[5]|head[6]|head[7] == 0 {
 		return bufio.NewReaderSize(&bounded{b, maxInput}, 1<<16), nil // safetensors, whose length may be any
 	}
-	if head, _ := b.Peek(2); string(head) == "\x1f\x8b" {
-		z, err := gzip.NewReader(b)
+	if head, _ := b.Peek(2); string(head) == gunzip.Magic {
+		z, err := gunzip.New(b)
 		if err != nil {
-			return nil, fmt.Errorf("gzip: %w", err)
+			return nil, err
 		}
-		b = bufio.NewReaderSize(&bounded{unzipped{z}, maxInput}, 1<<16)
+		b = bufio.NewReaderSize(&bounded{z, maxInput}, 1<<16)
 	} else {
 		b = bufio.NewReaderSize(&bounded{b, maxInput}, 1<<16)
 	}
@@ -122,17 +155,6 @@ func unpacked(r io.Reader) (*bufio.Reader, error) {
 		b.Discard(3) // a byte order mark
 	}
 	return b, nil
-}
-
-// unzipped says of what is wrong with the compressed data that it is.
-type unzipped struct{ r io.Reader }
-
-func (u unzipped) Read(p []byte) (int, error) {
-	n, err := u.r.Read(p)
-	if err != nil && err != io.EOF {
-		err = fmt.Errorf("gzip: %w", err)
-	}
-	return n, err
 }
 
 // bounded is io.LimitReader with an error at its end.

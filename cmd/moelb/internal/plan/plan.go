@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,6 @@ type flags struct {
 	format          string
 	firstLayer      int
 	out, html       string
-	outGiven        bool
 	asJSON, asTable bool
 	chosen          formats.Format
 }
@@ -108,7 +108,6 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 
 // run is the command: read, plan, render everything, then write.
 func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error {
-	f.outGiven = cmd.Flags().Changed("out")
 	if err := f.check(args); err != nil {
 		return err
 	}
@@ -127,20 +126,20 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 		return err
 	}
 	if n, gpus := p.Replicas, p.Topology.GPUs; evenFormats[f.chosen] && n%gpus != 0 {
-		return wire.Bad(placement.ErrFit, "num_replicas", -1, -1, "%d on %d GPUs: format %s wants as many on every GPU: %d or %d", n, gpus, f.chosen, n/gpus*gpus, (n/gpus+1)*gpus)
+		return console.Blame(cmd, p.File, wire.Bad(placement.ErrFit, "num_replicas", -1, -1, "%d on %d GPUs: format %s wants as many on every GPU: %d or %d", n, gpus, f.chosen, n/gpus*gpus, (n/gpus+1)*gpus))
 	}
 	ctx, release := console.Searching(cmd.Context(), f.Timeout)
 	defer release()
 	s, err := solve(ctx, p, f.Model, &f.copies)
 	if err != nil {
-		return console.Named(p.File, err)
+		return console.Blame(cmd, p.File, err)
 	}
 	if f.schedule {
 		if s.change, err = s.transition(&f.copies); err != nil {
-			return err
+			return console.Blame(cmd, p.File, err)
 		}
 	}
-	return f.write(cmd.OutOrStdout(), c, s)
+	return console.Blame(cmd, "", f.write(cmd.OutOrStdout(), c, s))
 }
 
 // evenFormats cannot say that GPUs differ in slots.
@@ -150,7 +149,7 @@ var evenFormats = map[formats.Format]bool{formats.SGLang: true, formats.VLLMAsce
 func (f *flags) check(args []string) (err error) {
 	if f.format != "" {
 		if f.chosen, err = formats.ParseFormat(f.format); err != nil {
-			return console.Usage(err)
+			return console.Usage(fmt.Errorf("--%w", err))
 		}
 	}
 	if err := f.Flags.Check(args); err != nil {
@@ -161,8 +160,8 @@ func (f *flags) check(args []string) (err error) {
 		return console.Usagef("--json and --table exclude each other")
 	case f.asJSON && f.format != "" && f.out == "":
 		return console.Usagef("--json and --format both want standard output: give --out")
-	case f.out == "" && f.outGiven:
-		return console.Usagef("--out: a file name is needed, or - for standard output")
+	case f.out != "" && f.html != "" && filepath.Clean(f.out) == filepath.Clean(f.html):
+		return console.Usagef("--out %s and --html %s are one file: name two", f.out, f.html)
 	case f.out == "-" && f.asJSON && f.format != "":
 		return console.Usagef("--json and --out - both want standard output")
 	}
@@ -201,13 +200,13 @@ func (f *flags) write(stdout io.Writer, c *console.Console, s *solution) (err er
 		return err
 	}
 	for _, x := range []struct {
-		what, path string
-		content    []byte
-	}{{"plan", f.out, toFile}, {"page", f.html, page}} {
+		what, flag, path string
+		content          []byte
+	}{{"plan", "--out", f.out, toFile}, {"page", "--html", f.html, page}} {
 		if x.path == "" {
 			continue
 		}
-		if err := console.WriteFile(x.path, x.content); err != nil {
+		if err := console.WriteFile(x.flag, x.path, x.content); err != nil {
 			return err
 		}
 		if table != nil {

@@ -25,7 +25,7 @@ type transition struct {
 // transition schedules the moves of a plan and weighs them.
 func (s *solution) transition(f *copies.Flags) (*transition, error) {
 	if s.Previous == nil {
-		return nil, wire.Bad(placement.ErrShape, "schedule", -1, -1, "only with previous: there is nothing to move from")
+		return nil, wire.Bad(placement.ErrShape, "schedule", -1, -1, "only with previous or --previous: there is nothing to move from")
 	}
 	x := &transition{stakes: f.Stakes()}
 	x.copyMilliseconds = [2]float64{float64(s.bytes) / f.NVLink / 1e6, float64(s.bytes) / f.RDMA / 1e6}

@@ -111,6 +111,9 @@ func (f *Flags) Read(cmd *cobra.Command, c *console.Console, args []string) (*Pr
 	if !f.Example {
 		var err error
 		if in, err = c.Open(args); err != nil {
+			if f.Replays {
+				err = fmt.Errorf("--loads: %w", err)
+			}
 			return nil, err
 		}
 	}
@@ -149,13 +152,13 @@ func (f *Flags) Read(cmd *cobra.Command, c *console.Console, args []string) (*Pr
 		}
 	}
 	if err := given.Weigh(f.Weights); err != nil {
-		return nil, console.Named(in.Named(), err)
+		return nil, console.Blame(cmd, in.Named(), err)
 	}
 	if err := f.selectSteps(&given); err != nil {
-		return nil, console.Named(in.Named(), err)
+		return nil, console.Blame(cmd, in.Named(), err)
 	}
 	if err := f.selectLayers(cmd, &given); err != nil {
-		return nil, console.Named(in.Named(), err)
+		return nil, console.Blame(cmd, in.Named(), err)
 	}
 	if err := f.override(cmd, &given, in); err != nil {
 		return nil, err
@@ -169,7 +172,7 @@ func (f *Flags) Read(cmd *cobra.Command, c *console.Console, args []string) (*Pr
 	given.replays = f.Replays
 	p, err := given.build()
 	if err != nil {
-		return nil, console.Named(in.Named(), err)
+		return nil, console.Blame(cmd, in.Named(), err)
 	}
 	if p.Previous == nil && !f.Replays && !f.AnyReplicas {
 		for _, name := range []string{"restarts", "model", "expert-bytes"} {
@@ -282,7 +285,7 @@ func (f *Flags) override(cmd *cobra.Command, given *Fields, in *console.Input) e
 			b, err = formats.ReadPlacement(f.Previous, given.gpus)
 		}
 		if err != nil {
-			return fmt.Errorf("previous: %w", err)
+			return fmt.Errorf("--previous: %w", err)
 		}
 		given.hasPrevious, given.previousPlacement = true, &b
 	}

@@ -31,5 +31,5 @@ func FindModel(name string, layers, experts int) (*placement.Model, error) {
 	case "auto", "none":
 		return nil, nil
 	}
-	return nil, console.Usagef("model %q is unknown: one of auto, none, %q is needed", name, names)
+	return nil, console.Usagef("--model: %q is unknown: one of %q is needed", name, append([]string{"auto", "none"}, names...))
 }

@@ -198,7 +198,7 @@ func (f *Fields) Weigh(text string) (err error) {
 		}
 	}
 	if !some {
-		return wire.Bad(placement.ErrValue, field, -1, -1, "no window has any")
+		return wire.Bad(placement.ErrValue, field, -1, -1, "no window has any: one of them at least must be above 0")
 	}
 	return nil
 }
@@ -305,9 +305,9 @@ func (p *Problem) checkPrevious(f *Fields) error {
 	if !f.hasPrevious && !f.replays {
 		switch {
 		case f.hasTarget:
-			return wire.Bad(placement.ErrShape, "target", -1, -1, "%v: only with previous", f.target)
+			return wire.Bad(placement.ErrShape, "target", -1, -1, "%v: only with previous or --previous", f.target)
 		case f.hasMax:
-			return wire.Bad(placement.ErrShape, "max_moves", -1, -1, "%d: only with previous", f.maxMoves)
+			return wire.Bad(placement.ErrShape, "max_moves", -1, -1, "%d: only with previous or --previous", f.maxMoves)
 		}
 		return nil
 	}

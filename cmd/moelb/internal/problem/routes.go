@@ -95,7 +95,7 @@ func ReadRoutes(name string) (formats.Routes, error) {
 	}
 	r, err := formats.ReadRoutes(name, 0)
 	if err != nil {
-		return r, fmt.Errorf("routes: %w", err)
+		return r, fmt.Errorf("--routes: %w", err)
 	}
 	return r, nil
 }
@@ -136,13 +136,13 @@ func (p *Problem) checkRoutes(f *Fields) error {
 			return err
 		}
 		if p.routes == nil {
-			return wire.Bad(placement.ErrShape, "traffic_copies", -1, -1, "%s: only with routes", f.sends)
+			return wire.Bad(placement.ErrShape, "traffic_copies", -1, -1, "%s: only with routes or --routes", f.sends)
 		}
 		p.Options.Copies = eplb.Copies(i)
 	}
 	switch {
 	case f.hasSlack && p.routes == nil:
-		return wire.Bad(placement.ErrShape, "traffic_slack", -1, -1, "%v: only with routes", f.slack)
+		return wire.Bad(placement.ErrShape, "traffic_slack", -1, -1, "%v: only with routes or --routes", f.slack)
 	case f.hasSlack && !(f.slack >= 0):
 		return wire.Bad(placement.ErrValue, "traffic_slack", -1, -1, "%v is negative", f.slack)
 	case f.hasSlack && f.slack == 0:

@@ -102,7 +102,7 @@ func (u *unitFields) weights(layers int) ([]float64, error) {
 		sum += w
 	}
 	if sum == 0 {
-		return nil, wire.Bad(placement.ErrValue, field, -1, -1, "no layer has any")
+		return nil, wire.Bad(placement.ErrValue, field, -1, -1, "no layer has any: one of them at least must be above 0")
 	}
 	return u.layerWeights, nil
 }
@@ -138,7 +138,7 @@ func (f *unitFlags) override(cmd *cobra.Command, u *unitFields) error {
 	}
 	if cmd.Flags().Changed("domains") {
 		u.domainCount = 0
-		if !strings.Contains(f.domains, ",") {
+		if len(u.domains) == 1 {
 			u.domainCount, u.domains = u.domains[0], nil
 			if u.domainCount == 0 {
 				return console.Usagef("--domains 0: at least 1 is needed")

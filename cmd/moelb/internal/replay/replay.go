@@ -96,7 +96,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	for i := range r.ways {
 		if err := r.run(cmd.Context(), &r.ways[i], func() { bar.Add(1) }); err != nil {
 			bar.Finish()
-			return console.Named(r.File, err)
+			return console.Blame(cmd, r.File, err)
 		}
 	}
 	bar.Finish()
@@ -111,7 +111,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 		if err != nil {
 			return err
 		}
-		if err := console.WriteFile(f.html, page); err != nil {
+		if err := console.WriteFile("--html", f.html, page); err != nil {
 			return err
 		}
 		if !f.asJSON {
@@ -150,7 +150,7 @@ func (f *flags) prepare(cmd *cobra.Command, c *console.Console) (*replay, error)
 		return nil, err
 	}
 	if err := replayable(p); err != nil {
-		return nil, console.Named(p.File, err)
+		return nil, console.Blame(cmd, p.File, err)
 	}
 
 	r := &replay{Problem: p, copies: &f.copies, every: f.every, past: f.past}

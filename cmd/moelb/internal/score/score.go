@@ -101,18 +101,18 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	}
 	p, err := problem.ReadPlacement(c, f.at, f.gpus)
 	if err != nil {
-		return fmt.Errorf("placement: %w", err)
+		return fmt.Errorf("--placement: %w", err)
 	}
 	under, given := f.routes, problem.Fields{}
 	if f.loads != "" {
 		under = f.loads
-		if given, err = loadsOf(c, f.loads, f.weights); err != nil {
+		if given, err = loadsOf(cmd, c, f.loads, f.weights); err != nil {
 			return err
 		}
 	}
 	t, asked, err := given.Unit(p.GPUs)
 	if err != nil {
-		return console.Named(f.loads, err)
+		return console.Blame(cmd, f.loads, err)
 	}
 	if cmd.Flags().Changed("dispatch") {
 		asked = eplb.Dispatch(d)
@@ -137,7 +137,7 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 	}
 	s, err := score(cmd.Context(), &p, w, t, asked)
 	if err != nil {
-		return fmt.Errorf("%s under %s: %w", f.at, under, err)
+		return console.Blame(cmd, f.at+" under "+under, err)
 	}
 	s.visited = visited
 	b := s.table()
@@ -152,8 +152,8 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console) error {
 
 // loadsOf reads a file of statistics, or a problem, for its windows of loads; weights
 // are a flag's, "" = the problem's own.
-func loadsOf(c *console.Console, path, weights string) (problem.Fields, error) {
-	in, err := c.Open([]string{path})
+func loadsOf(cmd *cobra.Command, c *console.Console, path, weights string) (problem.Fields, error) {
+	in, err := c.OpenFor("--loads", path)
 	if err != nil {
 		return problem.Fields{}, err
 	}
@@ -165,7 +165,7 @@ func loadsOf(c *console.Console, path, weights string) (problem.Fields, error) {
 	if f.Loads == nil {
 		return f, console.Named(path, wire.Bad(placement.ErrShape, "loads", -1, -1, "missing"))
 	}
-	return f, console.Named(path, f.Weigh(weights))
+	return f, console.Blame(cmd, path, f.Weigh(weights))
 }
 
 // scored is a placement under loads.

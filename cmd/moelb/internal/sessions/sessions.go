@@ -68,5 +68,5 @@ func serve(c *console.Console, args []string, command string, s *session.Session
 	if in.R == nil {
 		return fmt.Errorf("%s: is a folder", in.Name())
 	}
-	return s.Serve(in.R, c.Stdout)
+	return console.Named(in.Name(), s.Serve(in.R, c.Stdout))
 }

@@ -49,34 +49,34 @@ func (h *hardware) unit(cmd *cobra.Command, c *console.Console) (cost.Unit, erro
 		return u, console.Usagef("--model-file and --gpu-file: only one of them can be standard input")
 	}
 	var err error
-	if u.Model, err = preset(c, h.modelFile, h.model, cost.FindModel, cost.ReadModel); err != nil {
+	if u.Model, err = preset(cmd, c, "model", h.modelFile, h.model, cost.FindModel, cost.ReadModel); err != nil {
 		return u, err
 	}
-	if u.GPU, err = preset(c, h.gpuFile, h.gpu, cost.FindGPU, cost.ReadGPU); err != nil {
+	if u.GPU, err = preset(cmd, c, "gpu", h.gpuFile, h.gpu, cost.FindGPU, cost.ReadGPU); err != nil {
 		return u, err
 	}
 	if u.Overlap, err = cost.FindOverlap(h.overlap); err != nil {
-		return u, console.Usage(err)
+		return u, refused(cmd, err)
 	}
 	return u, nil
 }
 
 // preset reads what a file says, standard input for "-", or else takes the preset of
 // a name.
-func preset[T any](c *console.Console, file, name string, find func(string) (T, error), read func(io.Reader) (T, error)) (x T, err error) {
+func preset[T any](cmd *cobra.Command, c *console.Console, flag, file, name string, find func(string) (T, error), read func(io.Reader) (T, error)) (x T, err error) {
 	if file == "" {
 		if x, err = find(name); err != nil {
-			return x, console.Usage(err)
+			return x, refused(cmd, err)
 		}
 		return x, nil
 	}
-	in, err := c.Open([]string{file})
+	in, err := c.OpenFor("--"+flag+"-file", file)
 	if err != nil {
 		return x, err
 	}
 	defer in.Close()
 	if in.R == nil {
-		return x, fmt.Errorf("%s: is a folder", file)
+		return x, fmt.Errorf("--%s-file: %s is a folder", flag, file)
 	}
 	x, err = read(in.R)
 	return x, console.Named(in.Name(), err)

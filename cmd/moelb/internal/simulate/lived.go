@@ -40,7 +40,7 @@ func (f *simulateFlags) live(cmd *cobra.Command, c *console.Console) error {
 	spreads := []float64{.9, 1.1, 1.25, 1.5}
 	if f.data != "" {
 		if t, err = simulate.ServeGenTraffic(f.data, f.seed); err != nil {
-			return err
+			return fmt.Errorf("--data: %w", err)
 		}
 	}
 	bar := console.Progress(c, 1000)

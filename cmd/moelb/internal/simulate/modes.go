@@ -26,7 +26,12 @@ func only(cmd *cobra.Command, asked, why string, allowed ...string) error {
 // left out, the one that it follows from.
 func refused(cmd *cobra.Command, err error) error {
 	quantity, why, _ := strings.Cut(err.Error(), ": ")
-	name := strings.ReplaceAll(quantity, " ", "-")
+	name := strings.NewReplacer(" ", "-", "_", "-").Replace(quantity)
+	for _, x := range [][2]string{{"queries", "mtp"}, {"rate", "rps"}, {"ttft", "slo-ttft"}, {"tpot", "slo-tpot"}} {
+		if name == x[0] {
+			name = x[1]
+		}
+	}
 	for _, x := range [][2]string{{"imbalance-attention", "imbalance-kv"}, {"imbalance-tokens", "imbalance-requests"}} {
 		if name == x[0] && cmd.Flags().Changed(x[1]) {
 			name = x[1]

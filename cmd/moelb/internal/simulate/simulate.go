@@ -138,7 +138,7 @@ attention in prefill (--prefill-tp).`,
 
 func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	if err := f.prices.Validate(); err != nil {
-		return console.Usage(err)
+		return refused(cmd, err)
 	}
 	aimed := f.aimed(cmd)
 	if err := f.suits(cmd, aimed); err != nil {
@@ -164,7 +164,7 @@ func (f *simulateFlags) run(cmd *cobra.Command, c *console.Console) error {
 	if f.html != "" {
 		page, err := f.page(s)
 		if err == nil {
-			err = console.WriteFile(f.html, page)
+			err = console.WriteFile("--html", f.html, page)
 		}
 		if err != nil {
 			return err
@@ -234,8 +234,13 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.
 	if f.fleet.Decode == 0 && long {
 		f.fleet.Decode = 2
 	}
-	if f.fleet.Decode < 0 || f.fleet.Decode > 64 || f.fleet.Prefill < 0 || f.fleet.Prefill > 256 {
-		return nil, console.Usagef("units: at most 64 for decode and 256 for prefill")
+	for _, x := range []struct {
+		flag        string
+		given, most int
+	}{{"decode-units", f.fleet.Decode, 64}, {"prefill-units", f.fleet.Prefill, 256}, {"prefill-tp", f.prefillTP, 1 << 10}} {
+		if x.given < 0 || x.given > x.most {
+			return nil, console.Usagef("--%s %d: between 0 and %d are possible", x.flag, x.given, x.most)
+		}
 	}
 	if !(f.load > 0 && f.load <= 10) {
 		return nil, console.Usagef("--load %v: above 0 and at most 10 is needed", f.load)
@@ -260,14 +265,14 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.
 		}
 		p, err := simulate.FindPolicy(f.prefill, f.decode, f.experts)
 		if err != nil {
-			return nil, console.Usage(err)
+			return nil, refused(cmd, err)
 		}
 		o.Rows = []simulate.Choice{{Label: "as asked", Policy: p}}
 	}
 	probe := config
 	probe.Policy = o.Rows[0].Policy
 	if err := probe.Validate(); err != nil {
-		return nil, console.Usage(err)
+		return nil, refused(cmd, err)
 	}
 	if config.Failures, err = f.fail.of(&config); err != nil {
 		return nil, err
@@ -281,7 +286,7 @@ func (f *simulateFlags) study(cmd *cobra.Command, c *console.Console, unit cost.
 	bar.Finish()
 	var bad *simulate.FailureError
 	if errors.As(err, &bad) {
-		return nil, console.Usage(err)
+		return nil, console.Usagef("--fail, number %d: %s", bad.Index, bad.Detail)
 	}
 	if err != nil {
 		return nil, err

@@ -71,7 +71,7 @@ func (f *simulateFlags) size(cmd *cobra.Command, c *console.Console) error {
 	}
 	p, err := simulate.FindPolicy(f.prefill, f.decode, f.experts)
 	if err != nil {
-		return console.Usage(err)
+		return refused(cmd, err)
 	}
 	if !(f.aim.Percentile > 0 && f.aim.Percentile < 100) {
 		return console.Usagef("--slo-percentile %v: a percentage above 0 and below 100 is needed", f.aim.Percentile)
@@ -79,7 +79,7 @@ func (f *simulateFlags) size(cmd *cobra.Command, c *console.Console) error {
 	aim := f.aim
 	aim.Rate, aim.TTFT, aim.TPOT, aim.Percentile = f.rate, float64(f.ttft), float64(f.tpot), aim.Percentile/100
 	if err := aim.Validate(); err != nil {
-		return console.Usage(err)
+		return refused(cmd, err)
 	}
 	kinds := strings.Split(f.gpu, ",")
 	if f.gpu == "all" {

@@ -41,12 +41,12 @@ func (f *simulateFlags) traffic(config *simulate.Config, hit bool) (simulate.Tra
 		if dir == "" {
 			var err error
 			if dir, err = workload.DataDir(); err != nil {
-				return simulate.Traffic{}, err
+				return simulate.Traffic{}, fmt.Errorf("--data: %w", err)
 			}
 		}
 		day, err := workload.ReadServeGenDay(dir)
 		if err != nil {
-			return simulate.Traffic{}, err
+			return simulate.Traffic{}, fmt.Errorf("--data: %w", err)
 		}
 		profile, top := day.Profile(), 0.0
 		for _, x := range profile {
@@ -66,7 +66,7 @@ func (f *simulateFlags) replayed(config *simulate.Config, hit bool) (simulate.Tr
 	}
 	trace, err := workload.ReadTraceFile(f.trace, f.blockTokens)
 	if err != nil {
-		return simulate.Traffic{}, err
+		return simulate.Traffic{}, fmt.Errorf("--trace: %w", err)
 	}
 	switch {
 	case trace.BlockTokens == 0 && f.blockTokens != 0:

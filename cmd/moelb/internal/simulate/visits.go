@@ -73,7 +73,7 @@ func (p *placed) count(cmd *cobra.Command, u *cost.Unit, v *visits, experts *flo
 	}
 	at, err := formats.ReadPlacement(p.placement, u.Ranks())
 	if err != nil {
-		return fmt.Errorf("placement: %w", err)
+		return fmt.Errorf("--placement: %w", err)
 	}
 	r, err := problem.ReadRoutes(p.routes)
 	if err != nil {

@@ -60,7 +60,7 @@ FILE is what moelb plan reads; without any input the built-in example is sized.`
 	l.StringVar(&f.Weights, "window-weights", "", "a weight of each window of the loads, comma-separated; 0 = it counts for nothing")
 	l.IntVar(&f.Windows, "windows", 0, "size for the last N windows of the loads; 0 = for all")
 	l.IntVar(&f.Workers, "workers", 0, "threads; 0 = all cores")
-	l.DurationVar(&f.Timeout, "timeout", 0, "end the searches after this time with the best plans so far")
+	l.DurationVar(&f.Timeout, "timeout", 0, "end after this time with the sizes planned so far")
 	l.BoolVar(&f.Example, "example", false, "size the built-in example and read nothing")
 	l.StringVar(&f.Model, "model", "auto", "whose experts they are, for their size: auto (by shape), none, "+problem.ModelNames())
 	l.BoolVar(&f.asJSON, "json", false, "print JSON instead of a table")
@@ -84,10 +84,10 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 		return err
 	}
 	if p.Ask().LayerReplicas != nil {
-		return console.Named(p.File, wire.Bad(placement.ErrValue, "layer_replicas", -1, -1, "sizes are of as many slots in every layer"))
+		return console.Blame(cmd, p.File, wire.Bad(placement.ErrValue, "layer_replicas", -1, -1, "sizes are of as many slots in every layer"))
 	}
 	if p.Options.Policy != eplb.Optimal {
-		return console.Named(p.File, wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.Options.Policy))
+		return console.Blame(cmd, p.File, wire.Bad(placement.ErrValue, "policy", -1, -1, "%q: sizes are planned by policy optimal", p.Options.Policy))
 	}
 	ctx, release := console.Searching(cmd.Context(), f.Timeout)
 	defer release()
@@ -101,6 +101,9 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 	}
 	t := &sizes{Problem: p, model: model, worth: f.worth, layers: len(loads)}
 	plan := sweep(p.Windows[0].Experts(), p.Topology.GPUs, p.Topology.InService(), f.maxRedundant)
+	if n := plan[len(plan)-1]; n > placement.MaxSlots {
+		return fmt.Errorf("--max-redundant %d: %d slots in all, but at most %d are supported", f.maxRedundant, n, placement.MaxSlots)
+	}
 	options := p.Options
 	options.Target, options.MaxMoves = 0, 0 // what a placement in force may move
 	bar := console.Progress(c, len(plan))
@@ -114,7 +117,11 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 			err = fmt.Errorf("no size up to %d slots does (--max-redundant): %w", replicas, err)
 		}
 		if err != nil {
-			return console.Named(p.File, err)
+			return console.Blame(cmd, p.File, err)
+		}
+		if ctx.Err() != nil && len(t.rows) > 0 { // beside those that were searched it says nothing
+			t.left = len(plan) - i
+			break
 		}
 		t.add(replicas, &r, loads)
 		bar.Add(1)
@@ -179,6 +186,7 @@ type sizes struct {
 	worth  float64
 	layers int
 	rows   []sized
+	left   int // sizes that were not planned: a time limit or an interrupt came first
 }
 
 // sized is one number of replicas, planned.
@@ -261,7 +269,10 @@ func (t *sizes) verdict() string {
 	if x.extra > 0 && x.redundant > 0 {
 		text += fmt.Sprintf(", for %s more a GPU", human.Bytes(x.extra))
 	}
-	if x.redundant == last.redundant {
+	switch {
+	case t.left > 0:
+		return text + fmt.Sprintf("; ended early: %s not planned", human.Plural(t.left, "larger size"))
+	case x.redundant == last.redundant:
 		return text + "; more were not tried (--max-redundant)"
 	}
 	return text + fmt.Sprintf("; from there one more slot a GPU lowers it by less than %.3g%% (up to %d: %.4f)", 100*t.worth, last.redundant, last.mean)

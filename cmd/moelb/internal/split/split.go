@@ -52,7 +52,7 @@ logical_to_rank_dispatch_physical_map [GPUs][layers][experts].`,
 	l.Float64Var(&f.readCost, "read-cost", 0, "tokens' worth of reading an expert's weights, for small decode batches; inf = fewest activated experts a GPU")
 	l.BoolVar(&f.table, "table", false, "make a static table: which replica serves each GPU's tokens of each expert")
 	l.IntVar(&f.nodes, "nodes", 1, "with --table: nodes that share the GPUs evenly")
-	l.StringVar(&f.out, "out", "", "write the answer to this file, in one stroke")
+	l.StringVar(&f.out, "out", "", "write the answer to this file, in one stroke; - = to standard output")
 	return cmd
 }
 
@@ -89,10 +89,10 @@ func (f *flags) run(cmd *cobra.Command, c *console.Console, args []string) error
 		b, err = quotas(p, t, counts, f.readCost)
 	}
 	if err != nil {
-		return console.Named(in.Name(), err)
+		return console.Blame(cmd, in.Name(), err)
 	}
-	if f.out != "" {
-		return console.WriteFile(f.out, b)
+	if f.out != "" && f.out != "-" {
+		return console.WriteFile("--out", f.out, b)
 	}
 	_, err = cmd.OutOrStdout().Write(b)
 	return err

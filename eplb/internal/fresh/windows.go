@@ -1,6 +1,7 @@
-package scratch
+package fresh
 
 import (
+	"math"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/bounds"
@@ -36,7 +37,7 @@ func NewWindows(p *problem.Problem) *Windows {
 
 // ByGroup improves the plan at slot, whose groups are at home, for all windows of
 // the layer at hand, with at most off replicas elsewhere.
-func (j *Windows) ByGroup(s *Planner, slot []int32, home []int32, off int, stop func() bool) {
+func (j *Windows) ByGroup(s *Anywhere, slot []int32, home []int32, off int, stop func() bool) {
 	if len(j.Task.Share) < 2 || slices.Contains(slot, -1) {
 		return
 	}
@@ -51,7 +52,7 @@ func (j *Windows) ByGroup(s *Planner, slot []int32, home []int32, off int, stop 
 // all of them, and returns a lower bound, where bound is one of the sum: the time
 // that all windows take together is no less than that of their sum. free says
 // that experts may live anywhere.
-func (s *Planner) PlanWindows(j *Windows, l int, bound, tolerance float64, free bool, stop func() bool) float64 {
+func (s *Anywhere) PlanWindows(j *Windows, l int, bound, tolerance float64, free bool, stop func() bool) float64 {
 	j.SetLoads(l)
 	t := &j.Task
 	n := len(t.Share)
@@ -68,17 +69,14 @@ func (s *Planner) PlanWindows(j *Windows, l int, bound, tolerance float64, free 
 		}
 	}
 	j.joint.Search(&j.S, seeds, bound*(1+tolerance), stop)
-	s.Best.Level = j.joint.BestTime
-	copy(s.Best.Slot, j.joint.Best)
-	clear(s.Best.Count)
-	for _, e := range s.Best.Slot {
-		s.Best.Count[e]++
-	}
+	j.S.Start(j.joint.Best)
+	s.Best.Level = math.Inf(1)
+	s.keepState(&j.S)
 	return bound
 }
 
 // windowsBound is the sum of the windows' lower bounds.
-func (s *Planner) windowsBound(j *Windows) (bound float64) {
+func (s *Anywhere) windowsBound(j *Windows) (bound float64) {
 	n := len(j.Task.Share)
 	j.w = slices.Grow(j.w[:0], len(s.W))[:len(s.W)]
 	for k, a := range j.Task.Share {

@@ -1,4 +1,4 @@
-package scratch
+package fresh
 
 import (
 	"math"
@@ -11,10 +11,9 @@ import (
 	"github.com/moelb/moelb/eplb/internal/search"
 )
 
-// Planner plans a layer from scratch where experts may live anywhere, or in two
-// domains each: packings of some counts, improved. Its memory is used again for
-// every layer.
-type Planner struct {
+// Anywhere plans a layer where experts may live anywhere, or in two domains each:
+// packings of some counts, improved. Its memory is used again for every layer.
+type Anywhere struct {
 	*pack.Packer
 	fold   *pairs.Search
 	sums   bounds.Sums
@@ -26,21 +25,15 @@ type Planner struct {
 	task search.Task
 }
 
-// New is a planner; with two, every expert comes to two nodes.
-func New(u *problem.Unit, experts, layers int, two bool) *Planner {
+// newAnywhere is a planner; with two, every expert comes to two nodes.
+func newAnywhere(u *problem.Unit, experts, layers int, two bool) *Anywhere {
 	p := pack.New(u, experts)
-	s := &Planner{Packer: p, fold: pairs.New(p), exact: exact.New(p), thrift: max(1, layers/manyLayers)}
-	s.task = search.Task{Experts: experts, First: u.First, Speed: u.Speed, Share: []float64{1}}
+	s := &Anywhere{Packer: p, fold: pairs.New(p), exact: exact.New(p), thrift: max(1, layers/manyLayers)}
+	s.task = search.Task{Experts: experts, First: u.First, Speed: u.Speed, Share: []float64{1}, Load: p.W}
 	if two {
 		s.Least, s.exact.Apart, s.task.Domain = 2, true, u.Node
 	}
 	return s
-}
-
-// setState readies the search for the loads at hand.
-func (s *Planner) setState() {
-	s.task.Load = s.W
-	s.at.Set(&s.task)
 }
 
 const (
@@ -55,7 +48,7 @@ const (
 
 // tries is how many of capLimits are worth their time: on very large layers one
 // packing and its swaps take a second.
-func (s *Planner) tries() int {
+func (s *Anywhere) tries() int {
 	switch {
 	case !s.U.Equal && int64(s.U.Slots)*int64(len(s.U.Gpu)) > 1<<30:
 		return 0
@@ -65,34 +58,35 @@ func (s *Planner) tries() int {
 	return len(pack.CapLimits)
 }
 
-// Search fills s.best with a placement within tolerance of a lower bound, or as
+// Search fills s.Best with a placement within tolerance of a lower bound, or as
 // near as it gets, and returns the bound. stop is asked between attempts; the
 // first is always finished.
-func (s *Planner) Search(tolerance float64, stop func() bool) (bound float64) {
-	if s.Idle { // as many replicas of each expert as of any other, or one more
+func (s *Anywhere) Search(tolerance float64, stop func() bool) (bound float64) {
+	if s.Idle && s.task.Domain == nil { // as many replicas of each expert as of any other, or one more
 		s.Plan(1, math.Inf(1), 0, stop)
 		return 1
 	}
 	bound = bounds.Speeds(s.Packer, bounds.Replicas(s.Packer))
+	if s.task.Domain != nil {
+		s.inTwo(bound, bound*(1+tolerance), stop)
+	} else if pairs.TwoEach(s.Packer) {
+		bound = s.fold.Search(bound, stop)
+	}
 	goal := bound * (1 + tolerance)
-	if pairs.TwoEach(s.Packer) {
-		if bound = s.fold.Search(bound, stop); s.Best.Level <= bound*(1+pack.ProvedTolerance) {
-			return bound
+	if s.task.Domain == nil && s.Best.Level > bound*(1+pack.ProvedTolerance) {
+		s.Plan(bound, goal, s.tries(), stop)
+		if s.Best.Level > goal {
+			bound = s.sums.RaiseFor(s.Packer, bound)
+			if goal = max(goal, bound*(1+tolerance)); s.U.Equal && s.Best.Level > goal {
+				s.fold.SearchSums(bound, goal, stop)
+			}
+		}
+		if s.U.Slots <= shiftSlots {
+			s.ShiftCounts(goal, shiftWork/s.thrift, stop)
 		}
 	}
-	s.Plan(bound, goal, s.tries(), stop)
-	if s.Best.Level > goal {
-		bound = s.sums.RaiseFor(s.Packer, bound)
-		if goal = max(goal, bound*(1+tolerance)); s.U.Equal && s.Best.Level > goal {
-			s.fold.SearchSums(bound, goal, stop)
-		}
-	}
-	if s.U.Slots <= shiftSlots {
-		s.ShiftCounts(goal, shiftWork/s.thrift, stop)
-		bound = s.exact.Improve(bound, s.thrift, stop)
-	}
+	bound = s.exact.Improve(bound, s.thrift, stop)
 	if s.Best.Level > bound*(1+pack.ProvedTolerance) {
-		s.setState()
 		s.anneal(goal, stop)
 	}
 	return bound

@@ -1,7 +1,6 @@
-package scratch
+package fresh
 
 import (
-	"github.com/moelb/moelb/eplb/internal/bounds"
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
 
@@ -12,7 +11,7 @@ import (
 
 // deal starts from every expert on two nodes, the hottest first in turn, and
 // fills the other slots with copies.
-func (s *Planner) deal() {
+func (s *Anywhere) deal() {
 	u, order := s.U, s.Order
 	for i := range s.Slot {
 		s.Slot[i] = -1
@@ -38,18 +37,13 @@ func (s *Planner) deal() {
 	s.at.Mend()
 }
 
-// SearchTwoNodes fills s.best with a placement that has every expert on two
-// nodes, and returns a lower bound for such. The packings of the plain search,
-// with counts of at least two, are brought to two nodes and then evened out by
-// the search.
-func (s *Planner) SearchTwoNodes(tolerance float64, stop func() bool) (bound float64) {
-	s.setState()
-	bound = bounds.Speeds(s.Packer, bounds.Replicas(s.Packer))
-	goal := bound * (1 + tolerance)
-	// What is nearly there is left to annealing.
-	done := func() bool { return s.Best.Level <= goal+nearly || stop() }
+// inTwo fills s.Best with a placement that has every expert on two nodes. The packings
+// of the plain search, with counts of at least two, are brought to two nodes and then
+// evened out by the search; what is nearly there is left to annealing.
+func (s *Anywhere) inTwo(bound, goal float64, stop func() bool) {
+	s.at.Set(&s.task)
 	none := true
-	for i := -1; i < len(pack.CapLimits) && (none || !done()); i++ {
+	for i := -1; i < len(pack.CapLimits) && (none || s.Best.Level > goal+nearly && !stop()); i++ {
 		if !s.CountBy(i, bound) || !s.Pack() {
 			continue
 		}
@@ -59,14 +53,10 @@ func (s *Planner) SearchTwoNodes(tolerance float64, stop func() bool) (bound flo
 			s.improve(goal, stop)
 		}
 	}
-	if none || !done() {
+	if none {
 		s.deal()
 		s.improve(goal, stop)
 	}
-	if bound = s.exact.Improve(bound, s.thrift, stop); s.Best.Level > goal {
-		s.anneal(goal, stop)
-	}
-	return bound
 }
 
 const (
@@ -79,8 +69,8 @@ const (
 )
 
 // improve evens out what the search stands at towards the goal and keeps the best.
-func (s *Planner) improve(goal float64, stop func() bool) {
+func (s *Anywhere) improve(goal float64, stop func() bool) {
 	from := s.at.Work()
 	s.at.Descend(goal, func() bool { return s.at.Work() > from+apartWork || stop() })
-	s.keepState()
+	s.keepState(&s.at)
 }
