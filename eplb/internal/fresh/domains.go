@@ -43,7 +43,8 @@ func (s *Anywhere) deal() {
 func (s *Anywhere) inTwo(bound, goal float64, stop func() bool) {
 	s.at.Set(&s.task)
 	none := true
-	for i := -1; i < len(pack.CapLimits) && (none || s.Best.Level > goal+nearly && !stop()); i++ {
+	more := func() bool { return none || s.Best.Level > goal+nearly && !stop() }
+	for i := -1; i < len(pack.CapLimits) && more(); i++ {
 		if !s.CountBy(i, bound) || !s.Pack() {
 			continue
 		}
@@ -53,7 +54,7 @@ func (s *Anywhere) inTwo(bound, goal float64, stop func() bool) {
 			s.improve(goal, stop)
 		}
 	}
-	if none {
+	if more() {
 		s.deal()
 		s.improve(goal, stop)
 	}
