@@ -24,7 +24,7 @@ func (lo *Planner) take(n int, home []int32) {
 	d := &lo.nodes[n]
 	d.ids = d.ids[:0]
 	for _, e := range lo.S.Order {
-		if int(e) < lo.experts && int(home[int(e)/lo.per]) == n {
+		if int(home[int(e)/lo.per]) == n {
 			d.ids = append(d.ids, e)
 		}
 	}

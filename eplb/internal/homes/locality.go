@@ -15,16 +15,15 @@ import (
 // all GPUs, not a node's. A GPU with more slots than different experts at home could
 // fill may leave some empty, -1.
 type Planner struct {
-	S       *pack.Packer // of the whole unit
-	experts int
-	per     int  // experts a group
-	off     int  // replicas allowed outside their group's node
-	must    int  // and those that must be: a node has too few slots for its groups
-	spare   bool // a GPU may leave slots empty
-	nodes   []node
-	homes   *homes
-	Home    []int32 // node of each group in the plan at hand
-	exact   *exact.Search
+	S     *pack.Packer // of the whole unit
+	per   int          // experts a group
+	off   int          // replicas allowed outside their group's node
+	must  int          // and those that must be: a node has too few slots for its groups
+	spare bool         // a GPU may leave slots empty
+	nodes []node
+	homes *homes
+	Home  []int32 // node of each group in the plan at hand
+	exact *exact.Search
 
 	// Remembered for every set of groups on every kind of node.
 	bound []float64
@@ -36,7 +35,7 @@ type Planner struct {
 
 func New(p *problem.Problem) *Planner {
 	experts := p.Experts()
-	lo := &Planner{experts: experts, per: experts / p.Groups, off: p.Off}
+	lo := &Planner{per: experts / p.Groups, off: p.Off}
 	atHome := lo.per * (p.Groups / p.Topology.Nodes)
 	u := problem.NewUnit(&p.Topology, p.Replicas, min(experts, atHome+p.Off))
 	lo.nodes = make([]node, p.Topology.Nodes)

@@ -1,7 +1,9 @@
 package homes
 
 import (
+	"cmp"
 	"math"
+	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
@@ -13,14 +15,6 @@ import (
 // make it up, those of an expert that is too much for it alone among them. More
 // must go where the pieces outnumber its slots. If under every choice of homes more have to go than may, T is
 // impossible.
-
-// offBound is what that bound needs.
-type offBound struct {
-	level  float64
-	pieces []offPiece
-	need   func(n int, mask uint32) float64
-	may    int
-}
 
 // offPiece is the k pieces of an expert.
 type offPiece struct {
@@ -42,7 +36,7 @@ func (p *offPiece) must(most float64) int {
 // awayBound raises a proved lower bound towards level for at most may replicas
 // off their nodes. Cost: some microseconds a step of a bisection.
 func (lo *Planner) awayBound(bound, level float64, may int) float64 {
-	lo.away.may = may
+	lo.may = may
 	if bound >= level || lo.canLeave(bound*(1+1e-7)) {
 		return bound
 	}
@@ -60,29 +54,20 @@ func (lo *Planner) awayBound(bound, level float64, may int) float64 {
 // canLeave says whether some choice of homes may do at level T; it is then in
 // lo.homes.best.
 func (lo *Planner) canLeave(T float64) bool {
-	b := &lo.away
 	s := lo.S
-	b.level = T
-	b.pieces = b.pieces[:0]
+	lo.level, lo.pieces = T, lo.pieces[:0]
 	most := T * s.U.Fastest() * (1 + 1e-12) // a copy fewer only costs less
 	for _, e := range s.Order {
-		if int(e) >= lo.experts {
-			continue
-		}
 		k := pack.CeilDiv(s.W[e], most)
 		if k > len(s.U.Gpu) {
 			return false
 		}
 		p := offPiece{s.W[e] / float64(k), k, e / int32(lo.per)}
-		b.pieces = append(b.pieces, p)
-		i := len(b.pieces) - 1
-		for ; i > 0 && b.pieces[i-1].size < p.size; i-- {
-			b.pieces[i] = b.pieces[i-1]
-		}
-		b.pieces[i] = p
+		lo.pieces = append(lo.pieces, p)
 	}
+	slices.SortStableFunc(lo.pieces, func(a, b offPiece) int { return cmp.Compare(b.size, a.size) })
 	lo.stamp += 2
-	return lo.homes.within(float64(b.may), b.need)
+	return lo.homes.within(float64(lo.may), lo.mustLeave)
 }
 
 // mustLeave is how many replicas of the groups that the branch at hand gives
@@ -94,26 +79,26 @@ func (lo *Planner) mustLeave(n int, mask uint32) float64 {
 			return lo.bound[i]
 		}
 	}
-	b, h := &lo.away, lo.homes
+	h := lo.homes
 	if i < 0 {
-		h.visits -= len(b.pieces) / 16 // nothing remembered: each costs
+		h.visits -= len(lo.pieces) / 16 // nothing remembered: each costs
 	}
 	d := &lo.nodes[n]
-	rest := h.sum[n]*(1-1e-12) - float64(b.level*d.power)
+	rest := h.sum[n]*(1-1e-12) - float64(lo.level*d.power)
 	slots, x := -d.s.U.Slots, 0
-	for _, p := range b.pieces {
+	for _, p := range lo.pieces {
 		if int(h.at[p.group]) != n {
 			continue
 		}
 		slots += p.k
 		// What the node cannot carry of one expert must leave in any case.
-		if must := p.must(b.level * d.power); must > 0 {
+		if must := p.must(lo.level * d.power); must > 0 {
 			x += must
 			rest -= float64(float64(must) * p.size)
 		}
 	}
-	for _, p := range b.pieces {
-		if rest <= 0 || x > b.may {
+	for _, p := range lo.pieces {
+		if rest <= 0 || x > lo.may {
 			break
 		}
 		if int(h.at[p.group]) != n {
@@ -122,7 +107,7 @@ func (lo *Planner) mustLeave(n int, mask uint32) float64 {
 		if p.size <= 0 {
 			break
 		}
-		k := p.k - p.must(b.level*d.power)
+		k := p.k - p.must(lo.level*d.power)
 		if q := math.Ceil(rest / p.size * (1 - 1e-9)); q < float64(k) {
 			k = int(q)
 		}

@@ -22,7 +22,12 @@ type offNode struct {
 	frozen  []bool    // experts whose count stays
 	exports []int32   // copies sent away
 
-	away offBound
+	// What the bound looks at: a level, the pieces of the experts at it, and how many of
+	// them may be off their nodes.
+	level  float64
+	pieces []offPiece
+	may    int
+
 	s    search.State
 	task search.Task
 }
@@ -41,7 +46,6 @@ func (f *offNode) init(lo *Planner) {
 	f.homeAt, f.frozen = make([]int32, experts), make([]bool, experts)
 	f.copies = make([]int16, experts*n)
 	f.sum, f.slots = make([]float64, n), make([]int, n)
-	f.away.need = lo.mustLeave
 	u := lo.S.U
 	f.task = search.Task{Experts: experts, First: u.First, Speed: u.Speed, Share: []float64{1}, Home: f.homeAt, Node: u.Node, MostOff: lo.off}
 }
@@ -82,7 +86,7 @@ const roundAims = 3
 // bound.
 func (lo *Planner) round(start *housed, may int, bound, tolerance float64, stop func() bool) {
 	s := lo.S
-	lo.work, lo.away.may, lo.task.MostOff = offNodeWork, may, may
+	lo.work, lo.may, lo.task.MostOff = offNodeWork, may, may
 	low, aim := bound, bound
 	for range 1 + roundAims {
 		lo.aim = aim * (1 + tolerance)
@@ -129,7 +133,7 @@ func (lo *Planner) attempt(start *housed, may int, stop func() bool) {
 // setHome makes home the homes at hand.
 func (lo *Planner) setHome(home []int32) {
 	copy(lo.Home, home)
-	for e := range lo.experts {
+	for e := range lo.homeAt {
 		lo.homeAt[e] = home[e/lo.per]
 	}
 }

@@ -1,6 +1,9 @@
 package traffic
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // mostBounded is the most experts for which Bound counts pairs.
 const mostBounded = 2048
@@ -46,7 +49,7 @@ func Bound(t *Tokens, experts int, slots []int) float64 {
 	together := int64(0) // pairs of all tokens, each from both sides
 	for a := range experts {
 		row := pairs[a*experts : (a+1)*experts]
-		slices.SortFunc(row, func(x, y int64) int { return int(min(max(y-x, -1), 1)) })
+		slices.SortFunc(row, func(x, y int64) int { return cmp.Compare(y, x) })
 		for c := range nodes {
 			sum := int64(0)
 			for _, x := range row[min(c*(room-1), experts):min((c+1)*(room-1), experts)] {
@@ -59,7 +62,7 @@ func Bound(t *Tokens, experts int, slots []int) float64 {
 			}
 		}
 	}
-	slices.SortFunc(gains, func(x, y int64) int { return int(min(max(y-x, -1), 1)) })
+	slices.SortFunc(gains, func(x, y int64) int { return cmp.Compare(y, x) })
 	for _, x := range gains[:min(len(gains), max(all-experts, 0))] {
 		together += x
 	}

@@ -95,10 +95,7 @@ func (r *risk) covary(block int) {
 // many of the tokens choose both: every such pair may save a token a GPU.
 func (r *risk) pair(price float64) {
 	t, experts := r.s.y.Tokens, len(r.s.at)
-	weight := 0.0
-	for i := range t.Len() {
-		weight += float64(t.weight(int32(i)))
-	}
+	_, weight := t.mean(experts)
 	price /= 2 * weight // from both sides
 	for i := range t.Len() {
 		w := float64(t.weight(int32(i)))
@@ -207,10 +204,8 @@ func (r *risk) weigh() float64 {
 
 // shareOn is the share of an expert's tokens that its replica on GPU g gets.
 func shareOn(gpus []int32, g int32) float64 {
-	for _, x := range gpus {
-		if x == g {
-			return 1 / float64(len(gpus))
-		}
+	if slices.Contains(gpus, g) {
+		return 1 / float64(len(gpus))
 	}
 	return 0
 }

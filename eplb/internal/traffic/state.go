@@ -1,6 +1,10 @@
 package traffic
 
-import "github.com/moelb/moelb/eplb/internal/search"
+import (
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/search"
+)
 
 // Layer is what is to be placed, and what a placement of it must keep.
 type Layer struct {
@@ -191,52 +195,48 @@ func (s *state) within() bool {
 	return true
 }
 
-// recast prepares that expert e leaves GPU from and comes to GPU to; -1 = none.
+// set prepares that expert e leaves GPU from and comes to GPU to; -1 = none.
 func (c *recast) set(s *state, e, from, to int32) {
-	c.e, c.at, c.on = e, c.at[:0], 0
-	for _, g := range s.at[e] {
-		if to >= 0 && to < g {
-			c.at, c.on = append(c.at, to), c.on|1<<s.y.Node[to]
-			to = -1
-		}
-		if g != from {
-			c.at, c.on = append(c.at, g), c.on|1<<s.y.Node[g]
-		}
+	c.e, c.at, c.on = e, append(c.at[:0], s.at[e]...), 0
+	if from >= 0 {
+		k := slices.Index(c.at, from)
+		c.at = slices.Delete(c.at, k, k+1)
 	}
 	if to >= 0 {
-		c.at, c.on = append(c.at, to), c.on|1<<s.y.Node[to]
+		k, _ := slices.BinarySearch(c.at, to)
+		c.at = slices.Insert(c.at, k, to)
+	}
+	for _, g := range c.at {
+		c.on |= 1 << s.y.Node[g]
 	}
 }
 
 // exchange prepares that slots i and j change their experts; false = they may not.
 func (s *state) exchange(i, j int) bool {
-	a, b, g, h := s.slot[i], s.slot[j], s.gpu[i], s.gpu[j]
-	if a < 0 || b < 0 || !s.may(search.Change{A: int32(i), B: int32(j), E: -1}, a, b) {
+	return s.prepare(search.Change{A: int32(i), B: int32(j), E: -1})
+}
+
+// replace prepares that slot i holds expert e in place of its own; false = it may not.
+func (s *state) replace(i int, e int32) bool {
+	return s.prepare(search.Change{A: int32(i), B: -1, E: e})
+}
+
+// prepare notes a change if it is one and keeps what it must.
+func (s *state) prepare(c search.Change) bool {
+	a, g, b, h := s.slot[c.A], s.gpu[c.A], c.E, int32(-1)
+	if c.B >= 0 {
+		b, h = s.slot[c.B], s.gpu[c.B]
+	}
+	if a < 0 || b < 0 || s.y.Fixed != nil && (s.y.Fixed[a] || s.y.Fixed[b]) || !s.keeps.May(c) {
+		return false
+	}
+	s.step, s.cost = c, s.keeps.CostOf(c)
+	if s.cost > 0 && s.keeps.Moves()+s.cost > s.y.Moves {
 		return false
 	}
 	s.change[0].set(s, a, g, h)
 	s.change[1].set(s, b, h, g)
 	return true
-}
-
-// replace prepares that slot i holds expert e in place of its own; false = it may not.
-func (s *state) replace(i int, e int32) bool {
-	f, g := s.slot[i], s.gpu[i]
-	if f < 0 || !s.may(search.Change{A: int32(i), B: -1, E: e}, f, e) {
-		return false
-	}
-	s.change[0].set(s, f, g, -1)
-	s.change[1].set(s, e, -1, g)
-	return true
-}
-
-// may says whether a change of two experts keeps what it must, and notes it.
-func (s *state) may(c search.Change, a, b int32) bool {
-	if s.y.Fixed != nil && (s.y.Fixed[a] || s.y.Fixed[b]) || !s.keeps.May(c) {
-		return false
-	}
-	s.step, s.cost = c, s.keeps.CostOf(c)
-	return s.cost <= 0 || s.keeps.Moves()+s.cost <= s.y.Moves
 }
 
 // weigh returns by how much the change changes what is above even.
