@@ -57,7 +57,7 @@ func (lo *Planner) sendAway(may int) bool {
 	for n := range lo.nodes {
 		d := &lo.nodes[n]
 		for {
-			over := lo.sum[n] - float64(lo.aim*d.power)
+			over := lo.sum[n] - float64(lo.aim*lo.homes.power[n])
 			if ((over <= 0 || may <= lo.must) && lo.slots[n] <= d.s.U.Slots) || len(lo.exports) >= may {
 				break
 			}
@@ -98,7 +98,7 @@ func (lo *Planner) takeIn() bool {
 			if n == int(lo.homeAt[e]) || lo.slots[n] >= d.s.U.Slots || int(lo.copies[int(e)*nodes+n]) >= d.hi-d.lo {
 				continue
 			}
-			if x := lo.aim*d.power - lo.sum[n]; best < 0 || x > most {
+			if x := float64(lo.aim*lo.homes.power[n]) - lo.sum[n]; best < 0 || x > most {
 				best, most = n, x
 			}
 		}

@@ -11,7 +11,6 @@ import (
 type node struct {
 	s      *pack.Packer
 	lo, hi int     // its GPUs in the whole unit
-	power  float64 // their speeds, summed
 	ids    []int32 // the experts on it, as the whole unit numbers them
 	spare  int     // slots that a GPU of it may leave empty: it has more than experts at home
 }

@@ -39,34 +39,26 @@ func New(p *problem.Problem) *Planner {
 	atHome := lo.per * (p.Groups / p.Topology.Nodes)
 	u := problem.NewUnit(&p.Topology, p.Replicas, min(experts, atHome+p.Off))
 	lo.nodes = make([]node, p.Topology.Nodes)
+	lo.S = pack.New(u, experts)
+	lo.exact = exact.New(lo.S)
+	power, alike := make([]float64, len(lo.nodes)), make([]int, len(lo.nodes))
 	g := 0
 	for n := range lo.nodes {
 		d := &lo.nodes[n]
 		d.lo = g
-		slots := 0
+		v := &problem.Unit{First: []int{0}, Equal: true}
 		for ; g < len(u.Gpu) && u.Node[g] == n; g++ {
-			d.power += u.Speed[g]
+			power[n] += u.Speed[g]
 			d.spare = max(d.spare, u.Room(g)-atHome)
-			slots += u.Room(g)
-		}
-		d.hi = g
-		lo.must += max(0, atHome-slots)
-		lo.spare = lo.spare || d.spare > 0
-	}
-	lo.S = pack.New(u, experts)
-	lo.exact = exact.New(lo.S)
-	alike := make([]int, len(lo.nodes))
-	power := make([]float64, len(lo.nodes))
-	for n := range lo.nodes {
-		d := &lo.nodes[n]
-		v := &problem.Unit{Gpu: u.Gpu[d.lo:d.hi], Speed: u.Speed[d.lo:d.hi], First: []int{0}, Equal: true}
-		for g := d.lo; g < d.hi; g++ {
 			v.Slots += u.Room(g)
 			v.First = append(v.First, v.Slots)
 			v.Equal = v.Equal && u.Speed[g] == u.Speed[d.lo]
 		}
+		d.hi = g
+		v.Gpu, v.Speed = u.Gpu[d.lo:g], u.Speed[d.lo:g]
 		d.s = pack.New(v, max(v.Slots, atHome))
-		power[n] = d.power
+		lo.must += max(0, atHome-v.Slots)
+		lo.spare = lo.spare || d.spare > 0
 		alike[n] = n
 		for m := range min(n, branchGroups) {
 			if a := lo.nodes[m].s.U; slices.Equal(a.Speed, v.Speed) && slices.Equal(a.First, v.First) {

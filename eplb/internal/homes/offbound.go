@@ -84,7 +84,7 @@ func (lo *Planner) mustLeave(n int, mask uint32) float64 {
 		h.visits -= len(lo.pieces) / 16 // nothing remembered: each costs
 	}
 	d := &lo.nodes[n]
-	rest := h.sum[n]*(1-1e-12) - float64(lo.level*d.power)
+	rest := h.sum[n]*(1-1e-12) - float64(lo.level*h.power[n])
 	slots, x := -d.s.U.Slots, 0
 	for _, p := range lo.pieces {
 		if int(h.at[p.group]) != n {
@@ -92,7 +92,7 @@ func (lo *Planner) mustLeave(n int, mask uint32) float64 {
 		}
 		slots += p.k
 		// What the node cannot carry of one expert must leave in any case.
-		if must := p.must(lo.level * d.power); must > 0 {
+		if must := p.must(lo.level * h.power[n]); must > 0 {
 			x += must
 			rest -= float64(float64(must) * p.size)
 		}
@@ -107,7 +107,7 @@ func (lo *Planner) mustLeave(n int, mask uint32) float64 {
 		if p.size <= 0 {
 			break
 		}
-		k := p.k - p.must(lo.level*d.power)
+		k := p.k - p.must(lo.level*h.power[n])
 		if q := math.Ceil(rest / p.size * (1 - 1e-9)); q < float64(k) {
 			k = int(q)
 		}
