@@ -22,7 +22,7 @@ package eplb
 // domains), keeps what is planned with (planner), walks the layers (optimal, planmoves,
 // deepseek, parallel), parts layers of unlike shapes (shapes), wraps experts on every
 // GPU (everywhere), changes plans for traffic (regroup, nearest) and reports (score,
-// price, traffic, visited).
+// traffic, visited).
 // Behind it, under internal/, a package an idea:
 //
 //	assign memory      assignments at least cost; slices that are used again

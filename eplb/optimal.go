@@ -2,6 +2,7 @@ package eplb
 
 import (
 	"github.com/moelb/moelb/eplb/internal/fresh"
+	"github.com/moelb/moelb/eplb/internal/homes"
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/placement"
@@ -36,7 +37,10 @@ func newResult(p *Problem, o *Options) Result {
 		r.Placement.GPUSlots = placement.EvenSlots(p.Replicas, p.Topology.GPUs)
 	}
 	if o.Locality == ByGroup {
-		r.Locality = newLocalityPrice(layers, p.Groups)
+		r.Locality = &LocalityPrice{
+			Home: rows[int](layers, p.Groups), FreeImbalance: make([]float64, layers),
+			OffNodeReplicas: make([]int, layers), OffNodeShare: make([]float64, layers),
+		}
 	}
 	return r
 }
@@ -57,6 +61,11 @@ func (r *Result) put(c *problem.Problem, l int, slot []int32) {
 	if r.Locality != nil {
 		r.Locality.count(c, l, row)
 	}
+}
+
+// count fills in what of a layer's placement is off its home.
+func (to *LocalityPrice) count(p *problem.Problem, l int, row []int) {
+	to.Home[l], to.OffNodeReplicas[l], to.OffNodeShare[l] = homes.Away(p, l, row)
 }
 
 // newLayer is the report of a layer.

@@ -61,13 +61,7 @@ func (y *Visited) figures() []*float64 {
 // counted over all tokens, the rest over up to 8,192 a layer. Experts without a
 // replica are not looked for. Bad input is a *placement.Error.
 func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topology) ([]Visited, error) {
-	if err := at.Validate(); err != nil {
-		return nil, err
-	}
-	if err := t.Validate(); err != nil {
-		return nil, err
-	}
-	if err := r.Validate(len(at.PhysicalToLogical), at.Experts); err != nil {
+	if err := cmp.Or(at.Validate(), t.Validate(), r.Validate(len(at.PhysicalToLogical), at.Experts)); err != nil {
 		return nil, err
 	}
 	nodes := t.NodeCount()
