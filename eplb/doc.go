@@ -31,10 +31,9 @@ package eplb
 //	problem            a checked problem, its unit of GPUs, a layer in every window
 //	pack pairs         seeds: counts, packings, exchanges; counts for few slots
 //	bounds exact       what is proved: bounds; small layers searched to their end
-//	scratch            a layer from scratch: seeds, then the search; windows; two domains
 //	homes              groups on their nodes, and the replicas that may leave
 //	flow divide        the split of a batch, and plans for it
-//	fresh moves        a plan from scratch when asked for; few moves from what is in force
+//	fresh moves        a layer from scratch: seeds, then the search; few moves from what is in force
 //	traffic            fewer nodes a token, nearest replicas
 //	deepseek           the published algorithm
 //
