@@ -49,7 +49,6 @@ type counts struct {
 	work  int      // that may still be done: runs looked at, times copies left
 	big   []run    // experts whose replicas are above T/2, the largest first
 	cut   []run    // other experts with several copies, the smallest first
-	gain  []int32  // of reducible: the most that so many copies mend
 	hot   []choice // a stack of what the nodes on the way branch on
 }
 
@@ -302,45 +301,23 @@ func (p *counts) toAtMost(r run, z float64) int32 {
 	return int32(pack.CeilDiv(p.w[r.id], z))
 }
 
-// reducible is the most by which the copies left can lessen what is short at t.
+// reducible is no less than what the copies left can lessen what is short at t by: each
+// as much as the one that does most.
 func (p *counts) reducible(at int, t, z float64) int32 {
-	// A copy more than pays for itself by at most this as a partner.
-	rate := 1.5
-	for i := p.firstAtMost(2 * z); i < len(p.order) && p.w[p.order[i]] > z; i++ {
-		if p.count[p.order[i]] == 1 {
-			rate = 2
-			break
-		}
-	}
-	n := p.left
-	p.gain = slices.Grow(p.gain[:0], n+1)[:n+1]
-	for c := range p.gain {
-		p.gain[c] = int32(rate * float64(c))
-	}
+	rate := 2.0 // an expert cut to at most z, a partner become two
 	for _, r := range p.big[:at+1] {
-		if !p.may(r.id, r.n+1) {
-			continue
-		}
-		c := int(p.toBelow(r, t) - r.n)
-		d := int(p.toAtMost(r, z) - r.n)
-		for k := n; k >= c; k-- {
-			g := p.gain[k-c] + r.n
-			if k >= d {
-				g = max(g, p.gain[k-d]+r.n+r.n+int32(d))
-			}
-			p.gain[k] = max(p.gain[k], g)
+		if p.may(r.id, r.n+1) {
+			n, d := float64(r.n), float64(p.toAtMost(r, z)-r.n)
+			rate = max(rate, n/float64(p.toBelow(r, t)-r.n), (2*n+d)/d)
 		}
 	}
 	for _, list := range [2][]run{p.big[at+1:], p.cut} {
 		for _, r := range list {
-			if r.n == 1 || r.size <= z || r.size >= t {
-				continue
-			}
-			d := int(p.toAtMost(r, z) - r.n)
-			for k := n; k >= d; k-- {
-				p.gain[k] = max(p.gain[k], p.gain[k-d]+r.n+int32(d))
+			if r.n > 1 && r.size > z && r.size < t {
+				d := float64(p.toAtMost(r, z) - r.n)
+				rate = max(rate, (float64(r.n)+d)/d)
 			}
 		}
 	}
-	return p.gain[n]
+	return int32(min(rate*float64(p.left), 1<<30))
 }
