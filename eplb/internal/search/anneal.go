@@ -299,22 +299,10 @@ func (a *Annealer) ofSize(x float64) int32 {
 	return a.order[min(max(i+a.intN(5)-2, 0), len(a.order)-1)]
 }
 
-// unlikely is -ln((i+1/2)/256), by steps that round alike everywhere.
+// unlikely is -ln((i+1/2)/256), rounded so far that all platforms' logarithms are alike.
 var unlikely = func() (t [256]float64) {
 	for i := range t {
-		x := (float64(i) + .5) / 256
-		n := 0
-		for x < .5 {
-			x, n = 2*x, n+1
-		}
-		// ln x = 2·(y + y³/3 + y⁵/5 + …) with y = (x-1)/(x+1)
-		y := (x - 1) / (x + 1)
-		sum, p := 0.0, y
-		for k := 1.0; k < 40; k += 2 {
-			sum += float64(p / k)
-			p = float64(float64(p*y) * y)
-		}
-		t[i] = float64(float64(n)*.6931471805599453) - float64(2*sum)
+		t[i] = float64(float32(-math.Log((float64(i) + .5) / 256)))
 	}
 	return t
 }()
