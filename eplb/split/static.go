@@ -178,12 +178,12 @@ func (x *saddle) set(s *Splitter, n *flow.Net, l int, windows []placement.Loads)
 	}
 }
 
-// addLoads adds what every window's replicated experts put on the GPUs, by
+// addLoads adds to x.load what every window's replicated experts put on the GPUs, by
 // speed, under the given weights.
-func (x *saddle) addLoads(weight, load []float64) {
+func (x *saddle) addLoads(weight []float64) {
 	arcs := len(x.price)
 	for k := range x.loads {
-		row, cell := load[k*x.gpus:(k+1)*x.gpus], x.cell[k*arcs:(k+1)*arcs]
+		row, cell := x.load[k*x.gpus:(k+1)*x.gpus], x.cell[k*arcs:(k+1)*arcs]
 		for a, g := range x.net.GPU {
 			row[g] += float64(cell[a] * weight[a])
 		}
@@ -193,7 +193,7 @@ func (x *saddle) addLoads(weight, load []float64) {
 // value is the mean of the windows' levels under the given weights.
 func (x *saddle) value(weight []float64) float64 {
 	copy(x.load, x.base)
-	x.addLoads(weight, x.load)
+	x.addLoads(weight)
 	sum := 0.0
 	for row := range slices.Chunk(x.load, x.gpus) {
 		sum += slices.Max(row)
@@ -234,19 +234,14 @@ func (x *saddle) ofExpert(list []float64, i int) []float64 {
 // setPaces sets how far experts and windows may step: one over the largest sum of the
 // loads of an arc, and of a GPU, none further than loads of a millionth of the mean.
 func (x *saddle) setPaces() {
-	for i := range x.now.y {
-		x.now.y[i] = 1
-	}
-	x.priceArcs(x.now.y)
+	ones := slices.Repeat([]float64{1}, max(len(x.load), len(x.price)))
+	x.priceArcs(ones)
+	clear(x.load)
+	x.addLoads(ones)
 	x.paceX, x.paceY = x.paceX[:0], x.paceY[:0]
 	for i := range x.net.Expert {
 		x.paceX = append(x.paceX, 1/max(slices.Max(x.ofExpert(x.price, i)), 1e-6))
 	}
-	for a := range x.ahead {
-		x.ahead[a] = 1
-	}
-	clear(x.load)
-	x.addLoads(x.ahead, x.load)
 	for row := range slices.Chunk(x.load, x.gpus) {
 		x.paceY = append(x.paceY, 1/max(slices.Max(row), 1e-6))
 	}
@@ -320,7 +315,7 @@ func (x *saddle) advance(ratio float64, steps int) {
 		}
 	}
 	copy(x.load, x.base)
-	x.addLoads(x.ahead, x.load)
+	x.addLoads(x.ahead)
 	mass := 1 / float64(len(x.loads))
 	for k, pace := range x.paceY {
 		row := x.next.y[k*x.gpus : (k+1)*x.gpus]

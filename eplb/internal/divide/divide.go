@@ -2,6 +2,7 @@ package divide
 
 import (
 	"math"
+	"math/bits"
 	"math/rand/v2"
 
 	"github.com/moelb/moelb/eplb/internal/bounds"
@@ -21,7 +22,7 @@ type Planner struct {
 	counts []int64 // of the given loads
 	total  int64
 
-	noise  [][]int64 // token counts of some batches
+	noise  []int64   // token counts of some batches, [batches][experts]
 	normal []float64 // standard normal draws, [batches][experts]
 	sums   []int64   // tokens of each batch
 
@@ -71,10 +72,8 @@ func New(s *pack.Packer) *Planner {
 // set takes the loads of the solver.
 func (p *Planner) set() {
 	s := p.s
-	scale := 1.0 * (flow.MaxTokens / 4) // a total well below flow.MaxTokens
-	for n := len(s.U.Gpu); n > 1; n = (n + 1) / 2 {
-		scale /= 2
-	}
+	// A total well below flow.MaxTokens: loads add up to the number of GPUs.
+	scale := math.Ldexp(flow.MaxTokens/4, -bits.Len(uint(len(s.U.Gpu)-1)))
 	p.total = 0
 	for e, w := range s.W {
 		p.counts[e] = int64(math.Round(w * scale))
@@ -94,21 +93,14 @@ func (p *Planner) setNoise() {
 			sum := rng.Float64() + rng.Float64() + rng.Float64() + rng.Float64()
 			p.normal[i] = float64((sum - 2) * 1.7320508075688772)
 		}
-		p.noise = make([][]int64, noisyBatches)
-		cells := make([]int64, noisyBatches*experts)
-		for b := range p.noise {
-			p.noise[b] = cells[b*experts : (b+1)*experts]
-		}
-		p.sums = make([]int64, noisyBatches)
+		p.noise, p.sums = make([]int64, len(p.normal)), make([]int64, noisyBatches)
 	}
-	for b, row := range p.noise {
-		p.sums[b] = 0
-		for e, w := range s.W {
-			n := float64(w * batchTokens)
-			n += float64(p.normal[b*experts+e] * math.Sqrt(n))
-			row[e] = int64(math.Round(max(n, 0) * grain))
-			p.sums[b] += row[e]
-		}
+	clear(p.sums)
+	for i, x := range p.normal {
+		n := float64(s.W[i%experts] * batchTokens)
+		n += float64(x * math.Sqrt(n))
+		p.noise[i] = int64(math.Round(max(n, 0) * grain))
+		p.sums[i/experts] += p.noise[i]
 	}
 	p.split, p.batch = math.Inf(1), math.Inf(1)
 }
@@ -134,8 +126,8 @@ func (p *Planner) offer(slot, count []int32) {
 		return
 	}
 	batch := 0.0
-	for i, row := range p.noise {
-		batch += p.least(row, p.sums[i]) / noisyBatches
+	for i, sum := range p.sums {
+		batch += p.least(p.noise[i*len(count):(i+1)*len(count)], sum) / noisyBatches
 	}
 	if split >= p.split*(1-SameSplit) && batch >= p.batch {
 		return
