@@ -19,19 +19,18 @@ type matching struct {
 	pad      buckets // senders that each receiver is padded with
 	padFrom  []int
 	padTo    []int
-	byDegree []int // receivers
-	partner  []int // receiver matched to each sender, -1 = none
-	via      []int // and the request, -1 = padding
-	seen     []int // the search for a sender that tried each last
-	tries    int
-	chosen   []int // requests
+	byDegree []int  // receivers
+	partner  []int  // receiver matched to each sender, -1 = none
+	via      []int  // and the request, -1 = padding
+	seen     []bool // senders, in the search for a receiver's
+	chosen   []int  // requests
 }
 
 func (m *matching) init(gpus int) {
-	for _, p := range []*[]int{&m.in, &m.out, &m.partner, &m.via, &m.seen} {
+	for _, p := range []*[]int{&m.in, &m.out, &m.partner, &m.via} {
 		*p = make([]int, gpus)
 	}
-	m.pad = newBuckets(gpus)
+	m.pad, m.seen = newBuckets(gpus), make([]bool, gpus)
 }
 
 // matchPass serves one matching of the layer's requests and says whether it
@@ -46,18 +45,11 @@ func (s *scheduler) matchPass() bool {
 	for g := range m.partner {
 		m.partner[g], m.via[g] = -1, -1
 	}
-	clear(m.seen)
-	m.tries = 0
 	for _, g := range m.byDegree {
-		m.tries++
+		clear(m.seen)
 		s.augment(g)
 	}
-	m.chosen = m.chosen[:0]
-	for _, r := range m.via {
-		if r >= 0 {
-			m.chosen = append(m.chosen, r)
-		}
-	}
+	m.chosen = slices.DeleteFunc(append(m.chosen[:0], m.via...), func(r int) bool { return r < 0 })
 	return s.together(m.chosen)
 }
 
@@ -129,11 +121,10 @@ func (s *scheduler) augment(g int) bool {
 // take matches sender h to g if h is free or its receiver finds another.
 func (s *scheduler) take(g, h, r int) bool {
 	m := &s.match
-	if m.seen[h] == m.tries {
+	if m.seen[h] {
 		return false
 	}
-	m.seen[h] = m.tries
-	if m.partner[h] >= 0 && !s.augment(m.partner[h]) {
+	if m.seen[h] = true; m.partner[h] >= 0 && !s.augment(m.partner[h]) {
 		return false
 	}
 	m.partner[h], m.via[h] = g, r
