@@ -45,40 +45,28 @@ func (p *Planner) planClusters(goal float64, stop func() bool) {
 	}
 	c.offer(p)
 	for level > goal && c.work < bounds.SplitWork && !stop() {
-		// One copy more for the fullest cluster, from whoever can best spare it: for
-		// its hub, or for the largest expert that lives nowhere else.
+		// One copy more for the fullest cluster's hub, from whoever can best spare it.
 		worst, _ := c.s.Fullest()
-		first := c.s.U.First[worst]
-		gains := [2]int32{c.hub[worst], -1}
-		for _, e := range c.s.Slot[first : first+2] {
-			if e != c.hub[worst] {
-				gains[1] = e
-				break
-			}
+		hub := c.hub[worst]
+		if hub < 0 || int(s.Count[hub]) == len(u.Gpu) {
+			return
 		}
-		from, to, best := int32(-1), int32(-1), level*(1-1e-9)
+		from, best := int32(-1), level*(1-1e-9)
+		s.Count[hub]++
 		for _, e := range s.Order {
-			if s.Count[e] < 2 {
+			if s.Count[e] < 2 || e == hub {
 				continue
 			}
-			for _, x := range gains {
-				if x < 0 || x == e || int(s.Count[x]) >= len(u.Gpu) {
-					continue
-				}
-				s.Count[e]--
-				s.Count[x]++
-				if l := c.pack(s, goal, u.Room(0) == 2); l < best {
-					from, to, best = e, x, l
-				}
-				s.Count[e]++
-				s.Count[x]--
+			s.Count[e]--
+			if l := c.pack(s, goal, u.Room(0) == 2); l < best {
+				from, best = e, l
 			}
+			s.Count[e]++
 		}
 		if from < 0 {
 			return
 		}
 		s.Count[from]--
-		s.Count[to]++
 		level = c.pack(s, goal, true)
 		c.offer(p)
 	}
