@@ -139,7 +139,7 @@ func (b *Balancer) index() {
 	came := b.model.came
 	for i := range b.requests {
 		if b.requests[i].rank >= 0 {
-			b.imagine(int32(i), onArrival, 0, 0)
+			b.imagine(int32(i), 0, 0)
 		}
 	}
 	b.model.came = came
@@ -215,9 +215,9 @@ func (b *Balancer) Add(r Request) (int, error) {
 	if err != nil {
 		return Full, err
 	}
-	g := b.take(b.rule(onArrival), &r, int64(r.Width))
+	g := b.take(b.rule(r.KV), &r, int64(r.Width))
 	if g >= 0 {
-		b.imagine(b.put(g, &r), onArrival, 0, 0)
+		b.imagine(b.put(g, &r), 0, 0)
 	}
 	return g, nil
 }
@@ -231,7 +231,7 @@ func (b *Balancer) Enter(r Request, rank int) error {
 		err = b.alive("rank", rank)
 	}
 	if err == nil {
-		b.imagine(b.put(rank, &r), onArrival, 0, 0)
+		b.imagine(b.put(rank, &r), 0, 0)
 	}
 	return err
 }
@@ -316,13 +316,13 @@ func (b *Balancer) Start(id ID) error {
 	q.base -= int64(q.width) * b.clock
 	b.ranks[q.rank].waiting -= int64(q.width)
 	b.waiting--
-	b.imagine(i, onArrival, 0, 0)
+	b.imagine(i, 0, 0)
 	return nil
 }
 
 // imagine puts a request that runs into the model, where it is drawn. It was placed
 // with so many requests of so much width still to come.
-func (b *Balancer) imagine(i int32, joint bool, more int, width int64) {
+func (b *Balancer) imagine(i int32, more int, width int64) {
 	q := &b.requests[i]
 	left := 0.0
 	if more > 0 {
@@ -332,7 +332,7 @@ func (b *Balancer) imagine(i int32, joint bool, more int, width int64) {
 		return
 	}
 	width = (b.sumWidth + width) * int64(b.model.ranks) / b.active
-	b.model.place(q, b.rule(joint), &b.cfg.Cost, b.clock, width, b.long, b.limit())
+	b.model.place(q, b.rule(q.kv(b.clock)), &b.cfg.Cost, b.clock, width, b.long, b.limit())
 }
 
 // Grow says that one request grew by so many tokens beyond what Step counts; a
@@ -433,6 +433,9 @@ func (b *Balancer) grow(i int32, tokens int64) {
 // Step says that the unit made a step: every running request grew by its width.
 func (b *Balancer) Step() {
 	b.clock++
+	if b.model.steps == 0 {
+		b.model.begin(b.alike(b.long))
+	}
 	b.model.step(&b.cfg.Cost, b.expected(0))
 	if b.waiting > 0 {
 		for g := range b.ranks {

@@ -40,8 +40,8 @@ func (b *Balancer) Batch(dst []int, requests []Request) ([]int, error) {
 	placed := dst[first:]
 	for n, i := range w.order {
 		r := &w.requests[i]
-		if placed[i] = b.take(b.rule(jointly), r, batch); placed[i] >= 0 {
-			b.imagine(b.put(placed[i], r), jointly, len(w.order)-1-n, batch-int64(r.Width))
+		if placed[i] = b.take(b.rule(r.KV), r, batch); placed[i] >= 0 {
+			b.imagine(b.put(placed[i], r), len(w.order)-1-n, batch-int64(r.Width))
 		}
 		batch -= int64(r.Width)
 	}

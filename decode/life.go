@@ -193,7 +193,7 @@ func (b *Balancer) Sync(dst Changes, rank int, running []Request) (Changes, erro
 			r, _ = b.values(r, -1)
 			i := b.put(rank, &r)
 			b.requests[i].vague = r.Generated == 0
-			b.imagine(i, onArrival, 0, 0)
+			b.imagine(i, 0, 0)
 			continue
 		}
 		q := &b.requests[i]

@@ -77,7 +77,7 @@ func TestMarginHeeds(t *testing.T) {
 		b = newBalancer(t, Config{Ranks: 8, KVCapacity: []int64{30_000}, Routers: routers})
 		ends := map[int][]ID{}
 		id := ID(0)
-		for step := range 2000 {
+		for step := range 2500 {
 			for _, i := range ends[step] {
 				if err := b.Done(i); err != nil {
 					t.Fatal(err)

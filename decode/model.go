@@ -23,6 +23,7 @@ type model struct {
 	ranks  int // 0 = there is nothing to choose
 	chosen int // the rule that is followed
 	drawn  uint64
+	turn   int     // the rank that comes first among equals
 	steps  int64   // that it was averaged over
 	came   int64   // requests since the latest step
 	usual  float64 // in a step
@@ -59,7 +60,7 @@ func (m *model) resize(ranks int) {
 	if ranks < 2 {
 		ranks = 0
 	}
-	m.ranks, m.n, m.kv, m.width = min(ranks, modelled), 0, 0, 0
+	m.ranks, m.turn, m.n, m.kv, m.width = min(ranks, modelled), 0, 0, 0, 0
 	for e := range m.of {
 		o := &m.of[e]
 		*o = modelLedger{cost: o.cost, lately: o.lately, error: o.error}
@@ -105,15 +106,16 @@ func (m *model) place(q *request, fill *rule, c *Cost, clock, width, long int64,
 		o.look(m.ranks)
 		x.most, x.widest = o.most, o.widest
 		l := levelOf(r, c, &x)
-		q.model[e] = uint8(o.best(m.ranks, &l, kv, own) + 1)
+		q.model[e] = uint8(o.best(m.ranks, m.turn, &l, kv, own) + 1)
 	}
+	m.turn = int(q.model[whenAlike]) % m.ranks
 	m.add(q, clock)
 }
 
 // best returns the rank for a request: of those with room for it where it costs
 // least, and of those that cost the same the one of most KV use; where none has room,
 // the emptiest.
-func (o *modelLedger) best(ranks int, l *level, kv, width int64) int {
+func (o *modelLedger) best(ranks, turn int, l *level, kv, width int64) int {
 	widths, kvs := o.width[:ranks], o.kv[:ranks]
 	kvs = kvs[:len(widths)]
 	best, most, fits := -1, int64(-1), int64(l.limit)-kv
@@ -122,6 +124,14 @@ func (o *modelLedger) best(ranks int, l *level, kv, width int64) int {
 		slots = unlimited
 	}
 	switch {
+	case l.turns && l.count > 0:
+		fewest := int64(unlimited)
+		for i := range widths {
+			g := (turn + i) % len(widths)
+			if n := widths[g]; n < fewest && kvs[g] <= room {
+				best, fewest = g, n
+			}
+		}
 	case l.fewest && l.count > 0:
 		fewest := slots + 1
 		for g, n := range widths {
@@ -136,7 +146,7 @@ func (o *modelLedger) best(ranks int, l *level, kv, width int64) int {
 				best, least = g, at
 			}
 		}
-	default:
+	case !l.turns:
 		for g, n := range widths {
 			if at := kvs[g]; n <= slots && at <= room && at > most {
 				best, most = g, at
@@ -147,6 +157,9 @@ func (o *modelLedger) best(ranks int, l *level, kv, width int64) int {
 		return best
 	}
 	c, emptiest := choice{rank: Full}, 0
+	if l.turns {
+		c.turn, c.turns = turn, true
+	}
 	for g, n := range widths {
 		if at := kvs[g]; at <= fits {
 			c.offer(g, l.overCount(n+width)+l.overKV(at+kv), at)
@@ -205,6 +218,14 @@ func (m *model) drop(q *request, clock int64) {
 	}
 }
 
+// begin says which rule to follow before anything is known of what they cost.
+func (m *model) begin(alike bool) {
+	m.chosen = toBegin
+	if alike {
+		m.chosen = whenAlike
+	}
+}
+
 // step makes a step, and averages over the latest span of them, a mean life. Another rule
 // is followed once it has been cheaper by more than the standard error of that. How much
 // parts of a life differ shows it: steps that follow each other cost about the same. The
@@ -246,7 +267,7 @@ func (m *model) step(c *Cost, span int64) {
 func (m *model) append(w *ledger.Writer) {
 	w.Int(int64(m.chosen))
 	w.Uint(m.drawn)
-	w.Int(m.steps, m.came)
+	w.Int(int64(m.turn), m.steps, m.came)
 	w.Float(m.usual)
 	for e := range m.of {
 		w.Float(m.of[e].cost, m.of[e].lately, m.of[e].error)
@@ -257,7 +278,7 @@ func (m *model) append(w *ledger.Writer) {
 func (m *model) read(r *ledger.Reader, ranks int) {
 	m.resize(ranks)
 	m.chosen = int(r.Int(0, rules-1))
-	m.drawn, m.steps, m.came = r.Uint(), r.Int(0, 1<<40), r.Int(0, 1<<40)
+	m.drawn, m.turn, m.steps, m.came = r.Uint(), int(r.Int(0, max(int64(m.ranks)-1, 0))), r.Int(0, 1<<40), r.Int(0, 1<<40)
 	m.usual = r.Float(0, 1<<40)
 	for e := range m.of {
 		o := &m.of[e]

@@ -255,8 +255,7 @@ func TestLevels(t *testing.T) {
 		{"wide", wide, 1000 + 0.15*mean + 300, 0, 300 * 1.2, 300 * 3 * 1.6, 200 * (1 + 0.2*100/mean)},
 		{"even", even, 1500, 0, 300, 900, 200},
 		{"brim", brim, 1500, 0, 0, 200, 200},
-		{"first", first, 1000, 0, 300 * 1.2, 300 * 3 * 1.6, 200 * (1 + 0.2*100/mean)},
-		{"single", single, 1500 + mean, 0, 0, 0, 200},
+		{"round", round, 1500 + mean, 0, 0, 0, 200},
 	} {
 		l := levelOf(&want.r, c, x)
 		if l.fair != 10 {
@@ -304,10 +303,14 @@ func TestModelPlacesByTheRules(t *testing.T) {
 		c := &Cost{KV: float64(r.IntN(3)), Request: float64(r.IntN(3) * 100)}
 		x.spread()
 		l := levelOf(&each[n%rules], c, &x)
-		want := choice{rank: Full}
+		turn := r.IntN(ranks)
 		full := true
 		for g := range ranks {
 			full = full && o.kv[g]+kv > int64(l.limit)
+		}
+		want := choice{rank: Full}
+		if l.turns && !full {
+			want.turn, want.turns = turn, true
 		}
 		for g := range ranks {
 			cost := l.overCount(o.width[g]+width) + l.overKV(o.kv[g]+kv)
@@ -318,7 +321,7 @@ func TestModelPlacesByTheRules(t *testing.T) {
 				want.offer(g, cost, o.kv[g])
 			}
 		}
-		if got := o.best(ranks, &l, kv, width); got != want.rank {
+		if got := o.best(ranks, turn, &l, kv, width); got != want.rank {
 			t.Fatalf("case %d: rank %d, by the costs %d: %+v", n, got, want.rank, l)
 		}
 		if want.cost == 0 {
@@ -358,7 +361,7 @@ func TestNoRulePutsGiantOnGiant(t *testing.T) {
 		x := load{ranks: 4, kv: 1_300_000, width: 231, most: 400_000, widest: 60, long: 300_000, limit: unlimited}
 		x.spread()
 		l := levelOf(&each[e], &c, &x)
-		if g := o.best(4, &l, 300_000, 1); g == 0 {
+		if g := o.best(4, 0, &l, 300_000, 1); g == 0 {
 			t.Errorf("rule %d puts 300,000 tokens on the rank that holds 400,000", e)
 		}
 	}
@@ -427,8 +430,8 @@ func TestLevelUnlike(t *testing.T) {
 }
 
 // TestFillLeavesRoom: what comes before the first step, jointly or one by one, leaves
-// the rank of a giant to it, though requests could be spread evenly; from the first
-// step on the rule of the model is followed.
+// the rank of a giant to it, though requests could be spread evenly, and ranks take turns
+// where all are alike; from the first step on the rule of the model is followed.
 func TestFillLeavesRoom(t *testing.T) {
 	beside := func(joint bool, steps int) int { // requests beside the giant, of ten on a rank
 		b := newBalancer(t, Config{Ranks: 4})
@@ -436,9 +439,7 @@ func TestFillLeavesRoom(t *testing.T) {
 			if _, err := b.Add(Request{ID: 1}); err != nil {
 				t.Fatal(err)
 			}
-			if b.Step(); *b.rule(onArrival) != flat {
-				t.Error("another rule than the first")
-			}
+			b.Step()
 			if err := b.Done(1); err != nil {
 				t.Fatal(err)
 			}
@@ -465,9 +466,6 @@ func TestFillLeavesRoom(t *testing.T) {
 		}
 		return b.Rank(g).Requests - 1
 	}
-	if r := newBalancer(t, Config{Ranks: 2}).rule(jointly); *r != first {
-		t.Error("an empty unit is not filled as evenly as can be")
-	}
 	for _, joint := range []bool{false, true} {
 		if n := beside(joint, 0); n > 3 {
 			t.Errorf("joint %v: %d beside a giant in an empty unit", joint, n)
@@ -477,13 +475,24 @@ func TestFillLeavesRoom(t *testing.T) {
 		}
 	}
 	b := newBalancer(t, Config{Ranks: 2})
-	if _, err := b.Batch(nil, []Request{{ID: 1}}); err != nil {
-		t.Fatal(err)
+	for _, x := range []struct {
+		kv, next     int64
+		fill, follow *rule
+	}{{5000, 1, &round, &each[whenAlike]}, {7000, 1, &wide, &each[toBegin]}} { // a request costs as much as 5,000 tokens
+		if _, err := b.Add(Request{ID: ID(x.kv), KV: x.kv}); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.rule(x.next); got != x.fill {
+			t.Errorf("beside %d tokens %d are filled in by %+v", x.kv, x.next, *got)
+		}
+		after := *b
+		after.model.begin(after.alike(x.next))
+		after.model.steps = 1
+		if got := after.rule(x.next); got != x.follow {
+			t.Errorf("after %d and %d tokens the unit follows %+v", x.kv, x.next, *got)
+		}
 	}
-	if b.Step(); *b.rule(jointly) != flat {
-		t.Error("another rule than on arrival")
-	}
-	if b := newBalancer(t, Config{Ranks: 1}); b.rule(onArrival) != &each[b.model.chosen] {
+	if b := newBalancer(t, Config{Ranks: 1}); b.rule(1) != &each[b.model.chosen] {
 		t.Error("one rank has no model, and no rule of its own")
 	}
 }

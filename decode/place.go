@@ -49,16 +49,20 @@ func (b *Balancer) peak() (kv, width int64) {
 	return kv, width
 }
 
-// choice is the best rank seen: the least cost, then the most KV use, then the
-// first from turn on, round about.
+// choice is the best rank seen: the least cost, then the most KV use, unless ranks take
+// turns, then the first from turn on, round about.
 type choice struct {
-	rank int
-	cost float64
-	kv   int64
-	turn int
+	rank  int
+	cost  float64
+	kv    int64
+	turn  int
+	turns bool
 }
 
 func (c *choice) offer(rank int, cost float64, kv int64) {
+	if c.turns {
+		kv = 0
+	}
 	if c.rank < 0 || cost < c.cost || cost == c.cost && (kv > c.kv || kv == c.kv && c.sooner(rank)) {
 		c.rank, c.cost, c.kv = rank, cost, kv
 	}
@@ -72,19 +76,26 @@ func (c *choice) sooner(rank int) bool {
 	return rank < c.rank
 }
 
-// rule is the rule that is followed now, on arrival or jointly. What fills a unit
-// before its first step lasts long, whatever comes after it: where that is not known,
-// room is kept.
-func (b *Balancer) rule(joint bool) *rule {
+// rule is the rule that is followed now, for a request of so many tokens. What fills a
+// unit before its first step lasts long, whatever comes after it: where that is not
+// known, room is kept.
+func (b *Balancer) rule(kv int64) *rule {
 	switch {
 	case b.others != nil:
 		return &shared
-	case b.model.steps == 0 && b.model.ranks > 0 && joint:
-		return &first
-	case b.model.steps == 0 && b.model.ranks > 0:
+	case b.model.ranks == 0 || b.model.steps > 0:
+	case b.alike(kv):
+		return &round
+	default:
 		return &wide
 	}
 	return &each[b.model.chosen]
+}
+
+// alike reports whether no request, nor one of so many tokens, is longer than another by
+// more than what a request costs: KV use is no reason then to leave the counts uneven.
+func (b *Balancer) alike(kv int64) bool {
+	return float64(b.cfg.Cost.KV*float64(b.prompts.spread(kv))) <= b.cfg.Cost.Request
 }
 
 // take is place of a request that will be there.
@@ -116,8 +127,12 @@ func (b *Balancer) placeAt(l *level, q *Request) int {
 	if b.unlike || q.Among != nil || q.Shared > 0 {
 		return b.placeAmong(l, q)
 	}
-	c := choice{rank: Full, turn: b.turn}
-	b.search(&c, b.mine, l, q)
+	c := choice{rank: Full, turn: b.turn, turns: l.turns}
+	if l.turns {
+		b.next(&c, l, q)
+	} else {
+		b.search(&c, b.mine, l, q)
+	}
 	if b.others != nil && (c.rank < 0 || l.alone) {
 		b.search(&c, b.others, l, q)
 	}
@@ -137,11 +152,22 @@ func (b *Balancer) visit(l level, q *Request) int {
 		return Full
 	}
 	l.low = true
-	c, h := choice{rank: Full, turn: b.turn}, b.shares.Guest(b.clock, q.KV, q.Width)
+	c, h := choice{rank: Full, turn: b.turn, turns: l.turns}, b.shares.Guest(b.clock, q.KV, q.Width)
 	for g := h; h >= 0 && g < len(b.ranks); g += b.cfg.Routers {
 		b.offer(&c, &l, q, g)
 	}
 	return c.rank
+}
+
+// next offers the ranks in turn, until one is of the fewest requests and costs no more.
+func (b *Balancer) next(c *choice, l *level, q *Request) {
+	least := l.overCount(b.mine.Widths[0] + int64(q.Width))
+	for i := range b.ranks {
+		g := (b.turn + i) % len(b.ranks)
+		if *c = b.better(*c, l, q, g); c.rank == g && c.cost <= least {
+			return
+		}
+	}
 }
 
 // search offers the best rank of every width in a set. Within a width, cost falls
@@ -175,7 +201,7 @@ func (b *Balancer) search(c *choice, set *levels.Levels, l *level, q *Request) {
 // unit that is full, and who is left would take the requests of all: none takes more than
 // there are in an even spread or on the fullest rank, since a step is as long for everybody.
 func (b *Balancer) scan(l *level, q *Request) choice {
-	c := choice{rank: Full, turn: b.turn}
+	c := choice{rank: Full, turn: b.turn, turns: l.turns}
 	for g := range b.ranks {
 		b.offer(&c, l, q, g)
 	}

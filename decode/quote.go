@@ -26,7 +26,7 @@ func (b *Balancer) Quote(r Request) (Quote, error) {
 	if b.active == 0 {
 		return Quote{Rank: Full}, nil
 	}
-	l := b.level(b.rule(onArrival), r.KV, int64(r.Width), int64(r.Width))
+	l := b.level(b.rule(r.KV), r.KV, int64(r.Width), int64(r.Width))
 	g := b.placeAt(&l, &r)
 	if g < 0 {
 		return Quote{Rank: Full}, nil

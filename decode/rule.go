@@ -27,7 +27,7 @@ type rule struct {
 
 	// Of the ranks that cost the same, the one of fewest requests, or of least KV use.
 	fewest, least bool
-	single        bool // requests beyond the even count cost nothing but that
+	turns         bool // of ranks that cost the same the next, and requests beyond the even count cost nothing but that
 }
 
 // No rule is best for every traffic, so the unit has several, and a model of it
@@ -43,30 +43,29 @@ type rule struct {
 //     even at the price of a new maximum of KV use;
 //   - brim, where giants set that maximum, whatever is done about the rest: BR-0, but
 //     that requests and KV use are weighed by what a step takes;
-//   - single, where requests are all alike, so that those of a rank come to differ
-//     in age alone: the fewest requests, and a new maximum where it is by no more
-//     than one of them.
+//   - round, where requests are all alike, so that they end in the order in which they
+//     came: vLLM's rule, by which those of a rank end one at a time.
 const rules = 6
 
-// What rules place: one request on arrival, or those of a step jointly.
-const onArrival, jointly = false, true
+// What is followed until another is seen to be cheaper, where requests differ and where
+// they are alike.
+const (
+	toBegin   = 0
+	whenAlike = rules - 1
+)
 
 var (
-	flat   = rule{tail: 0.05, count: 2, paid: 1, bend: 0.2}
-	tall   = rule{tail: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
-	wide   = rule{spare: 0.15, share: 0.6, count: 3, paid: 1, bend: 0.2}
-	even   = rule{share: 1, count: 3, paid: 1, least: true}
-	brim   = rule{share: 1, count: 1, paid: 1, fewest: true}
-	single = rule{spare: 1, share: 1, count: 1, paid: 1, fewest: true, single: true}
-	each   = [rules]rule{flat, tall, even, wide, brim, single} // the first is followed until another is seen to be cheaper
+	flat  = rule{tail: 0.05, count: 2, paid: 1, bend: 0.2}
+	tall  = rule{tail: 0.1, share: 0.25, count: 0.5, paid: 0.3, bend: 0.5}
+	wide  = rule{spare: 0.15, share: 0.6, count: 3, paid: 1, bend: 0.2}
+	even  = rule{share: 1, count: 3, paid: 1, least: true}
+	brim  = rule{share: 1, count: 1, paid: 1, fewest: true}
+	round = rule{spare: 1, share: 1, count: 1, paid: 1, fewest: true, turns: true}
+	each  = [rules]rule{flat, tall, even, wide, brim, round}
 
 	// shared leaves more room: a router sees what the others do some steps late,
 	// and has its own ranks alone to choose from.
 	shared = rule{tail: 0.2, share: 0.4, count: 0.5, paid: 0.3, bend: 0.5}
-	// first is what joint placement fills a unit by before its first step: as evenly as
-	// can be, since no step has paid for a maximum yet, and what comes then lasts long. Its
-	// constants are the best of seven fills on drawn traffic.
-	first = rule{count: 3, paid: 1, bend: 0.2, least: true}
 	// balanced prices what lies beyond the mean.
 	balanced = rule{count: 1, paid: 1, bend: 0.5}
 )
@@ -122,7 +121,7 @@ func levelOf(r *rule, c *Cost, x *load) level {
 		kvCost: c.KV, kvBend: r.bend / x.request, count: float64(c.Request * r.count), requests: unlimited,
 	}
 	switch {
-	case r.single:
+	case r.turns:
 		l.even = unlimited
 	case r.fewest:
 		l.even++ // it keeps counts even by itself, and the last of them is paid for

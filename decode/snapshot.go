@@ -9,7 +9,7 @@ import (
 
 const (
 	snapshotFamily  = "moelb decode "
-	snapshotVersion = "8"
+	snapshotVersion = "9"
 	snapshotMagic   = snapshotFamily + snapshotVersion + "\n"
 )
 

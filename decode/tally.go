@@ -48,3 +48,15 @@ func (s *tally) top(one int64) int64 {
 	}
 	return 0
 }
+
+// spread returns by about how much the largest count is above the least, with one more.
+func (s *tally) spread(more int64) int64 {
+	least, most := more, max(more, s.top(s.all+1))
+	for i, n := range s.count {
+		if n > 0 {
+			least = min(least, s.sum[i]/n)
+			break
+		}
+	}
+	return most - least
+}
