@@ -1,17 +1,21 @@
 package schedule
 
 // demand is what every schedule has to send and receive, whatever its rounds: copies of
-// each GPU, and those of them that can only go over RDMA.
+// each GPU, those of them that can only go over RDMA, and copies that enter and leave
+// each node.
 type demand struct {
 	in, out, farIn, farOut []int
+	nodeIn, nodeOut        []int
 	asked                  [][]int // the GPUs of each node that lack the expert at hand
 }
 
 // bound counts, before any round is made, what every schedule has to send and receive,
 // and how many copies and rounds each layer takes at least. A GPU receives every expert
-// it lacks, over all its links at once.
+// it lacks, over all its links at once; what enters a node or leaves it goes over the RDMA
+// of its GPUs.
 func (s *scheduler) bound() (rounds int, seconds float64) {
-	d := demand{asked: make([][]int, s.NodeCount())}
+	nodes := s.NodeCount()
+	d := demand{asked: make([][]int, nodes), nodeIn: make([]int, nodes), nodeOut: make([]int, nodes)}
 	for _, list := range []*[]int{&d.in, &d.out, &d.farIn, &d.farOut} {
 		*list = make([]int, len(s.node))
 	}
@@ -39,12 +43,21 @@ func (s *scheduler) bound() (rounds int, seconds float64) {
 		}
 	}
 	all := s.NVLink + s.RDMA + s.Outside
-	if s.NVLink == 0 || s.RDMA == 0 && len(d.asked) > 1 {
+	if s.NVLink == 0 || s.RDMA == 0 && nodes > 1 {
 		all = 0 // unknown
 	}
-	for g := range s.node {
+	alive := make([]int, nodes)
+	for g, n := range s.node {
 		need(max(d.in[g], d.out[g]), s.PerGPU, all)
 		need(max(d.farIn[g], d.farOut[g]), s.RDMAPerGPU, s.RDMA)
+		if !s.dead[g] {
+			alive[n]++
+		}
+	}
+	for n, k := range alive {
+		if k > 0 {
+			need(max(d.nodeIn[n], d.nodeOut[n]), s.RDMAPerGPU*k, s.RDMA*float64(k))
+		}
 	}
 	return rounds, seconds
 }
@@ -70,10 +83,18 @@ func (d *demand) add(f *frame, y *layer, wanted, hold []int) {
 		n := f.node[f.gpuOf[i]]
 		d.asked[n] = d.asked[n][:0]
 	}
-	for _, list := range d.asked {
+	enters := false
+	for n, list := range d.asked {
+		if len(list) > 0 {
+			enters = true
+			d.nodeIn[n]++
+		}
 		if len(list) == 1 {
 			d.farIn[list[0]]++
 		}
+	}
+	if home := f.node[f.gpuOf[hold[0]]]; enters && home == f.node[f.gpuOf[hold[len(hold)-1]]] {
+		d.nodeOut[home]++
 	}
 }
 
