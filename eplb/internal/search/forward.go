@@ -28,6 +28,7 @@ type scan struct {
 	now   float64
 	rate  float64    // of the best change so far
 	least [3]float64 // what the objective must be below to be better, by moves
+	limit [3]float64 // and its total, where there is one window
 	best  Change
 	rng   *rand.PCG // nil = the plain path
 	work  int       // changes looked at since Set
@@ -80,6 +81,7 @@ func (s *State) setRate(x float64) {
 	s.rate = x
 	for i, m := range weight {
 		s.least[i] = s.now - float64(x*m) - 1e-13
+		s.limit[i] = s.unroot(s.least[i])
 	}
 }
 
@@ -89,7 +91,7 @@ func (s *State) offer(c Change, cost int) {
 	for k, a := range s.t.Share {
 		v += float64(a * s.root(s.trial[k]))
 	}
-	if v >= s.least[cost] {
+	if s.n > 1 && v >= s.least[cost] {
 		return // the bound promised more
 	}
 	if x := s.blur(s.now-v) / weight[cost]; x > s.rate {
@@ -221,6 +223,10 @@ func (s *State) exchanged(h, g, e, f int32, cost int, v float64) bool {
 	for k := range se {
 		d := se[k] - sf[k]
 		x := s.others(h, g, k) + s.raise(lh[k]-float64(d*vh)) + s.raise(lg[k]+float64(d*vg))
+		if n == 1 {
+			s.trial[0] = x
+			return x < s.limit[cost]
+		}
 		s.trial[k] = x
 		if v += s.bound(k, x) - s.floor[k]; v >= need {
 			return false
@@ -332,11 +338,15 @@ func (s *State) replace(h, j, e int32) {
 		total = max(0, total) + s.raise(lh)
 		s.trial[k] = total
 		// Most end here, before their moves are looked up.
-		if v += s.bound(k, total); v >= s.least[0] {
+		if n == 1 {
+			if total >= s.limit[0] {
+				return
+			}
+		} else if v += s.bound(k, total); v >= s.least[0] {
 			return
 		}
 	}
-	if cost := max(0, s.cost(g, f, e)); v < s.least[cost] {
+	if cost := max(0, s.cost(g, f, e)); n > 1 || s.trial[0] < s.limit[cost] {
 		s.offer(Change{j, -1, e}, cost)
 	}
 }

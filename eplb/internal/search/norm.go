@@ -76,19 +76,17 @@ var roots = func() (t [3][2*rootSteps + 1]float64) {
 const firstRoot = 4
 
 // bound is no more than what window k adds to the objective where its total is x,
-// after weigh: the norm is concave, and what lies between two steps above the line
-// from one to the other. Of most changes that says enough, at a quarter of the time.
-func (s *State) bound(k int, x float64) float64 {
-	if s.twice == 0 {
-		return float64(s.t.Share[k] * x)
-	}
-	x *= s.scale[k]
-	t := &roots[s.twice-firstRoot]
+// after weigh with several windows: the norm is concave, and what lies between two
+// steps above the line from one to the other. Of most changes that says enough, at a
+// quarter of the time.
+func (p *norm) bound(k int, x float64) float64 {
+	x *= p.scale[k]
+	t := &roots[p.twice-firstRoot]
 	if !(x < 2*rootSteps) {
-		return float64(s.part[k] * t[2*rootSteps])
+		return float64(p.part[k] * t[2*rootSteps])
 	}
 	i := int(x)
-	return float64(s.part[k] * (t[i] + float64((x-float64(i))*(t[i+1]-t[i]))))
+	return float64(p.part[k] * (t[i] + float64((x-float64(i))*(t[i+1]-t[i]))))
 }
 
 // weigh adds up all powers and returns the objective.
