@@ -185,6 +185,10 @@ func (d *Planner) report(loads []float64, total, most float64) (imbalance, bound
 	return imbalance, min(imbalance, d.replicaBound(loads, total/float64(d.gpus)))
 }
 
+// bisections are enough to tell a bound to a part in 10⁹, of a mean that thousands of
+// GPUs share.
+const bisections = 44
+
 // replicaBound is the level, in units of the mean, below which the slots do not
 // suffice to cut every expert's load into replicas; 1 where it is less.
 func (d *Planner) replicaBound(loads []float64, mean float64) float64 {
@@ -203,8 +207,11 @@ func (d *Planner) replicaBound(loads []float64, mean float64) float64 {
 		}
 		return left < 0
 	}
+	if mean == 0 || !scarce(mean) { // 0 of a load too small to be divided
+		return 1
+	}
 	low := mean
-	for scarce(low) && high-low > low*1e-10 {
+	for range bisections {
 		if mid := low + (high-low)/2; scarce(mid) {
 			low = mid
 		} else {
