@@ -60,7 +60,7 @@ func (f *Planner) Make() {
 	s, p := f.s, f.p
 	stop := func() bool { return f.ctx.Err() != nil }
 	tolerance := p.Tolerance
-	if f.j != nil {
+	if f.j != nil && !p.TwoNodes {
 		tolerance = f.j.SumTolerance(f.l, p)
 	}
 	idle := s.Idle

@@ -57,13 +57,16 @@ func (s *Packer) list(dst *[]part, g int, pairs bool) []part {
 			out = append(out, part{p.sum + q.sum, p.i, q.i})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b part) int {
-		if a.sum > b.sum {
-			return -1
+	if *dst = out; len(out) > 64 {
+		slices.SortStableFunc(out, func(a, b part) int { return order(b.sum, a.sum, 0, 0) })
+		return out
+	}
+	for i, p := range out { // few, and nearly sorted
+		for ; i > 0 && out[i-1].sum < p.sum; i-- {
+			out[i] = out[i-1]
 		}
-		return 1
-	})
-	*dst = out
+		out[i] = p
+	}
 	return out
 }
 
