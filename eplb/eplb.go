@@ -48,8 +48,10 @@ const (
 	// Even splits an expert's tokens evenly over its replicas.
 	Even Dispatch = iota
 	// Split lets the engine split them per batch as it likes, so replicas are
-	// placed such that a split can even the GPUs out. Imbalance and LowerBound
-	// are then those of the best split of the given loads.
+	// placed such that a split can even the GPUs out, that of the given loads first
+	// and that of noisy batches next: split evenly, such a plan may be far less even
+	// than one made for Even. Imbalance and LowerBound are then those of the best
+	// split of the given loads.
 	Split
 	// Nearest sends every GPU's tokens of an expert to one replica: its own, else
 	// the first, of the lowest slot, on its node, else evenly to all of them; tokens

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
@@ -115,11 +116,60 @@ func chooseLocality(p *Problem, o *Options) error {
 // in each window are held in memory.
 const maxWindowGPUs = 1 << 22
 
+// leastLoad is what a layer's loads in a window must add up to: parts of less have no
+// digits left.
+const leastLoad = 0x1p-1000
+
+// lifted is windows with all loads larger by a power of two in layers that have less than
+// leastLoad in every window. In other layers, a window that has less has none.
+func lifted(windows []placement.Loads) []placement.Loads {
+	sums := make([]float64, len(windows))
+	out := windows
+	for l := range windows[0] {
+		low, factor := false, 1/leastLoad
+		for k, w := range windows {
+			sums[k] = 0
+			for _, x := range w[l] {
+				sums[k] += x
+			}
+			if low = low || sums[k] > 0 && sums[k] < leastLoad; sums[k] >= leastLoad {
+				factor = 0
+			}
+		}
+		if !low {
+			continue
+		}
+		if &out[0] == &windows[0] { // which are the caller's
+			out = make([]placement.Loads, len(windows))
+			for k, w := range windows {
+				out[k] = slices.Clone(w)
+			}
+		}
+		for k, sum := range sums {
+			if sum < leastLoad {
+				out[k][l] = slices.Clone(out[k][l])
+				for e := range out[k][l] {
+					out[k][l][e] *= factor
+				}
+			}
+		}
+	}
+	return out
+}
+
 // validateLoads checks p.Loads, or p.Windows and sets p.Loads to their sum, or to the
 // one window there is: it is then planned like any other loads.
-func validateLoads(p *Problem, _ *Options) error {
+func validateLoads(p *Problem, o *Options) error {
+	lift := lifted
+	if o.Policy == DeepSeek { // which rounds them to what a float32 holds
+		lift = func(w []placement.Loads) []placement.Loads { return w }
+	}
 	if p.Windows == nil {
-		return p.Loads.Validate()
+		err := p.Loads.Validate()
+		if err == nil {
+			p.Loads = lift([]placement.Loads{p.Loads})[0]
+		}
+		return err
 	}
 	if err := cmp.Or(refuse.Shape(p.Loads != nil, "loads", "both loads and windows are given"), refuse.Shape(len(p.Windows) == 0, "loads", "no windows")); err != nil {
 		return err
@@ -138,6 +188,7 @@ func validateLoads(p *Problem, _ *Options) error {
 	if gpus := min(p.Topology.GPUs, placement.MaxGPUs); gpus > 0 && len(p.Windows) > maxWindowGPUs/gpus {
 		return refuse.Errorf(placement.ErrShape, "loads", "%d windows on %d GPUs: at most %d are supported", len(p.Windows), gpus, maxWindowGPUs/gpus)
 	}
+	p.Windows = lift(p.Windows)
 	if len(p.Windows) == 1 {
 		p.Loads, p.Windows = p.Windows[0], nil
 		return nil
@@ -246,6 +297,7 @@ func validateLocality(p *Problem, o *Options) error {
 	if o.Locality != ByGroup {
 		return nil
 	}
+	o.OffNodeReplicas = min(o.OffNodeReplicas, p.Replicas) // of all there are
 	atHome := p.Loads.Experts() / p.Topology.Nodes
 	room, _ := inService(&p.Topology, p.Replicas)
 	missing, worst := 0, 0

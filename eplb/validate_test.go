@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/moelb/moelb/placement"
 )
@@ -128,5 +132,50 @@ func TestExtremeLoads(t *testing.T) {
 		if x := r.Layers[0]; math.Abs(x.Imbalance-want.Layers[0].Imbalance) > 1e-12 || x.Status != Proved {
 			t.Errorf("loads of %v: %+v, not %+v", scale, x, want.Layers[0])
 		}
+	}
+}
+
+// TestTracesOfLoad demands plans of loads too small to be divided by GPUs: as of ones
+// that are not, where a layer has no others, and as of none beside such.
+func TestTracesOfLoad(t *testing.T) {
+	const x = 5e-324
+	plan := func(scale float64, change func(p *Problem)) Result {
+		p := Problem{Loads: placement.Loads{{x * scale, 0, 0, 3 * x * scale, 2 * x * scale, 3 * x * scale, 2 * x * scale, 3 * x * scale, x * scale}},
+			Replicas: 16, Topology: placement.Topology{GPUs: 16, Nodes: 2}}
+		change(&p)
+		return mustPlan(t, p, Options{})
+	}
+	previous := plan(1e300, func(p *Problem) { slices.Reverse(p.Loads[0]) })
+	for _, change := range []func(p *Problem){
+		func(p *Problem) {},
+		func(p *Problem) { p.Previous = &previous.Placement },
+		func(p *Problem) { p.Topology.Speed = slices.Repeat([]float64{1, .8}, 8) },
+		func(p *Problem) { p.Everywhere, p.Replicas = []int{3}, 32 },
+		func(p *Problem) {
+			other := slices.Clone(p.Loads[0])
+			slices.Reverse(other)
+			p.Windows, p.Loads = []placement.Loads{p.Loads, {other}}, nil
+		},
+	} {
+		got, want := plan(1, change), plan(0x1p1000, change)
+		if d := cmp.Diff(want, got, cmpopts.EquateNaNs()); d != "" {
+			t.Error(d)
+		}
+	}
+	beside := plan(1, func(p *Problem) { p.Windows, p.Loads = []placement.Loads{p.Loads, {{8, 7, 6, 5, 4, 3, 2, 1, 0}}}, nil })
+	alone := plan(1, func(p *Problem) { p.Loads = placement.Loads{{8, 7, 6, 5, 4, 3, 2, 1, 0}} })
+	if d := cmp.Diff(alone.Placement, beside.Placement); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestOffNodeReplicasOfAll demands that any number may be given.
+func TestOffNodeReplicasOfAll(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{9, 5, 1, 0, 2, 3, 4, 1}}, Replicas: 12, Groups: 4, Topology: placement.Topology{GPUs: 4, Nodes: 2}}
+	o := Options{Locality: ByGroup, OffNodeReplicas: p.Replicas}
+	want := mustPlan(t, p, o)
+	o.OffNodeReplicas = math.MaxInt
+	if d := cmp.Diff(want, mustPlan(t, p, o)); d != "" {
+		t.Error(d)
 	}
 }
