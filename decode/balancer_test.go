@@ -132,15 +132,21 @@ func recompute(tb testing.TB, b *Balancer) {
 
 // churn does random operations, and calls after with each one's number.
 type churn struct {
-	r   *rand.Rand
-	b   *Balancer
-	ids []ID
+	r     *rand.Rand
+	b     *Balancer
+	ids   []ID
+	alike bool // of one length but for a few giants, and ranks take turns
 }
 
 func (c *churn) request() Request {
 	q := Request{ID: ID(c.r.Uint64()), KV: c.r.Int64N(8000)}
 	if c.r.IntN(16) == 0 {
 		q.KV *= 8
+	}
+	if c.alike {
+		if q.KV = 2000; c.r.IntN(64) == 0 {
+			q.KV *= 100
+		}
 	}
 	if c.r.IntN(3) == 0 {
 		q.Output = c.r.Int64N(500)
@@ -192,7 +198,9 @@ func (c *churn) one(tb testing.TB) (out []int) {
 			tb.Fatal(err)
 		}
 	case n < 90:
-		b.Step()
+		if b.Step(); c.alike {
+			b.model.chosen = whenAlike
+		}
 	case n < 92:
 		moves, err := b.Rebalance(nil, c.r.IntN(3))
 		if err != nil {
@@ -268,9 +276,10 @@ func TestTreeAgreesWithScan(t *testing.T) {
 	if testing.Short() {
 		queries = 8_000
 	}
-	for _, cfg := range []Config{{Ranks: 40}, {Ranks: 17, MaxRequests: 60, Cost: Cost{Request: 1}}, {Ranks: 33, Cost: Cost{KV: 1}}, {Ranks: 9, KVCapacity: []int64{400_000}}} {
-		c := churn{r: rand.New(rand.NewPCG(3, 4)), b: newBalancer(t, cfg)}
-		refused, queries := 0, queries
+	for n := range 8 {
+		cfg := []Config{{Ranks: 40}, {Ranks: 17, MaxRequests: 60, Cost: Cost{Request: 1}}, {Ranks: 33, Cost: Cost{KV: 1}}, {Ranks: 9, KVCapacity: []int64{400_000}}}[n%4]
+		c := churn{r: rand.New(rand.NewPCG(3, 4)), b: newBalancer(t, cfg), alike: n >= 4}
+		refused, queries := 0, queries/2
 		if cfg.KVCapacity != nil {
 			queries /= 4     // each looks at every rank
 			for range 4000 { // until it is full
@@ -413,32 +422,78 @@ func TestErrorsChangeNothing(t *testing.T) {
 
 // TestAllocates: the hot path allocates nothing.
 func TestAllocates(t *testing.T) {
-	b := newBalancer(t, Config{Ranks: 144, KVCapacity: []int64{550_000}})
-	r := rand.New(rand.NewPCG(9, 10))
-	var ids [144 * 80]ID
-	next, id := 0, ID(0)
-	turn := func() {
-		if ids[next] != 0 {
-			if err := b.Done(ids[next]); err != nil {
+	for _, alike := range []bool{false, true} {
+		b := newBalancer(t, Config{Ranks: 144, KVCapacity: []int64{550_000}})
+		r := rand.New(rand.NewPCG(9, 10))
+		var ids [144 * 80]ID
+		next, id := 0, ID(0)
+		turn := func() {
+			if ids[next] != 0 {
+				if err := b.Done(ids[next]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			id++
+			q := Request{ID: id, KV: 1000 + r.Int64N(8000)}
+			if alike {
+				q.KV, b.model.chosen = 5000, whenAlike
+			}
+			if g, err := b.Add(q); err != nil || g < 0 {
+				t.Fatal(g, err)
+			}
+			if err := b.Grow(id, 3); err != nil {
+				t.Fatal(err)
+			}
+			ids[next] = id
+			if next = (next + 1) % len(ids); next%64 == 0 {
+				b.Step()
+			}
+		}
+		for range 4 * len(ids) {
+			turn()
+		}
+		if n := testing.AllocsPerRun(20_000, turn); n != 0 {
+			t.Errorf("alike %v: %v allocations a request", alike, n)
+		}
+	}
+}
+
+// TestTurns: where all are alike, no rank is favoured in the long run, whoever is drained
+// and whether others serve behind it or not; a rank that is taken away has no turn.
+func TestTurns(t *testing.T) {
+	for _, away := range [][]int{nil, {2, 3}, {0, 7}} {
+		u := traffic{b: newBalancer(t, Config{Ranks: 8}), r: rand.New(rand.NewPCG(51, 52)), draw: lognormal(2000, 0, 2000, 40)}
+		for _, g := range away {
+			if err := u.b.Drain(g); err != nil {
 				t.Fatal(err)
 			}
 		}
-		id++
-		if g, err := b.Add(Request{ID: id, KV: 1000 + r.Int64N(8000)}); err != nil || g < 0 {
-			t.Fatal(g, err)
+		u.start(t, 20)
+		const steps = 4000
+		for range steps {
+			u.step(t, 1)
+			u.b.model.chosen = whenAlike
 		}
-		if err := b.Grow(id, 3); err != nil {
-			t.Fatal(err)
-		}
-		ids[next] = id
-		if next = (next + 1) % len(ids); next%64 == 0 {
-			b.Step()
+		share := float64(u.last) / float64(8-len(away))
+		for g := range u.b.ranks {
+			n := float64(u.b.ranks[g].reported.placed)
+			if slices.Contains(away, g) != (n == 0) || n > 0 && math.Abs(n/share-1) > 0.03 {
+				t.Errorf("of %d requests rank %d was given %.0f, with %v away", u.last, g, n, away)
+			}
 		}
 	}
-	for range 4 * len(ids) {
-		turn()
+	b := newBalancer(t, Config{Ranks: 5})
+	enter(t, b, Request{KV: 10}, 3)
+	if err := b.Done(b.Known(nil)[0]); err != nil {
+		t.Fatal(err)
 	}
-	if n := testing.AllocsPerRun(20_000, turn); n != 0 {
-		t.Errorf("%v allocations a request", n)
+	if err := b.Resize(3); err != nil {
+		t.Fatal(err)
+	}
+	if _, g, err := add(b, Request{KV: 10}); err != nil || g != 0 {
+		t.Errorf("behind the last comes rank %d (%v)", g, err)
+	}
+	if _, err := FromSnapshot(b.AppendSnapshot(nil)); err != nil {
+		t.Error(err)
 	}
 }

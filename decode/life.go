@@ -120,7 +120,7 @@ func (b *Balancer) Resize(ranks int) error {
 			return errorf(ErrState, "ranks", -1, "rank %d, which would vanish, holds %d requests", g, n)
 		}
 	}
-	b.cfg.Ranks = ranks
+	b.cfg.Ranks, b.turn = ranks, min(b.turn, ranks)
 	last := b.ranks[len(b.ranks)-1]
 	n := min(ranks, len(b.ranks))
 	b.ranks = append(make([]rank, 0, ranks), b.ranks[:n]...)

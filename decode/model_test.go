@@ -492,6 +492,9 @@ func TestFillLeavesRoom(t *testing.T) {
 			t.Errorf("after %d and %d tokens the unit follows %+v", x.kv, x.next, *got)
 		}
 	}
+	if b := newBalancer(t, Config{Ranks: 2, Cost: Cost{KV: 1}}); b.rule(1) != &wide {
+		t.Error("ranks take turns where requests cost nothing but their KV use")
+	}
 	if b := newBalancer(t, Config{Ranks: 1}); b.rule(1) != &each[b.model.chosen] {
 		t.Error("one rank has no model, and no rule of its own")
 	}

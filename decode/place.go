@@ -93,9 +93,9 @@ func (b *Balancer) rule(kv int64) *rule {
 }
 
 // alike reports whether no request, nor one of so many tokens, is longer than another by
-// more than what a request costs: KV use is no reason then to leave the counts uneven.
+// as much as what a request costs: KV use is no reason then to leave the counts uneven.
 func (b *Balancer) alike(kv int64) bool {
-	return float64(b.cfg.Cost.KV*float64(b.prompts.spread(kv))) <= b.cfg.Cost.Request
+	return float64(b.cfg.Cost.KV*float64(b.prompts.spread(kv))) < b.cfg.Cost.Request
 }
 
 // take is place of a request that will be there.
@@ -159,14 +159,24 @@ func (b *Balancer) visit(l level, q *Request) int {
 	return c.rank
 }
 
-// next offers the ranks in turn, until one is of the fewest requests and costs no more.
+// next offers the ranks of the fewest requests and beside them all ranks in turn, until
+// one of these costs no more than its count or those are through: whichever is sooner. It
+// offers every rank where none of the fewest costs so little.
 func (b *Balancer) next(c *choice, l *level, q *Request) {
-	least := l.overCount(b.mine.Widths[0] + int64(q.Width))
-	for i := range b.ranks {
-		g := (b.turn + i) % len(b.ranks)
-		if *c = b.better(*c, l, q, g); c.rank == g && c.cost <= least {
+	least, turn := l.overCount(b.mine.Widths[0]+int64(q.Width)), b.turn
+	for g := range b.mine.Ascending(b.mine.Roots[0]) {
+		*c = b.better(*c, l, q, int(g))
+		t := turn % len(b.ranks)
+		if *c = b.better(*c, l, q, t); c.rank == t && c.cost <= least {
 			return
 		}
+		turn++
+	}
+	if c.rank >= 0 && c.cost <= least && l.count > 0 {
+		return // any that runs more costs more
+	}
+	for g := range b.ranks {
+		*c = b.better(*c, l, q, g)
 	}
 }
 

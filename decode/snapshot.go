@@ -108,7 +108,7 @@ func (d *snapshotReader) balancer() *Balancer {
 	c.Ranks, c.MaxRequests, c.Output = int(d.Int(1, MaxRanks)), int(d.Int(0, MaxTokens)), d.Int(0, MaxTokens)
 	c.Routers, c.Router = int(d.Int(0, MaxRanks)), int(d.Int(0, MaxRanks))
 	c.Cost.KV, c.Cost.Request, c.Cost.Step, c.Link = d.Float(0, 1e12), d.Float(0, 1e12), d.Float(0, 1e12), d.Float(0, 1e12)
-	b.clock, b.turn = d.Int(0, mostSteps), int(d.Int(0, MaxRanks))
+	b.clock, b.turn = d.Int(0, mostSteps), int(d.Int(0, int64(c.Ranks)))
 	n := d.Length(math.MaxInt32)
 	if d.Bad() || c.check() != nil || c.Ranks > d.Left() {
 		return nil
