@@ -148,7 +148,7 @@ func (x *saddle) set(s *Splitter, n *flow.Net, l int, windows []placement.Loads)
 		}
 		row := make([]float64, len(w[l]))
 		for e, v := range w[l] {
-			row[e] = float64(v * (s.speeds / sum))
+			row[e] = float64(v / sum * s.speeds) // the sum may be too small to be divided by
 		}
 		x.loads = append(x.loads, row)
 	}

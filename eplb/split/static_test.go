@@ -142,3 +142,18 @@ func TestStaticWeightsOfOneWindow(t *testing.T) {
 		}
 	}
 }
+
+// TestStaticWeightsOfTraces demands weights of loads whose sum is too small to be divided
+// by.
+func TestStaticWeightsOfTraces(t *testing.T) {
+	p := &placement.Placement{Experts: 3, GPUs: 3, PhysicalToLogical: [][]int{{0, 1, 1, 2, 2, 0}}}
+	for _, x := range []float64{5e-324, 1e-310} {
+		trace := placement.Loads{{3 * x, 2 * x, x}}
+		for _, windows := range [][]placement.Loads{{trace}, {trace, {{x, 0, 4 * x}}}, {trace, {{1, 2, 3}}}} {
+			_, y, err := StaticWeights(p, placement.Topology{}, windows)
+			if err != nil || !(y[0].LowerBound >= 1 && y[0].LowerBound <= y[0].Imbalance && y[0].Imbalance <= 3) {
+				t.Errorf("%v: %+v, %v", windows, y, err)
+			}
+		}
+	}
+}
