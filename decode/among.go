@@ -11,7 +11,7 @@ func (b *Balancer) placeAmong(l *level, q *Request) int {
 			return g
 		}
 	}
-	c := choice{rank: Full, turn: b.turn, turns: l.turns}
+	c := b.choice(l)
 	if b.offerAll(&c, l, q, true); b.others != nil && (c.rank < 0 || l.alone) {
 		b.offerAll(&c, l, q, false)
 	}
@@ -81,7 +81,7 @@ func (b *Balancer) join1(l *level, q *Request) int {
 	if i < 0 {
 		return Full
 	}
-	c := choice{rank: Full, turn: b.turn, turns: l.turns}
+	c := b.choice(l)
 	cost := &b.cfg.Cost
 	mean := (float64(cost.KV*float64(b.sumBase+b.sumWidth*b.clock)) + float64(cost.Request*float64(b.sumWidth))) / float64(b.active)
 	most := mean + float64(copiesWorth*cost.KV*float64(q.Shared)) + float64(requestsWorth*cost.Request)

@@ -476,20 +476,32 @@ func TestFillLeavesRoom(t *testing.T) {
 	}
 	b := newBalancer(t, Config{Ranks: 2})
 	for _, x := range []struct {
-		kv, next     int64
-		fill, follow *rule
-	}{{5000, 1, &round, &each[whenAlike]}, {7000, 1, &wide, &each[toBegin]}} { // a request costs as much as 5,000 tokens
-		if _, err := b.Add(Request{ID: ID(x.kv), KV: x.kv}); err != nil {
-			t.Fatal(err)
+		kv, next int64
+		fill     *rule
+		follow   int
+	}{{0, 1, &round, whenAlike}, {5000, 1, &round, whenAlike}, {7000, 1, &wide, whenAlike}, {1, 1, &wide, toBegin}} { // a request costs as much as 5,000 tokens
+		if x.kv > 0 {
+			if _, err := b.Add(Request{ID: ID(x.kv), KV: x.kv, Waiting: true}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if got := b.rule(x.next); got != x.fill {
 			t.Errorf("beside %d tokens %d are filled in by %+v", x.kv, x.next, *got)
 		}
-		after := *b
-		after.model.begin(after.alike(x.next))
-		after.model.steps = 1
-		if got := after.rule(x.next); got != x.follow {
-			t.Errorf("after %d and %d tokens the unit follows %+v", x.kv, x.next, *got)
+		if b.Step(); b.model.chosen != x.follow { // nothing runs
+			t.Errorf("after %d tokens the unit follows rule %d", x.kv, b.model.chosen)
+		}
+	}
+	for n := range 3 { // the rule that is followed stands from the first step on with something that runs
+		if b.Step(); n == 0 {
+			if err := b.Start(5000); err != nil {
+				t.Fatal(err)
+			}
+		} else if b.model.chosen != min(n-1, 1)*2 {
+			t.Errorf("rule %d is followed after %d steps", b.model.chosen, n)
+		}
+		if n == 1 {
+			b.model.chosen = 2
 		}
 	}
 	if b := newBalancer(t, Config{Ranks: 2, Cost: Cost{KV: 1}}); b.rule(1) != &wide {
@@ -497,6 +509,64 @@ func TestFillLeavesRoom(t *testing.T) {
 	}
 	if b := newBalancer(t, Config{Ranks: 1}); b.rule(1) != &each[b.model.chosen] {
 		t.Error("one rank has no model, and no rule of its own")
+	}
+}
+
+// TestTurnsEverywhere: where requests are alike, the next is the rank whose turn it is and
+// not the one of most KV use, in whatever way one is placed, and in the model too.
+func TestTurnsEverywhere(t *testing.T) {
+	in := func(turn bool, place func(b *Balancer) (int, error)) (int, *Balancer) {
+		b := newBalancer(t, Config{Ranks: 3})
+		order, after := []int64{6000, 6100, 6200}, 0 // beyond what a request costs, were they beside none
+		if turn {
+			order, after = []int64{6200, 6000, 6100}, 2
+		}
+		for g, kv := range order {
+			enter(t, b, Request{KV: kv, Prefix: 1, Shared: 4000}, g)
+		}
+		b.turn = after
+		g, err := place(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g, b
+	}
+	for name, place := range map[string]func(b *Balancer) (int, error){
+		"add":    func(b *Balancer) (int, error) { return b.Add(Request{ID: 1 << 40, KV: 6000}) },
+		"among":  func(b *Balancer) (int, error) { return b.Add(Request{ID: 1 << 40, KV: 6000, Among: []int{0, 1, 2}}) },
+		"prefix": func(b *Balancer) (int, error) { return b.Add(Request{ID: 1 << 40, KV: 6000, Prefix: 1, Shared: 4000}) },
+		"quote": func(b *Balancer) (int, error) {
+			q, err := b.Quote(Request{ID: 1 << 40, KV: 6000})
+			return q.Rank, err
+		},
+		"batch": func(b *Balancer) (int, error) {
+			ranks, err := b.Batch(nil, []Request{{ID: 1 << 40, KV: 6000}})
+			return ranks[0], err
+		},
+	} {
+		if g, _ := in(false, place); g != 0 {
+			t.Errorf("%s: rank %d where it is 0's turn", name, g)
+		}
+		if g, _ := in(true, place); g != 2 {
+			t.Errorf("%s: rank %d where it is 2's turn", name, g)
+		}
+	}
+	for _, steps := range []int{0, 1} {
+		b := newBalancer(t, Config{Ranks: 4})
+		b.Step()
+		b.model.steps = int64(steps)
+		for n := range 9 {
+			id, g, err := add(b, Request{KV: 6000})
+			if err != nil || g != n%4 {
+				t.Fatalf("request %d goes to rank %d (%v)", n, g, err)
+			}
+			if k := b.requests[b.ids.Find(uint64(id))].model[whenAlike]; int(k) != g+1 {
+				t.Errorf("request %d is on rank %d, in the model on %d from 1 on", n, g, k)
+			}
+			if err := b.Done(id); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

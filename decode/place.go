@@ -59,6 +59,11 @@ type choice struct {
 	turns bool
 }
 
+// choice is of no rank yet, where ranks are to be chosen among at a level.
+func (b *Balancer) choice(l *level) choice {
+	return choice{rank: Full, turn: b.turn, turns: l.turns}
+}
+
 func (c *choice) offer(rank int, cost float64, kv int64) {
 	if c.turns {
 		kv = 0
@@ -127,7 +132,7 @@ func (b *Balancer) placeAt(l *level, q *Request) int {
 	if b.unlike || q.Among != nil || q.Shared > 0 {
 		return b.placeAmong(l, q)
 	}
-	c := choice{rank: Full, turn: b.turn, turns: l.turns}
+	c := b.choice(l)
 	if l.turns {
 		b.next(&c, l, q)
 	} else {
@@ -152,7 +157,7 @@ func (b *Balancer) visit(l level, q *Request) int {
 		return Full
 	}
 	l.low = true
-	c, h := choice{rank: Full, turn: b.turn, turns: l.turns}, b.shares.Guest(b.clock, q.KV, q.Width)
+	c, h := b.choice(&l), b.shares.Guest(b.clock, q.KV, q.Width)
 	for g := h; h >= 0 && g < len(b.ranks); g += b.cfg.Routers {
 		b.offer(&c, &l, q, g)
 	}
@@ -211,7 +216,7 @@ func (b *Balancer) search(c *choice, set *levels.Levels, l *level, q *Request) {
 // unit that is full, and who is left would take the requests of all: none takes more than
 // there are in an even spread or on the fullest rank, since a step is as long for everybody.
 func (b *Balancer) scan(l *level, q *Request) choice {
-	c := choice{rank: Full, turn: b.turn, turns: l.turns}
+	c := b.choice(l)
 	for g := range b.ranks {
 		b.offer(&c, l, q, g)
 	}
