@@ -1,6 +1,9 @@
 package deepseek
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 // TestTinyLoads demands figures of loads so small that their mean over GPUs is 0, or
 // has few digits.
@@ -12,5 +15,15 @@ func TestTinyLoads(t *testing.T) {
 		if !(imbalance >= 1 && bound >= 1 && bound <= imbalance) {
 			t.Errorf("%v: imbalance %v, bound %v", x, imbalance, bound)
 		}
+	}
+}
+
+// TestReplicaBound demands the bound that is known: 3 replicas of the hot expert carry a
+// third of it each.
+func TestReplicaBound(t *testing.T) {
+	loads := []float64{1000, 1, 1, 1, 1, 1, 1, 1}
+	_, bound := New(8, 10, 1, 1, 5).Plan(loads, make([]int, 10), make([]int, 10))
+	if want := 1000. / 3 / (1007. / 5); math.Abs(bound-want) > 1e-9 {
+		t.Errorf("%v, not %v", bound, want)
 	}
 }
