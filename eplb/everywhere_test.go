@@ -269,6 +269,15 @@ func TestEverywhereSpeeds(t *testing.T) {
 	}
 }
 
+// A GPU that is too slow for what is everywhere is left what it must hold.
+func TestEverywhereTooMuch(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{10, 3, 2, 1, 2, 2}}, Replicas: 12, Topology: placement.Topology{GPUs: 4, Speed: []float64{1, .1, 1, 1}}, Everywhere: []int{0}}
+	r := mustPlan(t, p, Options{})
+	if got, want := r.Layers[0].Imbalance, 10./4/.1/(20/3.1); got < want || got > want*1.6 {
+		t.Errorf("imbalance %v, with what is everywhere alone %v", got, want)
+	}
+}
+
 // What is proved of the others holds of the whole only where those everywhere load all
 // GPUs alike: not where a split may send their tokens elsewhere, nor at unlike speeds.
 func TestEverywhereBounds(t *testing.T) {
@@ -306,7 +315,13 @@ func TestEverywhereBudget(t *testing.T) {
 	was := r.Placement
 	p.Previous = &was
 	slices.Reverse(loads[0])
-	for _, c := range []struct{ everywhere, budget, least int }{{5, 5, 3}, {7, 12, 8}} {
+	lack := 8
+	for row := range slices.Chunk(was.PhysicalToLogical[0], 6) {
+		if slices.Contains(row, 7) {
+			lack--
+		}
+	}
+	for _, c := range []struct{ everywhere, budget, least int }{{5, 5, 3}, {7, 12, 8}, {7, lack, lack}} {
 		p.Everywhere = []int{c.everywhere}
 		if r, err = Plan(t.Context(), p, Options{MaxMoves: c.budget}); err != nil {
 			t.Fatal(err)
@@ -416,6 +431,9 @@ func TestEverywhereWithGroups(t *testing.T) {
 			sum += w
 		}
 		total += sum
+		if free := (want.Locality.FreeImbalance[l]*sum + 1000) / total; math.Abs(free-r.Locality.FreeImbalance[l]) > 1e-9 {
+			t.Errorf("layer %d: without groups %v, want %v", l, r.Locality.FreeImbalance[l], free)
+		}
 		if level := (want.Layers[l].Imbalance*sum + 1000) / total; math.Abs(level-r.Layers[l].Imbalance) > 1e-9 || r.Layers[l].LowerBound > level+1e-9 {
 			t.Errorf("layer %d: %+v, want %v", l, r.Layers[l], level)
 		}

@@ -341,3 +341,30 @@ func BenchmarkPlanSplit(b *testing.B) {
 		}
 	}
 }
+
+// TestSplitPlansOfNoise demands of units of 4 slots a GPU that noisy batches can be split
+// evenly too, where the plans that an even split fares well on do not let them.
+func TestSplitPlansOfNoise(t *testing.T) {
+	sum, n := 0.0, 0.0
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 24))
+		p := Problem{Loads: workload.Zipf(1, 16+rng.IntN(5), .6+.6*rng.Float64(), 1e6, seed), Replicas: 24, Topology: placement.Topology{GPUs: 6}}
+		r := mustPlan(t, p, Options{Dispatch: Split})
+		total := 0.0
+		for _, x := range p.Loads[0] {
+			total += x
+		}
+		batch := make([]float64, len(p.Loads[0]))
+		for range 10 {
+			for e, x := range p.Loads[0] {
+				m := x / total * 6 * 1024
+				batch[e] = max(0, math.Round(m+math.Sqrt(m)*rng.NormFloat64()))
+			}
+			sum += splitImbalance(&r.Placement, &p.Topology, 0, batch) - 1
+			n++
+		}
+	}
+	if t.Logf("on average %v above the mean", sum/n); sum/n > 4e-3 {
+		t.Errorf("batches stand %v above the mean", sum/n)
+	}
+}
