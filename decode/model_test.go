@@ -479,7 +479,7 @@ func TestFillLeavesRoom(t *testing.T) {
 		kv, next int64
 		fill     *rule
 		follow   int
-	}{{0, 1, &round, whenAlike}, {5000, 1, &round, whenAlike}, {7000, 1, &wide, whenAlike}, {1, 1, &wide, toBegin}} { // a request costs as much as 5,000 tokens
+	}{{0, 1, &round, whenAlike}, {5000, 3000, &round, whenAlike}, {7000, 3000, &wide, whenAlike}, {1, 1, &wide, toBegin}} {
 		if x.kv > 0 {
 			if _, err := b.Add(Request{ID: ID(x.kv), KV: x.kv, Waiting: true}); err != nil {
 				t.Fatal(err)
@@ -503,6 +503,13 @@ func TestFillLeavesRoom(t *testing.T) {
 		if n == 1 {
 			b.model.chosen = 2
 		}
+	}
+	b = newBalancer(t, Config{Ranks: 2})
+	if _, err := b.Add(Request{KV: 20_000}); err != nil {
+		t.Fatal(err)
+	}
+	if b.rule(15_001) != &round || b.rule(14_999) != &wide {
+		t.Error("a request costs as much as 5,000 tokens")
 	}
 	if b := newBalancer(t, Config{Ranks: 2, Cost: Cost{KV: 1}}); b.rule(1) != &wide {
 		t.Error("ranks take turns where requests cost nothing but their KV use")

@@ -97,10 +97,12 @@ func (b *Balancer) rule(kv int64) *rule {
 	return &each[b.model.chosen]
 }
 
-// alike reports whether no request, nor one of so many tokens, is longer than another by
-// as much as what a request costs: KV use is no reason then to leave the counts uneven.
+// alike reports whether all requests, and one of so many tokens, are of about one length:
+// none longer than two others, nor by more than what a request costs. Then KV use is no
+// reason to leave the counts uneven.
 func (b *Balancer) alike(kv int64) bool {
-	return float64(b.cfg.Cost.KV*float64(b.prompts.spread(kv))) < b.cfg.Cost.Request
+	least, most := b.prompts.bounds(kv)
+	return most <= 2*least && float64(b.cfg.Cost.KV*float64(most-least)) < b.cfg.Cost.Request
 }
 
 // take is place of a request that will be there.

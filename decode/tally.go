@@ -49,14 +49,14 @@ func (s *tally) top(one int64) int64 {
 	return 0
 }
 
-// spread returns by about how much the largest count is above the least, with one more.
-func (s *tally) spread(more int64) int64 {
-	least, most := more, max(more, s.top(s.all+1))
+// bounds returns about the least and the largest count, with one more.
+func (s *tally) bounds(more int64) (least, most int64) {
+	least = more
 	for i, n := range s.count {
 		if n > 0 {
 			least = min(least, s.sum[i]/n)
 			break
 		}
 	}
-	return most - least
+	return least, max(more, s.top(s.all+1))
 }
