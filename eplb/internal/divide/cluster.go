@@ -48,7 +48,7 @@ func (p *Planner) planClusters(goal float64, stop func() bool) {
 		// One copy more for the fullest cluster's hub, from whoever can best spare it.
 		worst, _ := c.s.Fullest()
 		hub := c.hub[worst]
-		if hub < 0 || int(s.Count[hub]) == len(u.Gpu) {
+		if hub < 0 {
 			return
 		}
 		from, best := int32(-1), level*(1-1e-9)
