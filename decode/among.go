@@ -11,7 +11,7 @@ func (b *Balancer) placeAmong(l *level, q *Request) int {
 			return g
 		}
 	}
-	c := b.choice(l)
+	c := b.choice()
 	if b.offerAll(&c, l, q, true); b.others != nil && (c.rank < 0 || l.alone) {
 		b.offerAll(&c, l, q, false)
 	}
@@ -51,7 +51,11 @@ func (b *Balancer) better(c choice, l *level, q *Request, g int) choice {
 	}
 	at, more, width := b.kv(g), q.KV-b.there(q, g), k.width+int64(q.Width)
 	if width <= l.requests && at+more <= k.capacity {
-		c.offer(g, b.costOn(l, g, at+more, width), at)
+		cost := b.costOn(l, g, at+more, width)
+		if l.turns {
+			at = 0 // as much as any
+		}
+		c.offer(g, cost, at)
 	}
 	return c
 }
@@ -81,7 +85,7 @@ func (b *Balancer) join1(l *level, q *Request) int {
 	if i < 0 {
 		return Full
 	}
-	c := b.choice(l)
+	c := b.choice()
 	cost := &b.cfg.Cost
 	mean := (float64(cost.KV*float64(b.sumBase+b.sumWidth*b.clock)) + float64(cost.Request*float64(b.sumWidth))) / float64(b.active)
 	most := mean + float64(copiesWorth*cost.KV*float64(q.Shared)) + float64(requestsWorth*cost.Request)

@@ -158,11 +158,15 @@ func (o *modelLedger) best(ranks, turn int, l *level, kv, width int64) int {
 	}
 	c, emptiest := choice{rank: Full}, 0
 	if l.turns {
-		c.turn, c.turns = turn, true
+		c.turn = turn
 	}
 	for g, n := range widths {
 		if at := kvs[g]; at <= fits {
-			c.offer(g, l.overCount(n+width)+l.overKV(at+kv), at)
+			cost := l.overCount(n+width) + l.overKV(at+kv)
+			if l.turns {
+				at = 0 // as much as any
+			}
+			c.offer(g, cost, at)
 		} else if at < kvs[emptiest] {
 			emptiest = g
 		}

@@ -310,15 +310,19 @@ func TestModelPlacesByTheRules(t *testing.T) {
 		}
 		want := choice{rank: Full}
 		if l.turns && !full {
-			want.turn, want.turns = turn, true
+			want.turn = turn
 		}
 		for g := range ranks {
 			cost := l.overCount(o.width[g]+width) + l.overKV(o.kv[g]+kv)
 			if full {
 				cost = float64(o.kv[g]) // the emptiest
 			}
+			at := o.kv[g]
+			if l.turns {
+				at = 0
+			}
 			if full || o.kv[g]+kv <= int64(l.limit) {
-				want.offer(g, cost, o.kv[g])
+				want.offer(g, cost, at)
 			}
 		}
 		if got := o.best(ranks, turn, &l, kv, width); got != want.rank {

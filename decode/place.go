@@ -49,25 +49,19 @@ func (b *Balancer) peak() (kv, width int64) {
 	return kv, width
 }
 
-// choice is the best rank seen: the least cost, then the most KV use, unless ranks take
-// turns, then the first from turn on, round about.
+// choice is the best rank seen: the least cost, then the most KV use, then the
+// first from turn on, round about.
 type choice struct {
-	rank  int
-	cost  float64
-	kv    int64
-	turn  int
-	turns bool
+	rank int
+	cost float64
+	kv   int64
+	turn int
 }
 
-// choice is of no rank yet, where ranks are to be chosen among at a level.
-func (b *Balancer) choice(l *level) choice {
-	return choice{rank: Full, turn: b.turn, turns: l.turns}
-}
+// choice is of no rank yet.
+func (b *Balancer) choice() choice { return choice{rank: Full, turn: b.turn} }
 
 func (c *choice) offer(rank int, cost float64, kv int64) {
-	if c.turns {
-		kv = 0
-	}
 	if c.rank < 0 || cost < c.cost || cost == c.cost && (kv > c.kv || kv == c.kv && c.sooner(rank)) {
 		c.rank, c.cost, c.kv = rank, cost, kv
 	}
@@ -134,7 +128,7 @@ func (b *Balancer) placeAt(l *level, q *Request) int {
 	if b.unlike || q.Among != nil || q.Shared > 0 {
 		return b.placeAmong(l, q)
 	}
-	c := b.choice(l)
+	c := b.choice()
 	if l.turns {
 		b.next(&c, l, q)
 	} else {
@@ -159,7 +153,7 @@ func (b *Balancer) visit(l level, q *Request) int {
 		return Full
 	}
 	l.low = true
-	c, h := b.choice(&l), b.shares.Guest(b.clock, q.KV, q.Width)
+	c, h := b.choice(), b.shares.Guest(b.clock, q.KV, q.Width)
 	for g := h; h >= 0 && g < len(b.ranks); g += b.cfg.Routers {
 		b.offer(&c, &l, q, g)
 	}
@@ -218,7 +212,7 @@ func (b *Balancer) search(c *choice, set *levels.Levels, l *level, q *Request) {
 // unit that is full, and who is left would take the requests of all: none takes more than
 // there are in an even spread or on the fullest rank, since a step is as long for everybody.
 func (b *Balancer) scan(l *level, q *Request) choice {
-	c := b.choice(l)
+	c := b.choice()
 	for g := range b.ranks {
 		b.offer(&c, l, q, g)
 	}
