@@ -371,3 +371,44 @@ func TestShrunkBeforeTheFirstStep(t *testing.T) {
 		t.Error("what was learned depends on what was cut")
 	}
 }
+
+// TestCountsStayAtNone: a rank that restarted and says more than once that it has taken
+// nothing in yet still counts: what it loses next is not taken for what it let go.
+func TestCountsStayAtNone(t *testing.T) {
+	b := newBalancer(t, Config{Ranks: 1, Routers: 2})
+	says := func(epoch, placed, finished uint64, requests int) {
+		t.Helper()
+		if err := b.Report(Report{Epoch: epoch, Placed: placed, Finished: finished, Requests: requests, KV: 100 * int64(requests)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	comes := func(id ID) {
+		t.Helper()
+		if err := b.Enter(Request{ID: id, KV: 100}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goes := func(id ID) {
+		t.Helper()
+		if err := b.Done(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	comes(1)
+	says(1, 1, 0, 1)
+	goes(1)
+	says(2, 0, 0, 0)
+	says(2, 0, 0, 0)
+	comes(2) // lost with the next restart, after which two come and go
+	comes(3)
+	comes(4)
+	goes(3)
+	goes(4)
+	says(3, 2, 2, 0)
+	goes(2)
+	comes(5)
+	says(3, 3, 2, 1)
+	if s := b.Rank(0); s.Requests != 1 || s.KV != 100 {
+		t.Errorf("%d requests of %d tokens, where one of 100 runs", s.Requests, s.KV)
+	}
+}

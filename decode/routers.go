@@ -81,7 +81,7 @@ func (b *Balancer) Report(r Report) error {
 		return err
 	}
 	s := &b.ranks[r.Rank].reported
-	counted := r.Placed > 0 || r.Finished > 0 || r.Epoch > s.epoch && s.settled // from 0 on again
+	counted := r.Placed > 0 || r.Finished > 0 || s.settled && (r.Epoch > s.epoch || s.seenPlaced == 0) // from 0 on again
 	switch {
 	case b.cfg.Routers == 0:
 		return errorf(ErrState, "report", -1, "there is one router, whose ledger is complete")
