@@ -482,7 +482,7 @@ func (p *plain) check() {
 func TestLikeModel(t *testing.T) {
 	n := 2_000
 	if evidence.Tests() {
-		n = 100_000
+		n = 50_000
 	}
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 99))
