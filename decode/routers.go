@@ -13,10 +13,10 @@ type Report struct {
 	KV       int64 // tokens
 
 	// Of this router's requests: how many the rank had taken in, and how many of
-	// them it had let go, since its Epoch began. Both 0 = it does not count: then
-	// what this router placed after the last Age steps is taken as not seen, what
-	// it released as seen, and the rank as holding at least what this router has
-	// there.
+	// them it had let go, since its Epoch began. Both 0 = it does not count, unless
+	// it did before it restarted: then what this router placed after the last Age
+	// steps is taken as not seen, what it released as seen, and the rank as holding
+	// at least what this router has there.
 	Placed, Finished uint64
 
 	// Epoch is greater after the rank has restarted: what it held is lost, and its

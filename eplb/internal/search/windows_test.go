@@ -1,0 +1,80 @@
+package search
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// A front's points are what they say, fall in time, and end with no moves where
+// paths lead back.
+func TestFront(t *testing.T) {
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		task, slot := random(rng)
+		var s State
+		s.Set(task)
+		f := Front{ByTime: true}
+		f.Only(&s, slot)
+		goal := Goal{Time: 1, Moves: 1 << 30, Stop: func() bool { return false }}
+		for _, twice := range []int{0, 4, 6} {
+			if twice > 0 || len(task.Share) == 1 {
+				s.Ahead(&f, slot, twice, uint64(rng.IntN(3)), goal)
+			}
+		}
+		far := f.Slots(f.Points[len(f.Points)-1])
+		s.Retreat(&f, far, 5, goal)
+		last := Point{Moves: -1, Time: math.Inf(1)}
+		for _, p := range f.Points {
+			if p.Moves <= last.Moves || p.Time >= last.Time {
+				t.Fatalf("seed %d: %+v after %+v", seed, p, last)
+			}
+			last = p
+			s.Start(f.Slots(p))
+			check(t, &s)
+			if s.Moves() != p.Moves || math.Abs(s.Time()-p.Time) > 1e-9 {
+				t.Fatalf("seed %d: %d moves to %v, told %+v", seed, s.Moves(), s.Time(), p)
+			}
+		}
+		if p, ok := f.Within(last.Time); !ok || p != last {
+			t.Errorf("seed %d: %+v within %v", seed, p, last.Time)
+		}
+		if _, ok := f.Within(last.Time - 1e-6); ok {
+			t.Errorf("seed %d: a point below the last", seed)
+		}
+	}
+}
+
+// Joint plans are no worse than what they start from, allowed, and the same again.
+func TestJoint(t *testing.T) {
+	better := 0
+	for seed := range uint64(100) {
+		task, slot := random(rand.New(rand.NewPCG(seed, 4)))
+		var s State
+		var j Joint
+		s.Set(task)
+		s.Start(slot)
+		was := s.Time()
+		j.Search(&s, [][]int32{slot}, 1, func() bool { return false })
+		s.Start(j.Best)
+		check(t, &s)
+		if x := s.Time(); x > was+1e-9 || math.Abs(x-j.BestTime) > 1e-9 {
+			t.Fatalf("seed %d: %v from %v, told %v", seed, x, was, j.BestTime)
+		} else if x < was-1e-9 {
+			better++
+		}
+		first := slices.Clone(j.Best)
+		j.Search(&s, [][]int32{slot}, 1, func() bool { return false })
+		if !slices.Equal(first, j.Best) {
+			t.Fatalf("seed %d: another plan the second time", seed)
+		}
+		// Stopped at once it still has a plan.
+		j.Search(&s, [][]int32{slot}, 1, func() bool { return true })
+		s.Start(j.Best)
+		check(t, &s)
+	}
+	if better < 80 {
+		t.Errorf("%d of 100 better than at first", better)
+	}
+}
