@@ -31,8 +31,6 @@ type Planner struct {
 
 	root []int32      // of the tree of GPUs that share experts
 	at   search.State // what refining changes
-
-	clusters *clusters
 }
 
 const (
@@ -54,8 +52,6 @@ const (
 	quietBatch = 1.0005
 	// SameSplit is how near two splits are to count as equal.
 	SameSplit = 1e-6
-	// refinements is how many changes are tried at most on a small layer.
-	refinements = 1 << 12
 	// clusterGain is how much a split must be able to gain before clusters,
 	// which an even split fares badly on, are tried.
 	clusterGain = 1e-3
@@ -170,11 +166,10 @@ func (p *Planner) Plan(tolerance float64, stop func() bool) (bound float64) {
 		}
 	}
 	if p.split > bound*(1+clusterGain) && !stop() {
-		copy(s.Count, s.Best.Count)
-		p.planClusters(goal, stop)
+		p.planClusters(goal)
 	}
 	if p.split > goal && !stop() {
-		p.refine(goal, refinements, stop)
+		p.refine(goal, stop)
 	}
 	s.Best.Level = p.split
 	return bound
