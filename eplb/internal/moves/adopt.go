@@ -17,7 +17,6 @@ func (m *Mover) adopt(f *fresh.Planner) []int32 {
 		return slot
 	}
 	u, blocks := m.U, len(m.U.Gpu)/block
-	m.S.Start(f.Slot)
 	match := assign.Least
 	if len(u.Gpu) > mostMatched {
 		match = assign.Greedy
@@ -27,10 +26,9 @@ func (m *Mover) adopt(f *fresh.Planner) []int32 {
 	inner := make([]int32, block*block)
 	for a := range blocks {
 		for b := range blocks {
-			for i := range block {
-				for j := range block {
-					inner[i*block+j] = -m.S.Kept(a*block+i, b*block+j)
-				}
+			for k := range inner {
+				q := b*block + k%block
+				inner[k] = -m.S.Kept(a*block+k/block, f.Slot[u.First[q]:u.First[q+1]])
 			}
 			within[a*blocks+b] = match(inner, block)
 			for i, j := range within[a*blocks+b] {

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -14,7 +15,8 @@ import (
 // them, is worked out once a scan; for GPUs that hold both experts of a change
 // the sum of the two is never less than what the change adds, so that no gain is
 // promised that is not there. The fullest GPU itself is always worked out
-// exactly: its power is most of the total.
+// exactly: its power is most of the total. What a slot adds at least when it gives
+// up its expert is worked out once too: most changes end there.
 type scan struct {
 	hot   []int32
 	isHot []bool
@@ -24,6 +26,8 @@ type scan struct {
 	floor []float64 // what each window adds to the objective at least, [windows]
 	trial []float64 // total after the change looked at, [windows]
 	spare []int32   // slots that can do without what they hold
+	price []float64 // and what it adds to totals at least that they do, [spare][windows]
+	alone []float64 // total where an expert has one copy more that weighs nothing, [windows]
 
 	now   float64
 	rate  float64    // of the best change so far
@@ -40,6 +44,7 @@ func (p *scan) set(s *State) {
 	p.more = memory.Resize(p.more, len(s.size))
 	p.less = memory.Resize(p.less, len(s.size))
 	p.floor = memory.Resize(p.floor, s.n)
+	p.alone = memory.Resize(p.alone, s.n)
 	p.trial = memory.Resize(p.trial, s.n)
 }
 
@@ -269,18 +274,67 @@ func (s *State) even(h, g int32) float64 {
 
 // scanCopies considers one copy more, elsewhere, of what GPU h holds.
 func (s *State) scanCopies(h int32) {
+	s.priceSlots(h)
+	n := s.n
 	for i := s.t.First[h]; i < s.t.First[h+1]; i++ {
 		e := s.slot[i]
 		if e < 0 || int(s.count[e]) >= len(s.inv) {
 			continue
 		}
+		for k := range n {
+			x := s.level[int(h)*n+k] - float64(s.size[int(e)*n+k]/float64(s.count[e]+1)*s.inv[h])
+			s.alone[k] = s.rest[k] + s.less[int(e)*n+k] + s.raise(x)
+		}
 		s.work += len(s.spare)
-		for _, j := range s.spare {
-			if g, f := s.gpu[j], s.slot[j]; g != h && !s.holds(g, e) && s.mayHold(g, f, e) {
+		for at, j := range s.spare {
+			g, f := s.gpu[j], s.slot[j]
+			if g == h || !s.below(s.alone, s.price[at*n:], 0) || s.holds(g, e) || !s.mayHold(g, f, e) {
+				continue
+			}
+			if cost := max(0, s.cost(g, f, e)); cost == 0 || s.below(s.alone, s.price[at*n:], cost) {
 				s.replace(h, j, e)
 			}
 		}
 	}
+}
+
+// priceSlots works out what it adds to the totals at least that a slot gives up its
+// expert for one of GPU h.
+func (s *State) priceSlots(h int32) {
+	n := s.n
+	s.price = memory.Resize(s.price, len(s.spare)*n)
+	for k := range n {
+		come := math.Inf(1) // at least
+		for _, e := range s.slot[s.t.First[h]:s.t.First[h+1]] {
+			if e >= 0 {
+				come = min(come, s.size[int(e)*n+k]/(1+1/float64(s.count[e])))
+			}
+		}
+		for at, j := range s.spare {
+			g, f := int(s.gpu[j]), int(s.slot[j])
+			l, p, x := s.level[g*n+k], s.power[g*n+k], 0.0
+			if f >= 0 {
+				sf := s.size[f*n+k]
+				x = s.more[f*n+k] - s.raise(l+float64(sf/float64(s.count[f]-1)*s.inv[g])) + p
+				l -= float64(sf * s.inv[g])
+			}
+			s.price[at*n+k] = x + s.raise(max(0, l+float64(come*s.inv[g]))) - p
+		}
+	}
+}
+
+// below says whether the sum of two parts of the totals gains enough, of what moves cost.
+func (s *State) below(a, b []float64, cost int) bool {
+	if s.n == 1 {
+		return a[0]+b[0] < s.limit[cost]
+	}
+	v := 0.0
+	for k, x := range a[:s.n] {
+		if v += s.bound(k, max(0, x+b[k])); v >= s.least[cost] {
+			return false
+		}
+	}
+	return true
 }
 
 // scanDrops considers other experts for slots of GPU h that can do without theirs.

@@ -157,10 +157,12 @@ func (s *State) holds(g, e int32) bool {
 	return s.has[int(g)*s.words+int(e>>6)]>>(e&63)&1 != 0
 }
 
-// Kept is how many experts that GPU old had GPU g holds.
-func (s *State) Kept(old, g int) (n int32) {
-	for i := range s.words {
-		n += int32(bits.OnesCount64(s.t.Had[old*s.words+i] & s.has[g*s.words+i]))
+// Kept is how many of some experts GPU g had.
+func (s *State) Kept(g int, of []int32) (n int32) {
+	for _, e := range of {
+		if e >= 0 && s.had(int32(g), e) {
+			n++
+		}
 	}
 	return n
 }
