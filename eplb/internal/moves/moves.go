@@ -338,10 +338,8 @@ func (m *Mover) fewer(out *search.Front, goal search.Goal, rounds, sweeps int) {
 	over := -s.Above(goal.Time)
 	s.Start(out.Slots(must))
 	over += s.Above(goal.Time) // what the moves so far have taken
-	if s.Work() > moveWork/2 { // paths alone took long
-		if rounds = min(rounds, 1); !known {
-			return
-		}
+	if s.Work() > moveWork/2 {
+		rounds = min(rounds, 1) // paths alone took long
 	}
 	for range rounds {
 		if known && g.Moves <= must.Moves || m.ended() || s.Work() > moveWork {
