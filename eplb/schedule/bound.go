@@ -31,8 +31,8 @@ func (s *scheduler) bound() (rounds int, seconds float64) {
 			rounds = max(rounds, y.least)
 		}
 		for e := range s.experts {
-			if hold := y.hold.of(e); len(hold) > 0 && len(y.reqBy.of(e)) > 0 {
-				d.add(s.frame, y, y.reqBy.of(e), hold)
+			if hold := y.hold[e]; len(hold) > 0 && len(y.reqBy[e]) > 0 {
+				d.add(s.frame, y, y.reqBy[e], hold)
 			}
 		}
 	}

@@ -20,9 +20,9 @@ type scheduler struct {
 	stagedMoves []int // in place: indices of moves
 	*layer            // at hand
 	match       matching
-	chain       chain
-	keys        []int
-	seen        []int // of each slot
+	seen, on    []bool // GPUs that a search for a chain has come by, and those on its way
+	way         []int  // the chain: requests that make room for each other
+	readers     []int  // of each slot, copies that are to read it
 }
 
 // layer is how far a layer is, and what the round at hand does in it.
@@ -39,15 +39,13 @@ type layer struct {
 	plan  []int   // what slots hold at the round's end
 	src   []int   // the slot that each is read from as it was, itself where it stays; or outsideRead
 	live  []int   // copies of each expert at the round's end
-	kept  []bool  // the slot's expert is one that its GPU is to have
-	hold  buckets // slots that hold each expert at the round's start
+	hold  [][]int // slots that hold each expert at the round's start
 	// Experts that GPUs lack, in the order of GPUs: of each, and for each expert.
 	req      []request
 	reqFirst []int
-	reqBy    buckets
-	puts     []int // requests that are served, in that order
-	settled  bool  // nothing more is done
-	stagers  []int // in place, the slots that are staged: one of each cycle
+	reqBy    [][]int
+	writes   []int // slots that are written, in order
+	stagers  []int // in place, those of them that are staged: one of each cycle
 }
 
 const outsideRead = -1
@@ -55,7 +53,6 @@ const outsideRead = -1
 // request is an expert that a GPU lacks.
 type request struct {
 	gpu, expert int
-	want        int // a slot that is to hold it
 	from        int // the slot that it is, or might be, read from; outsideRead
 	slot        int // where it arrives, if it is done
 	done        bool
@@ -64,22 +61,19 @@ type request struct {
 // newScheduler is at the start of a schedule that leaves so many layers half-moved at
 // most.
 func newScheduler(f *frame, most int) *scheduler {
-	gpus := len(f.node)
+	gpus, slots := len(f.node), len(f.gpuOf)
 	s := &scheduler{
-		frame: f, most: most, stage: noLimit, links: newLinks(gpus), layers: make([]layer, len(f.start)),
-		moves: slices.Clone(f.lost), seen: make([]int, len(f.gpuOf)),
+		frame: f, most: most, stage: noLimit, links: newLinks(gpus), layers: make([]layer, len(f.start)), match: newMatching(gpus),
+		moves: slices.Clone(f.lost), seen: make([]bool, gpus), on: make([]bool, gpus), readers: make([]int, slots),
 	}
 	if s.StagedBytes > 0 {
 		s.stage = int(min(s.StagedBytes/s.ExpertBytes, noLimit))
 	}
-	s.match.init(gpus)
-	s.chain.init(gpus)
 	for l := range s.layers {
-		slots := len(f.gpuOf)
 		s.layers[l] = layer{
 			number: l, cur: slices.Clone(f.start[l]), fin: f.end[l],
-			plan: make([]int, slots), src: make([]int, slots), kept: make([]bool, slots), live: make([]int, f.experts),
-			hold: newBuckets(f.experts), reqBy: newBuckets(f.experts), reqFirst: make([]int, gpus+1),
+			plan: make([]int, slots), src: make([]int, slots), live: make([]int, f.experts),
+			hold: make([][]int, f.experts), reqBy: make([][]int, f.experts), reqFirst: make([]int, gpus+1),
 		}
 		s.load(&s.layers[l])
 	}
@@ -97,66 +91,78 @@ func (s *scheduler) load(y *layer) {
 	s.layer = y
 	cur, fin := s.cur, s.fin
 	copy(s.plan, cur)
-	clear(s.live)
-	s.left = 0
+	s.left, s.urgent, s.doing = 0, false, false
+	for e := range s.hold {
+		s.hold[e], s.reqBy[e] = s.hold[e][:0], s.reqBy[e][:0]
+	}
 	for i, e := range cur {
 		if s.src[i] = i; e >= 0 {
-			s.live[e]++
+			s.hold[e] = append(s.hold[e], i)
 		}
 		if e != fin[i] {
 			s.left++
 		}
 	}
-	s.hold.fill(cur)
-	s.urgent = false
-	for e := range s.expertsOf[s.number] {
-		s.urgent = s.urgent || !s.stays(e)
+	for e, hold := range s.hold {
+		s.live[e] = len(hold)
+		s.urgent = s.urgent || e < s.expertsOf[s.number] && !s.stays(e)
 	}
-	s.req, s.puts, s.stagers, s.doing, s.settled = s.req[:0], s.puts[:0], s.stagers[:0], false, false
+	s.req, s.writes, s.stagers = s.req[:0], s.writes[:0], s.stagers[:0]
 	for g := range s.node {
 		a, b := s.first[g], s.first[g+1]
 		for i := a; i < b; i++ {
-			s.kept[i] = cur[i] >= 0 && slices.Contains(fin[a:b], cur[i])
 			if e := fin[i]; e >= 0 && !slices.Contains(cur[a:b], e) && !slices.Contains(fin[a:i], e) {
-				s.req = append(s.req, request{gpu: g, expert: e, want: i})
+				s.reqBy[e] = append(s.reqBy[e], len(s.req))
+				s.req = append(s.req, request{gpu: g, expert: e})
 			}
 		}
 		s.reqFirst[g+1] = len(s.req)
 	}
-	s.keys = s.keys[:0]
-	for _, q := range s.req {
-		s.keys = append(s.keys, q.expert)
-	}
-	s.reqBy.fill(s.keys)
 }
 
-// put serves request r by a copy from another GPU's slot, or from outside, into a slot.
-// It says whether links and memory allow that. That what the slot held is not lost is
-// the caller's care.
-func (s *scheduler) put(slot, r int) bool {
-	q := &s.req[r]
-	if !s.open(s.reader(q.from), q.gpu) {
+// together serves requests that count on each other's copies, without those for which
+// there is no room, and says whether there are any.
+func (s *scheduler) together(requests []int) bool {
+	for len(requests) > 0 {
+		for _, r := range requests {
+			s.live[s.req[r].expert]++
+		}
+		done := 0
+		for done < len(requests) && s.put(&s.req[requests[done]]) {
+			done++
+		}
+		if done == len(requests) {
+			return true
+		}
+		for _, r := range requests[:done] {
+			q := &s.req[r]
+			q.done = false
+			s.write(q.slot, s.cur[q.slot], q.slot)
+		}
+		for _, r := range requests[done+1:] {
+			s.live[s.req[r].expert]--
+		}
+		requests = slices.Delete(requests, done, done+1)
+	}
+	return false
+}
+
+// put serves a request, which has been counted on, by a copy from another GPU's slot, or
+// from outside, and says whether room, links and memory allow that.
+func (s *scheduler) put(q *request) bool {
+	s.live[q.expert]--
+	slot := s.room(q)
+	if slot < 0 || !s.open(s.reader(q.from), q.gpu) {
 		return false
 	}
-	s.write(slot, q.expert, q.from)
 	q.slot, q.done = slot, true
-	s.puts = append(s.puts, r)
+	s.write(slot, q.expert, q.from)
 	return true
-}
-
-// undo takes back all that was put but the first n.
-func (s *scheduler) undo(n int) {
-	for _, r := range s.puts[n:] {
-		q := &s.req[r]
-		q.done = false
-		s.write(q.slot, s.cur[q.slot], q.slot)
-	}
-	s.puts = s.puts[:n]
 }
 
 // stays says whether a GPU that stays holds an expert at the round's start.
 func (s *scheduler) stays(e int) bool {
-	return slices.ContainsFunc(s.hold.of(e), func(slot int) bool { return !s.leaving[s.gpuOf[slot]] })
+	return slices.ContainsFunc(s.hold[e], func(slot int) bool { return !s.leaving[s.gpuOf[slot]] })
 }
 
 // drop takes back the part of the layer at hand.
@@ -217,7 +223,13 @@ func (s *scheduler) free(slot int) bool {
 	if s.touched(slot) || x == s.fin[slot] {
 		return false
 	}
-	return x < 0 || s.live[x] > 1 && (!s.kept[slot] || s.twin(slot, x))
+	return x < 0 || s.live[x] > 1 && (!s.kept(slot) || s.twin(slot, x))
+}
+
+// kept says whether a slot's expert is one that its GPU is to have.
+func (s *scheduler) kept(slot int) bool {
+	g := s.gpuOf[slot]
+	return slices.Contains(s.fin[s.first[g]:s.first[g+1]], s.cur[slot])
 }
 
 // twin says whether another slot of a slot's GPU holds an expert at the round's end.
@@ -231,24 +243,19 @@ func (s *scheduler) twin(slot, expert int) bool {
 	return false
 }
 
-// room picks a free slot of the GPU of a request: the one that is to hold it, else an
-// empty one, else the one whose expert has the most copies. -1 = none.
+// room picks a free slot of the GPU of a request: one that is to hold it, else an
+// empty one, else any. -1 = none.
 func (s *scheduler) room(q *request) int {
-	g := q.gpu
 	best, score := -1, 0
-	for i := s.first[g]; i < s.first[g+1]; i++ {
-		if !s.free(i) {
-			continue
+	for i := s.first[q.gpu]; i < s.first[q.gpu+1]; i++ {
+		n := 1
+		switch {
+		case s.fin[i] == q.expert:
+			n = 3
+		case s.plan[i] < 0:
+			n = 2
 		}
-		n := noLimit
-		switch x := s.plan[i]; {
-		case i == q.want:
-		case x < 0:
-			n--
-		default:
-			n = 1
-		}
-		if n > score {
+		if n > score && s.free(i) {
 			best, score = i, n
 		}
 	}
@@ -257,46 +264,13 @@ func (s *scheduler) room(q *request) int {
 
 // emit ends the part of the layer at hand.
 func (s *scheduler) emit() {
-	s.settleAll()
-	start := len(s.moves)
-	for i, from := range s.src {
-		if from != i {
-			s.moves = append(s.moves, placement.Move{Layer: s.number, Expert: s.plan[i], From: from, To: i})
+	for _, i := range s.writes {
+		if slices.Contains(s.stagers, i) {
+			s.stagedMoves = append(s.stagedMoves, len(s.moves))
 		}
+		s.moves = append(s.moves, placement.Move{Layer: s.number, Expert: s.plan[i], From: s.src[i], To: i})
 	}
-	s.begun = s.begun || len(s.moves) > start
-	if s.InPlace {
-		s.putInOrder(start)
-	}
+	s.begun = s.begun || len(s.writes) > 0
 	copy(s.cur, s.plan)
 	s.load(s.layer)
-}
-
-// buckets are lists of ints, one after the other.
-type buckets struct{ first, item []int }
-
-func newBuckets(n int) buckets { return buckets{first: make([]int, n+1)} }
-
-func (b *buckets) of(i int) []int { return b.item[b.first[i]:b.first[i+1]] }
-
-// fill sorts the items 0..len(keys)-1 into buckets; key < 0 = leave out.
-func (b *buckets) fill(keys []int) {
-	clear(b.first)
-	for _, k := range keys {
-		if k >= 0 {
-			b.first[k]++
-		}
-	}
-	total := 0
-	for i, n := range b.first {
-		total += n
-		b.first[i] = total // its end, which filling makes its start
-	}
-	b.item = slices.Grow(b.item[:0], total)[:total]
-	for i := len(keys) - 1; i >= 0; i-- { // backwards, so that the lists rise
-		if k := keys[i]; k >= 0 {
-			b.first[k]--
-			b.item[b.first[k]] = i
-		}
-	}
 }

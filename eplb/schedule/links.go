@@ -7,21 +7,20 @@ const (
 	nvlink = iota
 	rdma
 	outside // where it has a bandwidth of its own
+	all     // of them
 	kinds
 )
 
 // links are what GPUs do in the round at hand.
 type links struct {
-	out, in  [kinds][]int // copies sent and received
-	staged   []int        // experts
-	to, from [][]peer     // whom each GPU sends to, and receives from
+	out, in  [kinds][]int   // copies sent and received
+	staged   []int          // experts
+	to, from []int          // how many GPUs each sends to, and receives from
+	pairs    map[[2]int]int // copies from one GPU to another
 }
 
-// peer is another GPU, and how many copies go there or come from there.
-type peer struct{ gpu, copies int }
-
 func newLinks(gpus int) links {
-	x := links{staged: make([]int, gpus), to: make([][]peer, gpus), from: make([][]peer, gpus)}
+	x := links{staged: make([]int, gpus), to: make([]int, gpus), from: make([]int, gpus), pairs: map[[2]int]int{}}
 	for k := range kinds {
 		x.out[k], x.in[k] = make([]int, gpus), make([]int, gpus)
 	}
@@ -34,15 +33,9 @@ func (x *links) reset() {
 		clear(x.in[k])
 	}
 	clear(x.staged)
-	for g := range x.to {
-		x.to[g], x.from[g] = x.to[g][:0], x.from[g][:0]
-	}
-}
-
-func (x *links) sent(g int) int { return x.out[nvlink][g] + x.out[rdma][g] }
-
-func (x *links) received(g int) int {
-	return x.in[nvlink][g] + x.in[rdma][g] + x.in[outside][g]
+	clear(x.to)
+	clear(x.from)
+	clear(x.pairs)
 }
 
 // kind is the link of a copy from GPU h, -1 = outside, to g.
@@ -59,53 +52,41 @@ func (s *scheduler) kind(h, g int) int {
 // open says whether GPU g can still receive a copy from GPU h, -1 = outside.
 func (s *scheduler) open(h, g int) bool {
 	k := s.kind(h, g)
-	if s.received(g) >= s.PerGPU || k == rdma && s.in[k][g] >= s.RDMAPerGPU || !s.InPlace && s.staged[g] >= s.stage {
+	if s.in[all][g] >= s.PerGPU || k == rdma && s.in[k][g] >= s.RDMAPerGPU || s.full(g, 1) {
 		return false
 	}
-	return h < 0 || s.sent(h) < s.PerGPU && (k != rdma || s.out[k][h] < s.RDMAPerGPU) &&
-		knows(s.to[h], g, s.PeersPerGPU) && knows(s.from[g], h, s.PeersPerGPU)
+	return h < 0 || s.out[all][h] < s.PerGPU && (k != rdma || s.out[k][h] < s.RDMAPerGPU) &&
+		(max(s.to[h], s.from[g]) < s.PeersPerGPU || s.pairs[[2]int{h, g}] > 0)
 }
+
+// full says whether a GPU has no memory to stage so many more experts.
+func (s *scheduler) full(g, more int) bool { return !s.InPlace && s.staged[g]+more > s.stage }
 
 // book counts n copies from GPU h, -1 = outside, to g; -1 takes one back.
 func (s *scheduler) book(h, g, n int) {
-	k := s.kind(h, g)
-	s.in[k][g] += n
-	if h >= 0 {
-		s.out[k][h] += n
-		s.to[h], s.from[g] = meet(s.to[h], g, n), meet(s.from[g], h, n)
+	for _, k := range [2]int{s.kind(h, g), all} {
+		if s.in[k][g] += n; h >= 0 {
+			s.out[k][h] += n
+		}
 	}
-}
-
-// knows says whether g is one of the peers or can become one.
-func knows(list []peer, g, most int) bool {
-	return len(list) < most || slices.ContainsFunc(list, func(p peer) bool { return p.gpu == g })
-}
-
-// meet counts copies with peer g, which is forgotten with the last.
-func meet(list []peer, g, copies int) []peer {
-	i := slices.IndexFunc(list, func(p peer) bool { return p.gpu == g })
-	if i < 0 {
-		return append(list, peer{g, copies})
+	if h < 0 {
+		return
 	}
-	if list[i].copies += copies; list[i].copies == 0 {
-		return slices.Delete(list, i, i+1)
+	pair := [2]int{h, g}
+	if s.pairs[pair] += n; s.pairs[pair] == max(0, n) { // the first, or the last taken back
+		s.to[h], s.from[g] = s.to[h]+n, s.from[g]+n
 	}
-	return list
 }
 
 // idle says whether a GPU can still send and one can still receive.
 func (s *scheduler) idle() bool {
-	sends, receives := false, false
-	for g := range s.node {
-		sends, receives = sends || s.sent(g) < s.PerGPU, receives || s.received(g) < s.PerGPU
-	}
-	return sends && receives
+	return slices.Min(s.out[all]) < s.PerGPU && slices.Min(s.in[all]) < s.PerGPU
 }
 
 // takeRound returns the round at hand and what it takes, and whether the bandwidth of
 // each link that it uses is known.
 func (s *scheduler) takeRound() (r Round, priced bool) {
-	r = Round{Moves: slices.Clone(s.moves), Staged: append([]int(nil), s.stagedMoves...), StagedBytes: int64(slices.Max(s.staged)) * s.ExpertBytes}
+	r = Round{Moves: slices.Clone(s.moves), Staged: append([]int(nil), s.stagedMoves...), StagedBytes: int64(slices.Max(s.staged)) * s.ExpertBytes, Peers: max(slices.Max(s.to), slices.Max(s.from))}
 	s.moves, s.stagedMoves = s.moves[:0], s.stagedMoves[:0]
 	priced = true
 	for k, bandwidth := range []float64{s.NVLink, s.RDMA, s.Outside} {
@@ -114,9 +95,6 @@ func (s *scheduler) takeRound() (r Round, priced bool) {
 				r.Seconds = max(r.Seconds, float64(most)*float64(s.ExpertBytes)/bandwidth)
 			}
 		}
-	}
-	for g := range s.node {
-		r.Peers = max(r.Peers, len(s.to[g]), len(s.from[g]))
 	}
 	return r, priced
 }

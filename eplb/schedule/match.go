@@ -16,21 +16,18 @@ import "slices"
 type matching struct {
 	in, out  []int   // degrees
 	d        int     // the largest
-	pad      buckets // senders that each receiver is padded with
-	padFrom  []int
-	padTo    []int
-	byDegree []int  // receivers
-	partner  []int  // receiver matched to each sender, -1 = none
-	via      []int  // and the request, -1 = padding
-	seen     []bool // senders, in the search for a receiver's
-	chosen   []int  // requests
+	pad      [][]int // senders that each receiver is padded with
+	more     []int   // those who receive more than they send, as often
+	byDegree []int   // receivers
+	partner  []int   // receiver matched to each sender, -1 = none
+	via      []int   // and the request, -1 = padding
+	seen     []bool  // senders, in the search for a receiver's
+	chosen   []int   // requests
 }
 
-func (m *matching) init(gpus int) {
-	for _, p := range []*[]int{&m.in, &m.out, &m.partner, &m.via} {
-		*p = make([]int, gpus)
-	}
-	m.pad, m.seen = newBuckets(gpus), make([]bool, gpus)
+func newMatching(gpus int) matching {
+	ints := func() []int { return make([]int, gpus) }
+	return matching{in: ints(), out: ints(), partner: ints(), via: ints(), pad: make([][]int, gpus), seen: make([]bool, gpus)}
 }
 
 // matchPass serves one matching of the layer's requests and says whether it
@@ -62,11 +59,10 @@ func (s *scheduler) edges() {
 	for _, choice := range [2]bool{false, true} {
 		for i := range s.req {
 			q := &s.req[i]
-			hold := s.hold.of(q.expert)
-			if q.done || len(hold) == 0 || len(hold) > 1 != choice {
+			if n := len(s.hold[q.expert]); q.done || n == 0 || n > 1 != choice {
 				continue
 			}
-			q.from = s.nearest(q, hold, func(h int) (int, bool) { return m.out[h], true })
+			q.from = s.nearest(q, m.out, false)
 			m.out[s.gpuOf[q.from]]++
 			m.in[q.gpu]++
 		}
@@ -77,20 +73,20 @@ func (s *scheduler) edges() {
 // padGraph pairs GPUs that receive more than they send with GPUs that send
 // more, and lists the receivers, those with the most copies to go first.
 func (m *matching) padGraph() {
-	m.padFrom, m.padTo, m.byDegree = m.padFrom[:0], m.padTo[:0], m.byDegree[:0]
-	for g := range m.in {
-		in, out := m.in[g], m.out[g]
-		for range in - out {
-			m.padFrom = append(m.padFrom, g)
+	m.more, m.byDegree = m.more[:0], m.byDegree[:0]
+	for g, in := range m.in {
+		for range in - m.out[g] {
+			m.more = append(m.more, g)
 		}
-		for range out - in {
-			m.padTo = append(m.padTo, g)
-		}
-		if in+out > 0 {
+		if in+m.out[g] > 0 {
 			m.byDegree = append(m.byDegree, g)
 		}
 	}
-	m.pad.fill(m.padTo)
+	more := m.more
+	for g, in := range m.in {
+		n := max(0, m.out[g]-in)
+		m.pad[g], more = more[:n], more[n:]
+	}
 	slices.SortStableFunc(m.byDegree, func(a, b int) int {
 		return (max(m.in[b], m.out[b]) - max(m.in[a], m.out[a]))
 	})
@@ -101,7 +97,7 @@ func (m *matching) padGraph() {
 func (s *scheduler) augment(g int) bool {
 	m := &s.match
 	for r := s.reqFirst[g]; r < s.reqFirst[g+1]; r++ {
-		if q := &s.req[r]; !q.done && len(s.hold.of(q.expert)) > 0 {
+		if q := &s.req[r]; !q.done && len(s.hold[q.expert]) > 0 {
 			if h := s.gpuOf[q.from]; s.open(h, g) && s.take(g, h, r) {
 				return true
 			}
@@ -110,8 +106,8 @@ func (s *scheduler) augment(g int) bool {
 	if max(m.in[g], m.out[g]) < m.d && s.take(g, g, -1) {
 		return true
 	}
-	for _, i := range m.pad.of(g) {
-		if s.take(g, m.padFrom[i], -1) {
+	for _, h := range m.pad[g] {
+		if s.take(g, h, -1) {
 			return true
 		}
 	}
@@ -129,41 +125,4 @@ func (s *scheduler) take(g, h, r int) bool {
 	}
 	m.partner[h], m.via[h] = g, r
 	return true
-}
-
-// together serves requests that count on each other's copies, without those for which
-// there is no room, and says whether there are any.
-func (s *scheduler) together(requests []int) bool {
-	for len(requests) > 0 {
-		k := s.serveAll(requests)
-		if k < 0 {
-			return true
-		}
-		requests = slices.Delete(requests, k, k+1)
-	}
-	return false
-}
-
-// serveAll serves requests that count on each other's copies: all, or none, and then it
-// says which has no room.
-func (s *scheduler) serveAll(requests []int) (failed int) {
-	mark := len(s.puts)
-	for _, r := range requests {
-		s.live[s.req[r].expert]++
-	}
-	failed = -1
-	for k, r := range requests {
-		q := &s.req[r]
-		s.live[q.expert]--
-		if failed >= 0 {
-			continue
-		}
-		if slot := s.room(q); slot < 0 || !s.put(slot, r) {
-			failed = k
-		}
-	}
-	if failed >= 0 {
-		s.undo(mark)
-	}
-	return failed
 }

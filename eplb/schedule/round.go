@@ -6,7 +6,9 @@ import "slices"
 const maxVain = 128
 
 // round makes one round: first what is nowhere, then what is on leaving GPUs
-// alone, in all layers; then the layers under way, then others.
+// alone, in all layers; then the layers under way; then others, until as many as may
+// be are half-moved, and after that those that the round finishes. Without the latter
+// schedules that leave one layer half-moved take 1% more rounds.
 func (s *scheduler) round(order []*layer) {
 	s.links.reset()
 	for urgency := 2; urgency > 0; urgency-- {
@@ -17,18 +19,24 @@ func (s *scheduler) round(order []*layer) {
 			}
 		}
 	}
-	open := 0
-	for _, y := range order {
-		if y.underWay() {
-			open++
+	open, vain := 0, 0
+	for _, underWay := range [2]bool{true, false} {
+		for _, y := range order {
+			switch {
+			case y.left == 0 || underWay != (y.begun || y.doing):
+			case underWay:
+				s.serve(y)
+				open++
+			case open == s.most && (y.least > 1 || vain == maxVain) || !s.idle():
+			case s.serve(y):
+			case open < s.most:
+				open++
+			default:
+				s.drop()
+				vain++
+			}
 		}
 	}
-	for _, y := range order {
-		if y.underWay() && s.idle() {
-			s.serve(y)
-		}
-	}
-	s.begin(order, open)
 	for _, y := range order {
 		if y.doing {
 			s.turnTo(y)
@@ -37,37 +45,17 @@ func (s *scheduler) round(order []*layer) {
 	}
 }
 
-// begin serves layers that are not under way, where so many are: until as many as may
-// be are half-moved, then those that the round finishes. Without the latter schedules
-// that leave one layer half-moved take 1% more rounds.
-func (s *scheduler) begin(order []*layer, open int) {
-	vain := 0
-	for _, y := range order {
-		if y.left == 0 || y.underWay() || open == s.most && (y.least > 1 || vain == maxVain) || !s.idle() {
-			continue
-		}
-		switch s.serve(y); {
-		case slices.Equal(s.plan, y.fin):
-		case open < s.most:
-			open++
-		default:
-			s.drop()
-			vain++
-		}
-	}
-}
-
-// underWay says whether a layer is half-moved, or has a part in the round.
-func (y *layer) underWay() bool { return y.left > 0 && y.begun || y.doing }
-
-// serve does for a layer what the links allow.
-func (s *scheduler) serve(y *layer) {
+// serve does for a layer what the links allow, and says whether that finishes it.
+func (s *scheduler) serve(y *layer) bool {
 	s.turnTo(y)
-	for range s.PerGPU {
-		if !s.matchPass() {
-			break
+	if s.idle() {
+		for range s.PerGPU {
+			if !s.matchPass() {
+				break
+			}
 		}
+		s.serveRequests(0)
 	}
-	s.serveRequests(0)
-	s.settleAll()
+	s.settle()
+	return slices.Equal(s.plan, s.fin)
 }

@@ -144,7 +144,7 @@ func TestChainsAlwaysEnd(t *testing.T) {
 				s.links.reset()
 				s.turnTo(y)
 				s.serveRequests(0)
-				s.settleAll()
+				s.settle()
 				s.emit()
 				if r, _ := s.takeRound(); len(r.Moves) == 0 {
 					t.Fatalf("seed %d, case %d: layer %d is stuck at %v, to be %v", seed, i, l, y.cur, y.fin)

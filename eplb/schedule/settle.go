@@ -1,15 +1,11 @@
 package schedule
 
-// settleAll ends what a round does in the layer at hand: experts go to where they are to
-// be within their GPU, what is superfluous goes, and cycles are staged.
-func (s *scheduler) settleAll() {
-	if s.settled {
-		return
-	}
-	s.settled = true
+// settle ends what a round does in the layer at hand: experts go to where they are to
+// be within their GPU, what is superfluous goes, and the writes are put in order.
+func (s *scheduler) settle() {
 	for _, exchange := range [2]bool{false, true} { // one may only go once another has
 		for slot := range s.plan {
-			s.settle(slot, exchange)
+			s.fill(slot, exchange)
 		}
 	}
 	for slot, e := range s.fin {
@@ -18,15 +14,21 @@ func (s *scheduler) settleAll() {
 		}
 	}
 	if s.InPlace {
-		s.stageCycles()
+		s.putInOrder()
+		return
+	}
+	for slot := range s.plan {
+		if s.touched(slot) {
+			s.writes = append(s.writes, slot)
+		}
 	}
 }
 
-// settle has a slot hold its final expert, if that is on its GPU: where what the slot had
+// fill has a slot hold its final expert, if that is on its GPU: where what the slot had
 // may go, as any slot holds it at the round's start; else as one where it is not to stay
 // holds it at the round's end, which may take what this one had in exchange. A slot that
 // took part in an exchange is filled no more, so that those come last.
-func (s *scheduler) settle(slot int, exchange bool) {
+func (s *scheduler) fill(slot int, exchange bool) {
 	e, g := s.fin[slot], s.gpuOf[slot]
 	if e < 0 || e == s.plan[slot] {
 		return
@@ -42,12 +44,12 @@ func (s *scheduler) settle(slot int, exchange bool) {
 	}
 	x, from, spare := s.plan[slot], s.src[slot], s.spare(slot)
 	if spare && holder >= 0 {
-		if s.write(slot, e, holder); s.overfull(g) {
+		if s.write(slot, e, holder); s.full(g, 0) {
 			s.write(slot, x, from)
 		}
 		return
 	}
-	if !exchange || other < 0 || !spare && !s.touched(slot) && !s.kept[slot] {
+	if !exchange || other < 0 || !spare && !s.touched(slot) && !s.kept(slot) {
 		return
 	}
 	at := s.src[other]
@@ -57,14 +59,11 @@ func (s *scheduler) settle(slot int, exchange bool) {
 	} else {
 		s.write(other, x, from)
 	}
-	if s.overfull(g) {
+	if s.full(g, 0) {
 		s.write(slot, x, from)
 		s.write(other, e, at)
 	}
 }
-
-// overfull says whether a GPU stages more than it may.
-func (s *scheduler) overfull(g int) bool { return !s.InPlace && s.staged[g] > s.stage }
 
 // spare says whether what a slot held may go, and nobody asks for it any more.
 func (s *scheduler) spare(slot int) bool {
@@ -73,7 +72,7 @@ func (s *scheduler) spare(slot int) bool {
 
 // asked says whether a GPU still lacks an expert.
 func (s *scheduler) asked(e int) bool {
-	for _, r := range s.reqBy.of(e) {
+	for _, r := range s.reqBy[e] {
 		if !s.req[r].done {
 			return true
 		}
