@@ -21,14 +21,13 @@ func (s *scheduler) bound() (rounds int, seconds float64) {
 	}
 	for l := range s.layers {
 		y := &s.layers[l]
-		y.copies, y.least = len(y.req), 1
+		y.copies = len(y.req)
 		for g := range s.node {
 			n := y.reqFirst[g+1] - y.reqFirst[g]
 			d.in[g] += n
-			y.least = max(y.least, roundsFor(n, s.PerGPU))
 		}
 		if y.left > 0 {
-			rounds = max(rounds, y.least)
+			rounds = max(rounds, 1)
 		}
 		for e := range s.experts {
 			if hold := y.hold[e]; len(hold) > 0 && len(y.reqBy[e]) > 0 {

@@ -33,7 +33,6 @@ type layer struct {
 	begun    bool  // it is under way
 	urgent   bool  // it has experts that are on no GPU which stays
 	copies   int   // requests at the start
-	least    int   // rounds that it takes at least
 
 	doing bool    // it has a part in the round at hand
 	plan  []int   // what slots hold at the round's end
