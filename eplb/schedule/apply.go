@@ -26,10 +26,8 @@ func (s *Schedule) Resume(p *placement.Placement, done, rounds int) (placement.P
 	done = max(0, min(done, len(s.Rounds)))
 	rounds = max(done, min(rounds, len(s.Rounds)))
 	have, want, shape := slotsOf(p), s.shape(done), s.shape(rounds)
-	if len(s.Rounds) == 0 { // nothing is to be done, or has been
-		if shape = s.After; slices.Equal(have, s.After) {
-			want = s.After
-		}
+	if done == 0 && slices.Equal(have, s.Before) { // also where nothing is to be done
+		want = have
 	}
 	if !slices.Equal(have, want) {
 		return placement.Placement{}, refuse.Errorf(placement.ErrShape, "schedule", "the placement has %d slots on %d GPUs, but the schedule, after %d rounds, %d on %d, or others of each",
@@ -69,10 +67,10 @@ func (s *Schedule) do(i int, rows [][]int, experts int) error {
 // shape is the slots of each GPU after so many rounds, of some.
 func (s *Schedule) shape(rounds int) []int {
 	switch rounds {
-	case 0:
-		return s.Before
 	case len(s.Rounds):
 		return s.After
+	case 0:
+		return s.Before
 	}
 	return s.GPUSlots
 }
@@ -103,10 +101,18 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 	}
 	gpu := s.GPUOf()
 	for i := out.Restore; i < rounds; i++ {
-		out.Rounds[i] = s.Rounds[i].without(func(m placement.Move) bool {
+		r, whole := &out.Rounds[i], s.Rounds[i]
+		r.Moves, r.Staged = nil, nil
+		for k, m := range whole.Moves {
 			// A schedule of another make may have slots of no GPU.
-			return unfinished[m.Layer] && !(m.To < len(gpu) && slices.Contains(s.Dead, gpu[m.To]))
-		})
+			if unfinished[m.Layer] && !(m.To < len(gpu) && slices.Contains(s.Dead, gpu[m.To])) {
+				continue
+			}
+			if slices.Contains(whole.Staged, k) {
+				r.Staged = append(r.Staged, len(r.Moves))
+			}
+			r.Moves = append(r.Moves, m)
+		}
 	}
 	out.sum()
 	return out
@@ -137,22 +143,6 @@ func (s *Schedule) sum() {
 		}
 	}
 	s.Bytes = int64(s.Moves) * s.ExpertBytes
-}
-
-// without is the round without some of its moves.
-func (r Round) without(out func(placement.Move) bool) Round {
-	moves, staged := r.Moves, r.Staged
-	r.Moves, r.Staged = nil, nil
-	for i, m := range moves {
-		if out(m) {
-			continue
-		}
-		if slices.Contains(staged, i) {
-			r.Staged = append(r.Staged, len(r.Moves))
-		}
-		r.Moves = append(r.Moves, m)
-	}
-	return r
 }
 
 // GPUOf returns the GPU of each slot, numbered over GPUSlots.

@@ -1,42 +1,59 @@
 package schedule
 
-// demand is what every schedule has to send and receive, whatever its rounds: copies of
-// each GPU, those of them that can only go over RDMA, and copies that enter and leave
-// each node.
-type demand struct {
-	in, out, farIn, farOut []int
-	nodeIn, nodeOut        []int
-	asked                  [][]int // the GPUs of each node that lack the expert at hand
-}
-
-// bound counts, before any round is made, what every schedule has to send and receive,
-// and how many copies and rounds each layer takes at least. A GPU receives every expert
-// it lacks, over all its links at once; what enters a node or leaves it goes over the RDMA
-// of its GPUs.
+// bound counts, before any round is made, what every schedule has to send and receive.
+// A GPU receives every expert it lacks, over all its links at once, and sends what it
+// alone holds: over RDMA where none of its node lacks it. The only GPU to lack an expert
+// in a node where none holds it gets it over RDMA. What enters a node or leaves it goes
+// over the RDMA of its GPUs.
 func (s *scheduler) bound() (rounds int, seconds float64) {
+	const in, out = 0, 1
 	nodes := s.NodeCount()
-	d := demand{asked: make([][]int, nodes), nodeIn: make([]int, nodes), nodeOut: make([]int, nodes)}
-	for _, list := range []*[]int{&d.in, &d.out, &d.farIn, &d.farOut} {
-		*list = make([]int, len(s.node))
+	var gpu, far, node [2][]int // copies of each GPU, those of them over RDMA, and copies of each node
+	for way := range gpu {
+		gpu[way], far[way], node[way] = make([]int, len(s.node)), make([]int, len(s.node)), make([]int, nodes)
 	}
+	asked := make([][]int, nodes) // the GPUs of each node that lack the expert at hand
 	for l := range s.layers {
 		y := &s.layers[l]
-		y.copies = len(y.req)
-		for g := range s.node {
-			n := y.reqFirst[g+1] - y.reqFirst[g]
-			d.in[g] += n
+		if !y.ended {
+			rounds = 1
 		}
-		if y.left > 0 {
-			rounds = max(rounds, 1)
+		for _, q := range y.req {
+			gpu[in][q.gpu]++
 		}
-		for e := range s.experts {
-			if hold := y.hold[e]; len(hold) > 0 && len(y.reqBy[e]) > 0 {
-				d.add(s.frame, y, y.reqBy[e], hold)
+		for e, hold := range y.hold {
+			if len(hold) == 0 || len(y.reqBy[e]) == 0 {
+				continue
+			}
+			for n := range asked {
+				asked[n] = asked[n][:0]
+			}
+			for _, r := range y.reqBy[e] {
+				n := s.node[y.req[r].gpu]
+				asked[n] = append(asked[n], y.req[r].gpu)
+			}
+			first, last := s.gpuOf[hold[0]], s.gpuOf[hold[len(hold)-1]]
+			if first == last {
+				gpu[out][first]++
+				far[out][first] += max(0, 1-len(asked[s.node[first]]))
+			}
+			for _, i := range hold {
+				asked[s.node[s.gpuOf[i]]] = nil
+			}
+			leaves := 0
+			for n, list := range asked {
+				node[in][n] += min(1, len(list))
+				if leaves = max(leaves, min(1, len(list))); len(list) == 1 {
+					far[in][list[0]]++
+				}
+			}
+			if n := s.node[first]; n == s.node[last] {
+				node[out][n] += leaves
 			}
 		}
 	}
 	need := func(copies, perRound int, bandwidth float64) {
-		rounds = max(rounds, roundsFor(copies, perRound))
+		rounds = max(rounds, (copies+perRound-1)/perRound)
 		if bandwidth > 0 {
 			seconds = max(seconds, float64(copies)*float64(s.ExpertBytes)/bandwidth)
 		}
@@ -47,55 +64,20 @@ func (s *scheduler) bound() (rounds int, seconds float64) {
 	}
 	alive := make([]int, nodes)
 	for g, n := range s.node {
-		need(max(d.in[g], d.out[g]), s.PerGPU, all)
-		need(max(d.farIn[g], d.farOut[g]), s.RDMAPerGPU, s.RDMA)
 		if !s.dead[g] {
 			alive[n]++
 		}
 	}
-	for n, k := range alive {
-		if k > 0 {
-			need(max(d.nodeIn[n], d.nodeOut[n]), s.RDMAPerGPU*k, s.RDMA*float64(k))
+	for way := range gpu {
+		for g := range s.node {
+			need(gpu[way][g], s.PerGPU, all)
+			need(far[way][g], s.RDMAPerGPU, s.RDMA)
+		}
+		for n, k := range alive {
+			if k > 0 {
+				need(node[way][n], s.RDMAPerGPU*k, s.RDMA*float64(k))
+			}
 		}
 	}
 	return rounds, seconds
 }
-
-// add adds an expert that some GPUs lack and these slots hold. A GPU that alone holds it
-// sends it, over RDMA where none of its node lacks it. The only GPU to lack it in a node
-// where none holds it gets it over RDMA.
-func (d *demand) add(f *frame, y *layer, wanted, hold []int) {
-	for n := range d.asked {
-		d.asked[n] = d.asked[n][:0]
-	}
-	for _, r := range wanted {
-		g := y.req[r].gpu
-		d.asked[f.node[g]] = append(d.asked[f.node[g]], g)
-	}
-	if g := f.gpuOf[hold[0]]; f.gpuOf[hold[len(hold)-1]] == g { // they rise
-		d.out[g]++
-		if len(d.asked[f.node[g]]) == 0 {
-			d.farOut[g]++
-		}
-	}
-	for _, i := range hold {
-		n := f.node[f.gpuOf[i]]
-		d.asked[n] = d.asked[n][:0]
-	}
-	enters := false
-	for n, list := range d.asked {
-		if len(list) > 0 {
-			enters = true
-			d.nodeIn[n]++
-		}
-		if len(list) == 1 {
-			d.farIn[list[0]]++
-		}
-	}
-	if home := f.node[f.gpuOf[hold[0]]]; enters && home == f.node[f.gpuOf[hold[len(hold)-1]]] {
-		d.nodeOut[home]++
-	}
-}
-
-// roundsFor is how many rounds n things take, by at a time.
-func roundsFor(n, by int) int { return (n + by - 1) / by }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
@@ -113,7 +114,8 @@ func (d Decision) String() string {
 // so is a schedule that is not Priced unless Hidden is 1. Cost: one pass over
 // the moves.
 func Decide(s *Schedule, k Stakes) (Decision, error) {
-	if err := k.validate(s); err != nil {
+	gains, err := k.gains(s)
+	if err != nil {
 		return Decision{}, err
 	}
 	none := Decision{of: len(s.Rounds), horizon: k.Horizon, BreakEven: math.Inf(1)}
@@ -122,7 +124,6 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 		return none, nil
 	}
 	forced := s.forced()
-	gains := k.gains(s)
 	best, soonest := none, none
 	seconds, gain, bestNet := 0.0, 0.0, 0.0
 	for i, r := range s.Rounds {
@@ -161,40 +162,12 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 	return best, nil
 }
 
-// gains lists the seconds a step that each round gains: those of the layers that it
-// finishes.
-func (k *Stakes) gains(s *Schedule) []float64 {
-	weights, last := 0.0, make([]int, len(k.Before))
-	for l := range last {
-		last[l] = -1
-		weights += k.weight(l)
-	}
-	for i, r := range s.Rounds {
-		for _, m := range r.Moves {
-			last[m.Layer] = i
-		}
-	}
-	out := make([]float64, len(s.Rounds))
-	for l, i := range last {
-		if i >= 0 && !math.IsInf(k.Before[l], 1) {
-			d := k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
-			out[i] += float64(d * k.weight(l) / weights * k.StepSeconds)
-		}
-	}
-	return out
-}
-
-func (k *Stakes) weight(l int) float64 {
-	if k.Weight == nil {
-		return 1
-	}
-	return k.Weight[l]
-}
-
 // maxStake keeps products of stakes finite.
 const maxStake = 1e15
 
-func (k *Stakes) validate(s *Schedule) error {
+// gains lists the seconds a step that each round gains: those of the layers that it
+// finishes. It refuses what makes no sense.
+func (k *Stakes) gains(s *Schedule) ([]float64, error) {
 	for _, f := range []struct {
 		name   string
 		v, max float64
@@ -204,41 +177,44 @@ func (k *Stakes) validate(s *Schedule) error {
 		{"sensitivity", k.Sensitivity.At110, k.Sensitivity.At130}, {"sensitivity", k.Sensitivity.At130, .99},
 	} {
 		if !(f.v >= 0 && f.v <= f.max) {
-			return refuse.Errorf(placement.ErrValue, f.name, "%v: between 0 and %v is possible", f.v, f.max)
+			return nil, refuse.Errorf(placement.ErrValue, f.name, "%v: between 0 and %v is possible", f.v, f.max)
 		}
 	}
-	layers := len(k.Before)
+	layers, weight := len(k.Before), k.Weight
+	if weight == nil {
+		weight = slices.Repeat([]float64{1}, layers)
+	}
 	if err := cmp.Or(
 		refuse.Shape(len(k.After) != layers, "after", "%d layers, but before has %d", len(k.After), layers),
-		refuse.Shape(k.Weight != nil && len(k.Weight) != layers, "weight", "%d layers, but before has %d", len(k.Weight), layers),
+		refuse.Shape(len(weight) != layers, "weight", "%d layers, but before has %d", len(weight), layers),
 		refuse.Value(!s.Priced && k.Hidden < 1 && len(s.Rounds) > 0, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths"),
 	); err != nil {
-		return err
+		return nil, err
 	}
+	weights, last := 0.0, make([]int, layers) // the last round, from 1, that moves a layer
 	for i, r := range s.Rounds {
 		for _, m := range r.Moves {
 			if m.Layer < 0 || m.Layer >= layers {
-				return refuse.Errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", layers, i, m.Layer)
+				return nil, refuse.Errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", layers, i, m.Layer)
 			}
+			last[m.Layer] = i + 1
 		}
 	}
-	return k.validateLayers()
-}
-
-// validateLayers checks what is given of each layer.
-func (k *Stakes) validateLayers() error {
-	weights := 0.0
-	for l := range k.Before {
-		w := k.weight(l)
+	for l, w := range weight {
 		if !(w >= 0 && w <= maxStake) {
-			return refuse.At(placement.ErrValue, "weight", l, -1, "%v is not a number from 0 to %v", w, float64(maxStake))
+			return nil, refuse.At(placement.ErrValue, "weight", l, -1, "%v is not a number from 0 to %v", w, float64(maxStake))
+		}
+		if !(min(k.Before[l], k.After[l]) >= 0) || math.IsInf(k.After[l], 0) {
+			return nil, refuse.At(placement.ErrValue, "imbalance", l, -1, "%v, %v: finite numbers ≥ 0 are needed", k.Before[l], k.After[l])
 		}
 		weights += w
-		for i, x := range []float64{k.Before[l], k.After[l]} {
-			if !(x >= 0) || i > 0 && math.IsInf(x, 0) {
-				return refuse.At(placement.ErrValue, "imbalance", l, -1, "%v is not a finite number ≥ 0", x)
-			}
+	}
+	out := make([]float64, len(s.Rounds))
+	for l, i := range last {
+		if i > 0 && !math.IsInf(k.Before[l], 1) {
+			d := k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
+			out[i-1] += float64(d * weight[l] / weights * k.StepSeconds)
 		}
 	}
-	return refuse.Value(k.Weight != nil && weights == 0, "weight", "no layer has any")
+	return out, refuse.Value(k.Weight != nil && weights == 0, "weight", "no layer has any")
 }

@@ -19,7 +19,6 @@ type frame struct {
 	start, end           [][]int          // what slots hold that can be read, and are to hold
 	lost                 []placement.Move // of what is in slots that cannot be read
 	experts              int
-	expertsOf            []int // of each layer
 	dead, leaving        []bool
 }
 
@@ -58,39 +57,28 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o Options)
 	if total := len(f.gpuOf); total > placement.MaxSlots || total*layers > placement.MaxCells {
 		return nil, refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots a layer and %d in all are supported", layers, total, placement.MaxSlots, placement.MaxCells)
 	}
-	if err := f.checkLayers(prev, next); err != nil {
-		return nil, err
+	f.start, f.end = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
+	for l := range f.start {
+		if err := f.setLayer(l, prev, next); err != nil {
+			return nil, err
+		}
 	}
-	f.setLayers(prev, next)
 	return f, nil
 }
 
-// setLayers takes what slots hold, those of GPUs that cannot be read nothing. In the
-// end GPUs out of service have nothing, which checkLayers demands, and those beyond.
-func (f *frame) setLayers(prev, next *placement.Placement) {
-	f.start, f.end = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
-	for l, row := range f.start {
-		for i, g := range f.gpuOf {
-			if f.dead[g] && row[i] >= 0 {
-				row[i] = -1
-				f.lost = append(f.lost, placement.Move{Layer: l, Expert: -1, From: -1, To: i})
-			}
-		}
+// setLayer demands a layer of as many experts before and after, and nothing at the end on
+// GPUs that are out of service; and takes away what cannot be read.
+func (f *frame) setLayer(l int, prev, next *placement.Placement) error {
+	if before, after := prev.ExpertsOf(l), next.ExpertsOf(l); before != after {
+		return refuse.Errorf(placement.ErrShape, "layer_experts", "%d in layer %d, but the next placement has %d", before, l, after)
 	}
-}
-
-// checkLayers demands layers of as many experts before and after, and nothing on GPUs
-// that are out of service.
-func (f *frame) checkLayers(prev, next *placement.Placement) error {
-	end := gpusOf(f.after)
-	for l, row := range next.PhysicalToLogical {
-		if f.expertsOf = append(f.expertsOf, prev.ExpertsOf(l)); f.expertsOf[l] != next.ExpertsOf(l) {
-			return refuse.Errorf(placement.ErrShape, "layer_experts", "%v, but the next placement has %v", prev.LayerExperts, next.LayerExperts)
+	for i, g := range f.gpuOf {
+		if f.end[l][i] >= 0 && f.SpeedOf(g) == 0 {
+			return refuse.At(placement.ErrFit, "physical_to_logical_map", l, next.FirstSlots()[g]+i-f.first[g], "the next placement has an expert on a GPU that is out of service")
 		}
-		for i, e := range row {
-			if e >= 0 && f.SpeedOf(end[i]) == 0 {
-				return refuse.At(placement.ErrFit, "physical_to_logical_map", l, i, "the next placement has an expert on a GPU that is out of service")
-			}
+		if f.dead[g] && f.start[l][i] >= 0 {
+			f.start[l][i] = -1
+			f.lost = append(f.lost, placement.Move{Layer: l, Expert: -1, From: -1, To: i})
 		}
 	}
 	return nil

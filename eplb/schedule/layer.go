@@ -29,10 +29,9 @@ type scheduler struct {
 type layer struct {
 	number   int
 	cur, fin []int // what slots hold, and are to hold
-	left     int   // slots that differ
+	ended    bool  // slots hold it
 	begun    bool  // it is under way
-	urgent   bool  // it has experts that are on no GPU which stays
-	copies   int   // requests at the start
+	urgent   bool  // it asks for experts that are on no GPU which stays
 
 	doing bool    // it has a part in the round at hand
 	plan  []int   // what slots hold at the round's end
@@ -90,7 +89,7 @@ func (s *scheduler) load(y *layer) {
 	s.layer = y
 	cur, fin := s.cur, s.fin
 	copy(s.plan, cur)
-	s.left, s.urgent, s.doing = 0, false, false
+	s.ended, s.urgent, s.doing = slices.Equal(cur, fin), false, false
 	for e := range s.hold {
 		s.hold[e], s.reqBy[e] = s.hold[e][:0], s.reqBy[e][:0]
 	}
@@ -98,13 +97,9 @@ func (s *scheduler) load(y *layer) {
 		if s.src[i] = i; e >= 0 {
 			s.hold[e] = append(s.hold[e], i)
 		}
-		if e != fin[i] {
-			s.left++
-		}
 	}
 	for e, hold := range s.hold {
 		s.live[e] = len(hold)
-		s.urgent = s.urgent || e < s.expertsOf[s.number] && !s.stays(e)
 	}
 	s.req, s.writes, s.stagers = s.req[:0], s.writes[:0], s.stagers[:0]
 	for g := range s.node {
@@ -113,6 +108,7 @@ func (s *scheduler) load(y *layer) {
 			if e := fin[i]; e >= 0 && !slices.Contains(cur[a:b], e) && !slices.Contains(fin[a:i], e) {
 				s.reqBy[e] = append(s.reqBy[e], len(s.req))
 				s.req = append(s.req, request{gpu: g, expert: e})
+				s.urgent = s.urgent || !s.stays(e)
 			}
 		}
 		s.reqFirst[g+1] = len(s.req)

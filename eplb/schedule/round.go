@@ -23,7 +23,7 @@ func (s *scheduler) round(order []*layer) {
 	for _, underWay := range [2]bool{true, false} {
 		for _, y := range order {
 			switch {
-			case y.left == 0 || underWay != (y.begun || y.doing):
+			case y.ended || underWay != (y.begun || y.doing):
 			case underWay:
 				s.serve(y)
 				open++

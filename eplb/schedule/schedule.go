@@ -147,23 +147,21 @@ func New(prev, next *placement.Placement, t placement.Topology, o Options) (Sche
 		return Schedule{}, err
 	}
 	layers := len(prev.PhysicalToLogical)
-	if o.LayersAtOnce > 0 {
-		return build(f, min(o.LayersAtOnce, layers))
-	}
-	var out Schedule
-	for k := defaultLayers; ; k *= 2 {
-		s, err := build(f, min(k, layers))
-		if err != nil {
-			return Schedule{}, err
-		}
-		little := k > defaultLayers && len(s.Rounds) > 64 && 100*len(s.Rounds) > 98*len(out.Rounds)
-		if k == defaultLayers || len(s.Rounds) < len(out.Rounds) {
+	most := cmp.Or(o.LayersAtOnce, defaultLayers)
+	out, err := build(f, most)
+	for o.LayersAtOnce == 0 && err == nil && most < layers && 10*len(out.Rounds) > 11*out.RoundsBound {
+		var s Schedule
+		most *= 2
+		s, err = build(f, most)
+		little := len(s.Rounds) > 64 && 100*len(s.Rounds) > 98*len(out.Rounds)
+		if len(s.Rounds) < len(out.Rounds) {
 			out = s
 		}
-		if little || k >= layers || 10*len(out.Rounds) <= 11*out.RoundsBound {
-			return out, nil
+		if little {
+			break
 		}
 	}
+	return out, err
 }
 
 // defaultLayers is how many layers are left half-moved unless more are needed.
@@ -182,7 +180,7 @@ func build(f *frame, most int) (Schedule, error) {
 	}
 	out.RoundsBound, out.SecondsBound = s.bound()
 	order := s.layerOrder()
-	for len(s.moves) > 0 || slices.ContainsFunc(order, func(y *layer) bool { return y.left > 0 }) {
+	for len(s.moves) > 0 || slices.ContainsFunc(order, func(y *layer) bool { return !y.ended }) {
 		s.round(order)
 		if len(s.moves) == 0 { // none is known to get here
 			return Schedule{}, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
@@ -212,12 +210,12 @@ func build(f *frame, most int) (Schedule, error) {
 func (s *scheduler) layerOrder() []*layer {
 	var order []*layer
 	for l := range s.layers {
-		if y := &s.layers[l]; y.left > 0 {
+		if y := &s.layers[l]; !y.ended {
 			order = append(order, y)
 		}
 	}
 	if s.Worth != nil {
-		each := func(y *layer) float64 { return s.Worth[y.number] / float64(max(1, y.copies)) }
+		each := func(y *layer) float64 { return s.Worth[y.number] / float64(max(1, len(y.req))) }
 		slices.SortStableFunc(order, func(a, b *layer) int { return cmp.Compare(each(b), each(a)) })
 	}
 	return order

@@ -140,7 +140,7 @@ func TestChainsAlwaysEnd(t *testing.T) {
 		s := newScheduler(f, 0)
 		for l := range s.layers {
 			y := &s.layers[l]
-			for y.left > 0 {
+			for !y.ended {
 				s.links.reset()
 				s.turnTo(y)
 				s.serveRequests(0)
