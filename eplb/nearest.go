@@ -71,7 +71,7 @@ func (x *planner) evenOut(aims []float64, r *Result) {
 				return
 			}
 			y := g.take(l, limits[l], r)
-			y.Rule = traffic.Nearest
+			y.Nearest = true
 			traffic.EvenOut(y, g.slot, aims[l], x.stopped)
 			g.give(l, r)
 			g.s.SetLoads(x.p.Loads[l])

@@ -52,6 +52,7 @@ func validateRoutes(p *Problem, o *Options) error {
 		refuse.Value(!none && o.Policy == DeepSeek, "routes", "policy deepseek knows no traffic: use policy optimal"),
 		refuse.Shape(!none && nodes < 2, "routes", "num_nodes is 1: every token visits one node"),
 		refuse.Shape(!none && nodes > traffic.MaxNodes, "routes", "%d nodes: at most %d are supported", nodes, traffic.MaxNodes),
+		refuse.Shape(o.Copies == PerExpert && p.Loads.Experts()+nodes > placement.MaxExperts, "traffic_copies", "expert: %d experts and %d nodes: at most %d in all", p.Loads.Experts(), nodes, placement.MaxExperts),
 	); none || err != nil {
 		return err
 	}
@@ -149,13 +150,10 @@ func (g *regrouper) layer(l, moves int, r *Result) {
 		return
 	}
 	y := g.take(l, moves, r)
-	y.PerExpert = g.o.Copies == PerExpert
+	y.PerExpert, y.Nearest = g.o.Copies == PerExpert, g.o.Dispatch == Nearest
 	y.Tokens, y.RiskPrice, y.GPUPrice = tokens, riskPrice, gpuPrice
 	if g.m != nil && g.o.MaxMoves == 0 {
 		y.MovePrice = freeMove
-	}
-	if g.o.Dispatch == Nearest {
-		y.Rule = traffic.Nearest
 	}
 	g.limit(y)
 	g.rehouse(y, l)

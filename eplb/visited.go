@@ -144,7 +144,10 @@ func (x *look) layer(at *placement.Placement, l int) Visited {
 func everyToken(r *placement.Routes, l int) *traffic.Tokens {
 	t := &traffic.Tokens{K: r.TopK, IDs: r.IDs[l]}
 	if r.Weights != nil {
-		t.Weight = r.Weights[l]
+		t.Weight = make([]int64, t.Len())
+		for i, w := range r.Weights[l] {
+			t.Weight[i] = int64(w)
+		}
 	}
 	return t
 }

@@ -36,30 +36,17 @@ func Regroup(y *Layer, slot []int32, stop func() bool) {
 	if y.Tokens == nil || y.Tokens.Len() == 0 || y.Nodes < 2 {
 		return
 	}
-	s := &annealing{state: newState(y, slot)}
-	if y.RiskPrice > 0 {
-		s.risk = newRisk(s.state)
-	}
-	s.rng.Seed(1, 2)
+	s := newAnnealing(y, slot, 1)
 	s.final = cheap
 	for range stages - 1 {
 		s.final *= dearing
 	}
-	s.best, s.slots = s.worth(), slot
-	unit := hot * float64(y.Tokens.K) / float64(len(s.at))
+	s.best = s.worth()
+	unit := hot * float64(y.Tokens.K) / float64(y.Experts)
 	s.anneal(unit, stop)
-	if len(slot) > smallSlots {
-		return
-	}
-	for range runs - 1 { // hotter: what is even may lie far apart
-		if stop() {
-			return
-		}
-		unit *= 4
+	for run := 1; run < runs && len(slot) <= smallSlots && !stop(); run++ {
+		unit *= 4 // what is even may lie far apart
 		s.place(slot)
-		if s.risk != nil {
-			s.risk.count()
-		}
 		s.anneal(unit, stop)
 	}
 }
@@ -69,32 +56,25 @@ func (s *annealing) anneal(temperature float64, stop func() bool) {
 	t := s.y.Tokens
 	tries := max(leastTries, slotTries*len(s.slot))
 	tries = min(tries, tokenTries/(2*len(t.IDs)*t.K/len(s.at)+1))
-	price := cheap
+	s.price = cheap
 	for stage := range stages + lateStages {
 		if stage >= stages && (s.seen || stage == stages && s.within()) {
 			break
 		}
-		for range tries/stages + 1 {
-			if !s.try(temperature, price) {
-				continue
-			}
+		s.tryAll(tries/stages+1, temperature, func() {
 			if w := s.worth(); w < s.best && s.within() {
 				s.best, s.seen = w, true
 				copy(s.slots, s.slot)
 			}
-		}
+		})
 		if stop() {
 			break
 		}
-		s.reload()
-		if s.risk != nil {
-			s.risk.count()
-		}
-		price *= dearing
+		s.price *= dearing
 		if stage < stages {
 			temperature *= cooling
 		} else {
-			price *= dearing
+			s.price *= dearing
 		}
 	}
 }
@@ -102,54 +82,77 @@ func (s *annealing) anneal(temperature float64, stop func() bool) {
 // annealing changes a state at random.
 type annealing struct {
 	*state
-	rng   rand.PCG
-	risk  *risk   // nil = unknown
-	final float64 // price of load above even in what is worth most
-	best  float64
-	slots []int32 // of the best
-	seen  bool    // a better one than the first was
+	rng    rand.PCG
+	price  float64 // of load above even
+	move   float64 // of a move
+	final  float64 // price of load above even in what is worth most
+	best   float64
+	slots  []int32 // of the best
+	seen   bool    // a better one than the first was
+	levels []float64
+}
+
+// newAnnealing starts from slot, which the best is to become.
+func newAnnealing(y *Layer, slot []int32, seed uint64) *annealing {
+	s := &annealing{state: newState(y, slot), slots: slot, move: y.MovePrice, levels: make([]float64, len(y.Share))}
+	s.rng.Seed(seed, seed+1)
+	return s
 }
 
 // worth is what is to be least: nodes a token, and what else has a price.
 func (s *annealing) worth() float64 {
-	return float64(s.tokens.total)/s.tokens.one() + float64(s.final*s.over) + float64(s.y.MovePrice*float64(s.keeps.Moves())) + s.risked()
+	w := float64(s.tokens.total)/s.one + float64(s.final*s.over) + float64(s.move*float64(s.keeps.Moves()))
+	if s.risk != nil {
+		w += float64(s.y.RiskPrice * s.risk.value)
+	}
+	return w
 }
 
-// risked is the price of the risk at hand.
-func (s *annealing) risked() float64 {
-	if s.risk == nil {
-		return 0
+// within says whether no GPU is above the most that it may carry.
+func (s *annealing) within() bool {
+	s.level(s.levels)
+	for k, x := range s.levels {
+		if x > s.y.Most[k] {
+			return false
+		}
 	}
-	return s.y.RiskPrice * s.risk.value
+	return true
 }
 
-// try tries one change and says whether it was made.
-func (s *annealing) try(temperature, price float64) bool {
-	if !s.propose() {
-		return false
+// tryAll tries so many changes, calls made after each that is made, and counts anew.
+func (s *annealing) tryAll(n int, temperature float64, made func()) {
+	for range n {
+		if s.propose() && s.try(temperature*search.Unlikely(s.rng.Uint64())) {
+			made()
+		}
 	}
-	room := temperature * s.unlikely()
+	s.reload()
+}
+
+// try makes the change that was prepared unless it harms by more than room.
+func (s *annealing) try(room float64) bool {
 	over := s.weigh()
-	cost := price * over
-	cost += float64(s.y.MovePrice * float64(s.cost))
+	cost := float64(s.price*over) + float64(s.move*float64(s.cost))
 	if s.risk != nil {
 		cost += float64(s.y.RiskPrice * s.risk.weigh())
 	}
-	one := s.tokens.one()
-	most := int64(float64((room-cost)*one)) + 1 // whatever rounding does
-	if cost+float64(float64(s.tokens.weigh(&s.change, most))*(1/one)) > room {
+	if s.tokens != nil {
+		most := int64(float64((room-cost)*s.one)) + 1 // whatever rounding does
+		cost += float64(float64(s.tokens.weigh(&s.change, most)) * (1 / s.one))
+	}
+	if cost > room {
 		return false
 	}
 	s.apply(over)
-	if s.risk != nil {
-		s.risk.value += s.risk.delta
-	}
 	return true
 }
 
 // propose prepares a random change; false = it came upon none.
 func (s *annealing) propose() bool {
-	if s.tokens.gpus == nil && s.below(4) > 0 {
+	if s.tokens == nil {
+		return s.ease()
+	}
+	if !s.y.PerExpert && s.below(4) > 0 {
 		return s.unite()
 	}
 	i := s.below(len(s.slot))
@@ -196,13 +199,10 @@ func (s *annealing) anyToken() int32 {
 	if v.upTo == nil {
 		return int32(s.below(v.t.Len()))
 	}
-	x := int64(float64(s.rng.Uint64()>>11) / (1 << 53) * float64(v.weight))
+	x := int64(float64(s.rng.Uint64()>>11) / (1 << 53) * float64(v.upTo[len(v.upTo)-1]))
 	n, _ := slices.BinarySearch(v.upTo, x+1)
 	return int32(min(n, v.t.Len()-1))
 }
 
 // below is a random number below n.
 func (s *annealing) below(n int) int { return int(s.rng.Uint64() >> 32 * uint64(n) >> 32) }
-
-// unlikely is how much a change may harm, in units of the temperature: seldom much.
-func (s *annealing) unlikely() float64 { return search.Unlikely(s.rng.Uint64()) }

@@ -62,7 +62,7 @@ func TestRegroupKeepsWhatItMust(t *testing.T) {
 		u := testUnit(rng, 3+rng.IntN(5))
 		experts := u.Slots() / 2
 		y, slot := testLayer(rng, u, experts, 1+rng.IntN(2), 2, 200)
-		y.Rule = Rule(rng.IntN(2))
+		y.Nearest = rng.IntN(2) == 1
 		for k, x := range Levels(y, slot) {
 			y.Even[k], y.Most[k] = x*1.01, x*1.03
 		}
@@ -131,7 +131,7 @@ func TestEvenOutAgainstAll(t *testing.T) {
 		u := unitOf([]int{0, 3, 5, 8}, []int{0, 0, 1}, []float64{1, 1, 1}, 2)
 		const experts = 5
 		y, slot := testLayer(rng, u, experts, 1+int(seed%2), 2, 1)
-		y.Rule = Rule(seed / 2 % 2)
+		y.Nearest = seed/2%2 == 1
 		mean := func(at []int32) float64 {
 			sum := 0.0
 			for _, x := range Levels(y, at) {
@@ -176,7 +176,7 @@ func TestEvenOutMovesFew(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		u := unitOf([]int{0, 6, 12, 18, 24}, []int{0, 0, 1, 1}, []float64{1, 1, 1, 1}, 2)
 		y, slot := testLayer(rng, u, 16, 1, 2, 1)
-		y.Rule = Nearest
+		y.Nearest = true
 		best := slices.Clone(slot)
 		EvenOut(y, best, 0, never)
 		y.Moves = 100

@@ -24,10 +24,11 @@ func TestBlock(t *testing.T) {
 				tokens.IDs = append(tokens.IDs, uint16(e))
 			}
 		}
-		if got := tokens.block(16); got != c.want {
+		mean, _ := tokens.mean(16)
+		if got := tokens.block(mean); got != c.want {
 			t.Errorf("runs of %d alike with chance %v: blocks of %d, want %d", c.run, c.alike, got, c.want)
 		}
-		if tokens.Weight = make([]int32, tokens.Len()); tokens.block(16) != 1 {
+		if tokens.Weight = make([]int64, tokens.Len()); tokens.block(mean) != 1 {
 			t.Error("tokens with weights have an order")
 		}
 	}

@@ -21,18 +21,8 @@ func Bound(t *Tokens, experts int, slots []int) float64 {
 	if t.Len() == 0 || t.K < 2 || experts > mostBounded {
 		return 1
 	}
-	pairs := make([]int64, experts*experts)
-	weight := int64(0)
-	for i := range t.Len() {
-		token, w := t.of(int32(i)), t.weight(int32(i))
-		weight += w
-		for x, a := range token {
-			for _, b := range token[:x] {
-				pairs[int(a)*experts+int(b)] += w
-				pairs[int(b)*experts+int(a)] += w
-			}
-		}
-	}
+	pairs := t.pairs(experts)
+	_, weight := t.chosen(experts)
 	all, room, nodes := 0, 0, 0
 	for _, n := range slots {
 		all += n

@@ -35,7 +35,7 @@ func TestBoundAgainstAll(t *testing.T) {
 		}
 		if seed%3 == 0 {
 			for range 40 {
-				y.Weight = append(y.Weight, int32(rng.IntN(4)))
+				y.Weight = append(y.Weight, int64(rng.IntN(4)))
 			}
 			y.Weight[0] = 1
 		}

@@ -17,23 +17,22 @@ const (
 	enough     = 1.004
 )
 
-// EvenOut changes a placement such that the fullest GPU has less to do under
-// y.Rule, by annealing: what counts is load above a threshold, which sinks halfway
-// to the mean whenever the best so far comes nearer. slot becomes the best found:
-// of least mean over the windows of the level of the fullest GPU or, once that is
-// within aim, of fewest moves. y.Even and y.Most are not looked at.
+// EvenOut changes a placement such that the fullest GPU has less to do, by
+// annealing: what counts is load above a threshold, which sinks halfway to the mean
+// whenever the best so far comes nearer. slot becomes the best found: of least mean
+// over the windows of the level of the fullest GPU or, once that is within aim, of
+// fewest moves. y.Tokens, y.Even and y.Most are not looked at.
 //
 // Cost: some microseconds a try, 220 tries a slot, fewer where it is even at once.
 func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
-	s := &annealing{state: bare(y, slot), slots: slot}
-	s.rng.Seed(3, 4)
+	bare := *y
+	bare.Tokens, bare.Even = nil, nil
+	s := newAnnealing(&bare, slot, 3)
 	given := slices.Clone(slot)
-	levels := make([]float64, s.windows)
-	best, moves := s.levels(levels), s.keeps.Moves()
-	s.sink(levels, aim)
-	price := 0.0
-	if y.Prev != nil {
-		price = moveWorth
+	best, moves := s.level(s.levels), s.keeps.Moves()
+	s.sink(aim)
+	if s.price, s.move = 1, 0; y.Prev != nil {
+		s.move = moveWorth
 	}
 	tries := max(leastEven, evenTries*len(slot))
 	for run := range evenRuns {
@@ -50,63 +49,48 @@ func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
 			temperature *= smallHeat
 		}
 		for range evenStages {
-			for range tries/evenStages + 1 {
-				if !s.tryEven(temperature, price) {
-					continue
-				}
-				l := s.levels(levels)
+			s.tryAll(tries/evenStages+1, temperature, func() {
+				l := s.level(s.levels)
 				if l < best && best > aim || l <= aim && s.keeps.Moves() < moves {
 					best, moves = l, s.keeps.Moves()
 					copy(slot, s.slot)
-					s.sink(levels, aim)
+					s.sink(aim)
 				}
-			}
+			})
 			if best <= aim && moves == 0 || stop() {
 				return
 			}
-			s.reload()
 			temperature *= evenCool
 		}
 	}
 }
 
-// sink sets the thresholds halfway between the mean and the given levels, but not
+// sink sets the thresholds halfway between the mean and the levels at hand, but not
 // below aim.
-func (s *annealing) sink(levels []float64, aim float64) {
-	for k, x := range levels {
-		s.y.Even[k] = max(1+float64(sinking*(x-1)), min(aim, x))
+func (s *annealing) sink(aim float64) {
+	for k, x := range s.levels {
+		s.even[k] = max(1+float64(sinking*(x-1)), min(aim, x))
 	}
 	s.reload()
 }
 
-// tryEven tries one change and says whether it was made.
-func (s *annealing) tryEven(temperature, price float64) bool {
+// ease prepares a random change, rather of a GPU that is too full.
+func (s *annealing) ease() bool {
 	i := s.below(len(s.slot))
-	for range 2 { // rather on a GPU that is too full
+	for range 2 {
 		if s.above(int(s.gpu[i]), nil) > 0 {
 			break
 		}
 		i = s.below(len(s.slot))
 	}
-	ok := false
 	switch s.below(8) {
 	case 0: // another expert in its place
-		ok = s.replace(s.spare(i), int32(s.below(len(s.at))))
+		return s.replace(s.spare(i), int32(s.below(len(s.at))))
 	case 1, 2: // its expert elsewhere too
 		e := s.slot[i]
-		ok = e >= 0 && s.replace(s.spare(s.below(len(s.slot))), e)
-	default:
-		ok = s.exchange(i, s.below(len(s.slot)))
+		return e >= 0 && s.replace(s.spare(s.below(len(s.slot))), e)
 	}
-	if !ok {
-		return false
-	}
-	over := s.weigh()
-	if over+float64(price*float64(s.cost)) > temperature*s.unlikely() {
-		return false
-	}
-	s.apply(over)
-	return true
+	return s.exchange(i, s.below(len(s.slot)))
 }
 
 // spare is slot i or, rather than one whose expert has no other replica, a random one.

@@ -27,79 +27,50 @@ func Houses(t *Tokens, experts, groups, nodes int) []House {
 	if groups > 64 || groups%nodes != 0 {
 		return nil
 	}
-	h := houses{each: groups / nodes, home: make([]int32, groups), used: make([]int, nodes)}
-	if h.share(0); len(h.out) > mostHouses {
+	out := share(nil, make([]int32, 0, groups), make([]int, nodes))
+	if len(out) > mostHouses {
 		return nil
 	}
-	h.count(t, experts/groups)
-	for i := range h.out {
-		h.out[i].Nodes = h.nodes(h.out[i].Home)
-	}
-	slices.SortStableFunc(h.out, func(a, b House) int { return cmp.Compare(a.Nodes, b.Nodes) })
-	return h.out
-}
-
-// count counts how many tokens choose each set of groups.
-func (h *houses) count(t *Tokens, per int) {
-	at := map[uint64]int{}
-	for i := range t.Len() {
+	chosen, weight := map[uint64]int64{}, int64(0) // of each set of groups
+	for i := range int32(t.Len()) {
 		set := uint64(0)
-		for _, e := range t.of(int32(i)) {
-			set |= 1 << (int(e) / per)
+		for _, e := range t.of(i) {
+			set |= 1 << (int(e) * groups / experts)
 		}
-		k, ok := at[set]
-		if !ok {
-			k = len(h.sets)
-			at[set] = k
-			h.sets, h.weights = append(h.sets, set), append(h.weights, 0)
-		}
-		h.weights[k] += t.weight(int32(i))
-		h.weight += t.weight(int32(i))
+		chosen[set] += t.weight(i)
+		weight += t.weight(i)
 	}
+	for i := range out {
+		sum := int64(0) // whole numbers: in whatever order
+		for set, w := range chosen {
+			on := uint64(0)
+			for ; set != 0; set &= set - 1 {
+				on |= 1 << out[i].Home[bits.TrailingZeros64(set)]
+			}
+			sum += int64(bits.OnesCount64(on)) * w
+		}
+		out[i].Nodes = float64(sum) / float64(weight)
+	}
+	slices.SortStableFunc(out, func(a, b House) int { return cmp.Compare(a.Nodes, b.Nodes) })
+	return out
 }
 
-// houses is the enumeration at hand.
-type houses struct {
-	each    int
-	home    []int32
-	used    []int
-	sets    []uint64
-	weights []int64
-	weight  int64
-	out     []House
-}
-
-// share gives nodes to the groups from g on, in so many ways and one more at most; of
-// empty nodes the first alone.
-func (h *houses) share(g int) {
-	if g == len(h.home) {
-		h.out = append(h.out, House{Home: slices.Clone(h.home)})
+// share appends the ways to give nodes, of which so many groups are on each, to the
+// groups from len(home) on, one more than mostHouses at most; of empty nodes the first
+// alone is given.
+func share(out []House, home []int32, used []int) []House {
+	if len(home) == cap(home) {
+		return append(out, House{Home: slices.Clone(home)})
 	}
-	if g == len(h.home) || len(h.out) > mostHouses {
-		return
-	}
-	for n, used := range h.used {
-		if used < h.each {
-			h.home[g] = int32(n)
-			h.used[n]++
-			h.share(g + 1)
-			h.used[n]--
+	for n, groups := range used {
+		if groups < cap(home)/len(used) && len(out) <= mostHouses {
+			used[n]++
+			out = share(out, append(home, int32(n)), used)
+			used[n]--
 		}
-		if used == 0 {
-			return
+		if groups == 0 {
+			break
 		}
 	}
-}
-
-// nodes is the mean nodes a token where groups are at home so.
-func (h *houses) nodes(home []int32) float64 {
-	sum := int64(0)
-	for i, set := range h.sets {
-		on := uint64(0)
-		for ; set != 0; set &= set - 1 {
-			on |= 1 << home[bits.TrailingZeros64(set)]
-		}
-		sum += int64(bits.OnesCount64(on)) * h.weights[i]
-	}
-	return float64(sum) / float64(h.weight)
+	return out
 }

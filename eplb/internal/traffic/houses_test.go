@@ -18,7 +18,7 @@ func TestHouses(t *testing.T) {
 			for _, e := range rng.Perm(experts)[:min(k, experts)] {
 				tokens.IDs = append(tokens.IDs, uint16(e))
 			}
-			tokens.Weight = append(tokens.Weight, int32(rng.IntN(3)))
+			tokens.Weight = append(tokens.Weight, int64(rng.IntN(3)))
 		}
 		all := Houses(tokens, experts, c.groups, c.nodes)
 		if len(all) != c.ways {

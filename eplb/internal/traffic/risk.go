@@ -33,121 +33,80 @@ type risk struct {
 	delta float64 // of the change at hand
 }
 
-// newRisk is nil where there are no tokens, or too many experts.
 func newRisk(s *state) *risk {
 	t, experts := s.y.Tokens, len(s.at)
-	if t == nil || t.Len() == 0 || experts > mostCovaried {
-		return nil
-	}
-	r := &risk{s: s, cov: make([]float64, experts*experts)}
-	r.covary(t.block(experts))
-	if s.y.GPUPrice > 0 {
-		r.pair(s.y.GPUPrice / s.y.RiskPrice)
-	}
-	r.count()
-	return r
-}
-
-// covary sets the covariances to those of blocks of so many tokens. Weights of
-// tokens count where a block is one.
-func (r *risk) covary(block int) {
-	t, experts := r.s.y.Tokens, len(r.s.at)
 	mean, weight := t.mean(experts)
-	if t.Weight != nil { // on any scale
-		weight = pairsLater
-	}
-	counts := make([]float64, experts)
-	chosen := make([]uint16, 0, block*t.K)
+	block := t.block(mean)
+	r := &risk{s: s, cov: make([]float64, experts*experts)}
 	blocks := 0.0
-	for lo := int32(0); int(lo)+block <= t.Len(); lo += int32(block) {
-		w := 1.0
-		if block == 1 {
-			w = float64(t.weight(lo))
-		}
+	t.inBlocks(block, experts, func(w float64, counts []float64) {
 		blocks += w
-		chosen = chosen[:0]
-		for _, e := range t.IDs[int(lo)*t.K : (int(lo)+block)*t.K] {
-			if counts[e] == 0 {
-				chosen = append(chosen, e)
-			}
-			counts[e]++
-		}
-		for _, a := range chosen {
-			for _, b := range chosen {
-				r.cov[int(a)*experts+int(b)] += float64(w * counts[a] * counts[b])
-			}
-		}
-		for _, e := range chosen {
-			counts[e] = 0
-		}
-	}
-	each := float64(t.K) / float64(len(r.s.y.Node)) // what a token loads a GPU with
-	scale := 1 / (float64(each*each) * max(weight, leastLater))
-	for a := range experts {
-		for b := range experts {
-			c := &r.cov[a*experts+b]
-			*c = (*c/(blocks*float64(block)) - float64(mean[a]*mean[b])*float64(block)) * scale
-		}
-	}
-}
-
-// pair lessens the risk of two experts on one GPU by price, in units of it, times how
-// many of the tokens choose both: every such pair may save a token a GPU.
-func (r *risk) pair(price float64) {
-	t, experts := r.s.y.Tokens, len(r.s.at)
-	_, weight := t.mean(experts)
-	price /= 2 * weight // from both sides
-	for i := range t.Len() {
-		w := float64(t.weight(int32(i)))
-		for _, a := range t.of(int32(i)) {
-			for _, b := range t.of(int32(i)) {
-				if a != b {
-					r.cov[int(a)*experts+int(b)] -= float64(price * w)
+		for a, x := range counts {
+			if x > 0 {
+				for b, y := range counts {
+					r.cov[a*experts+b] += float64(w * x * y)
 				}
 			}
 		}
+	})
+	later := max(weight, leastLater)
+	if t.Weight != nil { // on any scale
+		later = pairsLater
 	}
+	each := float64(t.K) / float64(len(s.y.Node)) // what a token loads a GPU with
+	scale := 1 / (float64(each*each) * later)
+	// Two experts of a token on one GPU may save it a GPU: half of it from either side.
+	pairs, price := t.pairs(experts), s.y.GPUPrice/s.y.RiskPrice/(2*weight)
+	for i, x := range r.cov {
+		x = (x/(blocks*float64(block)) - float64(mean[i/experts]*mean[i%experts])*float64(block)) * scale
+		r.cov[i] = x - float64(price*float64(pairs[i]))
+	}
+	return r
 }
 
 // mean is how often a token chooses each expert, and the weight of all tokens.
 func (t *Tokens) mean(experts int) (mean []float64, weight float64) {
-	mean = make([]float64, experts)
-	for i := range t.Len() {
-		w := float64(t.weight(int32(i)))
-		weight += w
-		for _, e := range t.of(int32(i)) {
-			mean[e] += w
+	each, all := t.chosen(experts)
+	for _, n := range each {
+		mean = append(mean, float64(n)/float64(all))
+	}
+	return mean, float64(all)
+}
+
+// inBlocks calls do with how often each block of so many consecutive tokens chooses the
+// experts, and with its weight, which is that of a token where blocks are one long.
+func (t *Tokens) inBlocks(n, experts int, do func(weight float64, counts []float64)) {
+	counts := make([]float64, experts)
+	for lo := 0; lo+n <= t.Len(); lo += n {
+		clear(counts)
+		for _, e := range t.IDs[lo*t.K : (lo+n)*t.K] {
+			counts[e]++
 		}
+		w := 1.0
+		if n == 1 {
+			w = float64(t.weight(int32(lo)))
+		}
+		do(w, counts)
 	}
-	for e := range mean {
-		mean[e] /= weight
-	}
-	return mean, weight
 }
 
 // block is the shortest length, of powers of two, above which blocks of
 // consecutive tokens do not vary more, a token; 1 where tokens have weights: their
-// order then says nothing.
-func (t *Tokens) block(experts int) int {
+// order then says nothing. mean is how often a token chooses each expert.
+func (t *Tokens) block(mean []float64) int {
 	if t.Weight != nil {
 		return 1
 	}
-	mean, _ := t.mean(experts)
 	var varies []float64 // of blocks of 1, 2, 4, ... tokens, a token
-	counts := make([]float64, experts)
 	for n := 1; n <= longestBlock && t.Len()/n >= leastBlocks; n *= 2 {
-		sum, blocks := 0.0, t.Len()/n
-		for b := range blocks {
-			clear(counts)
-			for _, e := range t.IDs[b*n*t.K : (b+1)*n*t.K] {
-				counts[e]++
-			}
+		sum := 0.0
+		t.inBlocks(n, len(mean), func(_ float64, counts []float64) {
 			for e, x := range counts {
 				d := x - float64(mean[e]*float64(n))
 				sum += float64(d * d)
 			}
-		}
-		varies = append(varies, sum/float64(blocks*n))
+		})
+		varies = append(varies, sum/float64(t.Len()/n*n))
 	}
 	for i, v := range varies {
 		if slices.Max(varies[i:]) <= v*steady {

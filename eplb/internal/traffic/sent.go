@@ -5,42 +5,6 @@ import (
 	"math/bits"
 )
 
-// Choose returns nodes that together hold a replica of each of a token's experts,
-// the fewest on up to six nodes: on more, one after the other that holds most of what
-// is left. Of equals it takes the lowest. on holds the nodes of each expert, as a set;
-// an expert on no node is not looked for.
-func (v *Visits) Choose(token []uint16, on []uint64) uint64 {
-	if v.hits != nil {
-		sets := v.meet(token, on)
-		for _, s := range v.size {
-			if sets&s != 0 {
-				return uint64(bits.TrailingZeros64(sets & s))
-			}
-		}
-		return 0
-	}
-	chosen := uint64(0)
-	for {
-		var has [MaxNodes]uint8
-		best, most := 0, uint8(0)
-		for _, e := range token {
-			if on[e]&chosen != 0 {
-				continue
-			}
-			for m := on[e]; m != 0; m &= m - 1 {
-				n := bits.TrailingZeros64(m)
-				if has[n]++; has[n] > most || has[n] == most && n < best {
-					best, most = n, has[n]
-				}
-			}
-		}
-		if most == 0 {
-			return chosen
-		}
-		chosen |= 1 << best
-	}
-}
-
 // Sent returns, [nodes][nodes], the mean copies that a token on one node sends to
 // another: to the fewest that hold those of its experts which its own node lacks or,
 // perExpert, one for each of these, evenly to the nodes that hold it. NaN without

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// What a token sends goes to nodes that hold what its own lacks, to the fewest of
-// them on few nodes and to one for each expert where each is sent apart.
+// What a token sends goes to the fewest nodes that hold what its own lacks, or
+// to one for each expert where each is sent apart.
 func TestSent(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 1))
 	for range 300 {
@@ -24,7 +24,7 @@ func TestSent(t *testing.T) {
 			for _, e := range rng.Perm(len(on))[:k] {
 				y.IDs = append(y.IDs, uint16(e))
 			}
-			y.Weight = append(y.Weight, int32(1+i))
+			y.Weight = append(y.Weight, int64(1+i))
 		}
 		v := NewVisits(nodes)
 		weight := 0.0
@@ -49,7 +49,7 @@ func TestSent(t *testing.T) {
 						t.Fatalf("expert %d on %b is not on %b", e, on[e], set)
 					}
 				}
-				if n := bits.OnesCount64(set); n < least || nodes <= fewNodes && n > least {
+				if n := bits.OnesCount64(set); n != least {
 					t.Fatalf("%v on %b: nodes %b, %d are enough", left, on, set, least)
 				}
 			}

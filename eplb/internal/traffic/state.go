@@ -13,11 +13,14 @@ type Layer struct {
 	search.Task
 	// Nodes are numbered below it.
 	Nodes int
-	// Even is the load/speed up to which a GPU counts as even, and Most what none
-	// may be above, [windows].
+	// Even is the load/speed up to which a GPU counts as even, nil = 0, and Most what
+	// none may be above, [windows].
 	Even, Most []float64
-	Rule       Rule
-	Tokens     *Tokens // whose visits count; nil = none's do
+	// Nearest has every GPU send all its tokens of an expert to one replica: its own,
+	// else the first on its node, else evenly to all of them; tokens come evenly from
+	// all GPUs. It is SGLang's static dispatch. Without it replicas share evenly.
+	Nearest bool
+	Tokens  *Tokens // whose visits count; nil = none's do
 	// PerExpert counts, in place of the nodes that tokens visit, their experts that
 	// have no replica on the node a token comes from; tokens come evenly from all GPUs.
 	PerExpert bool
@@ -46,21 +49,22 @@ type state struct {
 	at    [][]int32    // GPUs of each expert, ascending
 	on    []uint64     // nodes of each expert
 
+	even []float64 // [windows]
 	load []float64 // [GPUs][windows]
 	over float64   // load/speed above even, summed over GPUs, mean of the windows by weight
 
-	tokens *visited
+	tokens *visited // nil = none
+	one    float64  // what they visit in all where each visits a node
+	risk   *risk    // nil = unknown
 
-	// The change at hand, the experts whose replicas come to be elsewhere by it, and the
-	// moves that it takes.
+	// The change at hand, the experts whose replicas come to be elsewhere by it, the
+	// GPUs of these, and the moves that it takes.
 	step    search.Change
 	change  [2]recast
+	touched []int32
 	cost    int
 	share   []float64
 	delta   []float64 // [GPUs][windows]
-	touched []int32
-	stamp   []int32
-	now     int32
 }
 
 // recast is an expert and where its replicas come to be.
@@ -74,9 +78,10 @@ func newState(y *Layer, slot []int32) *state {
 	gpus, windows := y.GPUs(), len(y.Share)
 	s := &state{
 		y: y, windows: windows, perNode: make([]int, y.Nodes), upTo: make([]int, y.Nodes+1),
-		gpu: make([]int32, y.Slots()), at: make([][]int32, y.Experts), on: make([]uint64, y.Experts),
-		load: make([]float64, gpus*windows), delta: make([]float64, gpus*windows), stamp: make([]int32, gpus), share: make([]float64, gpus),
+		gpu: make([]int32, y.Slots()), at: make([][]int32, y.Experts), on: make([]uint64, y.Experts), even: make([]float64, windows),
+		load: make([]float64, gpus*windows), delta: make([]float64, gpus*windows), share: make([]float64, gpus),
 	}
+	copy(s.even, y.Even)
 	for g, n := range y.Node {
 		s.perNode[n]++
 		s.upTo[n+1] = y.First[g+1]
@@ -89,32 +94,35 @@ func newState(y *Layer, slot []int32) *state {
 	s.keeps.Set(&masks)
 	s.slot = s.keeps.Slots()
 	if y.Tokens != nil {
-		s.tokens = newVisited(y.Tokens, y.Nodes, s.on)
-		if y.PerExpert {
-			s.tokens.apart(s.perNode, gpus)
+		tokens := y.Tokens
+		_, weight := tokens.chosen(y.Experts)
+		if s.one = float64(weight); y.PerExpert {
+			s.one *= float64(gpus)
+			tokens = tokens.apart(y.Experts, s.perNode)
+			for n := range y.Nodes {
+				s.on = append(s.on, 1<<n)
+			}
+		}
+		s.tokens = newVisited(tokens, y.Nodes, s.on)
+		if y.RiskPrice > 0 && y.Experts <= mostCovaried {
+			s.risk = newRisk(s)
 		}
 	}
 	s.place(slot)
 	return s
 }
 
-// bare is a state without tokens, where all load counts as uneven.
-func bare(y *Layer, slot []int32) *state {
-	of := *y
-	of.Tokens, of.Even = nil, make([]float64, len(y.Share))
-	return newState(&of, slot)
-}
-
 // Levels returns the load/speed of the fullest GPU in each window of a placement.
 func Levels(y *Layer, slot []int32) []float64 {
-	top := make([]float64, len(y.Share))
-	bare(y, slot).levels(top)
+	top, bare := make([]float64, len(y.Share)), *y
+	bare.Tokens = nil
+	newState(&bare, slot).level(top)
 	return top
 }
 
-// levels sets the level of the fullest GPU in each window and returns their mean by
+// level sets that of the fullest GPU in each window and returns their mean by
 // share.
-func (s *state) levels(dst []float64) float64 {
+func (s *state) level(dst []float64) float64 {
 	clear(dst)
 	for g, v := range s.y.Speed {
 		for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
@@ -130,8 +138,7 @@ func (s *state) levels(dst []float64) float64 {
 
 // place makes a layout the placement at hand and counts all anew.
 func (s *state) place(slot []int32) {
-	copy(s.slot, slot)
-	s.keeps.Start(s.slot)
+	s.keeps.Start(slot)
 	for e := range s.at {
 		s.at[e], s.on[e] = s.at[e][:0], 0
 	}
@@ -147,7 +154,7 @@ func (s *state) place(slot []int32) {
 	}
 }
 
-// reload adds up the loads anew: many small changes leave rounding behind.
+// reload adds up loads and risk anew: many small changes leave rounding behind.
 func (s *state) reload() {
 	clear(s.load)
 	for e := range s.at {
@@ -156,6 +163,9 @@ func (s *state) reload() {
 	s.over = 0
 	for g := range s.y.Node {
 		s.over += s.above(g, nil)
+	}
+	if s.risk != nil {
+		s.risk.count()
 	}
 }
 
@@ -171,28 +181,43 @@ func (s *state) addTo(load []float64, e int32, gpus []int32, sign float64) {
 	}
 }
 
+// shares sets s.share[i] to the part of an expert's tokens that the replica on
+// gpus[i] gets; gpus are ascending, and none is twice there.
+func (s *state) shares(gpus []int32) {
+	n, share := len(gpus), s.share
+	if !s.y.Nearest {
+		for i := range gpus {
+			share[i] = 1 / float64(n)
+		}
+		return
+	}
+	all := s.y.GPUs()
+	away := all
+	for i := 0; i < n; {
+		node := s.y.Node[gpus[i]]
+		j := i
+		for ; j < n && s.y.Node[gpus[j]] == node; j++ {
+			share[j] = 1 / float64(all)
+		}
+		share[i] += float64(s.perNode[node]-(j-i)) / float64(all)
+		away -= s.perNode[node]
+		i = j
+	}
+	for i := range gpus {
+		share[i] += float64(away) / float64(all*n)
+	}
+}
+
 // above is what a GPU carries above even, its loads changed by more (nil = nothing).
 func (s *state) above(g int, more []float64) float64 {
 	v, sum := s.y.Speed[g], 0.0
 	for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
 		if more != nil {
-			x += more[k]
+			x += more[g*s.windows+k]
 		}
-		sum += float64(s.y.Share[k] * max(0, x/v-s.y.Even[k]))
+		sum += float64(s.y.Share[k] * max(0, x/v-s.even[k]))
 	}
 	return sum
-}
-
-// within says whether no GPU is above the most that it may carry.
-func (s *state) within() bool {
-	for g, v := range s.y.Speed {
-		for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
-			if x > float64(s.y.Most[k]*v) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // set prepares that expert e leaves GPU from and comes to GPU to; -1 = none.
@@ -240,41 +265,33 @@ func (s *state) prepare(c search.Change) bool {
 }
 
 // weigh returns by how much the change changes what is above even.
-func (s *state) weigh() float64 {
-	s.now++
+func (s *state) weigh() (over float64) {
 	s.touched = s.touched[:0]
 	for i := range s.change {
+		s.touched = append(s.touched, s.at[s.change[i].e]...)
+	}
+	slices.Sort(s.touched)
+	s.touched = slices.Compact(s.touched)
+	for _, g := range s.touched {
+		clear(s.delta[int(g)*s.windows : (int(g)+1)*s.windows])
+	}
+	for i := range s.change {
 		c := &s.change[i]
-		s.touch(s.at[c.e])
-		s.touch(c.at)
 		s.addTo(s.delta, c.e, s.at[c.e], -1)
 		s.addTo(s.delta, c.e, c.at, 1)
 	}
-	d := 0.0
 	for _, g := range s.touched {
-		d += s.above(int(g), s.delta[int(g)*s.windows:(int(g)+1)*s.windows]) - s.above(int(g), nil)
+		over += s.above(int(g), s.delta) - s.above(int(g), nil)
 	}
-	return d
-}
-
-// touch makes room for what a change does to these GPUs' loads.
-func (s *state) touch(gpus []int32) {
-	for _, g := range gpus {
-		if s.stamp[g] != s.now {
-			s.stamp[g] = s.now
-			s.touched = append(s.touched, g)
-			clear(s.delta[int(g)*s.windows : (int(g)+1)*s.windows])
-		}
-	}
+	return over
 }
 
 // apply makes the change that was prepared and weighed.
 func (s *state) apply(over float64) {
 	s.over += over
 	for _, g := range s.touched {
-		lo := int(g) * s.windows
-		for k := range s.windows {
-			s.load[lo+k] += s.delta[lo+k]
+		for k := int(g) * s.windows; k < (int(g)+1)*s.windows; k++ {
+			s.load[k] += s.delta[k]
 		}
 	}
 	s.keeps.Apply(s.step)
@@ -285,5 +302,8 @@ func (s *state) apply(over float64) {
 	}
 	if s.tokens != nil {
 		s.tokens.apply()
+	}
+	if s.risk != nil {
+		s.risk.value += s.risk.delta
 	}
 }

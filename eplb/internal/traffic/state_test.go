@@ -120,7 +120,7 @@ func naive(u *Layer, y *Layer, slot []int32) (over float64, total int64, moves, 
 			for source, n := range u.Node { // what each GPU sends of expert e
 				x := y.Load[e*windows+k] / float64(len(u.Node))
 				to := at[e]
-				if y.Rule == Nearest {
+				if y.Nearest {
 					near := slices.DeleteFunc(slices.Clone(at[e]), func(g int32) bool { return u.Node[g] != n })
 					switch {
 					case slices.Contains(at[e], int32(source)):
@@ -141,9 +141,10 @@ func naive(u *Layer, y *Layer, slot []int32) (over float64, total int64, moves, 
 	for i := range y.Tokens.Len() {
 		if y.PerExpert {
 			for _, e := range y.Tokens.of(int32(i)) {
-				for _, n := range u.Node { // a token from each GPU
-					if on[e]>>n&1 == 0 {
-						total += y.Tokens.weight(int32(i))
+				for _, n := range u.Node { // a token from each GPU, on its node too
+					w := y.Tokens.weight(int32(i))
+					if total += w; on[e]>>n&1 == 0 {
+						total += w
 					}
 				}
 			}
@@ -165,14 +166,14 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 				y.Tokens.IDs[i] = y.Tokens.IDs[i/12*12+i%3]
 			}
 		}
-		y.Rule, y.PerExpert = Rule(rng.IntN(2)), seed%5 == 0
+		y.Nearest, y.PerExpert = rng.IntN(2) == 1, seed%5 == 0
 		y.RiskPrice, y.GPUPrice = 2, float64(seed%4)/10
 		y.Moves = math.MaxInt
 		y.inForce(slot)
 		if seed%3 == 0 {
-			y.Tokens.Weight = make([]int32, y.Tokens.Len())
+			y.Tokens.Weight = make([]int64, y.Tokens.Len())
 			for i := range y.Tokens.Weight {
-				y.Tokens.Weight[i] = int32(rng.IntN(5))
+				y.Tokens.Weight[i] = int64(rng.IntN(5))
 			}
 		}
 		y.Home, y.MostOff = make([]int32, experts), math.MaxInt
@@ -181,7 +182,7 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 		}
 		s := newState(y, slot)
 		changes := 0
-		risk := newRisk(s)
+		risk := s.risk
 		for range 300 {
 			i := rng.IntN(len(slot))
 			ok := false
@@ -195,12 +196,11 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 			}
 			over := s.weigh()
 			s.tokens.weigh(&s.change, math.MaxInt64)
-			delta := risk.weigh()
+			risk.weigh()
 			if rng.IntN(3) == 0 {
 				continue // weighed, not made
 			}
 			s.apply(over)
-			risk.value += delta
 			changes++
 		}
 		over, total, moves, off := naive(u, y, s.slot)
@@ -247,7 +247,8 @@ func naivePairs(u *Layer, y *Layer, slot []int32) float64 {
 // them with, a token, block by block.
 func naiveRisk(u *Layer, y *Layer, slot []int32) float64 {
 	t := y.Tokens
-	block := t.block(y.Experts)
+	mean, _ := t.mean(y.Experts)
+	block := t.block(mean)
 	count := map[int32]float64{}
 	for _, e := range slot {
 		count[e]++
@@ -266,7 +267,7 @@ func naiveRisk(u *Layer, y *Layer, slot []int32) float64 {
 			token += float64(t.weight(int32(i))) * loads[i]
 			all += float64(t.weight(int32(i)))
 		}
-		mean, square, blocks := token/all*float64(block), 0.0, 0.0
+		expect, square, blocks := token/all*float64(block), 0.0, 0.0
 		for lo := 0; lo+block <= len(loads); lo += block {
 			w, x := 1.0, 0.0
 			if t.Weight != nil {
@@ -278,7 +279,7 @@ func naiveRisk(u *Layer, y *Layer, slot []int32) float64 {
 			blocks += w
 			square += w * x * x
 		}
-		sum += (square/blocks - mean*mean) / float64(block)
+		sum += (square/blocks - expect*expect) / float64(block)
 	}
 	each := float64(y.Tokens.K) / float64(len(u.Node))
 	if t.Weight != nil {

@@ -1,15 +1,12 @@
 package traffic
 
-import (
-	"math/bits"
-	"slices"
-)
+import "slices"
 
 // Tokens are the experts that tokens chose.
 type Tokens struct {
 	K      int
 	IDs    []uint16 // [tokens][K], distinct within a token
-	Weight []int32  // of each token; nil = 1
+	Weight []int64  // of each token; nil = 1
 }
 
 // Len is the number of tokens.
@@ -21,7 +18,51 @@ func (t *Tokens) weight(i int32) int64 {
 	if t.Weight == nil {
 		return 1
 	}
-	return int64(t.Weight[i])
+	return t.Weight[i]
+}
+
+// chosen is the weight of the tokens that choose each expert, and of all.
+func (t *Tokens) chosen(experts int) (each []int64, all int64) {
+	each = make([]int64, experts)
+	for i := range int32(t.Len()) {
+		w := t.weight(i)
+		all += w
+		for _, e := range t.of(i) {
+			each[e] += w
+		}
+	}
+	return each, all
+}
+
+// pairs is the weight of the tokens that choose both of two experts, [experts][experts],
+// 0 of one and itself.
+func (t *Tokens) pairs(experts int) []int64 {
+	out := make([]int64, experts*experts)
+	for i := range int32(t.Len()) {
+		token, w := t.of(i), t.weight(i)
+		for x, a := range token {
+			for _, b := range token[:x] {
+				out[int(a)*experts+int(b)] += w
+				out[int(b)*experts+int(a)] += w
+			}
+		}
+	}
+	return out
+}
+
+// apart is tokens that visit one node more for every copy that leaves their node where
+// experts are sent one each: each is of an expert and of another, after the last, that
+// stands for a node the copies may come from. They come evenly from all GPUs.
+func (t *Tokens) apart(experts int, gpus []int) *Tokens {
+	each, _ := t.chosen(experts)
+	out := &Tokens{K: 2}
+	for node, n := range gpus {
+		for e, w := range each {
+			out.IDs = append(out.IDs, uint16(e), uint16(experts+node))
+			out.Weight = append(out.Weight, w*int64(n))
+		}
+	}
+	return out
 }
 
 // visited keeps count of the nodes that tokens visit while experts change places.
@@ -34,16 +75,10 @@ type visited struct {
 	upTo    []int64 // of tokens with weights: of a token and those before it
 	nodes   []uint8 // of each token
 	total   int64   // nodes of all tokens, by weight
-	weight  int64   // of all tokens
 	news    []visit // tokens that the change at hand changes
 	chose   []int64 // weight of the tokens that chose each expert
 	sum     int64   // by how much the change at hand changes total
 	left    int64   // weight of the tokens of its experts that were not looked at yet
-	// Where every expert's copy is sent apart: the GPUs of each node, and of all. What is
-	// counted is then GPUs of nodes without a replica, and weight times all GPUs that of
-	// all tokens.
-	gpus []int
-	all  int
 }
 
 // visit is a token and its nodes.
@@ -67,49 +102,19 @@ func newVisited(t *Tokens, nodes int, on []uint64) *visited {
 		v.by[next[e]] = int32(i / t.K)
 		next[e]++
 	}
-	v.nodes, v.chose = make([]uint8, t.Len()), make([]int64, experts)
-	for i := range v.nodes {
-		w := t.weight(int32(i))
-		for _, e := range t.of(int32(i)) {
-			v.chose[e] += w
-		}
-		v.weight += w
-		if t.Weight != nil {
-			v.upTo = append(v.upTo, v.weight)
-		}
+	v.nodes = make([]uint8, t.Len())
+	v.chose, _ = t.chosen(experts)
+	sum := int64(0)
+	for _, w := range t.Weight {
+		sum += w
+		v.upTo = append(v.upTo, sum)
 	}
 	return v
-}
-
-// apart has v count the copies that leave their node, one an expert, in place of nodes.
-func (v *visited) apart(perNode []int, gpus int) { v.gpus, v.all = perNode, gpus }
-
-// without is the GPUs of nodes that are not among on.
-func (v *visited) without(on uint64) int64 {
-	n := v.all
-	for ; on != 0; on &= on - 1 {
-		n -= v.gpus[bits.TrailingZeros64(on)]
-	}
-	return int64(n)
-}
-
-// one is how much of what is counted is one node, or one copy, a token.
-func (v *visited) one() float64 {
-	if v.gpus != nil {
-		return float64(v.weight) * float64(v.all)
-	}
-	return float64(v.weight)
 }
 
 // count counts all tokens anew.
 func (v *visited) count() {
 	v.total = 0
-	if v.gpus != nil {
-		for e, n := range v.chose {
-			v.total += n * v.without(v.on[e])
-		}
-		return
-	}
 	for i := range v.nodes {
 		n := v.counter.Of(v.t.of(int32(i)), v.on)
 		v.nodes[i] = uint8(n)
@@ -123,10 +128,6 @@ func (v *visited) weigh(change *[2]recast, most int64) int64 {
 	v.news, v.sum, v.left = v.news[:0], 0, 0
 	a, b := &change[0], &change[1]
 	oldA, oldB := v.on[a.e], v.on[b.e]
-	if v.gpus != nil {
-		v.sum = v.chose[a.e]*(v.without(a.on)-v.without(oldA)) + v.chose[b.e]*(v.without(b.on)-v.without(oldB))
-		return v.sum
-	}
 	v.on[a.e], v.on[b.e] = a.on, b.on
 	skip := int32(-1)
 	if oldB != b.on {

@@ -41,11 +41,26 @@ func NewVisits(nodes int) *Visits {
 	return v
 }
 
-// Of returns the nodes that a token of these experts visits; on holds the nodes
-// of each expert, as a set. An expert on no node is not visited.
+// Of returns how many nodes a token of these experts visits.
 func (v *Visits) Of(token []uint16, on []uint64) int {
+	return bits.OnesCount64(v.Choose(token, on))
+}
+
+// Choose returns the nodes that a token of these experts visits, on few nodes the
+// lowest of equals; on holds the nodes of each expert, as a set. An expert on no node is
+// not visited.
+func (v *Visits) Choose(token []uint16, on []uint64) uint64 {
 	if v.hits != nil {
-		return v.smallest(v.meet(token, on))
+		sets := ^uint64(0)
+		for _, e := range token {
+			sets &= v.hits[on[e]]
+		}
+		for _, s := range v.size {
+			if sets&s != 0 {
+				return uint64(bits.TrailingZeros64(sets & s))
+			}
+		}
+		return 0
 	}
 	forced := uint64(0)
 	for _, e := range token {
@@ -59,73 +74,38 @@ func (v *Visits) Of(token []uint16, on []uint64) int {
 			left = append(left, m)
 		}
 	}
-	return bits.OnesCount64(forced) + cover(left)
-}
-
-// meet is the sets of few nodes that hold all of a token's experts.
-func (v *Visits) meet(token []uint16, on []uint64) uint64 {
-	sets := ^uint64(0)
-	for _, e := range token {
-		sets &= v.hits[on[e]]
-	}
-	return sets
-}
-
-// smallest is the size of the smallest of some sets of few nodes.
-func (v *Visits) smallest(sets uint64) int {
-	for n, s := range v.size {
-		if sets&s != 0 {
-			return n
-		}
-	}
-	return 0
-}
-
-// cover is the fewest nodes that meet all sets.
-func cover(sets []uint64) int {
-	switch len(sets) {
-	case 0, 1:
-		return len(sets)
-	case 2:
-		if sets[0]&sets[1] != 0 {
-			return 1
-		}
-		return 2
+	if len(left) == 0 {
+		return forced
 	}
 	var memory [MaxTopK]uint64
-	return coverBelow(sets, len(sets)+1, memory[:0])
+	return forced | cover(left, len(left)+1, memory[:0])
 }
 
-// coverBelow is the fewest nodes that meet all sets, of which there are some, or most
-// if that is not less.
-// It branches on the nodes of the smallest set.
-func coverBelow(sets []uint64, most int, memory []uint64) int {
-	if most <= 1 {
-		return most
-	}
-	best := sets[0]
-	common := ^uint64(0)
+// cover returns the fewest nodes that meet all of some sets; all there are where that
+// takes most or more. It branches on the nodes of the smallest set.
+func cover(sets []uint64, most int, memory []uint64) uint64 {
+	smallest, common := sets[0], ^uint64(0)
 	for _, s := range sets {
 		common &= s
-		if bits.OnesCount64(s) < bits.OnesCount64(best) {
-			best = s
+		if bits.OnesCount64(s) < bits.OnesCount64(smallest) {
+			smallest = s
 		}
 	}
 	if common != 0 {
-		return 1
+		return common & -common
 	}
-	if most <= 2 {
-		return most
-	}
-	for ; best != 0; best &= best - 1 {
-		n := best & -best
+	best := ^uint64(0)
+	for ; smallest != 0 && most > 2; smallest &= smallest - 1 {
+		n := smallest & -smallest
 		left := memory[len(memory):]
 		for _, s := range sets {
 			if s&n == 0 {
 				left = append(left, s)
 			}
 		}
-		most = min(most, 1+coverBelow(left, most-1, left))
+		if x := n | cover(left, most-1, left); bits.OnesCount64(x) < most {
+			best, most = x, bits.OnesCount64(x)
+		}
 	}
-	return most
+	return best
 }
