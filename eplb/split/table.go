@@ -1,6 +1,9 @@
 package split
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -12,10 +15,10 @@ import (
 // Row g of a layer is what SGLang calls logical_to_rank_dispatch_physical_map on
 // rank g; a GPU out of service has -1.
 //
-// It starts from the nearest replicas: a GPU's own, else the first on its node, else
-// that of the least loaded GPU; then the fullest GPU hands senders to other replicas,
-// those on the sender's node first, as long as the fullest of the two becomes less
-// full. A layer's Imbalance is what comes of loads whose tokens come evenly from all
+// It starts from the nearest replicas: a GPU's own, else one on its node, else any, of
+// several that of the least loaded GPU; then the fullest GPU hands senders to other
+// replicas, the nearest to the sender first, as long as the fullest of the two becomes
+// less full. A layer's Imbalance is what comes of loads whose tokens come evenly from all
 // GPUs; LowerBound is 1. t says who shares a node and must have p's GPUs. Errors are
 // those of New, and of loads of another shape. Cost: some milliseconds a layer of 32
 // GPUs.
@@ -30,89 +33,89 @@ func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) 
 		return nil, nil, refuse.Errorf(placement.ErrShape, "num_gpus", "a table of %d GPUs, %d layers and %d experts: at most %d entries are supported", p.GPUs, len(loads), p.Experts, placement.MaxCells)
 	}
 	tables, layers := make([][][]int, len(loads)), make([]eplb.Layer, len(loads))
-	y := newTabling(p, &t)
+	gpu := flow.NewLinker(p.FirstSlots(), p.Experts, nil).GPU
 	for l, row := range p.PhysicalToLogical {
-		y.set(row, loads[l])
+		y := newTabling(gpu, &t, row, loads[l])
 		y.even()
 		tables[l] = y.table
-		x := placement.Imbalance(y.load, t.Speed)
-		layers[l] = eplb.Layer{Imbalance: x, LowerBound: 1}
-		y.table = nil
+		layers[l] = eplb.Layer{Imbalance: placement.Imbalance(y.load, t.Speed), LowerBound: 1}
 	}
 	return tables, layers, nil
 }
 
 // tabling makes the table of one layer.
 type tabling struct {
-	p     *placement.Placement
 	t     *placement.Topology
-	gpu   []int32 // of each slot
-	alive int
-	at    [][]int // slots of each expert, one a GPU
-	each  []float64
+	gpu   []int32   // of each slot
+	at    [][]int   // slots of each expert
+	each  []float64 // what a GPU sends to each expert
 	load  []float64
 	table [][]int
 }
 
-func newTabling(p *placement.Placement, t *placement.Topology) *tabling {
-	return &tabling{p: p, t: t, gpu: flow.NewLinker(p.FirstSlots(), p.Experts, nil).GPU, alive: t.InService(), at: make([][]int, p.Experts), each: make([]float64, p.Experts), load: make([]float64, p.GPUs)}
-}
-
-// set sends every GPU's tokens to the nearest replicas, the largest share first.
-func (y *tabling) set(row []int, loads []float64) {
-	clear(y.load)
-	for e := range y.at {
-		y.at[e] = y.at[e][:0]
-		y.each[e] = loads[e] / float64(y.alive)
-	}
+// newTabling sends every GPU's tokens to the nearest replicas.
+func newTabling(gpu []int32, t *placement.Topology, row []int, loads []float64) *tabling {
+	y := &tabling{t, gpu, make([][]int, len(loads)), slices.Clone(loads), make([]float64, t.GPUs), make([][]int, t.GPUs)}
 	for s, e := range row {
 		if e >= 0 {
-			if n := len(y.at[e]); n == 0 || y.gpu[y.at[e][n-1]] != y.gpu[s] {
-				y.at[e] = append(y.at[e], s)
-			}
+			y.at[e] = append(y.at[e], s)
 		}
 	}
-	y.table = make([][]int, y.p.GPUs)
+	for e := range y.each {
+		y.each[e] /= float64(t.InService())
+	}
 	for g := range y.table {
-		y.table[g] = make([]int, y.p.Experts)
-		for e, at := range y.at {
-			y.table[g][e] = -1
-			if y.t.SpeedOf(g) > 0 {
-				s := y.nearest(g, at)
+		y.table[g] = slices.Repeat([]int{-1}, len(y.at))
+		for e := range y.at {
+			if t.SpeedOf(g) > 0 {
+				s := y.nearest(g, e)
 				y.table[g][e] = s
-				y.load[y.gpu[s]] += y.each[e]
+				y.load[gpu[s]] += y.each[e]
 			}
 		}
 	}
+	return y
 }
 
-// nearest is the slot that serves GPU g at first.
-func (y *tabling) nearest(g int, at []int) int {
-	best, rank := -1, 3
-	for _, s := range at {
-		h, r := y.on(s), 2
-		switch {
-		case h == g:
-			r = 0
-		case y.t.Node(h) == y.t.Node(g):
-			r = 1
-		}
-		if r < rank || r == 2 && r == rank && y.level(h) < y.level(y.on(best)) {
-			best, rank = s, r
-		}
+// nearest is the slot that serves GPU g at first: of the nearest that of the least
+// loaded GPU.
+func (y *tabling) nearest(g, e int) int {
+	return slices.MinFunc(y.at[e], func(a, b int) int {
+		return cmp.Or(y.away(g, a)-y.away(g, b), cmp.Compare(y.level(y.on(a), y.each[e]), y.level(y.on(b), y.each[e])))
+	})
+}
+
+// away is how far a slot is from a GPU: 0 = there, 1 = on its node, 2 = elsewhere.
+func (y *tabling) away(g, slot int) int {
+	switch h := y.on(slot); {
+	case h == g:
+		return 0
+	case y.t.Node(h) == y.t.Node(g):
+		return 1
 	}
-	return best
+	return 2
 }
 
 // on is the GPU of a slot.
 func (y *tabling) on(slot int) int { return int(y.gpu[slot]) }
 
-func (y *tabling) level(g int) float64 { return y.load[g] / y.t.SpeedOf(g) }
+// level is a GPU's load by speed with so much more; 0 out of service.
+func (y *tabling) level(g int, more float64) float64 {
+	if y.t.SpeedOf(g) == 0 {
+		return 0
+	}
+	return (y.load[g] + more) / y.t.SpeedOf(g)
+}
 
 // even hands senders of the fullest GPU to other replicas.
 func (y *tabling) even() {
-	for range 4 * len(y.gpu) * y.p.GPUs {
-		h := y.fullest()
+	for range 4 * len(y.gpu) * len(y.load) {
+		h := 0
+		for g := range y.load {
+			if y.level(g, 0) > y.level(h, 0) {
+				h = g
+			}
+		}
 		from, expert, to := y.handOver(h)
 		if from < 0 {
 			return
@@ -123,25 +126,16 @@ func (y *tabling) even() {
 	}
 }
 
-// fullest is the GPU of the highest level.
-func (y *tabling) fullest() int {
-	h := 0
-	for g := range y.load {
-		if y.t.SpeedOf(g) > 0 && (y.t.SpeedOf(h) == 0 || y.level(g) > y.level(h)) {
-			h = g
-		}
-	}
-	return h
-}
-
 // handOver finds a sender from whom GPU h gets an expert's tokens and the slot that
-// they had better go to, on the sender's node if one there helps; from -1 = none.
+// they had better go to, the nearest that helps; from -1 = none.
 func (y *tabling) handOver(h int) (from, expert, to int) {
 	from = -1
-	best, near := y.level(h)*(1-1e-9), false
+	top := y.level(h, 0) * (1 - 1e-9)
+	best, way := top, 3
 	for e, at := range y.at {
 		x := y.each[e]
-		if len(at) < 2 || x == 0 {
+		rest := y.level(h, -x)
+		if len(at) < 2 || x == 0 || rest >= top {
 			continue
 		}
 		for g, row := range y.table {
@@ -149,14 +143,11 @@ func (y *tabling) handOver(h int) (from, expert, to int) {
 				continue
 			}
 			for _, s := range at {
-				q := y.on(s)
-				if q == h {
-					continue
-				}
-				l := max((y.load[h]-x)/y.t.SpeedOf(h), (y.load[q]+x)/y.t.SpeedOf(q))
-				n := y.t.Node(q) == y.t.Node(g)
-				if l < best && (n || !near) || n && !near && l < y.level(h)*(1-1e-9) {
-					from, expert, to, best, near = g, e, s, l, n
+				if q := y.on(s); q != h {
+					l, far := max(rest, y.level(q, x)), y.away(g, s)
+					if l < top && (far < way || far == way && l < best) {
+						from, expert, to, best, way = g, e, s, l, far
+					}
 				}
 			}
 		}

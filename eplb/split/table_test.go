@@ -87,36 +87,24 @@ func TestTableKeepsWhatIsNear(t *testing.T) {
 	}
 }
 
+// A GPU is served by its own replica, however full, else by one on its node, of several
+// by that of the least loaded GPU, else by any.
 func TestTableStartsFromTheNearest(t *testing.T) {
-	p := &placement.Placement{Experts: 2, GPUs: 4, PhysicalToLogical: [][]int{{0, 1, 0, 1}}}
-	top := placement.Topology{GPUs: 4, Nodes: 2}
-	y := newTabling(p, &top)
-	y.set(p.PhysicalToLogical[0], []float64{8, 0})
-	for g, want := range []int{0, 0, 2, 2} {
-		if s := y.nearest(g, y.at[0]); s != want {
-			t.Errorf("GPU %d is served by slot %d, want %d", g, s, want)
+	gpu := []int32{0, 1, 2, 3}
+	for _, nodes := range []int{1, 2, 4} {
+		y := newTabling(gpu, &placement.Topology{GPUs: 4, Nodes: nodes}, []int{0, 0, 1, 1}, []float64{1, 1})
+		y.load = []float64{9, 0, 0, 0}
+		for g, want := range []int{0, 1, 1, 1} {
+			if s := y.nearest(g, 0); s != want {
+				t.Errorf("%d nodes: GPU %d is served by slot %d, want %d", nodes, g, s, want)
+			}
 		}
 	}
-	y.load = []float64{9, 0, 0, 0} // full as it is, the node's own comes before the other node's
-	if s := y.nearest(1, y.at[0]); s != 0 {
+	// Full as it is, the node's own comes before the other node's.
+	y := newTabling(gpu, &placement.Topology{GPUs: 4, Nodes: 2}, []int{0, 1, 0, 1}, []float64{1, 1})
+	y.load = []float64{9, 0, 0, 0}
+	if s := y.nearest(1, 0); s != 0 {
 		t.Errorf("GPU 1 is served by slot %d of the other node", s)
-	}
-}
-
-// On its node a GPU is served by the first replica, however full, which is handed on
-// later; from afar by that of the least loaded GPU.
-func TestTableStartsFromTheFirstOnItsNode(t *testing.T) {
-	p := &placement.Placement{Experts: 2, GPUs: 3, PhysicalToLogical: [][]int{{0, 0, 1}}}
-	top := placement.Topology{GPUs: 3, Nodes: 1}
-	y := newTabling(p, &top)
-	y.set(p.PhysicalToLogical[0], []float64{1, 1})
-	y.load = []float64{9, 0, 0}
-	if s := y.nearest(2, y.at[0]); s != 0 {
-		t.Errorf("GPU 2 is served by slot %d, want the first", s)
-	}
-	top.Nodes = 3 // far ones are all alike: the least full
-	if s := y.nearest(2, y.at[0]); s != 1 {
-		t.Errorf("GPU 2 is served from afar by slot %d, want that of the least loaded GPU", s)
 	}
 }
 
