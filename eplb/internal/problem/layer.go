@@ -36,18 +36,9 @@ func (y *Layer) SetLoads(l int) {
 		return
 	}
 	y.At = l + 1
-	live := y.pick.live(y.P, l)
-	t.Share = t.Share[:0]
-	all := 0.0
-	for _, w := range live {
-		sum := 0.0
-		for _, x := range w {
-			sum += x
-		}
-		t.Share = append(t.Share, sum)
-		all += sum
-	}
-	n := len(live)
+	y.pick.live(y.P, l)
+	n, all := len(y.pick.rows), Sum(y.pick.total)
+	t.Share = append(t.Share[:0], y.pick.total...)
 	if y.Idle = n == 0; y.Idle {
 		n, t.Share = 1, append(t.Share, 1)
 	}
@@ -56,7 +47,7 @@ func (y *Layer) SetLoads(l int) {
 	for i := range t.Load {
 		t.Load[i] = gpus / float64(t.Experts)
 	}
-	for k, w := range live {
+	for k, w := range y.pick.rows {
 		scale := gpus / t.Share[k]
 		for e, x := range w {
 			t.Load[e*n+k] = x * scale

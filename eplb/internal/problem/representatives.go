@@ -3,6 +3,8 @@ package problem
 import (
 	"math"
 	"slices"
+
+	"github.com/moelb/moelb/placement"
 )
 
 const (
@@ -17,12 +19,12 @@ const (
 
 // representatives picks the windows of a layer to plan over.
 type representatives struct {
-	rows  [][]float64 // windows with load
-	total []float64   // load of each
-	of    []int       // which sum each is in
-	near  []float64   // how far each is from what stands for it
-	sums  [][]float64 // what stands for the windows
-	whole []float64   // load of each sum
+	rows  [][]float64          // windows with load
+	total []float64            // load of each
+	of    []int                // which sum each is in
+	near  []float64            // how far each is from what stands for it
+	sums  [][]float64          // what stands for the windows
+	whole [mostWindows]float64 // load of each sum
 }
 
 // live lists the windows of layer l that have load in it. Where they are more
@@ -31,89 +33,77 @@ type representatives struct {
 // sums. A sum of windows takes no more time than they do, and as much where they
 // are alike.
 // Cost: O(mostWindows·windows·experts).
-func (r *representatives) live(p *Problem, l int) [][]float64 {
+func (r *representatives) live(p *Problem, l int) {
 	r.rows, r.total = r.rows[:0], r.total[:0]
-	add := func(w []float64) {
-		sum := 0.0
-		for _, x := range w {
-			sum += x
+	windows := p.Windows
+	if len(windows) == 0 {
+		windows = []placement.Loads{p.Loads}
+	}
+	for _, w := range windows {
+		if sum := Sum(w[l]); sum > 0 {
+			r.rows, r.total = append(r.rows, w[l]), append(r.total, sum)
 		}
-		if sum > 0 {
-			r.rows, r.total = append(r.rows, w), append(r.total, sum)
-		}
 	}
-	if len(p.Windows) == 0 {
-		add(p.Loads[l])
-		return r.rows
+	if n := len(r.rows); n > mostWindows {
+		r.of, r.near = slices.Grow(r.of[:0], n)[:n], slices.Grow(r.near[:0], n)[:n]
+		r.gather()
 	}
-	for _, w := range p.Windows {
-		add(w[l])
+}
+
+// Sum is that of some loads.
+func Sum(loads []float64) (sum float64) {
+	for _, x := range loads {
+		sum += x
 	}
-	if len(r.rows) <= mostWindows {
-		return r.rows
-	}
-	return r.gather()
+	return sum
 }
 
 // gather sums up alike windows.
-func (r *representatives) gather() [][]float64 {
-	n := len(r.rows)
-	r.of = slices.Grow(r.of[:0], n)[:n]
-	r.near = slices.Grow(r.near[:0], n)[:n]
-	r.leave()
-	centre := slices.Index(r.total, slices.Max(r.total))
-	for k := range mostWindows {
-		r.join(k, r.rows[centre], r.total[centre])
-		far := -1.0
-		for i, d := range r.near { // what is far and large matters most
-			if x := float64(d * r.total[i]); x > far {
-				far, centre = x, i
-			}
-		}
+func (r *representatives) gather() {
+	for len(r.sums) < mostWindows {
+		r.sums = append(r.sums, make([]float64, len(r.rows[0])))
 	}
-	r.sumUp()
-	for range regathers {
-		r.leave()
-		for k, sum := range r.sums {
-			if r.whole[k] > 0 {
-				r.join(k, sum, r.whole[k])
+	far := slices.Index(r.total, slices.Max(r.total))
+	for pass := range 1 + regathers {
+		for i := range r.near {
+			r.near[i] = math.Inf(1)
+		}
+		for k := range mostWindows {
+			if pass == 0 {
+				far = r.join(k, r.rows[far], r.total[far])
+			} else if r.whole[k] > 0 {
+				r.join(k, r.sums[k], r.whole[k])
 			}
 		}
 		r.sumUp()
 	}
-	out := r.rows[:0]
+	r.rows, r.total = r.rows[:0], r.total[:0]
 	for k, sum := range r.sums {
 		if r.whole[k] > 0 {
-			out = append(out, sum)
+			r.rows, r.total = append(r.rows, sum), append(r.total, r.whole[k])
 		}
-	}
-	return out
-}
-
-// leave takes all windows out of their sums.
-func (r *representatives) leave() {
-	for i := range r.near {
-		r.near[i] = math.Inf(1)
 	}
 }
 
 // join puts the windows into sum k that are nearer to what stands for it, a window of
-// so much load, than to what they are with.
-func (r *representatives) join(k int, what []float64, load float64) {
+// so much load, than to what they are with. It returns the window that is then
+// farthest; what is far and large matters most.
+func (r *representatives) join(k int, what []float64, load float64) (far int) {
+	most := -1.0
 	for i, w := range r.rows {
 		if d := distance(w, what, 1/r.total[i], 1/load); d < r.near[i] {
 			r.near[i], r.of[i] = d, k
 		}
+		if x := float64(r.near[i] * r.total[i]); x > most {
+			most, far = x, i
+		}
 	}
+	return far
 }
 
 // sumUp adds up the windows that stand together.
 func (r *representatives) sumUp() {
-	for len(r.sums) < mostWindows {
-		r.sums = append(r.sums, make([]float64, len(r.rows[0])))
-	}
-	r.whole = slices.Grow(r.whole[:0], mostWindows)[:mostWindows]
-	clear(r.whole)
+	r.whole = [mostWindows]float64{}
 	for _, sum := range r.sums {
 		clear(sum)
 	}
