@@ -1,8 +1,6 @@
 package eplb
 
 import (
-	"slices"
-
 	"github.com/moelb/moelb/eplb/internal/divide"
 	"github.com/moelb/moelb/eplb/internal/fresh"
 	"github.com/moelb/moelb/eplb/internal/moves"
@@ -54,20 +52,14 @@ func (x *planner) moves() Result {
 		m.SetLayer(l)
 		if o.Dispatch == Split {
 			level, bound = s.Over(c, l, slot)
-			try := func(at []int32, less bool) bool {
-				y, _ := s.Over(c, l, at)
-				if less = less && y < level || y <= o.Target; less {
-					m.S.Start(at)
-					slot, level, g.Moves = at, y, m.S.Moves()
-				}
-				return less
-			}
 			// An even split may gain where this one loses, or still be off the target.
-			if start := f.Start(); !slices.Equal(start, slot) && !try(start, true) {
-				for _, early := range f.Points[:taken[l]] {
-					if try(f.Slots(early), false) {
-						break
-					}
+			for _, early := range f.Points[:taken[l]] {
+				at := f.Slots(early)
+				if y, _ := s.Over(c, l, at); y <= max(level, o.Target) {
+					slot, level, g = at, y, early
+				}
+				if level <= o.Target {
+					break
 				}
 			}
 		}
