@@ -25,33 +25,21 @@ func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
 	}
 	out := newResult(&Problem{Loads: loads, Replicas: p.Replicas, Topology: p.Topology}, &Options{Locality: ByGroup})
 	out.Placement.LayerExperts = slices.Clone(p.LayerExperts)
-	plans, most := make([]Result, len(shapes)), make([]int, len(shapes))
 	left, free := len(loads), o.MaxMoves
-	for k := range 2 * len(shapes) { // twice: what some have left others may need
-		i := k % len(shapes)
-		s, was := shapes[i], movesOf(&plans[i])
-		switch {
-		case k < len(shapes):
-			most[i] = free * len(s.layers) / left
-			left -= len(s.layers)
-		case o.MaxMoves > 0 && free > 0 && was >= most[i]:
-			most[i] = was + free
-		default:
-			continue
-		}
+	for _, s := range shapes {
 		so := o
-		if o.MaxMoves > 0 {
-			if so.MaxMoves = most[i]; most[i] <= 0 {
+		if o.MaxMoves > 0 { // what a shape leaves, later ones have
+			if so.MaxMoves = free * len(s.layers) / left; so.MaxMoves <= 0 {
 				so.MaxMoves = -1
 			}
 		}
-		if plans[i], err = Plan(ctx, s.problem(&p), so); err != nil {
+		r, err := Plan(ctx, s.problem(&p), so)
+		if err != nil {
 			return Result{}, s.named(err, &p)
 		}
-		free -= movesOf(&plans[i]) - was
-	}
-	for i, s := range shapes {
-		s.into(&out, &plans[i])
+		s.into(&out, &r)
+		left -= len(s.layers)
+		free -= movesOf(&r)
 	}
 	return out, nil
 }
@@ -67,7 +55,7 @@ func movesOf(r *Result) (n int) {
 // shapesOf checks what differs by layer, and lists the shapes in the order of their
 // first layers, and the loads of all windows.
 func shapesOf(p Problem, o Options) (out []shape, loads placement.Loads, err error) {
-	if err := inTurn(&p, &o, validateLoads, validateTopology, validateRoutes, checkLists, checkReplicas, validatePrevious, validateWeights); err != nil {
+	if err := inTurn(&p, &o, validateLoads, validateTopology, validateRoutes, validateNumbers, validateLayers, validatePrevious); err != nil {
 		return nil, nil, err
 	}
 	experts := p.Loads.Experts()
@@ -81,40 +69,6 @@ func shapesOf(p Problem, o Options) (out []shape, loads placement.Loads, err err
 		out[i].layers = append(out[i].layers, l)
 	}
 	return out, p.Loads, nil
-}
-
-// checkLists checks the numbers of experts and slots of each layer, and that no expert
-// that there is not has a load.
-func checkLists(p *Problem, _ *Options) error {
-	layers, experts := len(p.Loads), p.Loads.Experts()
-	for _, x := range []struct {
-		field string
-		list  []int
-		most  int
-	}{{"layer_experts", p.LayerExperts, experts}, {"layer_replicas", p.LayerReplicas, p.Replicas}} {
-		if x.list != nil && len(x.list) != layers {
-			return refuse.Errorf(placement.ErrShape, x.field, "%d entries, but loads have %d layers", len(x.list), layers)
-		}
-		for l, n := range x.list {
-			if n < 1 || n > x.most {
-				return refuse.At(placement.ErrValue, x.field, l, -1, "%d: between 1 and %d are possible", n, x.most)
-			}
-		}
-	}
-	for l, n := range p.LayerExperts {
-		for e := n; e < experts; e++ {
-			if w := p.Loads[l][e]; w != 0 {
-				return refuse.At(placement.ErrValue, "loads", l, e, "%v, but the layer has %d experts", w, n)
-			}
-		}
-	}
-	return nil
-}
-
-// checkReplicas checks the most slots that a layer may have.
-func checkReplicas(p *Problem, _ *Options) error {
-	bad := p.Replicas < 1 || p.Replicas > placement.MaxSlots || len(p.Loads)*p.Replicas > placement.MaxCells
-	return refuse.Value(bad, "num_replicas", "%d: between 1 and %d, and %d slots in all, are supported", p.Replicas, placement.MaxSlots, placement.MaxCells)
 }
 
 // at is an entry of a list, or what stands for those that it does not have.

@@ -311,7 +311,7 @@ func TestTwoNodesRefuse(t *testing.T) {
 		p    Problem
 		o    Options
 	}{
-		{"two_nodes: 4 experts on two nodes each do not fit the 6 slots in service: 2 slots a GPU, 8 in all, would do", Problem{Loads: loads, Replicas: 6, Topology: placement.Topology{GPUs: 4, Nodes: 2}}, Options{}},
+		{"two_nodes: 4 experts on two nodes each do not fit the 6 slots of the 4 GPUs in service: 2 slots a GPU, 8 in all, would do", Problem{Loads: loads, Replicas: 6, Topology: placement.Topology{GPUs: 4, Nodes: 2}}, Options{}},
 		{"two_nodes: 1 node in service: at least 2 are needed", Problem{Loads: loads, Replicas: 16, Topology: placement.Topology{GPUs: 4}}, Options{}},
 		{"two_nodes: 1 node in service: at least 2 are needed", Problem{Loads: loads, Replicas: 16, Topology: placement.Topology{GPUs: 4, Nodes: 2, Speed: dead}}, Options{}},
 		{"two_nodes: groups stay on one node each: use locality none", Problem{Loads: loads, Replicas: 8, Groups: 2, Topology: placement.Topology{GPUs: 4, Nodes: 2}}, Options{Locality: ByGroup}},

@@ -6,30 +6,14 @@ import (
 	"math"
 	"slices"
 
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
 // validate checks p and o and fills in their defaults.
 func validate(p *Problem, o *Options) error {
-	if err := validateLoads(p, o); err != nil {
-		return err
-	}
-	if p.Groups == 0 {
-		p.Groups = 1
-	}
-	if o.Policy == DeepSeek {
-		leaveGroups(p)
-	}
-	if err := validateTopology(p, o); err != nil {
-		return err
-	}
-	if p.Topology.EvenNodes() {
-		if p.Topology.NodeGPUs = nil; o.Policy == DeepSeek {
-			leaveGroups(p) // which it could not before
-		}
-	}
-	if err := inTurn(p, o, validateRoutes, validateDomains, validateReplicas, validateRanges, validatePrevious, validateWeights); err != nil {
+	if err := inTurn(p, o, validateLoads, validateTopology, validateRoutes, validateDomains, validateNumbers, validatePrevious, validateLayers); err != nil {
 		return err
 	}
 	if o.Policy == DeepSeek {
@@ -39,15 +23,6 @@ func validate(p *Problem, o *Options) error {
 		o.Tolerance = 2e-4
 	}
 	return inTurn(p, o, chooseLocality, validateRoom, validateTwoNodes, validateLocality)
-}
-
-// validateTopology checks p.Topology and counts its nodes.
-func validateTopology(p *Problem, _ *Options) error {
-	err := p.Topology.Validate()
-	if err == nil {
-		p.Topology.Nodes = p.Topology.NodeCount()
-	}
-	return err
 }
 
 // inTurn makes checks, each of which may rely on those before it.
@@ -60,29 +35,40 @@ func inTurn(p *Problem, o *Options, checks ...func(*Problem, *Options) error) er
 	return nil
 }
 
-// leaveGroups makes a problem one of no groups and one node where nodes cannot share
-// the groups: the published policy then ignores both.
-func leaveGroups(p *Problem) {
-	if n := p.Topology.NodeCount(); p.Groups > 0 && n > 0 && p.Groups%n != 0 && p.Topology.NodeGPUs == nil {
-		p.Groups, p.Topology.Nodes = 1, 1
+// validateTopology checks p.Topology and counts its nodes. Where nodes cannot share the
+// groups, the published policy ignores both.
+func validateTopology(p *Problem, o *Options) error {
+	t := &p.Topology
+	if p.Groups == 0 {
+		p.Groups = 1
 	}
+	leaveGroups := func() {
+		if n := t.NodeCount(); o.Policy == DeepSeek && p.Groups > 0 && n > 0 && p.Groups%n != 0 && t.NodeGPUs == nil {
+			p.Groups, t.Nodes = 1, 1
+		}
+	}
+	leaveGroups()
+	if err := t.Validate(); err != nil {
+		return err
+	}
+	if t.Nodes = t.NodeCount(); t.EvenNodes() {
+		t.NodeGPUs = nil
+		leaveGroups() // which it could not before
+	}
+	return nil
 }
 
-// validateReplicas demands a slot for every expert, and no more than are supported.
-func validateReplicas(p *Problem, _ *Options) error {
+// validateNumbers demands a slot for every expert, no more than are supported, and checks
+// each other number and name by itself.
+func validateNumbers(p *Problem, o *Options) error {
 	const field = "num_replicas"
 	n, layers, experts := p.Replicas, len(p.Loads), p.Loads.Experts()
+	whole := p.LayerExperts == nil && p.LayerReplicas == nil
 	return cmp.Or(
 		refuse.Value(n < 1, field, "%d: at least 1 is needed", n),
 		refuse.Value(n > placement.MaxSlots, field, "%d: at most %d are supported", n, placement.MaxSlots),
 		refuse.Value(n > placement.MaxCells/layers, field, "%d replicas in %d layers: at most %d slots in all are supported", n, layers, placement.MaxCells),
-		refuse.Fit(n < experts, field, "%d replicas for %d experts: every expert needs one", n, experts),
-	)
-}
-
-// validateRanges checks each number and name by itself.
-func validateRanges(p *Problem, o *Options) error {
-	return cmp.Or(
+		refuse.Fit(whole && n < experts, field, "%d replicas for %d experts: every expert needs one", n, experts),
 		refuse.Value(p.Groups < 0, "num_groups", "%d is negative", p.Groups),
 		refuse.Value(o.OffNodeReplicas < 0, "off_node_replicas", "%d is negative", o.OffNodeReplicas),
 		refuse.Value(math.IsNaN(o.Tolerance), "tolerance", "%v is not a number", o.Tolerance),
@@ -123,33 +109,20 @@ const leastLoad = 0x1p-1000
 // lifted is windows with all loads larger by a power of two in layers that have less than
 // leastLoad in every window. In other layers, a window that has less has none.
 func lifted(windows []placement.Loads) []placement.Loads {
-	sums := make([]float64, len(windows))
-	out := windows
+	out := slices.Clone(windows)
 	for l := range windows[0] {
-		low, factor := false, 1/leastLoad
+		most := 0.0
+		for _, w := range windows {
+			most = max(most, problem.Sum(w[l]))
+		}
 		for k, w := range windows {
-			sums[k] = 0
-			for _, x := range w[l] {
-				sums[k] += x
-			}
-			if low = low || sums[k] > 0 && sums[k] < leastLoad; sums[k] >= leastLoad {
-				factor = 0
-			}
-		}
-		if !low {
-			continue
-		}
-		if &out[0] == &windows[0] { // which are the caller's
-			out = make([]placement.Loads, len(windows))
-			for k, w := range windows {
-				out[k] = slices.Clone(w)
-			}
-		}
-		for k, sum := range sums {
-			if sum < leastLoad {
-				out[k][l] = slices.Clone(out[k][l])
-				for e := range out[k][l] {
-					out[k][l][e] *= factor
+			if x := problem.Sum(w[l]); x > 0 && x < leastLoad {
+				out[k] = slices.Clone(out[k]) // which are the caller's
+				out[k][l] = slices.Clone(w[l])
+				for e := range w[l] {
+					if out[k][l][e] /= leastLoad; most >= leastLoad {
+						out[k][l][e] = 0
+					}
 				}
 			}
 		}
@@ -160,41 +133,43 @@ func lifted(windows []placement.Loads) []placement.Loads {
 // validateLoads checks p.Loads, or p.Windows and sets p.Loads to their sum, or to the
 // one window there is: it is then planned like any other loads.
 func validateLoads(p *Problem, o *Options) error {
-	lift := lifted
-	if o.Policy == DeepSeek { // which rounds them to what a float32 holds
-		lift = func(w []placement.Loads) []placement.Loads { return w }
-	}
-	if p.Windows == nil {
-		err := p.Loads.Validate()
-		if err == nil {
-			p.Loads = lift([]placement.Loads{p.Loads})[0]
-		}
+	if err := refuse.Shape(p.Windows != nil && p.Loads != nil, "loads", "both loads and windows are given"); err != nil {
 		return err
 	}
-	if err := cmp.Or(refuse.Shape(p.Loads != nil, "loads", "both loads and windows are given"), refuse.Shape(len(p.Windows) == 0, "loads", "no windows")); err != nil {
-		return err
+	windows := p.Windows
+	if windows == nil {
+		windows = []placement.Loads{p.Loads}
 	}
-	for i, w := range p.Windows {
+	for i, w := range windows {
 		if err := w.Validate(); err != nil {
-			return refuse.Edit(err, func(e *placement.Error) { e.Detail = fmt.Sprintf("window %d: %s", i, e.Detail) })
+			return refuse.Edit(err, func(e *placement.Error) {
+				if p.Windows != nil {
+					e.Detail = fmt.Sprintf("window %d: %s", i, e.Detail)
+				}
+			})
 		}
-		if len(w) != len(p.Windows[0]) || w.Experts() != p.Windows[0].Experts() {
-			return refuse.Errorf(placement.ErrShape, "loads", "window %d: %d layers of %d experts, but window 0 has %d of %d", i, len(w), w.Experts(), len(p.Windows[0]), p.Windows[0].Experts())
+		if first := windows[0]; len(w) != len(first) || w.Experts() != first.Experts() {
+			return refuse.Errorf(placement.ErrShape, "loads", "window %d: %d layers of %d experts, but window 0 has %d of %d", i, len(w), w.Experts(), len(first), first.Experts())
 		}
 	}
-	if n := len(p.Windows[0]) * p.Windows[0].Experts(); len(p.Windows) > placement.MaxCells/n {
-		return refuse.Errorf(placement.ErrShape, "loads", "%d windows of %d numbers: at most %d numbers are supported", len(p.Windows), n, placement.MaxCells)
+	if len(windows) == 0 {
+		return refuse.Errorf(placement.ErrShape, "loads", "no windows")
 	}
-	if gpus := min(p.Topology.GPUs, placement.MaxGPUs); gpus > 0 && len(p.Windows) > maxWindowGPUs/gpus {
-		return refuse.Errorf(placement.ErrShape, "loads", "%d windows on %d GPUs: at most %d are supported", len(p.Windows), gpus, maxWindowGPUs/gpus)
+	layers, experts, gpus := len(windows[0]), windows[0].Experts(), max(1, min(p.Topology.GPUs, placement.MaxGPUs))
+	if err := cmp.Or(
+		refuse.Shape(len(windows) > placement.MaxCells/(layers*experts), "loads", "%d windows of %d numbers: at most %d numbers are supported", len(windows), layers*experts, placement.MaxCells),
+		refuse.Shape(len(windows) > maxWindowGPUs/gpus, "loads", "%d windows on %d GPUs: at most %d are supported", len(windows), gpus, maxWindowGPUs/gpus),
+	); err != nil {
+		return err
 	}
-	p.Windows = lift(p.Windows)
-	if len(p.Windows) == 1 {
-		p.Loads, p.Windows = p.Windows[0], nil
+	if o.Policy != DeepSeek { // which rounds them to what a float32 holds
+		windows = lifted(windows)
+	}
+	if p.Loads, p.Windows = windows[0], nil; len(windows) == 1 {
 		return nil
 	}
-	p.Loads = placement.NewLoads(len(p.Windows[0]), p.Windows[0].Experts())
-	for _, w := range p.Windows {
+	p.Loads, p.Windows = placement.NewLoads(layers, experts), windows
+	for _, w := range windows {
 		if err := p.Loads.AddWindow(w); err != nil {
 			return err
 		}
@@ -233,14 +208,33 @@ func validatePrevious(p *Problem, o *Options) error {
 // maxWeight bounds a layer's weight.
 const maxWeight = 1e6
 
-// validateWeights checks the layers' weights.
-func validateWeights(p *Problem, _ *Options) error {
-	if p.LayerWeights != nil && len(p.LayerWeights) != len(p.Loads) {
-		return refuse.Errorf(placement.ErrShape, "layer_weights", "%d entries, but loads have %d layers", len(p.LayerWeights), len(p.Loads))
+// validateLayers checks what is told of each layer, and that no expert that there is not
+// has a load.
+func validateLayers(p *Problem, _ *Options) error {
+	layers, experts := len(p.Loads), p.Loads.Experts()
+	err := cmp.Or(
+		checkList("layer_experts", p.LayerExperts, layers, 1, experts),
+		checkList("layer_replicas", p.LayerReplicas, layers, 1, p.Replicas),
+		checkList("layer_weights", p.LayerWeights, layers, 0, maxWeight),
+	)
+	for l := 0; l < len(p.LayerExperts) && err == nil; l++ {
+		for e, w := range p.Loads[l] {
+			if n := p.LayerExperts[l]; e >= n && w != 0 {
+				return refuse.At(placement.ErrValue, "loads", l, e, "%v, but the layer has %d experts", w, n)
+			}
+		}
 	}
-	for l, w := range p.LayerWeights {
-		if !(w >= 0 && w <= maxWeight) {
-			return refuse.At(placement.ErrValue, "layer_weights", l, -1, "%v is not a number from 0 to %v", w, float64(maxWeight))
+	return err
+}
+
+// checkList demands a number between two for every layer, if there are any.
+func checkList[T int | float64](field string, list []T, layers int, least, most T) error {
+	if list != nil && len(list) != layers {
+		return refuse.Errorf(placement.ErrShape, field, "%d entries, but loads have %d layers", len(list), layers)
+	}
+	for l, x := range list {
+		if !(x >= least && x <= most) {
+			return refuse.At(placement.ErrValue, field, l, -1, "%v: between %v and %v are possible", x, least, most)
 		}
 	}
 	return nil
@@ -259,18 +253,47 @@ func inService(t *placement.Topology, replicas int) (slots, gpus []int) {
 }
 
 // validateRoom demands a slot in service for every expert.
-func validateRoom(p *Problem, _ *Options) error {
-	experts, gpus, room := p.Loads.Experts(), p.Topology.GPUs, 0
-	slots, _ := inService(&p.Topology, p.Replicas)
-	for _, n := range slots {
-		room += n
+func validateRoom(p *Problem, _ *Options) error { return checkRoom(p, 1, "gpu_speed", "experts") }
+
+// validateTwoNodes demands room for every expert on two nodes.
+func validateTwoNodes(p *Problem, o *Options) error {
+	if !o.TwoNodes {
+		return nil
 	}
-	if room < experts {
-		alive := p.Topology.InService()
-		each := int64((experts + alive - 1) / alive) // times gpus may exceed 32 bits
-		return refuse.Errorf(placement.ErrFit, "gpu_speed", "%d experts do not fit the %d slots of the %d GPUs in service: %d slots a GPU, %d in all, would do", experts, room, alive, each, each*int64(gpus))
+	nodes := 0
+	_, gpus := inService(&p.Topology, p.Replicas)
+	for _, n := range gpus {
+		nodes += min(n, 1)
 	}
-	return nil
+	if nodes < 2 {
+		return refuse.Errorf(placement.ErrFit, "two_nodes", "%d node in service: at least 2 are needed", nodes)
+	}
+	return checkRoom(p, 2, "two_nodes", "experts on two nodes each")
+}
+
+// checkRoom demands room for so many copies of every expert, no two on one node; as many
+// nodes are in service.
+func checkRoom(p *Problem, copies int, field, what string) error {
+	t, experts := &p.Topology, p.Loads.Experts()
+	room, gpus := inService(t, p.Replicas)
+	have, each := 0, 0 // slots a GPU that are tried, after those there are
+	for {
+		sum := 0
+		for _, n := range room {
+			sum += min(n, experts)
+		}
+		if each == 0 {
+			have = sum
+		}
+		if sum >= copies*experts {
+			break
+		}
+		each++
+		for k, n := range gpus {
+			room[k] = int(min(int64(n)*int64(each), int64(experts)))
+		}
+	}
+	return refuse.Fit(each > 0, field, "%d %s do not fit the %d slots of the %d GPUs in service: %d slots a GPU, %d in all, would do", experts, what, have, t.InService(), each, int64(each)*int64(t.GPUs))
 }
 
 // validateDeepSeek demands what the published program does: GPUs share the
@@ -311,36 +334,4 @@ func validateLocality(p *Problem, o *Options) error {
 		return nil
 	}
 	return refuse.Errorf(placement.ErrFit, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, room[worst], worst, missing)
-}
-
-// validateTwoNodes demands room for every expert on two nodes.
-func validateTwoNodes(p *Problem, o *Options) error {
-	if !o.TwoNodes {
-		return nil
-	}
-	experts := p.Loads.Experts()
-	room, alive := inService(&p.Topology, p.Replicas)
-	nodes, sum := 0, 0
-	for k, n := range room {
-		nodes += min(alive[k], 1)
-		sum += min(n, experts)
-	}
-	if nodes < 2 {
-		return refuse.Errorf(placement.ErrFit, "two_nodes", "%d node in service: at least 2 are needed", nodes)
-	}
-	if sum >= 2*experts {
-		return nil
-	}
-	each := 1
-	fits := func() bool {
-		sum := 0
-		for _, n := range alive {
-			sum += int(min(int64(n)*int64(each), int64(experts)))
-		}
-		return sum >= 2*experts
-	}
-	for !fits() {
-		each++
-	}
-	return refuse.Errorf(placement.ErrFit, "two_nodes", "%d experts on two nodes each do not fit the %d slots in service: %d slots a GPU, %d in all, would do", experts, sum, each, int64(each)*int64(p.Topology.GPUs))
 }
