@@ -102,7 +102,8 @@ type Problem struct {
 	LayerExperts []int
 	// LayerReplicas is the number of slots of each layer, [layers], Replicas at most,
 	// where they differ: a GPU's last slots are then empty. nil = Replicas each. Layers
-	// of one shape share MaxMoves as ever, shapes in proportion to their layers.
+	// of one shape share MaxMoves as ever, shapes in proportion to their layers; what
+	// one leaves, later ones have.
 	LayerReplicas []int
 	// Replicas is the number of slots a layer, over all GPUs, those out of
 	// service included. GPUs share them so that counts differ by at most one,

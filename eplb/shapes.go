@@ -19,13 +19,23 @@ type shape struct {
 
 // planShapes is Plan where p.LayerExperts or p.LayerReplicas is given.
 func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
-	shapes, loads, err := shapesOf(p, o)
-	if err != nil {
+	whole := p
+	if err := inTurn(&whole, &o, validateLoads, validateTopology, validateRoutes, validateNumbers, validateLayers, validatePrevious); err != nil {
 		return Result{}, err
 	}
-	out := newResult(&Problem{Loads: loads, Replicas: p.Replicas, Topology: p.Topology}, &Options{Locality: ByGroup})
+	var shapes []shape // in the order of their first layers
+	for l, row := range whole.Loads {
+		s := shape{experts: at(p.LayerExperts, l, len(row)), slots: at(p.LayerReplicas, l, p.Replicas)}
+		i := slices.IndexFunc(shapes, func(x shape) bool { return x.experts == s.experts && x.slots == s.slots })
+		if i < 0 {
+			i = len(shapes)
+			shapes = append(shapes, s)
+		}
+		shapes[i].layers = append(shapes[i].layers, l)
+	}
+	out := newResult(&whole, &Options{Locality: ByGroup})
 	out.Placement.LayerExperts = slices.Clone(p.LayerExperts)
-	left, free := len(loads), o.MaxMoves
+	left, free := len(whole.Loads), o.MaxMoves
 	for _, s := range shapes {
 		so := o
 		if o.MaxMoves > 0 { // what a shape leaves, later ones have
@@ -39,36 +49,11 @@ func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
 		}
 		s.into(&out, &r)
 		left -= len(s.layers)
-		free -= movesOf(&r)
+		for _, y := range r.Layers {
+			free -= y.Moves
+		}
 	}
 	return out, nil
-}
-
-// movesOf is how many moves a plan makes.
-func movesOf(r *Result) (n int) {
-	for _, y := range r.Layers {
-		n += y.Moves
-	}
-	return n
-}
-
-// shapesOf checks what differs by layer, and lists the shapes in the order of their
-// first layers, and the loads of all windows.
-func shapesOf(p Problem, o Options) (out []shape, loads placement.Loads, err error) {
-	if err := inTurn(&p, &o, validateLoads, validateTopology, validateRoutes, validateNumbers, validateLayers, validatePrevious); err != nil {
-		return nil, nil, err
-	}
-	experts := p.Loads.Experts()
-	for l := range p.Loads {
-		s := shape{experts: at(p.LayerExperts, l, experts), slots: at(p.LayerReplicas, l, p.Replicas)}
-		i := slices.IndexFunc(out, func(x shape) bool { return x.experts == s.experts && x.slots == s.slots })
-		if i < 0 {
-			i = len(out)
-			out = append(out, s)
-		}
-		out[i].layers = append(out[i].layers, l)
-	}
-	return out, p.Loads, nil
 }
 
 // at is an entry of a list, or what stands for those that it does not have.
