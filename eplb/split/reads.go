@@ -5,8 +5,6 @@ import (
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
-	"github.com/moelb/moelb/eplb/internal/refuse"
-	"github.com/moelb/moelb/placement"
 )
 
 // reads splits small batches, where a GPU's time goes into reading the weights
@@ -148,16 +146,6 @@ func (r *reads) count(f *flow.Flow, counts []int64) {
 	}
 }
 
-// costliest is the GPU of the largest cost, and that cost.
-func (r *reads) costliest(n *flow.Net) (gpu int32, top float64) {
-	for g := range int32(len(r.tokens)) {
-		if c := r.costWith(n, g, 0, 0); c > top {
-			gpu, top = g, c
-		}
-	}
-	return gpu, top
-}
-
 // costWith is what GPU g takes with so many more reads and tokens, +Inf where it may
 // not read as many.
 func (r *reads) costWith(n *flow.Net, g int32, active, tokens int64) float64 {
@@ -178,20 +166,23 @@ type pass struct {
 }
 
 // descend lowers the largest cost of a GPU until no step does, and returns it.
-func (r *reads) descend(f *flow.Flow, counts []int64) (top float64) {
+func (r *reads) descend(f *flow.Flow, counts []int64) float64 {
 	r.count(f, counts)
-	for range descents {
-		h, top := r.costliest(f.Net)
+	for k := 0; ; k++ {
+		h, top := int32(0), 0.0
+		for g := range int32(len(r.tokens)) {
+			if c := r.costWith(f.Net, g, 0, 0); c > top {
+				h, top = g, c
+			}
+		}
 		least, way := r.step(f, h, top*(1-1e-12), true)
-		if least >= top*(1-1e-12) {
+		if k == descents || least >= top*(1-1e-12) {
 			return top
 		}
 		for _, p := range way {
 			r.do(f, p)
 		}
 	}
-	_, top = r.costliest(f.Net)
-	return top
 }
 
 // step finds the pass from GPU h, and with more the pass after it from where that goes,
@@ -221,9 +212,11 @@ func (r *reads) step(f *flow.Flow, h int32, top float64, more bool) (least float
 			if !more {
 				continue
 			}
-			if k := r.evenOut(n, h, g, read, q); k > 0 {
-				if x := max(r.costWith(n, h, 0, -k), r.costWith(n, g, read, k)); x < least {
-					least, way = x, [2]pass{{a, b, k}}
+			// So many, not all, that the two come level.
+			k := (r.costWith(n, h, 0, 0) - r.costWith(n, g, read, 0)) / (1/n.Speed[h] + 1/n.Speed[g])
+			if some := int64(min(k, float64(q-1))); some > 0 {
+				if x := max(r.costWith(n, h, 0, -some), r.costWith(n, g, read, some)); x < least {
+					least, way = x, [2]pass{{a, b, some}}
 				}
 			}
 			// Another expert of g makes room.
@@ -235,16 +228,6 @@ func (r *reads) step(f *flow.Flow, h int32, top float64, more bool) (least float
 		}
 	}
 	return least, way
-}
-
-// evenOut is how many of q tokens, not all, must go from GPU h to g, where they
-// cost so many reads more, for the two to come level; 0 = none.
-func (r *reads) evenOut(n *flow.Net, h, g int32, read, q int64) int64 {
-	k := (r.costWith(n, h, 0, 0) - r.costWith(n, g, read, 0)) / (1/n.Speed[h] + 1/n.Speed[g])
-	if !(k >= 1) {
-		return 0
-	}
-	return min(int64(k), q-1)
 }
 
 // do passes tokens.
@@ -260,13 +243,4 @@ func (r *reads) do(f *flow.Flow, p pass) {
 	}
 	r.tokens[g] -= p.tokens
 	r.tokens[o] += p.tokens
-}
-
-// checkReadCost refuses a ReadCost that is no cost.
-func (s *Splitter) checkReadCost() error {
-	// A finite cost beyond the most tokens is as good as the fewest reads.
-	if s.ReadCost >= 0 && (s.ReadCost <= flow.MaxTokens || math.IsInf(s.ReadCost, 1)) {
-		return nil
-	}
-	return refuse.Errorf(placement.ErrValue, "read_cost", "%v: between 0 and %d tokens, or +Inf for the fewest reads", s.ReadCost, int64(flow.MaxTokens))
 }

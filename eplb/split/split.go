@@ -1,6 +1,7 @@
 package split
 
 import (
+	"math"
 	"slices"
 
 	"github.com/moelb/moelb/eplb"
@@ -165,10 +166,11 @@ func (s *Splitter) write(dst []int64, n *flow.Net, counts []int64) {
 
 // check returns the sum of counts.
 func (s *Splitter) check(dst []int64, layer int, counts []int64) (total int64, err error) {
-	if err := s.checkReadCost(); err != nil {
-		return 0, err
-	}
+	cost := s.ReadCost
 	switch {
+	// A finite cost beyond the most tokens is as good as the fewest reads.
+	case !(cost >= 0 && (cost <= flow.MaxTokens || math.IsInf(cost, 1))):
+		return 0, refuse.Errorf(placement.ErrValue, "read_cost", "%v: between 0 and %d tokens, or +Inf for the fewest reads", cost, int64(flow.MaxTokens))
 	case len(counts) != s.experts:
 		return 0, refuse.At(placement.ErrShape, "counts", layer, -1, "%d experts, but the placement has %d", len(counts), s.experts)
 	case len(dst) != s.slots:
