@@ -52,14 +52,15 @@ func (x *planner) moves() Result {
 		m.SetLayer(l)
 		if o.Dispatch == Split {
 			level, bound = s.Over(c, l, slot)
-			// An even split may gain where this one loses, or still be off the target.
-			for _, early := range f.Points[:taken[l]] {
+			// An even split may gain where this one loses, or still be off the target: the
+			// first within it, else the best, the start included.
+			for _, early := range append([]search.Point{{}}, f.Points[:taken[l]]...) {
 				at := f.Slots(early)
 				if y, _ := s.Over(c, l, at); y <= max(level, o.Target) {
-					slot, level, g = at, y, early
-				}
-				if level <= o.Target {
-					break
+					m.S.Start(at)
+					if slot, level, g.Moves = at, y, m.S.Moves(); y <= o.Target {
+						break
+					}
 				}
 			}
 		}

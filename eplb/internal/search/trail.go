@@ -65,10 +65,8 @@ func (f *Front) note(s *State) {
 	f.Points = slices.Replace(f.Points, i, j, p)
 }
 
-// Start is the placement that the first path began from.
-func (f *Front) Start() []int32 { return slices.Clone(f.paths[0].start) }
-
-// Slots is the placement of a point.
+// Slots is the placement of a point; of the zero Point, that which the first path began
+// from.
 func (f *Front) Slots(p Point) []int32 {
 	slot := slices.Clone(f.paths[p.path].start)
 	for _, c := range f.paths[p.path].steps[:p.steps] {
