@@ -190,11 +190,11 @@ func (r *reads) descend(f *flow.Flow, counts []int64) float64 {
 func (r *reads) step(f *flow.Flow, h int32, top float64, more bool) (least float64, way [2]pass) {
 	n := f.Net
 	least = top
-	for _, a := range n.ByGPU[n.Start[h]:n.Start[h+1]] {
-		q := f.Quota[a]
-		if q == 0 {
+	for _, a := range n.On(h) {
+		if a < 0 || f.Quota[a] == 0 {
 			continue
 		}
+		q := f.Quota[a]
 		rest := r.costWith(n, h, -1, -q)
 		if rest >= least {
 			continue // less of q would help less

@@ -232,11 +232,11 @@ func (f *Flow) chain(h int32) (end int32, seen int) {
 	seen = 1
 	for k := 0; k < seen; k++ {
 		g := f.queue[k]
-		for _, a := range net.ByGPU[net.Start[g]:net.Start[g+1]] {
-			i := net.Owner[a]
-			if f.Quota[a] == 0 || f.passed[i] == f.walk {
+		for _, a := range net.On(g) {
+			if a < 0 || f.Quota[a] == 0 || f.passed[net.Owner[a]] == f.walk {
 				continue
 			}
+			i := net.Owner[a]
 			f.passed[i] = f.walk
 			for b := net.First[i]; b < net.First[i+1]; b++ {
 				o := net.GPU[b]

@@ -11,6 +11,7 @@ import (
 type Net struct {
 	Speed []float64 // of each GPU; 0 = out of service
 	equal bool      // all speeds are 1
+	first []int     // GPU g has the slots [first[g], first[g+1])
 	Alone []Held    // the experts that are on one GPU only
 
 	Expert []int32 // the replicated experts
@@ -18,9 +19,7 @@ type Net struct {
 	GPU    []int32 // of each arc
 	Slot   []int32 // of each arc
 	Owner  []int32 // of each arc: its place in Expert
-
-	Start []int32 // GPU g has the arcs ByGPU[Start[g]:Start[g+1]]
-	ByGPU []int32
+	arc    []int32 // of each slot; -1 = none
 
 	// Trees that span the GPUs which chains of shared experts join: every GPU
 	// but a root has an arc by which it hangs from an expert, and that expert
@@ -29,8 +28,6 @@ type Net struct {
 	parent []int32
 	tree   []int32   // of each GPU
 	size   []float64 // GPUs of a tree, or their speeds
-
-	room []int32 // what all of int32 lie in
 }
 
 // Held is where an expert is.
@@ -40,6 +37,7 @@ type Held struct{ Expert, GPU, Slot int32 }
 // every net. Not safe for concurrent use.
 type Linker struct {
 	GPU   []int32 // of each slot
+	first []int
 	speed []float64
 	equal bool
 	on    []int32 // on how many GPUs each expert is
@@ -62,57 +60,53 @@ func NewLinker(first []int, experts int, speed []float64) *Linker {
 	if equal {
 		speed = slices.Repeat([]float64{1}, gpus)
 	}
-	return &Linker{of, speed, equal, make([]int32, experts), make([]int32, experts), make([]int32, experts), make([]int32, gpus)}
+	return &Linker{of, first, speed, equal, make([]int32, experts), make([]int32, experts), make([]int32, experts), make([]int32, gpus)}
 }
 
 // Link makes n the net of a layer whose slots hold the experts of row, -1 = none, in
 // n's memory where that is enough. Where a GPU holds an expert twice the first slot
 // counts. Cost: two passes over the slots.
 func Link[E int | int32](in *Linker, n *Net, row []E) {
+	n.Speed, n.equal, n.first = in.speed, in.equal, in.first
+	n.Alone, n.Expert, n.Owner = n.Alone[:0], n.Expert[:0], n.Owner[:0]
 	clear(in.on)
 	clear(in.seen)
 	for i, e := range row {
-		if in.first(i, int32(e)) {
+		if in.sees(i, int32(e)) {
 			in.on[e]++
 		}
 	}
-	experts, arcs := 0, 0
-	for _, k := range in.on {
-		if k > 1 {
-			experts++
-			arcs += int(k)
-		}
-	}
-	n.reset(len(in.queue), len(row)-arcs, experts, arcs)
-	n.Speed, n.equal = in.speed, in.equal
-	last := int32(0)
+	n.First = append(n.First[:0], 0)
 	for e, k := range in.on {
 		if k > 1 {
-			in.at[e] = last
-			last += k
+			in.at[e] = int32(len(n.Owner))
+			for range k {
+				n.Owner = append(n.Owner, int32(len(n.Expert)))
+			}
 			n.Expert = append(n.Expert, int32(e))
-			n.First = append(n.First, last)
+			n.First = append(n.First, int32(len(n.Owner)))
 		}
 	}
+	n.GPU, n.Slot, n.arc = memory.Resize(n.GPU, len(n.Owner)), memory.Resize(n.Slot, len(n.Owner)), memory.Resize(n.arc, len(row))
 	clear(in.seen)
 	for i, e := range row {
+		n.arc[i] = -1
 		switch {
-		case !in.first(i, int32(e)):
+		case !in.sees(i, int32(e)):
 		case in.on[e] == 1:
 			n.Alone = append(n.Alone, Held{int32(e), in.GPU[i], int32(i)})
 		default:
 			a := in.at[e]
-			n.GPU[a], n.Slot[a] = in.GPU[i], int32(i)
+			n.GPU[a], n.Slot[a], n.arc[i] = in.GPU[i], int32(i), a
 			in.at[e]++
 		}
 	}
-	n.sortByGPU()
 	n.grow(in.queue, in.seen)
 }
 
-// first says whether slot i, where expert e is, is the first of its GPU to hold
+// sees says whether slot i, where expert e is, is the first of its GPU to hold
 // it. It is asked in the order of the slots.
-func (in *Linker) first(i int, e int32) bool {
+func (in *Linker) sees(i int, e int32) bool {
 	g := in.GPU[i] + 1
 	if e < 0 || in.seen[e] == g {
 		return false
@@ -121,49 +115,14 @@ func (in *Linker) first(i int, e int32) bool {
 	return true
 }
 
-// reset makes room for so many experts and arcs, and no more alone, all in one piece: a net is as much to
-// look at as to link.
-func (n *Net) reset(gpus, alone, experts, arcs int) {
-	n.room = memory.Resize(n.room, 2*experts+1+4*arcs+4*gpus+1)
-	room := n.room
-	cut := func(n int) []int32 {
-		x := room[:n:n]
-		room = room[n:]
-		return x
-	}
-	*n = Net{
-		Alone: memory.Resize(n.Alone, alone)[:0], Expert: cut(experts)[:0], First: cut(experts + 1)[:1],
-		GPU: cut(arcs), Slot: cut(arcs), Owner: cut(arcs), ByGPU: cut(arcs), Start: cut(gpus + 1),
-		hang: cut(gpus)[:0], parent: cut(gpus)[:0], tree: cut(gpus), size: n.size[:0], room: n.room,
-	}
-	n.First[0] = 0
-}
-
-// sortByGPU lists the arcs of each GPU.
-func (n *Net) sortByGPU() {
-	gpus := len(n.tree)
-	clear(n.Start)
-	for _, g := range n.GPU {
-		n.Start[g+1]++
-	}
-	for g := range gpus {
-		n.Start[g+1] += n.Start[g]
-	}
-	for i := range n.Expert {
-		for a := n.First[i]; a < n.First[i+1]; a++ {
-			n.Owner[a] = int32(i)
-			g := n.GPU[a]
-			n.ByGPU[n.Start[g]] = a
-			n.Start[g]++
-		}
-	}
-	copy(n.Start[1:], n.Start[:gpus])
-	n.Start[0] = 0
-}
+// On lists the arcs to GPU g, and -1 for its other slots.
+func (n *Net) On(g int32) []int32 { return n.arc[n.first[g]:n.first[g+1]] }
 
 // grow finds the trees, with memory for a queue of GPUs and of the experts passed.
 func (n *Net) grow(queue, passed []int32) {
 	clear(passed)
+	n.tree = memory.Resize(n.tree, len(n.Speed))
+	n.hang, n.parent, n.size = n.hang[:0], n.parent[:0], n.size[:0]
 	for g := range n.tree {
 		n.tree[g] = -1
 	}
@@ -176,11 +135,11 @@ func (n *Net) grow(queue, passed []int32) {
 		for k, end := 0, 1; k < end; k++ {
 			g := queue[k]
 			size += n.Speed[g]
-			for _, a := range n.ByGPU[n.Start[g]:n.Start[g+1]] {
-				i := n.Owner[a]
-				if passed[i] != 0 {
+			for _, a := range n.On(g) {
+				if a < 0 || passed[n.Owner[a]] != 0 {
 					continue
 				}
+				i := n.Owner[a]
 				passed[i] = 1
 				for b := n.First[i]; b < n.First[i+1]; b++ {
 					if o := n.GPU[b]; n.tree[o] < 0 {
