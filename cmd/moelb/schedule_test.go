@@ -12,6 +12,7 @@ import (
 type scheduled struct {
 	planned
 	Schedule struct {
+		Priced       bool     `json:"priced"`
 		Seconds      *float64 `json:"seconds"`
 		SecondsBound *float64 `json:"seconds_bound"`
 		RoundsBound  int      `json:"rounds_bound"`
@@ -187,8 +188,8 @@ func TestPlanNotWorthMoving(t *testing.T) {
 func TestPlanScheduleUnpriced(t *testing.T) {
 	problem, _ := drifted(t, 2, 32, 40, 8, 2)
 	p := decode[scheduled](t, call(t, problem+`}`, "plan", "--schedule").want(t, exitDone).stdout)
-	if p.Schedule.Seconds != nil || p.Decision != nil || p.Report.Bytes != nil || len(p.Schedule.Rounds) == 0 {
-		t.Errorf("%v seconds, decision %+v", p.Schedule.Seconds, p.Decision)
+	if p.Schedule.Priced || *p.Schedule.Seconds != 0 || p.Decision != nil || p.Report.Bytes != nil || len(p.Schedule.Rounds) == 0 {
+		t.Errorf("%v seconds, decision %+v", *p.Schedule.Seconds, p.Decision)
 	}
 	if a := call(t, problem+`}`, "plan", "--schedule", "--table").want(t, exitDone); !strings.Contains(a.stdout, "--expert-bytes") {
 		t.Error(a.stdout)

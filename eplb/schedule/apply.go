@@ -87,7 +87,7 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 		return *s
 	}
 	out := *s
-	out.Rounds = append([]Round(nil), s.Rounds[:rounds]...)
+	out.Rounds = append([]Round{}, s.Rounds[:rounds]...)
 	if out.After = s.GPUSlots; rounds == 0 { // of the GPUs and slots that there are
 		out.GPUSlots, out.After = s.Before, s.Before
 		out.Dead, out.Leaving = below(s.Dead, len(s.Before)), below(s.Leaving, len(s.Before))
@@ -102,7 +102,7 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 	gpu := s.GPUOf()
 	for i := out.Restore; i < rounds; i++ {
 		r, whole := &out.Rounds[i], s.Rounds[i]
-		r.Moves, r.Staged = nil, nil
+		r.Moves, r.Staged = []placement.Move{}, nil
 		for k, m := range whole.Moves {
 			// A schedule of another make may have slots of no GPU.
 			if unfinished[m.Layer] && !(m.To < len(gpu) && slices.Contains(s.Dead, gpu[m.To])) {

@@ -54,43 +54,45 @@ func TestScheduleJSON(t *testing.T) {
 }
 
 func TestScheduleJSONHostile(t *testing.T) {
-	const good = `{"version":1,"seconds":null,"seconds_bound":null,"rounds_bound":1,"restore_rounds":0,"emptied_rounds":0,"copies":2,"outside_copies":0,"bytes":0,"expert_bytes":0,"staged_bytes":0,"peers":1,"gpu_slots":[1,1],"gpu_slots_before":[1,1],"gpu_slots_after":[1,1],"rounds":[{"seconds":null,"staged_bytes":0,"peers":1,"moves":[{"layer":0,"expert":1,"from":1,"to":0},{"layer":0,"expert":0,"from":0,"to":1}]}]}`
+	const good = `{"version":2,"priced":false,"seconds":0,"seconds_bound":0,"rounds_bound":1,"restore_rounds":0,"emptied_rounds":0,"copies":2,"outside_copies":0,"bytes":0,"expert_bytes":0,"staged_bytes":0,"peers":1,"gpu_slots":[1,1],"gpu_slots_before":[1,1],"gpu_slots_after":[1,1],"rounds":[{"seconds":0,"staged_bytes":0,"peers":1,"moves":[{"layer":0,"expert":1,"from":1,"to":0},{"layer":0,"expert":0,"from":0,"to":1}]}]}`
 	var s Schedule
 	if err := json.Unmarshal([]byte(good), &s); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ from, to, want string }{
-		{`"version":1`, `"version":2`, "version: 2"},
+		{`"version":2`, `"version":1`, "version: 1"},
 		{`"peers":1,"gpu`, `"pears":1,"gpu`, `unknown field "pears"`},
 		{`"gpu_slots":[1,1]`, `"gpu_slots":[1,2]`, "gpu_slots: 2 slots on GPU 1"},
 		{`"gpu_slots":[1,1]`, `"gpu_slots":[]`, "gpu_slots: 0 GPUs"},
 		{`"gpu_slots":[1,1],"gpu_slots_before":[1,1]`, `"gpu_slots":[1,1],"gpu_slots_before":[1,-1]`, "gpu_slots: 1 slots on GPU 1, with -1 before"},
 		{`"restore_rounds":0`, `"restore_rounds":2`, "restore_rounds: 2"},
 		{`"emptied_rounds":0`, `"emptied_rounds":-1`, "emptied_rounds: -1"},
-		{`"outside_copies":0`, `"outside_copies":3`, "copies: 2, 3 of them from outside, 0 bytes, 0 staged, 1 peers, but the rounds make 2, 0"},
-		{`"expert_bytes":0`, `"expert_bytes":1e12`, "expert_bytes: 1e12 before byte 163 of the schedule: a whole number is needed"},
+		{`"emptied_rounds":0,`, ``, "emptied_rounds: missing"},
+		{`"outside_copies":0`, `"outside_copies":3`, "outside_copies: 3, but the rounds make 0"},
+		{`"expert_bytes":0`, `"expert_bytes":1e12`, "expert_bytes: 1e12 before byte 172 of the schedule: a whole number is needed"},
 		{`"rounds":[`, `"rounds":null,"dead":[`, "dead: object before"},
-		{`"rounds":[{"seconds":null`, `"rounds":[{"seconds":"x"`, "rounds.seconds: string before byte 279 of the schedule: a number is needed"},
+		{`"rounds":[{"seconds":0`, `"rounds":[{"seconds":"x"`, "rounds.seconds: string before byte 288 of the schedule: a number is needed"},
 		{`"layer":0`, `"layer":true`, "rounds.moves.layer: bool before"},
-		{`"gpu_slots":[1,1]`, `"gpu_slots":2`, "gpu_slots: number before byte 201 of the schedule: a list is needed"},
+		{`"gpu_slots":[1,1]`, `"gpu_slots":2`, "gpu_slots: number before byte 210 of the schedule: a list is needed"},
 		{good, `[1]`, "schedule: array before byte 1 of the schedule: an object is needed"},
-		{`"rounds":[{"seconds":null,"staged_bytes":0,"peers":1,"moves":[{"layer":0,"expert":1,"from":1,"to":0},{"layer":0,"expert":0,"from":0,"to":1}]}]`, `"rounds":null`, "rounds: missing"},
-		{`,"rounds":[{"seconds":null,"staged_bytes":0,"peers":1,"moves":[{"layer":0,"expert":1,"from":1,"to":0},{"layer":0,"expert":0,"from":0,"to":1}]}]`, ``, "rounds: missing"},
+		{`"rounds":[{"seconds":0,"staged_bytes":0,"peers":1,"moves":[{"layer":0,"expert":1,"from":1,"to":0},{"layer":0,"expert":0,"from":0,"to":1}]}]`, `"rounds":null`, "rounds: missing"},
+		{`,"rounds":[{"seconds":0,"staged_bytes":0,"peers":1,"moves":[{"layer":0,"expert":1,"from":1,"to":0},{"layer":0,"expert":0,"from":0,"to":1}]}]`, ``, "rounds: missing"},
+		{`"copies":2`, `"copies":1`, "copies: 1, but the rounds make 2"},
 		{`"moves":[{"layer":0,"expert":1,"from":1,"to":0},{"layer":0,"expert":0,"from":0,"to":1}]`, `"moves":null`, "rounds: round 0: no moves"},
-		{`"copies":2`, `"copies":1`, "copies: 1, 0 of them from outside, 0 bytes, 0 staged, 1 peers, but the rounds make 2, 0"},
-		{`"from":1`, `"from":-1`, "copies: 2, 0 of them from outside, 0 bytes, 0 staged, 1 peers, but the rounds make 2, 1"},
-		{`"bytes":0`, `"bytes":-1`, "copies: 2, 0 of them from outside, -1 bytes"},
-		{`"staged_bytes":0,"peers":1,"gpu`, `"staged_bytes":5,"peers":1,"gpu`, "copies: 2, 0 of them from outside, 0 bytes, 5 staged"},
-		{`"peers":1,"gpu`, `"peers":2,"gpu`, "copies: 2, 0 of them from outside, 0 bytes, 0 staged, 2 peers"},
+		{`"from":1`, `"from":-1`, "outside_copies: 0, but the rounds make 1"},
+		{`"bytes":0`, `"bytes":-1`, "bytes: -1, but the rounds make 0"},
+		{`"staged_bytes":0,"peers":1,"gpu`, `"staged_bytes":5,"peers":1,"gpu`, "staged_bytes: 5, but the rounds make 0"},
+		{`"peers":1,"gpu`, `"peers":2,"gpu`, "peers: 2, but the rounds make 1"},
+		{`"seconds":0,"seconds_b`, `"seconds":1,"seconds_b`, "seconds: 1, but the rounds make 0"},
+		{`"priced":false,`, ``, "priced: missing"},
 		{`"rounds_bound":1`, `"rounds_bound":-1`, "rounds_bound: -1"},
-		{`"layer":0,`, ``, "rounds: round 0: move 0 lacks its layer"},
-		{`"to":1`, `"to":null`, "rounds: round 0: move 1 lacks"},
+		{`"layer":0,`, ``, "rounds.0.moves.0.layer: missing"},
+		{`"to":1`, `"to":null`, "rounds.0.moves.1.to: missing"},
 		{`"to":1`, `"to":2`, "rounds: round 0: move 1"},
 		{`"from":1`, `"from":-2`, "rounds: round 0: move 0"},
 		{`"layer":0`, `"layer":4096`, "rounds: round 0: move 0"},
 		{`"moves"`, `"staged":[2],"moves"`, "rounds: round 0: move 2 is staged"},
-		{`"seconds":null,"seconds_bound":null`, `"seconds":1,"seconds_bound":null`, "seconds_bound: null"},
-		{`"seconds":null,"seconds_bound":null`, `"seconds":1,"seconds_bound":1`, "rounds: round 0: no seconds"},
+		{`"rounds":[{"seconds":0`, `"rounds":[{"seconds":null`, "rounds.0.seconds: missing"},
 		{`"rounds":[{`, `"dead":[2],"rounds":[{`, "dead: GPU 2"},
 		{`"rounds":[{`, `"leaving":[1,0],"rounds":[{`, "leaving: GPU 0"},
 	} {
@@ -107,7 +109,7 @@ func TestScheduleJSONHostile(t *testing.T) {
 
 // FuzzScheduleJSON: what is read can be written, cut and applied without harm.
 func FuzzScheduleJSON(f *testing.F) {
-	f.Add([]byte(`{"version":1,"gpu_slots":[1],"gpu_slots_before":[1],"gpu_slots_after":[1],"rounds":[{"moves":[{"layer":0,"expert":-1,"from":-1,"to":0}]}]}`))
+	f.Add([]byte(`{"version":2,"priced":false,"seconds":0,"seconds_bound":0,"rounds_bound":0,"restore_rounds":0,"emptied_rounds":0,"copies":0,"outside_copies":0,"bytes":0,"expert_bytes":0,"staged_bytes":0,"peers":0,"gpu_slots":[1],"gpu_slots_before":[1],"gpu_slots_after":[1],"rounds":[{"seconds":0,"staged_bytes":0,"peers":0,"moves":[{"layer":0,"expert":-1,"from":-1,"to":0}]}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s Schedule
 		if json.Unmarshal(text, &s) != nil {

@@ -55,7 +55,7 @@ type Options struct {
 type Round struct {
 	// Seconds is the largest bytes/bandwidth of a GPU's NVLink, RDMA or Outside, in
 	// one direction. Copies within a GPU take none.
-	Seconds float64 `json:"-"`
+	Seconds float64 `json:"seconds"`
 	// StagedBytes and Peers are the most that a GPU stages, and the most GPUs that
 	// one sends to or receives from.
 	StagedBytes int64 `json:"staged_bytes"`
@@ -84,16 +84,16 @@ type Round struct {
 // sends at most PerGPU copies a round and receives at most PerGPU; what it reads
 // from its own memory is not counted.
 type Schedule struct {
-	Rounds []Round `json:"-"`
+	Rounds []Round `json:"rounds"`
 	// Priced is false where the size of an expert or the bandwidth of a link that
 	// a move takes is unknown: then no seconds are predicted. Seconds is the sum over
 	// the rounds.
-	Priced  bool    `json:"-"`
-	Seconds float64 `json:"-"`
+	Priced  bool    `json:"priced"`
+	Seconds float64 `json:"seconds"`
 	// RoundsBound and SecondsBound are proved: no schedule under the same limits
 	// that copies experts only to GPUs that are to keep them has fewer rounds or,
 	// over the same links, takes less time.
-	SecondsBound float64 `json:"-"`
+	SecondsBound float64 `json:"seconds_bound"`
 	RoundsBound  int     `json:"rounds_bound"`
 	// Restore is how many rounds at the start it takes to bring back experts that
 	// have no copy on a GPU that can be read. After each later round, and after
@@ -170,7 +170,7 @@ const defaultLayers = 8
 // build makes the rounds with so many layers half-moved at most.
 func build(f *frame, most int) (Schedule, error) {
 	s := newScheduler(f, most)
-	out := Schedule{GPUSlots: f.slots, Before: f.before, After: f.after, Priced: f.ExpertBytes > 0, ExpertBytes: f.ExpertBytes}
+	out := Schedule{Rounds: []Round{}, GPUSlots: f.slots, Before: f.before, After: f.after, Priced: f.ExpertBytes > 0, ExpertBytes: f.ExpertBytes}
 	for g := range f.slots {
 		if f.dead[g] {
 			out.Dead = append(out.Dead, g)
