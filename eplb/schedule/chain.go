@@ -8,27 +8,25 @@ package schedule
 // for one copy a GPU and round.
 
 // serveRequests serves what the links that are still idle allow of the requests
-// that are at least so urgent.
+// that are so urgent, and not yet copied in the round; 0 = of all.
 func (s *scheduler) serveRequests(urgency int) {
 	for r := range s.req {
 		q := &s.req[r]
 		// A cycle elsewhere may have made room: as long as one does, try again.
-		for !q.done && s.in[all][q.gpu] < s.PerGPU && (urgency == 0 || s.urgency(q.expert) == urgency) {
-			from, ok := s.source(q)
+		for !q.done && s.in[all][q.gpu] < s.PerGPU && (urgency == 0 || q.urgency == urgency && s.live[q.expert] <= len(s.hold[q.expert])) {
 			clear(s.seen)
-			if !ok || !s.walk(r, from) || !s.together(s.way) {
+			if !s.source(q) || !s.walk(r) || !s.together(s.way) {
 				break
 			}
 		}
 	}
 }
 
-// walk finds the way of request r, read from a slot: others that make room for it, around
+// walk finds the way of request r: others that make room for it, around
 // to one on the way maybe, and itself. What leads to a cycle from outside has no room.
-func (s *scheduler) walk(r, from int) bool {
+func (s *scheduler) walk(r int) bool {
 	q := &s.req[r]
 	g := q.gpu
-	q.from = from
 	if s.on[g] || s.room(q) >= 0 {
 		s.way = append(s.way[:0], r)
 		return true
@@ -44,38 +42,27 @@ func (s *scheduler) walk(r, from int) bool {
 			continue
 		}
 		for _, next := range s.reqBy[x] {
-			if p := &s.req[next]; !p.done && s.open(g, p.gpu) && s.walk(next, slot) {
-				s.way = append(s.way, r)
-				return true
+			if p := &s.req[next]; !p.done && s.open(g, p.gpu) {
+				if p.from = slot; s.walk(next) {
+					s.way = append(s.way, r)
+					return true
+				}
 			}
 		}
 	}
 	return false
 }
 
-// urgency says how soon an expert must be copied: 2 = it is nowhere, 1 = it is on
-// leaving GPUs alone. Nobody has copied it in this round yet.
-func (s *scheduler) urgency(e int) int {
-	hold := s.hold[e]
-	if s.live[e] > len(hold) || s.stays(e) {
-		return 0
-	}
-	if len(hold) == 0 {
-		return 2
-	}
-	return 1
-}
-
 // source picks the slot that a request is read from: on its node, else on the least
 // busy GPU that holds the expert at the round's start and may still send. Outside
-// where no GPU holds it. ok is false where all holders are busy.
-func (s *scheduler) source(q *request) (slot int, ok bool) {
+// where no GPU holds it, once a round: others copy it later. It says whether there is one.
+func (s *scheduler) source(q *request) bool {
 	if len(s.hold[q.expert]) == 0 {
-		// One load a round: others copy it later.
-		return outsideRead, s.live[q.expert] == 0 && s.open(outsideRead, q.gpu)
+		q.from = outsideRead
+		return s.live[q.expert] == 0 && s.open(outsideRead, q.gpu)
 	}
-	slot = s.nearest(q, s.out[all], true)
-	return slot, slot >= 0
+	q.from = s.nearest(q, s.out[all], true)
+	return q.from >= 0
 }
 
 // nearest picks of the slots that hold its expert the one that a request is read from:

@@ -17,9 +17,8 @@ type scheduler struct {
 
 	links       // of the round at hand
 	moves       []placement.Move
-	stagedMoves []int // in place: indices of moves
-	*layer            // at hand
-	match       matching
+	stagedMoves []int  // in place: indices of moves
+	*layer             // at hand
 	seen, on    []bool // GPUs that a search for a chain has come by, and those on its way
 	way         []int  // the chain: requests that make room for each other
 	readers     []int  // of each slot, copies that are to read it
@@ -31,7 +30,7 @@ type layer struct {
 	cur, fin []int // what slots hold, and are to hold
 	ended    bool  // slots hold it
 	begun    bool  // it is under way
-	urgent   bool  // it asks for experts that are on no GPU which stays
+	urgency  int   // the largest of its requests
 
 	doing bool    // it has a part in the round at hand
 	plan  []int   // what slots hold at the round's end
@@ -54,6 +53,7 @@ type request struct {
 	from        int // the slot that it is, or might be, read from; outsideRead
 	slot        int // where it arrives, if it is done
 	done        bool
+	urgency     int // 2 = the expert is nowhere, 1 = it is on leaving GPUs alone
 }
 
 // newScheduler is at the start of a schedule that leaves so many layers half-moved at
@@ -61,7 +61,7 @@ type request struct {
 func newScheduler(f *frame, most int) *scheduler {
 	gpus, slots := len(f.node), len(f.gpuOf)
 	s := &scheduler{
-		frame: f, most: most, stage: noLimit, links: newLinks(gpus), layers: make([]layer, len(f.start)), match: newMatching(gpus),
+		frame: f, most: most, stage: noLimit, layers: make([]layer, len(f.start)),
 		moves: slices.Clone(f.lost), seen: make([]bool, gpus), on: make([]bool, gpus), readers: make([]int, slots),
 	}
 	if s.StagedBytes > 0 {
@@ -81,15 +81,12 @@ func newScheduler(f *frame, most int) *scheduler {
 // noLimit is more than any round has of anything.
 const noLimit = 1 << 30
 
-// turnTo makes y the layer at hand, with a part in the round.
-func (s *scheduler) turnTo(y *layer) { s.layer, y.doing = y, true }
-
 // load makes y the layer at hand as it is at a round's start, without a part in it.
 func (s *scheduler) load(y *layer) {
 	s.layer = y
 	cur, fin := s.cur, s.fin
 	copy(s.plan, cur)
-	s.ended, s.urgent, s.doing = slices.Equal(cur, fin), false, false
+	s.ended, s.urgency, s.doing = slices.Equal(cur, fin), 0, false
 	for e := range s.hold {
 		s.hold[e], s.reqBy[e] = s.hold[e][:0], s.reqBy[e][:0]
 	}
@@ -106,9 +103,13 @@ func (s *scheduler) load(y *layer) {
 		a, b := s.first[g], s.first[g+1]
 		for i := a; i < b; i++ {
 			if e := fin[i]; e >= 0 && !slices.Contains(cur[a:b], e) && !slices.Contains(fin[a:i], e) {
+				q := request{gpu: g, expert: e}
+				if !slices.ContainsFunc(s.hold[e], func(slot int) bool { return !s.leaving[s.gpuOf[slot]] }) {
+					q.urgency = 2 - min(1, len(s.hold[e]))
+				}
+				s.urgency = max(s.urgency, q.urgency)
 				s.reqBy[e] = append(s.reqBy[e], len(s.req))
-				s.req = append(s.req, request{gpu: g, expert: e})
-				s.urgent = s.urgent || !s.stays(e)
+				s.req = append(s.req, q)
 			}
 		}
 		s.reqFirst[g+1] = len(s.req)
@@ -153,11 +154,6 @@ func (s *scheduler) put(q *request) bool {
 	q.slot, q.done = slot, true
 	s.write(slot, q.expert, q.from)
 	return true
-}
-
-// stays says whether a GPU that stays holds an expert at the round's start.
-func (s *scheduler) stays(e int) bool {
-	return slices.ContainsFunc(s.hold[e], func(slot int) bool { return !s.leaving[s.gpuOf[slot]] })
 }
 
 // drop takes back the part of the layer at hand.

@@ -27,17 +27,6 @@ func newLinks(gpus int) links {
 	return x
 }
 
-func (x *links) reset() {
-	for k := range kinds {
-		clear(x.out[k])
-		clear(x.in[k])
-	}
-	clear(x.staged)
-	clear(x.to)
-	clear(x.from)
-	clear(x.pairs)
-}
-
 // kind is the link of a copy from GPU h, -1 = outside, to g.
 func (s *scheduler) kind(h, g int) int {
 	switch {
@@ -86,8 +75,8 @@ func (s *scheduler) idle() bool {
 // takeRound returns the round at hand and what it takes, and whether the bandwidth of
 // each link that it uses is known.
 func (s *scheduler) takeRound() (r Round, priced bool) {
-	r = Round{Moves: slices.Clone(s.moves), Staged: append([]int(nil), s.stagedMoves...), StagedBytes: int64(slices.Max(s.staged)) * s.ExpertBytes, Peers: max(slices.Max(s.to), slices.Max(s.from))}
-	s.moves, s.stagedMoves = s.moves[:0], s.stagedMoves[:0]
+	r = Round{Moves: s.moves, Staged: s.stagedMoves, StagedBytes: int64(slices.Max(s.staged)) * s.ExpertBytes, Peers: max(slices.Max(s.to), slices.Max(s.from))}
+	s.moves, s.stagedMoves = nil, nil
 	priced = true
 	for k, bandwidth := range []float64{s.NVLink, s.RDMA, s.Outside} {
 		if most := max(slices.Max(s.in[k]), slices.Max(s.out[k])); most > 0 {

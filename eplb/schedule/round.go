@@ -10,11 +10,11 @@ const maxVain = 128
 // be are half-moved, and after that those that the round finishes. Without the latter
 // schedules that leave one layer half-moved take 1% more rounds.
 func (s *scheduler) round(order []*layer) {
-	s.links.reset()
+	s.links = newLinks(len(s.node))
 	for urgency := 2; urgency > 0; urgency-- {
 		for _, y := range order {
-			if y.urgent {
-				s.turnTo(y)
+			if y.urgency > 0 {
+				s.layer, y.doing = y, true
 				s.serveRequests(urgency)
 			}
 		}
@@ -39,7 +39,7 @@ func (s *scheduler) round(order []*layer) {
 	}
 	for _, y := range order {
 		if y.doing {
-			s.turnTo(y)
+			s.layer = y
 			s.emit()
 		}
 	}
@@ -47,7 +47,7 @@ func (s *scheduler) round(order []*layer) {
 
 // serve does for a layer what the links allow, and says whether that finishes it.
 func (s *scheduler) serve(y *layer) bool {
-	s.turnTo(y)
+	s.layer, y.doing = y, true
 	if s.idle() {
 		for range s.PerGPU {
 			if !s.matchPass() {

@@ -141,8 +141,7 @@ func TestChainsAlwaysEnd(t *testing.T) {
 		for l := range s.layers {
 			y := &s.layers[l]
 			for !y.ended {
-				s.links.reset()
-				s.turnTo(y)
+				s.links, s.layer = newLinks(len(f.node)), y
 				s.serveRequests(0)
 				s.settle()
 				s.emit()

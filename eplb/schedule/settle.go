@@ -1,5 +1,7 @@
 package schedule
 
+import "slices"
+
 // settle ends what a round does in the layer at hand: experts go to where they are to
 // be within their GPU, what is superfluous goes, and the writes are put in order.
 func (s *scheduler) settle() {
@@ -67,15 +69,49 @@ func (s *scheduler) fill(slot int, exchange bool) {
 
 // spare says whether what a slot held may go, and nobody asks for it any more.
 func (s *scheduler) spare(slot int) bool {
-	return s.free(slot) && (s.plan[slot] < 0 || !s.asked(s.plan[slot]))
+	x := s.plan[slot]
+	return s.free(slot) && (x < 0 || !slices.ContainsFunc(s.reqBy[x], func(r int) bool { return !s.req[r].done }))
 }
 
-// asked says whether a GPU still lacks an expert.
-func (s *scheduler) asked(e int) bool {
-	for _, r := range s.reqBy[e] {
-		if !s.req[r].done {
-			return true
+// putInOrder lists the writes of a round in place: straight into its slot, a copy must
+// run after those that read that slot, and these after the readers of theirs. Every
+// slot is written once, so what is left when nobody waits any more are cycles, of which
+// one copy is staged: read first, written last. A cycle whose GPU has no room for it is
+// taken back: what it moves stays where it is.
+func (s *scheduler) putInOrder() {
+	clear(s.readers)
+	for i, from := range s.src {
+		if from >= 0 && from != i {
+			s.readers[from]++
 		}
 	}
-	return false
+	run := func(i int) {
+		for i >= 0 && s.touched(i) && s.readers[i] == 0 {
+			s.writes = append(s.writes, i)
+			s.readers[i] = -1
+			if i = s.src[i]; i >= 0 {
+				s.readers[i]--
+			}
+		}
+	}
+	for i := range s.src {
+		run(i)
+	}
+	for i := range s.src {
+		if !s.touched(i) || s.readers[i] < 0 {
+			continue
+		}
+		if g := s.gpuOf[i]; s.staged[g] < s.stage {
+			s.staged[g]++
+			s.stagers = append(s.stagers, i)
+			s.readers[s.src[i]]--
+			run(s.src[i])
+			continue
+		}
+		for s.touched(i) {
+			next := s.src[i]
+			s.write(i, s.cur[i], i)
+			i = next
+		}
+	}
 }
