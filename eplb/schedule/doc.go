@@ -3,10 +3,10 @@
 // whether they pay.
 //
 //	schedule frame   what is asked, and what is refused
-//	round layer      a round: layer by layer, puts into slots that can be taken back
-//	links inplace    what links and memory allow
+//	round layer      a round: layer by layer, writes into slots that can be taken back
+//	links            what links and memory allow
 //	match chain      copies between GPUs: by matchings, along chains
-//	settle           copies within a GPU
+//	settle           copies within a GPU, and what is written after what
 //	bound            the fewest rounds and seconds that any schedule needs
 //	apply json       a schedule in use
 //	decide stakes    whether it pays

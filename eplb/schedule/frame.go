@@ -13,13 +13,13 @@ import (
 type frame struct {
 	*placement.Topology
 	Options
-	slots, before, after []int            // of each GPU: the larger, prev's, next's
-	gpuOf                []int            // of each slot
-	first, node          []int            // of each GPU: its first slot, its node
-	start, end           [][]int          // what slots hold that can be read, and are to hold
-	lost                 []placement.Move // of what is in slots that cannot be read
-	experts              int
-	dead, leaving        []bool
+	empty         Schedule         // without rounds
+	gpuOf         []int            // of each slot
+	first, node   []int            // of each GPU: its first slot, its node
+	start, end    [][]int          // what slots hold that can be read, and are to hold
+	lost          []placement.Move // of what is in slots that cannot be read
+	experts       int
+	dead, leaving []bool
 }
 
 // newFrame checks what is to be scheduled.
@@ -39,16 +39,20 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o Options)
 		return nil, err
 	}
 	f := &frame{
-		Topology: t, Options: o, before: slotsOf(prev), after: slotsOf(next), experts: prev.Experts,
-		slots: make([]int, gpus), first: make([]int, gpus+1), node: make([]int, gpus), dead: make([]bool, gpus), leaving: make([]bool, gpus),
+		Topology: t, Options: o, experts: prev.Experts, first: make([]int, gpus+1), node: make([]int, gpus), dead: make([]bool, gpus), leaving: make([]bool, gpus),
+		empty: Schedule{GPUSlots: make([]int, gpus), Before: slotsOf(prev), After: slotsOf(next), Priced: o.ExpertBytes > 0, ExpertBytes: o.ExpertBytes},
 	}
+	s := &f.empty
 	for g := range gpus {
-		f.slots[g] = max(at(f.before, g), at(f.after, g))
-		f.dead[g] = t.SpeedOf(g) == 0 && !slices.Contains(o.Leaving, g)
-		f.leaving[g] = !f.dead[g] && (g >= next.GPUs || t.SpeedOf(g) == 0)
-		f.first[g+1], f.node[g] = f.first[g]+f.slots[g], t.Node(g)
+		s.GPUSlots[g] = max(at(s.Before, g), at(s.After, g))
+		f.first[g+1], f.node[g] = f.first[g]+s.GPUSlots[g], t.Node(g)
+		if out := t.SpeedOf(g) == 0; out && !slices.Contains(o.Leaving, g) {
+			f.dead[g], s.Dead = true, append(s.Dead, g)
+		} else if out || g >= next.GPUs {
+			f.leaving[g], s.Leaving = true, append(s.Leaving, g)
+		}
 	}
-	f.gpuOf = gpusOf(f.slots)
+	f.gpuOf = s.GPUOf()
 	for i, g := range o.Leaving {
 		if !f.leaving[g] {
 			return nil, refuse.At(placement.ErrValue, "leaving", -1, i, "a GPU that stays in service")
@@ -57,7 +61,7 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o Options)
 	if total := len(f.gpuOf); total > placement.MaxSlots || total*layers > placement.MaxCells {
 		return nil, refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots a layer and %d in all are supported", layers, total, placement.MaxSlots, placement.MaxCells)
 	}
-	f.start, f.end = reshape(prev.PhysicalToLogical, f.before, f.slots), reshape(next.PhysicalToLogical, f.after, f.slots)
+	f.start, f.end = reshape(prev.PhysicalToLogical, s.Before, s.GPUSlots), reshape(next.PhysicalToLogical, s.After, s.GPUSlots)
 	for l := range f.start {
 		if err := f.setLayer(l, prev, next); err != nil {
 			return nil, err

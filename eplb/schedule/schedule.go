@@ -169,15 +169,8 @@ const defaultLayers = 8
 
 // build makes the rounds with so many layers half-moved at most.
 func build(f *frame, most int) (Schedule, error) {
-	s := newScheduler(f, most)
-	out := Schedule{Rounds: []Round{}, GPUSlots: f.slots, Before: f.before, After: f.after, Priced: f.ExpertBytes > 0, ExpertBytes: f.ExpertBytes}
-	for g := range f.slots {
-		if f.dead[g] {
-			out.Dead = append(out.Dead, g)
-		} else if f.leaving[g] {
-			out.Leaving = append(out.Leaving, g)
-		}
-	}
+	s, out := newScheduler(f, most), f.empty
+	out.Rounds = []Round{}
 	out.RoundsBound, out.SecondsBound = s.bound()
 	order := s.layerOrder()
 	for len(s.moves) > 0 || slices.ContainsFunc(order, func(y *layer) bool { return !y.ended }) {

@@ -23,10 +23,10 @@ func (s *Schedule) Forced(prev *placement.Placement, t placement.Topology) (plac
 		p.PhysicalToLogical = reshape(p.PhysicalToLogical, s.Before, s.GPUSlots)
 		p.GPUs, p.GPUSlots = len(s.GPUSlots), s.GPUSlots
 	}
-	on := placement.Topology{GPUs: p.GPUs, Speed: speeds(&t, p.GPUs), NVLink: t.NVLink, RDMA: t.RDMA}
+	on := placement.Topology{GPUs: p.GPUs, Speed: make([]float64, p.GPUs), NVLink: t.NVLink, RDMA: t.RDMA}
 	for g := range on.Speed {
-		if slices.Contains(s.Dead, g) || slices.Contains(s.Leaving, g) {
-			on.Speed[g] = 0
+		if !slices.Contains(s.Dead, g) && !slices.Contains(s.Leaving, g) {
+			on.Speed[g] = t.SpeedOf(g)
 		}
 	}
 	return p, on, nil
@@ -45,15 +45,6 @@ func (s *Schedule) Stakes(prev, next *placement.Placement, windows []placement.L
 	if k.Before, err = forced.ImbalanceOver(windows, on); err != nil {
 		return k, err
 	}
-	k.After, err = next.ImbalanceOver(windows, placement.Topology{GPUs: next.GPUs, Speed: speeds(&t, next.GPUs)})
+	k.After, err = next.ImbalanceOver(windows, placement.Topology{GPUs: next.GPUs, Speed: t.Speed[:min(next.GPUs, len(t.Speed))]})
 	return k, err
-}
-
-// speeds are those of the first GPUs.
-func speeds(t *placement.Topology, gpus int) []float64 {
-	out := make([]float64, gpus)
-	for g := range out {
-		out[g] = t.SpeedOf(g)
-	}
-	return out
 }
