@@ -101,37 +101,33 @@ func (p *Placement) score(loads Loads, t Topology, nearest bool) ([]Score, error
 // 0), divided by total load / total speed. speed nil = all equal. It is 1 where
 // nothing is loaded.
 func Imbalance(gpuLoads, speed []float64) float64 {
-	if speed == nil {
-		total := 0.0
-		for _, x := range gpuLoads {
-			total += x
-		}
-		if total == 0 {
-			return 1
-		}
-		return ratio(slices.Max(gpuLoads), float64(len(gpuLoads)), total)
-	}
 	var total, speeds, most float64
 	for g, x := range gpuLoads {
-		if speed[g] > 0 {
+		v := 1.0
+		if speed != nil {
+			v = speed[g]
+		}
+		if v > 0 {
 			total += x
-			speeds += speed[g]
-			most = max(most, x/speed[g])
+			speeds += v
+			most = max(most, x/v)
 		}
 	}
 	if total == 0 {
 		return 1
 	}
-	return ratio(most, speeds, total)
-}
-
-// ratio is most * n / total, also where the product is too large for a float64.
-func ratio(most, n, total float64) float64 {
-	if x := most * n; !math.IsInf(x, 0) {
+	if x := most * speeds; !math.IsInf(x, 0) || math.IsInf(total, 0) {
 		return x / total
 	}
-	return most / total * n
+	small := slices.Clone(gpuLoads) // what is too large for a float64
+	for g := range small {
+		small[g] *= smaller
+	}
+	return Imbalance(small, speed)
 }
+
+// smaller makes large loads such that their sums, times speeds, are numbers too.
+const smaller = 0x1p-200
 
 // ImbalanceOver is the imbalance of each layer of p over several windows of
 // loads: what steps really cost, in proportion to their tokens. It is the sum over
@@ -148,30 +144,38 @@ func (p *Placement) NearestOver(windows []Loads, t Topology) ([]float64, error) 
 }
 
 func (p *Placement) over(windows []Loads, score func(w Loads) ([]Score, error)) ([]float64, error) {
-	most, mean := make([]float64, len(p.PhysicalToLogical)), make([]float64, len(p.PhysicalToLogical))
-	for _, w := range windows {
+	layers := len(p.PhysicalToLogical)
+	sums, levels := NewLoads(layers, len(windows)), NewLoads(layers, len(windows))
+	for k, w := range windows {
 		scores, err := score(w)
 		if err != nil {
 			return nil, err
 		}
 		for l, s := range scores {
-			sum := 0.0
+			levels[l][k] = s.Imbalance
 			for _, x := range s.GPULoads {
-				sum += x
+				sums[l][k] += x
 			}
-			switch {
-			case s.Missing != nil:
-				most[l], mean[l] = math.Inf(1), 1
-			case sum > 0:
-				mean[l] += sum
-				most[l] += float64(s.Imbalance * sum)
+			if s.Missing != nil {
+				sums[l][k] = max(sums[l][k], 1)
 			}
 		}
 	}
-	for l, x := range mean {
-		if most[l] /= x; x == 0 {
-			most[l] = 1
+	out := make([]float64, layers)
+	for l, row := range sums {
+		scale, most, mean := 1.0, 0.0, 0.0
+		if len(row) > 0 && slices.Max(row) > 1/smaller {
+			scale = smaller
+		}
+		for k, sum := range row {
+			if sum *= scale; sum > 0 {
+				mean += sum
+				most += float64(levels[l][k] * sum)
+			}
+		}
+		if out[l] = most / mean; mean == 0 {
+			out[l] = 1
 		}
 	}
-	return most, nil
+	return out, nil
 }

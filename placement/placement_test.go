@@ -329,6 +329,28 @@ func TestScoreRefusesLoadsOfNoExpert(t *testing.T) {
 }
 
 // Layers may have fewer experts than others: these alone need a replica.
+// The largest loads on the slowest GPUs are as uneven as any that are in proportion.
+func TestImbalanceOfLargeLoads(t *testing.T) {
+	p := Placement{Experts: 3, GPUs: 3, PhysicalToLogical: [][]int{{0, 1, 2}}}
+	for _, top := range []Topology{{}, {GPUs: 3, Nodes: 1, Speed: []float64{1e-6, 1, 1e6}}} {
+		windows := []Loads{{{3, 2, 1}}, {{1, 7, 1}}, {{4, 4, 4}}, {{2, 7, 5}}, {{6, 7, 7}}, {{7, 7, 7}}}
+		for _, scale := range []float64{1, 0x1p900, 0x1p1002, 0x1p-1060} {
+			var all []Loads
+			for _, w := range windows {
+				all = append(all, Loads{{w[0][0] * scale, w[0][1] * scale, w[0][2] * scale}})
+			}
+			want, err := p.ImbalanceOver(windows, top)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := p.ImbalanceOver(all, top)
+			if err != nil || got[0] != want[0] {
+				t.Errorf("%v times as large, speeds %v: %v, want %v, %v", scale, top.Speed, got, want, err)
+			}
+		}
+	}
+}
+
 func TestLayerExperts(t *testing.T) {
 	p := Placement{Experts: 3, LayerExperts: []int{3, 2}, GPUs: 2, PhysicalToLogical: [][]int{{0, 1, 2, 0}, {0, 1, -1, 0}}}
 	if err := p.Validate(); err != nil || p.CheckComplete() != nil {
