@@ -193,7 +193,7 @@ func (b *Balancer) possible(r *Request, index int) error {
 		for g := range b.ranks {
 			most = max(most, b.ranks[g].capacity)
 		}
-	default:
+	case len(b.ranks) > 0: // which New makes
 		most = b.ranks[0].capacity
 	}
 	if r.KV+max(r.Output, leastOut) > most {

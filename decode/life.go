@@ -108,12 +108,15 @@ func (b *Balancer) lost(i int32) Lost {
 
 // Resize changes the number of ranks. New ones are empty and serve, with the
 // capacity and the speed of the last one; those taken away must be empty. O(ranks).
-// Errors: ErrValue; ErrState where one of them is not empty.
+// Errors: ErrValue; ErrState where one of them is not empty, or New made none.
 func (b *Balancer) Resize(ranks int) error {
 	cfg := b.cfg
 	cfg.Ranks = ranks
 	if err := cfg.check(); err != nil {
 		return err
+	}
+	if len(b.ranks) == 0 {
+		return errorf(ErrState, "ranks", -1, "New makes the first")
 	}
 	for g := ranks; g < len(b.ranks); g++ {
 		if n := len(b.ranks[g].members); n > 0 {

@@ -146,6 +146,9 @@ func (b *Balancer) Resize(ranks int) error {
 	if ranks < 1 || ranks > MaxRanks {
 		return bad(ErrValue, "ranks", -1, "%d: from 1 to %d are needed", ranks, MaxRanks)
 	}
+	if len(b.ranks) == 0 {
+		return bad(ErrState, "ranks", -1, "New makes the first")
+	}
 	for g := ranks; g < len(b.ranks); g++ {
 		if n := b.ranks[g].requests; n > 0 {
 			return bad(ErrState, "ranks", -1, "rank %d, which would vanish, holds %d requests", g, n)
