@@ -10,6 +10,7 @@ import (
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/search"
+	"github.com/moelb/moelb/placement"
 )
 
 // Planner is what planning for a split of every batch needs beside the
@@ -28,6 +29,9 @@ type Planner struct {
 
 	split float64 // level of the best split of the given loads on the packer's best plan
 	batch float64 // and of noisy batches, the mean
+
+	bounded int     // 1 + the layer that bound is of
+	bound   float64 // on the split of all its windows
 
 	root []int32      // of the tree of GPUs that share experts
 	at   search.State // what refining changes
@@ -226,38 +230,36 @@ func pin(s *pack.Packer) {
 	}
 }
 
-// Over is of over the windows of layer l, each split by itself, in
-// proportion to their tokens.
+// Over is the level of a placement of layer l under the best split of its loads, over
+// windows each split by itself, in proportion to their tokens, and a bound on that of
+// any, which is found once a layer.
 func (p *Planner) Over(q *problem.Problem, l int, slot []int32) (split, bound float64) {
-	if len(q.Windows) == 0 {
-		return p.Of(q.Loads[l], slot)
+	windows := q.Windows
+	if len(windows) == 0 {
+		windows = []placement.Loads{q.Loads}
 	}
-	all := 0.0
-	for _, w := range q.Windows {
-		sum := 0.0
-		for _, x := range w[l] {
-			sum += x
+	known, all := p.bounded == l+1, 0.0
+	if !known {
+		p.bounded, p.bound = l+1, 0
+	}
+	for _, w := range windows {
+		sum := problem.Sum(w[l])
+		if sum == 0 {
+			continue
 		}
-		if sum > 0 {
-			x, b := p.Of(w[l], slot)
-			split += float64(x * sum)
-			bound += float64(b * sum)
-			all += sum
+		if len(windows) == 1 {
+			sum = 1
+		}
+		all += sum
+		p.s.SetLoads(w[l])
+		p.set()
+		split += float64(p.given(slot) * sum)
+		if !known {
+			p.bound += float64(bounds.Split(p.s) * sum)
 		}
 	}
 	if all == 0 {
 		return 1, 1
 	}
-	return split / all, bound / all * (1 - 1e-12)
-}
-
-// Of is the level of a layer's placement under the best split of its loads,
-// and a bound on that of any.
-func (p *Planner) Of(loads []float64, slot []int32) (split, bound float64) {
-	s := p.s
-	if s.SetLoads(loads); s.Idle {
-		return 1, 1
-	}
-	p.set()
-	return p.given(slot), bounds.Split(s)
+	return split / all, p.bound / all * (1 - 1e-12)
 }

@@ -74,7 +74,7 @@ func (f *Planner) Make() {
 		return
 	}
 	if f.j != nil && !idle {
-		f.Bound = s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, !p.TwoNodes, stop)
+		f.Bound = s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, !p.TwoNodes, true, stop)
 	}
 	copy(f.Slot, s.Best.Slot)
 	f.Level = s.Best.Level
@@ -98,7 +98,7 @@ func (f *Planner) byGroup(idle bool, stop func() bool) {
 		return
 	}
 	if f.j != nil {
-		s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, true, stop)
+		s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, true, false, stop)
 		f.Free = s.Best.Level
 		copy(f.FreeSlot, s.Best.Slot)
 		f.j.ByGroup(s, f.Slot, lo.Home, lo.Off(), stop)

@@ -43,7 +43,7 @@ func (j *Windows) ByGroup(s *Anywhere, slot []int32, home []int32, off int, stop
 	}
 	copy(s.Best.Slot, slot)
 	j.SetHome(home, off)
-	s.PlanWindows(j, j.At-1, 1, j.P.Tolerance, false, stop)
+	s.PlanWindows(j, j.At-1, 1, j.P.Tolerance, false, true, stop)
 	j.Task.Home = nil
 	copy(slot, s.Best.Slot)
 }
@@ -51,8 +51,8 @@ func (j *Windows) ByGroup(s *Anywhere, slot []int32, home []int32, off int, stop
 // PlanWindows improves s.best, the plan of layer l on the sum of its windows, for
 // all of them, and returns a lower bound, where bound is one of the sum: the time
 // that all windows take together is no less than that of their sum. free says
-// that experts may live anywhere.
-func (s *Anywhere) PlanWindows(j *Windows, l int, bound, tolerance float64, free bool, stop func() bool) float64 {
+// that experts may live anywhere, firm that a little is done even when it is to stop.
+func (s *Anywhere) PlanWindows(j *Windows, l int, bound, tolerance float64, free, firm bool, stop func() bool) float64 {
 	j.SetLoads(l)
 	t := &j.Task
 	n := len(t.Share)
@@ -68,7 +68,7 @@ func (s *Anywhere) PlanWindows(j *Windows, l int, bound, tolerance float64, free
 			seeds = append(seeds, s.Slot)
 		}
 	}
-	j.joint.Search(&j.S, seeds, bound*(1+tolerance), stop)
+	j.joint.Search(&j.S, seeds, bound*(1+tolerance), firm, stop)
 	j.S.Start(j.joint.Best)
 	s.Best.Level = math.Inf(1)
 	s.keepState(&j.S)

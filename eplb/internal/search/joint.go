@@ -49,8 +49,9 @@ type Joint struct {
 }
 
 // Search descends from each of some layouts, and from disturbed ones, until the
-// time is within the goal. Layouts must be full and allowed.
-func (j *Joint) Search(s *State, seeds [][]int32, goal float64, stop func() bool) {
+// time is within the goal, with firm for firmWork even where it is to stop. Layouts must be
+// full and allowed.
+func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop func() bool) {
 	gpus, n := len(s.inv), s.n
 	j.s, j.stop, j.work = s, stop, 0
 	j.slope = memory.Resize(j.slope, n)
@@ -69,7 +70,7 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, stop func() bool
 		j.keep()
 		// The first, of the sum of windows, is near where one of them is most of it.
 		if i > 0 || len(seeds) == 1 || slices.Max(s.t.Share) > .5 {
-			j.firm = true
+			j.firm = firm
 			j.descend()
 			j.firm = false
 		}

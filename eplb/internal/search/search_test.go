@@ -207,7 +207,7 @@ func TestBestExchange(t *testing.T) {
 		var s State
 		var j Joint
 		s.Set(task)
-		j.Search(&s, [][]int32{slot}, math.Inf(1), func() bool { return true })
+		j.Search(&s, [][]int32{slot}, math.Inf(1), true, func() bool { return true })
 		s.Start(slot)
 		j.weigh()
 		adds := func(k int, x, y float64) float64 { return float64(j.slope[k] * (pow16(x) + pow16(y))) }

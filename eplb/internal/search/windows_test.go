@@ -48,7 +48,7 @@ func TestFront(t *testing.T) {
 
 // Joint plans are no worse than what they start from, allowed, and the same again.
 func TestJoint(t *testing.T) {
-	better := 0
+	better, firm, work := 0, 0, 0
 	for seed := range uint64(100) {
 		task, slot := random(rand.New(rand.NewPCG(seed, 4)))
 		var s State
@@ -56,7 +56,7 @@ func TestJoint(t *testing.T) {
 		s.Set(task)
 		s.Start(slot)
 		was := s.Time()
-		j.Search(&s, [][]int32{slot}, 1, func() bool { return false })
+		j.Search(&s, [][]int32{slot}, 1, true, func() bool { return false })
 		s.Start(j.Best)
 		check(t, &s)
 		if x := s.Time(); x > was+1e-9 || math.Abs(x-j.BestTime) > 1e-9 {
@@ -65,16 +65,24 @@ func TestJoint(t *testing.T) {
 			better++
 		}
 		first := slices.Clone(j.Best)
-		j.Search(&s, [][]int32{slot}, 1, func() bool { return false })
+		j.Search(&s, [][]int32{slot}, 1, true, func() bool { return false })
 		if !slices.Equal(first, j.Best) {
 			t.Fatalf("seed %d: another plan the second time", seed)
 		}
 		// Stopped at once it still has a plan.
-		j.Search(&s, [][]int32{slot}, 1, func() bool { return true })
+		j.Search(&s, [][]int32{slot}, 1, true, func() bool { return true })
+		firm += j.work
+		s.Start(j.Best)
+		check(t, &s)
+		j.Search(&s, [][]int32{slot}, 1, false, func() bool { return true })
+		work += j.work
 		s.Start(j.Best)
 		check(t, &s)
 	}
 	if better < 80 {
 		t.Errorf("%d of 100 better than at first", better)
+	}
+	if work*10 > firm {
+		t.Errorf("work of %d after a stop, where that is to be firm %d", work, firm)
 	}
 }
