@@ -156,41 +156,27 @@ func (x *everywhere) speedLeft() []float64 {
 }
 
 // otherSlots is the placement in force without those everywhere, and how many of
-// them must be copied to GPUs that lack them, over all layers. A GPU has as many slots
-// as the layer with most others there takes: which of them stay is the plan's to say.
+// them must be copied to GPUs that lack them, over all layers.
 func (x *everywhere) otherSlots() (out *placement.Placement, forced int) {
 	v, t := x.p.Previous, &x.p.Topology
 	number := make([]int, len(x.must))
 	for k, e := range x.rest {
 		number[e] = k
 	}
-	first, slots := v.FirstSlots(), make([]int, v.GPUs)
-	lists := make([][][]int, len(v.PhysicalToLogical)) // by layer and GPU
+	first := v.FirstSlots()
+	out = &placement.Placement{Experts: len(x.rest), GPUs: v.GPUs, GPUSlots: v.GPUSlots, PhysicalToLogical: rows[int](len(v.PhysicalToLogical), v.Slots())}
 	for l, row := range v.PhysicalToLogical {
 		forced += len(x.ids) * t.InService()
-		lists[l] = make([][]int, v.GPUs)
-		for g := range slots {
-			held, list := row[first[g]:first[g+1]], []int(nil)
-			for i, e := range held {
-				switch {
-				case e < 0:
-					list = append(list, -1)
-				case !x.must[e]:
-					list = append(list, number[e])
-				case g < t.GPUs && t.SpeedOf(g) > 0 && !slices.Contains(held[:i], e):
+		for g := range v.GPUs {
+			for i := first[g]; i < first[g+1]; i++ {
+				e, to := row[i], &out.PhysicalToLogical[l][i]
+				if *to = -1; e >= 0 && !x.must[e] {
+					*to = number[e]
+				} else if e >= 0 && g < t.GPUs && t.SpeedOf(g) > 0 && !slices.Contains(row[first[g]:i], e) {
 					forced--
 				}
 			}
-			lists[l][g], slots[g] = list, max(slots[g], len(list))
 		}
-	}
-	out = &placement.Placement{Experts: len(x.rest), GPUs: v.GPUs, GPUSlots: slots}
-	for _, lists := range lists {
-		var row []int
-		for g, list := range lists {
-			row = append(append(row, list...), slices.Repeat([]int{-1}, slots[g]-len(list))...)
-		}
-		out.PhysicalToLogical = append(out.PhysicalToLogical, row)
 	}
 	return out, forced
 }
