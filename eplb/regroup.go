@@ -278,7 +278,7 @@ func sample(r *placement.Routes, l int) (planned, held *traffic.Tokens) {
 			continue
 		}
 		// Evenly over all, if not all.
-		if left <= sampled || seen*sampled/left != (seen+1)*sampled/left {
+		if seen*sampled/left != (seen+1)*sampled/left {
 			planned.IDs = append(planned.IDs, r.Token(l, i)...)
 		}
 		seen++

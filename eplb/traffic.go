@@ -31,10 +31,9 @@ type Traffic struct {
 // the placement in force.
 func (about *Traffic) count(x *planner, r *Result, even *placement.Placement) {
 	p, layers := x.p, len(r.Layers)
-	see := func() []Visited { return make([]Visited, layers) }
-	about.Plan, about.Even, about.LowerBound = see(), see(), make([]float64, layers)
+	about.Plan, about.Even, about.LowerBound = make([]Visited, layers), make([]Visited, layers), make([]float64, layers)
 	if p.Previous != nil && p.Previous.GPUs == p.Topology.GPUs {
-		about.Previous = see()
+		about.Previous = make([]Visited, layers)
 	}
 	held := placement.NewLoads(layers, x.c.Experts())
 	slots, _ := inService(x.t, p.Replicas)
@@ -56,12 +55,8 @@ func (about *Traffic) count(x *planner, r *Result, even *placement.Placement) {
 			}
 		}
 	})
-	dispatch := x.o.Dispatch
-	if dispatch == Split {
-		dispatch = Even // how uneven what is to be split is
-	}
 	windows := []placement.Loads{held}
-	plan, without := imbalanceOver(&r.Placement, windows, x.t, dispatch), imbalanceOver(even, windows, x.t, dispatch)
+	plan, without := imbalanceOver(&r.Placement, windows, x.t, x.o.Dispatch), imbalanceOver(even, windows, x.t, x.o.Dispatch)
 	for l := range layers {
 		if !math.IsNaN(about.Plan[l].HeldOut) {
 			about.Plan[l].HeldOutImbalance, about.Even[l].HeldOutImbalance = plan[l], without[l]

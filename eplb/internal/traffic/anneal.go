@@ -29,13 +29,11 @@ const (
 // the exchanges of two slots and the replacements of a redundant replica that it
 // tries, three in four bring together two experts that a random token chose. slot
 // is the expert in each slot, -1 = empty, within y.Most; it becomes the best that
-// was found within. Of tokens without visits, or on one node, nothing is done.
+// was found within. y has tokens, and
+// more than one node.
 //
 // Cost: some 10 microseconds a try, 350 tries a slot; stop is asked now and then.
 func Regroup(y *Layer, slot []int32, stop func() bool) {
-	if y.Tokens == nil || y.Tokens.Len() == 0 || y.Nodes < 2 {
-		return
-	}
 	s := newAnnealing(y, slot, 1)
 	s.final = cheap
 	for range stages - 1 {
@@ -180,9 +178,9 @@ func (s *annealing) unite() bool {
 		for range s.below(bits.OnesCount64(nodes)) {
 			nodes &= nodes - 1
 		}
-		node := bits.TrailingZeros64(nodes)
-		lo, hi := s.upTo[node], s.upTo[node+1]
-		to := lo + s.below(hi-lo)
+		lo, _ := slices.BinarySearch(s.y.Node, bits.TrailingZeros64(nodes))
+		hi, _ := slices.BinarySearch(s.y.Node, bits.TrailingZeros64(nodes)+1)
+		to := s.y.First[lo] + s.below(s.y.First[hi]-s.y.First[lo])
 		if s.below(3) == 0 {
 			return s.replace(to, int32(a))
 		}

@@ -145,18 +145,17 @@ func (r *risk) with(e, g int32) float64 {
 // changes the risk.
 func (r *risk) weigh() float64 {
 	s := r.s
-	a, b := &s.change[0], &s.change[1]
-	experts := len(s.at)
+	cov := func(a, b int32) float64 { return r.cov[int(a)*len(s.at)+int(b)] }
 	r.delta = 0
 	for _, g := range s.touched {
-		da, db := shareOn(a.at, g)-shareOn(s.at[a.e], g), shareOn(b.at, g)-shareOn(s.at[b.e], g)
-		if da != 0 {
-			r.delta += float64(da * (float64(2*r.with(a.e, g)) + float64(da*r.cov[int(a.e)*experts+int(a.e)])))
+		var by [2]float64
+		for i := range s.change {
+			c := &s.change[i]
+			if by[i] = shareOn(c.at, g) - shareOn(s.at[c.e], g); by[i] != 0 {
+				r.delta += float64(by[i] * (float64(2*r.with(c.e, g)) + float64(by[i]*cov(c.e, c.e))))
+			}
 		}
-		if db != 0 {
-			r.delta += float64(db * (float64(2*r.with(b.e, g)) + float64(db*r.cov[int(b.e)*experts+int(b.e)])))
-		}
-		r.delta += float64(2 * float64(da*db) * r.cov[int(a.e)*experts+int(b.e)])
+		r.delta += float64(2 * float64(by[0]*by[1]) * cov(s.change[0].e, s.change[1].e))
 	}
 	return r.delta
 }

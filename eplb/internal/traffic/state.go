@@ -41,7 +41,6 @@ type state struct {
 	y       *Layer
 	windows int
 	perNode []int // GPUs of each node
-	upTo    []int // slots of the nodes below each
 
 	keeps search.State // what is where, and what it must keep; of no window
 	slot  []int32      // expert in each slot, those of keeps; -1 = empty, which it stays
@@ -77,14 +76,13 @@ type recast struct {
 func newState(y *Layer, slot []int32) *state {
 	gpus, windows := y.GPUs(), len(y.Share)
 	s := &state{
-		y: y, windows: windows, perNode: make([]int, y.Nodes), upTo: make([]int, y.Nodes+1),
+		y: y, windows: windows, perNode: make([]int, y.Nodes),
 		gpu: make([]int32, y.Slots()), at: make([][]int32, y.Experts), on: make([]uint64, y.Experts), even: make([]float64, windows),
 		load: make([]float64, gpus*windows), delta: make([]float64, gpus*windows), share: make([]float64, gpus),
 	}
 	copy(s.even, y.Even)
 	for g, n := range y.Node {
 		s.perNode[n]++
-		s.upTo[n+1] = y.First[g+1]
 		for i := y.First[g]; i < y.First[g+1]; i++ {
 			s.gpu[i] = int32(g)
 		}
