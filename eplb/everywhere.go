@@ -201,9 +201,6 @@ func (x *everywhere) expand(y *planner, r *Result) Result {
 				}
 			}
 		}
-		if g.m != nil {
-			g.m.SetLayer(l)
-		}
 		g.give(l, &out)
 		x.bound(l, u.Equal, r, &out)
 	}

@@ -54,7 +54,6 @@ func (x *planner) takeFresh(r, fresh *Result, aims []float64) {
 			continue
 		}
 		x.c.Unit.Read(fresh.Placement.PhysicalToLogical[l], g.slot)
-		g.m.SetLayer(l)
 		r.Layers[l] = fresh.Layers[l]
 		g.give(l, r)
 	}
@@ -62,24 +61,13 @@ func (x *planner) takeFresh(r, fresh *Result, aims []float64) {
 
 // evenOut changes the plan r for Nearest. Layers within their aim move no more.
 func (x *planner) evenOut(aims []float64, r *Result) {
-	limits := movesLeft(x.o, r)
-	inParallel(x.o.Workers, len(x.p.Loads), func() func(l int) {
-		g := newRegrouper(x)
-		return func(l int) {
-			if x.stopped() {
-				r.Layers[l].Status = Stopped
-				return
-			}
-			y := g.take(l, limits[l], r)
-			y.Nearest = true
-			traffic.EvenOut(y, g.slot, aims[l], x.stopped)
-			g.give(l, r)
-			g.s.SetLoads(x.p.Loads[l])
-			r.Layers[l].LowerBound = 1
-			if !g.s.Idle && x.c.Unit.Slots == x.p.Replicas {
-				r.Layers[l].LowerBound = bounds.Split(g.s)
-			}
+	x.change(r, func(g *regrouper, l int, y *traffic.Layer) {
+		y.Nearest = true
+		traffic.EvenOut(y, g.slot, aims[l], x.stopped)
+		g.s.SetLoads(x.p.Loads[l])
+		r.Layers[l].LowerBound = 1
+		if !g.s.Idle && x.c.Unit.Slots == x.p.Replicas {
+			r.Layers[l].LowerBound = bounds.Split(g.s)
 		}
 	})
-	x.rescore(r)
 }

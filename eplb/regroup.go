@@ -70,16 +70,7 @@ func (x *planner) regroup(r *Result) {
 	before := slices.Clone(r.Layers)
 	about := &Traffic{EvenImbalance: make([]float64, layers), Moves: make([]int, layers)}
 	r.Traffic = about
-	limits := movesLeft(x.o, r)
-	inParallel(x.o.Workers, layers, func() func(l int) {
-		g := newRegrouper(x)
-		return func(l int) {
-			if !x.stopped() {
-				g.layer(l, limits[l], r)
-			}
-		}
-	})
-	x.rescore(r)
+	x.change(r, (*regrouper).layer)
 	for l := range r.Layers {
 		y, was := &r.Layers[l], before[l]
 		about.EvenImbalance[l] = was.Imbalance
@@ -95,23 +86,34 @@ func (x *planner) regroup(r *Result) {
 	about.count(x, r, &even)
 }
 
-// movesLeft shares out what the budget of moves leaves: a layer's moves in all.
-func movesLeft(o *Options, r *Result) []int {
-	limits := make([]int, len(r.Layers))
-	left := max(o.MaxMoves, 0)
-	for l := range limits {
-		limits[l] = math.MaxInt32
-		left -= r.Layers[l].Moves
+// change changes the layers of a plan, what the budget of moves leaves shared out to
+// them.
+func (x *planner) change(r *Result, layer func(g *regrouper, l int, y *traffic.Layer)) {
+	limits, left := make([]int, len(r.Layers)), max(x.o.MaxMoves, 0)
+	for _, y := range r.Layers {
+		left -= y.Moves
 	}
-	if o.MaxMoves != 0 {
-		left = max(left, 0)
-		for l := range limits {
-			share := left / (len(limits) - l)
-			limits[l] = r.Layers[l].Moves + share
+	for l, y := range r.Layers {
+		if limits[l] = math.MaxInt32; x.o.MaxMoves != 0 {
+			share := max(left, 0) / (len(limits) - l)
+			limits[l] = y.Moves + share
 			left -= share
 		}
 	}
-	return limits
+	inParallel(x.o.Workers, len(limits), func() func(l int) {
+		g := newRegrouper(x)
+		return func(l int) {
+			if x.stopped() {
+				r.Layers[l].Status = Stopped
+				return
+			}
+			y := g.take(l, r)
+			y.Moves = limits[l]
+			layer(g, l, y)
+			g.give(l, r)
+		}
+	})
+	x.rescore(r)
 }
 
 // regrouper plans layers for their traffic; its memory serves one after the other.
@@ -143,13 +145,12 @@ func newRegrouper(x *planner) *regrouper {
 	return g
 }
 
-// layer regroups layer l within so many moves in all.
-func (g *regrouper) layer(l, moves int, r *Result) {
+// layer regroups layer l.
+func (g *regrouper) layer(l int, y *traffic.Layer) {
 	tokens, _ := sample(g.p.Routes, l)
 	if tokens.Len() == 0 {
 		return
 	}
-	y := g.take(l, moves, r)
 	y.PerExpert, y.Nearest = g.o.Copies == PerExpert, g.o.Dispatch == Nearest
 	y.Tokens, y.RiskPrice, y.GPUPrice = tokens, riskPrice, gpuPrice
 	if g.m != nil && g.o.MaxMoves == 0 {
@@ -158,7 +159,6 @@ func (g *regrouper) layer(l, moves int, r *Result) {
 	g.limit(y)
 	g.rehouse(y, l)
 	traffic.Regroup(y, g.slot, g.stopped)
-	g.give(l, r)
 }
 
 // mostRehoused is how many ways to share the groups by nodes are planned, of those
@@ -194,7 +194,7 @@ func (g *regrouper) rehouse(y *traffic.Layer, l int) {
 		}
 		g.local.At(g.s, h.Home, g.c.Tolerance, g.stopped)
 		g.local.Into(g.c.Unit, slot)
-		if !slices.Contains(slot, -1) && inLimits(traffic.Levels(y, slot), y.Most) {
+		if !slices.Contains(slot, -1) && y.Within(traffic.Levels(y, slot)) {
 			copy(g.slot, slot)
 			for e := range g.home {
 				g.home[e] = h.Home[e/(len(g.home)/len(h.Home))]
@@ -204,23 +204,13 @@ func (g *regrouper) rehouse(y *traffic.Layer, l int) {
 	}
 }
 
-// inLimits says whether no level is above its limit.
-func inLimits(levels, most []float64) bool {
-	for k, x := range levels {
-		if x > most[k] {
-			return false
-		}
-	}
-	return true
-}
-
 // take takes layer l of the plan, and what it must keep.
-func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
+func (g *regrouper) take(l int, r *Result) *traffic.Layer {
 	g.c.Unit.Read(r.Placement.PhysicalToLogical[l], g.slot)
 	if g.at.SetLoads(l); g.m != nil {
 		g.m.SetLayer(l)
 	}
-	y := &traffic.Layer{Task: g.at.Task, Nodes: g.nodes, Fixed: g.c.Bare, Moves: moves}
+	y := &traffic.Layer{Task: g.at.Task, Nodes: g.nodes, Fixed: g.c.Bare}
 	if y.Node = g.node; g.at.Idle {
 		y.Load = make([]float64, len(y.Load)) // any plan is even
 	}
@@ -238,6 +228,7 @@ func (g *regrouper) take(l, moves int, r *Result) *traffic.Layer {
 // give puts layer l back into the plan.
 func (g *regrouper) give(l int, r *Result) {
 	if g.m != nil {
+		g.m.SetLayer(l)
 		g.m.S.Settle(g.slot)
 		g.m.S.Start(g.slot)
 		r.Layers[l].Moves = g.m.S.Moves()

@@ -109,12 +109,7 @@ func (s *annealing) worth() float64 {
 // within says whether no GPU is above the most that it may carry.
 func (s *annealing) within() bool {
 	s.level(s.levels)
-	for k, x := range s.levels {
-		if x > s.y.Most[k] {
-			return false
-		}
-	}
-	return true
+	return s.y.Within(s.levels)
 }
 
 // tryAll tries so many changes, calls made after each that is made, and counts anew.

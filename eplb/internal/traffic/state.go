@@ -110,6 +110,16 @@ func newState(y *Layer, slot []int32) *state {
 	return s
 }
 
+// Within says whether a GPU may be as full as that in each window.
+func (y *Layer) Within(levels []float64) bool {
+	for k, x := range levels {
+		if x > y.Most[k] {
+			return false
+		}
+	}
+	return true
+}
+
 // Levels returns the load/speed of the fullest GPU in each window of a placement.
 func Levels(y *Layer, slot []int32) []float64 {
 	top, bare := make([]float64, len(y.Share)), *y
