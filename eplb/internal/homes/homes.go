@@ -10,9 +10,6 @@ const (
 	// memoGroups is up to how many groups the cost of every set of groups is
 	// remembered.
 	memoGroups = 12
-	// branchGroups is up to how many groups homes are searched for from which few
-	// replicas must leave; of more, groups are dealt out.
-	branchGroups = 64
 	// homeVisits bounds the branches that a choice of homes looks at. 8 groups on
 	// 4 nodes have 105 leaves.
 	homeVisits = 20000
@@ -21,8 +18,7 @@ const (
 // homes assigns the groups of a layer to nodes, as many to each.
 type homes struct {
 	groups, each int
-	power        []float64 // speed of each node's GPUs in service, summed
-	most         float64   // the largest power
+	power        []float64 // speed of each node's GPUs in service, summed; what is dead serves little
 	alike        []int     // the first node that has the same GPUs
 
 	load  []float64 // of each group
@@ -34,20 +30,21 @@ type homes struct {
 	sum    []float64
 	mask   []uint32
 	best   []int32
-	value  float64
-	second float64 // breaks ties of value
+	found  bool
+	value  float64 // no leaf above is wanted
+	enough float64 // ends the search
 	visits int     // left of the branches to look at
 	ranked []int32 // [groups][nodes] nodes in the order to try
-	floor  float64 // no assignment has a smaller value
 
-	add  bool
+	add  bool // values are sums, not maxima, of costs
 	cost func(node int, mask uint32) float64
+	leaf func() (end bool) // looks at all of them, where none is chosen
 }
 
 func newHomes(groups int, power []float64, alike []int) *homes {
 	n := len(power)
 	return &homes{
-		groups: groups, each: groups / n, power: power, most: slices.Max(power), alike: alike,
+		groups: groups, each: groups / n, power: power, alike: alike,
 		load: make([]float64, groups), order: make([]int32, groups), ranked: make([]int32, groups*n),
 		at: make([]int32, groups), best: make([]int32, groups), used: make([]int, n), sum: make([]float64, n), mask: make([]uint32, n),
 	}
@@ -67,130 +64,100 @@ func (h *homes) setLoads(w []float64) {
 	slices.SortStableFunc(h.order, func(a, b int32) int { return cmp.Compare(h.load[b], h.load[a]) })
 }
 
-// share is the level of a node that serves load all by itself.
-func (h *homes) share(n int, load float64) float64 {
-	if h.power[n] == 0 {
-		return float64(load * 1e9) // all of it must go elsewhere: rather little
-	}
-	return load / h.power[n]
-}
+// share is the level of a node that serves its load all by itself, and so much more.
+func (h *homes) share(n int, more float64) float64 { return (h.sum[n] + more) / h.power[n] }
 
 // least finds the assignment whose largest cost of a node is least, by branch
 // and bound, leaves it in h.best and returns its value, and whether that is
 // proved to be the least. cost is asked for a node's complete set of groups,
 // those with h.at equal to the node; mask is their bits. It is at least the
-// node's share of the load. Of equals the one with the least sum of squared
-// shares is taken, as far as that is searched. No value is below floor.
+// node's share of the load. No value is below floor.
 func (h *homes) least(floor float64, cost func(node int, mask uint32) float64) (value float64, exact bool) {
-	h.add, h.cost, h.floor = false, cost, floor
-	h.value, h.second = math.Inf(1), math.Inf(1)
+	h.add, h.cost, h.enough, h.value = false, cost, floor, math.Inf(1)
 	h.start()
 	return h.value, h.visits > 0 || h.value <= floor
 }
 
 // within looks for an assignment whose costs add up to at most limit and leaves
-// it in h.best. It returns false only if there is none. Of more than branchGroups
-// groups it deals them out: even nodes in loads of every size lose fewest replicas, and
-// within the visits a search finds none.
+// it in h.best. It returns false only if there is none.
 func (h *homes) within(limit float64, cost func(node int, mask uint32) float64) bool {
-	h.add, h.cost, h.floor = true, cost, limit
-	h.value, h.second = limit, math.Inf(1)
-	if h.groups > branchGroups {
-		h.deal()
-		return true
-	}
-	return h.start() || h.visits <= 0
+	h.add, h.cost, h.enough, h.value = true, cost, limit, limit
+	h.start()
+	return h.found
+}
+
+// every calls do with every assignment, which is in h.at, until it says to end or the
+// visits are used up, and says whether that was all.
+func (h *homes) every(do func() (end bool)) bool {
+	h.add, h.value, h.cost = true, 0, func(int, uint32) float64 { return 0 }
+	h.leaf = do
+	h.start()
+	h.leaf = nil
+	return h.visits > 0
 }
 
 // start searches from the root.
-func (h *homes) start() bool {
-	h.visits = homeVisits
+func (h *homes) start() {
+	h.visits, h.found = homeVisits, false
 	for g := range h.at {
 		h.at[g] = -1
 	}
 	clear(h.used)
 	clear(h.sum)
 	clear(h.mask)
-	return h.branch(0, 0)
+	h.branch(0, 0)
 }
 
-// deal gives out groups in rounds, largest first, one to each node a round, to
-// the node with the least share first.
-func (h *homes) deal() {
-	nodes := make([]int, len(h.power))
-	for n := range nodes {
-		nodes[n] = n
-	}
-	clear(h.sum)
-	for r := range h.each {
-		slices.SortStableFunc(nodes, func(a, b int) int {
-			return cmp.Compare(h.share(a, h.sum[a]), h.share(b, h.sum[b]))
-		})
-		for i, n := range nodes {
-			g := h.order[r*len(nodes)+i]
-			h.best[g] = int32(n)
-			h.sum[n] += h.load[g]
-		}
-	}
-}
-
-// branch places the groups from the i-th on. It returns true to end the search.
+// branch places the groups from the i-th on. It returns true to end the search: with
+// the first leaf that is good enough or, once the visits are used up, with any.
 func (h *homes) branch(i int, value float64) bool {
-	if h.visits--; h.visits <= 0 && !math.IsInf(h.value, 1) {
-		return !h.add // out of budget: without add, what was found must do
+	h.visits--
+	if i == h.groups && h.leaf != nil {
+		return h.leaf() || h.visits <= 0
 	}
 	if i == h.groups {
-		second := 0.0
-		for n, x := range h.sum {
-			second += float64(h.share(n, x) * x)
-		}
-		if value < h.value*(1-1e-12) || value <= h.value && second < h.second {
-			h.value, h.second = value, second
+		if !h.found || value < h.value*(1-1e-12) {
+			h.found, h.value = true, value
 			copy(h.best, h.at)
 		}
-		return h.add || (h.groups > memoGroups && h.value <= h.floor)
+		return value <= h.enough || h.visits <= 0
 	}
 	g := h.order[i]
 	nodes := len(h.power)
 	try := h.ranked[i*nodes : i*nodes]
 	// The node that is emptiest after it first.
 	for n := range h.power {
-		if h.used[n] == h.each || (h.used[n] == 0 && h.twin(n)) {
+		if h.used[n] == h.each || h.used[n] == 0 && h.twin(n) {
 			continue
 		}
 		try = append(try, int32(n))
-		for j := len(try) - 1; j > 0 && h.share(int(try[j]), h.sum[try[j]]+h.load[g]) < h.share(int(try[j-1]), h.sum[try[j-1]]+h.load[g]); j-- {
+		for j := len(try) - 1; j > 0 && h.share(int(try[j]), h.load[g]) < h.share(int(try[j-1]), h.load[g]); j-- {
 			try[j], try[j-1] = try[j-1], try[j]
 		}
 	}
 	for _, t := range try {
-		n := int(t)
-		v := value
-		if !h.add {
-			v = max(v, h.share(n, h.sum[n]+h.load[g]))
-		}
-		if v > h.value {
-			continue
-		}
-		sum := h.sum[n]
+		n, sum := int(t), h.sum[t]
 		h.at[g] = t
 		h.used[n]++
 		h.sum[n] += h.load[g]
 		h.mask[n] |= 1 << (uint(g) & 31)
+		v := value
+		if !h.add {
+			v = max(v, h.share(n, 0))
+		}
 		if h.used[n] == h.each {
-			c := h.cost(n, h.mask[n])
-			if h.add {
+			if c := h.cost(n, h.mask[n]); h.add {
 				v += c
 			} else {
 				v = max(v, c)
 			}
 		}
-		done := v <= h.value && h.branch(i+1, v)
+		end := h.visits <= 0 && h.found || (v <= h.value || h.visits <= 0) && h.branch(i+1, v)
 		h.at[g] = -1
 		h.used[n]--
 		h.sum[n] = sum
 		h.mask[n] &^= 1 << (uint(g) & 31)
-		if done {
+		if end {
 			return true
 		}
 	}
@@ -213,15 +180,13 @@ func (h *homes) twin(n int) bool {
 func (h *homes) pigeonhole() float64 {
 	most := 0.0
 	for j := range h.each {
-		sum := 0.0
-		last := j*len(h.power) + 1 // groups looked at
-		for _, g := range h.order[last-j-1 : last] {
-			sum += h.load[g]
-		}
-		for _, g := range h.order[h.groups-(h.each-j-1):] {
-			sum += h.load[g]
+		last, sum := j*len(h.power)+1, 0.0 // groups looked at
+		for i, g := range h.order {
+			if i >= last-j-1 && i < last || i >= h.groups-(h.each-j-1) {
+				sum += h.load[g]
+			}
 		}
 		most = max(most, sum)
 	}
-	return most / h.most
+	return most / slices.Max(h.power)
 }

@@ -45,11 +45,6 @@ type Layout struct {
 	Level float64 // largest load/speed: +Inf = none yet
 }
 
-// Clone shares no memory with y.
-func (y Layout) Clone() Layout {
-	return Layout{slices.Clone(y.Slot), slices.Clone(y.Count), y.Level}
-}
-
 func New(u *problem.Unit, experts int) *Packer {
 	gpus := len(u.Gpu)
 	words := (experts + 63) / 64

@@ -8,6 +8,7 @@ import (
 	"github.com/moelb/moelb/eplb/internal/exact"
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
+	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // Planner plans layers whose groups of experts stay on their nodes. A level is
@@ -19,25 +20,49 @@ type Planner struct {
 	per   int          // experts a group
 	off   int          // replicas allowed outside their group's node
 	must  int          // and those that must be: a node has too few slots for its groups
-	spare bool         // a GPU may leave slots empty
+	spare bool         // slots may stay empty
 	nodes []node
 	homes *homes
-	Home  []int32 // node of each group in the plan at hand
 	exact *exact.Search
+	Home  []int32 // node of each group in the plan at hand
+	// bestHome is the same of the best plan.
+	bestHome []int32
+	aim      float64 // the level aimed at
+	work     int     // left of offNodeWork
 
 	// Remembered for every set of groups on every kind of node.
 	bound []float64
-	state []uint32 // stamp of the question answered; +1 = by a search
+	state []uint32 // stamp of the question answered
 	stamp uint32
 
-	offNode
+	// The copies at hand.
+	copies  []int16   // [experts][nodes] replicas of each expert on each node
+	sum     []float64 // load of each node
+	slots   []int     // filled on each node
+	exports []int32   // copies sent away
+
+	// What the bound looks at: a level and the pieces of the experts at it.
+	level  float64
+	pieces []offPiece
+
+	s    search.State
+	task search.Task
+	cold search.Annealer
 }
+
+const (
+	// deadPower is the speed of a node without a GPU in service: rather little.
+	deadPower = 1e-9
+	// mostUnlike is how many nodes others are compared with.
+	mostUnlike = 64
+)
 
 func New(p *problem.Problem) *Planner {
 	experts := p.Experts()
 	lo := &Planner{per: experts / p.Groups, off: p.Off}
 	atHome := lo.per * (p.Groups / p.Topology.Nodes)
 	u := problem.NewUnit(&p.Topology, p.Replicas, min(experts, atHome+p.Off))
+	lo.spare = u.Slots < p.Unit.Slots
 	lo.nodes = make([]node, p.Topology.Nodes)
 	lo.S = pack.New(u, experts)
 	lo.exact = exact.New(lo.S)
@@ -57,24 +82,29 @@ func New(p *problem.Problem) *Planner {
 		d.hi = g
 		v.Gpu, v.Speed = u.Gpu[d.lo:g], u.Speed[d.lo:g]
 		d.s = pack.New(v, max(v.Slots, atHome))
+		d.exact = exact.New(d.s)
 		lo.must += max(0, atHome-v.Slots)
 		lo.spare = lo.spare || d.spare > 0
 		alike[n] = n
-		for m := range min(n, branchGroups) {
+		for m := range min(n, mostUnlike) {
 			if a := lo.nodes[m].s.U; slices.Equal(a.Speed, v.Speed) && slices.Equal(a.First, v.First) {
 				alike[n] = m
 				break
 			}
 		}
 	}
+	for n := range power {
+		power[n] = max(power[n], deadPower)
+	}
 	lo.homes = newHomes(p.Groups, power, alike)
-	lo.Home = make([]int32, p.Groups)
-	lo.bestHome = make([]int32, p.Groups)
+	lo.Home, lo.bestHome = make([]int32, p.Groups), make([]int32, p.Groups)
 	if p.Groups <= memoGroups {
 		lo.bound = make([]float64, len(lo.nodes)<<p.Groups)
 		lo.state = make([]uint32, len(lo.nodes)<<p.Groups)
 	}
-	lo.offNode.init(lo)
+	lo.copies = make([]int16, experts*len(lo.nodes))
+	lo.sum, lo.slots = make([]float64, len(lo.nodes)), make([]int, len(lo.nodes))
+	lo.task = search.Task{Experts: experts, First: u.First, Speed: u.Speed, Share: []float64{1}, Home: make([]int32, experts), Node: u.Node, MostOff: lo.Off()}
 	return lo
 }
 
@@ -95,9 +125,11 @@ func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, 
 	case !idle && len(s.W)*len(lo.nodes) <= offNodeCells:
 		bound = lo.leaveHomes(bound, tolerance, stop)
 	}
-	if !idle {
+	if lo.setHome(lo.bestHome); !idle {
+		lo.anneal(bound*(1+tolerance), stop)
 		bound = lo.exactly(bound, stop)
 	}
+	lo.setHome(lo.bestHome)
 	return bound
 }
 
@@ -114,13 +146,19 @@ func (lo *Planner) place(home []int32, bound, tolerance float64, stop func() boo
 	lo.setHome(home)
 	if lo.must > 0 {
 		lo.aim = bound * (1 + tolerance)
-		lo.construct(math.Inf(1), lo.must)
+		lo.construct(math.Inf(1), math.Inf(1), lo.must)
 		lo.placeNodes(true)
 		return
 	}
 	for n := range lo.nodes {
-		lo.take(n, home)
-		lo.solve(n, bound, tolerance, stop)
+		level := lo.solve(n, home, bound, tolerance, stop)
+		if lo.bound != nil {
+			i := lo.memo(n, lo.maskOf(home, n))
+			lo.state[i], lo.bound[i] = lo.stamp, level
+		}
+		if level >= lo.S.Best.Level {
+			return
+		}
 	}
 	lo.gather()
 }
@@ -157,45 +195,18 @@ func (lo *Planner) Off() int { return max(lo.off, lo.must) }
 // stand .3% higher. It returns a bound for no replica off its node.
 func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound float64) {
 	h := lo.homes
-	lo.stamp += 2
-	floor = max(floor, h.pigeonhole())
-	bound, exact := h.least(floor, lo.nodeBound)
-	if !exact {
-		bound = floor
+	lo.stamp++
+	bound = max(floor, h.pigeonhole())
+	value, exact := h.least(bound, lo.nodeBound)
+	if exact {
+		bound = max(bound, value)
 	}
-	bound = max(bound, floor)
-	for i := lo.unsearched(); i >= 0 && !stop(); i = lo.unsearched() {
-		n := i >> h.groups
-		for lo.memo(n, lo.maskOf(h.best, n)) != i { // of nodes that are alike, the one that has these groups
-			n++
-		}
-		lo.take(n, h.best)
-		reached := lo.solve(n, max(lo.bound[i], bound), tolerance, stop)
-		if lo.state[i]++; reached > lo.bound[i]*(1+tolerance) {
-			lo.bound[i] = reached
-		}
-		if reached > h.value*(1+tolerance) {
-			h.least(floor, lo.nodeBound)
+	for lo.place(h.best, bound, tolerance, stop); lo.bound != nil && lo.must == 0 && !stop(); lo.place(h.best, bound, tolerance, stop) {
+		if value, _ = h.least(bound, lo.nodeBound); value*(1+tolerance) >= lo.S.Best.Level {
+			break
 		}
 	}
-	lo.place(h.best, bound, tolerance, stop)
 	return bound
-}
-
-// unsearched is the memo of the node of the largest level, by the homes chosen last, of
-// those whose GPUs have not been packed; -1 = all have been, or there are no memos, or
-// nodes too small for the experts that are at home there.
-func (lo *Planner) unsearched() int {
-	worst := -1
-	if lo.bound == nil || lo.must > 0 {
-		return -1
-	}
-	for n := range lo.nodes {
-		if i := lo.memo(n, lo.maskOf(lo.homes.best, n)); lo.state[i] == lo.stamp && (worst < 0 || lo.bound[i] > lo.bound[worst]) {
-			worst = i
-		}
-	}
-	return worst
 }
 
 // maskOf is the set of groups that home gives to a node.
