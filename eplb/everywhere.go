@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
@@ -36,7 +37,7 @@ func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 	y.c.Bare = x.must
 	var r Result
 	if len(x.rest) > 0 {
-		x.others(&p, &o, y.c.Unit.Equal)
+		x.others(&p, &o, y.c.Unit)
 		if r, err = Plan(ctx, p, o); err != nil {
 			return Result{}, err
 		}
@@ -94,9 +95,8 @@ func newEverywhere(p Problem, o Options) (*everywhere, error) {
 	)
 }
 
-// others makes of the whole problem that of the other experts; equal = GPUs are equally
-// fast.
-func (x *everywhere) others(p *Problem, o *Options, equal bool) {
+// others makes of the whole problem, on u, that of the other experts.
+func (x *everywhere) others(p *Problem, o *Options, u *problem.Unit) {
 	p.Everywhere, p.Routes, o.TrafficSlack, o.Copies = nil, nil, 0, PerNode
 	if p.Replicas -= len(x.ids) * p.Topology.GPUs; o.Locality != ByGroup {
 		p.Groups = 1
@@ -110,8 +110,8 @@ func (x *everywhere) others(p *Problem, o *Options, equal bool) {
 		}
 		return others
 	})
-	if !equal {
-		p.Topology.Speed = x.speedLeft()
+	if !u.Equal {
+		p.Topology.Speed = x.speedLeft(u)
 	}
 	if p.Previous != nil {
 		forced := 0
@@ -136,20 +136,16 @@ func (x *everywhere) shares(l int) (rest, total float64) {
 
 // speedLeft is what those everywhere leave of the GPUs' speeds: they load all
 // GPUs alike, which takes more of a slow one.
-func (x *everywhere) speedLeft() []float64 {
-	t := &x.p.Topology
-	rest, total, speeds := 0.0, 0.0, 0.0
+func (x *everywhere) speedLeft(u *problem.Unit) []float64 {
+	rest, total := 0.0, 0.0
 	for l := range x.p.Loads {
 		some, all := x.shares(l)
 		rest, total = rest+some, total+all
 	}
-	for _, v := range t.Speed {
-		speeds += v
-	}
-	out := slices.Clone(t.Speed)
-	for g, v := range t.Speed {
-		if v > 0 && total > 0 {
-			out[g] = max(v-(total-rest)/total*speeds/float64(t.InService()), v/100)
+	out := make([]float64, x.p.Topology.GPUs)
+	for k, gpu := range u.Gpu {
+		if out[gpu] = u.Speed[k]; total > 0 { // the mean is 1
+			out[gpu] = max(u.Speed[k]-(total-rest)/total, u.Speed[k]/100)
 		}
 	}
 	return out
@@ -187,18 +183,19 @@ func (x *everywhere) expand(y *planner, r *Result) Result {
 	first := r.Placement.FirstSlots()
 	for l := range out.Layers {
 		for k, gpu := range u.Gpu {
-			list := slices.Clone(x.ids)
+			to := g.slot[u.First[k]:u.First[k]]
+			for _, e := range x.ids {
+				to = append(to, int32(e))
+			}
 			if len(x.rest) > 0 {
 				for _, e := range r.Placement.PhysicalToLogical[l][first[gpu]:first[gpu+1]] {
 					if e >= 0 {
-						list = append(list, x.rest[e])
+						to = append(to, int32(x.rest[e]))
 					}
 				}
 			}
-			for i := range u.Room(k) {
-				if g.slot[u.First[k]+i] = -1; i < len(list) {
-					g.slot[u.First[k]+i] = int32(list[i])
-				}
+			for len(to) < u.Room(k) {
+				to = append(to, -1)
 			}
 		}
 		g.give(l, &out)

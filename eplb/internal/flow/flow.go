@@ -38,19 +38,13 @@ func (f *Flow) use(n *Net) {
 	gpus := len(n.tree)
 	f.Net = n
 	f.Quota = memory.Resize(f.Quota, len(n.GPU))
-	if len(f.Load) != gpus {
-		for _, x := range []*[]int64{&f.Load, &f.Room, &f.sum} {
-			*x = memory.Resize(*x, gpus)
-		}
-		for _, x := range []*[]int32{&f.queue, &f.from, &f.to} {
-			*x = memory.Resize(*x, gpus)
-		}
+	for _, x := range []*[]int64{&f.Load, &f.Room, &f.sum} {
+		*x = memory.Resize(*x, gpus)
 	}
-	if len(f.reached) < gpus || len(f.passed) < len(n.Expert) {
-		f.reached = make([]uint32, gpus)
-		f.passed = make([]uint32, max(len(n.Expert), cap(f.passed)))
-		f.walk = 0
+	for _, x := range []*[]int32{&f.queue, &f.from, &f.to} {
+		*x = memory.Resize(*x, gpus)
 	}
+	f.reached, f.passed = memory.Resize(f.reached, gpus), memory.Resize(f.passed, len(n.Expert))
 }
 
 // Split sets Quota and Load for counts, the tokens of every expert of the
@@ -67,11 +61,10 @@ func (f *Flow) Split(n *Net, counts []int64, total int64) float64 {
 		f.pour(n.First[i], n.First[i+1], counts[e])
 	}
 	f.settle()
-	level := 0.0
 	for g := range f.queue {
 		f.queue[g] = int32(g)
 	}
-	level = f.raise(level, f.queue, total)
+	level := f.raise(0, f.queue, total)
 	for {
 		// The GPU farthest above its room.
 		h, over := -1, int64(0)
@@ -216,8 +209,8 @@ func roomAt(level, speed float64) int64 {
 // tick begins a walk.
 func (f *Flow) tick() {
 	if f.walk++; f.walk == 0 {
-		clear(f.reached)
-		clear(f.passed)
+		clear(f.reached[:cap(f.reached)])
+		clear(f.passed[:cap(f.passed)])
 		f.walk = 1
 	}
 }
