@@ -18,7 +18,7 @@ func (x *planner) nearest() Result {
 	aims := make([]float64, len(x.p.Loads))
 	if x.p.Previous == nil {
 		r := x.with(func(_ *Problem, o *Options) { o.Dispatch = Even }).fresh()
-		if x.evenOut(aims, &r); r.Locality != nil {
+		if x.evenOut(aims, &r, nil); r.Locality != nil {
 			free := x.with(func(_ *Problem, o *Options) { o.Locality = Free }).nearest()
 			for l, y := range free.Layers {
 				r.Locality.FreeImbalance[l] = min(y.Imbalance, r.Layers[l].Imbalance)
@@ -34,36 +34,23 @@ func (x *planner) nearest() Result {
 	}
 	// What experts need to live comes first.
 	r := x.with(func(_ *Problem, o *Options) { o.Dispatch, o.Target, o.MaxMoves = Even, 0, -1 }).moves()
-	if x.evenOut(aims, &r); r.Locality != nil {
+	if x.evenOut(aims, &r, &scratch); r.Locality != nil {
 		for l, y := range r.Layers {
 			r.Locality.FreeImbalance[l] = min(scratch.Locality.FreeImbalance[l], y.Imbalance)
 		}
 	}
-	if x.o.MaxMoves == 0 {
-		x.takeFresh(&r, &scratch, aims)
-	}
 	return r
 }
 
-// takeFresh takes the plan from scratch of layers that moves did not bring to
-// their aim, where it is better.
-func (x *planner) takeFresh(r, fresh *Result, aims []float64) {
-	g := newRegrouper(x)
-	for l := range r.Layers {
-		if r.Layers[l].Imbalance <= aims[l] || fresh.Layers[l].Imbalance >= r.Layers[l].Imbalance {
-			continue
-		}
-		x.c.Unit.Read(fresh.Placement.PhysicalToLogical[l], g.slot)
-		r.Layers[l] = fresh.Layers[l]
-		g.give(l, r)
-	}
-}
-
-// evenOut changes the plan r for Nearest. Layers within their aim move no more.
-func (x *planner) evenOut(aims []float64, r *Result) {
+// evenOut changes the plan r for Nearest. Layers within their aim move no more; of those
+// that moves without a limit do not bring there, scratch is taken where it is better.
+func (x *planner) evenOut(aims []float64, r, scratch *Result) {
 	x.change(r, func(g *regrouper, l int, y *traffic.Layer) {
 		y.Nearest = true
-		traffic.EvenOut(y, g.slot, aims[l], x.stopped)
+		level := traffic.EvenOut(y, g.slot, aims[l], x.stopped)
+		if scratch != nil && x.o.MaxMoves == 0 && level > max(aims[l], scratch.Layers[l].Imbalance) {
+			x.c.Unit.Read(scratch.Placement.PhysicalToLogical[l], g.slot)
+		}
 		g.s.SetLoads(x.p.Loads[l])
 		r.Layers[l].LowerBound = 1
 		if !g.s.Idle && x.c.Unit.Slots == x.p.Replicas {

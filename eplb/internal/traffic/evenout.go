@@ -21,10 +21,10 @@ const (
 // annealing: what counts is load above a threshold, which sinks halfway to the mean
 // whenever the best so far comes nearer. slot becomes the best found: of least mean
 // over the windows of the level of the fullest GPU or, once that is within aim, of
-// fewest moves. y.Tokens, y.Even and y.Most are not looked at.
+// fewest moves. It returns that mean. y.Tokens, y.Even and y.Most are not looked at.
 //
 // Cost: some microseconds a try, 220 tries a slot, fewer where it is even at once.
-func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
+func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) float64 {
 	bare := *y
 	bare.Tokens, bare.Even = nil, nil
 	s := newAnnealing(&bare, slot, 3)
@@ -38,7 +38,7 @@ func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
 	for run := range evenRuns {
 		switch {
 		case run > 0 && best <= max(aim, 1)*enough:
-			return
+			return best
 		case run == 1:
 			s.place(given)
 		case run > 1:
@@ -58,11 +58,12 @@ func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) {
 				}
 			})
 			if best <= aim && moves == 0 || stop() {
-				return
+				return best
 			}
 			temperature *= evenCool
 		}
 	}
+	return best
 }
 
 // sink sets the thresholds halfway between the mean and the levels at hand, but not
