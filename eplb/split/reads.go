@@ -2,6 +2,7 @@ package split
 
 import (
 	"math"
+	"slices"
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
@@ -63,10 +64,8 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	}
 	// The shares are put by while the flow splits tokens.
 	r.kept = append(r.kept[:0], f.Quota...)
-	goal := f.Split(n, counts, total) // no split of tokens is more even
-	if !fewest {
-		goal = bound * mean * (1 + provedTolerance)
-	}
+	// No split of tokens is more even, none of reads either.
+	goal := max(f.Split(n, counts, total), bound*mean*(1+provedTolerance))
 	top := r.descend(f, counts)
 	if top > goal {
 		f.Quota, r.kept = r.kept, f.Quota
@@ -119,14 +118,10 @@ func (s *Splitter) unitBound(n *flow.Net, level, units float64) float64 {
 func (r *reads) gather(f *flow.Flow, counts []int64) {
 	n := f.Net
 	for i, e := range n.Expert {
-		best := n.First[i]
-		for a := best; a < n.First[i+1]; a++ {
-			if f.Quota[a] > f.Quota[best] {
-				best = a
-			}
-		}
-		clear(f.Quota[n.First[i]:n.First[i+1]])
-		f.Quota[best] = counts[e]
+		quota := f.Quota[n.First[i]:n.First[i+1]]
+		most := slices.Index(quota, slices.Max(quota))
+		clear(quota)
+		quota[most] = counts[e]
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
@@ -39,10 +40,7 @@ func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 	s := &Splitter{experts: p.Experts, slots: p.Slots(), speeds: float64(p.GPUs), layers: make([]flow.Net, len(p.PhysicalToLogical))}
 	var speed []float64 // nil = equal
 	if slices.ContainsFunc(t.Speed, func(v float64) bool { return v != t.Speed[0] }) {
-		speed, s.speeds = t.Speed, 0
-		for _, v := range speed {
-			s.speeds += v
-		}
+		speed, s.speeds = t.Speed, problem.Sum(t.Speed)
 	}
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
 	in := flow.NewLinker(p.FirstSlots(), p.Experts, speed)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
+	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
@@ -127,10 +128,7 @@ func (s *Splitter) newSaddle(n *flow.Net, l int, windows []placement.Loads) *sad
 	x := &saddle{net: n, mean: make([]float64, s.experts), price: make([]float64, arcs), best: make([]float64, arcs)}
 	row := make([]float64, s.experts)
 	for _, w := range windows {
-		sum := 0.0
-		for _, v := range w[l] {
-			sum += v
-		}
+		sum := problem.Sum(w[l])
 		if sum == 0 {
 			continue
 		}
@@ -235,11 +233,8 @@ func (x *saddle) solve(level, least float64) (float64, float64) {
 	if level <= least*(1+weightGap) {
 		return level, least
 	}
-	arcs, gpus, speeds := len(x.price), len(x.net.Speed), 0.0
-	mass := 1 / float64(x.windows)
-	for _, v := range x.net.Speed {
-		speeds += v
-	}
+	arcs, gpus := len(x.price), len(x.net.Speed)
+	mass, speeds := 1/float64(x.windows), problem.Sum(x.net.Speed)
 	now := slices.Clone(x.best)
 	for range x.windows {
 		for _, v := range x.net.Speed {

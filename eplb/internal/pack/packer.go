@@ -61,29 +61,13 @@ func New(u *problem.Unit, experts int) *Packer {
 // SetLoads scales the loads of a layer and sorts its experts. A layer without
 // load counts as one whose experts are all alike.
 func (s *Packer) SetLoads(loads []float64) {
-	total := 0.0
-	for _, x := range loads {
-		total += x
-	}
-	// Sizes whose scale would not be a normal number are brought near 1 first,
-	// by a power of two, which changes no digit of theirs.
-	shift := 0
-	if total != 0 && (total < 1e-280 || total > 1e280) {
-		_, shift = math.Frexp(total)
-		total = math.Ldexp(total, -shift)
-	}
-	scale := float64(len(s.U.Gpu)) / total
+	total, gpus := problem.Sum(loads), float64(len(s.U.Gpu))
+	s.Idle = total == 0
 	for e, x := range loads {
-		switch {
-		case total == 0:
-			s.W[e] = float64(len(s.U.Gpu)) / float64(len(loads))
-		case shift != 0:
-			s.W[e] = math.Ldexp(x, -shift) * scale
-		default:
-			s.W[e] = x * scale
+		if s.W[e] = x * (gpus / total); s.Idle {
+			s.W[e] = gpus / float64(len(loads))
 		}
 	}
-	s.Idle = total == 0
 	s.SortExperts()
 	s.Best.Level = math.Inf(1)
 }

@@ -1,6 +1,10 @@
 package problem
 
-import "github.com/moelb/moelb/placement"
+import (
+	"slices"
+
+	"github.com/moelb/moelb/placement"
+)
 
 // Unit is the GPUs in service and the slots the search fills: what all layers
 // of a problem share. GPUs out of service are left out, and a GPU with more
@@ -57,13 +61,7 @@ func (u *Unit) Alike() bool {
 func (u *Unit) Room(g int) int { return u.First[g+1] - u.First[g] }
 
 // Fastest is the largest speed of a GPU.
-func (u *Unit) Fastest() float64 {
-	most := 0.0
-	for _, s := range u.Speed {
-		most = max(most, s)
-	}
-	return most
-}
+func (u *Unit) Fastest() float64 { return slices.Max(u.Speed) }
 
 // Write writes the slots of u into a row of a placement, -1 elsewhere.
 func (u *Unit) Write(slot []int32, row []int) {
