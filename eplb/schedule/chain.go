@@ -27,15 +27,15 @@ func (s *scheduler) serveRequests(urgency int) {
 func (s *scheduler) walk(r int) bool {
 	q := &s.req[r]
 	g := q.gpu
-	if s.on[g] || s.room(q) >= 0 {
+	if s.busy[g] || s.room(q) >= 0 {
 		s.way = append(s.way[:0], r)
 		return true
 	}
 	if s.seen[g] {
 		return false
 	}
-	s.seen[g], s.on[g] = true, true
-	defer func() { s.on[g] = false }()
+	s.seen[g], s.busy[g] = true, true
+	defer func() { s.busy[g] = false }()
 	for slot := s.first[g]; slot < s.first[g+1]; slot++ {
 		x := s.plan[slot]
 		if x < 0 || s.touched(slot) || s.kept(slot) {

@@ -9,5 +9,5 @@
 //	settle           copies within a GPU, and what is written after what
 //	bound            the fewest rounds and seconds that any schedule needs
 //	apply json       a schedule in use
-//	decide stakes    whether it pays
+//	decide           whether it pays
 package schedule

@@ -34,13 +34,13 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o Options)
 		refuse.Shape(len(next.PhysicalToLogical) != layers || next.Experts != prev.Experts, "previous", "%d layers, %d experts, but the next placement has %d, %d",
 			layers, prev.Experts, len(next.PhysicalToLogical), next.Experts),
 		refuse.Shape(t.GPUs != gpus, "num_gpus", "the topology has %d, but the placements %d and %d: it describes the GPUs of both", t.GPUs, prev.GPUs, next.GPUs),
-		o.validate(layers, gpus),
+		o.validate(layers),
 	); err != nil {
 		return nil, err
 	}
 	f := &frame{
 		Topology: t, Options: o, experts: prev.Experts, first: make([]int, gpus+1), node: make([]int, gpus), dead: make([]bool, gpus), leaving: make([]bool, gpus),
-		empty: Schedule{GPUSlots: make([]int, gpus), Before: slotsOf(prev), After: slotsOf(next), Priced: o.ExpertBytes > 0, ExpertBytes: o.ExpertBytes},
+		empty: Schedule{GPUSlots: make([]int, gpus), Before: slotsOf(prev), After: slotsOf(next), ExpertBytes: o.ExpertBytes},
 	}
 	s := &f.empty
 	for g := range gpus {
@@ -54,8 +54,8 @@ func newFrame(prev, next *placement.Placement, t *placement.Topology, o Options)
 	}
 	f.gpuOf = s.GPUOf()
 	for i, g := range o.Leaving {
-		if !f.leaving[g] {
-			return nil, refuse.At(placement.ErrValue, "leaving", -1, i, "a GPU that stays in service")
+		if g < 0 || g >= gpus || !f.leaving[g] {
+			return nil, refuse.At(placement.ErrValue, "leaving", -1, i, "GPU %d is none of %d that leaves service", g, gpus)
 		}
 	}
 	if total := len(f.gpuOf); total > placement.MaxSlots || total*layers > placement.MaxCells {
@@ -87,6 +87,9 @@ func (f *frame) setLayer(l int, prev, next *placement.Placement) error {
 	}
 	return nil
 }
+
+// on is what a row says of a GPU's slots.
+func (f *frame) on(g int, row []int) []int { return row[f.first[g]:f.first[g+1]] }
 
 // slotsOf is the number of slots of each GPU.
 func slotsOf(p *placement.Placement) []int {

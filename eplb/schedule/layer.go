@@ -19,7 +19,7 @@ type scheduler struct {
 	moves       []placement.Move
 	stagedMoves []int  // in place: indices of moves
 	*layer             // at hand
-	seen, on    []bool // GPUs that a search for a chain has come by, and those on its way
+	seen, busy  []bool // GPUs that a search for a chain has come by, and those on its way
 	way         []int  // the chain: requests that make room for each other
 	readers     []int  // of each slot, copies that are to read it
 }
@@ -62,7 +62,7 @@ func newScheduler(f *frame, most int) *scheduler {
 	gpus, slots := len(f.node), len(f.gpuOf)
 	s := &scheduler{
 		frame: f, most: most, stage: noLimit, layers: make([]layer, len(f.start)),
-		moves: slices.Clone(f.lost), seen: make([]bool, gpus), on: make([]bool, gpus), readers: make([]int, slots),
+		moves: slices.Clone(f.lost), seen: make([]bool, gpus), busy: make([]bool, gpus), readers: make([]int, slots),
 	}
 	if s.StagedBytes > 0 {
 		s.stage = int(min(s.StagedBytes/s.ExpertBytes, noLimit))
@@ -100,9 +100,9 @@ func (s *scheduler) load(y *layer) {
 	}
 	s.req, s.writes, s.stagers = s.req[:0], s.writes[:0], s.stagers[:0]
 	for g := range s.node {
-		a, b := s.first[g], s.first[g+1]
-		for i := a; i < b; i++ {
-			if e := fin[i]; e >= 0 && !slices.Contains(cur[a:b], e) && !slices.Contains(fin[a:i], e) {
+		have, want := s.on(g, cur), s.on(g, fin)
+		for i, e := range want {
+			if e >= 0 && !slices.Contains(have, e) && !slices.Contains(want[:i], e) {
 				q := request{gpu: g, expert: e}
 				if !slices.ContainsFunc(s.hold[e], func(slot int) bool { return !s.leaving[s.gpuOf[slot]] }) {
 					q.urgency = 2 - min(1, len(s.hold[e]))
@@ -214,24 +214,23 @@ func (s *scheduler) free(slot int) bool {
 	if s.touched(slot) || x == s.fin[slot] {
 		return false
 	}
-	return x < 0 || s.live[x] > 1 && (!s.kept(slot) || s.twin(slot, x))
+	return x < 0 || s.live[x] > 1 && (!s.kept(slot) || s.twin(slot))
 }
 
 // kept says whether a slot's expert is one that its GPU is to have.
 func (s *scheduler) kept(slot int) bool {
-	g := s.gpuOf[slot]
-	return slices.Contains(s.fin[s.first[g]:s.first[g+1]], s.cur[slot])
+	return slices.Contains(s.on(s.gpuOf[slot], s.fin), s.cur[slot])
 }
 
-// twin says whether another slot of a slot's GPU holds an expert at the round's end.
-func (s *scheduler) twin(slot, expert int) bool {
-	g := s.gpuOf[slot]
-	for i := s.first[g]; i < s.first[g+1]; i++ {
-		if i != slot && s.plan[i] == expert {
-			return true
+// twin says whether another slot of a slot's GPU holds its expert at the round's end.
+func (s *scheduler) twin(slot int) bool {
+	n := 0
+	for _, x := range s.on(s.gpuOf[slot], s.plan) {
+		if x == s.plan[slot] {
+			n++
 		}
 	}
-	return false
+	return n > 1
 }
 
 // room picks a free slot of the GPU of a request: one that is to hold it, else an

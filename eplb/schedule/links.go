@@ -72,18 +72,15 @@ func (s *scheduler) idle() bool {
 	return slices.Min(s.out[all]) < s.PerGPU && slices.Min(s.in[all]) < s.PerGPU
 }
 
-// takeRound returns the round at hand and what it takes, and whether the bandwidth of
-// each link that it uses is known.
-func (s *scheduler) takeRound() (r Round, priced bool) {
-	r = Round{Moves: s.moves, Staged: s.stagedMoves, StagedBytes: int64(slices.Max(s.staged)) * s.ExpertBytes, Peers: max(slices.Max(s.to), slices.Max(s.from))}
+// takeRound returns the round at hand and what it takes: +Inf seconds where the bandwidth
+// of a link that it uses is not known.
+func (s *scheduler) takeRound() Round {
+	r := Round{Moves: s.moves, Staged: s.stagedMoves, StagedBytes: int64(slices.Max(s.staged)) * s.ExpertBytes, Peers: max(slices.Max(s.to), slices.Max(s.from))}
 	s.moves, s.stagedMoves = nil, nil
-	priced = true
 	for k, bandwidth := range []float64{s.NVLink, s.RDMA, s.Outside} {
 		if most := max(slices.Max(s.in[k]), slices.Max(s.out[k])); most > 0 {
-			if priced = priced && bandwidth > 0; priced {
-				r.Seconds = max(r.Seconds, float64(most)*float64(s.ExpertBytes)/bandwidth)
-			}
+			r.Seconds = max(r.Seconds, float64(most)*float64(s.ExpertBytes)/bandwidth)
 		}
 	}
-	return r, priced
+	return r
 }

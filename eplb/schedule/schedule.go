@@ -178,8 +178,8 @@ func build(f *frame, most int) (Schedule, error) {
 		if len(s.moves) == 0 { // none is known to get here
 			return Schedule{}, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
 		}
-		r, priced := s.takeRound()
-		out.Rounds, out.Priced = append(out.Rounds, r), out.Priced && priced
+		r := s.takeRound()
+		out.Rounds = append(out.Rounds, r)
 		for _, m := range r.Moves {
 			switch {
 			case m.Expert >= 0 && m.From < 0:
@@ -189,13 +189,13 @@ func build(f *frame, most int) (Schedule, error) {
 			}
 		}
 	}
-	if !out.Priced {
-		out.SecondsBound = 0
+	out.sum()
+	if out.Priced = out.ExpertBytes > 0 && !math.IsInf(out.Seconds, 1); !out.Priced {
+		out.Seconds, out.SecondsBound = 0, 0
 		for i := range out.Rounds {
 			out.Rounds[i].Seconds = 0
 		}
 	}
-	out.sum()
 	return out, nil
 }
 
@@ -214,9 +214,9 @@ func (s *scheduler) layerOrder() []*layer {
 	return order
 }
 
-// validate checks the options for a change of so many layers of such a unit, and
-// fills in their defaults.
-func (o *Options) validate(layers, gpus int) error {
+// validate checks the options for a change of so many layers, and fills in their
+// defaults.
+func (o *Options) validate(layers int) error {
 	least := 2 * o.ExpertBytes
 	if o.InPlace {
 		least = o.ExpertBytes
@@ -235,15 +235,8 @@ func (o *Options) validate(layers, gpus int) error {
 	); err != nil {
 		return err
 	}
-	for l, w := range o.Worth {
-		if math.IsNaN(w) || math.IsInf(w, 0) {
-			return refuse.At(placement.ErrValue, "worth", l, -1, "not a finite number")
-		}
-	}
-	for i, g := range o.Leaving {
-		if g < 0 || g >= gpus {
-			return refuse.At(placement.ErrValue, "leaving", -1, i, "GPU %d: there are %d", g, gpus)
-		}
+	if l := slices.IndexFunc(o.Worth, func(w float64) bool { return math.IsNaN(w - w) }); l >= 0 {
+		return refuse.At(placement.ErrValue, "worth", l, -1, "not a finite number")
 	}
 	o.PerGPU = min(cmp.Or(o.PerGPU, 1), placement.MaxSlots)
 	o.RDMAPerGPU = min(cmp.Or(o.RDMAPerGPU, o.PerGPU), o.PerGPU)

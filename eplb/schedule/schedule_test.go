@@ -145,7 +145,7 @@ func TestChainsAlwaysEnd(t *testing.T) {
 				s.serveRequests(0)
 				s.settle()
 				s.emit()
-				if r, _ := s.takeRound(); len(r.Moves) == 0 {
+				if r := s.takeRound(); len(r.Moves) == 0 {
 					t.Fatalf("seed %d, case %d: layer %d is stuck at %v, to be %v", seed, i, l, y.cur, y.fin)
 				}
 			}

@@ -11,7 +11,7 @@ func (s *scheduler) settle() {
 		}
 	}
 	for slot, e := range s.fin {
-		if x := s.plan[slot]; e < 0 && x >= 0 && (s.spare(slot) || s.touched(slot) && s.twin(slot, x)) {
+		if x := s.plan[slot]; e < 0 && x >= 0 && (s.spare(slot) || s.touched(slot) && s.twin(slot)) {
 			s.write(slot, -1, outsideRead)
 		}
 	}
