@@ -20,8 +20,9 @@ type scheduler struct {
 	stagedMoves []int  // in place: indices of moves
 	*layer             // at hand
 	seen, busy  []bool // GPUs that a search for a chain has come by, and those on its way
-	way         []int  // the chain: requests that make room for each other
+	way         []int  // what it finds: requests that make room for each other
 	readers     []int  // of each slot, copies that are to read it
+	match       *matching
 }
 
 // layer is how far a layer is, and what the round at hand does in it.
@@ -31,6 +32,7 @@ type layer struct {
 	ended    bool  // slots hold it
 	begun    bool  // it is under way
 	urgency  int   // the largest of its requests
+	busiest  int   // the most requests of a GPU
 
 	doing bool    // it has a part in the round at hand
 	plan  []int   // what slots hold at the round's end
@@ -67,11 +69,16 @@ func newScheduler(f *frame, most int) *scheduler {
 	if s.StagedBytes > 0 {
 		s.stage = int(min(s.StagedBytes/s.ExpertBytes, noLimit))
 	}
+	s.match = newMatching(s, gpus)
 	for l := range s.layers {
 		s.layers[l] = layer{
 			number: l, cur: slices.Clone(f.start[l]), fin: f.end[l],
 			plan: make([]int, slots), src: make([]int, slots), live: make([]int, f.experts),
 			hold: make([][]int, f.experts), reqBy: make([][]int, f.experts), reqFirst: make([]int, gpus+1),
+		}
+		room := make([]int, 2*f.experts) // most experts are not in more slots
+		for e := range f.experts {
+			s.layers[l].hold[e] = room[2*e : 2*e : 2*e+2]
 		}
 		s.load(&s.layers[l])
 	}
@@ -86,7 +93,7 @@ func (s *scheduler) load(y *layer) {
 	s.layer = y
 	cur, fin := s.cur, s.fin
 	copy(s.plan, cur)
-	s.ended, s.urgency, s.doing = slices.Equal(cur, fin), 0, false
+	s.ended, s.urgency, s.busiest, s.doing = slices.Equal(cur, fin), 0, 0, false
 	for e := range s.hold {
 		s.hold[e], s.reqBy[e] = s.hold[e][:0], s.reqBy[e][:0]
 	}
@@ -113,6 +120,7 @@ func (s *scheduler) load(y *layer) {
 			}
 		}
 		s.reqFirst[g+1] = len(s.req)
+		s.busiest = max(s.busiest, len(s.req)-s.reqFirst[g])
 	}
 }
 

@@ -21,17 +21,24 @@ type matching struct {
 	partner         []int   // receiver matched to each sender, -1 = none
 	via             []int   // and the request, -1 = padding
 	seen            []bool  // senders, in the search for a receiver's
+	more            []int   // those who receive more than they send, as often
+}
+
+func newMatching(s *scheduler, gpus int) *matching {
+	ints := func() []int { return make([]int, gpus) }
+	return &matching{s, ints(), ints(), 0, make([][]int, gpus), ints(), ints(), make([]bool, gpus), nil}
 }
 
 // matchPass serves one matching of the layer's requests and says whether it
 // served any.
 func (s *scheduler) matchPass() bool {
-	gpus := len(s.node)
-	none := slices.Repeat([]int{-1}, gpus)
-	m := matching{s, make([]int, gpus), make([]int, gpus), 0, make([][]int, gpus), none, slices.Clone(none), make([]bool, gpus)}
+	m := s.match
 	m.addEdges()
 	if m.d == 0 {
 		return false
+	}
+	for g := range m.partner {
+		m.partner[g], m.via[g] = -1, -1
 	}
 	m.addPadding()
 	for g, in := range m.receives {
@@ -39,12 +46,15 @@ func (s *scheduler) matchPass() bool {
 			m.augment(g)
 		}
 	}
-	return s.together(slices.DeleteFunc(m.via, func(r int) bool { return r < 0 }))
+	s.way = slices.DeleteFunc(append(s.way[:0], m.via...), func(r int) bool { return r < 0 })
+	return s.together(s.way)
 }
 
 // addEdges chooses where each request would be read, first of experts with one holder,
 // and counts the degrees.
 func (m *matching) addEdges() {
+	clear(m.receives)
+	clear(m.sends)
 	for _, choice := range [2]bool{false, true} {
 		for i := range m.req {
 			q := &m.req[i]
@@ -61,12 +71,13 @@ func (m *matching) addEdges() {
 
 // addPadding pairs GPUs that receive more than they send with GPUs that send more.
 func (m *matching) addPadding() {
-	var more []int // those who receive more, as often
+	m.more = m.more[:0]
 	for g, in := range m.receives {
 		for range in - m.sends[g] {
-			more = append(more, g)
+			m.more = append(m.more, g)
 		}
 	}
+	more := m.more
 	for g, in := range m.receives {
 		n := max(0, m.sends[g]-in)
 		m.pad[g], more = more[:n], more[n:]

@@ -27,7 +27,7 @@ func (s *scheduler) round(order []*layer) {
 			case underWay:
 				s.serve(y)
 				open++
-			case open == s.most && vain == maxVain || !s.idle():
+			case open == s.most && (y.busiest > s.PerGPU || vain == maxVain) || !s.idle():
 			case s.serve(y):
 			case open < s.most:
 				open++
