@@ -368,3 +368,35 @@ func TestSplitPlansOfNoise(t *testing.T) {
 		t.Errorf("batches stand %v above the mean", sum/n)
 	}
 }
+
+// A layer's figures under dispatch split, over windows too, are those that it has alone.
+func TestSplitLayersAlone(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 3))
+	p := Problem{Replicas: 24, Groups: 4, Topology: placement.Topology{GPUs: 8, Nodes: 2}, Windows: make([]placement.Loads, 3)}
+	for k := range p.Windows {
+		p.Windows[k] = placement.NewLoads(3, 16)
+		for l, row := range p.Windows[k] {
+			for e := range row {
+				row[e] = math.Pow(rng.Float64(), float64(1+4*l))
+			}
+		}
+	}
+	for _, locality := range []Locality{Free, ByGroup} {
+		o := Options{Dispatch: Split, Locality: locality, Workers: 1}
+		all, err := Plan(t.Context(), p, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l, got := range all.Layers {
+			q := p
+			q.Windows = nil
+			for _, w := range p.Windows {
+				q.Windows = append(q.Windows, w[l:l+1])
+			}
+			alone, err := Plan(t.Context(), q, o)
+			if err != nil || alone.Layers[0] != got {
+				t.Errorf("locality %v, layer %d: %+v, alone %+v, %v", locality, l, got, alone.Layers, err)
+			}
+		}
+	}
+}

@@ -162,10 +162,13 @@ func TestTracesOfLoad(t *testing.T) {
 			t.Error(d)
 		}
 	}
-	beside := plan(1, func(p *Problem) { p.Windows, p.Loads = []placement.Loads{p.Loads, {{8, 7, 6, 5, 4, 3, 2, 1, 0}}}, nil })
-	alone := plan(1, func(p *Problem) { p.Loads = placement.Loads{{8, 7, 6, 5, 4, 3, 2, 1, 0}} })
-	if d := cmp.Diff(alone.Placement, beside.Placement); d != "" {
-		t.Error(d)
+	other := placement.Loads{{.8, .7, .6, .5, .4, .3, .2, .1, 0}}
+	alone := plan(1, func(p *Problem) { p.Loads = other })
+	for _, scale := range []float64{1, 0x1p69} { // the largest that are too small
+		beside := plan(scale, func(p *Problem) { p.Windows, p.Loads = []placement.Loads{p.Loads, other}, nil })
+		if d := cmp.Diff(alone, beside, cmpopts.EquateNaNs(), cmpopts.EquateApprox(1e-9, 0)); d != "" {
+			t.Error(d)
+		}
 	}
 }
 
