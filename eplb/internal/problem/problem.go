@@ -1,10 +1,6 @@
 package problem
 
-import (
-	"slices"
-
-	"github.com/moelb/moelb/placement"
-)
+import "github.com/moelb/moelb/placement"
 
 // Problem is a problem and what is asked of its plan, valid and with its defaults
 // filled in: what the parts of planning are told.
@@ -33,18 +29,16 @@ func (p *Problem) Experts() int { return p.Loads.Experts() }
 
 // GroupOf is the group of each expert; -1 = none.
 func (p *Problem) GroupOf() []int {
-	of, members, first := make([]int, p.Experts()), p.Experts(), 0
-	if p.Bare != nil {
-		for _, bare := range p.Bare {
-			if bare {
-				members--
-			}
+	of, members, k := make([]int, p.Experts()), p.Experts(), 0
+	for _, bare := range p.Bare {
+		if bare {
+			members--
 		}
-		first = slices.Index(p.Bare, false)
 	}
 	for e := range of {
-		if of[e] = (e - first) * p.Groups / members; p.Bare != nil && p.Bare[e] {
-			of[e] = -1
+		if of[e] = -1; p.Bare == nil || !p.Bare[e] {
+			of[e] = k * p.Groups / members
+			k++
 		}
 	}
 	return of
