@@ -33,9 +33,7 @@ const (
 //   - an expert left needs replicas no larger than the most that any GPU with
 //     room can still take, and together they need more than the slots left;
 //   - a GPU has k slots left, and the k coldest experts left, each cut as small
-//     as the slots and GPUs allow, bring it above T·speed;
-//   - the load left of a node's own experts does not fit it, but for the replicas
-//     that may yet leave, where experts have homes.
+//     as the slots and GPUs allow, bring it above T·speed.
 type Search struct {
 	s      *pack.Packer
 	Target float64 // T: what is found must be below it
@@ -51,14 +49,12 @@ type Search struct {
 	sums   []float64 // [rank]: load of that expert and of all after it
 	prefer []int32   // replicas of each expert in the best placement before the search, by rank
 
-	Home   []int32 // node of each expert; nil = anywhere
-	Spare  []int   // of each node: slots that a GPU may leave empty; nil = none
-	Empty  int     // slots that may be empty, in all
-	May    int     // replicas that may be elsewhere
-	out    int     // and those that are
-	Nodes  int
-	Apart  bool      // every expert is on two nodes
-	atHome []float64 // [rank][node]: load of the node's experts of that rank and after
+	Home  []int32 // node of each expert; nil = anywhere
+	Spare []int   // of each node: slots that a GPU may leave empty; nil = none
+	Empty int     // slots that may be empty, in all
+	May   int     // replicas that may be elsewhere
+	out   int     // and those that are
+	Apart bool    // every expert is on two nodes
 }
 
 func New(s *pack.Packer) *Search { return &Search{s: s} }
@@ -101,15 +97,7 @@ func (x *Search) EverySet() {
 		x.sums[i] = x.sums[i+1] + s.W[s.Order[i]]
 		x.prefer[i] = s.Best.Count[s.Order[i]]
 	}
-	if x.Home != nil {
-		x.out = 0
-		x.atHome = memory.Resize(x.atHome, (experts+1)*x.Nodes)
-		clear(x.atHome[experts*x.Nodes:])
-		for i := experts - 1; i >= 0; i-- {
-			copy(x.atHome[i*x.Nodes:(i+1)*x.Nodes], x.atHome[(i+1)*x.Nodes:])
-			x.atHome[i*x.Nodes+int(x.Home[s.Order[i]])] += s.W[s.Order[i]]
-		}
-	}
+	x.out = 0
 	x.branch(0, s.U.Slots)
 }
 
@@ -266,7 +254,7 @@ func (x *Search) hopeless(i, slots int) bool {
 		}
 	}
 	const slack = 1 + 1e-13 // rounding must not end a branch
-	if x.sums[i] > space*slack || x.Home != nil && x.crowded(i, widest*slack) {
+	if x.sums[i] > space*slack {
 		return true
 	}
 	need := least * experts
@@ -280,23 +268,6 @@ func (x *Search) hopeless(i, slots int) bool {
 		}
 	}
 	return false
-}
-
-// crowded says whether more load must leave its node than the replicas that may
-// yet do so can carry, each of them at most widest.
-func (x *Search) crowded(i int, widest float64) bool {
-	u := x.s.U
-	leave, g := 0.0, 0
-	for n := range x.Nodes {
-		space := 0.0
-		for ; g < len(u.Gpu) && u.Node[g] == n; g++ {
-			if x.room[g] > 0 {
-				space += float64(x.Target*u.Speed[g]) - x.load[g]
-			}
-		}
-		leave += max(0, x.atHome[i*x.Nodes+n]-space*(1+1e-12))
-	}
-	return leave > float64(x.May-x.out)*widest*(1+1e-12)
 }
 
 // complete fills the slots that are left with the experts from rank i on, none
