@@ -6,7 +6,7 @@ import (
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
 
-// Components is a lower bound for any split of tokens over replicas, on GPUs
+// components is a lower bound for any split of tokens over replicas, on GPUs
 // of equal speed with S slots each. Call GPUs joined that share an expert, and
 // look at all GPUs joined to one that holds one of the h largest experts. Let V
 // experts be on them, those h and at best the smallest others:
@@ -19,12 +19,9 @@ import (
 // Whatever V is, the least load of the V over m is a bound. It holds more than
 // the mean only where copies are fewer than it takes to join all GPUs. Cost:
 // O(experts²).
-func Components(s *pack.Packer) float64 {
+func components(s *pack.Packer) float64 {
 	u := s.U
 	gpus, experts, room := len(u.Gpu), len(s.W), u.Room(0)
-	if !u.Alike() {
-		return 1
-	}
 	bound, top := 1.0, 0.0
 	for h := 1; h <= min(experts-gpus*(room-1), SplitWork/experts); h++ {
 		top += s.W[s.Order[h-1]]
@@ -46,7 +43,7 @@ func Components(s *pack.Packer) float64 {
 	return bound
 }
 
-// Companions is a lower bound for any split of tokens over replicas, on GPUs
+// companions is a lower bound for any split of tokens over replicas, on GPUs
 // of equal speed with S slots each: hot experts cannot have their GPUs to
 // themselves. Let T be a level, lambda the load of some small expert, and q the
 // number of smaller ones.
@@ -62,12 +59,9 @@ func Components(s *pack.Packer) float64 {
 // hot expert having one GPU at least, the sum of n(e)-1 over the hot cannot
 // exceed the number of copies. Each of the q smallest, each wasted copy gains
 // one copy at most while S·lambda ≤ T. Cost: O(q·(experts + copies·log experts)).
-func Companions(s *pack.Packer) float64 {
+func companions(s *pack.Packer) float64 {
 	u := s.U
 	experts, room := len(s.W), u.Room(0)
-	if !u.Alike() {
-		return 1
-	}
 	bound := 1.0
 	for q := range min(experts, mostSmall) {
 		lambda := s.W[s.Order[experts-1-q]]
@@ -94,10 +88,12 @@ const mostSmall = 64
 
 // Split is a lower bound for any split.
 func Split(s *pack.Packer) float64 {
-	return max(Replicas(s), Components(s), Companions(s))
+	if !s.U.Alike() {
+		return Replicas(s)
+	}
+	return max(Replicas(s), components(s), companions(s))
 }
 
-// SplitWork bounds the slots times GPUs of a layer that is planned for the split,
-// and the work on its clusters and on bounds of them; beyond, the plan is that of
-// an even one.
+// SplitWork bounds the slots times GPUs of a layer that is planned for the split, and
+// the work on a bound of it; beyond, the plan is that of an even one.
 const SplitWork = 1 << 26

@@ -23,9 +23,8 @@ type Planner struct {
 	counts []int64 // of the given loads
 	total  int64
 
-	noise  []int64   // token counts of some batches, [batches][experts]
-	normal []float64 // standard normal draws, [batches][experts]
-	sums   []int64   // tokens of each batch
+	noise []int64 // token counts of some batches, [batches][experts]
+	sums  [noisyBatches]int64
 
 	split float64 // level of the best split of the given loads on the packer's best plan
 	batch float64 // and of noisy batches, the mean
@@ -33,7 +32,7 @@ type Planner struct {
 	bounded int     // 1 + the layer that bound is of
 	bound   float64 // on the split of all its windows
 
-	root []int32      // of the tree of GPUs that share experts
+	root []int        // of the tree of GPUs that share experts
 	at   search.State // what refining changes
 }
 
@@ -67,7 +66,7 @@ func New(s *pack.Packer) *Planner {
 	if u.Equal {
 		speed = nil
 	}
-	return &Planner{s: s, linker: flow.NewLinker(u.First, len(s.W), speed), counts: make([]int64, len(s.W)), root: make([]int32, len(u.Gpu))}
+	return &Planner{s: s, linker: flow.NewLinker(u.First, len(s.W), speed), counts: make([]int64, len(s.W)), root: make([]int, len(u.Gpu))}
 }
 
 // set takes the loads of the solver.
@@ -84,24 +83,19 @@ func (p *Planner) set() {
 
 // setNoise draws the noisy batches of the layer and forgets the best plan.
 func (p *Planner) setNoise() {
-	s := p.s
-	experts := len(s.W)
-	if len(p.normal) != noisyBatches*experts {
-		p.normal = make([]float64, noisyBatches*experts)
-		rng := rand.New(rand.NewPCG(noisyBatches, batchTokens))
-		for i := range p.normal {
+	experts := len(p.s.W)
+	rng := rand.New(rand.NewPCG(noisyBatches, batchTokens))
+	p.noise, p.sums = p.noise[:0], [noisyBatches]int64{}
+	for b := range p.sums {
+		for e := range experts {
 			// Four uniform draws are normal enough.
-			sum := rng.Float64() + rng.Float64() + rng.Float64() + rng.Float64()
-			p.normal[i] = float64((sum - 2) * 1.7320508075688772)
+			x := rng.Float64() + rng.Float64() + rng.Float64() + rng.Float64() - 2
+			n := float64(p.s.W[e] * batchTokens)
+			n += float64(x * math.Sqrt(3*n))
+			k := int64(math.Round(max(n, 0) * grain))
+			p.noise = append(p.noise, k)
+			p.sums[b] += k
 		}
-		p.noise, p.sums = make([]int64, len(p.normal)), make([]int64, noisyBatches)
-	}
-	clear(p.sums)
-	for i, x := range p.normal {
-		n := float64(s.W[i%experts] * batchTokens)
-		n += float64(x * math.Sqrt(n))
-		p.noise[i] = int64(math.Round(max(n, 0) * grain))
-		p.sums[i/experts] += p.noise[i]
 	}
 	p.split, p.batch = math.Inf(1), math.Inf(1)
 }
@@ -187,11 +181,11 @@ func (p *Planner) packTree() bool {
 	s := p.s
 	s.Begin()
 	for g := range p.root {
-		p.root[g] = int32(g)
+		p.root[g] = g
 	}
 	for _, e := range s.Ranked {
-		joined := int32(-1) // a GPU of the tree that e is in so far
-		apart := func(gpu int) bool { return joined >= 0 && p.find(int32(gpu)) != p.find(joined) }
+		joined := -1 // a GPU of the tree that e is in so far
+		apart := func(gpu int) bool { return joined >= 0 && p.root[gpu] != p.root[joined] }
 		for range s.Count[e] {
 			best := s.LightestFor(e, apart)
 			if best < 0 {
@@ -201,22 +195,18 @@ func (p *Planner) packTree() bool {
 				continue
 			}
 			s.Put(e, best)
-			if joined >= 0 {
-				p.root[p.find(int32(best))] = p.find(joined)
+			if apart(best) {
+				was := p.root[best]
+				for g, root := range p.root {
+					if root == was {
+						p.root[g] = p.root[joined]
+					}
+				}
 			}
-			joined = int32(best)
+			joined = best
 		}
 	}
 	return true
-}
-
-// find is the root of a GPU's tree.
-func (p *Planner) find(g int32) int32 {
-	for p.root[g] != g {
-		p.root[g] = p.root[p.root[g]]
-		g = p.root[g]
-	}
-	return g
 }
 
 // pin keeps swap from moving replicated experts: every GPU counts as holding them.

@@ -10,39 +10,37 @@ import (
 // the fewest replicas away, how many that are and the share of load they serve.
 // Experts in no group are at home everywhere.
 func Away(p *problem.Problem, l int, row []int) (at []int, replicas int, share float64) {
-	of, count := p.GroupOf(), make([]float64, p.Experts())
-	each := func(do func(node, e int)) {
-		from := 0
-		for g, n := range placement.EvenSlots(len(row), p.Topology.GPUs) {
-			for _, e := range row[from : from+n] {
-				if e >= 0 && of[e] >= 0 {
-					do(p.Topology.Node(g), e)
-				}
+	of, count, total := p.GroupOf(), make([]float64, p.Experts()), 0.0
+	var node, expert []int // of each replica of an expert in a group
+	from := 0
+	for g, n := range placement.EvenSlots(len(row), p.Topology.GPUs) {
+		for _, e := range row[from : from+n] {
+			if e >= 0 && of[e] >= 0 {
+				node, expert = append(node, p.Topology.Node(g)), append(expert, e)
+				count[e]++
 			}
-			from += n
 		}
+		from += n
 	}
 	home := Least(p.Groups, p.Topology.Nodes, func(do func(node, group int)) {
-		each(func(node, e int) {
-			do(node, of[e])
-			count[e]++
-		})
+		for i, e := range expert {
+			do(node[i], of[e])
+		}
 	})
 	for _, n := range home {
 		at = append(at, int(n))
 	}
-	total, off := 0.0, 0.0
+	for i, e := range expert {
+		if at[of[e]] != node[i] {
+			replicas++
+			share += p.Loads[l][e] / count[e]
+		}
+	}
 	for _, x := range p.Loads[l] {
 		total += x
 	}
-	each(func(node, e int) {
-		if at[of[e]] != node {
-			replicas++
-			off += p.Loads[l][e] / count[e]
-		}
-	})
 	if total > 0 {
-		share = off / total
+		share /= total
 	}
 	return at, replicas, share
 }

@@ -54,29 +54,25 @@ func (lo *Planner) canLeave(T float64) bool {
 }
 
 // mustLeave is how many replicas of the groups that the branch at hand gives
-// node n must be elsewhere; beyond what may it only says so.
+// node n must be elsewhere.
 func (lo *Planner) mustLeave(n int, mask uint32) float64 {
-	h, i := lo.homes, -1
-	if lo.bound == nil {
-		h.visits -= len(lo.pieces) / 16 // nothing remembered: each costs
-	} else if i = lo.memo(n, mask); lo.state[i] == lo.stamp {
-		return lo.bound[i]
-	}
-	rest := h.sum[n]*(1-1e-12) - float64(lo.level*h.power[n])
-	slots, x := -lo.nodes[n].s.U.Slots, 0.0
-	for _, p := range lo.pieces {
-		if int(h.at[p.group]) != n {
-			continue
+	return lo.remember(n, mask, func() float64 {
+		h := lo.homes
+		rest := h.sum[n]*(1-1e-12) - float64(lo.level*h.power[n])
+		slots, x := -lo.nodes[n].s.U.Slots, 0.0
+		for _, p := range lo.pieces {
+			if int(h.at[p.group]) != n {
+				continue
+			}
+			if slots += p.k; rest > 0 && p.size > 0 {
+				k := min(math.Ceil(rest/p.size*(1-1e-9)), float64(p.k))
+				x += k
+				rest -= float64(k * p.size * (1 + 1e-12))
+			}
 		}
-		if slots += p.k; rest > 0 && p.size > 0 {
-			k := min(math.Ceil(rest/p.size*(1-1e-9)), float64(p.k))
-			x += k
-			rest -= float64(k * p.size * (1 + 1e-12))
+		if lo.bound == nil {
+			h.visits -= len(lo.pieces) / 16 // nothing is remembered: each costs
 		}
-	}
-	v := max(x, float64(slots))
-	if i >= 0 {
-		lo.state[i], lo.bound[i] = lo.stamp, v
-	}
-	return v
+		return max(x, float64(slots))
+	})
 }

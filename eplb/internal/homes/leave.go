@@ -111,24 +111,10 @@ func (lo *Planner) load(slot, count []int32) {
 	}
 }
 
-const (
-	// firstDraws is how many changes are drawn first, and worthIt the gain for which
-	// twice as many are drawn next, up to lastDraws.
-	firstDraws = 1 << 12
-	lastDraws  = 1 << 14
-	worthIt    = 2e-5
-)
-
 // anneal lowers the best plan until it is within goal, as long as that pays. Without it
 // plans with speeds stand .5% higher, those of many groups 2%.
 func (lo *Planner) anneal(goal float64, stop func() bool) {
-	best := &lo.S.Best
-	for draws := firstDraws; draws <= lastDraws && best.Level > goal && !stop(); draws *= 2 {
-		was := best.Level
-		p := lo.start(best.Slot)
-		lo.cold.Anneal(p, draws, goal, stop)
-		if lo.keep(p.Slots()); was-best.Level < worthIt {
-			return
-		}
-	}
+	p := lo.start(lo.S.Best.Slot)
+	lo.cold.Lower(p, search.FirstDraws, goal, stop)
+	lo.keep(p.Slots())
 }

@@ -153,7 +153,13 @@ func (lo *Planner) place(home []int32, bound, tolerance float64, stop func() boo
 	for n := range lo.nodes {
 		level := lo.solve(n, home, bound, tolerance, stop)
 		if lo.bound != nil {
-			i := lo.memo(n, lo.maskOf(home, n))
+			mask := 0
+			for g, m := range home {
+				if int(m) == n {
+					mask |= 1 << g
+				}
+			}
+			i := lo.homes.alike[n]<<lo.homes.groups | mask
 			lo.state[i], lo.bound[i] = lo.stamp, level
 		}
 		if level >= lo.S.Best.Level {
@@ -177,10 +183,8 @@ func (lo *Planner) Into(u *problem.Unit, slot []int32) {
 	v := lo.S.U
 	for g := range u.Gpu {
 		to := slot[u.First[g]:u.First[g+1]]
-		for i := range to {
-			if to[i] = -1; i < v.Room(g) {
-				to[i] = lo.S.Best.Slot[v.First[g]+i]
-			}
+		for i := copy(to, lo.S.Best.Slot[v.First[g]:v.First[g+1]]); i < len(to); i++ {
+			to[i] = -1
 		}
 	}
 }
@@ -209,17 +213,14 @@ func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound
 	return bound
 }
 
-// maskOf is the set of groups that home gives to a node.
-func (lo *Planner) maskOf(home []int32, node int) (mask uint32) {
-	for g, n := range home {
-		if int(n) == node {
-			mask |= 1 << uint(g)
-		}
+// remember is the answer to the question of the stamp for a set of groups on node n.
+func (lo *Planner) remember(n int, mask uint32, find func() float64) float64 {
+	if lo.bound == nil {
+		return find()
 	}
-	return mask
-}
-
-// memo is where the bound of a set of groups on a node is remembered.
-func (lo *Planner) memo(n int, mask uint32) int {
-	return lo.homes.alike[n]<<lo.homes.groups | int(mask)
+	i := lo.homes.alike[n]<<lo.homes.groups | int(mask)
+	if lo.state[i] != lo.stamp {
+		lo.state[i], lo.bound[i] = lo.stamp, find()
+	}
+	return lo.bound[i]
 }

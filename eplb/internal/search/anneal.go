@@ -56,6 +56,27 @@ func (a *Annealer) Anneal(s *State, draws int, goal float64, stop func() bool) {
 	s.Start(a.kept)
 }
 
+const (
+	// FirstDraws is how many changes are drawn first where much is to be gained.
+	FirstDraws = 1 << 12
+	// lastDraws is how many are drawn at most.
+	lastDraws = 1 << 14
+	// goOn is the gain that makes another round, of twice as many draws, worth its time.
+	goOn = 2e-5
+)
+
+// Lower anneals the placement at hand until it is within goal, as long as that pays.
+func (a *Annealer) Lower(s *State, draws int, goal float64, stop func() bool) {
+	for was := s.Time(); draws <= lastDraws && was > goal && !stop(); draws *= 2 {
+		a.Anneal(s, draws, goal, stop)
+		t := s.Time()
+		if was-t < goOn {
+			return
+		}
+		was = t
+	}
+}
+
 // cool makes so many draws and takes changes that raise the objective by no more than
 // rise says, until took or colder, which is asked coolings times, ends it.
 func (a *Annealer) cool(draws int, draw func() (Change, bool), rise func(Change) float64, took, colder func() (end bool)) {
