@@ -185,3 +185,23 @@ func TestNearestComesBackForFree(t *testing.T) {
 		t.Errorf("imbalance %.4f after %d moves in the mean of %d layers, 1.1 where they are counted twice", mean, most, seeds)
 	}
 }
+
+// From a placement in force, without a limit of moves, a plan is about as even as from
+// scratch: where moves do not get there, that plan is taken.
+func TestNearestTakesThePlanFromScratch(t *testing.T) {
+	for seed := range uint64(8) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		p := Problem{Loads: placement.NewLoads(1, 16), Replicas: 24, Topology: placement.Topology{GPUs: 8, Nodes: 2}}
+		var in [2]Result
+		for i := range in {
+			for e := range p.Loads[0] {
+				p.Loads[0][e] = math.Exp(1.5 * rng.NormFloat64())
+			}
+			in[i] = mustPlan(t, p, Options{Dispatch: Nearest})
+		}
+		p.Previous = &in[0].Placement
+		if x := mustPlan(t, p, Options{Dispatch: Nearest}).Layers[0].Imbalance; x > in[1].Layers[0].Imbalance*moveTarget+1e-12 {
+			t.Errorf("seed %d: imbalance %v, from scratch %v", seed, x, in[1].Layers[0].Imbalance)
+		}
+	}
+}
