@@ -18,7 +18,7 @@ func (a *Annealer) Fewer(s *State, draws int, goal, move float64, least, most in
 	a.cool(draws, a.drawBack, func(c Change) float64 {
 		return float64((float64(moveHeat*a.unlikely()) - float64(s.CostOf(c))) * move)
 	}, func() (end bool) {
-		if s.moves < best && (s.n > 1 || len(a.full.all) == 0) && s.Time() <= goal {
+		if s.moves < best && len(a.full.all) == 0 && (s.n == 1 || s.Time() <= goal) {
 			best = s.moves
 			copy(a.kept, s.slot)
 		}

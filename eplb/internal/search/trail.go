@@ -53,7 +53,11 @@ func (f *Front) add(s *State) {
 }
 
 func (f *Front) note(s *State) {
-	p := Point{s.moves, s.Time(), f.key(s), len(f.paths) - 1, len(f.paths[len(f.paths)-1].steps)}
+	time := s.Time()
+	p := Point{s.moves, time, time, len(f.paths) - 1, len(f.paths[len(f.paths)-1].steps)}
+	if !f.ByTime && s.n > 1 {
+		p.Key = s.key()
+	}
 	i, found := slices.BinarySearchFunc(f.Points, p.Moves, func(q Point, m int) int { return q.Moves - m })
 	if i > 0 && f.Points[i-1].Key <= p.Key || found && f.Points[i].Key <= p.Key {
 		return
@@ -90,14 +94,6 @@ func (f *Front) Add(s *State, slot []int32) {
 func (f *Front) Only(s *State, slot []int32) {
 	f.paths, f.Points = f.paths[:0], f.Points[:0]
 	f.Add(s, slot)
-}
-
-// key is what s is compared by.
-func (f *Front) key(s *State) float64 {
-	if f.ByTime || s.n == 1 {
-		return s.Time()
-	}
-	return s.key()
 }
 
 // Fall drops the points whose time is not below that of all with fewer moves.
