@@ -38,17 +38,14 @@ func (f Forecast) Set(p *eplb.Problem, past []placement.Loads) error {
 		return err
 	}
 	past = past[max(0, len(past)-max(f.Past, 1)):]
-	p.Loads, p.Windows = nil, nil
+	p.Loads, p.Windows = past[0], nil
 	if f.Joint {
-		p.Windows = past
+		p.Loads, p.Windows = nil, past
+	}
+	if f.Joint || len(past) == 1 {
 		return nil
 	}
-	if len(past) == 1 {
-		p.Loads = past[0]
-		return nil
-	}
-	sum := placement.NewLoads(len(past[0]), past[0].Experts())
-	keep := 1.0
+	sum, keep := placement.NewLoads(len(past[0]), past[0].Experts()), 1.0
 	if f.HalfLife > 0 {
 		keep = 1 / exp2(1/f.HalfLife)
 	}
@@ -81,15 +78,15 @@ func Backtest(ctx context.Context, p eplb.Problem, o eplb.Options, f Forecast, w
 		if err != nil {
 			return out, err
 		}
-		scores, err := plan.Placement.ScoreLayers(windows[i], p.Topology)
+		layers, err := plan.Placement.ImbalanceOver(windows[i:i+1], p.Topology)
 		if err != nil {
 			return out, err
 		}
 		sum := 0.0
-		for _, x := range scores {
-			sum += x.Imbalance
+		for _, x := range layers {
+			sum += x
 		}
-		out = append(out, sum/float64(len(scores)))
+		out = append(out, sum/float64(len(layers)))
 	}
 	return out, nil
 }

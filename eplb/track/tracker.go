@@ -146,11 +146,7 @@ func (t *Tracker) Windows(dst []placement.Loads) (n int, err error) {
 	f := &t.file
 	n = min(len(dst), len(f.Closed))
 	for _, d := range dst[:n] {
-		ok := len(d) == f.Layers
-		for _, row := range d {
-			ok = ok && len(row) == f.Experts
-		}
-		if !ok {
+		if len(d) != f.Layers || slices.ContainsFunc(d, func(row []float64) bool { return len(row) != f.Experts }) {
 			return 0, refuse.Errorf(placement.ErrShape, "dst", "not the %d layers of %d experts that are tracked", f.Layers, f.Experts)
 		}
 	}
