@@ -21,12 +21,13 @@ type matching struct {
 	partner         []int   // receiver matched to each sender, -1 = none
 	via             []int   // and the request, -1 = padding
 	seen            []bool  // senders, in the search for a receiver's
+	order           []int   // receivers, the busiest first
 	more            []int   // those who receive more than they send, as often
 }
 
 func newMatching(s *scheduler, gpus int) *matching {
 	ints := func() []int { return make([]int, gpus) }
-	return &matching{s, ints(), ints(), 0, make([][]int, gpus), ints(), ints(), make([]bool, gpus), nil}
+	return &matching{s, ints(), ints(), 0, make([][]int, gpus), ints(), ints(), make([]bool, gpus), nil, nil}
 }
 
 // matchPass serves one matching of the layer's requests and says whether it
@@ -41,10 +42,17 @@ func (s *scheduler) matchPass() bool {
 		m.partner[g], m.via[g] = -1, -1
 	}
 	m.addPadding()
-	for g, in := range m.receives {
-		if clear(m.seen); in+m.sends[g] > 0 {
-			m.augment(g)
+	busy := func(g int) int { return max(m.receives[g], m.sends[g]) }
+	m.order = m.order[:0]
+	for g := range m.pad {
+		if busy(g) > 0 {
+			m.order = append(m.order, g)
 		}
+	}
+	slices.SortStableFunc(m.order, func(a, b int) int { return busy(b) - busy(a) })
+	for _, g := range m.order {
+		clear(m.seen)
+		m.augment(g)
 	}
 	s.way = slices.DeleteFunc(append(s.way[:0], m.via...), func(r int) bool { return r < 0 })
 	return s.together(s.way)

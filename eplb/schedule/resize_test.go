@@ -3,6 +3,8 @@ package schedule
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/moelb/moelb/placement"
 )
 
 // Units that grow, shrink, lose GPUs and get other slots, under limits of memory
@@ -31,4 +33,31 @@ func TestScheduleRandomResizes(t *testing.T) {
 		rounds, bound = rounds+len(s.Rounds), bound+s.RoundsBound
 	}
 	t.Logf("%d rounds, bound %d: %.3f", rounds, bound, float64(rounds)/float64(bound))
+}
+
+// Slots that stay empty take no rounds: the placement before is the one to apply to. What
+// no GPU holds is read from outside once, and GPUs that stay cannot leave.
+func TestResizeByHand(t *testing.T) {
+	prev := placement.Placement{Experts: 2, GPUs: 2, PhysicalToLogical: [][]int{{0, 1}}}
+	next := placement.Placement{Experts: 2, GPUs: 2, PhysicalToLogical: [][]int{{0, -1, 1, -1}}}
+	unit := placement.Topology{GPUs: 2}
+	s, err := New(&prev, &next, unit, Options{})
+	if err != nil || len(s.Rounds) != 0 {
+		t.Fatal(s, err)
+	}
+	for _, at := range []*placement.Placement{&prev, &next} {
+		if p, err := s.Apply(at, 0); err != nil || p.Slots() != 4 {
+			t.Error(p, err)
+		}
+	}
+	prev.PhysicalToLogical[0][1] = -1
+	next.PhysicalToLogical[0] = []int{0, 1, 1, 0}
+	if s, err := New(&prev, &next, unit, Options{PerGPU: 2}); err != nil || s.Outside != 1 || s.Moves != 3 {
+		t.Error(s, err)
+	}
+	for _, g := range []int{-1, 1, 2} {
+		if _, err := New(&prev, &next, unit, Options{Leaving: []int{g}}); err == nil {
+			t.Errorf("GPU %d leaves", g)
+		}
+	}
 }
