@@ -20,13 +20,13 @@ func TestManyHomes(t *testing.T) {
 	p.Unit = problem.NewUnit(&p.Topology, p.Replicas, 20)
 	free, lo := pack.New(p.Unit, 20), New(p)
 	free.SetLoads(p.Loads[0])
-	done := make(chan bool)
-	go func() {
-		lo.Plan(free, 1, 0, false, func() bool { return false })
-		close(done)
-	}()
+	done := make(chan float64)
+	go func() { done <- lo.Plan(free, 1, 0, false, func() bool { return false }) }()
 	select {
-	case <-done:
+	case bound := <-done:
+		if level := lo.S.Best.Level; bound >= level {
+			t.Errorf("bound %v of a plan at %v: what was not searched proves nothing", bound, level)
+		}
 	case <-time.After(30 * time.Second):
 		t.Fatal("no plan after 30 s")
 	}
