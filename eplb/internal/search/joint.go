@@ -12,11 +12,9 @@ const (
 	// jointGain is the relative gain, divided by the number of GPUs, below which
 	// a change of a plan over windows is not worth its time.
 	jointGain = 1e-3
-	// sharpGain is the same for the norm of the power 32.
-	sharpGain = 1e-4
 	// kickWork is the work, in pairs of replicas and windows compared, that
 	// ends the search for another start of a layer.
-	kickWork = 1 << 17
+	kickWork = 1 << 16
 	// kicks is how many such starts are tried at most.
 	kicks = 256
 	// jointWork bounds the work of a layer.
@@ -31,11 +29,14 @@ const (
 //
 // It descends on the norm of the power 16: the maximum itself cares for one GPU a
 // window and is soon stuck. Exchanges between any two GPUs and changes of counts
-// take turns; at the end, exchanges that lower the norm of the power 32, which is near
-// the time itself. Where work is left, it starts over from a disturbed plan.
+// take turns; at the end, exchanges that lower the time itself. Where work is
+// left, it starts over from a disturbed plan.
 type Joint struct {
 	s       *State
 	slope   []float64 // how the objective grows with each total, [windows]
+	peaks   []peak    // [windows]
+	hot     []bool    // the GPU is the fullest in some window
+	free    []float64 // level of the other GPUs, [windows]
 	now     int64     // pairs of GPUs compared so far
 	changed []int64   // now when the GPU last changed
 	work    int
@@ -54,9 +55,14 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 	gpus, n := len(s.inv), s.n
 	j.s, j.stop, j.work = s, stop, 0
 	j.slope = memory.Resize(j.slope, n)
+	j.peaks = memory.Resize(j.peaks, n)
+	j.hot = memory.Resize(j.hot, gpus)
+	j.free = memory.Resize(j.free, n)
 	j.changed = memory.Resize(j.changed, gpus)
-	clear(j.changed)
-	j.now = 0
+	j.now = int64(gpus) * int64(gpus)
+	for g := range j.changed {
+		j.changed[g] = j.now
+	}
 	j.BestTime = math.Inf(1)
 	s.twice = 4
 	for i, seed := range seeds {
@@ -76,34 +82,25 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 			s.Start(j.Best)
 		}
 		j.now += int64(gpus) * int64(gpus)
-		if j.kick(); i%2 == 0 {
+		j.kick()
+		if i%2 == 0 {
 			j.descend()
 		} else {
-			j.sharpen()
+			j.lowerPeaks()
+			j.keep()
 		}
 	}
 }
 
 // descend improves the placement at hand and keeps it if it is the best so far.
 func (j *Joint) descend() {
-	for j.exchangeAll(jointGain) {
+	for j.exchangeAll() {
 		if !j.recount() {
 			break
 		}
 	}
+	j.lowerPeaks()
 	j.keep()
-	for g := range j.changed {
-		j.changed[g] = j.now
-	}
-	j.sharpen()
-}
-
-// sharpen exchanges on the norm of the power 32 and keeps what is the best so far.
-func (j *Joint) sharpen() {
-	j.s.twice = 5
-	j.exchangeAll(sharpGain)
-	j.keep()
-	j.s.twice = 4
 }
 
 // keep puts the placement at hand aside if it is the best so far.
@@ -131,13 +128,9 @@ func (j *Joint) kick() {
 			j.apply(c)
 		}
 	}
+	j.findPeaks()
 	for range draw(4) {
-		k, g, h := draw(s.n), 0, draw(len(s.inv))
-		for q := range s.inv {
-			if s.level[q*s.n+k] > s.level[g*s.n+k] {
-				g = q
-			}
-		}
+		g, h := int(j.peaks[draw(s.n)].gpu[0]), draw(len(s.inv))
 		if g == h || first[h] == first[h+1] {
 			continue
 		}
@@ -158,19 +151,26 @@ func pow16(x float64) float64 {
 func (j *Joint) weigh() float64 {
 	s := j.s
 	sum := s.weigh()
-	for k, x := range s.part {
-		// The norm is concave in the total: its tangent never promises too much.
-		j.slope[k] = x / s.total[k] / float64(int(1)<<s.twice)
+	for k := range s.n {
+		j.tilt(k)
 	}
 	return sum
 }
 
+// tilt refreshes the slope of a window and returns its part of the objective.
+func (j *Joint) tilt(k int) float64 {
+	// The norm is concave in the total: its tangent never promises too much.
+	x := float64(j.s.t.Share[k] * j.s.root(j.s.total[k]))
+	j.slope[k] = x / j.s.total[k] / 16
+	return x
+}
+
 // exchangeAll takes the GPUs two by two and exchanges the two replicas that
-// lower the objective most, until none does by the relative gain over GPUs. Two GPUs
+// lower the objective most, until no exchange lowers it by jointGain. Two GPUs
 // that have not changed since they were last compared are passed over. It
 // returns false if the work allowed is spent. Cost: a round compares up to
 // slots²/2 pairs of replicas in each window, and 4 to 8 rounds are usual.
-func (j *Joint) exchangeAll(gain float64) bool {
+func (j *Joint) exchangeAll() bool {
 	s := j.s
 	gpus := int64(len(s.inv))
 	round := gpus * (gpus - 1) / 2
@@ -187,7 +187,7 @@ func (j *Joint) exchangeAll(gain float64) bool {
 				if before := j.now - round; j.changed[g] < before && j.changed[h] < before {
 					continue
 				}
-				if a, b := j.bestExchange(g, h, float64(gain/float64(len(s.inv))*objective)); a >= 0 {
+				if a, b := j.bestExchange(g, h, float64(jointGain/float64(len(s.inv))*objective)); a >= 0 {
 					j.apply(Change{int32(a), int32(b), -1})
 					objective = j.weigh()
 					moved = true
@@ -207,24 +207,32 @@ func (j *Joint) spent() bool {
 // most, and by more than least; -1 if there are none.
 func (j *Joint) bestExchange(g, h int, least float64) (ba, bb int) {
 	s, n := j.s, j.s.n
-	first, sharp := s.t.First, s.twice > 4
-	slope, floor := j.slope[:n], s.floor[:n]
+	now, even := 0.0, 0.0
+	for k, c := range j.slope[:n] {
+		now += float64(c * (s.power[g*n+k] + s.power[h*n+k]))
+		s.floor[k] = 0
+		if s.inv[g] == s.inv[h] {
+			s.floor[k] = float64(2 * c * pow16((s.level[g*n+k]+s.level[h*n+k])/2))
+		}
+		even += s.floor[k]
+	}
+	if even >= now-least {
+		return -1, -1
+	}
+	ba, bb, _ = j.compare(g, h, even, now-least, false)
+	return ba, bb
+}
+
+// compare finds the slots of g and h after whose exchange what both add to the
+// objective, or with peaks the time of all, is farthest below best, and what that is;
+// -1 if there are none. It is no less than even, which s.floor adds up to.
+func (j *Joint) compare(g, h int, even, best float64, peaks bool) (ba, bb int, least float64) {
+	s, n := j.s, j.s.n
+	first, share := s.t.First, s.t.Share
+	slope, free, floor := j.slope[:n], j.free[:n], s.floor[:n]
 	lg, lh := s.level[g*n:][:n], s.level[h*n:][:n]
 	vg, vh := s.inv[g], s.inv[h]
-	now, even := 0.0, 0.0 // what both add to the objective, and no less than what they can
-	for k, c := range slope {
-		now += float64(c * (s.power[g*n+k] + s.power[h*n+k]))
-		floor[k] = 0
-		if vg == vh {
-			floor[k] = float64(2 * c * s.raise((lg[k]+lh[k])/2))
-		}
-		even += floor[k]
-	}
 	ba, bb = -1, -1
-	best := now - least
-	if even >= best {
-		return ba, bb
-	}
 	for a := first[g]; a < first[g+1]; a++ {
 		x := s.slot[a]
 		if s.holds(int32(h), x) {
@@ -240,11 +248,13 @@ func (j *Joint) bestExchange(g, h int, least float64) (ba, bb int) {
 			sum := even
 			for k := range sx {
 				d := sx[k] - sy[k]
-				p, q := pow16(lg[k]-float64(d*vg)), pow16(lh[k]+float64(d*vh))
-				if sharp {
-					p, q = float64(p*p), float64(q*q)
+				p, q := lg[k]-float64(d*vg), lh[k]+float64(d*vh)
+				if peaks {
+					sum += float64(share[k]*max(free[k], p, q)) - floor[k]
+				} else {
+					sum += float64(slope[k]*(pow16(p)+pow16(q))) - floor[k]
 				}
-				if sum += float64(slope[k]*(p+q)) - floor[k]; sum >= best {
+				if sum >= best {
 					break
 				}
 			}
@@ -253,7 +263,7 @@ func (j *Joint) bestExchange(g, h int, least float64) (ba, bb int) {
 			}
 		}
 	}
-	return ba, bb
+	return ba, bb, best
 }
 
 // apply makes a change and notes which GPUs it touches.
@@ -275,6 +285,91 @@ func (j *Joint) apply(c Change) {
 	touch(c.A)
 	touch(s.at[c.E]...)
 	touch(s.at[f]...)
+}
+
+// peak is the three fullest GPUs of a window, -1 where there are fewer, and
+// their levels.
+type peak struct {
+	level [3]float64
+	gpu   [3]int32
+}
+
+// findPeaks refreshes j.peaks and j.hot and returns the time.
+func (j *Joint) findPeaks() float64 {
+	s, n := j.s, j.s.n
+	clear(j.hot)
+	sum := 0.0
+	for k, a := range s.t.Share {
+		p := peak{gpu: [3]int32{-1, -1, -1}}
+		for g := range s.inv {
+			x, y := s.level[g*n+k], int32(g)
+			for i := range p.level {
+				if p.gpu[i] < 0 || x > p.level[i] {
+					p.level[i], x = x, p.level[i]
+					p.gpu[i], y = y, p.gpu[i]
+				}
+				if y < 0 {
+					break
+				}
+			}
+		}
+		j.peaks[k] = p
+		j.hot[p.gpu[0]] = true
+		sum += float64(a * p.level[0])
+	}
+	return sum
+}
+
+// lowerPeaks exchanges replicas while that lowers the time itself: each time the
+// exchange with a GPU that is the fullest of some window that lowers it most.
+func (j *Joint) lowerPeaks() {
+	s := j.s
+	for j.work <= jointWork && !j.stop() {
+		best := j.findPeaks() * (1 - 1e-9)
+		ba, bb := -1, -1
+		for g := range s.inv {
+			if !j.hot[g] {
+				continue
+			}
+			for h := range s.inv {
+				if h == g || (h < g && j.hot[h]) {
+					continue
+				}
+				if a, b, sum := j.bestLowering(g, h, best); a >= 0 {
+					ba, bb, best = a, b, sum
+				}
+			}
+			j.work += len(s.inv) * s.n
+		}
+		if ba < 0 {
+			return
+		}
+		j.apply(Change{int32(ba), int32(bb), -1})
+	}
+}
+
+// bestLowering finds the slots of g and h whose exchange brings the time
+// farthest below best, and that time; -1 if there are none.
+func (j *Joint) bestLowering(g, h int, best float64) (ba, bb int, sum float64) {
+	s, n := j.s, j.s.n
+	vg, vh := s.t.Speed[g], s.t.Speed[h]
+	even := 0.0
+	for k, a := range s.t.Share {
+		p := &j.peaks[k]
+		j.free[k] = 0
+		for i, q := range p.gpu {
+			if q >= 0 && int(q) != g && int(q) != h {
+				j.free[k] = p.level[i]
+				break
+			}
+		}
+		s.floor[k] = float64(a * max(j.free[k], (float64(s.level[g*n+k]*vg)+float64(s.level[h*n+k]*vh))/(vg+vh)))
+		even += s.floor[k]
+	}
+	if even >= best {
+		return -1, -1, best
+	}
+	return j.compare(g, h, even, best, true)
 }
 
 // recount changes counts at the fullest GPUs: a slot of an expert with several
