@@ -54,7 +54,7 @@ func (p *Planner) planClusters(goal float64) {
 		}
 	}
 	pin(c)
-	c.Swap(goal, true)
+	c.Swap(goal)
 	// Inside a cluster experts are dealt out as evenly as they go, the largest first.
 	s.Begin()
 	at := 0

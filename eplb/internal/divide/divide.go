@@ -153,7 +153,7 @@ func (p *Planner) Plan(tolerance float64, stop func() bool) (bound float64) {
 				continue
 			}
 			pin(s)
-			s.Swap(goal, true)
+			s.Swap(goal)
 			s.Refresh()
 			if _, level := s.Fullest(); level <= most {
 				p.offer(s.Slot, s.Count)

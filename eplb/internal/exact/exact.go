@@ -303,9 +303,7 @@ func (x *Search) complete(i int) {
 			}
 		}
 	}
-	for e, w := range s.W {
-		s.Size[e] = w / float64(max(s.Count[e], 1))
-	}
+	s.Cut()
 	s.Keep()
 	x.Target = min(x.Target, s.Best.Level*(1-ExactMargin))
 }

@@ -48,7 +48,7 @@ func (s *Anywhere) inTwo(bound, goal float64, stop func() bool) {
 		if !s.CountBy(i, bound) || !s.Pack() {
 			continue
 		}
-		s.Swap(goal, true)
+		s.Swap(goal)
 		if s.at.Start(s.Slot); int64(s.at.Lone())*int64(s.U.Slots) <= spreadOutWork && s.at.SpreadOut() {
 			none = false
 			s.improve(goal, stop)

@@ -108,7 +108,7 @@ func (lo *Planner) placeNodes(even bool) {
 			v.Deal()
 		}
 		if even {
-			v.Swap(lo.aim, true)
+			v.Swap(lo.aim)
 		}
 		v.Keep()
 	}

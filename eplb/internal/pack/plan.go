@@ -8,7 +8,7 @@ import "math"
 func (s *Packer) Plan(bound, goal float64, tries int, stop func() bool) {
 	for i := -1; i < tries; i++ {
 		if s.CountBy(i, bound) && s.Pack() {
-			s.Swap(goal, true)
+			s.Swap(goal)
 			s.Keep()
 		}
 		if s.Best.Level <= goal || stop() {
@@ -18,7 +18,7 @@ func (s *Packer) Plan(bound, goal float64, tries int, stop func() bool) {
 	if math.IsInf(s.Best.Level, 1) {
 		s.CountBy(-1, bound)
 		s.Deal()
-		s.Swap(goal, true)
+		s.Swap(goal)
 		s.Keep()
 	}
 }
@@ -52,7 +52,7 @@ func (s *Packer) ShiftCounts(goal float64, work int, stop func() bool) {
 					continue
 				}
 				was := s.Best.Level
-				s.Swap(goal, true)
+				s.Swap(goal)
 				s.Keep()
 				again = again || s.Best.Level < was
 			}

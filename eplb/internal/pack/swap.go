@@ -10,10 +10,9 @@ const swapWork = 1 << 27
 
 // Swap exchanges replicas between the fullest GPU and another, each time the
 // exchange that leaves the larger of the two levels least, until no GPU is
-// above goal or no exchange helps: where one for one does not,
-// two for two too if pairs says so. Counts stay; no expert comes to be twice on one GPU. Cost: a step takes O(slots), and 10
+// above goal or no exchange helps, one for one or two for two. Counts stay; no expert comes to be twice on one GPU. Cost: a step takes O(slots), and 10
 // to 40 steps are usual.
-func (s *Packer) Swap(goal float64, pairs bool) {
+func (s *Packer) Swap(goal float64) {
 	u := s.U
 	for g := range u.Speed {
 		for i := u.First[g]; i < u.First[g+1]; i++ {
@@ -27,7 +26,7 @@ func (s *Packer) Swap(goal float64, pairs bool) {
 			return
 		}
 		limit := top * (1 - 1e-12)
-		if !s.trade(h, false, limit, goal) && (!pairs || u.Room(h) > pairsRoom || !s.trade(h, true, limit, goal)) {
+		if !s.trade(h, false, limit, goal) && (u.Room(h) > pairsRoom || !s.trade(h, true, limit, goal)) {
 			return
 		}
 	}

@@ -20,8 +20,8 @@ func New(s *pack.Packer) *Search {
 
 // TwoEach says whether every GPU has two slots and the same speed. For given
 // counts the best placement is then known: the largest replica goes with the
-// smallest, the second largest with the second smallest, and so on (a fold).
-// What is left to search is the counts.
+// smallest, the second largest with the second smallest, and so on (a fold), which is
+// what packing by size makes. What is left to search is the counts.
 func TwoEach(s *pack.Packer) bool {
 	return s.U.Alike() && s.U.Slots == 2*len(s.U.Gpu)
 }
@@ -36,11 +36,10 @@ const pairWork = 1 << 22
 // ran out of work, or it was stopped. Cost: 0.05 ms a layer of 256 experts.
 func (f *Search) Search(bound float64, stop func() bool) float64 {
 	s := f.s
-	if !s.Adams(s.U.Slots, len(s.U.Gpu), nil) {
+	if !s.Adams(s.U.Slots, len(s.U.Gpu), nil) || !s.Pack() {
 		return bound
 	}
-	s.BySize()
-	f.foldOut()
+	s.Keep()
 	p, least := f.ready()
 	for ask := true; bound < s.Best.Level*(1-pack.ProvedTolerance) && !stop(); {
 		// Adams' counts are often the best, so that is asked first; otherwise
@@ -54,8 +53,9 @@ func (f *Search) Search(bound float64, stop func() bool) float64 {
 		switch {
 		case found:
 			f.take(false) // smaller ones make more partners for the big ones
-			s.BySize()
-			f.foldOut()
+			if s.Pack() {
+				s.Keep()
+			}
 			if s.Best.Level >= level {
 				return bound
 			}
@@ -105,52 +105,4 @@ type run struct {
 // largerFirst orders runs by size, the largest first, ties by index.
 func largerFirst(a, b run) int {
 	return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.id, b.id))
-}
-
-// foldOut places the fold of the counts in s.ranked and keeps it if it is the best.
-// Two replicas of one expert that meet on a GPU are parted by an exchange with
-// another pair.
-func (f *Search) foldOut() {
-	s := f.s
-	n := 0
-	for _, e := range s.Ranked {
-		for range s.Count[e] {
-			g := n
-			if n >= len(s.U.Gpu) {
-				g = s.U.Slots - 1 - n
-				s.Slot[2*g+1] = e
-			} else {
-				s.Slot[2*g] = e
-			}
-			n++
-		}
-	}
-	for g := range s.U.Gpu {
-		if s.Slot[2*g] == s.Slot[2*g+1] && !f.part(g) {
-			return
-		}
-	}
-	s.Keep()
-}
-
-// part exchanges the second replica of GPU g, which doubles the first, for that
-// of the GPU where the larger sum of the two is least after it.
-func (f *Search) part(g int) bool {
-	s := f.s
-	a := s.Slot[2*g]
-	best, level := -1, 0.0
-	for o := range s.U.Gpu {
-		x, y := s.Slot[2*o], s.Slot[2*o+1]
-		if x == a || y == a {
-			continue
-		}
-		if l := max(s.Size[a]+s.Size[y], s.Size[x]+s.Size[a]); best < 0 || l < level {
-			best, level = o, l
-		}
-	}
-	if best < 0 {
-		return false
-	}
-	s.Slot[2*g+1], s.Slot[2*best+1] = s.Slot[2*best+1], s.Slot[2*g+1]
-	return true
 }

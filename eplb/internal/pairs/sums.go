@@ -33,7 +33,7 @@ func (f *Search) SearchSums(bound, goal float64, stop func() bool) {
 		hi = T
 		f.take(true) // as Adams would
 		if s.Pack() {
-			s.Swap(goal, true)
+			s.Swap(goal)
 			s.Keep()
 		}
 	}
