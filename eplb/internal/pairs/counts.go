@@ -83,19 +83,11 @@ func (p *counts) start(T, least float64) bool {
 			n = int32(k)
 		}
 		p.count[e], p.below[e] = n, 0
-		p.left -= int(n)
-		if p.left < 0 {
+		if p.left -= int(n); p.left < 0 {
 			return false
 		}
-		switch r := (run{w / float64(n), e, n}); {
-		case r.size > p.T/2:
-			p.big = append(p.big, r)
-		case n > 1:
-			p.cut = append(p.cut, r)
-		}
+		p.enlist(e)
 	}
-	slices.SortFunc(p.big, largerFirst)
-	slices.SortFunc(p.cut, func(a, b run) int { return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.id, b.id)) })
 	return true
 }
 
@@ -171,61 +163,62 @@ func (p *counts) branch() bool {
 	if p.left == 0 {
 		return false
 	}
-	t := p.big[at].size
-	z := p.T - t
-	if p.reducible(at, t, z) < short {
+	first, found := len(p.hot), false
+	p.choose(at)
+	most := 1.0 // what a copy mends
+	for _, c := range p.hot[first:] {
+		most = max(most, c.rate)
+	}
+	if most*float64(p.left) < float64(short) {
+		p.hot = p.hot[:first]
 		return false
 	}
-	// Experts of at least t, those that mend most for a copy first; each is ruled
-	// out once searched.
-	first := len(p.hot)
-	for _, r := range p.big[:at+1] {
-		c := choice{r.id, p.toBelow(r, t), r.n}
-		if int(c.to-c.n) > p.left || !p.may(c.e, c.to) {
-			continue
-		}
-		p.hot = append(p.hot, c)
-	}
-	slices.SortStableFunc(p.hot[first:], func(a, b choice) int { return cmp.Compare(b.n*(a.to-a.n), a.n*(b.to-b.n)) })
+	// What is searched is ruled out beside the others.
 	last := len(p.hot)
-	found := false
 	for i := first; i < last && !found; i++ {
 		c := p.hot[i]
-		found = p.try(c.e, c.to)
+		p.give(c.e, c.to)
+		if found = p.branch(); !found {
+			p.give(c.e, c.n)
+		}
 		p.hot[i].to, p.below[c.e] = p.below[c.e], c.to
 	}
-	found = found || p.branchPartners(at, t, z)
-	for i := last - 1; i >= first; i-- {
-		if c := p.hot[i]; !found {
-			p.below[c.e] = c.to
-		}
+	for ; last > first && !found; last-- {
+		p.below[p.hot[last-1].e] = p.hot[last-1].to
 	}
 	p.hot = p.hot[:first]
 	return found
 }
 
-// choice is to raise the copies of an expert from n.
-type choice struct{ e, to, n int32 }
+// choice is to raise the copies of an expert from n, and how much of what is short one
+// of them mends at most.
+type choice struct {
+	e, to, n int32
+	rate     float64
+}
 
 // may says whether no branch searched before rules n copies of e out.
 func (p *counts) may(e, n int32) bool {
 	return int(n) <= p.gpus && (p.below[e] == 0 || n < p.below[e])
 }
 
-// try searches on with to copies of e.
-func (p *counts) try(e, to int32) bool {
-	was := p.count[e]
-	p.give(e, to)
-	if p.branch() {
-		return true
+// choose lists what to branch on where the condition of the big run at fails, those
+// that mend most for a copy first.
+func (p *counts) choose(at int) {
+	t := p.big[at].size
+	z := p.T - t
+	first := len(p.hot)
+	add := func(e, n, to int32, rate float64) {
+		if int(to-n) <= p.left && p.may(e, to) {
+			p.hot = append(p.hot, choice{e, to, n, rate})
+		}
 	}
-	p.give(e, was)
-	return false
-}
-
-// branchPartners tries what adds replicas of at most z.
-func (p *counts) branchPartners(at int, t, z float64) bool {
-	// One expert for each number of copies, the cheapest first.
+	for _, r := range p.big[:at+1] {
+		to, n, d := p.toBelow(r, t), float64(r.n), float64(p.toAtMost(r, z)-r.n)
+		add(r.id, r.n, to, max(n/float64(to-r.n), (2*n+d)/d))
+	}
+	slices.SortStableFunc(p.hot[first:], func(a, b choice) int { return cmp.Compare(b.n*(a.to-a.n), a.n*(b.to-b.n)) })
+	// One expert for each number of copies.
 	one := false
 	for k := int32(2); int(k) <= p.left+1; k++ {
 		i := p.firstAtMost(float64(k) * z)
@@ -235,47 +228,25 @@ func (p *counts) branchPartners(at int, t, z float64) bool {
 				break
 			}
 		}
-		if i == len(p.order) {
+		if i == len(p.order) || k > 2 && p.w[p.order[i]] <= float64(k-1)*z { // fewer copies do
 			continue
 		}
-		e := p.order[i]
-		if k > 2 && p.w[e] <= float64(k-1)*z {
-			continue // fewer copies do
-		}
 		one = one || k == 2
-		if p.try(e, k) {
-			return true
-		}
+		add(p.order[i], 1, k, float64(k)/float64(k-1))
 	}
-	if !one {
-		for _, r := range p.cut {
-			if r.size <= z && p.may(r.id, r.n+1) {
-				if p.try(r.id, r.n+1) {
-					return true
-				}
-				break
-			}
-		}
-	}
-	// Replicated experts between z and t, from a list of their own: the lists of
-	// runs change below.
-	first := len(p.hot)
 	for _, list := range [2][]run{p.big[at+1:], p.cut} {
 		for _, r := range list {
-			if r.n == 1 || r.size <= z || r.size >= t {
-				continue
-			}
-			if c := (choice{r.id, p.toAtMost(r, z), r.n}); int(c.to-c.n) <= p.left && p.may(c.e, c.to) {
-				p.hot = append(p.hot, c)
+			switch {
+			case r.n == 1 || r.size >= t:
+			case r.size > z: // between
+				to := p.toAtMost(r, z)
+				add(r.id, r.n, to, float64(to)/float64(to-r.n))
+			case !one && p.may(r.id, r.n+1):
+				one = true
+				add(r.id, r.n, r.n+1, 1)
 			}
 		}
 	}
-	found := false
-	for i, last := first, len(p.hot); i < last && !found; i++ {
-		found = p.try(p.hot[i].e, p.hot[i].to)
-	}
-	p.hot = p.hot[:first]
-	return found
 }
 
 // firstAtMost is the first place in p.order of a load of at most x.
@@ -299,25 +270,4 @@ func (p *counts) toAtMost(r run, z float64) int32 {
 		return 1 << 30
 	}
 	return int32(pack.CeilDiv(p.w[r.id], z))
-}
-
-// reducible is no less than what the copies left can lessen what is short at t by: each
-// as much as the one that does most.
-func (p *counts) reducible(at int, t, z float64) int32 {
-	rate := 2.0 // an expert cut to at most z, a partner become two
-	for _, r := range p.big[:at+1] {
-		if p.may(r.id, r.n+1) {
-			n, d := float64(r.n), float64(p.toAtMost(r, z)-r.n)
-			rate = max(rate, n/float64(p.toBelow(r, t)-r.n), (2*n+d)/d)
-		}
-	}
-	for _, list := range [2][]run{p.big[at+1:], p.cut} {
-		for _, r := range list {
-			if r.n > 1 && r.size > z && r.size < t {
-				d := float64(p.toAtMost(r, z) - r.n)
-				rate = max(rate, (float64(r.n)+d)/d)
-			}
-		}
-	}
-	return int32(min(rate*float64(p.left), 1<<30))
 }

@@ -46,33 +46,29 @@ func (p *counts) giveBySums(other int32) bool {
 		if p.left == 0 || p.work <= 0 {
 			return false
 		}
-		best, rate := choice{e: -1}, 0.0
-		consider := func(c choice) {
+		t, e := p.big[at].size, p.order[len(p.order)-1]
+		p.hot = p.hot[:0]
+		for _, r := range p.big {
+			p.hot = append(p.hot, choice{e: r.id, to: r.n + 1, n: r.n})
+			if to := p.toBelow(r, t); to > r.n+1 && r.size >= t {
+				p.hot = append(p.hot, choice{e: r.id, to: to, n: r.n})
+			}
+		}
+		p.hot = append(p.hot, choice{e: e, to: p.count[e] + 1, n: p.count[e]})
+		p.work -= len(p.hot) * (len(p.big) + len(p.cut) + int(other)*p.gpus)
+		var best choice
+		for _, c := range p.hot {
 			if int(c.to-c.n) > p.left || int(c.to) > p.gpus {
-				return
+				continue
 			}
 			p.give(c.e, c.to)
 			v, _ := p.overload(other)
 			p.give(c.e, c.n)
-			if r := (over - v) / float64(c.to-c.n); r > rate {
-				best, rate = c, r
+			if c.rate = (over - v) / float64(c.to-c.n); c.rate > best.rate {
+				best = c
 			}
 		}
-		t := p.big[at].size
-		p.hot = p.hot[:0]
-		for _, r := range p.big {
-			p.hot = append(p.hot, choice{r.id, r.n + 1, r.n})
-			if to := p.toBelow(r, t); to > r.n+1 && r.size >= t {
-				p.hot = append(p.hot, choice{r.id, to, r.n})
-			}
-		}
-		p.work -= len(p.hot) * (len(p.big) + len(p.cut) + int(other)*p.gpus)
-		for _, c := range p.hot {
-			consider(c)
-		}
-		e := p.order[len(p.order)-1]
-		consider(choice{e, p.count[e] + 1, p.count[e]})
-		if best.e < 0 {
+		if best.rate == 0 {
 			return false
 		}
 		p.give(best.e, best.to)
