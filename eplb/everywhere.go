@@ -134,6 +134,9 @@ func (x *everywhere) shares(l int) (rest, total float64) {
 	return rest, total
 }
 
+// leastSpeed is the least that a GPU in service may have.
+const leastSpeed = 1e-6
+
 // speedLeft is what those everywhere leave of the GPUs' speeds: they load all
 // GPUs alike, which takes more of a slow one.
 func (x *everywhere) speedLeft(u *problem.Unit) []float64 {
@@ -145,7 +148,7 @@ func (x *everywhere) speedLeft(u *problem.Unit) []float64 {
 	out := make([]float64, x.p.Topology.GPUs)
 	for k, gpu := range u.Gpu {
 		if out[gpu] = u.Speed[k]; total > 0 { // the mean is 1
-			out[gpu] = max(u.Speed[k]-(total-rest)/total, u.Speed[k]/100)
+			out[gpu] = max(u.Speed[k]-(total-rest)/total, u.Speed[k]/100, leastSpeed)
 		}
 	}
 	return out

@@ -276,6 +276,8 @@ func TestEverywhereTooMuch(t *testing.T) {
 	if got, want := r.Layers[0].Imbalance, 10./4/.1/(20/3.1); got < want || got > want*1.6 {
 		t.Errorf("imbalance %v, with what is everywhere alone %v", got, want)
 	}
+	p.Topology.Speed = []float64{1, 1e-6, 1e6, 1e6} // as far apart as speeds may be
+	mustPlan(t, p, Options{})
 }
 
 // What is proved of the others holds of the whole only where those everywhere load all

@@ -33,13 +33,13 @@ func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
 		}
 		shapes[i].layers = append(shapes[i].layers, l)
 	}
-	out := newResult(&whole, &Options{Locality: ByGroup})
+	out := newResult(&whole, &Options{})
 	out.Placement.LayerExperts = slices.Clone(p.LayerExperts)
-	left, free := len(whole.Loads), o.MaxMoves
+	left, free, kept := len(whole.Loads), o.MaxMoves, true
 	for _, s := range shapes {
-		so := o
+		so, n := o, len(s.layers)
 		if o.MaxMoves > 0 { // what a shape leaves, later ones have
-			if so.MaxMoves = free * len(s.layers) / left; so.MaxMoves <= 0 {
+			if so.MaxMoves = free/left*n + free%left*n/left; so.MaxMoves <= 0 {
 				so.MaxMoves = -1
 			}
 		}
@@ -48,10 +48,13 @@ func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
 			return Result{}, s.named(err, &p)
 		}
 		s.into(&out, &r)
-		left -= len(s.layers)
+		left, kept = left-n, kept && r.Locality != nil
 		for _, y := range r.Layers {
 			free -= y.Moves
 		}
+	}
+	if !kept { // by none or by some
+		out.Locality = nil
 	}
 	return out, nil
 }
@@ -141,13 +144,15 @@ func (s *shape) into(out, r *Result) {
 		gather(&to.LowerBound, from.LowerBound, s.layers, n)
 		gather(&to.Moves, from.Moves, s.layers, n)
 	}
-	if from, to := r.Locality, out.Locality; from != nil && to != nil {
+	if from := r.Locality; from != nil {
+		if out.Locality == nil {
+			out.Locality = &LocalityPrice{}
+		}
+		to := out.Locality
 		gather(&to.Home, from.Home, s.layers, n)
 		gather(&to.FreeImbalance, from.FreeImbalance, s.layers, n)
 		gather(&to.OffNodeReplicas, from.OffNodeReplicas, s.layers, n)
 		gather(&to.OffNodeShare, from.OffNodeShare, s.layers, n)
-	} else {
-		out.Locality = nil
 	}
 }
 

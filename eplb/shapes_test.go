@@ -123,7 +123,7 @@ func TestShapesShareMoves(t *testing.T) {
 	}
 	p.Previous = &at
 	last := 0
-	for _, most := range []int{-1, 1, 2, 5, 9, 100} {
+	for _, most := range []int{-1, 1, 2, 5, 9, 100, math.MaxInt} {
 		r, err := Plan(t.Context(), p, Options{MaxMoves: most, Target: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func TestShapesShareMoves(t *testing.T) {
 		for _, y := range r.Layers {
 			n += y.Moves
 		}
-		if n > max(most, 0) || n < last || most > 0 && n == 0 {
+		if n > max(most, 0) || n < last || most > 0 && n == 0 || most == math.MaxInt && n != last {
 			t.Errorf("%d moves of %d", n, most)
 		}
 		last = n
@@ -196,6 +196,27 @@ func sameVisited(t *testing.T, got, want *Visited) {
 	for k := range a {
 		if x, y := *a[k], *b[k]; x != y && !(math.IsNaN(x) && math.IsNaN(y)) {
 			t.Errorf("figure %d is %v, want %v", k, x, y)
+		}
+	}
+}
+
+// Groups are reported where all shapes keep them on nodes; how many there are said to be
+// costs nothing where none does.
+func TestShapesGroups(t *testing.T) {
+	for _, c := range []struct {
+		experts []int
+		groups  int
+		kept    bool
+	}{{[]int{8, 4}, 4, true}, {[]int{8, 6}, 4, false}, {[]int{6, 8}, 4, false}, {[]int{8, 6}, math.MaxInt, false}} {
+		p := Problem{Loads: placement.Loads{{1, 2, 3, 4, 0, 0, 0, 0}, {2, 2, 1, 1, 0, 0, 0, 0}}, LayerExperts: c.experts, Groups: c.groups, Replicas: 12, Topology: placement.Topology{GPUs: 4, Nodes: 2}}
+		r := mustPlan(t, p, Options{})
+		if kept := r.Locality != nil; kept != c.kept {
+			t.Errorf("experts %v in %d groups: kept is %v", c.experts, c.groups, kept)
+		}
+		for l := range c.experts {
+			if c.kept && (len(r.Locality.Home[l]) != c.groups || r.Locality.FreeImbalance[l] < 1) {
+				t.Errorf("layer %d: %+v", l, r.Locality)
+			}
 		}
 	}
 }
