@@ -80,7 +80,7 @@ func (s *Schedule) Forced(prev *placement.Placement, t placement.Topology) (plac
 		return p, t, err
 	}
 	if s.forced() == 0 && len(s.GPUSlots) > p.GPUs { // GPUs that join are idle until they have something
-		p.PhysicalToLogical = reshape(p.PhysicalToLogical, s.Before, s.GPUSlots)
+		p.PhysicalToLogical = reshape(p.PhysicalToLogical, slotsOf(&p), s.GPUSlots)
 		p.GPUs, p.GPUSlots = len(s.GPUSlots), s.GPUSlots
 	}
 	on := placement.Topology{GPUs: p.GPUs, Speed: make([]float64, p.GPUs), NVLink: t.NVLink, RDMA: t.RDMA}

@@ -93,8 +93,12 @@ func (s *Schedule) check() error {
 	}
 	if err := cmp.Or(
 		refuse.Value(gpus == 0 || gpus > placement.MaxGPUs || gpus != max(len(s.Before), len(s.After)), "gpu_slots", "%d GPUs, with %d before and %d after", gpus, len(s.Before), len(s.After)),
+		refuse.Value(s.Before == nil, "gpu_slots_before", "missing"),
+		refuse.Value(s.After == nil, "gpu_slots_after", "missing"),
 		refuse.Value(s.Rounds == nil, "rounds", "missing"),
 		refuse.Value(s.RoundsBound < 0, "rounds_bound", "%d is negative", s.RoundsBound),
+		refuse.Value(s.SecondsBound < 0, "seconds_bound", "%v is negative", s.SecondsBound),
+		refuse.Value(s.Priced && s.ExpertBytes == 0 || !s.Priced && s.SecondsBound > 0, "priced", "%v, with experts of %d bytes and %v seconds at least", s.Priced, s.ExpertBytes, s.SecondsBound),
 		refuse.Value(s.Restore < 0 || s.Restore > len(s.Rounds), "restore_rounds", "%d of %d", s.Restore, len(s.Rounds)),
 		refuse.Value(s.Emptied < 0 || s.Emptied > len(s.Rounds), "emptied_rounds", "%d of %d", s.Emptied, len(s.Rounds)),
 		checkExpertBytes(s.ExpertBytes),
@@ -111,6 +115,9 @@ func (s *Schedule) check() error {
 	for i, r := range s.Rounds {
 		if r.Moves == nil {
 			return bad("rounds", "round %d: no moves", i)
+		}
+		if r.Seconds < 0 || r.StagedBytes < 0 || r.Peers < 0 || r.Seconds > 0 && !s.Priced {
+			return bad("rounds", "round %d: %v seconds, %d bytes staged, %d peers, where priced is %v", i, r.Seconds, r.StagedBytes, r.Peers, s.Priced)
 		}
 		for _, k := range r.Staged {
 			if k < 0 || k >= len(r.Moves) {

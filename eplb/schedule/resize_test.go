@@ -50,6 +50,23 @@ func TestResizeByHand(t *testing.T) {
 			t.Error(p, err)
 		}
 	}
+	for _, back := range []*placement.Placement{&prev, {Experts: 2, GPUs: 1, PhysicalToLogical: [][]int{{0, 1}}}} {
+		from := placement.Placement{Experts: 2, GPUs: 2, GPUSlots: []int{2, 1}, PhysicalToLogical: [][]int{{0, 1, -1}}}
+		if back == &prev {
+			from = next.Clone()
+		}
+		s, err := New(&from, back, unit, Options{})
+		if err != nil || len(s.Rounds) != 0 {
+			t.Fatal(s, err)
+		}
+		p, on, err := s.Forced(&from, unit)
+		if err != nil || on.GPUs != 2 || p.GPUs != 2 || p.Validate() != nil {
+			t.Error(p, on, err)
+		}
+		if k, err := s.Stakes(&from, back, []placement.Loads{{{3, 1}}}, unit, Stakes{}); err != nil || k.Before[0] != k.After[0] {
+			t.Error(k, err)
+		}
+	}
 	prev.PhysicalToLogical[0][1] = -1
 	next.PhysicalToLogical[0] = []int{0, 1, 1, 0}
 	if s, err := New(&prev, &next, unit, Options{PerGPU: 2}); err != nil || s.Outside != 1 || s.Moves != 3 {

@@ -43,8 +43,8 @@ type Options struct {
 	// LayersAtOnce is how many layers may be left half-moved by a round: few keep a
 	// schedule that is cut short from having moved for nothing, several fill the
 	// links that one layer leaves idle. 0 = the fewest of 8, 16, 32, … with which the
-	// rounds are within a tenth of their bound, or beyond which they hardly fall. What restores experts and empties
-	// GPUs that leave is not bound by it.
+	// rounds are within a tenth of their bound, or beyond which they hardly fall. What
+	// restores experts and empties GPUs that leave is not bound by it.
 	LayersAtOnce int
 	// Worth is what each layer gains by its moves, [layers], in any unit: the
 	// layer of the most worth a copy goes first. nil = in the order of layers.
