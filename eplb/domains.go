@@ -34,7 +34,7 @@ func validateDomains(p *Problem, o *Options) error {
 		sizes[len(sizes)-1]++
 	}
 	if o.TwoNodes && len(sizes) < 2 {
-		return refuse.Errorf(placement.ErrFit, "two_domains", "beside two_nodes, but no border of a domain is one of a node: one of them is possible")
+		return refuse.Errorf(placement.ErrFit, "two_domains", "beside two_nodes, but no border of a domain is one of a node")
 	}
 	t.NodeGPUs, t.Nodes, o.TwoNodes = sizes, len(sizes), true
 	return refuse.Edit(validateTwoNodes(p, o), func(e *placement.Error) {

@@ -45,6 +45,9 @@ func (x *planner) nearest() Result {
 // evenOut changes the plan r for Nearest. Layers within their aim move no more; of those
 // that moves without a limit do not bring there, scratch is taken where it is better.
 func (x *planner) evenOut(aims []float64, r, scratch *Result) {
+	for l := range r.Layers { // a bound of the even dispatch is none of this one
+		r.Layers[l].LowerBound = 1
+	}
 	x.change(r, func(g *regrouper, l int, y *traffic.Layer) {
 		y.Nearest = true
 		level := traffic.EvenOut(y, g.slot, aims[l], x.stopped)
@@ -52,7 +55,6 @@ func (x *planner) evenOut(aims []float64, r, scratch *Result) {
 			x.c.Unit.Read(scratch.Placement.PhysicalToLogical[l], g.slot)
 		}
 		g.s.SetLoads(x.p.Loads[l])
-		r.Layers[l].LowerBound = 1
 		if !g.s.Idle && x.c.Unit.Slots == x.p.Replicas {
 			r.Layers[l].LowerBound = bounds.Split(g.s)
 		}

@@ -205,3 +205,22 @@ func TestNearestTakesThePlanFromScratch(t *testing.T) {
 		}
 	}
 }
+
+// Whenever the search is stopped, what is proved is proved of dispatch to the nearest
+// replica, which may be more even than any even split.
+func TestNearestBoundStopped(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{651, 795, 378, 494, 525}}, Replicas: 9, Topology: placement.Topology{GPUs: 4, Nodes: 2}}
+	least := math.Inf(1)
+	for k := range 400 {
+		r, err := Plan(&countdown{t.Context(), k}, p, Options{Dispatch: Nearest, Workers: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if least = min(least, r.Layers[0].Imbalance); r.Layers[0].LowerBound > 1.0173 {
+			t.Fatalf("stopped after %d: bound %v, but plans reach 1.0172", k, r.Layers[0].LowerBound)
+		}
+	}
+	if least > 1.0173 {
+		t.Errorf("the best plan is at %v", least)
+	}
+}
