@@ -1,6 +1,8 @@
 package eplb
 
 import (
+	"math"
+
 	"github.com/moelb/moelb/eplb/internal/divide"
 	"github.com/moelb/moelb/eplb/internal/fresh"
 	"github.com/moelb/moelb/eplb/internal/moves"
@@ -51,18 +53,21 @@ func (x *planner) moves() Result {
 		level, bound := g.Time, r.Layers[l].LowerBound
 		m.SetLayer(l)
 		if o.Dispatch == Split {
-			level, bound = s.Over(c, l, slot)
 			// An even split may gain where this one loses, or still be off the target: the
-			// first within it, else the best, the start included.
-			for _, early := range append([]search.Point{{}}, f.Points[:taken[l]]...) {
-				at := f.Slots(early)
-				if y, _ := s.Over(c, l, at); y <= max(level, o.Target) {
-					m.S.Start(at)
-					if slot, level, g.Moves = at, y, m.S.Moves(); y <= o.Target {
-						break
-					}
+			// first within it, else the first of the best, the start included.
+			level = math.Inf(1)
+			for _, g := range append([]search.Point{{}}, f.Points[:taken[l]+1]...) {
+				at := f.Slots(g)
+				y, b := s.Over(c, l, at)
+				if y < level*(1-divide.SameSplit) {
+					slot, level, bound = at, y, b
+				}
+				if level <= o.Target {
+					break
 				}
 			}
+			m.S.Start(slot)
+			g.Moves = m.S.Moves()
 		}
 		m.S.Settle(slot)
 		r.put(c, l, slot)

@@ -400,3 +400,45 @@ func TestSplitLayersAlone(t *testing.T) {
 		}
 	}
 }
+
+// Moves under dispatch split gain something: an even split may gain by more, or in other
+// places.
+func TestSplitMovesGain(t *testing.T) {
+	rng := rand.New(rand.NewPCG(14, 3))
+	gained := 0
+	for i := range 120 {
+		gpus := 2 + rng.IntN(4)
+		experts := gpus + rng.IntN(8)
+		p := Problem{Replicas: experts + 1 + rng.IntN(2*gpus), Topology: placement.Topology{GPUs: gpus}}
+		if i%2 == 0 {
+			p.Topology.Speed = slices.Repeat([]float64{1}, gpus)
+			p.Topology.Speed[rng.IntN(gpus)] = .5
+		}
+		draw := func() placement.Loads {
+			l := placement.NewLoads(2, experts)
+			for _, row := range l {
+				for e := range row {
+					row[e] = math.Pow(rng.Float64(), 3)
+				}
+			}
+			return l
+		}
+		p.Loads = draw()
+		from := mustPlan(t, p, Options{Dispatch: Split})
+		p.Loads, p.Previous = draw(), &from.Placement
+		stay := mustPlan(t, p, Options{Dispatch: Split, MaxMoves: -1})
+		for _, o := range []Options{{}, {MaxMoves: 3}, {Target: 1.1}} {
+			o.Dispatch = Split
+			for l, y := range mustPlan(t, p, o).Layers {
+				was := stay.Layers[l].Imbalance
+				if y.Imbalance > was || y.Moves > 0 && (y.Imbalance > was*(1-1e-7) || was <= o.Target) {
+					t.Errorf("case %d, layer %d, %+v: %d moves to %v, staying %v", i, l, o, y.Moves, y.Imbalance, was)
+				}
+				gained += y.Moves
+			}
+		}
+	}
+	if gained < 500 {
+		t.Errorf("%d moves", gained)
+	}
+}
