@@ -42,3 +42,15 @@ func TestNodesBoundRounds(t *testing.T) {
 		}
 	}
 }
+
+// A GPU that alone holds what other nodes lack sends it over its own RDMA, however little
+// each of them receives.
+func TestBoundOfTheOnlyHolder(t *testing.T) {
+	unit := placement.Topology{GPUs: 6, Nodes: 3, NVLink: 100e9, RDMA: 10e9}
+	prev := placement.Placement{Experts: 3, GPUs: 6, PhysicalToLogical: [][]int{{0, 1, 2, -1, 2, -1, 2, -1, 2, -1, 2, -1}}}
+	next := placement.Placement{Experts: 3, GPUs: 6, PhysicalToLogical: [][]int{{0, 1, 2, -1, 2, 0, 2, 1, 2, -1, 2, -1}}}
+	s, err := New(&prev, &next, unit, Options{ExpertBytes: 1e9, PerGPU: 9, RDMAPerGPU: 1})
+	if err != nil || s.RoundsBound != 2 || s.SecondsBound != .2 || len(s.Rounds) != 2 {
+		t.Errorf("%d rounds, at least %d, %v seconds, %v", len(s.Rounds), s.RoundsBound, s.SecondsBound, err)
+	}
+}

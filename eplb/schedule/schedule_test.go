@@ -418,3 +418,50 @@ func TestSettlesInOneRound(t *testing.T) {
 		}
 	}
 }
+
+// The first rounds of a schedule in place, without the layers that they leave unfinished,
+// are run in the order of their moves as well: what is staged still is.
+func TestPrefixInPlace(t *testing.T) {
+	rng := rand.New(rand.NewPCG(71, 0))
+	staged := 0
+	for i := range 300 {
+		prev, next, topology, o := randomPlan(rng, 5)
+		o.InPlace = true
+		s, err := New(&prev, &next, topology, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range len(s.Rounds) {
+			cut := s.Prefix(k)
+			now := prev.Clone().PhysicalToLogical
+			for n, r := range cut.Rounds {
+				read := make([]int, len(r.Moves)) // of those that are staged
+				for _, x := range r.Staged {
+					m := r.Moves[x]
+					read[x] = now[m.Layer][m.From]
+				}
+				for _, late := range [2]bool{false, true} {
+					for x, m := range r.Moves {
+						if slices.Contains(r.Staged, x) != late {
+							continue
+						}
+						got := m.Expert
+						if late {
+							got = read[x]
+							staged++
+						} else if m.From >= 0 {
+							got = now[m.Layer][m.From]
+						}
+						if got != m.Expert {
+							t.Fatalf("case %d, %d rounds, round %d: %+v reads %d", i, k, n, m, got)
+						}
+						now[m.Layer][m.To] = m.Expert
+					}
+				}
+			}
+		}
+	}
+	if staged < 100 {
+		t.Errorf("%d moves are staged", staged)
+	}
+}

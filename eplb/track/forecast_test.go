@@ -24,6 +24,7 @@ func TestForecastSet(t *testing.T) {
 		{Forecast{Past: 2}, placement.Loads{{4, 12, 5}}, nil},
 		{Forecast{Past: 9}, placement.Loads{{12, 12, 6}}, nil},
 		{Forecast{Past: 3, HalfLife: 1}, placement.Loads{{6, 8, 4.25}}, nil},
+		{Forecast{Past: 3, HalfLife: .5}, placement.Loads{{4.5, 6, 3.5625}}, nil},
 		{Forecast{Past: 2, Joint: true}, nil, past()[1:]},
 		{Forecast{Joint: true}, nil, past()[2:]},
 	} {
