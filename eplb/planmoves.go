@@ -19,7 +19,6 @@ func (x *planner) moves() Result {
 	even.Split = false // moves make the even split even
 	fronts := make([]*search.Front, layers)
 	stopped := make([]bool, layers)
-	limited := o.MaxMoves != 0
 	inParallel(o.Workers, layers, func() func(l int) {
 		m, f := moves.New(c), fresh.New(&even)
 		s := divide.New(pack.New(c.Unit, c.Experts()))
@@ -32,13 +31,13 @@ func (x *planner) moves() Result {
 					*free, _ = s.Over(c, l, f.FreeSlot)
 				}
 			}
-			fronts[l] = m.Front(x.ctx, f, l, limited)
+			fronts[l] = m.Front(x.ctx, f, l, o.MaxMoves)
 			r.Layers[l].LowerBound = f.Bound
 			stopped[l] = x.stopped()
 		}
 	})
 	taken := make([]int, layers)
-	if limited {
+	if o.MaxMoves != 0 {
 		moves.Take(fronts, x.p.LayerWeights, max(o.MaxMoves, 0), taken)
 	} else {
 		for l := range taken {

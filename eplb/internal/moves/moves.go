@@ -95,10 +95,11 @@ func (m *Mover) read(l int) {
 	}
 }
 
-// Front finds the placements of a layer to choose from; f.bound is a proved
-// bound on their time.
-func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l int, all bool) *search.Front {
-	out := &search.Front{ByTime: !all}
+// Front finds the placements of a layer to choose from; f.Bound is a proved
+// bound on their time. budget is how many moves may be made, in all layers together;
+// 0 = any number, and the front is one placement.
+func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l, budget int) *search.Front {
+	out := &search.Front{ByTime: budget == 0}
 	m.SetLayer(l)
 	s := &m.S
 	s.Start(m.Task.Prev)
@@ -130,8 +131,8 @@ func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l int, all bool) *s
 		return out
 	}
 	goal := search.Goal{Time: aim, Moves: 1 << 30, Stop: stop}
-	if all {
-		m.ladder(out, first, goal, f)
+	if budget != 0 {
+		m.ladder(out, first, goal, f, budget)
 	} else {
 		m.reach(out, first, goal, f)
 	}
@@ -164,22 +165,41 @@ func (m *Mover) straight() int {
 // the layer stands, that a plan within a budget looks for fewest moves to.
 var rungs = [...]float64{.8, .45, .22, .1, .02}
 
-// ladder makes a front for a budget to choose from: paths under several norms, then
-// for one level after another the fewest moves to it, and on from there.
-func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner) {
+const (
+	// ladderPaths random paths are walked under each norm until this share of the way is
+	// left: annealing saves little of the few moves up to there, which are a fraction of
+	// a whole path.
+	ladderPaths = 4
+	ladderShare = .22
+)
+
+// ladder makes a front for a budget to choose from: paths under several norms, short
+// ones at random, then for one level after another the fewest moves to it, and on from
+// there.
+func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner, budget int) {
 	if len(m.Task.Share) > 1 {
 		// What fits these windows best fits those to come less well.
 		m.S.Ahead(out, first, norms[0], 0, goal)
 		out.Fall()
 		return
 	}
+	paid := goal // as far as the budget goes
+	paid.Moves = out.Points[0].Moves + max(budget, 0)
+	// Few moves are best spent near the maximum: all norms are of twice the power.
 	for _, twice := range norms {
-		m.S.Ahead(out, first, twice, 0, goal)
+		m.S.Ahead(out, first, twice+1, 0, paid)
 	}
 	f.Make()
 	m.retreat(out, m.adopt(f), goal)
 	best := max(goal.Time, f.Level)
 	far := max(0, out.Points[0].Time-best)
+	near := paid
+	near.Time = best + float64(ladderShare*far)
+	for seed := range uint64(ladderPaths) {
+		for _, twice := range norms {
+			m.S.Ahead(out, first, twice+1, seed+1, near)
+		}
+	}
 	for _, share := range rungs {
 		if goal.Stop() {
 			return
@@ -191,7 +211,7 @@ func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fr
 			m.fewer(out, to, 1, rungSweeps)
 		}
 		if g, ok := out.Within(to.Time); ok {
-			m.S.Ahead(out, out.Slots(g), norms[1], 0, goal)
+			m.S.Ahead(out, out.Slots(g), norms[2]+1, 0, paid)
 		}
 	}
 }

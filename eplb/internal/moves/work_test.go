@@ -43,7 +43,7 @@ func TestWorkFollowsTheLayer(t *testing.T) {
 		m, work := New(p), 0
 		for l := range layers {
 			f.SetLayer(context.Background(), l)
-			m.Front(context.Background(), f, l, false)
+			m.Front(context.Background(), f, l, 0)
 			work += m.S.Work() / layers
 		}
 		if work > c.most {
