@@ -22,7 +22,7 @@ type offPiece struct {
 	group int32
 }
 
-// awayBound raises a proved lower bound towards level for at most lo.off replicas
+// awayBound raises a proved lower bound towards level for at most lo.few replicas
 // off their nodes. Cost: some microseconds a step of a bisection.
 func (lo *Planner) awayBound(bound, level float64) float64 {
 	for mid := bound * (1 + 1e-7); level > bound*(1+1e-6); mid = bound + (level-bound)/2 {
@@ -50,7 +50,7 @@ func (lo *Planner) canLeave(T float64) bool {
 	}
 	slices.SortStableFunc(lo.pieces, func(a, b offPiece) int { return cmp.Compare(b.size, a.size) })
 	lo.stamp++
-	return lo.homes.within(float64(lo.off), lo.mustLeave)
+	return lo.homes.within(float64(lo.few), lo.mustLeave)
 }
 
 // mustLeave is how many replicas of the groups that the branch at hand gives

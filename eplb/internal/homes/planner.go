@@ -19,6 +19,7 @@ type Planner struct {
 	S     *pack.Packer // of the whole unit
 	per   int          // experts a group
 	off   int          // replicas allowed outside their group's node
+	few   int          // of these in the plan at hand
 	must  int          // and those that must be: a node has too few slots for its groups
 	spare bool         // slots may stay empty
 	nodes []node
@@ -119,18 +120,65 @@ func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, 
 		bound = bounds.Replicas(free) // others may rely on every slot being filled
 	}
 	atHome := lo.placeHomes(bound, tolerance, stop)
-	switch {
-	case lo.off == 0:
+	if lo.off == 0 {
 		bound = max(bound, atHome)
-	case !idle && len(s.W)*len(lo.nodes) <= offNodeCells:
-		bound = lo.leaveHomes(bound, tolerance, stop)
 	}
-	if lo.setHome(lo.bestHome); !idle {
-		lo.anneal(bound*(1+tolerance), stop)
-		bound = lo.exactly(bound, stop)
+	if !idle {
+		bound = lo.improve(bound, tolerance, stop)
 	}
 	lo.setHome(lo.bestHome)
 	return bound
+}
+
+// improve improves the plan with up to lo.off replicas off their nodes, with up to half
+// as many, and so on, all from the plan at home, and keeps the best: twice as many are
+// never worse. It returns a lower bound.
+func (lo *Planner) improve(bound, tolerance float64, stop func() bool) float64 {
+	s := lo.S
+	atHome, best := lo.layout(), lo.layout()
+	lo.work = offNodeWork
+	proved := bound
+	for lo.few = lo.off; ; lo.few /= 2 {
+		lo.restore(atHome)
+		lo.task.MostOff = max(lo.few, lo.must)
+		low := bound
+		if lo.few > 0 && len(s.W)*len(lo.nodes) <= offNodeCells {
+			low = lo.leaveHomes(bound, tolerance, stop)
+		}
+		lo.setHome(lo.bestHome)
+		lo.anneal(low*(1+tolerance), stop)
+		if low = lo.exactly(low, stop); lo.few == lo.off {
+			proved = low
+		}
+		if s.Best.Level < best.Level {
+			best = lo.layout()
+		}
+		if lo.few <= lo.must || best.Level <= proved*(1+2*tolerance) || lo.work < offNodeWork-fewerWork || stop() {
+			break
+		}
+	}
+	lo.restore(best)
+	return proved
+}
+
+// layout is the best plan so far, and its homes.
+func (lo *Planner) layout() layout {
+	b := &lo.S.Best
+	return layout{pack.Layout{Slot: slices.Clone(b.Slot), Count: slices.Clone(b.Count), Level: b.Level}, slices.Clone(lo.bestHome)}
+}
+
+type layout struct {
+	pack.Layout
+	home []int32
+}
+
+// restore makes a plan the best so far.
+func (lo *Planner) restore(x layout) {
+	b := &lo.S.Best
+	copy(b.Slot, x.Slot)
+	copy(b.Count, x.Count)
+	b.Level = x.Level
+	copy(lo.bestHome, x.home)
 }
 
 // At plans a layer with its groups on given nodes, as many on each, and no replica
