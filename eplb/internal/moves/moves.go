@@ -178,8 +178,10 @@ const (
 // there.
 func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner, budget int) {
 	if len(m.Task.Share) > 1 {
-		// What fits these windows best fits those to come less well.
-		m.S.Ahead(out, first, norms[0], 0, goal)
+		// What fits these windows best fits those to come less well: soft norms alone.
+		for _, twice := range [...]int{search.Softest, norms[0]} {
+			m.S.Ahead(out, first, twice, 0, goal)
+		}
 		out.Fall()
 		return
 	}

@@ -62,10 +62,10 @@ func (p *norm) unroot(x float64) float64 {
 // rootSteps is how many steps of roots there are up to the total at hand.
 const rootSteps = 64
 
-// roots are the norms of totals in steps, by how often 2 is squared less firstRoot.
-var roots = func() (t [3][2*rootSteps + 1]float64) {
+// roots are the norms of totals in steps, by how often 2 is squared less Softest.
+var roots = func() (t [4][2*rootSteps + 1]float64) {
 	for i := range t {
-		p := norm{twice: firstRoot + i}
+		p := norm{twice: Softest + i}
 		for k := range t[i] {
 			t[i][k] = p.root(float64(k) / rootSteps)
 		}
@@ -73,7 +73,9 @@ var roots = func() (t [3][2*rootSteps + 1]float64) {
 	return t
 }()
 
-const firstRoot = 4
+// Softest is the least power, as how often 2 is squared, that plans over several windows
+// go by.
+const Softest = 3
 
 // bound is no more than what window k adds to the objective where its total is x,
 // after weigh with several windows: the norm is concave, and what lies between two
@@ -81,7 +83,7 @@ const firstRoot = 4
 // quarter of the time.
 func (p *norm) bound(k int, x float64) float64 {
 	x *= p.scale[k]
-	t := &roots[p.twice-firstRoot]
+	t := &roots[p.twice-Softest]
 	if !(x < 2*rootSteps) {
 		return float64(p.part[k] * t[2*rootSteps])
 	}
