@@ -130,14 +130,15 @@ func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, 
 	return bound
 }
 
-// improve improves the plan with up to lo.off replicas off their nodes, with up to half
-// as many, and so on, all from the plan at home, and keeps the best: twice as many are
-// never worse. It returns a lower bound.
+// improve improves the plan with up to lo.off replicas off their nodes and keeps the
+// best. Where that took little work it does so with up to half as many, and so on, all
+// from the plan at home: more of them give more to search, and the search less of it.
+// It returns a lower bound.
 func (lo *Planner) improve(bound, tolerance float64, stop func() bool) float64 {
 	s := lo.S
 	atHome, best := lo.layout(), lo.layout()
 	lo.work = offNodeWork
-	proved := bound
+	proved := bound // of lo.off, and so of fewer
 	for lo.few = lo.off; ; lo.few /= 2 {
 		lo.restore(atHome)
 		lo.task.MostOff = max(lo.few, lo.must)

@@ -178,7 +178,8 @@ const (
 // there.
 func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner, budget int) {
 	if len(m.Task.Share) > 1 {
-		// What fits these windows best fits those to come less well: soft norms alone.
+		// What fits these windows best fits those to come less well: soft norms alone. By
+		// that of 8 before that of 16 the next window is .2 to .5% more even.
 		for _, twice := range [...]int{search.Softest, norms[0]} {
 			m.S.Ahead(out, first, twice, 0, goal)
 		}
