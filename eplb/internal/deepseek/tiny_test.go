@@ -1,9 +1,23 @@
-package deepseek
+package deepseek_test
 
 import (
+	"context"
 	"math"
 	"testing"
+
+	"github.com/moelb/moelb/eplb"
+	"github.com/moelb/moelb/placement"
 )
+
+// planned is the published algorithm's figures of one layer.
+func planned(t *testing.T, loads []float64, slots, gpus int) eplb.Layer {
+	p := eplb.Problem{Loads: placement.Loads{loads}, Replicas: slots, Topology: placement.Topology{GPUs: gpus}}
+	r, err := eplb.Plan(context.Background(), p, eplb.Options{Policy: eplb.DeepSeek})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Layers[0]
+}
 
 // TestTinyLoads demands figures of loads so small that their mean over GPUs is 0, or
 // has few digits.
@@ -11,9 +25,8 @@ func TestTinyLoads(t *testing.T) {
 	for _, x := range []float64{5e-324, 1.5e-323, 1e-322, 1e-310} {
 		loads := make([]float64, 8)
 		loads[3] = x
-		imbalance, bound := New(8, 16, 1, 1, 4).Plan(loads, make([]int, 16), make([]int, 16))
-		if !(imbalance >= 1 && bound >= 1 && bound <= imbalance) {
-			t.Errorf("%v: imbalance %v, bound %v", x, imbalance, bound)
+		if y := planned(t, loads, 16, 4); !(y.Imbalance >= 1 && y.LowerBound >= 1 && y.LowerBound <= y.Imbalance) {
+			t.Errorf("%v: imbalance %v, bound %v", x, y.Imbalance, y.LowerBound)
 		}
 	}
 }
@@ -21,9 +34,8 @@ func TestTinyLoads(t *testing.T) {
 // TestReplicaBound demands the bound that is known: 3 replicas of the hot expert carry a
 // third of it each.
 func TestReplicaBound(t *testing.T) {
-	loads := []float64{1000, 1, 1, 1, 1, 1, 1, 1}
-	_, bound := New(8, 10, 1, 1, 5).Plan(loads, make([]int, 10), make([]int, 10))
-	if want := 1000. / 3 / (1007. / 5); math.Abs(bound-want) > 1e-9 {
-		t.Errorf("%v, not %v", bound, want)
+	y := planned(t, []float64{1000, 1, 1, 1, 1, 1, 1, 1}, 10, 5)
+	if want := 1000. / 3 / (1007. / 5); math.Abs(y.LowerBound-want) > 1e-9 {
+		t.Errorf("%v, not %v", y.LowerBound, want)
 	}
 }

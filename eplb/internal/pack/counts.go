@@ -95,8 +95,7 @@ func CeilDiv(a, b float64) int {
 // index, in s.Ranked. Cost: O(experts·log experts).
 func (s *Packer) BySize() {
 	s.Cut()
-	s.Ranked = append(s.Ranked[:0], s.Order...)
-	slices.SortFunc(s.Ranked, s.Larger)
+	s.Ranked = s.sorted(s.Ranked, s.Size)
 }
 
 // Larger orders experts by the load of one replica, the largest first, ties by index.

@@ -29,6 +29,7 @@ type Packer struct {
 	Best Layout
 
 	Ranked   []int32
+	keys     []uint64 // of sorted
 	gpus     []int32
 	frozen   []bool
 	parts    []part // of each slot, by size on each GPU
@@ -73,11 +74,25 @@ func (s *Packer) SetLoads(loads []float64) {
 }
 
 // SortExperts lists the experts by load, largest first, ties by index.
-func (s *Packer) SortExperts() {
-	for e := range s.Order {
-		s.Order[e] = int32(e)
+func (s *Packer) SortExperts() { s.Order = s.sorted(s.Order, s.W) }
+
+// sorted lists the experts by what x says of each, largest first, ties by index. It
+// sorts them by x as float32, which is quick, and inserts what that got wrong.
+func (s *Packer) sorted(list []int32, x []float64) []int32 {
+	s.keys = s.keys[:0]
+	for e, v := range x {
+		s.keys = append(s.keys, uint64(^(math.Float32bits(float32(v))&math.MaxInt32))<<32|uint64(e))
 	}
-	slices.SortFunc(s.Order, func(a, b int32) int { return order(s.W[b], s.W[a], a, b) })
+	slices.Sort(s.keys)
+	list = list[:len(x)]
+	for i, k := range s.keys {
+		e := int32(uint32(k))
+		for ; i > 0 && x[list[i-1]] < x[e]; i-- {
+			list[i] = list[i-1]
+		}
+		list[i] = e
+	}
+	return list
 }
 
 // Fullest is the GPU of the largest load/speed in the placement at hand, and that
