@@ -177,7 +177,7 @@ func TestMoreSlotsLowerTheReplicaBound(t *testing.T) {
 		for range 6 {
 			s := pack.New(problem.NewUnit(&p.Topology, p.Replicas, experts), experts)
 			s.SetLoads(p.Loads[0])
-			bound := bounds.Replicas(s)
+			bound := bounds.Even(s)
 			if bound > last*(1+1e-12) {
 				t.Fatalf("instance %d (%s) %v: bound %v with %d slots, %v with fewer", i, kind, p, bound, p.Replicas, last)
 			}

@@ -250,7 +250,7 @@ func TestBoundsAgainstExhaustiveSearch(t *testing.T) {
 		if s.SetLoads(p.Loads[0]); s.Idle {
 			continue
 		}
-		bound := bounds.Speeds(s, bounds.Replicas(s))
+		bound := bounds.Even(s)
 		if !s.Adams(s.U.Slots, len(s.U.Gpu), nil) || !s.Pack() {
 			continue
 		}

@@ -74,12 +74,8 @@ func (b *Sums) RaiseFor(s *pack.Packer, bound float64) float64 {
 	return bound
 }
 
-const (
-	// mostSizes is how many sizes t is chosen from: all but of very large layers.
-	mostSizes = 2048
-	// stride is how many are left out at first, but for those beside the best.
-	stride = 6
-)
+// mostSizes is how many sizes t is chosen from: all but of very large layers.
+const mostSizes = 2048
 
 // strongest returns the certificate that exceeds most at level T.
 func (b *Sums) strongest(T float64) (best certificate, over float64) {
@@ -94,28 +90,39 @@ func (b *Sums) strongest(T float64) (best certificate, over float64) {
 	}
 	slices.Sort(b.sizes)
 	best, over = certificate{y: T / 16, lambda: T / 4}, math.Inf(-1)
-	center := 0
-	try := func(i int) {
+	for _, t := range b.sizes {
 		if b.work <= 0 {
-			return
+			break
 		}
-		t := b.sizes[i]
 		price := func(y, lambda float64) float64 { return min(max(lambda, y), 4*T) } // a copy of a cold expert must not earn
 		// Neighbours want like prices.
 		lambda, y, v := climb(best.lambda, best.y, func(lambda, y float64) float64 {
 			return b.excess(T, certificate{t, y, price(y, lambda)})
 		})
 		if v > over {
-			best, over, center = certificate{t, y, price(y, lambda)}, v, i
+			best, over = certificate{t, y, price(y, lambda)}, v
 		}
 	}
-	for i := 0; i < len(b.sizes); i += stride {
-		try(i)
-	}
-	for i, end := max(center-stride+1, 0), min(center+stride, len(b.sizes)); i < end; i++ {
-		try(i)
-	}
 	return best, over
+}
+
+// climb changes two prices by ever smaller factors, one of them or both, until no way
+// to do so proves more.
+func climb(a, b float64, proves func(a, b float64) float64) (x, y, most float64) {
+	most = proves(a, b)
+	for _, step := range [...]float64{2, 1.4, 1.1, 1.03, 1.01} {
+		for i, failed := 0, 0; failed < 8; i, failed = i+1, failed+1 {
+			f := step
+			if i&4 > 0 {
+				f = 1 / step
+			}
+			by := [4][2]float64{{f, 1}, {1, f}, {f, f}, {f, 1 / f}}[i&3]
+			if v := proves(a*by[0], b*by[1]); v-most > 1e-9*math.Abs(most) {
+				a, b, most, failed = a*by[0], b*by[1], v, -1
+			}
+		}
+	}
+	return a, b, most
 }
 
 // excess is by how much all experts cost more than lambda·slots; above 0 it proves T

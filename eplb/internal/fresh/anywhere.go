@@ -66,7 +66,7 @@ func (s *Anywhere) Search(tolerance float64, stop func() bool) (bound float64) {
 		s.Plan(1, math.Inf(1), 0, stop)
 		return 1
 	}
-	bound = bounds.Speeds(s.Packer, bounds.Replicas(s.Packer))
+	bound = bounds.Even(s.Packer)
 	if s.task.Domain != nil {
 		s.inTwo(bound, bound*(1+tolerance), stop)
 	} else if pairs.TwoEach(s.Packer) {

@@ -48,7 +48,7 @@ func (f *Planner) SetLayer(ctx context.Context, l int) {
 		f.Bound = 1
 		return
 	}
-	f.Bound = bounds.Replicas(f.s.Packer)
+	f.Bound = bounds.Even(f.s.Packer)
 }
 
 // Make plans the layer.

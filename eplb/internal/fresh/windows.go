@@ -84,7 +84,7 @@ func (s *Anywhere) windowsBound(j *Windows) (bound float64) {
 			j.w[e] = j.Task.Load[e*n+k]
 		}
 		s.SetLoads(j.w)
-		bound += float64(a * bounds.Speeds(s.Packer, bounds.Replicas(s.Packer)))
+		bound += float64(a * bounds.Even(s.Packer))
 	}
 	return bound * (1 - 1e-12) // rounding must not matter
 }

@@ -89,7 +89,7 @@ func (lo *Planner) nodeBound(n int, mask uint32) float64 {
 	if lo.bound == nil {
 		return share
 	}
-	return lo.remember(n, mask, func() float64 { return max(share, bounds.Replicas(lo.takeHome(n, lo.homes.at))) })
+	return lo.remember(n, mask, func() float64 { return max(share, bounds.Even(lo.takeHome(n, lo.homes.at))) })
 }
 
 // placeNodes places the copies of every node on its GPUs, evened out or not, and keeps

@@ -117,7 +117,7 @@ func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, 
 	lo.takeLoads(free)
 	lo.homes.setLoads(s.W)
 	if lo.spare {
-		bound = bounds.Replicas(free) // others may rely on every slot being filled
+		bound = bounds.Even(free) // others may rely on every slot being filled
 	}
 	atHome := lo.placeHomes(bound, tolerance, stop)
 	if lo.off == 0 {
@@ -186,7 +186,7 @@ func (lo *Planner) restore(x layout) {
 // elsewhere; free has the loads.
 func (lo *Planner) At(free *pack.Packer, home []int32, tolerance float64, stop func() bool) {
 	lo.takeLoads(free)
-	lo.place(home, bounds.Replicas(free), tolerance, stop)
+	lo.place(home, bounds.Even(free), tolerance, stop)
 }
 
 // place plans a layer with its groups on given nodes and only those replicas
