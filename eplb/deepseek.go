@@ -19,7 +19,7 @@ func planDeepSeek(p *Problem, o *Options) Result {
 		return func(l int) {
 			imbalance, bound := d.Plan(p.Loads[l], to.PhysicalToLogical[l], to.ReplicaRank[l]), 1.0
 			s.SetLoads(p.Loads[l])
-			if b := bounds.Replicas(s); b > 1 { // loads too small to be scaled prove nothing
+			if b := bounds.Even(s); b > 1 { // loads too small to be scaled prove nothing
 				bound = min(b, imbalance)
 			}
 			r.Layers[l] = newLayer(imbalance, bound, 0, false)
