@@ -46,7 +46,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 		clear(dst)
 		return report(1, 1)
 	}
-	level := f.Split(n, r.counts, active)
+	level := f.Split(n, r.counts)
 	fewest := math.IsInf(s.ReadCost, 1)
 	mean, bound := 0.0, 0.0
 	if fewest {
@@ -65,7 +65,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	// The shares are put by while the flow splits tokens.
 	r.kept = append(r.kept[:0], f.Quota...)
 	// No split of tokens is more even, none of reads either.
-	goal := max(f.Split(n, counts, total), bound*mean*(1+provedTolerance))
+	goal := max(f.Split(n, counts), bound*mean*(1+provedTolerance))
 	top := r.descend(f, counts)
 	if top > goal {
 		f.Quota, r.kept = r.kept, f.Quota
@@ -88,16 +88,13 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 func (s *Splitter) shareCosts(n *flow.Net, counts []int64, mean float64) float64 {
 	const units = 1 << 44 // what all costs add up to
 	scale := units / (mean * s.speeds)
-	sum := int64(0)
 	for e, tokens := range counts {
 		s.reads.counts[e] = 0
 		if tokens > 0 {
 			s.reads.counts[e] = int64((s.ReadCost + float64(tokens)) * scale)
 		}
-		sum += s.reads.counts[e]
 	}
-	level := s.flow.Split(n, s.reads.counts, sum)
-	return s.unitBound(n, level, units)
+	return s.unitBound(n, s.flow.Split(n, s.reads.counts), units)
 }
 
 // unitBound is the imbalance that no split of loads is below, where whole units
@@ -186,7 +183,7 @@ func (r *reads) step(f *flow.Flow, h int32, top float64, more bool) (least float
 	n := f.Net
 	least = top
 	for _, a := range n.On(h) {
-		if a < 0 || f.Quota[a] == 0 {
+		if f.Quota[a] == 0 {
 			continue
 		}
 		q := f.Quota[a]

@@ -142,7 +142,7 @@ func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, er
 	if s.ReadCost != 0 {
 		return s.splitReads(dst, n, counts, total), nil
 	}
-	level := s.flow.Split(n, counts, total)
+	level := s.flow.Split(n, counts)
 	s.write(dst, n, counts)
 	if total == 0 {
 		return report(1, 1), nil

@@ -78,7 +78,7 @@ func (s *Splitter) shareMean(n *flow.Net, x *saddle) (bound float64) {
 		total += counts[e]
 	}
 	bound = 1
-	if level := s.flow.Split(n, counts, total); total > 0 {
+	if level := s.flow.Split(n, counts); total > 0 {
 		bound = max(bound, s.unitBound(n, level, units))
 	}
 	for a, i := range n.Owner {

@@ -104,7 +104,7 @@ func (p *Planner) setNoise() {
 // the placement that was linked.
 func (p *Planner) least(counts []int64, total int64) float64 {
 	// Speeds are scaled to a mean of 1.
-	return p.flow.Split(&p.net, counts, total) * float64(len(p.s.U.Gpu)) / float64(total)
+	return p.flow.Split(&p.net, counts) * float64(len(p.s.U.Gpu)) / float64(total)
 }
 
 // given is the level of the best split of the given loads.

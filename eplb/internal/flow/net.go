@@ -11,7 +11,6 @@ import (
 type Net struct {
 	Speed []float64 // of each GPU; 0 = out of service
 	equal bool      // all speeds are 1
-	first []int     // GPU g has the slots [first[g], first[g+1])
 	Alone []Held    // the experts that are on one GPU only
 
 	Expert []int32 // the replicated experts
@@ -19,56 +18,46 @@ type Net struct {
 	GPU    []int32 // of each arc
 	Slot   []int32 // of each arc
 	Owner  []int32 // of each arc: its place in Expert
-	arc    []int32 // of each slot; -1 = none
-
-	// Trees that span the GPUs which chains of shared experts join: every GPU
-	// but a root has an arc by which it hangs from an expert, and that expert
-	// one by which it hangs from a GPU. Outer GPUs come last.
-	hang   []int32
-	parent []int32
-	tree   []int32   // of each GPU
-	size   []float64 // GPUs of a tree, or their speeds
+	arc    []int32 // arcs by GPU
+	start  []int32 // GPU g has arc[start[g]:start[g+1]]
 }
 
 // Held is where an expert is.
 type Held struct{ Expert, GPU, Slot int32 }
 
+// On lists the arcs to GPU g.
+func (n *Net) On(g int32) []int32 { return n.arc[n.start[g]:n.start[g+1]] }
+
 // Linker makes the nets of placements on one unit. Its memory is used again for
 // every net. Not safe for concurrent use.
 type Linker struct {
 	GPU   []int32 // of each slot
-	first []int
 	speed []float64
 	equal bool
 	on    []int32 // on how many GPUs each expert is
 	seen  []int32 // 1 + the GPU that was seen last to hold it
 	at    []int32 // its next arc
-	queue []int32 // GPUs
 }
 
 // NewLinker is one for a unit where GPU g has the slots [first[g], first[g+1]). speed is
 // of each GPU, nil = all equal.
 func NewLinker(first []int, experts int, speed []float64) *Linker {
-	gpus := len(first) - 1
-	of := make([]int32, first[gpus])
-	for g := range gpus {
-		for i := first[g]; i < first[g+1]; i++ {
-			of[i] = int32(g)
-		}
+	in := &Linker{speed: speed, equal: speed == nil, on: make([]int32, experts), seen: make([]int32, experts), at: make([]int32, experts)}
+	for g := range len(first) - 1 {
+		in.GPU = append(in.GPU, slices.Repeat([]int32{int32(g)}, first[g+1]-first[g])...)
 	}
-	equal := speed == nil
-	if equal {
-		speed = slices.Repeat([]float64{1}, gpus)
+	if in.equal {
+		in.speed = slices.Repeat([]float64{1}, len(first)-1)
 	}
-	return &Linker{of, first, speed, equal, make([]int32, experts), make([]int32, experts), make([]int32, experts), make([]int32, gpus)}
+	return in
 }
 
 // Link makes n the net of a layer whose slots hold the experts of row, -1 = none, in
 // n's memory where that is enough. Where a GPU holds an expert twice the first slot
 // counts. Cost: two passes over the slots.
 func Link[E int | int32](in *Linker, n *Net, row []E) {
-	n.Speed, n.equal, n.first = in.speed, in.equal, in.first
-	n.Alone, n.Expert, n.Owner = n.Alone[:0], n.Expert[:0], n.Owner[:0]
+	n.Speed, n.equal = in.speed, in.equal
+	n.Alone, n.Expert, n.Owner, n.arc, n.start = n.Alone[:0], n.Expert[:0], n.Owner[:0], n.arc[:0], n.start[:0]
 	clear(in.on)
 	clear(in.seen)
 	for i, e := range row {
@@ -78,8 +67,7 @@ func Link[E int | int32](in *Linker, n *Net, row []E) {
 	}
 	n.First = append(n.First[:0], 0)
 	for e, k := range in.on {
-		if k > 1 {
-			in.at[e] = int32(len(n.Owner))
+		if in.at[e] = int32(len(n.Owner)); k > 1 {
 			for range k {
 				n.Owner = append(n.Owner, int32(len(n.Expert)))
 			}
@@ -87,21 +75,27 @@ func Link[E int | int32](in *Linker, n *Net, row []E) {
 			n.First = append(n.First, int32(len(n.Owner)))
 		}
 	}
-	n.GPU, n.Slot, n.arc = memory.Resize(n.GPU, len(n.Owner)), memory.Resize(n.Slot, len(n.Owner)), memory.Resize(n.arc, len(row))
+	n.GPU, n.Slot = memory.Resize(n.GPU, len(n.Owner)), memory.Resize(n.Slot, len(n.Owner))
 	clear(in.seen)
 	for i, e := range row {
-		n.arc[i] = -1
+		g := in.GPU[i]
+		for len(n.start) <= int(g) {
+			n.start = append(n.start, int32(len(n.arc)))
+		}
 		switch {
 		case !in.sees(i, int32(e)):
 		case in.on[e] == 1:
-			n.Alone = append(n.Alone, Held{int32(e), in.GPU[i], int32(i)})
+			n.Alone = append(n.Alone, Held{int32(e), g, int32(i)})
 		default:
 			a := in.at[e]
-			n.GPU[a], n.Slot[a], n.arc[i] = in.GPU[i], int32(i), a
+			n.GPU[a], n.Slot[a] = g, int32(i)
+			n.arc = append(n.arc, a)
 			in.at[e]++
 		}
 	}
-	n.grow(in.queue, in.seen)
+	for len(n.start) <= len(in.speed) {
+		n.start = append(n.start, int32(len(n.arc)))
+	}
 }
 
 // sees says whether slot i, where expert e is, is the first of its GPU to hold
@@ -113,44 +107,4 @@ func (in *Linker) sees(i int, e int32) bool {
 	}
 	in.seen[e] = g
 	return true
-}
-
-// On lists the arcs to GPU g, and -1 for its other slots.
-func (n *Net) On(g int32) []int32 { return n.arc[n.first[g]:n.first[g+1]] }
-
-// grow finds the trees, with memory for a queue of GPUs and of the experts passed.
-func (n *Net) grow(queue, passed []int32) {
-	clear(passed)
-	n.tree = memory.Resize(n.tree, len(n.Speed))
-	n.hang, n.parent, n.size = n.hang[:0], n.parent[:0], n.size[:0]
-	for g := range n.tree {
-		n.tree[g] = -1
-	}
-	for root := range n.tree {
-		if n.tree[root] >= 0 {
-			continue
-		}
-		t, size := int32(len(n.size)), 0.0
-		queue[0], n.tree[root] = int32(root), t
-		for k, end := 0, 1; k < end; k++ {
-			g := queue[k]
-			size += n.Speed[g]
-			for _, a := range n.On(g) {
-				if a < 0 || passed[n.Owner[a]] != 0 {
-					continue
-				}
-				i := n.Owner[a]
-				passed[i] = 1
-				for b := n.First[i]; b < n.First[i+1]; b++ {
-					if o := n.GPU[b]; n.tree[o] < 0 {
-						n.tree[o] = t
-						n.hang, n.parent = append(n.hang, b), append(n.parent, a)
-						queue[end] = o
-						end++
-					}
-				}
-			}
-		}
-		n.size = append(n.size, size)
-	}
 }
