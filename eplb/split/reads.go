@@ -47,12 +47,10 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 		return report(1, 1)
 	}
 	level := f.Split(n, r.counts)
+	mean, bound := float64(active)/s.speeds, 0.0
 	fewest := math.IsInf(s.ReadCost, 1)
-	mean, bound := 0.0, 0.0
-	if fewest {
-		r.price = 0
+	if r.price = 0; fewest {
 		copy(r.room, f.Room)
-		mean = float64(active) / s.speeds
 		bound = level / mean
 	} else {
 		r.price = s.ReadCost
@@ -69,12 +67,17 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	top := r.descend(f, counts)
 	if top > goal {
 		f.Quota, r.kept = r.kept, f.Quota
-		r.gather(f, counts)
-		x := r.descend(f, counts)
-		if x >= top {
+		for i, e := range n.Expert {
+			quota := f.Quota[n.First[i]:n.First[i+1]]
+			most := slices.Index(quota, slices.Max(quota))
+			clear(quota)
+			quota[most] = counts[e]
+		}
+		if x := r.descend(f, counts); x < top {
+			top = x
+		} else {
 			f.Quota, r.kept = r.kept, f.Quota
 		}
-		top = min(top, x)
 	}
 	s.write(dst, n, counts)
 	if fewest {
@@ -110,42 +113,14 @@ func (s *Splitter) unitBound(n *flow.Net, level, units float64) float64 {
 	return (level - 1/slow) * s.speeds / units * (1 - 1e-12)
 }
 
-// gather leaves the tokens of every expert to the GPU that has most of it in the flow's
-// quota.
-func (r *reads) gather(f *flow.Flow, counts []int64) {
-	n := f.Net
-	for i, e := range n.Expert {
-		quota := f.Quota[n.First[i]:n.First[i+1]]
-		most := slices.Index(quota, slices.Max(quota))
-		clear(quota)
-		quota[most] = counts[e]
-	}
-}
-
-// count counts reads and tokens of the GPUs under the flow's quota.
-func (r *reads) count(f *flow.Flow, counts []int64) {
-	clear(r.active)
-	clear(r.tokens)
-	add := func(g int32, n int64) {
-		r.tokens[g] += n
-		r.active[g] += min(n, 1)
-	}
-	for _, h := range f.Net.Alone {
-		add(h.GPU, counts[h.Expert])
-	}
-	for a, q := range f.Quota {
-		add(f.Net.GPU[a], q)
-	}
-}
-
-// costWith is what GPU g takes with so many more reads and tokens, +Inf where it may
-// not read as many.
-func (r *reads) costWith(n *flow.Net, g int32, active, tokens int64) float64 {
+// cost is what GPU g takes with so many more reads and tokens, +Inf where it may not read
+// as many.
+func (r *reads) cost(n *flow.Net, g int32, active, tokens int64) float64 {
 	active, tokens = r.active[g]+active, r.tokens[g]+tokens
 	switch {
 	case active > r.room[g]:
 		return math.Inf(1)
-	case active+tokens == 0: // also where nothing is in service
+	case active == 0: // also where nothing is in service
 		return 0
 	}
 	return (float64(r.price*float64(active)) + float64(tokens)) / n.Speed[g]
@@ -159,11 +134,22 @@ type pass struct {
 
 // descend lowers the largest cost of a GPU until no step does, and returns it.
 func (r *reads) descend(f *flow.Flow, counts []int64) float64 {
-	r.count(f, counts)
+	clear(r.active)
+	clear(r.tokens)
+	add := func(g int32, n int64) {
+		r.tokens[g] += n
+		r.active[g] += min(n, 1)
+	}
+	for _, h := range f.Net.Alone {
+		add(h.GPU, counts[h.Expert])
+	}
+	for a, q := range f.Quota {
+		add(f.Net.GPU[a], q)
+	}
 	for k := 0; ; k++ {
 		h, top := int32(0), 0.0
 		for g := range int32(len(r.tokens)) {
-			if c := r.costWith(f.Net, g, 0, 0); c > top {
+			if c := r.cost(f.Net, g, 0, 0); c > top {
 				h, top = g, c
 			}
 		}
@@ -186,28 +172,27 @@ func (r *reads) step(f *flow.Flow, h int32, top float64, more bool) (least float
 		if f.Quota[a] == 0 {
 			continue
 		}
-		q := f.Quota[a]
-		rest := r.costWith(n, h, -1, -q)
+		i, q := n.Owner[a], f.Quota[a]
+		rest := r.cost(n, h, -1, -q)
 		if rest >= least {
 			continue // less of q would help less
 		}
-		i := n.Owner[a]
 		for b := n.First[i]; b < n.First[i+1]; b++ {
 			g := n.GPU[b]
 			if g == h {
 				continue
 			}
 			read := 1 - min(f.Quota[b], 1)
-			if x := max(rest, r.costWith(n, g, read, q)); x < least {
+			if x := max(rest, r.cost(n, g, read, q)); x < least {
 				least, way = x, [2]pass{{a, b, q}}
 			}
 			if !more {
 				continue
 			}
 			// So many, not all, that the two come level.
-			k := (r.costWith(n, h, 0, 0) - r.costWith(n, g, read, 0)) / (1/n.Speed[h] + 1/n.Speed[g])
+			k := (r.cost(n, h, 0, 0) - r.cost(n, g, read, 0)) / (1/n.Speed[h] + 1/n.Speed[g])
 			if some := int64(min(k, float64(q-1))); some > 0 {
-				if x := max(r.costWith(n, h, 0, -some), r.costWith(n, g, read, some)); x < least {
+				if x := max(r.cost(n, h, 0, -some), r.cost(n, g, read, some)); x < least {
 					least, way = x, [2]pass{{a, b, some}}
 				}
 			}

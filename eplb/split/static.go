@@ -49,32 +49,42 @@ func StaticWeights(p *placement.Placement, t placement.Topology, windows []place
 // weigh finds the weights of one layer.
 func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads) eplb.Layer {
 	n := &s.layers[l]
-	x := s.newSaddle(n, l, windows)
-	level := s.shareMean(n, x)
-	bound := level
-	if x.windows > 0 {
-		level, bound = x.solve(x.value(x.best), bound)
+	x, mean, row := &saddle{net: n, first: slices.Clone(n.First)}, make([]float64, s.experts), make([]float64, s.experts)
+	for _, w := range windows {
+		if sum := problem.Sum(w[l]); sum > 0 {
+			for e, v := range w[l] {
+				row[e] = v / sum // which may be too small to be divided by
+				mean[e] += row[e]
+				row[e] *= s.speeds
+			}
+			x.add(row)
+		}
+	}
+	best := make([]float64, len(n.GPU))
+	bound := s.shareMean(n, best, mean)
+	level := bound
+	if x.windows > 1 {
+		level, bound = x.solve(best, bound)
 	}
 	for _, h := range n.Alone {
 		dst[h.Slot] = 1
 	}
 	for a, i := range n.Slot {
-		dst[i] = x.best[a]
+		dst[i] = best[a]
 	}
 	// Windows without load are as even as can be.
 	busy := float64(x.windows) / float64(len(windows))
 	return report(max(1, float64(level*busy)+1-busy), max(1, float64(bound*busy)+1-busy))
 }
 
-// shareMean starts from the best split of the windows' mean, where each counts
+// shareMean sets weights to the best split of the windows' mean, where each counts
 // alike; for one window that is all. Its level is a bound: the mean of maxima is
 // no less than the maximum of the mean.
-func (s *Splitter) shareMean(n *flow.Net, x *saddle) (bound float64) {
+func (s *Splitter) shareMean(n *flow.Net, weights, mean []float64) (bound float64) {
 	const units = flow.MaxTokens / 4
-	counts := s.reads.counts
-	total := int64(0)
-	for e, share := range x.mean {
-		counts[e] = int64(share / float64(max(x.windows, 1)) * units)
+	counts, total, all := s.reads.counts, int64(0), max(problem.Sum(mean), 1)
+	for e, share := range mean {
+		counts[e] = int64(share / all * units)
 		total += counts[e]
 	}
 	bound = 1
@@ -83,9 +93,9 @@ func (s *Splitter) shareMean(n *flow.Net, x *saddle) (bound float64) {
 	}
 	for a, i := range n.Owner {
 		if all := counts[n.Expert[i]]; all > 0 {
-			x.best[a] = float64(s.flow.Quota[a]) / float64(all)
+			weights[a] = float64(s.flow.Quota[a]) / float64(all)
 		} else {
-			x.best[a] = 1 / float64(n.First[i+1]-n.First[i])
+			weights[a] = 1 / float64(n.First[i+1]-n.First[i])
 		}
 	}
 	return bound
@@ -103,17 +113,15 @@ func (s *Splitter) shareMean(n *flow.Net, x *saddle) (bound float64) {
 // less, and once the gap has halved the path starts anew from there, which makes it
 // converge geometrically. Sources: Pock and Chambolle, Diagonal preconditioning,
 // ICCV 2011; Lu and Yang, Restarted Halpern PDHG, arXiv 2407.16144.
-//
-// A point is the weights of the arcs, then the prices, [windows][GPUs].
+// A point is the weights of the arcs, a block an expert, then the prices, [windows][GPUs],
+// a block a window.
 type saddle struct {
 	net     *flow.Net
 	windows int       // with load
-	mean    []float64 // each expert's share of the loads, over all windows
 	base    []float64 // loads that no weight changes, [windows][GPUs], by speed, in units of the window's mean
 	cell    []float64 // loads of the whole of an expert, [windows][arcs], the same
-	load    []float64 // [windows][GPUs]
-	price   []float64 // of each arc
-	best    []float64 // weights
+	first   []int32   // block i of a point is [first[i], first[i+1])
+	slope   []float64 // of a point: the prices of arcs, and the loads of the GPUs
 }
 
 // weightGap is how near to its bound a mean of imbalances is good enough.
@@ -122,173 +130,134 @@ const weightGap = 1e-4
 // weightWork bounds the arcs looked at in the search for a layer's weights.
 const weightWork = 1 << 26
 
-// newSaddle takes the windows of a layer.
-func (s *Splitter) newSaddle(n *flow.Net, l int, windows []placement.Loads) *saddle {
-	arcs := len(n.GPU)
-	x := &saddle{net: n, mean: make([]float64, s.experts), price: make([]float64, arcs), best: make([]float64, arcs)}
-	row := make([]float64, s.experts)
-	for _, w := range windows {
-		sum := problem.Sum(w[l])
-		if sum == 0 {
-			continue
-		}
-		x.windows++
-		for e, v := range w[l] {
-			row[e] = v / sum // which may be too small to be divided by
-			x.mean[e] += row[e]
-			row[e] *= s.speeds
-		}
-		x.load = append(x.load, n.Speed...)
-		base := x.load[len(x.base):]
-		clear(base)
-		for _, h := range n.Alone {
-			base[h.GPU] += row[h.Expert] / n.Speed[h.GPU]
-		}
-		x.base = append(x.base, base...)
-		for a, g := range n.GPU {
-			x.cell = append(x.cell, row[n.Expert[n.Owner[a]]]/n.Speed[g])
-		}
+// add takes a window.
+func (x *saddle) add(row []float64) {
+	n, at := x.net, len(x.base)
+	x.windows++
+	x.base = append(x.base, make([]float64, len(n.Speed))...)
+	for _, h := range n.Alone {
+		x.base[at+int(h.GPU)] += row[h.Expert] / n.Speed[h.GPU]
 	}
-	return x
+	for a, g := range n.GPU {
+		x.cell = append(x.cell, row[n.Expert[n.Owner[a]]]/n.Speed[g])
+	}
+	x.first = append(x.first, int32(len(n.GPU)+len(x.base)))
 }
 
-// addLoads adds to x.load what every window's replicated experts put on the GPUs
-// under the given weights.
-func (x *saddle) addLoads(weight []float64) {
-	arcs := len(x.price)
+// addLoads adds what the weights put on every window's GPUs to their slopes.
+func (x *saddle) addLoads(weights []float64) {
+	arcs, experts := len(x.net.GPU), len(x.net.Expert)
 	for k := range x.windows {
-		row, cell := x.ofWindow(x.load, k), x.cell[k*arcs:(k+1)*arcs]
+		load, cell := x.block(x.slope, experts+k), x.cell[k*arcs:(k+1)*arcs]
 		for a, g := range x.net.GPU {
-			row[g] += float64(cell[a] * weight[a])
+			load[g] += float64(cell[a] * weights[a])
 		}
 	}
 }
 
-// value is the mean of the windows' levels under the given weights.
-func (x *saddle) value(weight []float64) float64 {
-	copy(x.load, x.base)
-	x.addLoads(weight)
-	sum := 0.0
-	for row := range slices.Chunk(x.load, len(x.net.Speed)) {
-		sum += slices.Max(row)
-	}
-	return sum / float64(x.windows)
-}
-
-// priceArcs sets the price of the whole of an expert at each of its arcs.
-func (x *saddle) priceArcs(y []float64) {
-	arcs := len(x.price)
-	clear(x.price)
+// priceArcs makes the slopes of arcs what the whole of an expert costs there.
+func (x *saddle) priceArcs(point []float64) {
+	arcs, experts := len(x.net.GPU), len(x.net.Expert)
+	clear(x.slope[:arcs])
 	for k := range x.windows {
-		row, cell := x.ofWindow(y, k), x.cell[k*arcs:(k+1)*arcs]
+		price, cell := x.block(point, experts+k), x.cell[k*arcs:(k+1)*arcs]
 		for a, g := range x.net.GPU {
-			x.price[a] += float64(cell[a] * row[g])
+			x.slope[a] += float64(cell[a] * price[g])
 		}
 	}
 }
 
-// bound is the least sum of prices times loads that any weights have.
-func (x *saddle) bound(y []float64) float64 {
-	x.priceArcs(y)
-	sum := 0.0
+// gap is the mean of the windows' levels under a point's weights, and the least sum of
+// prices times loads that any weights have under its prices.
+func (x *saddle) gap(point []float64) (level, bound float64) {
+	arcs, experts := len(x.net.GPU), len(x.net.Expert)
+	x.priceArcs(point)
+	copy(x.slope[arcs:], x.base)
+	x.addLoads(point)
+	for i := range x.first[1:] {
+		if i < experts {
+			bound += slices.Min(x.block(x.slope, i))
+		} else {
+			level += slices.Max(x.block(x.slope, i))
+		}
+	}
 	for i, b := range x.base {
-		sum += float64(b * y[i])
+		bound += float64(b * point[arcs+i])
 	}
-	for i := range x.net.Expert {
-		sum += slices.Min(x.ofExpert(x.price, i))
-	}
-	return sum * (1 - 1e-12)
+	return level / float64(x.windows), bound * (1 - 1e-12)
 }
 
-// ofExpert is what a list of the arcs has of a replicated expert.
-func (x *saddle) ofExpert(list []float64, i int) []float64 {
-	return list[x.net.First[i]:x.net.First[i+1]]
-}
+// block is what a list of a point has of a block.
+func (x *saddle) block(list []float64, i int) []float64 { return list[x.first[i]:x.first[i+1]] }
 
-// ofWindow is what a list of all windows' GPUs has of one.
-func (x *saddle) ofWindow(list []float64, k int) []float64 {
-	return list[k*len(x.net.Speed) : (k+1)*len(x.net.Speed)]
-}
-
-// paces are how far experts and windows may step: one over the largest sum of the
-// loads of an arc, and of a GPU, none further than loads of a millionth of the mean.
-func (x *saddle) paces() (experts, windows []float64) {
-	ones := slices.Repeat([]float64{1}, max(len(x.load), len(x.price)))
-	x.priceArcs(ones[:len(x.load)])
-	clear(x.load)
-	x.addLoads(ones)
-	for i := range x.net.Expert {
-		experts = append(experts, 1/max(slices.Max(x.ofExpert(x.price, i)), 1e-6))
+// step moves some blocks along their slopes, each as far as its pace, and sets next to the
+// nearest points whose numbers are ≥ 0 and add up to sum.
+func (x *saddle) step(now, next []float64, blocks int, pace []float64, far, sum float64) {
+	for i, p := range pace {
+		to := x.block(next, blocks+i)
+		at, slope := x.block(now, blocks+i), x.block(x.slope, blocks+i)
+		for a, c := range slope {
+			to[a] = at[a] + float64(p*far*c)
+		}
+		project(to, sum)
 	}
-	for row := range slices.Chunk(x.load, len(x.net.Speed)) {
-		windows = append(windows, 1/max(slices.Max(row), 1e-6))
-	}
-	return experts, windows
 }
 
-// solve improves the weights x.best, of the given value; it returns the best's value
-// and a bound no less than the given one.
-func (x *saddle) solve(level, least float64) (float64, float64) {
+// solve improves the weights best; it returns their value and a bound no less than the
+// given one.
+func (x *saddle) solve(best []float64, least float64) (level, bound float64) {
 	const check = 32
-	if level <= least*(1+weightGap) {
-		return level, least
-	}
-	arcs, gpus := len(x.price), len(x.net.Speed)
+	arcs, experts, gpus := len(best), len(x.net.Expert), len(x.net.Speed)
 	mass, speeds := 1/float64(x.windows), problem.Sum(x.net.Speed)
-	now := slices.Clone(x.best)
+	now := slices.Clone(best)
 	for range x.windows {
 		for _, v := range x.net.Speed {
 			now = append(now, mass*v/speeds)
 		}
 	}
-	next, from, ahead := slices.Clone(now), slices.Clone(now), slices.Clone(x.best)
-	byExpert, byWindow := x.paces()
+	x.slope = slices.Repeat([]float64{1}, len(now))
+	ahead := slices.Clone(x.slope)
+	x.priceArcs(ahead)
+	clear(x.slope[arcs:])
+	x.addLoads(ahead)
+	// A block may step one over the largest sum of the loads of an arc, or of a GPU, none
+	// further than loads of a millionth of the mean.
+	pace := make([]float64, len(x.first)-1)
+	for i := range pace {
+		pace[i] = 1 / max(slices.Max(x.block(x.slope, i)), 1e-6)
+	}
+	level, bound = x.gap(now)
+	next, from, start, steps := slices.Clone(now), slices.Clone(now), level-bound, 0
 	// The step is shared between weights and prices as far as each has to go.
-	ratio, start, steps := 1.0, level-x.bound(now[arcs:]), 0
+	ratio := 1.0
 	rounds := weightWork / (check * (x.windows*(arcs+gpus) + 1))
-	for k := range check * min(max(rounds, 4), 4096) {
-		x.priceArcs(now[arcs:])
-		for i, pace := range byExpert {
-			at, to := x.ofExpert(now, i), x.ofExpert(next, i)
-			for a, c := range x.ofExpert(x.price, i) {
-				to[a] = at[a] - float64(pace/ratio*c)
+	for k := 0; level > least*(1+weightGap) && k < min(max(rounds, 4), 4096); k++ {
+		for range check {
+			x.priceArcs(now)
+			x.step(now, next, 0, pace[:experts], -1/ratio, 1)
+			for a, to := range next[:arcs] {
+				ahead[a] = float64(2*to) - now[a]
 			}
-			project(to, 1)
-		}
-		for a := range ahead {
-			ahead[a] = float64(2*next[a]) - now[a]
-		}
-		copy(x.load, x.base)
-		x.addLoads(ahead)
-		for w, pace := range byWindow {
-			at, to := x.ofWindow(now[arcs:], w), x.ofWindow(next[arcs:], w)
-			for g, level := range x.ofWindow(x.load, w) {
-				to[g] = at[g] + float64(pace*ratio*level)
+			copy(x.slope[arcs:], x.base)
+			x.addLoads(ahead)
+			x.step(now, next, experts, pace[experts:], ratio, mass)
+			steps++
+			back := 1 / float64(steps+1)
+			for i, to := range next {
+				far := float64(2*to) - now[i]
+				now[i] = far + float64(back*(from[i]-far))
 			}
-			project(to, mass)
 		}
-		steps++
-		back := 1 / float64(steps+1)
-		for i, to := range next {
-			far := float64(2*to) - now[i]
-			now[i] = far + float64(back*(from[i]-far))
-		}
-		if k%check < check-1 {
-			continue
-		}
-		v, d := x.value(next), x.bound(next[arcs:])
+		v, d := x.gap(next)
 		if v < level {
 			level = v
-			copy(x.best, next)
+			copy(best, next)
 		}
-		if least = max(least, d); level <= least*(1+weightGap) {
-			break
-		}
-		if v-d > start/2 && steps < 1024 {
+		if least = max(least, d); v-d > start/2 && steps < 1024 {
 			continue
 		}
-		if dx, dy := distance(next[:arcs], from), distance(next[arcs:], from[arcs:]); dx > 1e-9 && dy > 1e-9 {
-			ratio = math.Sqrt(ratio * dy / dx)
+		if dw, dp := distance(next[:arcs], from), distance(next[arcs:], from[arcs:]); dw > 1e-9 && dp > 1e-9 {
+			ratio = math.Sqrt(ratio * dp / dw)
 		}
 		start, steps = v-d, 0
 		copy(now, next)

@@ -1,7 +1,7 @@
 package split
 
 import (
-	"cmp"
+	"math"
 	"slices"
 
 	"github.com/moelb/moelb/eplb"
@@ -35,9 +35,13 @@ func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) 
 	tables, layers := make([][][]int, len(loads)), make([]eplb.Layer, len(loads))
 	gpu := flow.NewLinker(p.FirstSlots(), p.Experts, nil).GPU
 	for l, row := range p.PhysicalToLogical {
-		y := newTabling(gpu, &t, row, loads[l])
-		y.even()
-		tables[l] = y.table
+		y := &tabling{&t, gpu, make([][]int, p.Experts), slices.Clone(loads[l]), make([]float64, t.GPUs)}
+		for s, e := range row {
+			if e >= 0 {
+				y.at[e] = append(y.at[e], s)
+			}
+		}
+		tables[l] = y.make()
 		layers[l] = eplb.Layer{Imbalance: placement.Imbalance(y.load, t.Speed), LowerBound: 1}
 	}
 	return tables, layers, nil
@@ -45,70 +49,30 @@ func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) 
 
 // tabling makes the table of one layer.
 type tabling struct {
-	t     *placement.Topology
-	gpu   []int32   // of each slot
-	at    [][]int   // slots of each expert
-	each  []float64 // what a GPU sends to each expert
-	load  []float64
-	table [][]int
+	t    *placement.Topology
+	gpu  []int32   // of each slot
+	at   [][]int   // slots of each expert
+	each []float64 // what a GPU sends to each expert
+	load []float64
 }
 
-// newTabling sends every GPU's tokens to the nearest replicas.
-func newTabling(gpu []int32, t *placement.Topology, row []int, loads []float64) *tabling {
-	y := &tabling{t, gpu, make([][]int, len(loads)), slices.Clone(loads), make([]float64, t.GPUs), make([][]int, t.GPUs)}
-	for s, e := range row {
-		if e >= 0 {
-			y.at[e] = append(y.at[e], s)
-		}
-	}
+// make sends every GPU's tokens to the nearest replicas and then hands senders of the
+// fullest GPU to others, of all that help the nearest.
+func (y *tabling) make() [][]int {
+	table := make([][]int, len(y.load))
 	for e := range y.each {
-		y.each[e] /= float64(t.InService())
+		y.each[e] /= float64(y.t.InService())
 	}
-	for g := range y.table {
-		y.table[g] = slices.Repeat([]int{-1}, len(y.at))
+	for g := range table {
+		table[g] = slices.Repeat([]int{-1}, len(y.at))
 		for e := range y.at {
-			if t.SpeedOf(g) > 0 {
-				s := y.nearest(g, e)
-				y.table[g][e] = s
-				y.load[gpu[s]] += y.each[e]
+			if y.t.SpeedOf(g) > 0 {
+				s := y.choose(g, e, -1, 0, math.Inf(1)).slot
+				table[g][e] = s
+				y.load[y.gpu[s]] += y.each[e]
 			}
 		}
 	}
-	return y
-}
-
-// nearest is the slot that serves GPU g at first: of the nearest that of the least
-// loaded GPU.
-func (y *tabling) nearest(g, e int) int {
-	return slices.MinFunc(y.at[e], func(a, b int) int {
-		return cmp.Or(y.away(g, a)-y.away(g, b), cmp.Compare(y.level(y.on(a), y.each[e]), y.level(y.on(b), y.each[e])))
-	})
-}
-
-// away is how far a slot is from a GPU: 0 = there, 1 = on its node, 2 = elsewhere.
-func (y *tabling) away(g, slot int) int {
-	switch h := y.on(slot); {
-	case h == g:
-		return 0
-	case y.t.Node(h) == y.t.Node(g):
-		return 1
-	}
-	return 2
-}
-
-// on is the GPU of a slot.
-func (y *tabling) on(slot int) int { return int(y.gpu[slot]) }
-
-// level is a GPU's load by speed with so much more; 0 out of service.
-func (y *tabling) level(g int, more float64) float64 {
-	if y.t.SpeedOf(g) == 0 {
-		return 0
-	}
-	return (y.load[g] + more) / y.t.SpeedOf(g)
-}
-
-// even hands senders of the fullest GPU to other replicas.
-func (y *tabling) even() {
 	for range 4 * len(y.gpu) * len(y.load) {
 		h := 0
 		for g := range y.load {
@@ -116,41 +80,70 @@ func (y *tabling) even() {
 				h = g
 			}
 		}
-		from, expert, to := y.handOver(h)
-		if from < 0 {
-			return
-		}
-		y.load[h] -= y.each[expert]
-		y.load[y.on(to)] += y.each[expert]
-		y.table[from][expert] = to
-	}
-}
-
-// handOver finds a sender from whom GPU h gets an expert's tokens and the slot that
-// they had better go to, the nearest that helps; from -1 = none.
-func (y *tabling) handOver(h int) (from, expert, to int) {
-	from = -1
-	top := y.level(h, 0) * (1 - 1e-9)
-	best, way := top, 3
-	for e, at := range y.at {
-		x := y.each[e]
-		rest := y.level(h, -x)
-		if len(at) < 2 || x == 0 || rest >= top {
-			continue
-		}
-		for g, row := range y.table {
-			if row[e] < 0 || y.on(row[e]) != h {
+		top := y.level(h, 0) * (1 - 1e-9)
+		best, from, expert := none, 0, 0
+		for e, x := range y.each {
+			rest := y.level(h, -x)
+			if len(y.at[e]) < 2 || x == 0 || rest >= top {
 				continue
 			}
-			for _, s := range at {
-				if q := y.on(s); q != h {
-					l, far := max(rest, y.level(q, x)), y.away(g, s)
-					if l < top && (far < way || far == way && l < best) {
-						from, expert, to, best, way = g, e, s, l, far
-					}
+			for g, row := range table {
+				if row[e] < 0 || int(y.gpu[row[e]]) != h {
+					continue
+				}
+				if c := y.choose(g, e, h, rest, top); c.before(best) {
+					best, from, expert = c, g, e
 				}
 			}
 		}
+		if best == none {
+			break
+		}
+		y.load[h] -= y.each[expert]
+		y.load[y.gpu[best.slot]] += y.each[expert]
+		table[from][expert] = best.slot
 	}
-	return from, expert, to
+	return table
+}
+
+// choice is a slot that may serve a GPU: how far away it is (0 = there, 1 = on its node,
+// 2 = elsewhere), and how full its GPU then is.
+type choice struct {
+	slot, away int
+	level      float64
+}
+
+var none = choice{-1, 3, 0}
+
+func (c choice) before(d choice) bool {
+	return c.away < d.away || c.away == d.away && c.level < d.level
+}
+
+// choose is the slot of expert e that had better serve GPU g: the nearest, of several that
+// of the least loaded GPU, on another GPU than h, where rest is left, none then as full as
+// top.
+func (y *tabling) choose(g, e, h int, rest, top float64) choice {
+	best := none
+	for _, s := range y.at[e] {
+		q := int(y.gpu[s])
+		c := choice{s, 2, max(rest, y.level(q, y.each[e]))}
+		switch {
+		case q == g:
+			c.away = 0
+		case y.t.Node(q) == y.t.Node(g):
+			c.away = 1
+		}
+		if q != h && c.level < top && c.before(best) {
+			best = c
+		}
+	}
+	return best
+}
+
+// level is a GPU's load by speed with so much more; 0 out of service.
+func (y *tabling) level(g int, more float64) float64 {
+	if y.t.SpeedOf(g) == 0 {
+		return 0
+	}
+	return (y.load[g] + more) / y.t.SpeedOf(g)
 }
