@@ -42,18 +42,17 @@ func validateTopology(p *Problem, o *Options) error {
 	if p.Groups == 0 {
 		p.Groups = 1
 	}
-	leaveGroups := func() {
-		if n := t.NodeCount(); o.Policy == DeepSeek && p.Groups > 0 && n > 0 && p.Groups%n != 0 && t.NodeGPUs == nil {
-			p.Groups, t.Nodes = 1, 1
-		}
+	err := t.Validate()
+	even := t.NodeGPUs == nil || err == nil && t.EvenNodes()
+	if n := t.NodeCount(); o.Policy == DeepSeek && even && n > 0 && p.Groups > 0 && p.Groups%n != 0 {
+		p.Groups, t.Nodes, t.NodeGPUs = 1, 1, nil
+		err = t.Validate()
 	}
-	leaveGroups()
-	if err := t.Validate(); err != nil {
+	if err != nil {
 		return err
 	}
-	if t.Nodes = t.NodeCount(); t.EvenNodes() {
+	if t.Nodes = t.NodeCount(); even {
 		t.NodeGPUs = nil
-		leaveGroups() // which it could not before
 	}
 	return nil
 }
@@ -117,13 +116,14 @@ func lifted(windows []placement.Loads) []placement.Loads {
 		}
 		for k, w := range windows {
 			if x := problem.Sum(w[l]); x > 0 && x < leastLoad {
-				out[k] = slices.Clone(out[k]) // which are the caller's
-				out[k][l] = slices.Clone(w[l])
-				for e := range w[l] {
-					if out[k][l][e] /= leastLoad; most >= leastLoad {
-						out[k][l][e] = 0
+				row := make([]float64, len(w[l]))
+				for e := range row {
+					if most < leastLoad {
+						row[e] = w[l][e] / leastLoad
 					}
 				}
+				out[k] = slices.Clone(out[k]) // which are the caller's
+				out[k][l] = row
 			}
 		}
 	}
@@ -133,29 +133,28 @@ func lifted(windows []placement.Loads) []placement.Loads {
 // validateLoads checks p.Loads, or p.Windows and sets p.Loads to their sum, or to the
 // one window there is: it is then planned like any other loads.
 func validateLoads(p *Problem, o *Options) error {
-	if err := refuse.Shape(p.Windows != nil && p.Loads != nil, "loads", "both loads and windows are given"); err != nil {
-		return err
-	}
 	windows := p.Windows
-	if windows == nil {
+	switch {
+	case windows == nil:
 		windows = []placement.Loads{p.Loads}
+	case p.Loads != nil:
+		return refuse.Errorf(placement.ErrShape, "loads", "both loads and windows are given")
+	case len(windows) == 0:
+		return refuse.Errorf(placement.ErrShape, "loads", "no windows")
 	}
+	layers, experts, gpus := len(windows[0]), windows[0].Experts(), max(1, min(p.Topology.GPUs, placement.MaxGPUs))
 	for i, w := range windows {
-		if err := w.Validate(); err != nil {
+		if err := cmp.Or(
+			w.Validate(),
+			refuse.Shape(len(w) != layers || w.Experts() != experts, "loads", "%d layers of %d experts, but window 0 has %d of %d", len(w), w.Experts(), layers, experts),
+		); err != nil {
 			return refuse.Edit(err, func(e *placement.Error) {
 				if p.Windows != nil {
 					e.Detail = fmt.Sprintf("window %d: %s", i, e.Detail)
 				}
 			})
 		}
-		if first := windows[0]; len(w) != len(first) || w.Experts() != first.Experts() {
-			return refuse.Errorf(placement.ErrShape, "loads", "window %d: %d layers of %d experts, but window 0 has %d of %d", i, len(w), w.Experts(), len(first), first.Experts())
-		}
 	}
-	if len(windows) == 0 {
-		return refuse.Errorf(placement.ErrShape, "loads", "no windows")
-	}
-	layers, experts, gpus := len(windows[0]), windows[0].Experts(), max(1, min(p.Topology.GPUs, placement.MaxGPUs))
 	if err := cmp.Or(
 		refuse.Shape(len(windows) > placement.MaxCells/(layers*experts), "loads", "%d windows of %d numbers: at most %d numbers are supported", len(windows), layers*experts, placement.MaxCells),
 		refuse.Shape(len(windows) > maxWindowGPUs/gpus, "loads", "%d windows on %d GPUs: at most %d are supported", len(windows), gpus, maxWindowGPUs/gpus),
@@ -274,24 +273,20 @@ func validateTwoNodes(p *Problem, o *Options) error {
 // checkRoom demands room for so many copies of every expert, no two on one node; as many
 // nodes are in service.
 func checkRoom(p *Problem, copies int, field, what string) error {
-	t, experts := &p.Topology, p.Loads.Experts()
-	room, gpus := inService(t, p.Replicas)
-	have, each := 0, 0 // slots a GPU that are tried, after those there are
-	for {
-		sum := 0
-		for _, n := range room {
+	t, experts, each := &p.Topology, p.Loads.Experts(), 0
+	slots, gpus := inService(t, p.Replicas)
+	room := func() (sum int) { // with so many slots each GPU; 0 = those there are
+		for k, n := range slots {
+			if each > 0 {
+				n = int(min(int64(gpus[k])*int64(each), int64(experts)))
+			}
 			sum += min(n, experts)
 		}
-		if each == 0 {
-			have = sum
-		}
-		if sum >= copies*experts {
-			break
-		}
+		return sum
+	}
+	have := room()
+	for room() < copies*experts {
 		each++
-		for k, n := range gpus {
-			room[k] = int(min(int64(n)*int64(each), int64(experts)))
-		}
 	}
 	return refuse.Fit(each > 0, field, "%d %s do not fit the %d slots of the %d GPUs in service: %d slots a GPU, %d in all, would do", experts, what, have, t.InService(), each, int64(each)*int64(t.GPUs))
 }

@@ -47,7 +47,7 @@ func (f Forecast) Set(p *eplb.Problem, past []placement.Loads) error {
 	}
 	sum, keep := placement.NewLoads(len(past[0]), past[0].Experts()), 1.0
 	if f.HalfLife > 0 {
-		keep = 1 / exp2(1/f.HalfLife)
+		keep = halved(1 / f.HalfLife)
 	}
 	for _, w := range past {
 		for _, row := range sum {
@@ -91,19 +91,15 @@ func Backtest(ctx context.Context, p eplb.Problem, o eplb.Options, f Forecast, w
 	return out, nil
 }
 
-// exp2 is 2 to the x, for 0 ≤ x < 1000, alike on every platform, which math.Exp2
-// does not promise: a product of square roots, each rounded once.
-func exp2(x float64) float64 {
-	whole := math.Floor(x)
-	x -= whole
-	y, root := 1.0, 2.0
-	for x > 0 {
-		root = math.Sqrt(root)
-		x *= 2
-		if x >= 1 {
-			x--
+// halved is 1/2 to the x, for x ≥ 0, alike on every platform, which math.Exp2 does not
+// promise: a product of square roots, each rounded once.
+func halved(x float64) float64 {
+	y, root := 1.0, .5
+	for ; x > 0; x *= 2 {
+		for ; x >= 1; x-- {
 			y *= root
 		}
+		root = math.Sqrt(root)
 	}
-	return math.Ldexp(y, int(whole))
+	return y
 }

@@ -26,7 +26,10 @@ type Options struct {
 // Counts are exact.
 //
 // It is not safe for concurrent use. Add and Roll allocate nothing.
-type Tracker struct{ file file }
+type Tracker struct {
+	file  file
+	spare [][]int64 // windows to come
+}
 
 // trackerVersion is that of trackers as JSON. Those of version 1 kept several streams,
 // and other sums than those of windows.
@@ -41,7 +44,7 @@ type file struct {
 	SamplesPerWindow int       `json:"samples_per_window"`
 	InOpen           int       `json:"open_samples"`
 	Open             []int64   `json:"open"`   // of the open window, [layers*experts]
-	Closed           [][]int64 `json:"closed"` // of closed windows, oldest first; beyond are those to come
+	Closed           [][]int64 `json:"closed"` // of closed windows, oldest first
 }
 
 // New returns a Tracker of samples of the given shape. Its errors are
@@ -51,13 +54,12 @@ func New(layers, experts int, o Options) (*Tracker, error) {
 	if err := f.checkShape(); err != nil {
 		return nil, err
 	}
-	cells := layers * experts
-	f.Open, f.Closed = make([]int64, cells), make([][]int64, f.Kept)
-	for k := range f.Closed {
-		f.Closed[k] = make([]int64, cells)
+	f.Open, f.Closed = make([]int64, layers*experts), make([][]int64, 0, f.Kept+1)
+	t := &Tracker{file: f, spare: make([][]int64, f.Kept)}
+	for k := range t.spare {
+		t.spare[k] = make([]int64, layers*experts)
 	}
-	f.Closed = f.Closed[:0]
-	return &Tracker{f}, nil
+	return t, nil
 }
 
 // checkShape refuses more layers, experts and windows than there can be, and none.
@@ -123,19 +125,16 @@ func (t *Tracker) Roll() {
 		return
 	}
 	f.InOpen = 0
-	n := len(f.Closed)
-	switch {
-	case n == max(f.Kept, 1): // the oldest goes
-		oldest := f.Closed[0]
-		copy(f.Closed, f.Closed[1:])
-		n--
-		f.Closed[n] = oldest
-	case n < cap(f.Closed) && f.Closed[:n+1][n] != nil:
-		f.Closed = f.Closed[:n+1]
+	f.Closed = append(f.Closed, f.Open)
+	switch n := len(t.spare); {
+	case len(f.Closed) > max(f.Kept, 1):
+		f.Open = f.Closed[0]
+		f.Closed = slices.Delete(f.Closed, 0, 1)
+	case n > 0:
+		f.Open, t.spare = t.spare[n-1], t.spare[:n-1]
 	default: // after reading JSON
-		f.Closed = append(f.Closed, make([]int64, len(f.Open)))
+		f.Open = make([]int64, len(f.Open))
 	}
-	f.Open, f.Closed[n] = f.Closed[n], f.Open
 	clear(f.Open)
 }
 
@@ -176,8 +175,7 @@ func (t *Tracker) UnmarshalJSON(text []byte) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	f.Closed = slices.Clip(f.Closed) // windows beyond it, of a field that stands there twice, were not checked
-	t.file = f
+	*t = Tracker{file: f}
 	return nil
 }
 
