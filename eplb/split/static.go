@@ -82,15 +82,11 @@ func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads) eplb.L
 // no less than the maximum of the mean.
 func (s *Splitter) shareMean(n *flow.Net, weights, mean []float64) (bound float64) {
 	const units = flow.MaxTokens / 4
-	counts, total, all := s.reads.counts, int64(0), max(problem.Sum(mean), 1)
+	counts, all := s.reads.counts, max(problem.Sum(mean), 1)
 	for e, share := range mean {
 		counts[e] = int64(share / all * units)
-		total += counts[e]
 	}
-	bound = 1
-	if level := s.flow.Split(n, counts); total > 0 {
-		bound = max(bound, s.unitBound(n, level, units))
-	}
+	bound = max(1, s.unitBound(n, s.flow.Split(n, counts), units))
 	for a, i := range n.Owner {
 		if all := counts[n.Expert[i]]; all > 0 {
 			weights[a] = float64(s.flow.Quota[a]) / float64(all)
