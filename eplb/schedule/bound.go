@@ -1,5 +1,7 @@
 package schedule
 
+import "slices"
+
 // bound counts, before any round is made, what every schedule has to send and receive.
 // A GPU receives every expert it lacks, over all its links at once, and sends what it
 // alone holds: over RDMA where none of its node lacks it. The only GPU to lack an expert
@@ -7,50 +9,61 @@ package schedule
 // over the RDMA of its GPUs.
 func (s *scheduler) bound() (rounds int, seconds float64) {
 	const in, out = 0, 1
-	nodes := s.NodeCount()
-	var gpu, far, node [2][]int // copies of each GPU, those of them over RDMA, and copies of each node
-	for way := range gpu {
-		gpu[way], far[way], node[way] = make([]int, len(s.node)), make([]int, len(s.node)), make([]int, nodes)
+	gpus, nodes := len(s.node), s.NodeCount()
+	// Copies of each GPU; and those over RDMA, of each GPU and, behind these, of each node.
+	var total, far [2][]int
+	for way := range total {
+		total[way], far[way] = make([]int, gpus), make([]int, gpus+nodes)
 	}
-	asked := make([][]int, nodes) // the GPUs of each node that lack the expert at hand
-	for l := range s.layers {
-		y := &s.layers[l]
-		if !y.ended {
+	asks := make([]int, nodes) // GPUs of each node that lack the expert at hand
+	for _, y := range s.layers {
+		if !y.ended() {
 			rounds = 1
 		}
-		for _, q := range y.req {
-			gpu[in][q.gpu]++
+		for _, q := range y.requests {
+			total[in][q.gpu]++
 		}
-		for e, hold := range y.hold {
-			if len(hold) == 0 || len(y.reqBy[e]) == 0 {
+		for _, x := range y.experts {
+			if len(x.hold) == 0 || len(x.asked) == 0 {
 				continue
 			}
-			for n := range asked {
-				asked[n] = asked[n][:0]
+			for _, q := range x.asked {
+				asks[s.node[q.gpu]]++
 			}
-			for _, r := range y.reqBy[e] {
-				n := s.node[y.req[r].gpu]
-				asked[n] = append(asked[n], y.req[r].gpu)
-			}
-			first, last := s.gpuOf[hold[0]], s.gpuOf[hold[len(hold)-1]]
+			first, last := s.gpuOf[x.hold[0]], s.gpuOf[x.hold[len(x.hold)-1]]
 			if first == last {
-				gpu[out][first]++
-				far[out][first] += max(0, 1-len(asked[s.node[first]]))
+				total[out][first]++
+				far[out][first] += max(0, 1-asks[s.node[first]])
 			}
-			for _, i := range hold {
-				asked[s.node[s.gpuOf[i]]] = nil
+			for _, i := range x.hold {
+				asks[s.node[s.gpuOf[i]]] = 0
 			}
 			leaves := 0
-			for n, list := range asked {
-				node[in][n] += min(1, len(list))
-				if leaves = max(leaves, min(1, len(list))); len(list) == 1 {
-					far[in][list[0]]++
+			for _, q := range x.asked {
+				n := s.node[q.gpu]
+				if asks[n] == 1 {
+					far[in][q.gpu]++
+				}
+				if asks[n] > 0 {
+					asks[n], leaves = 0, 1
+					far[in][gpus+n]++
 				}
 			}
 			if n := s.node[first]; n == s.node[last] {
-				node[out][n] += leaves
+				far[out][gpus+n] += leaves
 			}
 		}
+	}
+	each := slices.Repeat([]int{1}, gpus+nodes) // how many GPUs share far's
+	clear(each[gpus:])
+	for g, n := range s.node {
+		if !slices.Contains(s.empty.Dead, g) {
+			each[gpus+n]++
+		}
+	}
+	links := s.NVLink + s.RDMA + s.Outside
+	if s.NVLink == 0 || s.RDMA == 0 && nodes > 1 {
+		links = 0 // unknown
 	}
 	need := func(copies, perRound int, bandwidth float64) {
 		rounds = max(rounds, (copies+perRound-1)/perRound)
@@ -58,24 +71,13 @@ func (s *scheduler) bound() (rounds int, seconds float64) {
 			seconds = max(seconds, float64(copies)*float64(s.ExpertBytes)/bandwidth)
 		}
 	}
-	all := s.NVLink + s.RDMA + s.Outside
-	if s.NVLink == 0 || s.RDMA == 0 && nodes > 1 {
-		all = 0 // unknown
-	}
-	alive := make([]int, nodes)
-	for g, n := range s.node {
-		if !s.dead[g] {
-			alive[n]++
+	for way := range total {
+		for _, copies := range total[way] {
+			need(copies, s.PerGPU, links)
 		}
-	}
-	for way := range gpu {
-		for g := range s.node {
-			need(gpu[way][g], s.PerGPU, all)
-			need(far[way][g], s.RDMAPerGPU, s.RDMA)
-		}
-		for n, k := range alive {
-			if k > 0 {
-				need(node[way][n], s.RDMAPerGPU*k, s.RDMA*float64(k))
+		for i, copies := range far[way] {
+			if copies > 0 {
+				need(copies, s.RDMAPerGPU*each[i], s.RDMA*float64(each[i]))
 			}
 		}
 	}

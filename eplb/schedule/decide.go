@@ -72,24 +72,22 @@ func (s *Schedule) forced() int { return max(s.Restore, s.Emptied) }
 // Forced returns the placement that prev, which the schedule starts from, has
 // become once the rounds are done that must be: those that restore experts and
 // empty GPUs which leave. It is what the rest is weighed against, at the moment of
-// a failure too. It comes with the topology that it is to be scored on: that of
-// New without the GPUs that have left.
+// a failure too. It has the GPUs and slots of both placements, and comes with the
+// topology that it is to be scored on: that of New, with the GPUs that leave out of
+// service.
 func (s *Schedule) Forced(prev *placement.Placement, t placement.Topology) (placement.Placement, placement.Topology, error) {
-	p, err := s.Apply(prev, s.forced())
-	if err != nil {
-		return p, t, err
+	p, err := s.run(prev, 0, s.forced())
+	speed := slices.Clone(t.Speed)
+	if speed == nil {
+		speed = slices.Repeat([]float64{1}, len(s.GPUSlots))
 	}
-	if s.forced() == 0 && len(s.GPUSlots) > p.GPUs { // GPUs that join are idle until they have something
-		p.PhysicalToLogical = reshape(p.PhysicalToLogical, slotsOf(&p), s.GPUSlots)
-		p.GPUs, p.GPUSlots = len(s.GPUSlots), s.GPUSlots
-	}
-	on := placement.Topology{GPUs: p.GPUs, Speed: make([]float64, p.GPUs), NVLink: t.NVLink, RDMA: t.RDMA}
-	for g := range on.Speed {
-		if !slices.Contains(s.Dead, g) && !slices.Contains(s.Leaving, g) {
-			on.Speed[g] = t.SpeedOf(g)
+	for g := range speed {
+		if slices.Contains(s.Dead, g) || slices.Contains(s.Leaving, g) {
+			speed[g] = 0
 		}
 	}
-	return p, on, nil
+	t.Speed = speed
+	return p, t, err
 }
 
 // Stakes returns k with what is known once a schedule from prev to next is made, at
@@ -122,26 +120,11 @@ type Decision struct {
 	// Reason is why, in a few words.
 	Reason string
 
-	considered, of int
-	horizon        float64
+	text string
 }
 
 // String is one line with the figures.
-func (d Decision) String() string {
-	if d.of == 0 {
-		return "nothing to move"
-	}
-	what := fmt.Sprintf("%d of %d rounds", d.considered, d.of)
-	pays := fmt.Sprintf("paid back after %.4g steps of %.4g", d.BreakEven, d.horizon)
-	if math.IsInf(d.BreakEven, 1) {
-		pays = "never paid back"
-	}
-	figures := fmt.Sprintf("%.4g ms a step gained for %.4g ms of stall, %s", d.GainPerStep*1e3, d.Cost*1e3, pays)
-	if d.Move {
-		return fmt.Sprintf("move %s: %s (%s)", what, d.Reason, figures)
-	}
-	return fmt.Sprintf("not worth moving: %s (%s: %s)", d.Reason, what, figures)
-}
+func (d Decision) String() string { return d.text }
 
 // Decide weighs the gain of every prefix of a schedule against its cost and
 // picks the one that gains most over the horizon, if that is worth it.
@@ -161,18 +144,15 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 	if err != nil {
 		return Decision{}, err
 	}
-	none := Decision{of: len(s.Rounds), horizon: k.Horizon, BreakEven: math.Inf(1)}
-	if len(s.Rounds) == 0 {
-		none.Reason = "nothing to move"
-		return none, nil
+	never := math.Inf(1)
+	if len(gains) == 0 {
+		return Decision{BreakEven: never, Reason: "nothing to move", text: "nothing to move"}, nil
 	}
-	forced := s.forced()
-	best, soonest := none, none
+	best, soonest := Decision{}, Decision{BreakEven: never}
 	seconds, gain, bestNet := 0.0, 0.0, 0.0
 	for i, r := range s.Rounds {
 		seconds, gain = seconds+r.Seconds, gain+gains[i]
-		d := none
-		d.Rounds, d.considered, d.GainPerStep, d.Cost = i+1, i+1, gain, seconds*(1-k.Hidden)
+		d := Decision{Rounds: i + 1, GainPerStep: gain, Cost: seconds * (1 - k.Hidden), BreakEven: never}
 		if gain > 0 {
 			d.BreakEven = d.Cost / gain
 		}
@@ -180,29 +160,38 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 			soonest = d
 		}
 		net := float64(gain*k.Horizon) - float64(d.Cost*(1+k.Margin))
-		if i+1 == forced || net > bestNet {
+		if i+1 == s.forced() || net > bestNet {
 			best, bestNet = d, net
 		}
 	}
-	switch best.Move = true; {
+	d := best
+	switch d.Move = true; {
 	case s.Restore > 0:
-		best.Reason = "experts without a copy come back"
+		d.Reason = "experts without a copy come back"
 	case s.Emptied > 0:
-		best.Reason = "GPUs that leave are emptied"
-	case best.Rounds > 0:
-		best.Reason = "it pays"
+		d.Reason = "GPUs that leave are emptied"
+	case d.Rounds > 0:
+		d.Reason = "it pays"
 	default:
-		best, best.Rounds = soonest, 0
-		switch {
-		case math.IsInf(best.BreakEven, 1):
-			best.Reason = "it gains nothing"
-		case best.BreakEven >= k.Horizon:
-			best.Reason = "it would not pay within the horizon"
+		switch d = soonest; {
+		case d.BreakEven == never:
+			d.Reason = "it gains nothing"
+		case d.BreakEven >= k.Horizon:
+			d.Reason = "it would not pay within the horizon"
 		default:
-			best.Reason = "it would not pay by the margin"
+			d.Reason = "it would not pay by the margin"
 		}
 	}
-	return best, nil
+	pays := "never paid back"
+	if d.BreakEven < never {
+		pays = fmt.Sprintf("paid back after %.4g steps of %.4g", d.BreakEven, k.Horizon)
+	}
+	what := fmt.Sprintf("%d of %d rounds", d.Rounds, len(s.Rounds))
+	figures := fmt.Sprintf("%.4g ms a step gained for %.4g ms of stall, %s", d.GainPerStep*1e3, d.Cost*1e3, pays)
+	if d.text = fmt.Sprintf("move %s: %s (%s)", what, d.Reason, figures); !d.Move {
+		d.Rounds, d.text = 0, fmt.Sprintf("not worth moving: %s (%s: %s)", d.Reason, what, figures)
+	}
+	return d, nil
 }
 
 // maxStake keeps products of stakes finite.
@@ -211,23 +200,17 @@ const maxStake = 1e15
 // gains lists the seconds a step that each round gains: those of the layers that it
 // finishes. It refuses what makes no sense.
 func (k *Stakes) gains(s *Schedule) ([]float64, error) {
-	for _, f := range []struct {
-		name   string
-		v, max float64
-	}{
-		{"step_seconds", k.StepSeconds, maxStake}, {"horizon", k.Horizon, maxStake},
-		{"hidden", k.Hidden, 1}, {"margin", k.Margin, maxStake},
-		{"sensitivity", k.Sensitivity.At110, k.Sensitivity.At130}, {"sensitivity", k.Sensitivity.At130, .99},
-	} {
-		if !(f.v >= 0 && f.v <= f.max) {
-			return nil, refuse.Errorf(placement.ErrValue, f.name, "%v: between 0 and %v is possible", f.v, f.max)
-		}
-	}
 	layers, weight := len(k.Before), k.Weight
 	if weight == nil {
 		weight = slices.Repeat([]float64{1}, layers)
 	}
 	if err := cmp.Or(
+		within("step_seconds", k.StepSeconds, maxStake),
+		within("horizon", k.Horizon, maxStake),
+		within("hidden", k.Hidden, 1),
+		within("margin", k.Margin, maxStake),
+		within("sensitivity", k.Sensitivity.At110, k.Sensitivity.At130),
+		within("sensitivity", k.Sensitivity.At130, .99),
 		refuse.Shape(len(k.After) != layers, "after", "%d layers, but before has %d", len(k.After), layers),
 		refuse.Shape(len(weight) != layers, "weight", "%d layers, but before has %d", len(weight), layers),
 		refuse.Value(!s.Priced && k.Hidden < 1 && len(s.Rounds) > 0, "schedule", "its seconds are not known: give the bytes of an expert and the bandwidths"),
@@ -244,11 +227,8 @@ func (k *Stakes) gains(s *Schedule) ([]float64, error) {
 		}
 	}
 	for l, w := range weight {
-		if !(w >= 0 && w <= maxStake) {
-			return nil, refuse.At(placement.ErrValue, "weight", l, -1, "%v is not a number from 0 to %v", w, float64(maxStake))
-		}
-		if !(min(k.Before[l], k.After[l]) >= 0) || math.IsInf(k.After[l], 0) {
-			return nil, refuse.At(placement.ErrValue, "imbalance", l, -1, "%v, %v: finite numbers ≥ 0 are needed", k.Before[l], k.After[l])
+		if !(w >= 0 && w <= maxStake && min(k.Before[l], k.After[l]) >= 0) || math.IsInf(k.After[l], 0) {
+			return nil, refuse.At(placement.ErrValue, "imbalance", l, -1, "%v, %v, of weight %v: finite numbers ≥ 0 are needed", k.Before[l], k.After[l], w)
 		}
 		weights += w
 	}

@@ -2,11 +2,10 @@
 // placement to the next in rounds that no GPU's links hold up, and Decide says
 // whether they pay.
 //
-//	schedule frame   what is asked, and what is refused
-//	round layer      a round: layer by layer, writes into slots that can be taken back
-//	links            what links and memory allow
-//	match chain      copies between GPUs: by matchings, along chains
-//	settle           copies within a GPU, and what is written after what
+//	schedule change  what is asked, and what is refused
+//	round            what links and memory allow, layer by layer
+//	layer            what a round writes into a layer's slots, and can take back
+//	copies           copies between GPUs: by matchings, along chains
 //	bound            the fewest rounds and seconds that any schedule needs
 //	apply json       a schedule in use
 //	decide           whether it pays

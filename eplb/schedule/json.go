@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -41,44 +42,37 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	if err := out.check(); err != nil {
 		return err
 	}
-	for range 2 { // first with the sums as they are: what is missing may change them
-		again, err := json.Marshal(out)
-		if err != nil {
-			return err
-		}
-		var has, would any
-		_, _ = json.Unmarshal(text, &has), json.Unmarshal(again, &would)
-		if err := compare("", has, would); err != nil {
-			return err
-		}
-		out.sum()
+	out.sum()
+	again, err := json.Marshal(out)
+	if err != nil {
+		return err
+	}
+	var has, would any
+	_, _ = json.Unmarshal(text, &has), json.Unmarshal(again, &would)
+	if err := compare("", has, would); err != nil {
+		return err
 	}
 	*s = out
 	return nil
 }
 
 // compare demands of what has been read all that would be written of it.
-func compare(field string, has, would any) error {
-	if has == nil && would != nil {
-		return bad(field, "missing")
-	}
-	var err error
+func compare(field string, has, would any) (err error) {
 	switch w := would.(type) {
 	case map[string]any:
 		h, _ := has.(map[string]any)
 		for _, name := range slices.Sorted(maps.Keys(w)) {
 			err = cmp.Or(err, compare(strings.TrimPrefix(field+"."+name, "."), h[name], w[name]))
 		}
+		return err
 	case []any:
 		h, _ := has.([]any)
-		for i := range w[:min(len(h), len(w))] {
+		for i := range min(len(h), len(w)) {
 			err = cmp.Or(err, compare(fmt.Sprintf("%s.%d", field, i), h[i], w[i]))
 		}
-		err = cmp.Or(err, refuse.Value(len(h) != len(w), field, "%d entries, but the rounds make %d", len(h), len(w)))
-	default:
-		err = refuse.Value(has != would, field, "%v, but the rounds make %v", has, would)
+		return err
 	}
-	return err
+	return cmp.Or(refuse.Value(has == nil, field, "missing"), refuse.Value(has != would, field, "%v, but the rounds make %v", has, would))
 }
 
 // check demands slots of GPUs that there can be, and moves between them. That the moves
@@ -96,12 +90,12 @@ func (s *Schedule) check() error {
 		refuse.Value(s.Before == nil, "gpu_slots_before", "missing"),
 		refuse.Value(s.After == nil, "gpu_slots_after", "missing"),
 		refuse.Value(s.Rounds == nil, "rounds", "missing"),
-		refuse.Value(s.RoundsBound < 0, "rounds_bound", "%d is negative", s.RoundsBound),
-		refuse.Value(s.SecondsBound < 0, "seconds_bound", "%v is negative", s.SecondsBound),
+		within("rounds_bound", float64(s.RoundsBound), math.MaxInt64),
+		within("seconds_bound", s.SecondsBound, math.MaxFloat64),
+		within("restore_rounds", float64(s.Restore), float64(len(s.Rounds))),
+		within("emptied_rounds", float64(s.Emptied), float64(len(s.Rounds))),
+		within("expert_bytes", float64(s.ExpertBytes), maxExpertBytes),
 		refuse.Value(s.Priced && s.ExpertBytes == 0 || !s.Priced && s.SecondsBound > 0, "priced", "%v, with experts of %d bytes and %v seconds at least", s.Priced, s.ExpertBytes, s.SecondsBound),
-		refuse.Value(s.Restore < 0 || s.Restore > len(s.Rounds), "restore_rounds", "%d of %d", s.Restore, len(s.Rounds)),
-		refuse.Value(s.Emptied < 0 || s.Emptied > len(s.Rounds), "emptied_rounds", "%d of %d", s.Emptied, len(s.Rounds)),
-		checkExpertBytes(s.ExpertBytes),
 	); err != nil {
 		return err
 	}
@@ -113,11 +107,8 @@ func (s *Schedule) check() error {
 		}
 	}
 	for i, r := range s.Rounds {
-		if r.Moves == nil {
-			return bad("rounds", "round %d: no moves", i)
-		}
-		if r.Seconds < 0 || r.StagedBytes < 0 || r.Peers < 0 || r.Seconds > 0 && !s.Priced {
-			return bad("rounds", "round %d: %v seconds, %d bytes staged, %d peers, where priced is %v", i, r.Seconds, r.StagedBytes, r.Peers, s.Priced)
+		if r.Moves == nil || min(r.Seconds, float64(r.StagedBytes), float64(r.Peers)) < 0 || r.Seconds > 0 && !s.Priced {
+			return bad("rounds", "round %d: %v seconds, %d bytes staged, %d peers, %d moves, where priced is %v", i, r.Seconds, r.StagedBytes, r.Peers, len(r.Moves), s.Priced)
 		}
 		for _, k := range r.Staged {
 			if k < 0 || k >= len(r.Moves) {
@@ -125,7 +116,7 @@ func (s *Schedule) check() error {
 			}
 		}
 		for k, m := range r.Moves {
-			if m.Layer < 0 || m.Layer >= placement.MaxLayers || m.Expert < -1 || m.Expert >= placement.MaxExperts || m.From < -1 || m.From >= slots || m.To < 0 || m.To >= slots {
+			if m.Layer < 0 || m.Layer >= placement.MaxLayers || m.Expert < -1 || m.Expert >= placement.MaxExperts || min(m.From+1, m.To) < 0 || max(m.From, m.To) >= slots {
 				return bad("rounds", "round %d: move %d, %+v, is none of %d slots", i, k, m, slots)
 			}
 		}

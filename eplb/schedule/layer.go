@@ -6,269 +6,262 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// scheduler builds the rounds of a schedule. Several layers share a round, each
-// with a part of its own from load to emit. Whatever a round does is a write of
-// some slot: it keeps count of copies, links and memory, and can be taken back.
-type scheduler struct {
-	*frame
-	most   int // layers that a round may leave half-moved
-	stage  int // experts that a GPU may stage; noLimit = any number
-	layers []layer
-
-	links       // of the round at hand
-	moves       []placement.Move
-	stagedMoves []int  // in place: indices of moves
-	*layer             // at hand
-	seen, busy  []bool // GPUs that a search for a chain has come by, and those on its way
-	way         []int  // what it finds: requests that make room for each other
-	readers     []int  // of each slot, copies that are to read it
-	match       *matching
-}
-
-// layer is how far a layer is, and what the round at hand does in it.
+// layer is how far a layer is, and what the round at hand does in it: it writes slots.
+// A write keeps count of copies, links and memory, and can be undone.
 type layer struct {
-	number   int
-	cur, fin []int // what slots hold, and are to hold
-	ended    bool  // slots hold it
-	begun    bool  // it is under way
-	urgency  int   // the largest of its requests
-	busiest  int   // the most requests of a GPU
-
-	doing bool    // it has a part in the round at hand
-	plan  []int   // what slots hold at the round's end
-	src   []int   // the slot that each is read from as it was, itself where it stays; or outsideRead
-	live  []int   // copies of each expert at the round's end
-	hold  [][]int // slots that hold each expert at the round's start
-	// Experts that GPUs lack, in the order of GPUs: of each, and for each expert.
-	req      []request
-	reqFirst []int
-	reqBy    [][]int
-	writes   []int // slots that are written, in order
-	stagers  []int // in place, those of them that are staged: one of each cycle
+	*scheduler
+	number          int
+	begin, cur, fin []int     // what slots held at first, hold, and are to hold
+	plan            []int     // what they hold at the round's end
+	src             []int     // the slot that each is read from as it was, itself where it stays; or -1
+	log             []write   // in the order made
+	requests        []request // in the order of GPUs
+	lacks           [][]request
+	experts         []expert
 }
 
-const outsideRead = -1
+// expert is what is known of an expert of a layer.
+type expert struct {
+	hold  []int      // slots that hold it at the round's start
+	asked []*request // by GPUs that lack it
+	live  int        // its copies at the round's end
+}
 
 // request is an expert that a GPU lacks.
 type request struct {
 	gpu, expert int
-	from        int // the slot that it is, or might be, read from; outsideRead
-	slot        int // where it arrives, if it is done
+	from        int // the slot that it is, or might be, read from; -1 = outside
 	done        bool
 	urgency     int // 2 = the expert is nowhere, 1 = it is on leaving GPUs alone
 }
 
-// newScheduler is at the start of a schedule that leaves so many layers half-moved at
-// most.
-func newScheduler(f *frame, most int) *scheduler {
-	gpus, slots := len(f.node), len(f.gpuOf)
-	s := &scheduler{
-		frame: f, most: most, stage: noLimit, layers: make([]layer, len(f.start)),
-		moves: slices.Clone(f.lost), seen: make([]bool, gpus), busy: make([]bool, gpus), readers: make([]int, slots),
-	}
-	if s.StagedBytes > 0 {
-		s.stage = int(min(s.StagedBytes/s.ExpertBytes, noLimit))
-	}
-	s.match = newMatching(s, gpus)
-	for l := range s.layers {
-		s.layers[l] = layer{
-			number: l, cur: slices.Clone(f.start[l]), fin: f.end[l],
-			plan: make([]int, slots), src: make([]int, slots), live: make([]int, f.experts),
-			hold: make([][]int, f.experts), reqBy: make([][]int, f.experts), reqFirst: make([]int, gpus+1),
-		}
-		room := make([]int, 2*f.experts) // most experts are not in more slots
-		for e := range f.experts {
-			s.layers[l].hold[e] = room[2*e : 2*e : 2*e+2]
-		}
-		s.load(&s.layers[l])
-	}
-	return s
+// write is what a slot was to hold before it was written, and the request that this
+// served, if any.
+type write struct {
+	slot, expert, from int
+	served             *request
 }
 
-// noLimit is more than any round has of anything.
-const noLimit = 1 << 30
-
-// load makes y the layer at hand as it is at a round's start, without a part in it.
-func (s *scheduler) load(y *layer) {
-	s.layer = y
-	cur, fin := s.cur, s.fin
-	copy(s.plan, cur)
-	s.ended, s.urgency, s.busiest, s.doing = slices.Equal(cur, fin), 0, 0, false
-	for e := range s.hold {
-		s.hold[e], s.reqBy[e] = s.hold[e][:0], s.reqBy[e][:0]
+// load is at a round's start, without a part in it.
+func (y *layer) load() {
+	copy(y.plan, y.cur)
+	y.log, y.requests = y.log[:0], y.requests[:0]
+	for e := range y.experts {
+		x := &y.experts[e]
+		x.hold, x.asked, x.live = x.hold[:0], x.asked[:0], 0
 	}
-	for i, e := range cur {
-		if s.src[i] = i; e >= 0 {
-			s.hold[e] = append(s.hold[e], i)
+	for i, e := range y.cur {
+		if y.src[i] = i; e >= 0 {
+			x := &y.experts[e]
+			x.hold, x.live = append(x.hold, i), x.live+1
 		}
 	}
-	for e, hold := range s.hold {
-		s.live[e] = len(hold)
-	}
-	s.req, s.writes, s.stagers = s.req[:0], s.writes[:0], s.stagers[:0]
-	for g := range s.node {
-		have, want := s.on(g, cur), s.on(g, fin)
+	for g := range y.lacks {
+		have, want := y.on(g, y.cur), y.on(g, y.fin)
+		n := len(y.requests)
 		for i, e := range want {
-			if e >= 0 && !slices.Contains(have, e) && !slices.Contains(want[:i], e) {
-				q := request{gpu: g, expert: e}
-				if !slices.ContainsFunc(s.hold[e], func(slot int) bool { return !s.leaving[s.gpuOf[slot]] }) {
-					q.urgency = 2 - min(1, len(s.hold[e]))
-				}
-				s.urgency = max(s.urgency, q.urgency)
-				s.reqBy[e] = append(s.reqBy[e], len(s.req))
-				s.req = append(s.req, q)
+			if e < 0 || slices.Contains(have, e) || slices.Contains(want[:i], e) {
+				continue
 			}
+			x, q := &y.experts[e], request{gpu: g, expert: e}
+			if !slices.ContainsFunc(x.hold, func(slot int) bool { return !slices.Contains(y.empty.Leaving, y.gpuOf[slot]) }) {
+				q.urgency = 2 - min(1, len(x.hold))
+			}
+			y.requests = append(y.requests, q)
+			x.asked = append(x.asked, &y.requests[len(y.requests)-1])
 		}
-		s.reqFirst[g+1] = len(s.req)
-		s.busiest = max(s.busiest, len(s.req)-s.reqFirst[g])
+		y.lacks[g] = y.requests[n:]
 	}
 }
 
-// together serves requests that count on each other's copies, without those for which
-// there is no room, and says whether there are any.
-func (s *scheduler) together(requests []int) bool {
-	for len(requests) > 0 {
-		for _, r := range requests {
-			s.live[s.req[r].expert]++
+// ended says whether slots hold what they are to hold, begun whether any has changed.
+func (y *layer) ended() bool { return slices.Equal(y.cur, y.fin) }
+func (y *layer) begun() bool { return len(y.log) > 0 || !slices.Equal(y.cur, y.begin) }
+
+// serve does what the links allow.
+func (y *layer) serve() {
+	for range y.PerGPU {
+		if !y.match() {
+			break
 		}
-		done := 0
-		for done < len(requests) && s.put(&s.req[requests[done]]) {
-			done++
-		}
-		if done == len(requests) {
-			return true
-		}
-		for _, r := range requests[:done] {
-			q := &s.req[r]
-			q.done = false
-			s.write(q.slot, s.cur[q.slot], q.slot)
-		}
-		for _, r := range requests[done+1:] {
-			s.live[s.req[r].expert]--
-		}
-		requests = slices.Delete(requests, done, done+1)
 	}
-	return false
+	y.serveRequests(0)
+	y.settle()
+	y.emit()
 }
 
-// put serves a request, which has been counted on, by a copy from another GPU's slot, or
-// from outside, and says whether room, links and memory allow that.
-func (s *scheduler) put(q *request) bool {
-	s.live[q.expert]--
-	slot := s.room(q)
-	if slot < 0 || !s.open(s.reader(q.from), q.gpu) {
-		return false
+// emit lists the writes of the round, in the order of slots. In place a copy must run
+// after those that read its slot. Where each waits for another there are but cycles, of
+// which one copy is staged: read first, written last. A cycle whose GPU has no room for
+// it is taken back: what it moves stays where it is.
+func (y *layer) emit() {
+	var left []int
+	clear(y.readers)
+	for i, from := range y.src {
+		if from != i {
+			left = append(left, i)
+		}
+		if from >= 0 && from != i && y.InPlace {
+			y.readers[from]++
+		}
 	}
-	q.slot, q.done = slot, true
-	s.write(slot, q.expert, q.from)
-	return true
-}
-
-// drop takes back the part of the layer at hand.
-func (s *scheduler) drop() {
-	for i, e := range s.cur {
-		s.write(i, e, i)
+	for len(left) > 0 {
+		k := slices.IndexFunc(left, func(i int) bool { return y.readers[i] <= 0 })
+		if k < 0 {
+			k = 0
+			if g := y.gpuOf[left[0]]; y.in[staged][g] == y.limit[staged] {
+				for i := left[0]; y.touched(i); {
+					next := y.src[i]
+					y.write(i, y.cur[i], i, nil)
+					i = next
+				}
+				left = slices.DeleteFunc(left, func(i int) bool { return !y.touched(i) })
+				continue
+			}
+			y.in[staged][y.gpuOf[left[0]]]++
+			y.inMemory = append(y.inMemory, len(y.moves))
+		}
+		i := left[k]
+		left = slices.Delete(left, k, k+1)
+		if from := y.src[i]; from >= 0 {
+			y.readers[from]--
+		}
+		y.moves = append(y.moves, placement.Move{Layer: y.number, Expert: y.plan[i], From: y.src[i], To: i})
 	}
-	for _, i := range s.stagers {
-		s.staged[s.gpuOf[i]]--
-	}
-	s.load(s.layer)
+	copy(y.cur, y.plan)
+	y.load()
 }
 
 // write has a slot hold an expert at the round's end, read from a slot as it is at the
-// start, its own too, or outsideRead, or none.
-func (s *scheduler) write(slot, expert, from int) {
-	s.count(slot, -1)
-	s.plan[slot], s.src[slot] = expert, from
-	s.count(slot, 1)
+// start, its own too, or from outside, or none.
+func (y *layer) write(slot, expert, from int, served *request) {
+	y.log = append(y.log, write{slot, y.plan[slot], y.src[slot], served})
+	y.set(slot, expert, from)
 }
 
-// touched says whether something is written into a slot.
-func (s *scheduler) touched(slot int) bool { return s.src[slot] != slot }
+// undo takes back all writes but the first so many.
+func (y *layer) undo(keep int) {
+	for ; len(y.log) > keep; y.log = y.log[:len(y.log)-1] {
+		w := y.log[len(y.log)-1]
+		if y.set(w.slot, w.expert, w.from); w.served != nil {
+			w.served.done = false
+		}
+	}
+}
+
+func (y *layer) set(slot, expert, from int) {
+	y.count(slot, -1)
+	y.plan[slot], y.src[slot] = expert, from
+	y.count(slot, 1)
+}
 
 // count counts n times what is written into a slot.
-func (s *scheduler) count(slot, n int) {
-	if !s.touched(slot) {
+func (y *layer) count(slot, n int) {
+	if !y.touched(slot) {
 		return
 	}
-	g, e, was := s.gpuOf[slot], s.plan[slot], s.cur[slot]
-	if was >= 0 {
-		s.live[was] -= n
+	g, e := y.gpuOf[slot], y.plan[slot]
+	if was := y.cur[slot]; was >= 0 {
+		y.experts[was].live -= n
 	}
 	if e < 0 {
 		return
 	}
-	s.live[e] += n
-	if h := s.reader(s.src[slot]); h != g {
-		s.book(h, g, n)
+	y.experts[e].live += n
+	if !y.InPlace {
+		y.in[staged][g] += n
 	}
-	if !s.InPlace {
-		s.staged[g] += n
+	if h := y.reader(y.src[slot]); h != g {
+		y.book(h, g, n)
 	}
 }
 
+// touched says whether something is written into a slot.
+func (y *layer) touched(slot int) bool { return y.src[slot] != slot }
+
 // reader is the GPU that a slot is filled from, -1 = outside.
-func (s *scheduler) reader(from int) int {
+func (y *layer) reader(from int) int {
 	if from < 0 {
-		return outsideRead
+		return -1
 	}
-	return s.gpuOf[from]
+	return y.gpuOf[from]
 }
 
 // free says whether a slot can be given away: it is empty, or its expert has another
 // copy at the round's end, on the same GPU if that is to have it.
-func (s *scheduler) free(slot int) bool {
-	x := s.plan[slot]
-	if s.touched(slot) || x == s.fin[slot] {
+func (y *layer) free(slot int) bool {
+	switch x := y.plan[slot]; {
+	case y.touched(slot) || x == y.fin[slot]:
 		return false
+	case x < 0:
+		return true
+	case y.kept(slot):
+		return y.twin(slot)
+	default:
+		return y.experts[x].live > 1
 	}
-	return x < 0 || s.live[x] > 1 && (!s.kept(slot) || s.twin(slot))
 }
 
 // kept says whether a slot's expert is one that its GPU is to have.
-func (s *scheduler) kept(slot int) bool {
-	return slices.Contains(s.on(s.gpuOf[slot], s.fin), s.cur[slot])
+func (y *layer) kept(slot int) bool {
+	return slices.Contains(y.on(y.gpuOf[slot], y.fin), y.cur[slot])
 }
 
 // twin says whether another slot of a slot's GPU holds its expert at the round's end.
-func (s *scheduler) twin(slot int) bool {
-	n := 0
-	for _, x := range s.on(s.gpuOf[slot], s.plan) {
-		if x == s.plan[slot] {
-			n++
-		}
-	}
-	return n > 1
+func (y *layer) twin(slot int) bool {
+	on, x := y.on(y.gpuOf[slot], y.plan), y.plan[slot]
+	return slices.Contains(on[slices.Index(on, x)+1:], x)
 }
 
-// room picks a free slot of the GPU of a request: one that is to hold it, else an
-// empty one, else any. -1 = none.
-func (s *scheduler) room(q *request) int {
-	best, score := -1, 0
-	for i := s.first[q.gpu]; i < s.first[q.gpu+1]; i++ {
-		n := 1
-		switch {
-		case s.fin[i] == q.expert:
-			n = 3
-		case s.plan[i] < 0:
-			n = 2
-		}
-		if n > score && s.free(i) {
-			best, score = i, n
+// room picks a free slot of a request's GPU: one that is to hold its expert, else the
+// first. -1 = none.
+func (y *layer) room(q *request) int {
+	best := -1
+	for i := y.first[q.gpu]; i < y.first[q.gpu+1]; i++ {
+		if (best < 0 || y.fin[i] == q.expert) && y.free(i) {
+			best = i
 		}
 	}
 	return best
 }
 
-// emit ends the part of the layer at hand.
-func (s *scheduler) emit() {
-	for _, i := range s.writes {
-		if slices.Contains(s.stagers, i) {
-			s.stagedMoves = append(s.stagedMoves, len(s.moves))
+// settle has experts go to where they are to be within their GPU, and what is
+// superfluous go. What a slot had goes, or changes places with what it is to have.
+func (y *layer) settle() {
+	for slot, e := range y.fin {
+		g, other := y.gpuOf[slot], -1
+		for i := y.first[g]; i < y.first[g+1]; i++ {
+			if y.plan[i] == e && (other < 0 || y.fin[i] != e) {
+				other = i
+			}
 		}
-		s.moves = append(s.moves, placement.Move{Layer: s.number, Expert: s.plan[i], From: s.src[i], To: i})
+		if e < 0 || e == y.plan[slot] || other < 0 {
+			continue
+		}
+		x, from, at, mark := y.plan[slot], y.src[slot], y.src[other], len(y.log)
+		switch moves, spare := y.fin[other] != e, y.spare(slot); {
+		case spare && moves:
+			y.write(slot, e, at, nil)
+			y.write(other, y.cur[other], other, nil)
+		case moves && (y.touched(slot) || y.kept(slot)):
+			y.write(slot, e, at, nil)
+			y.write(other, x, from, nil)
+		case spare && y.reader(at) == g:
+			y.write(slot, e, at, nil)
+		}
+		if !y.InPlace && y.in[staged][g] > y.limit[staged] {
+			y.undo(mark)
+		}
 	}
-	s.begun = s.begun || len(s.writes) > 0
-	copy(s.cur, s.plan)
-	s.load(s.layer)
+	for slot, e := range y.fin {
+		if x := y.plan[slot]; e < 0 && x >= 0 && (y.spare(slot) || y.touched(slot) && y.twin(slot)) {
+			y.write(slot, -1, -1, nil)
+		}
+	}
+}
+
+// spare says whether what a slot held may go, and nobody asks for it any more.
+func (y *layer) spare(slot int) bool {
+	x := y.plan[slot]
+	return y.free(slot) && (x < 0 || !slices.ContainsFunc(y.experts[x].asked, func(q *request) bool { return !q.done }))
 }

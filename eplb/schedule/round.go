@@ -1,61 +1,145 @@
 package schedule
 
-import "slices"
+import (
+	"slices"
 
-// maxVain is how many layers a round tries in vain to finish once it may begin no more.
-const maxVain = 128
+	"github.com/moelb/moelb/placement"
+)
 
-// round makes one round: first what is nowhere, then what is on leaving GPUs
-// alone, in all layers; then the layers under way; then others, until as many as may
-// be are half-moved, and after that those that the round finishes. Without the latter
-// schedules that leave one layer half-moved take 1% more rounds.
-func (s *scheduler) round(order []*layer) {
-	s.links = newLinks(len(s.node))
-	for urgency := 2; urgency > 0; urgency-- {
-		for _, y := range order {
-			if y.urgency > 0 {
-				s.layer, y.doing = y, true
-				s.serveRequests(urgency)
-			}
-		}
-	}
-	open, vain := 0, 0
-	for _, underWay := range [2]bool{true, false} {
-		for _, y := range order {
-			switch {
-			case y.ended || underWay != (y.begun || y.doing):
-			case underWay:
-				s.serve(y)
-				open++
-			case open == s.most && (y.busiest > s.PerGPU || vain == maxVain) || !s.idle():
-			case s.serve(y):
-			case open < s.most:
-				open++
-			default:
-				s.drop()
-				vain++
-			}
-		}
-	}
-	for _, y := range order {
-		if y.doing {
-			s.layer = y
-			s.emit()
-		}
-	}
+// scheduler builds the rounds of a schedule: what GPUs do in the round at hand, which
+// its layers share.
+type scheduler struct {
+	*change
+	most     int // layers that a round may leave half-moved
+	layers   []*layer
+	limit    [kinds]int
+	out, in  [kinds][]int   // what each GPU sends and receives
+	pairs    map[[2]int]int // copies from one GPU to another
+	moves    []placement.Move
+	inMemory []int // in place: indices of the moves that are staged
+	matching
+	readers []int  // of each slot, copies that are to read it
+	mark    []int8 // of GPUs, in a search: on the way to one that is sought, or no way there
 }
 
-// serve does for a layer what the links allow, and says whether that finishes it.
-func (s *scheduler) serve(y *layer) bool {
-	s.layer, y.doing = y, true
-	if s.idle() {
-		for range s.PerGPU {
-			if !s.matchPass() {
-				break
+// What a GPU has limits of in a round: the links that copies take, all of them, other
+// GPUs that it sends to or receives from, experts that it stages.
+const (
+	nvlink = iota
+	rdma
+	outside // where it has a bandwidth of its own
+	all
+	peers
+	staged
+	kinds
+)
+
+// noLimit is more than any round has of anything.
+const noLimit = 1 << 30
+
+// newScheduler is at the start of a schedule that leaves so many layers half-moved at
+// most.
+func newScheduler(c *change, most int) *scheduler {
+	gpus, slots := len(c.node), len(c.gpuOf)
+	s := &scheduler{
+		change: c, most: most, moves: slices.Clone(c.lost), pairs: map[[2]int]int{}, readers: make([]int, slots), mark: make([]int8, gpus),
+		limit:    [kinds]int{nvlink: noLimit, rdma: c.RDMAPerGPU, outside: noLimit, all: c.PerGPU, peers: c.PeersPerGPU, staged: noLimit},
+		matching: matching{receives: make([]int, gpus), sends: make([]int, gpus), partner: make([]int, gpus), via: make([]*request, gpus)},
+	}
+	if s.StagedBytes > 0 {
+		s.limit[staged] = int(min(s.StagedBytes/s.ExpertBytes, noLimit))
+	}
+	for k := range kinds {
+		s.out[k], s.in[k] = make([]int, gpus), make([]int, gpus)
+	}
+	for l, row := range c.start {
+		y := &layer{
+			scheduler: s, number: l, begin: row, cur: slices.Clone(row), fin: c.end[l], plan: make([]int, slots), src: make([]int, slots),
+			experts: make([]expert, c.experts), requests: make([]request, 0, slots), lacks: make([][]request, gpus),
+		}
+		y.load()
+		s.layers = append(s.layers, y)
+	}
+	return s
+}
+
+// round makes one round: first what is nowhere, then what is on leaving GPUs alone, in
+// all layers; then the layers under way; then others, until as many as may be are
+// half-moved.
+func (s *scheduler) round() Round {
+	for urgency := 2; urgency > 0; urgency-- {
+		for _, y := range s.layers {
+			y.serveRequests(urgency)
+		}
+	}
+	open := 0
+	for _, underWay := range [2]bool{true, false} {
+		for _, y := range s.layers {
+			if y.ended() || underWay != y.begun() || !underWay && open == s.most {
+				continue
+			}
+			if y.serve(); underWay || !y.ended() {
+				open++
 			}
 		}
-		s.serveRequests(0)
 	}
-	s.settle()
-	return slices.Equal(s.plan, s.fin)
+	return s.finish()
+}
+
+// finish returns the round at hand and what it takes, +Inf seconds where the bandwidth of a
+// link that it uses is not known; and begins another.
+func (s *scheduler) finish() Round {
+	most := func(kind int) int { return max(slices.Max(s.out[kind]), slices.Max(s.in[kind])) }
+	r := Round{Moves: s.moves, Staged: s.inMemory, StagedBytes: int64(most(staged)) * s.ExpertBytes, Peers: most(peers)}
+	for k, bandwidth := range [...]float64{nvlink: s.NVLink, rdma: s.RDMA, outside: s.Outside} {
+		if n := most(k); n > 0 {
+			r.Seconds = max(r.Seconds, float64(n)*float64(s.ExpertBytes)/bandwidth)
+		}
+	}
+	s.moves, s.inMemory = nil, nil
+	clear(s.pairs)
+	for k := range kinds {
+		clear(s.out[k])
+		clear(s.in[k])
+	}
+	return r
+}
+
+// link is that of a copy from GPU h, -1 = outside, to g.
+func (s *scheduler) link(h, g int) int {
+	switch {
+	case h < 0 && s.Outside > 0:
+		return outside
+	case h < 0 || s.node[h] != s.node[g]:
+		return rdma
+	}
+	return nvlink
+}
+
+// open says whether GPU g can still receive a copy from GPU h, -1 = outside.
+func (s *scheduler) open(h, g int) bool {
+	for _, k := range [2]int{all, s.link(h, g)} {
+		if s.in[k][g] >= s.limit[k] || h >= 0 && s.out[k][h] >= s.limit[k] {
+			return false
+		}
+	}
+	return (s.InPlace || s.in[staged][g] < s.limit[staged]) &&
+		(h < 0 || max(s.out[peers][h], s.in[peers][g]) < s.limit[peers] || s.pairs[[2]int{h, g}] > 0)
+}
+
+// book counts n copies from GPU h, -1 = outside, to g; -1 takes one back.
+func (s *scheduler) book(h, g, n int) {
+	for _, k := range [2]int{s.link(h, g), all} {
+		if s.in[k][g] += n; h >= 0 {
+			s.out[k][h] += n
+		}
+	}
+	if h < 0 {
+		return
+	}
+	pair := [2]int{h, g}
+	if s.pairs[pair] += n; s.pairs[pair] == max(0, n) { // the first, or the last taken back
+		s.out[peers][h] += n
+		s.in[peers][g] += n
+	}
 }

@@ -135,30 +135,25 @@ type Schedule struct {
 // the least busy. A GPU out of service is never read, unless it is leaving; its
 // slots are emptied in the first round. In each round go first what lives
 // nowhere, then what lives on leaving GPUs alone, then the layers under way, then
-// others in the order of their worth a copy, as many as LayersAtOnce or as the
-// round can finish. An expert whose slot is not free yet is first put in another
-// slot of its GPU and copied over at the end.
+// others in the order of their worth a copy, until LayersAtOnce are half-moved. An
+// expert whose slot is not free yet is first put in another slot of its GPU.
 //
 // Bad input is a *placement.Error. Cost: each round, a pass over the slots of the
 // layers that it looks at, and PerGPU matchings of their senders and receivers.
 func New(prev, next *placement.Placement, t placement.Topology, o Options) (Schedule, error) {
-	f, err := newFrame(prev, next, &t, o)
+	c, err := newChange(prev, next, &t, o)
 	if err != nil {
 		return Schedule{}, err
 	}
-	layers := len(prev.PhysicalToLogical)
 	most := cmp.Or(o.LayersAtOnce, defaultLayers)
-	out, err := build(f, most)
-	for o.LayersAtOnce == 0 && err == nil && most < layers && 10*len(out.Rounds) > 11*out.RoundsBound {
+	out, err := c.schedule(most)
+	for helps := o.LayersAtOnce == 0; helps && err == nil && most < len(c.start) && 10*len(out.Rounds) > 11*out.RoundsBound; {
 		var s Schedule
 		most *= 2
-		s, err = build(f, most)
-		little := len(s.Rounds) > 64 && 100*len(s.Rounds) > 98*len(out.Rounds)
+		s, err = c.schedule(most)
+		helps = len(s.Rounds) <= 64 || 100*len(s.Rounds) <= 98*len(out.Rounds)
 		if len(s.Rounds) < len(out.Rounds) {
 			out = s
-		}
-		if little {
-			break
 		}
 	}
 	return out, err
@@ -167,24 +162,25 @@ func New(prev, next *placement.Placement, t placement.Topology, o Options) (Sche
 // defaultLayers is how many layers are left half-moved unless more are needed.
 const defaultLayers = 8
 
-// build makes the rounds with so many layers half-moved at most.
-func build(f *frame, most int) (Schedule, error) {
-	s, out := newScheduler(f, most), f.empty
-	out.Rounds = []Round{}
+// schedule makes the rounds with so many layers half-moved at most.
+func (c *change) schedule(most int) (Schedule, error) {
+	s, out := newScheduler(c, most), c.empty
 	out.RoundsBound, out.SecondsBound = s.bound()
-	order := s.layerOrder()
-	for len(s.moves) > 0 || slices.ContainsFunc(order, func(y *layer) bool { return !y.ended }) {
-		s.round(order)
-		if len(s.moves) == 0 { // none is known to get here
+	if s.Worth != nil { // the most worthwhile a copy first
+		each := func(y *layer) float64 { return s.Worth[y.number] / float64(max(1, len(y.requests))) }
+		slices.SortStableFunc(s.layers, func(a, b *layer) int { return cmp.Compare(each(b), each(a)) })
+	}
+	for len(s.moves) > 0 || slices.ContainsFunc(s.layers, func(y *layer) bool { return !y.ended() }) {
+		r := s.round()
+		if len(r.Moves) == 0 { // none is known to get here
 			return Schedule{}, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
 		}
-		r := s.takeRound()
 		out.Rounds = append(out.Rounds, r)
 		for _, m := range r.Moves {
 			switch {
 			case m.Expert >= 0 && m.From < 0:
 				out.Restore = len(out.Rounds)
-			case m.Expert < 0 && f.leaving[s.gpuOf[m.To]]:
+			case m.Expert < 0 && slices.Contains(out.Leaving, c.gpuOf[m.To]):
 				out.Emptied = len(out.Rounds)
 			}
 		}
@@ -199,21 +195,6 @@ func build(f *frame, most int) (Schedule, error) {
 	return out, nil
 }
 
-// layerOrder lists the layers that change, the most worthwhile a copy first.
-func (s *scheduler) layerOrder() []*layer {
-	var order []*layer
-	for l := range s.layers {
-		if y := &s.layers[l]; !y.ended {
-			order = append(order, y)
-		}
-	}
-	if s.Worth != nil {
-		each := func(y *layer) float64 { return s.Worth[y.number] / float64(max(1, len(y.req))) }
-		slices.SortStableFunc(order, func(a, b *layer) int { return cmp.Compare(each(b), each(a)) })
-	}
-	return order
-}
-
 // validate checks the options for a change of so many layers, and fills in their
 // defaults.
 func (o *Options) validate(layers int) error {
@@ -222,15 +203,14 @@ func (o *Options) validate(layers int) error {
 		least = o.ExpertBytes
 	}
 	if err := cmp.Or(
-		refuse.Value(o.PerGPU < 0, "per_gpu", "%d is negative", o.PerGPU),
-		refuse.Value(o.RDMAPerGPU < 0, "rdma_per_gpu", "%d is negative", o.RDMAPerGPU),
-		refuse.Value(o.PeersPerGPU < 0, "peers_per_gpu", "%d is negative", o.PeersPerGPU),
-		refuse.Value(o.LayersAtOnce < 0, "layers_at_once", "%d is negative", o.LayersAtOnce),
-		checkExpertBytes(o.ExpertBytes),
-		refuse.Value(o.StagedBytes < 0, "staged_bytes", "%d is negative", o.StagedBytes),
-		refuse.Value(o.StagedBytes > 0 && o.ExpertBytes == 0, "staged_bytes", "%d, but the size of an expert is not known", o.StagedBytes),
-		refuse.Value(o.StagedBytes > 0 && o.StagedBytes < least, "staged_bytes", "%d: at least %d are needed", o.StagedBytes, least),
-		refuse.Value(!(o.Outside >= 0) || math.IsInf(o.Outside, 0), "outside", "%v is not a finite number ≥ 0", o.Outside),
+		within("per_gpu", float64(o.PerGPU), math.MaxInt64),
+		within("rdma_per_gpu", float64(o.RDMAPerGPU), math.MaxInt64),
+		within("peers_per_gpu", float64(o.PeersPerGPU), math.MaxInt64),
+		within("layers_at_once", float64(o.LayersAtOnce), math.MaxInt64),
+		within("expert_bytes", float64(o.ExpertBytes), maxExpertBytes),
+		within("outside", o.Outside, math.MaxFloat64),
+		within("staged_bytes", float64(o.StagedBytes), math.MaxInt64),
+		refuse.Value(o.StagedBytes > 0 && (o.ExpertBytes == 0 || o.StagedBytes < least), "staged_bytes", "%d: the size of an expert is needed, and at least %d, not less", o.StagedBytes, least),
 		refuse.Shape(o.Worth != nil && len(o.Worth) != layers, "worth", "%d entries for %d layers", len(o.Worth), layers),
 	); err != nil {
 		return err
@@ -247,6 +227,7 @@ func (o *Options) validate(layers int) error {
 // maxExpertBytes keeps the bytes of any schedule within an int64.
 const maxExpertBytes = 1 << 36
 
-func checkExpertBytes(n int64) error {
-	return refuse.Value(n < 0 || n > maxExpertBytes, "expert_bytes", "%d: between 0 and %d are supported", n, int64(maxExpertBytes))
+// within demands a number from 0 to most.
+func within(field string, v, most float64) error {
+	return refuse.Value(!(v >= 0 && v <= most), field, "%v: between 0 and %v is possible", v, most)
 }

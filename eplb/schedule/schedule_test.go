@@ -133,19 +133,17 @@ func TestChainsAlwaysEnd(t *testing.T) {
 	for i := range 3000 {
 		prev, next, topology, _ := randomPlan(rng, 6)
 		o := Options{PerGPU: 1, RDMAPerGPU: 1}
-		f, err := newFrame(&prev, &next, &topology, o)
+		f, err := newChange(&prev, &next, &topology, o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := newScheduler(f, 0)
-		for l := range s.layers {
-			y := &s.layers[l]
-			for !y.ended {
-				s.links, s.layer = newLinks(len(f.node)), y
-				s.serveRequests(0)
-				s.settle()
-				s.emit()
-				if r := s.takeRound(); len(r.Moves) == 0 {
+		for l, y := range s.layers {
+			for !y.ended() {
+				y.serveRequests(0)
+				y.settle()
+				y.emit()
+				if r := s.finish(); len(r.Moves) == 0 {
 					t.Fatalf("seed %d, case %d: layer %d is stuck at %v, to be %v", seed, i, l, y.cur, y.fin)
 				}
 			}
@@ -164,10 +162,10 @@ func TestScheduleWorth(t *testing.T) {
 	next.PhysicalToLogical[1] = []int{1, 2, 3, 0}
 	next.PhysicalToLogical[2] = []int{0, 1, 3, 2}
 	s, err := New(&prev, &next, placement.Topology{GPUs: 4}, Options{LayersAtOnce: 1, Worth: []float64{2, 5, 3}})
-	if err != nil || len(s.Rounds) != 2 {
+	if err != nil || len(s.Rounds) != 3 {
 		t.Fatal(s, err)
 	}
-	for i, l := range []int{2, 1} { // 3/2, 5/4 a copy; 2/2 in the first round, which it finishes too
+	for i, l := range []int{2, 1, 0} { // 3/2, 5/4, 2/2 a copy; the first round begins the second too
 		if s.Rounds[i].Moves[0].Layer != l {
 			t.Errorf("round %d moves layer %d, want %d", i, s.Rounds[i].Moves[0].Layer, l)
 		}
@@ -312,11 +310,11 @@ func TestScheduleBadInput(t *testing.T) {
 		{func(_, _ *placement.Placement, t *placement.Topology, _ *Options) {
 			t.Speed = []float64{1, 1, 0, 1}
 		}, placement.ErrFit,
-			"physical_to_logical_map: layer 0, index 2: the next placement has an expert on a GPU that is out of service"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.PerGPU = -1 }, placement.ErrValue, "per_gpu: -1 is negative"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.RDMAPerGPU = -1 }, placement.ErrValue, "rdma_per_gpu: -1 is negative"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.LayersAtOnce = -2 }, placement.ErrValue, "layers_at_once: -2 is negative"},
-		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.ExpertBytes = -1 }, placement.ErrValue, "expert_bytes: -1: between 0 and 68719476736 are supported"},
+			"physical_to_logical_map: layer 0: the next placement has an expert on GPU 2, which is out of service"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.PerGPU = -1 }, placement.ErrValue, "per_gpu: -1: between 0 and 9.223372036854776e+18 is possible"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.RDMAPerGPU = -1 }, placement.ErrValue, "rdma_per_gpu: -1: between 0 and 9.223372036854776e+18 is possible"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.LayersAtOnce = -2 }, placement.ErrValue, "layers_at_once: -2: between 0 and 9.223372036854776e+18 is possible"},
+		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.ExpertBytes = -1 }, placement.ErrValue, "expert_bytes: -1: between 0 and 6.8719476736e+10 is possible"},
 		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) { o.Worth = []float64{1} }, placement.ErrShape, "worth: 1 entries for 2 layers"},
 		{func(_, _ *placement.Placement, _ *placement.Topology, o *Options) {
 			o.Worth = []float64{1, math.NaN()}

@@ -1,0 +1,127 @@
+package schedule
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/placement"
+)
+
+// change is two placements on the GPUs and slots of both: a slot that one of them
+// lacks is empty there.
+type change struct {
+	*placement.Topology
+	Options
+	empty       Schedule         // without rounds
+	experts     int              // of a layer, at most
+	start, end  [][]int          // what slots hold that can be read, and are to hold
+	lost        []placement.Move // of what is in slots that cannot be read
+	gpuOf       []int            // of each slot
+	first, node []int            // of each GPU: its first slot, its node
+}
+
+// newChange checks what is to be scheduled.
+func newChange(prev, next *placement.Placement, t *placement.Topology, o Options) (*change, error) {
+	for _, check := range []func() error{prev.Validate, next.Validate, next.CheckComplete, t.Validate} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	layers, gpus := len(prev.PhysicalToLogical), max(prev.GPUs, next.GPUs)
+	if err := cmp.Or(
+		refuse.Shape(len(next.PhysicalToLogical) != layers || next.Experts != prev.Experts, "previous", "%d layers, %d experts, but the next placement has %d, %d",
+			layers, prev.Experts, len(next.PhysicalToLogical), next.Experts),
+		refuse.Shape(t.GPUs != gpus, "num_gpus", "the topology has %d, but the placements %d and %d: it describes the GPUs of both", t.GPUs, prev.GPUs, next.GPUs),
+		o.validate(layers),
+	); err != nil {
+		return nil, err
+	}
+	c := &change{Topology: t, Options: o, experts: prev.Experts, node: make([]int, gpus)}
+	s := &c.empty
+	*s = Schedule{Rounds: []Round{}, Before: slotsOf(prev), After: slotsOf(next), ExpertBytes: o.ExpertBytes}
+	for g := range gpus {
+		s.GPUSlots = append(s.GPUSlots, max(at(s.Before, g), at(s.After, g)))
+		c.node[g] = t.Node(g)
+		if out := t.SpeedOf(g) == 0; out && !slices.Contains(o.Leaving, g) {
+			s.Dead = append(s.Dead, g)
+		} else if out || g >= next.GPUs {
+			s.Leaving = append(s.Leaving, g)
+		}
+	}
+	if i := slices.IndexFunc(o.Leaving, func(g int) bool { return !slices.Contains(s.Leaving, g) }); i >= 0 {
+		return nil, refuse.At(placement.ErrValue, "leaving", -1, i, "GPU %d is none of %d that leaves service", o.Leaving[i], gpus)
+	}
+	both := placement.Placement{GPUs: gpus, GPUSlots: s.GPUSlots}
+	c.gpuOf, c.first = s.GPUOf(), both.FirstSlots()
+	if total := len(c.gpuOf); total > placement.MaxSlots || total*layers > placement.MaxCells {
+		return nil, refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots a layer and %d in all are supported", layers, total, placement.MaxSlots, placement.MaxCells)
+	}
+	c.start, c.end = onto(prev, s.GPUSlots).PhysicalToLogical, onto(next, s.GPUSlots).PhysicalToLogical
+	for l, row := range c.start {
+		if before, after := prev.ExpertsOf(l), next.ExpertsOf(l); before != after {
+			return nil, refuse.Errorf(placement.ErrShape, "layer_experts", "%d in layer %d, but the next placement has %d", before, l, after)
+		}
+		for i, g := range c.gpuOf {
+			if c.end[l][i] >= 0 && t.SpeedOf(g) == 0 {
+				return nil, refuse.At(placement.ErrFit, "physical_to_logical_map", l, -1, "the next placement has an expert on GPU %d, which is out of service", g)
+			}
+			if row[i] >= 0 && slices.Contains(s.Dead, g) {
+				row[i] = -1
+				c.lost = append(c.lost, placement.Move{Layer: l, Expert: -1, From: -1, To: i})
+			}
+		}
+	}
+	return c, nil
+}
+
+// on is what a row says of a GPU's slots.
+func (c *change) on(g int, row []int) []int { return row[c.first[g]:c.first[g+1]] }
+
+// slotsOf is the number of slots of each GPU.
+func slotsOf(p *placement.Placement) []int {
+	if p.GPUSlots != nil {
+		return slices.Clone(p.GPUSlots)
+	}
+	return slices.Repeat([]int{p.Slots() / p.GPUs}, p.GPUs)
+}
+
+// GPUOf returns the GPU of each slot, numbered over GPUSlots.
+func (s *Schedule) GPUOf() []int {
+	var out []int
+	for g, n := range s.GPUSlots {
+		out = append(out, slices.Repeat([]int{g}, n)...)
+	}
+	return out
+}
+
+// onto is a placement on GPUs with other numbers of slots: what is beyond is left out,
+// what is new is empty. It shares no memory with p.
+func onto(p *placement.Placement, slots []int) placement.Placement {
+	q := placement.Placement{Experts: p.Experts, LayerExperts: slices.Clone(p.LayerExperts), GPUs: len(slots)}
+	if slices.ContainsFunc(slots, func(n int) bool { return n != slots[0] }) {
+		q.GPUSlots = slices.Clone(slots)
+	}
+	first := p.FirstSlots()
+	for _, row := range p.PhysicalToLogical {
+		var to []int
+		for g, n := range slots {
+			var has []int
+			if g < p.GPUs {
+				has = row[first[g]:first[g+1]]
+			}
+			has = has[:min(len(has), n)]
+			to = append(append(to, has...), slices.Repeat([]int{-1}, n-len(has))...)
+		}
+		q.PhysicalToLogical = append(q.PhysicalToLogical, to)
+	}
+	return q
+}
+
+// at is the entry of a list, 0 beyond its ends.
+func at(list []int, i int) int {
+	if i >= 0 && i < len(list) {
+		return list[i]
+	}
+	return 0
+}
