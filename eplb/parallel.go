@@ -24,12 +24,8 @@ func inParallel(workers, n int, worker func() (do func(i int))) {
 			}
 		}()
 		do := worker()
-		for {
-			i := int(next.Add(1)) - 1
-			if i >= n {
-				return
-			}
-			do(i)
+		for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+			do(int(i) - 1)
 		}
 	}
 	var wg sync.WaitGroup

@@ -2,6 +2,7 @@ package eplb
 
 import (
 	"context"
+	"reflect"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
@@ -122,7 +123,7 @@ func (s *shape) named(err error, p *Problem) error {
 // into puts a plan of the shape's layers into that of all: a GPU's slots are the
 // first of those that it has there.
 func (s *shape) into(out, r *Result) {
-	n, all, some := len(out.Layers), out.Placement.FirstSlots(), r.Placement.FirstSlots()
+	all, some := out.Placement.FirstSlots(), r.Placement.FirstSlots()
 	for i, l := range s.layers {
 		for g, from := range all[:len(all)-1] {
 			of := r.Placement.PhysicalToLogical[i][some[g]:some[g+1]]
@@ -131,40 +132,27 @@ func (s *shape) into(out, r *Result) {
 			}
 		}
 	}
-	gather(&out.Layers, r.Layers, s.layers, n)
-	if from := r.Traffic; from != nil {
-		if out.Traffic == nil {
-			out.Traffic = &Traffic{}
-		}
-		to := out.Traffic
-		gather(&to.Plan, from.Plan, s.layers, n)
-		gather(&to.Even, from.Even, s.layers, n)
-		gather(&to.Previous, from.Previous, s.layers, n)
-		gather(&to.EvenImbalance, from.EvenImbalance, s.layers, n)
-		gather(&to.LowerBound, from.LowerBound, s.layers, n)
-		gather(&to.Moves, from.Moves, s.layers, n)
-	}
-	if from := r.Locality; from != nil {
-		if out.Locality == nil {
-			out.Locality = &LocalityPrice{}
-		}
-		to := out.Locality
-		gather(&to.Home, from.Home, s.layers, n)
-		gather(&to.FreeImbalance, from.FreeImbalance, s.layers, n)
-		gather(&to.OffNodeReplicas, from.OffNodeReplicas, s.layers, n)
-		gather(&to.OffNodeShare, from.OffNodeShare, s.layers, n)
-	}
+	gather(reflect.ValueOf(out).Elem(), reflect.ValueOf(r).Elem(), s.layers, len(out.Layers))
 }
 
-// gather puts figures of some layers, if there are any, among those of all n.
-func gather[T any](to *[]T, from []T, layers []int, n int) {
-	if from == nil {
-		return
-	}
-	if *to == nil {
-		*to = make([]T, n)
-	}
-	for i, l := range layers {
-		(*to)[l] = from[i]
+// gather puts the figures of some layers, which are all lists of a report and of what it
+// points to, among those of all n.
+func gather(to, from reflect.Value, layers []int, n int) {
+	for i := range from.NumField() {
+		all, some := to.Field(i), from.Field(i)
+		switch {
+		case some.Kind() == reflect.Pointer && !some.IsNil():
+			if all.IsNil() {
+				all.Set(reflect.New(all.Type().Elem()))
+			}
+			gather(all.Elem(), some.Elem(), layers, n)
+		case some.Kind() == reflect.Slice && !some.IsNil():
+			if all.IsNil() {
+				all.Set(reflect.MakeSlice(all.Type(), n, n))
+			}
+			for k, l := range layers {
+				all.Index(l).Set(some.Index(k))
+			}
+		}
 	}
 }
