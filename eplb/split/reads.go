@@ -42,10 +42,6 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 		r.counts[e] = min(tokens, 1)
 		active += r.counts[e]
 	}
-	if active == 0 {
-		clear(dst)
-		return report(1, 1)
-	}
 	level := f.Split(n, r.counts)
 	mean, bound := float64(active)/s.speeds, 0.0
 	fewest := math.IsInf(s.ReadCost, 1)

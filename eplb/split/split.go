@@ -139,15 +139,15 @@ func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, er
 		return eplb.Layer{}, err
 	}
 	n := &s.layers[layer]
-	if s.ReadCost != 0 {
+	switch {
+	case total == 0:
+		clear(dst)
+		return report(1, 1), nil
+	case s.ReadCost != 0:
 		return s.splitReads(dst, n, counts, total), nil
 	}
-	level := s.flow.Split(n, counts)
+	x := s.flow.Split(n, counts) * s.speeds / float64(total)
 	s.write(dst, n, counts)
-	if total == 0 {
-		return report(1, 1), nil
-	}
-	x := level * s.speeds / float64(total)
 	return report(x, x), nil
 }
 

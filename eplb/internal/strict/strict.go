@@ -3,6 +3,7 @@ package strict
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,14 +43,7 @@ func Decode(text []byte, what string, version int, into any) error {
 
 // wrongType says of a value of another type what is needed, in the words of JSON.
 func wrongType(e *json.UnmarshalTypeError, what string) error {
-	field, needed := what, map[reflect.Kind]string{reflect.Struct: "an object", reflect.Slice: "a list", reflect.Float64: "a number"}[e.Type.Kind()]
-	if needed == "" {
-		needed = "a whole number"
-	}
-	for name := range strings.SplitSeq(e.Field, ".") {
-		if name != "" && !strings.HasPrefix(name, "plain") { // an embedded struct is no field
-			field += "." + name
-		}
-	}
-	return refuse.Errorf(placement.ErrValue, strings.TrimPrefix(field, what+"."), "%s before byte %d of the %s: %s is needed", strings.TrimPrefix(e.Value, "number "), e.Offset, what, needed)
+	field := strings.TrimPrefix(strings.ReplaceAll("."+e.Field, ".plain", ""), ".") // an embedded struct is no field
+	needed := map[reflect.Kind]string{reflect.Struct: "an object", reflect.Slice: "a list", reflect.Float64: "a number"}[e.Type.Kind()]
+	return refuse.Errorf(placement.ErrValue, cmp.Or(field, what), "%s before byte %d of the %s: %s is needed", strings.TrimPrefix(e.Value, "number "), e.Offset, what, cmp.Or(needed, "a whole number"))
 }
