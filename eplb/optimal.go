@@ -56,16 +56,10 @@ func rows[T int | float64](n, size int) [][]T {
 
 // put puts experts into the slots of layer l.
 func (r *Result) put(c *problem.Problem, l int, slot []int32) {
-	row := r.Placement.PhysicalToLogical[l]
-	c.Unit.Write(slot, row)
-	if r.Locality != nil {
-		r.Locality.count(c, l, row)
+	c.Unit.Write(slot, r.Placement.PhysicalToLogical[l])
+	if to := r.Locality; to != nil {
+		to.Home[l], to.OffNodeReplicas[l], to.OffNodeShare[l] = homes.Away(c, l, slot)
 	}
-}
-
-// count fills in what of a layer's placement is off its home.
-func (to *LocalityPrice) count(p *problem.Problem, l int, row []int) {
-	to.Home[l], to.OffNodeReplicas[l], to.OffNodeShare[l] = homes.Away(p, l, row)
 }
 
 // newLayer is the report of a layer.

@@ -68,6 +68,7 @@ func (x *planner) regroup(r *Result) {
 	layers := len(x.p.Loads)
 	even := r.Placement.Clone()
 	before := slices.Clone(r.Layers)
+	slot := make([]int32, x.c.Unit.Slots)
 	about := &Traffic{EvenImbalance: make([]float64, layers), Moves: make([]int, layers)}
 	r.Traffic = about
 	x.change(r, (*regrouper).layer)
@@ -76,10 +77,8 @@ func (x *planner) regroup(r *Result) {
 		about.EvenImbalance[l] = was.Imbalance
 		if y.Imbalance > max(was.Imbalance, 1)*(1+max(x.o.TrafficSlack, 0))+1e-12 {
 			*y = was // what was promised for parts did not hold for the whole
-			copy(r.Placement.PhysicalToLogical[l], even.PhysicalToLogical[l])
-			if r.Locality != nil {
-				r.Locality.count(x.c, l, r.Placement.PhysicalToLogical[l])
-			}
+			x.c.Unit.Read(even.PhysicalToLogical[l], slot)
+			r.put(x.c, l, slot)
 		}
 		about.Moves[l] = y.Moves - was.Moves
 	}
@@ -193,7 +192,7 @@ func (g *regrouper) rehouse(y *traffic.Layer, l int) {
 			return
 		}
 		g.local.At(g.s, h.Home, g.c.Tolerance, g.stopped)
-		g.local.Into(g.c.Unit, slot)
+		copy(slot, g.local.S.Best.Slot)
 		if !slices.Contains(slot, -1) && y.Within(traffic.Levels(y, slot)) {
 			copy(g.slot, slot)
 			for e := range g.home {

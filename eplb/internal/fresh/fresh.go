@@ -91,7 +91,7 @@ func (f *Planner) byGroup(idle bool, stop func() bool) {
 	s, lo, p := f.s, f.Local, f.p
 	f.Bound = lo.Plan(s.Packer, f.Bound, p.Tolerance, idle, stop)
 	f.Level, f.Free = lo.S.Best.Level, s.Best.Level
-	lo.Into(p.Unit, f.Slot)
+	copy(f.Slot, lo.S.Best.Slot)
 	copy(f.FreeSlot, s.Best.Slot)
 	if idle {
 		f.Level, f.Bound, f.Free = 1, 1, 1
@@ -101,7 +101,7 @@ func (f *Planner) byGroup(idle bool, stop func() bool) {
 		s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, true, false, stop)
 		f.Free = s.Best.Level
 		copy(f.FreeSlot, s.Best.Slot)
-		f.j.ByGroup(s, f.Slot, lo.Home, lo.Off(), stop)
+		f.j.ByGroup(s, f.Slot, lo.Home, p.Off, stop)
 		f.j.S.Set(&f.j.Task)
 		f.j.S.Start(f.Slot)
 		f.Level = f.j.S.Time()

@@ -22,11 +22,11 @@ type offPiece struct {
 	group int32
 }
 
-// awayBound raises a proved lower bound towards level for at most lo.few replicas
+// awayBound raises a proved lower bound towards level for at most lo.off replicas
 // off their nodes. Cost: some microseconds a step of a bisection.
 func (lo *Planner) awayBound(bound, level float64) float64 {
 	for mid := bound * (1 + 1e-7); level > bound*(1+1e-6); mid = bound + (level-bound)/2 {
-		if lo.canLeave(mid) {
+		if lo.canLeave(mid, lo.off) {
 			level = mid
 		} else {
 			bound = mid
@@ -35,44 +35,49 @@ func (lo *Planner) awayBound(bound, level float64) float64 {
 	return bound
 }
 
-// canLeave says whether some choice of homes may do at level T; it is then in
-// lo.homes.best.
-func (lo *Planner) canLeave(T float64) bool {
-	s := lo.S
-	lo.level, lo.pieces = T, lo.pieces[:0]
+// canLeave says whether some choice of homes may do at level T with so many replicas off
+// their nodes; it is then in lo.homes.best.
+func (lo *Planner) canLeave(T float64, off int) bool {
+	s, h := lo.S, lo.homes
+	pieces := make([]offPiece, 0, len(s.Order))
 	most := T * s.U.Fastest() * (1 + 1e-12) // a copy fewer only costs less
 	for _, e := range s.Order {
 		k := pack.CeilDiv(s.W[e], most)
 		if k > len(s.U.Gpu) {
 			return false
 		}
-		lo.pieces = append(lo.pieces, offPiece{s.W[e] / float64(k), k, e / int32(lo.per)})
+		pieces = append(pieces, offPiece{s.W[e] / float64(k), k, e / int32(lo.per)})
 	}
-	slices.SortStableFunc(lo.pieces, func(a, b offPiece) int { return cmp.Compare(b.size, a.size) })
-	lo.stamp++
-	return lo.homes.within(float64(lo.few), lo.mustLeave)
+	slices.SortStableFunc(pieces, func(a, b offPiece) int { return cmp.Compare(b.size, a.size) })
+	clear(lo.known)
+	return h.within(float64(off), func(n int, full bool) float64 {
+		if !full {
+			return 0
+		}
+		return lo.remember(n, func() float64 {
+			if lo.known == nil {
+				h.visits -= len(pieces) / 16 // nothing is remembered: each costs
+			}
+			return lo.mustLeave(n, T, pieces)
+		})
+	})
 }
 
 // mustLeave is how many replicas of the groups that the branch at hand gives
-// node n must be elsewhere.
-func (lo *Planner) mustLeave(n int, mask uint32) float64 {
-	return lo.remember(n, mask, func() float64 {
-		h := lo.homes
-		rest := h.sum[n]*(1-1e-12) - float64(lo.level*h.power[n])
-		slots, x := -lo.nodes[n].s.U.Slots, 0.0
-		for _, p := range lo.pieces {
-			if int(h.at[p.group]) != n {
-				continue
-			}
-			if slots += p.k; rest > 0 && p.size > 0 {
-				k := min(math.Ceil(rest/p.size*(1-1e-9)), float64(p.k))
-				x += k
-				rest -= float64(k * p.size * (1 + 1e-12))
-			}
+// node n must be elsewhere at level T.
+func (lo *Planner) mustLeave(n int, T float64, pieces []offPiece) float64 {
+	h := lo.homes
+	rest := h.sum[n]*(1-1e-12) - float64(T*h.power[n])
+	slots, x := -lo.nodes[n].s.U.Slots, 0.0
+	for _, p := range pieces {
+		if int(h.at[p.group]) != n {
+			continue
 		}
-		if lo.bound == nil {
-			h.visits -= len(lo.pieces) / 16 // nothing is remembered: each costs
+		if slots += p.k; rest > 0 && p.size > 0 {
+			k := min(math.Ceil(rest/p.size*(1-1e-9)), float64(p.k))
+			x += k
+			rest -= float64(k * p.size * (1 + 1e-12))
 		}
-		return max(x, float64(slots))
-	})
+	}
+	return max(x, float64(slots))
 }

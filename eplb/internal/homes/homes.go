@@ -6,45 +6,39 @@ import (
 	"slices"
 )
 
-const (
-	// memoGroups is up to how many groups the cost of every set of groups is
-	// remembered.
-	memoGroups = 12
-	// homeVisits bounds the branches that a choice of homes looks at. 8 groups on
-	// 4 nodes have 105 leaves.
-	homeVisits = 20000
-)
+// homeVisits bounds the branches that a choice of homes looks at. 8 groups on
+// 4 nodes have 105 leaves.
+const homeVisits = 20000
 
-// homes assigns the groups of a layer to nodes, as many to each.
+// homes assigns the groups of a layer to nodes, as many to each, by branch and bound.
 type homes struct {
-	groups, each int
-	power        []float64 // speed of each node's GPUs in service, summed; what is dead serves little
-	alike        []int     // the first node that has the same GPUs
+	each  int       // groups a node
+	power []float64 // speed of each node's GPUs in service, summed; what is dead serves little
+	alike []int     // the first node that has the same GPUs
 
 	load  []float64 // of each group
 	order []int32   // groups by load, largest first
 
-	// The branch at hand and the best leaf.
+	// The branch at hand, and what was found.
 	at     []int32 // node of each group; -1 = none yet
 	used   []int
 	sum    []float64
-	mask   []uint32
+	mask   []uint32 // groups of each node, as bits
+	ranked []int32  // [groups][nodes] nodes in the order to try
+	visits int      // left of the branches to look at
 	best   []int32
 	found  bool
-	value  float64 // no leaf above is wanted
-	enough float64 // ends the search
-	visits int     // left of the branches to look at
-	ranked []int32 // [groups][nodes] nodes in the order to try
 
-	add  bool // values are sums, not maxima, of costs
-	cost func(node int, mask uint32) float64
-	leaf func() (end bool) // looks at all of them, where none is chosen
+	limit float64 // no leaf above is wanted
+	join  func(a, b float64) float64
+	cost  func(node int, full bool) float64
+	leaf  func(value float64) (end bool)
 }
 
 func newHomes(groups int, power []float64, alike []int) *homes {
 	n := len(power)
 	return &homes{
-		groups: groups, each: groups / n, power: power, alike: alike,
+		each: groups / n, power: power, alike: alike,
 		load: make([]float64, groups), order: make([]int32, groups), ranked: make([]int32, groups*n),
 		at: make([]int32, groups), best: make([]int32, groups), used: make([]int, n), sum: make([]float64, n), mask: make([]uint32, n),
 	}
@@ -52,13 +46,12 @@ func newHomes(groups int, power []float64, alike []int) *homes {
 
 // setLoads takes the loads of experts, each group's after the other's.
 func (h *homes) setLoads(w []float64) {
-	per := len(w) / h.groups
-	for g := range h.load {
-		sum := 0.0
-		for _, x := range w[g*per : (g+1)*per] {
-			sum += x
-		}
-		h.load[g] = sum
+	per := len(w) / len(h.load)
+	clear(h.load)
+	for e, x := range w {
+		h.load[e/per] += x
+	}
+	for g := range h.order {
 		h.order[g] = int32(g)
 	}
 	slices.SortStableFunc(h.order, func(a, b int32) int { return cmp.Compare(h.load[b], h.load[a]) })
@@ -67,37 +60,36 @@ func (h *homes) setLoads(w []float64) {
 // share is the level of a node that serves its load all by itself, and so much more.
 func (h *homes) share(n int, more float64) float64 { return (h.sum[n] + more) / h.power[n] }
 
-// least finds the assignment whose largest cost of a node is least, by branch
-// and bound, leaves it in h.best and returns its value, and whether that is
-// proved to be the least. cost is asked for a node's complete set of groups,
-// those with h.at equal to the node; mask is their bits. It is at least the
-// node's share of the load. No value is below floor.
-func (h *homes) least(floor float64, cost func(node int, mask uint32) float64) (value float64, exact bool) {
-	h.add, h.cost, h.enough, h.value = false, cost, floor, math.Inf(1)
-	h.start()
-	return h.value, h.visits > 0 || h.value <= floor
+// least finds the assignment whose largest cost of a node is least, leaves it in h.best
+// and returns its value, and whether that is proved to be the least. cost is asked for
+// a node whenever it gets a group, and must not fall as it gets more; full says that it
+// has all of its groups, those with h.at equal to the node. No value is below floor.
+func (h *homes) least(floor float64, cost func(node int, full bool) float64) (value float64, exact bool) {
+	h.search(math.Inf(1), math.Max, cost, func(v float64) bool {
+		value, h.limit = v, v*(1-1e-12)
+		return v <= floor
+	})
+	return value, h.visits > 0 || value <= floor
 }
 
-// within looks for an assignment whose costs add up to at most limit and leaves
-// it in h.best. It returns false only if there is none.
-func (h *homes) within(limit float64, cost func(node int, mask uint32) float64) bool {
-	h.add, h.cost, h.enough, h.value = true, cost, limit, limit
-	h.start()
+// within looks for an assignment whose costs, of full nodes, add up to at most limit and
+// leaves it in h.best. It returns false only if there is none.
+func (h *homes) within(limit float64, cost func(node int, full bool) float64) bool {
+	h.search(limit, func(a, b float64) float64 { return a + b }, cost, func(float64) bool { return true })
 	return h.found
 }
 
 // every calls do with every assignment, which is in h.at, until it says to end or the
 // visits are used up, and says whether that was all.
 func (h *homes) every(do func() (end bool)) bool {
-	h.add, h.value, h.cost = true, 0, func(int, uint32) float64 { return 0 }
-	h.leaf = do
-	h.start()
-	h.leaf = nil
+	h.search(0, math.Max, func(int, bool) float64 { return 0 }, func(float64) bool { return do() })
 	return h.visits > 0
 }
 
-// start searches from the root.
-func (h *homes) start() {
+// search calls leaf with the value of every assignment of at most h.limit, until it says
+// to end or the visits are used up and there was one.
+func (h *homes) search(limit float64, join func(a, b float64) float64, cost func(node int, full bool) float64, leaf func(value float64) (end bool)) {
+	h.limit, h.join, h.cost, h.leaf = limit, join, cost, leaf
 	h.visits, h.found = homeVisits, false
 	for g := range h.at {
 		h.at[g] = -1
@@ -108,51 +100,33 @@ func (h *homes) start() {
 	h.branch(0, 0)
 }
 
-// branch places the groups from the i-th on. It returns true to end the search: with
-// the first leaf that is good enough or, once the visits are used up, with any.
+// branch places the groups from the i-th on, each first on the node that is emptiest
+// after it. It returns true to end the search.
 func (h *homes) branch(i int, value float64) bool {
 	h.visits--
-	if i == h.groups && h.leaf != nil {
-		return h.leaf() || h.visits <= 0
+	if i == len(h.order) {
+		h.found = true
+		copy(h.best, h.at)
+		return h.leaf(value) || h.visits <= 0
 	}
-	if i == h.groups {
-		if !h.found || value < h.value*(1-1e-12) {
-			h.found, h.value = true, value
-			copy(h.best, h.at)
-		}
-		return value <= h.enough || h.visits <= 0
-	}
-	g := h.order[i]
-	nodes := len(h.power)
+	g, nodes := h.order[i], len(h.power)
 	try := h.ranked[i*nodes : i*nodes]
-	// The node that is emptiest after it first.
 	for n := range h.power {
-		if h.used[n] == h.each || h.used[n] == 0 && h.twin(n) {
-			continue
-		}
-		try = append(try, int32(n))
-		for j := len(try) - 1; j > 0 && h.share(int(try[j]), h.load[g]) < h.share(int(try[j-1]), h.load[g]); j-- {
-			try[j], try[j-1] = try[j-1], try[j]
+		if h.used[n] < h.each && !(h.used[n] == 0 && h.twin(n)) {
+			try = append(try, int32(n))
 		}
 	}
-	for _, t := range try {
-		n, sum := int(t), h.sum[t]
-		h.at[g] = t
+	slices.SortStableFunc(try, func(a, b int32) int {
+		return cmp.Compare(h.share(int(a), h.load[g]), h.share(int(b), h.load[g]))
+	})
+	for _, n := range try {
+		sum := h.sum[n]
+		h.at[g] = n
 		h.used[n]++
 		h.sum[n] += h.load[g]
 		h.mask[n] |= 1 << (uint(g) & 31)
-		v := value
-		if !h.add {
-			v = max(v, h.share(n, 0))
-		}
-		if h.used[n] == h.each {
-			if c := h.cost(n, h.mask[n]); h.add {
-				v += c
-			} else {
-				v = max(v, c)
-			}
-		}
-		end := h.visits <= 0 && h.found || (v <= h.value || h.visits <= 0) && h.branch(i+1, v)
+		v := h.join(value, h.cost(int(n), h.used[n] == h.each))
+		end := h.visits <= 0 && h.found || (v <= h.limit || h.visits <= 0) && h.branch(i+1, v)
 		h.at[g] = -1
 		h.used[n]--
 		h.sum[n] = sum
@@ -182,7 +156,7 @@ func (h *homes) pigeonhole() float64 {
 	for j := range h.each {
 		last, sum := j*len(h.power)+1, 0.0 // groups looked at
 		for i, g := range h.order {
-			if i >= last-j-1 && i < last || i >= h.groups-(h.each-j-1) {
+			if i >= last-j-1 && i < last || i >= len(h.order)-(h.each-j-1) {
 				sum += h.load[g]
 			}
 		}

@@ -20,7 +20,7 @@ func TestManyGroups(t *testing.T) {
 		}
 		h := newHomes(groups, slices.Repeat([]float64{1}, nodes), make([]int, nodes))
 		h.setLoads(w)
-		value, _ := h.least(h.pigeonhole(), func(n int, _ uint32) float64 { return h.share(n, 0) })
+		value, _ := h.least(h.pigeonhole(), func(n int, _ bool) float64 { return h.share(n, 0) })
 		if least := max(h.pigeonhole(), all/nodes); value > 1.01*least {
 			t.Errorf("seed %d: the fullest node has %.2f, and %.2f is a bound", seed, value, least)
 		}

@@ -1,8 +1,10 @@
 package homes
 
 import (
+	"cmp"
 	"slices"
 
+	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/search"
 )
 
@@ -23,26 +25,33 @@ const (
 	higherAims = 3
 )
 
-// leaveHomes improves the plan with up to lo.few replicas off their nodes, and returns
-// a lower bound.
-func (lo *Planner) leaveHomes(floor, tolerance float64, stop func() bool) float64 {
-	s := lo.S
-	slot, home := slices.Clone(s.Best.Slot), slices.Clone(lo.bestHome)
-	bound := lo.awayBound(floor, s.Best.Level)
-	low, aim := bound, bound
-	for range 1 + higherAims {
-		if s.Best.Level <= bound*(1+2*tolerance) || stop() {
-			break
-		}
-		lo.aim = aim * (1 + tolerance)
-		was := s.Best.Level
-		lo.attempt(slot, home, stop)
-		if s.Best.Level == was {
-			low = aim // out of reach
-		}
-		aim = (s.Best.Level + low) / 2
+// improve improves the plan at home with replicas off their nodes, as many as may be
+// and, where that took little work, with up to half as many, and so on: more of them
+// give more to search, and the search less of it. It returns a lower bound.
+func (lo *Planner) improve(bound, tolerance float64, stop func() bool) float64 {
+	best := &lo.S.Best
+	slot, home := slices.Clone(best.Slot), slices.Clone(lo.Home)
+	search := lo.off > 0 && len(lo.copies) <= offNodeCells
+	if search {
+		bound = lo.awayBound(bound, best.Level)
 	}
-	return bound
+	lo.work = offNodeWork
+	for few := lo.off; ; few /= 2 {
+		lo.task.MostOff = max(few, lo.must)
+		low := bound
+		for i, aim := 0, bound; search && few > 0 && i <= higherAims && best.Level > bound*(1+2*tolerance) && !stop(); i++ {
+			lo.aim = aim * (1 + tolerance)
+			was := best.Level
+			if lo.attempt(slot, home, few, stop); best.Level == was {
+				low = aim // out of reach
+			}
+			aim = (best.Level + low) / 2
+		}
+		lo.anneal(bound*(1+tolerance), stop)
+		if few <= lo.must || best.Level <= bound*(1+2*tolerance) || lo.work < offNodeWork-fewerWork || stop() {
+			return lo.exactly(bound, stop)
+		}
+	}
 }
 
 // offLimits are the largest replicas, in units of what a GPU may carry, from
@@ -51,31 +60,23 @@ var offLimits = []float64{.999, .9, .8, .7, .85}
 
 // attempt makes plans anew, from the largest replicas that are allowed downwards, and
 // last from a plan with few replicas off their nodes, until one is at the aim.
-func (lo *Planner) attempt(slot, home []int32, stop func() bool) {
-	s, at := lo.S, home
-	if lo.canLeave(lo.aim) {
+func (lo *Planner) attempt(slot, home []int32, few int, stop func() bool) {
+	at := home
+	if lo.canLeave(lo.aim, few) {
 		at = lo.homes.best
 	}
 	for _, c := range offLimits {
 		lo.setHome(at)
-		if lo.construct(float64(c*lo.aim)*s.U.Fastest(), lo.aim, lo.few) {
+		if lo.construct(float64(c*lo.aim)*lo.S.U.Fastest(), lo.aim, few) {
 			lo.placeNodes(false)
-			lo.settle(s.Slot)
+			lo.settle(lo.S.Slot)
 		}
-		if s.Best.Level <= lo.aim || stop() {
+		if lo.S.Best.Level <= lo.aim || stop() {
 			return
 		}
 	}
 	lo.setHome(home)
 	lo.settle(slot)
-}
-
-// setHome makes home the homes at hand.
-func (lo *Planner) setHome(home []int32) {
-	copy(lo.Home, home)
-	for e := range lo.task.Home {
-		lo.task.Home[e] = home[e/lo.per]
-	}
 }
 
 // settle evens out the nodes of a placement, then the GPUs of each, then all GPUs, and
@@ -84,7 +85,15 @@ func (lo *Planner) settle(slot []int32) {
 	p := lo.start(slot)
 	stop := func() bool { return p.Work() > lo.work }
 	if p.EvenNodes(lo.aim, stop) < lo.S.Best.Level {
-		lo.load(p.Slots(), p.Counts())
+		copy(lo.S.Count, p.Counts())
+		clear(lo.copies)
+		for n, d := range lo.nodes {
+			for _, e := range d.of(lo.S, p.Slots()) {
+				if e >= 0 {
+					*lo.on(e, n)++
+				}
+			}
+		}
 		lo.placeNodes(true)
 		p.Start(lo.S.Slot)
 		p.Descend(lo.aim, stop)
@@ -93,32 +102,125 @@ func (lo *Planner) settle(slot []int32) {
 	lo.work -= p.Work()
 }
 
+// anneal lowers the best plan until it is within goal, as long as that pays. Without it
+// plans with speeds stand .5% higher, those of many groups 2%.
+func (lo *Planner) anneal(goal float64, stop func() bool) {
+	lo.setHome(lo.Home)
+	p := lo.start(lo.S.Best.Slot)
+	lo.cold.Lower(p, search.FirstDraws, goal, stop)
+	lo.work -= p.Work()
+	lo.keep(p.Slots())
+}
+
 // start readies the search at a placement.
 func (lo *Planner) start(slot []int32) *search.State {
-	lo.task.Load = lo.S.W
 	lo.s.Set(&lo.task)
 	lo.s.Start(slot)
 	return &lo.s
 }
 
-// load takes up the copies of a placement.
-func (lo *Planner) load(slot, count []int32) {
+// construct makes copies anew for the homes at hand: of every expert above limit as few
+// as bring each to limit, of the others one; from nodes with more than level, or than
+// their slots, the largest are sent to those with most room, at most may in all; what
+// slots are left go to the others on each node as Adams' counts would have it.
+// It says whether that fits. Cost: O(experts·nodes).
+func (lo *Planner) construct(limit, level float64, may int) bool {
+	s := lo.S
 	clear(lo.copies)
-	copy(lo.S.Count, count)
-	for n, d := range lo.nodes {
-		for _, e := range slot[lo.S.U.First[d.lo]:lo.S.U.First[d.hi]] {
-			if e >= 0 {
-				*lo.on(e, n)++
+	clear(lo.slots)
+	clear(lo.sum)
+	var away []int32
+	for _, e := range s.Order {
+		n, k := int(lo.task.Home[e]), pack.CeilDiv(s.W[e], limit)
+		if k > len(s.U.Gpu) {
+			return false
+		}
+		s.Count[e], s.Size[e] = int32(k), s.W[e]/float64(k)
+		for i := range k {
+			if i < lo.nodes[n].gpus() {
+				lo.put(e, n, 1)
+			} else {
+				away = append(away, e)
 			}
 		}
 	}
+	for n, d := range lo.nodes {
+		for len(away) < may && (lo.slots[n] > d.s.U.Slots || lo.over(n, level) > 0) {
+			e := lo.leaver(n, lo.over(n, level))
+			if e < 0 {
+				break
+			}
+			lo.put(e, n, -1)
+			away = append(away, e)
+		}
+	}
+	slices.SortStableFunc(away, func(a, b int32) int { return cmp.Compare(s.Size[b], s.Size[a]) })
+	for _, e := range away {
+		best := -1
+		for n, d := range lo.nodes {
+			if n != int(lo.task.Home[e]) && lo.slots[n] < d.s.U.Slots && int(*lo.on(e, n)) < d.gpus() && (best < 0 || lo.over(n, 1) < lo.over(best, 1)) {
+				best = n
+			}
+		}
+		if best < 0 {
+			return false
+		}
+		lo.put(e, best, 1)
+	}
+	return len(away) <= may && lo.fillNodes(limit)
 }
 
-// anneal lowers the best plan until it is within goal, as long as that pays. Without it
-// plans with speeds stand .5% higher, those of many groups 2%.
-func (lo *Planner) anneal(goal float64, stop func() bool) {
-	p := lo.start(lo.S.Best.Slot)
-	lo.cold.Lower(p, search.FirstDraws, goal, stop)
-	lo.work -= p.Work()
-	lo.keep(p.Slots())
+// put brings so many copies of e to node n.
+func (lo *Planner) put(e int32, n, copies int) {
+	*lo.on(e, n) += int16(copies)
+	lo.slots[n] += copies
+	lo.sum[n] += float64(float64(copies) * lo.S.Size[e])
+}
+
+// on is how many copies of e are on node n.
+func (lo *Planner) on(e int32, n int) *int16 { return &lo.copies[int(e)*len(lo.nodes)+n] }
+
+// over is what node n carries above a level.
+func (lo *Planner) over(n int, level float64) float64 {
+	return lo.sum[n] - float64(level*lo.homes.power[n])
+}
+
+// leaver is the expert with the smallest copy on node n that makes up for over, or the
+// largest; -1 = there is none.
+func (lo *Planner) leaver(n int, over float64) int32 {
+	best, size := int32(-1), lo.S.Size
+	for _, e := range lo.S.Order {
+		if x := size[e]; *lo.on(e, n) > 0 && (best < 0 || x >= over && x < size[best] || x > size[best] && size[best] < over) {
+			best = e
+		}
+	}
+	return best
+}
+
+// fillNodes gives the slots that are left to the experts of at most limit at home there
+// whose replicas are largest, but for those that may be empty if there are no such
+// experts, and says whether no node has too many or too few.
+func (lo *Planner) fillNodes(limit float64) bool {
+	s := lo.S
+	for n, d := range lo.nodes {
+		for lo.slots[n] < d.s.U.Slots {
+			best := int32(-1)
+			for _, e := range s.Order {
+				c := int(*lo.on(e, n))
+				if c > 0 && c < d.gpus() && s.W[e] <= limit && int(lo.task.Home[e]) == n && (best < 0 || s.Size[e] > s.Size[best]) {
+					best = e
+				}
+			}
+			if best < 0 {
+				break
+			}
+			s.Count[best]++
+			s.Size[best] = s.W[best] / float64(s.Count[best])
+			lo.put(best, n, 1)
+		}
+		if left := d.s.U.Slots - lo.slots[n]; left < 0 || left > d.spare*d.gpus() {
+			return false
+		}
+	}
+	return true
 }

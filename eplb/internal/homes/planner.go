@@ -17,38 +17,25 @@ import (
 // fill may leave some empty, -1.
 type Planner struct {
 	S     *pack.Packer // of the whole unit
+	Home  []int32      // node of each group in its best plan
 	per   int          // experts a group
-	off   int          // replicas allowed outside their group's node
-	few   int          // of these in the plan at hand
+	off   int          // replicas allowed outside their group's node: must or more
 	must  int          // and those that must be: a node has too few slots for its groups
 	spare bool         // slots may stay empty
 	nodes []node
 	homes *homes
 	exact *exact.Search
-	Home  []int32 // node of each group in the plan at hand
-	// bestHome is the same of the best plan.
-	bestHome []int32
-	aim      float64 // the level aimed at
-	work     int     // left of offNodeWork
+	known map[int]float64 // the answer for sets of groups on kinds of nodes
+	aim   float64         // the level aimed at
+	work  int             // left of offNodeWork
 
-	// Remembered for every set of groups on every kind of node.
-	bound []float64
-	state []uint32 // stamp of the question answered
-	stamp uint32
-
-	// The copies at hand.
-	copies  []int16   // [experts][nodes] replicas of each expert on each node
-	sum     []float64 // load of each node
-	slots   []int     // filled on each node
-	exports []int32   // copies sent away
-
-	// What the bound looks at: a level and the pieces of the experts at it.
-	level  float64
-	pieces []offPiece
-
-	s    search.State
-	task search.Task
-	cold search.Annealer
+	// The plan at hand: its task has the homes.
+	task   search.Task
+	s      search.State
+	cold   search.Annealer
+	copies []int16   // [experts][nodes] replicas of each expert on each node
+	sum    []float64 // load of each node
+	slots  []int     // filled on each node
 }
 
 const (
@@ -56,19 +43,17 @@ const (
 	deadPower = 1e-9
 	// mostUnlike is how many nodes others are compared with.
 	mostUnlike = 64
+	// memoGroups is up to how many groups what is found for a set of them is remembered.
+	memoGroups = 12
 )
 
 func New(p *problem.Problem) *Planner {
-	experts := p.Experts()
-	lo := &Planner{per: experts / p.Groups, off: p.Off}
-	atHome := lo.per * (p.Groups / p.Topology.Nodes)
-	u := problem.NewUnit(&p.Topology, p.Replicas, min(experts, atHome+p.Off))
-	lo.spare = u.Slots < p.Unit.Slots
-	lo.nodes = make([]node, p.Topology.Nodes)
-	lo.S = pack.New(u, experts)
+	experts, u, nodes := p.Experts(), p.Unit, p.Topology.Nodes
+	lo := &Planner{S: pack.New(u, experts), per: experts / p.Groups, off: p.Off, Home: make([]int32, p.Groups), nodes: make([]node, nodes)}
 	lo.exact = exact.New(lo.S)
-	power, alike := make([]float64, len(lo.nodes)), make([]int, len(lo.nodes))
-	g := 0
+	lo.copies, lo.sum, lo.slots = make([]int16, experts*nodes), make([]float64, nodes), make([]int, nodes)
+	power, alike := make([]float64, nodes), make([]int, nodes)
+	atHome, g := experts/nodes, 0
 	for n := range lo.nodes {
 		d := &lo.nodes[n]
 		d.lo = g
@@ -80,7 +65,6 @@ func New(p *problem.Problem) *Planner {
 			v.First = append(v.First, v.Slots)
 			v.Equal = v.Equal && u.Speed[g] == u.Speed[d.lo]
 		}
-		d.hi = g
 		v.Gpu, v.Speed = u.Gpu[d.lo:g], u.Speed[d.lo:g]
 		d.s = pack.New(v, max(v.Slots, atHome))
 		d.exact = exact.New(d.s)
@@ -93,19 +77,13 @@ func New(p *problem.Problem) *Planner {
 				break
 			}
 		}
-	}
-	for n := range power {
 		power[n] = max(power[n], deadPower)
 	}
 	lo.homes = newHomes(p.Groups, power, alike)
-	lo.Home, lo.bestHome = make([]int32, p.Groups), make([]int32, p.Groups)
 	if p.Groups <= memoGroups {
-		lo.bound = make([]float64, len(lo.nodes)<<p.Groups)
-		lo.state = make([]uint32, len(lo.nodes)<<p.Groups)
+		lo.known = map[int]float64{}
 	}
-	lo.copies = make([]int16, experts*len(lo.nodes))
-	lo.sum, lo.slots = make([]float64, len(lo.nodes)), make([]int, len(lo.nodes))
-	lo.task = search.Task{Experts: experts, First: u.First, Speed: u.Speed, Share: []float64{1}, Home: make([]int32, experts), Node: u.Node, MostOff: lo.Off()}
+	lo.task = search.Task{Experts: experts, First: u.First, Speed: u.Speed, Share: []float64{1}, Load: lo.S.W, Home: make([]int32, experts), Node: u.Node}
 	return lo
 }
 
@@ -113,9 +91,8 @@ func New(p *problem.Problem) *Planner {
 // constraint, which has the loads, and bound its bound. Of the best plan so far
 // every step keeps the better. It returns a lower bound.
 func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, stop func() bool) float64 {
-	s := lo.S
 	lo.takeLoads(free)
-	lo.homes.setLoads(s.W)
+	lo.homes.setLoads(lo.S.W)
 	if lo.spare {
 		bound = bounds.Even(free) // others may rely on every slot being filled
 	}
@@ -126,60 +103,7 @@ func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, 
 	if !idle {
 		bound = lo.improve(bound, tolerance, stop)
 	}
-	lo.setHome(lo.bestHome)
 	return bound
-}
-
-// improve improves the plan with up to lo.off replicas off their nodes and keeps the
-// best. Where that took little work it does so with up to half as many, and so on, all
-// from the plan at home: more of them give more to search, and the search less of it.
-// It returns a lower bound.
-func (lo *Planner) improve(bound, tolerance float64, stop func() bool) float64 {
-	s := lo.S
-	atHome, best := lo.layout(), lo.layout()
-	lo.work = offNodeWork
-	proved := bound // of lo.off, and so of fewer
-	for lo.few = lo.off; ; lo.few /= 2 {
-		lo.restore(atHome)
-		lo.task.MostOff = max(lo.few, lo.must)
-		low := bound
-		if lo.few > 0 && len(s.W)*len(lo.nodes) <= offNodeCells {
-			low = lo.leaveHomes(bound, tolerance, stop)
-		}
-		lo.setHome(lo.bestHome)
-		lo.anneal(low*(1+tolerance), stop)
-		if low = lo.exactly(low, stop); lo.few == lo.off {
-			proved = low
-		}
-		if s.Best.Level < best.Level {
-			best = lo.layout()
-		}
-		if lo.few <= lo.must || best.Level <= proved*(1+2*tolerance) || lo.work < offNodeWork-fewerWork || stop() {
-			break
-		}
-	}
-	lo.restore(best)
-	return proved
-}
-
-// layout is the best plan so far, and its homes.
-func (lo *Planner) layout() layout {
-	b := &lo.S.Best
-	return layout{pack.Layout{Slot: slices.Clone(b.Slot), Count: slices.Clone(b.Count), Level: b.Level}, slices.Clone(lo.bestHome)}
-}
-
-type layout struct {
-	pack.Layout
-	home []int32
-}
-
-// restore makes a plan the best so far.
-func (lo *Planner) restore(x layout) {
-	b := &lo.S.Best
-	copy(b.Slot, x.Slot)
-	copy(b.Count, x.Count)
-	b.Level = x.Level
-	copy(lo.bestHome, x.home)
 }
 
 // At plans a layer with its groups on given nodes, as many on each, and no replica
@@ -187,6 +111,34 @@ func (lo *Planner) restore(x layout) {
 func (lo *Planner) At(free *pack.Packer, home []int32, tolerance float64, stop func() bool) {
 	lo.takeLoads(free)
 	lo.place(home, bounds.Even(free), tolerance, stop)
+}
+
+// takeLoads takes the loads of a layer from the solver without groups.
+func (lo *Planner) takeLoads(free *pack.Packer) {
+	copy(lo.S.W, free.W)
+	copy(lo.S.Order, free.Order)
+	lo.S.Best.Level = math.Inf(1)
+}
+
+// placeHomes plans a layer with as few replicas off their nodes as can be. Homes
+// are chosen so that the largest bound of a node is least; where a node's GPUs are not
+// packed to its bound, what was reached takes its place and homes are chosen anew.
+// Without that 256 experts on 32 GPUs of 9 slots, 8 groups, by a power law of 1.2,
+// stand .3% higher. It returns a bound for no replica off its node.
+func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound float64) {
+	h := lo.homes
+	clear(lo.known)
+	bound = max(floor, h.pigeonhole())
+	value, exact := h.least(bound, lo.nodeBound)
+	if exact {
+		bound = max(bound, value)
+	}
+	for lo.place(h.best, bound, tolerance, stop); lo.known != nil && lo.must == 0 && !stop(); lo.place(h.best, bound, tolerance, stop) {
+		if value, _ = h.least(bound, lo.nodeBound); value*(1+tolerance) >= lo.S.Best.Level {
+			break
+		}
+	}
+	return bound
 }
 
 // place plans a layer with its groups on given nodes and only those replicas
@@ -201,15 +153,14 @@ func (lo *Planner) place(home []int32, bound, tolerance float64, stop func() boo
 	}
 	for n := range lo.nodes {
 		level := lo.solve(n, home, bound, tolerance, stop)
-		if lo.bound != nil {
-			mask := 0
+		if lo.known != nil {
+			mask := uint32(0)
 			for g, m := range home {
 				if int(m) == n {
 					mask |= 1 << g
 				}
 			}
-			i := lo.homes.alike[n]<<lo.homes.groups | mask
-			lo.state[i], lo.bound[i] = lo.stamp, level
+			lo.known[lo.key(n, mask)] = level
 		}
 		if level >= lo.S.Best.Level {
 			return
@@ -218,58 +169,26 @@ func (lo *Planner) place(home []int32, bound, tolerance float64, stop func() boo
 	lo.gather()
 }
 
-// takeLoads takes the loads of a layer from the solver without groups.
-func (lo *Planner) takeLoads(free *pack.Packer) {
-	s := lo.S
-	copy(s.W, free.W)
-	copy(s.Order, free.Order)
-	s.Best.Level = math.Inf(1)
-}
-
-// Into writes the best plan into the slots of the whole unit, -1 where it leaves
-// them empty.
-func (lo *Planner) Into(u *problem.Unit, slot []int32) {
-	v := lo.S.U
-	for g := range u.Gpu {
-		to := slot[u.First[g]:u.First[g+1]]
-		for i := copy(to, lo.S.Best.Slot[v.First[g]:v.First[g+1]]); i < len(to); i++ {
-			to[i] = -1
-		}
+// setHome makes home the homes at hand.
+func (lo *Planner) setHome(home []int32) {
+	for e := range lo.task.Home {
+		lo.task.Home[e] = home[e/lo.per]
 	}
 }
 
-// Off is how many replicas may be outside their group's node, or must be.
-func (lo *Planner) Off() int { return max(lo.off, lo.must) }
+// key stands for a set of groups on a node of the kind of n.
+func (lo *Planner) key(n int, mask uint32) int { return lo.homes.alike[n]<<memoGroups | int(mask) }
 
-// placeHomes plans a layer with as few replicas off their nodes as can be. Homes
-// are chosen so that the largest bound of a node is least; where a node's GPUs are not
-// packed to its bound, what was reached takes its place and homes are chosen anew.
-// Without that 256 experts on 32 GPUs of 9 slots, 8 groups, by a power law of 1.2,
-// stand .3% higher. It returns a bound for no replica off its node.
-func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound float64) {
-	h := lo.homes
-	lo.stamp++
-	bound = max(floor, h.pigeonhole())
-	value, exact := h.least(bound, lo.nodeBound)
-	if exact {
-		bound = max(bound, value)
-	}
-	for lo.place(h.best, bound, tolerance, stop); lo.bound != nil && lo.must == 0 && !stop(); lo.place(h.best, bound, tolerance, stop) {
-		if value, _ = h.least(bound, lo.nodeBound); value*(1+tolerance) >= lo.S.Best.Level {
-			break
-		}
-	}
-	return bound
-}
-
-// remember is the answer to the question of the stamp for a set of groups on node n.
-func (lo *Planner) remember(n int, mask uint32, find func() float64) float64 {
-	if lo.bound == nil {
+// remember is the answer for the groups that the branch at hand gives node n.
+func (lo *Planner) remember(n int, find func() float64) float64 {
+	if lo.known == nil {
 		return find()
 	}
-	i := lo.homes.alike[n]<<lo.homes.groups | int(mask)
-	if lo.state[i] != lo.stamp {
-		lo.state[i], lo.bound[i] = lo.stamp, find()
+	k := lo.key(n, lo.homes.mask[n])
+	x, ok := lo.known[k]
+	if !ok {
+		x = find()
+		lo.known[k] = x
 	}
-	return lo.bound[i]
+	return x
 }
