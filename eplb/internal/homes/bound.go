@@ -22,11 +22,11 @@ type offPiece struct {
 	group int32
 }
 
-// awayBound raises a proved lower bound towards level for at most lo.off replicas
-// off their nodes. Cost: some microseconds a step of a bisection.
-func (lo *Planner) awayBound(bound, level float64) float64 {
+// awayBound raises a proved lower bound towards level for so many replicas off
+// their nodes. Cost: some microseconds a step of a bisection.
+func (lo *Planner) awayBound(bound, level float64, off int) float64 {
 	for mid := bound * (1 + 1e-7); level > bound*(1+1e-6); mid = bound + (level-bound)/2 {
-		if lo.canLeave(mid, lo.off) {
+		if lo.canLeave(mid, off) {
 			level = mid
 		} else {
 			bound = mid

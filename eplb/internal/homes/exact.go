@@ -21,7 +21,7 @@ func (lo *Planner) exactly(bound float64, stop func() bool) float64 {
 	if s.U.Slots > exactHomeSlots || s.Best.Level <= bound*(1+pack.ProvedTolerance) {
 		return bound
 	}
-	x.Home, x.May, x.Stop = lo.task.Home, lo.off, stop
+	x.Home, x.May, x.Stop = lo.task.Home, lo.task.MostOff, stop
 	x.Spare, x.Empty = x.Spare[:0], 0
 	for _, d := range lo.nodes {
 		x.Spare = append(x.Spare, d.spare)

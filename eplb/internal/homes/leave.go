@@ -15,42 +15,59 @@ const (
 	// offNodeWork ends that search of a layer: a count, not a time, so that the
 	// answer is the same everywhere. About a hundred milliseconds.
 	offNodeWork = 1 << 25
-	// fewerWork is how much of it may be spent before fewer replicas are tried: that is
-	// for layers of which few milliseconds are spent. Without it one of thirty small
-	// layers stands higher with more replicas allowed, by up to .12.
-	fewerWork = offNodeWork / 32
+	// fewerCells is the most experts times nodes for which fewer replicas are tried too.
+	// Without it one of thirty small layers stands higher with more replicas allowed, by
+	// up to .12.
+	fewerCells = 1 << 8
 	// higherAims is how often the search aims higher, halfway between what it has
 	// reached and the aim before, where that was out of reach. Without it plans of 16 to
 	// 64 experts stand .4% higher, of many groups 2%.
 	higherAims = 3
 )
 
-// improve improves the plan at home with replicas off their nodes, as many as may be
-// and, where that took little work, with up to half as many, and so on: more of them
-// give more to search, and the search less of it. It returns a lower bound.
-func (lo *Planner) improve(bound, tolerance float64, stop func() bool) float64 {
+// improve improves the plan at home with replicas off their nodes: where the layer is
+// small with one, twice as many, and so on, each time keeping what is better, else with as
+// many as may be at once. More of them give more to search, and the search less of it. It
+// returns a lower bound.
+func (lo *Planner) improve(floor, tolerance float64, stop func() bool) float64 {
 	best := &lo.S.Best
 	slot, home := slices.Clone(best.Slot), slices.Clone(lo.Home)
-	search := lo.off > 0 && len(lo.copies) <= offNodeCells
-	if search {
-		bound = lo.awayBound(bound, best.Level)
+	few := lo.off
+	if len(lo.copies) <= fewerCells {
+		few = max(lo.must, min(few, 1))
 	}
 	lo.work = offNodeWork
-	for few := lo.off; ; few /= 2 {
-		lo.task.MostOff = max(few, lo.must)
-		low := bound
-		for i, aim := 0, bound; search && few > 0 && i <= higherAims && best.Level > bound*(1+2*tolerance) && !stop(); i++ {
-			lo.aim = aim * (1 + tolerance)
-			was := best.Level
-			if lo.attempt(slot, home, few, stop); best.Level == was {
-				low = aim // out of reach
-			}
-			aim = (best.Level + low) / 2
+	for ; ; few = min(2*few, lo.off) {
+		lo.task.MostOff = few
+		low := floor
+		if few > 0 && len(lo.copies) <= offNodeCells {
+			low = lo.awayBound(floor, best.Level, few)
+			lo.leave(slot, home, low, tolerance, stop)
 		}
-		lo.anneal(bound*(1+tolerance), stop)
-		if few <= lo.must || best.Level <= bound*(1+2*tolerance) || lo.work < offNodeWork-fewerWork || stop() {
-			return lo.exactly(bound, stop)
+		lo.anneal(low*(1+tolerance), stop)
+		if low = lo.exactly(low, stop); few == lo.off {
+			return low
 		}
+		if best.Level <= floor*(1+tolerance) || stop() {
+			return floor
+		}
+	}
+}
+
+// leave makes plans with replicas off their nodes towards a bound.
+func (lo *Planner) leave(slot, home []int32, bound, tolerance float64, stop func() bool) {
+	best := &lo.S.Best
+	low, aim := bound, bound
+	for range 1 + higherAims {
+		if best.Level <= bound*(1+2*tolerance) || stop() {
+			return
+		}
+		lo.aim = aim * (1 + tolerance)
+		was := best.Level
+		if lo.attempt(slot, home, stop); best.Level == was {
+			low = aim // out of reach
+		}
+		aim = (best.Level + low) / 2
 	}
 }
 
@@ -60,14 +77,14 @@ var offLimits = []float64{.999, .9, .8, .7, .85}
 
 // attempt makes plans anew, from the largest replicas that are allowed downwards, and
 // last from a plan with few replicas off their nodes, until one is at the aim.
-func (lo *Planner) attempt(slot, home []int32, few int, stop func() bool) {
+func (lo *Planner) attempt(slot, home []int32, stop func() bool) {
 	at := home
-	if lo.canLeave(lo.aim, few) {
+	if lo.canLeave(lo.aim, lo.task.MostOff) {
 		at = lo.homes.best
 	}
 	for _, c := range offLimits {
 		lo.setHome(at)
-		if lo.construct(float64(c*lo.aim)*lo.S.U.Fastest(), lo.aim, few) {
+		if lo.construct(float64(c*lo.aim)*lo.S.U.Fastest(), lo.aim, lo.task.MostOff) {
 			lo.placeNodes(false)
 			lo.settle(lo.S.Slot)
 		}
@@ -84,7 +101,8 @@ func (lo *Planner) attempt(slot, home []int32, few int, stop func() bool) {
 func (lo *Planner) settle(slot []int32) {
 	p := lo.start(slot)
 	stop := func() bool { return p.Work() > lo.work }
-	if p.EvenNodes(lo.aim, stop) < lo.S.Best.Level {
+	p.EvenNodes(lo.aim, stop)
+	if p.NodesOver(lo.S.Best.Level) == 0 {
 		copy(lo.S.Count, p.Counts())
 		clear(lo.copies)
 		for n, d := range lo.nodes {
