@@ -251,7 +251,7 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	default:
 		r = x.fresh()
 	}
-	if len(p.Windows) > 0 && o.Dispatch == Even {
+	if len(p.Windows) > 1 && o.Dispatch == Even {
 		x.rescore(&r)
 	}
 	if p.Routes != nil {

@@ -9,11 +9,7 @@ import (
 // rescore sets the imbalance of every layer of a plan, which may have been changed
 // since or made for sums of windows, to that over all windows.
 func (x *planner) rescore(r *Result) {
-	windows := x.p.Windows
-	if len(windows) == 0 {
-		windows = []placement.Loads{x.p.Loads}
-	}
-	figure := imbalanceOver(&r.Placement, windows, x.t, x.o.Dispatch)
+	figure := imbalanceOver(&r.Placement, x.p.Windows, x.t, x.o.Dispatch)
 	s := divide.New(pack.New(x.c.Unit, x.c.Experts()))
 	slot := make([]int32, x.c.Unit.Slots)
 	for l := range r.Layers {

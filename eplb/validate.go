@@ -19,9 +19,7 @@ func validate(p *Problem, o *Options) error {
 	if o.Policy == DeepSeek {
 		return validateDeepSeek(p, o)
 	}
-	if o.Tolerance == 0 {
-		o.Tolerance = 2e-4
-	}
+	o.Tolerance = cmp.Or(o.Tolerance, 2e-4)
 	return inTurn(p, o, chooseLocality, validateRoom, validateTwoNodes, validateLocality)
 }
 
@@ -39,9 +37,7 @@ func inTurn(p *Problem, o *Options, checks ...func(*Problem, *Options) error) er
 // groups, the published policy ignores both.
 func validateTopology(p *Problem, o *Options) error {
 	t := &p.Topology
-	if p.Groups == 0 {
-		p.Groups = 1
-	}
+	p.Groups = cmp.Or(p.Groups, 1)
 	err := t.Validate()
 	even := t.NodeGPUs == nil || err == nil && t.EvenNodes()
 	if n := t.NodeCount(); o.Policy == DeepSeek && even && n > 0 && p.Groups > 0 && p.Groups%n != 0 {
@@ -130,8 +126,8 @@ func lifted(windows []placement.Loads) []placement.Loads {
 	return out
 }
 
-// validateLoads checks p.Loads, or p.Windows and sets p.Loads to their sum, or to the
-// one window there is: it is then planned like any other loads.
+// validateLoads checks p.Loads or p.Windows and sets both: the windows, one at least, and
+// their sum.
 func validateLoads(p *Problem, o *Options) error {
 	windows := p.Windows
 	switch {
@@ -163,9 +159,6 @@ func validateLoads(p *Problem, o *Options) error {
 	}
 	if o.Policy != DeepSeek { // which rounds them to what a float32 holds
 		windows = lifted(windows)
-	}
-	if p.Loads, p.Windows = windows[0], nil; len(windows) == 1 {
-		return nil
 	}
 	p.Loads, p.Windows = placement.NewLoads(layers, experts), windows
 	for _, w := range windows {
@@ -259,12 +252,8 @@ func validateTwoNodes(p *Problem, o *Options) error {
 	if !o.TwoNodes {
 		return nil
 	}
-	nodes := 0
 	_, gpus := inService(&p.Topology, p.Replicas)
-	for _, n := range gpus {
-		nodes += min(n, 1)
-	}
-	if nodes < 2 {
+	if nodes := len(slices.DeleteFunc(gpus, func(n int) bool { return n == 0 })); nodes < 2 {
 		return refuse.Errorf(placement.ErrFit, "two_nodes", "%d node in service: at least 2 are needed", nodes)
 	}
 	return checkRoom(p, 2, "two_nodes", "experts on two nodes each")
@@ -318,15 +307,9 @@ func validateLocality(p *Problem, o *Options) error {
 	o.OffNodeReplicas = min(o.OffNodeReplicas, p.Replicas) // of all there are
 	atHome := p.Loads.Experts() / p.Topology.Nodes
 	room, _ := inService(&p.Topology, p.Replicas)
-	missing, worst := 0, 0
-	for n, r := range room {
+	worst, missing := slices.Index(room, slices.Min(room)), 0
+	for _, r := range room {
 		missing += max(0, atHome-r)
-		if r < room[worst] {
-			worst = n
-		}
 	}
-	if missing <= o.OffNodeReplicas {
-		return nil
-	}
-	return refuse.Errorf(placement.ErrFit, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, room[worst], worst, missing)
+	return refuse.Fit(missing > o.OffNodeReplicas, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, room[worst], worst, missing)
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/search"
-	"github.com/moelb/moelb/placement"
 )
 
 // Planner is what planning for a split of every batch needs beside the
@@ -224,20 +223,16 @@ func pin(s *pack.Packer) {
 // windows each split by itself, in proportion to their tokens, and a bound on that of
 // any, which is found once a layer.
 func (p *Planner) Over(q *problem.Problem, l int, slot []int32) (split, bound float64) {
-	windows := q.Windows
-	if len(windows) == 0 {
-		windows = []placement.Loads{q.Loads}
-	}
 	known, all := p.bounded == l+1, 0.0
 	if !known {
 		p.bounded, p.bound = l+1, 0
 	}
-	for _, w := range windows {
+	for _, w := range q.Windows {
 		sum := problem.Sum(w[l])
 		if sum == 0 {
 			continue
 		}
-		if len(windows) == 1 {
+		if len(q.Windows) == 1 {
 			sum = 1
 		}
 		all += sum

@@ -29,7 +29,7 @@ type Windows struct {
 
 // NewWindows is nil where there is one window.
 func NewWindows(p *problem.Problem) *Windows {
-	if len(p.Windows) == 0 {
+	if len(p.Windows) == 1 {
 		return nil
 	}
 	return &Windows{Layer: problem.NewLayer(p)}

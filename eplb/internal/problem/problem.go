@@ -5,8 +5,8 @@ import "github.com/moelb/moelb/placement"
 // Problem is a problem and what is asked of its plan, valid and with its defaults
 // filled in: what the parts of planning are told.
 type Problem struct {
-	Loads    placement.Loads   // of the whole, or the sum of windows
-	Windows  []placement.Loads // nil = one
+	Loads    placement.Loads   // the sum of windows
+	Windows  []placement.Loads // one at least
 	Previous *placement.Placement
 	Topology placement.Topology
 	Replicas int

@@ -3,8 +3,6 @@ package problem
 import (
 	"math"
 	"slices"
-
-	"github.com/moelb/moelb/placement"
 )
 
 // mostWindows is how many windows a layer is planned over at most. A recording
@@ -26,11 +24,7 @@ type representatives struct {
 // Cost: O(mostWindows·windows·experts).
 func (r *representatives) live(p *Problem, l int) {
 	r.rows, r.total = r.rows[:0], r.total[:0]
-	windows := p.Windows
-	if len(windows) == 0 {
-		windows = []placement.Loads{p.Loads}
-	}
-	for _, w := range windows {
+	for _, w := range p.Windows {
 		if sum := Sum(w[l]); sum > 0 {
 			r.rows, r.total = append(r.rows, w[l]), append(r.total, sum)
 		}
