@@ -165,22 +165,22 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 		}
 	}
 	d := best
-	switch d.Move = true; {
+	if d.Move = best.Rounds > 0; !d.Move {
+		d = soonest
+	}
+	switch {
 	case s.Restore > 0:
 		d.Reason = "experts without a copy come back"
 	case s.Emptied > 0:
 		d.Reason = "GPUs that leave are emptied"
-	case d.Rounds > 0:
+	case d.Move:
 		d.Reason = "it pays"
+	case d.BreakEven == never:
+		d.Reason = "it gains nothing"
+	case d.BreakEven >= k.Horizon:
+		d.Reason = "it would not pay within the horizon"
 	default:
-		switch d = soonest; {
-		case d.BreakEven == never:
-			d.Reason = "it gains nothing"
-		case d.BreakEven >= k.Horizon:
-			d.Reason = "it would not pay within the horizon"
-		default:
-			d.Reason = "it would not pay by the margin"
-		}
+		d.Reason = "it would not pay by the margin"
 	}
 	pays := "never paid back"
 	if d.BreakEven < never {

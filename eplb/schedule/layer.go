@@ -190,27 +190,21 @@ func (y *layer) reader(from int) int {
 // free says whether a slot can be given away: it is empty, or its expert has another
 // copy at the round's end, on the same GPU if that is to have it.
 func (y *layer) free(slot int) bool {
-	switch x := y.plan[slot]; {
+	x, on := y.plan[slot], y.on(y.gpuOf[slot], y.plan)
+	switch {
 	case y.touched(slot) || x == y.fin[slot]:
 		return false
 	case x < 0:
 		return true
 	case y.kept(slot):
-		return y.twin(slot)
-	default:
-		return y.experts[x].live > 1
+		return slices.Contains(on[slices.Index(on, x)+1:], x)
 	}
+	return y.experts[x].live > 1
 }
 
 // kept says whether a slot's expert is one that its GPU is to have.
 func (y *layer) kept(slot int) bool {
 	return slices.Contains(y.on(y.gpuOf[slot], y.fin), y.cur[slot])
-}
-
-// twin says whether another slot of a slot's GPU holds its expert at the round's end.
-func (y *layer) twin(slot int) bool {
-	on, x := y.on(y.gpuOf[slot], y.plan), y.plan[slot]
-	return slices.Contains(on[slices.Index(on, x)+1:], x)
 }
 
 // room picks a free slot of a request's GPU: one that is to hold its expert, else the
@@ -254,7 +248,7 @@ func (y *layer) settle() {
 		}
 	}
 	for slot, e := range y.fin {
-		if x := y.plan[slot]; e < 0 && x >= 0 && (y.spare(slot) || y.touched(slot) && y.twin(slot)) {
+		if x := y.plan[slot]; e < 0 && x >= 0 && y.spare(slot) {
 			y.write(slot, -1, -1, nil)
 		}
 	}
