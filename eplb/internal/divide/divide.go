@@ -9,7 +9,6 @@ import (
 	"github.com/moelb/moelb/eplb/internal/flow"
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
-	"github.com/moelb/moelb/eplb/internal/search"
 )
 
 // Planner is what planning for a split of every batch needs beside the
@@ -30,9 +29,6 @@ type Planner struct {
 
 	bounded int     // 1 + the layer that bound is of
 	bound   float64 // on the split of all its windows
-
-	root []int        // of the tree of GPUs that share experts
-	at   search.State // what refining changes
 }
 
 const (
@@ -65,7 +61,7 @@ func New(s *pack.Packer) *Planner {
 	if u.Equal {
 		speed = nil
 	}
-	return &Planner{s: s, linker: flow.NewLinker(u.First, len(s.W), speed), counts: make([]int64, len(s.W)), root: make([]int, len(u.Gpu))}
+	return &Planner{s: s, linker: flow.NewLinker(u.First, len(s.W), speed), counts: make([]int64, len(s.W))}
 }
 
 // set takes the loads of the solver.
@@ -148,9 +144,10 @@ func (p *Planner) Plan(tolerance float64, stop func() bool) (bound float64) {
 	quiet := func() bool { return p.batch <= quietBatch && p.split <= goal }
 	for _, most := range [2]float64{limit, math.Inf(1)} {
 		for i := -1; i < len(pack.CapLimits) && !quiet() && !stop(); i++ {
-			if !s.CountBy(i, bound) || !p.packTree() {
+			if !s.CountBy(i, bound) {
 				continue
 			}
+			s.PackApart()
 			pin(s)
 			s.Swap(goal)
 			s.Refresh()
@@ -165,47 +162,8 @@ func (p *Planner) Plan(tolerance float64, stop func() bool) (bound float64) {
 	if p.split > bound*(1+clusterGain) && !stop() {
 		p.planClusters(goal)
 	}
-	if p.split > goal && !stop() {
-		p.refine(goal, stop)
-	}
 	s.Best.Level = p.split
 	return bound
-}
-
-// packTree is pack for a split: the replicas of an expert go, as far as
-// possible, to GPUs that no chain of shared experts joins yet. Tokens can then
-// pass between as many GPUs as the copies can join: packed by size alone the plans named
-// at noisyBatches stand 2% higher too.
-func (p *Planner) packTree() bool {
-	s := p.s
-	s.Begin()
-	for g := range p.root {
-		p.root[g] = g
-	}
-	for _, e := range s.Ranked {
-		joined := -1 // a GPU of the tree that e is in so far
-		apart := func(gpu int) bool { return joined >= 0 && p.root[gpu] != p.root[joined] }
-		for range s.Count[e] {
-			best := s.LightestFor(e, apart)
-			if best < 0 {
-				if !s.Squeeze(e) {
-					return false
-				}
-				continue
-			}
-			s.Put(e, best)
-			if apart(best) {
-				was := p.root[best]
-				for g, root := range p.root {
-					if root == was {
-						p.root[g] = p.root[joined]
-					}
-				}
-			}
-			joined = best
-		}
-	}
-	return true
 }
 
 // pin keeps swap from moving replicated experts: every GPU counts as holding them.

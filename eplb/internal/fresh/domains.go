@@ -45,9 +45,10 @@ func (s *Anywhere) inTwo(bound, goal float64, stop func() bool) {
 	none := true
 	more := func() bool { return none || s.Best.Level > goal+nearly && !stop() }
 	for i := -1; i < len(pack.CapLimits) && more(); i++ {
-		if !s.CountBy(i, bound) || !s.Pack() {
+		if !s.CountBy(i, bound) {
 			continue
 		}
+		s.Pack()
 		s.Swap(goal)
 		if s.at.Start(s.Slot); int64(s.at.Lone())*int64(s.U.Slots) <= spreadOutWork && s.at.SpreadOut() {
 			none = false

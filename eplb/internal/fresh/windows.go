@@ -64,9 +64,9 @@ func (s *Anywhere) PlanWindows(j *Windows, l int, bound, tolerance float64, free
 	seeds := [][]int32{s.Best.Slot}
 	if free {
 		s.SetLoads(t.Peaks())
-		if s.Adams(s.U.Slots, len(s.U.Gpu), nil) && s.Pack() {
-			seeds = append(seeds, s.Slot)
-		}
+		s.CountBy(-1, 0)
+		s.Pack()
+		seeds = append(seeds, s.Slot)
 	}
 	j.joint.Search(&j.S, seeds, bound*(1+tolerance), firm, stop)
 	j.S.Start(j.joint.Best)

@@ -109,9 +109,7 @@ func (lo *Planner) placeNodes(even bool) {
 		if len(v.U.Gpu) == 0 {
 			continue
 		}
-		if !v.Pack() {
-			v.Deal()
-		}
+		v.Pack()
 		if even {
 			v.Swap(lo.aim)
 		}

@@ -3,19 +3,32 @@ package pack
 import "slices"
 
 // squeezeWork bounds what one packing spends on squeezing, in slots looked at: a
-// tenth of a second or so, which only layers of 100,000 slots take.
+// tenth of a second or so, which only layers of 100,000 slots take. From then on any
+// exchange will do.
 const squeezeWork = 1 << 26
 
-// Pack places the replicas that s.count asks for: experts by the size of a
+// Pack places the replicas that s.Count asks for: experts by the size of a
 // replica, largest first (longest processing time first), each on as many
 // different GPUs as it has replicas, those that are lightest after it. An expert
-// is never twice on one GPU. It returns false if that could not be kept.
-// Cost: O(slots·log GPUs) for equal speeds, O(slots·GPUs) otherwise.
-func (s *Packer) Pack() bool {
-	u := s.U
-	if s.Begin(); !u.Equal {
-		return s.packBySpeed()
+// is never twice on one GPU. Rooms differ by at most one or are full of all experts.
+// Cost: O(slots·log GPUs) for equal speeds, O(slots·GPUs) otherwise and where that comes
+// to a dead end.
+func (s *Packer) Pack() {
+	if !s.U.Equal || !s.packAlike() {
+		s.packEach(false)
 	}
+}
+
+// PackApart is Pack for a split: the replicas of an expert go, as far as possible, to
+// GPUs that no chain of shared experts joins yet. Tokens can then pass between as many
+// GPUs as the copies can join.
+func (s *Packer) PackApart() { s.packEach(true) }
+
+// packAlike packs for GPUs of equal speed. It returns false at a dead end: all GPUs with
+// room hold an expert that is to come.
+func (s *Packer) packAlike() bool {
+	u := s.U
+	s.Begin()
 	gpus := s.gpus[:0] // those with room
 	for g := range u.Speed {
 		if u.Room(g) > 0 {
@@ -40,6 +53,38 @@ func (s *Packer) Pack() bool {
 	return true
 }
 
+// packEach takes one replica after another where load/speed is least after it, and with
+// apart first to GPUs that are not joined yet.
+func (s *Packer) packEach(apart bool) {
+	s.Begin()
+	for g := range s.root {
+		s.root[g] = g
+	}
+	for _, e := range s.Ranked {
+		joined := -1 // a GPU of the tree that e is in so far
+		far := func(gpu int) bool { return joined >= 0 && s.root[gpu] != s.root[joined] }
+		for range s.Count[e] {
+			g := s.LightestFor(e, far)
+			if g < 0 {
+				s.squeeze(e)
+				continue
+			}
+			s.Put(e, g)
+			if far(g) {
+				was := s.root[g]
+				for q, root := range s.root {
+					if root == was {
+						s.root[q] = s.root[joined]
+					}
+				}
+			}
+			if apart {
+				joined = g
+			}
+		}
+	}
+}
+
 // Begin lists the experts by size and empties all slots.
 func (s *Packer) Begin() {
 	s.BySize()
@@ -48,21 +93,6 @@ func (s *Packer) Begin() {
 		s.Load[g], s.Used[g] = 0, int32(s.U.First[g])
 	}
 	clear(s.Has)
-}
-
-// packBySpeed is pack for GPUs of unequal speed: each replica goes where
-// load/speed is least after it.
-func (s *Packer) packBySpeed() bool {
-	for _, e := range s.Ranked {
-		for range s.Count[e] {
-			if g := s.LightestFor(e, nil); g >= 0 {
-				s.Put(e, g)
-			} else if !s.Squeeze(e) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // LightestFor is the GPU with room and without e where load/speed is least with
@@ -96,19 +126,19 @@ func (s *Packer) Holds(g int, e int32) bool {
 	return s.Has[g*s.Words+int(e>>6)]>>(e&63)&1 != 0
 }
 
-// Squeeze places a replica of e although every GPU with room holds one: another
+// squeeze places a replica of e although every GPU with room holds one: another
 // GPU that does not gives one of its experts to the free slot, of all such
-// exchanges the one after which the larger of the two levels is least.
-func (s *Packer) Squeeze(e int32) bool {
+// exchanges the one after which the larger of the two levels is least. There is one: a
+// GPU without e is full, and of its experts some are not where there is room, which is
+// for one more at most, and one there is e.
+func (s *Packer) squeeze(e int32) {
 	u := s.U
 	bestFree, bestGPU, bestSlot, level := -1, -1, -1, 0.0
 	for q := range u.Speed {
-		if int(s.Used[q]) == u.First[q+1] {
+		if int(s.Used[q]) == u.First[q+1] || bestFree >= 0 && s.squeezed > squeezeWork {
 			continue
 		}
-		if s.squeezed += u.Slots; s.squeezed > squeezeWork {
-			return false
-		}
+		s.squeezed += u.Slots
 		for p := range u.Speed {
 			if p == q || s.Holds(p, e) {
 				continue
@@ -125,14 +155,10 @@ func (s *Packer) Squeeze(e int32) bool {
 			}
 		}
 	}
-	if bestFree < 0 {
-		return false
-	}
 	x := s.Slot[bestSlot]
 	s.Slot[bestSlot] = e
 	s.Load[bestGPU] += s.Size[e] - s.Size[x]
 	s.Has[bestGPU*s.Words+int(x>>6)] &^= 1 << (x & 63)
 	s.Has[bestGPU*s.Words+int(e>>6)] |= 1 << (e & 63)
 	s.Put(x, bestFree)
-	return true
 }

@@ -34,6 +34,7 @@ type Packer struct {
 	frozen   []bool
 	parts    []part // of each slot, by size on each GPU
 	ofH, ofG []part
+	root     []int // of the tree of GPUs that share experts, of each GPU
 	squeezed int   // slots looked at by squeeze in this packing
 	Least    int32 // replicas that every expert has at least
 	looked   int   // slots and pairs of slots that swap looked at in this descent
@@ -55,7 +56,7 @@ func New(u *problem.Unit, experts int) *Packer {
 		Count: make([]int32, experts), Size: make([]float64, experts),
 		Slot: make([]int32, u.Slots), Load: make([]float64, gpus), Used: make([]int32, gpus), Has: make([]uint64, gpus*words),
 		Best:   Layout{Slot: make([]int32, u.Slots), Count: make([]int32, experts)},
-		Ranked: make([]int32, 0, experts), gpus: make([]int32, 0, gpus), parts: make([]part, u.Slots),
+		Ranked: make([]int32, 0, experts), gpus: make([]int32, 0, gpus), root: make([]int, gpus), parts: make([]part, u.Slots),
 	}
 }
 

@@ -1,25 +1,18 @@
 package pack
 
-import "math"
-
 // Plan packs Adams' counts and so many capped ones, and evens each out by exchanges,
 // until a placement is within goal; the best is kept. stop is asked between them: the
 // first is always finished. No placement is below bound.
 func (s *Packer) Plan(bound, goal float64, tries int, stop func() bool) {
 	for i := -1; i < tries; i++ {
-		if s.CountBy(i, bound) && s.Pack() {
+		if s.CountBy(i, bound) {
+			s.Pack()
 			s.Swap(goal)
 			s.Keep()
 		}
 		if s.Best.Level <= goal || stop() {
-			break
+			return
 		}
-	}
-	if math.IsInf(s.Best.Level, 1) {
-		s.CountBy(-1, bound)
-		s.Deal()
-		s.Swap(goal)
-		s.Keep()
 	}
 }
 
@@ -48,10 +41,11 @@ func (s *Packer) ShiftCounts(goal float64, work int, stop func() bool) {
 				s.Count[f]--
 				s.Count[e]++
 				// A replica above the best level cannot be part of a better plan.
-				if s.W[f]/float64(s.Count[f]) >= float64(s.Best.Level*s.U.Fastest()) || !s.Pack() {
+				if s.W[f]/float64(s.Count[f]) >= float64(s.Best.Level*s.U.Fastest()) {
 					continue
 				}
 				was := s.Best.Level
+				s.Pack()
 				s.Swap(goal)
 				s.Keep()
 				again = again || s.Best.Level < was

@@ -36,9 +36,10 @@ const pairWork = 1 << 22
 // ran out of work, or it was stopped. Cost: 0.05 ms a layer of 256 experts.
 func (f *Search) Search(bound float64, stop func() bool) float64 {
 	s := f.s
-	if !s.Adams(s.U.Slots, len(s.U.Gpu), nil) || !s.Pack() {
+	if !s.Adams(s.U.Slots, len(s.U.Gpu), nil) {
 		return bound
 	}
+	s.Pack()
 	s.Keep()
 	p, least := f.ready()
 	for ask := true; bound < s.Best.Level*(1-pack.ProvedTolerance) && !stop(); {
@@ -53,9 +54,8 @@ func (f *Search) Search(bound float64, stop func() bool) float64 {
 		switch {
 		case found:
 			f.take(false) // smaller ones make more partners for the big ones
-			if s.Pack() {
-				s.Keep()
-			}
+			s.Pack()
+			s.Keep()
 			if s.Best.Level >= level {
 				return bound
 			}

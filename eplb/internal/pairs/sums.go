@@ -32,10 +32,9 @@ func (f *Search) SearchSums(bound, goal float64, stop func() bool) {
 		}
 		hi = T
 		f.take(true) // as Adams would
-		if s.Pack() {
-			s.Swap(goal)
-			s.Keep()
-		}
+		s.Pack()
+		s.Swap(goal)
+		s.Keep()
 	}
 }
 
