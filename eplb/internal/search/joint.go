@@ -34,7 +34,7 @@ const (
 type Joint struct {
 	s       *State
 	slope   []float64 // how the objective grows with each total, [windows]
-	peaks   []peak    // [windows]
+	peaks   [][]int   // the fullest GPUs, [windows]
 	hot     []bool    // the GPU is the fullest in some window
 	free    []float64 // level of the other GPUs, [windows]
 	now     int64     // pairs of GPUs compared so far
@@ -55,14 +55,14 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 	gpus, n := len(s.inv), s.n
 	j.s, j.stop, j.work = s, stop, 0
 	j.slope = memory.Resize(j.slope, n)
-	j.peaks = memory.Resize(j.peaks, n)
+	for len(j.peaks) < n {
+		j.peaks = append(j.peaks, nil)
+	}
 	j.hot = memory.Resize(j.hot, gpus)
 	j.free = memory.Resize(j.free, n)
 	j.changed = memory.Resize(j.changed, gpus)
-	j.now = int64(gpus) * int64(gpus)
-	for g := range j.changed {
-		j.changed[g] = j.now
-	}
+	clear(j.changed)
+	j.now = 0
 	j.BestTime = math.Inf(1)
 	s.twice = 4
 	for i, seed := range seeds {
@@ -130,7 +130,7 @@ func (j *Joint) kick() {
 	}
 	j.findPeaks()
 	for range draw(4) {
-		g, h := int(j.peaks[draw(s.n)].gpu[0]), draw(len(s.inv))
+		g, h := j.peaks[draw(s.n)][0], draw(len(s.inv))
 		if g == h || first[h] == first[h+1] {
 			continue
 		}
@@ -151,18 +151,11 @@ func pow16(x float64) float64 {
 func (j *Joint) weigh() float64 {
 	s := j.s
 	sum := s.weigh()
-	for k := range s.n {
-		j.tilt(k)
+	for k, x := range s.part {
+		// The norm is concave in the total: its tangent never promises too much.
+		j.slope[k] = x / s.total[k] / 16
 	}
 	return sum
-}
-
-// tilt refreshes the slope of a window and returns its part of the objective.
-func (j *Joint) tilt(k int) float64 {
-	// The norm is concave in the total: its tangent never promises too much.
-	x := float64(j.s.t.Share[k] * j.s.root(j.s.total[k]))
-	j.slope[k] = x / j.s.total[k] / 16
-	return x
 }
 
 // exchangeAll takes the GPUs two by two and exchanges the two replicas that
@@ -287,37 +280,21 @@ func (j *Joint) apply(c Change) {
 	touch(s.at[f]...)
 }
 
-// peak is the three fullest GPUs of a window, -1 where there are fewer, and
-// their levels.
-type peak struct {
-	level [3]float64
-	gpu   [3]int32
-}
-
-// findPeaks refreshes j.peaks and j.hot and returns the time.
-func (j *Joint) findPeaks() float64 {
+// findPeaks lists the three fullest GPUs of every window.
+func (j *Joint) findPeaks() {
 	s, n := j.s, j.s.n
 	clear(j.hot)
-	sum := 0.0
-	for k, a := range s.t.Share {
-		p := peak{gpu: [3]int32{-1, -1, -1}}
+	for k := range n {
+		top := j.peaks[k][:0]
 		for g := range s.inv {
-			x, y := s.level[g*n+k], int32(g)
-			for i := range p.level {
-				if p.gpu[i] < 0 || x > p.level[i] {
-					p.level[i], x = x, p.level[i]
-					p.gpu[i], y = y, p.gpu[i]
-				}
-				if y < 0 {
-					break
-				}
+			top = append(top, g)
+			for i := len(top) - 1; i > 0 && s.level[top[i]*n+k] > s.level[top[i-1]*n+k]; i-- {
+				top[i], top[i-1] = top[i-1], top[i]
 			}
+			top = top[:min(3, len(top))]
 		}
-		j.peaks[k] = p
-		j.hot[p.gpu[0]] = true
-		sum += float64(a * p.level[0])
+		j.peaks[k], j.hot[top[0]] = top, true
 	}
-	return sum
 }
 
 // lowerPeaks exchanges replicas while that lowers the time itself: each time the
@@ -325,8 +302,8 @@ func (j *Joint) findPeaks() float64 {
 func (j *Joint) lowerPeaks() {
 	s := j.s
 	for j.work <= jointWork && !j.stop() {
-		best := j.findPeaks() * (1 - 1e-9)
-		ba, bb := -1, -1
+		j.findPeaks()
+		best, ba, bb := s.Time()*(1-1e-9), -1, -1
 		for g := range s.inv {
 			if !j.hot[g] {
 				continue
@@ -355,13 +332,9 @@ func (j *Joint) bestLowering(g, h int, best float64) (ba, bb int, sum float64) {
 	vg, vh := s.t.Speed[g], s.t.Speed[h]
 	even := 0.0
 	for k, a := range s.t.Share {
-		p := &j.peaks[k]
 		j.free[k] = 0
-		for i, q := range p.gpu {
-			if q >= 0 && int(q) != g && int(q) != h {
-				j.free[k] = p.level[i]
-				break
-			}
+		if i := slices.IndexFunc(j.peaks[k], func(q int) bool { return q != g && q != h }); i >= 0 {
+			j.free[k] = s.level[j.peaks[k][i]*n+k]
 		}
 		s.floor[k] = float64(a * max(j.free[k], (float64(s.level[g*n+k]*vg)+float64(s.level[h*n+k]*vh))/(vg+vh)))
 		even += s.floor[k]
