@@ -29,13 +29,6 @@ const (
 	// evenShare of the slack is used freely; what is above has a price, since loads
 	// of later tokens differ anyway.
 	evenShare = .2
-	// riskPrice is what variance of the GPUs' loads may cost in nodes a token. Experts
-	// that are chosen together make loads come and go together; far below, later loads
-	// are less even than without routes, far above, tokens visit more nodes.
-	riskPrice = 64
-	// gpuPrice is what two experts of a token on one GPU are worth in nodes: as much as
-	// decides among plans whose tokens visit as many nodes.
-	gpuPrice = .02
 	// freeMove is what a move must save where moves are counted, but not limited,
 	// in nodes a token.
 	freeMove = 5e-4
@@ -52,7 +45,6 @@ func validateRoutes(p *Problem, o *Options) error {
 		refuse.Value(!none && o.Policy == DeepSeek, "routes", "policy deepseek knows no traffic: use policy optimal"),
 		refuse.Shape(!none && nodes < 2, "routes", "num_nodes is 1: every token visits one node"),
 		refuse.Shape(!none && nodes > traffic.MaxNodes, "routes", "%d nodes: at most %d are supported", nodes, traffic.MaxNodes),
-		refuse.Shape(o.Copies == PerExpert && p.Loads.Experts()+nodes > placement.MaxExperts, "traffic_copies", "expert: %d experts and %d nodes: at most %d in all", p.Loads.Experts(), nodes, placement.MaxExperts),
 	); none || err != nil {
 		return err
 	}
@@ -151,7 +143,7 @@ func (g *regrouper) layer(l int, y *traffic.Layer) {
 		return
 	}
 	y.PerExpert, y.Nearest = g.o.Copies == PerExpert, g.o.Dispatch == Nearest
-	y.Tokens, y.RiskPrice, y.GPUPrice = tokens, riskPrice, gpuPrice
+	y.Tokens = tokens
 	if g.m != nil && g.o.MaxMoves == 0 {
 		y.MovePrice = freeMove
 	}

@@ -144,6 +144,9 @@ func (s *State) Slots() []int32 { return s.slot }
 // Counts is the number of replicas of each expert; it is the state's own.
 func (s *State) Counts() []int32 { return s.count }
 
+// At is the slots of an expert; it is the state's own.
+func (s *State) At(e int32) []int32 { return s.at[e] }
+
 // Moves is how many slots hold an expert that was not on their GPU.
 func (s *State) Moves() int { return s.moves }
 

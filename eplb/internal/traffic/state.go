@@ -13,8 +13,8 @@ type Layer struct {
 	search.Task
 	// Nodes are numbered below it.
 	Nodes int
-	// Even is the load/speed up to which a GPU counts as even, nil = 0, and Most what
-	// none may be above, [windows].
+	// Even is the load/speed up to which a GPU counts as even, and Most what none may be
+	// above, [windows].
 	Even, Most []float64
 	// Nearest has every GPU send all its tokens of an expert to one replica: its own,
 	// else the first on its node, else evenly to all of them; tokens come evenly from
@@ -24,11 +24,6 @@ type Layer struct {
 	// PerExpert counts, in place of the nodes that tokens visit, their experts that
 	// have no replica on the node a token comes from; tokens come evenly from all GPUs.
 	PerExpert bool
-	// GPUPrice is what a token's pair of experts on one GPU is worth in nodes a token.
-	GPUPrice float64
-	// RiskPrice is what the sum over GPUs of the relative variance of their loads,
-	// over other tokens of the same kinds, may cost in nodes a token.
-	RiskPrice float64
 	Fixed     []bool // of each expert: its replicas stay; nil = none's do
 	// Moves bounds the slots that may come to hold an expert that was not on their
 	// GPU, and each must save MovePrice nodes a token; without Prev they are free.
@@ -36,74 +31,63 @@ type Layer struct {
 	MovePrice float64
 }
 
-// state is a placement of a layer that changes slot by slot.
+// state is a placement of a layer that changes slot by slot, and what counts in it.
 type state struct {
 	y       *Layer
-	windows int
-	perNode []int // GPUs of each node
+	perNode []int        // GPUs of each node
+	keeps   search.State // what is where, and what it must keep; of no window
+	slot    []int32      // expert in each slot, those of keeps; -1 = empty, which it stays
+	gpu     []int32      // of each slot
 
-	keeps search.State // what is where, and what it must keep; of no window
-	slot  []int32      // expert in each slot, those of keeps; -1 = empty, which it stays
-	gpu   []int32      // of each slot
-	at    [][]int32    // GPUs of each expert, ascending
-	on    []uint64     // nodes of each expert
+	share [][]float64 // of an expert's tokens that each GPU gets, [experts][GPUs]
+	on    []uint64    // nodes of each expert
+	even  []float64   // Even, which may sink
+	load  [][]float64 // [GPUs][windows]
+	over  float64     // load/speed above even, summed over GPUs, mean of the windows by weight
 
-	even []float64 // [windows]
-	load []float64 // [GPUs][windows]
-	over float64   // load/speed above even, summed over GPUs, mean of the windows by weight
+	tokens *visited  // nil = none, or none visits a node
+	one    float64   // what they visit in all where each visits a node
+	beside []float64 // what experts cost beside another; nil = unknown
+	price  float64   // of what is beside what, and of copies that are sent an expert
 
-	tokens *visited // nil = none
-	one    float64  // what they visit in all where each visits a node
-	risk   *risk    // nil = unknown
-
-	// The change at hand, the experts whose replicas come to be elsewhere by it, the
-	// GPUs of these, and the moves that it takes.
-	step    search.Change
+	step    search.Change // the change at hand, the two experts that it moves, and its moves
 	change  [2]recast
-	touched []int32
 	cost    int
-	share   []float64
-	delta   []float64 // [GPUs][windows]
+	touched []int32 // GPUs that hold one of the two, ascending
 }
 
 // recast is an expert and where its replicas come to be.
 type recast struct {
-	e  int32
-	at []int32
-	on uint64
+	e     int32
+	share []float64 // of the GPUs touched
+	on    uint64
 }
 
 func newState(y *Layer, slot []int32) *state {
-	gpus, windows := y.GPUs(), len(y.Share)
-	s := &state{
-		y: y, windows: windows, perNode: make([]int, y.Nodes),
-		gpu: make([]int32, y.Slots()), at: make([][]int32, y.Experts), on: make([]uint64, y.Experts), even: make([]float64, windows),
-		load: make([]float64, gpus*windows), delta: make([]float64, gpus*windows), share: make([]float64, gpus),
-	}
-	copy(s.even, y.Even)
+	gpus := y.GPUs()
+	s := &state{y: y, perNode: make([]int, y.Nodes), on: make([]uint64, y.Experts), even: y.Even}
 	for g, n := range y.Node {
 		s.perNode[n]++
-		for i := y.First[g]; i < y.First[g+1]; i++ {
-			s.gpu[i] = int32(g)
+		s.load = append(s.load, make([]float64, len(y.Share)))
+		for range y.First[g+1] - y.First[g] {
+			s.gpu = append(s.gpu, int32(g))
 		}
+	}
+	for range y.Experts {
+		s.share = append(s.share, make([]float64, gpus))
+	}
+	for i := range s.change {
+		s.change[i].share = make([]float64, gpus)
 	}
 	masks := y.Task
 	masks.Share = nil // loads are counted here
 	s.keeps.Set(&masks)
 	s.slot = s.keeps.Slots()
-	if y.Tokens != nil {
-		tokens := y.Tokens
-		_, weight := tokens.chosen(y.Experts)
-		if s.one = float64(weight); y.PerExpert {
-			s.one *= float64(gpus)
-			tokens = tokens.apart(y.Experts, s.perNode)
-			for n := range y.Nodes {
-				s.on = append(s.on, 1<<n)
-			}
-		}
-		s.tokens = newVisited(tokens, y.Nodes, s.on)
-		if y.RiskPrice > 0 && y.Experts <= mostCovaried {
-			s.risk = newRisk(s)
+	if t := y.Tokens; t != nil {
+		s.tokens = newVisited(t, y.Nodes, s.on)
+		s.one = float64(s.tokens.upTo[t.Len()-1])
+		if y.Experts <= mostCovaried {
+			s.beside = t.besides(y.Experts, gpus)
 		}
 	}
 	s.place(slot)
@@ -123,135 +107,152 @@ func (y *Layer) Within(levels []float64) bool {
 // Levels returns the load/speed of the fullest GPU in each window of a placement.
 func Levels(y *Layer, slot []int32) []float64 {
 	top, bare := make([]float64, len(y.Share)), *y
-	bare.Tokens = nil
+	bare.Tokens, bare.Even = nil, top
 	newState(&bare, slot).level(top)
 	return top
 }
 
 // level sets that of the fullest GPU in each window and returns their mean by
 // share.
-func (s *state) level(dst []float64) float64 {
-	clear(dst)
-	for g, v := range s.y.Speed {
-		for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
-			dst[k] = max(dst[k], x/v)
+func (s *state) level(dst []float64) (mean float64) {
+	for k, share := range s.y.Share {
+		dst[k] = 0
+		for g, v := range s.y.Speed {
+			dst[k] = max(dst[k], s.load[g][k]/v)
 		}
+		mean += float64(share * dst[k])
 	}
-	sum := 0.0
-	for k, x := range dst {
-		sum += float64(s.y.Share[k] * x)
-	}
-	return sum
+	return mean
 }
 
 // place makes a layout the placement at hand and counts all anew.
 func (s *state) place(slot []int32) {
 	s.keeps.Start(slot)
-	for e := range s.at {
-		s.at[e], s.on[e] = s.at[e][:0], 0
+	s.touched = s.touched[:0]
+	for g := range s.load {
+		s.touched = append(s.touched, int32(g))
+	}
+	for _, row := range s.share {
+		clear(row)
 	}
 	for i, e := range s.slot {
 		if e >= 0 {
-			s.at[e] = append(s.at[e], s.gpu[i])
-			s.on[e] |= 1 << s.y.Node[s.gpu[i]]
+			s.share[e][s.gpu[i]] = 1
 		}
 	}
-	s.reload()
-	if s.tokens != nil {
-		s.tokens.count()
+	for e := range s.share {
+		s.set(&s.change[0], int32(e), -1, -1)
+		s.take(&s.change[0])
+	}
+	if s.reload(); s.visits() {
+		for e := range s.share {
+			s.tokens.count(int32(e))
+		}
 	}
 }
 
-// reload adds up loads and risk anew: many small changes leave rounding behind.
+// reload adds up what counts anew: many small changes leave rounding behind.
 func (s *state) reload() {
-	clear(s.load)
-	for e := range s.at {
-		s.addTo(s.load, int32(e), s.at[e], 1)
+	s.over, s.price = 0, 0
+	for g, row := range s.load {
+		clear(row)
+		for _, e := range s.slot[s.y.First[g]:s.y.First[g+1]] {
+			if e >= 0 {
+				s.add(g, e, s.share[e][g])
+				s.price += float64(s.share[e][g] * s.with(e, g))
+			}
+		}
+		s.over += s.above(g, 0, 0)
 	}
-	s.over = 0
-	for g := range s.y.Node {
-		s.over += s.above(g, nil)
-	}
-	if s.risk != nil {
-		s.risk.count()
+	for e, on := range s.on {
+		s.price += s.sent(int32(e), on)
 	}
 }
 
-// addTo adds an expert's load by replicas on these GPUs, times sign.
-func (s *state) addTo(load []float64, e int32, gpus []int32, sign float64) {
-	s.shares(gpus)
-	for i, g := range gpus {
-		x := s.share[i] * sign
-		row := load[int(g)*s.windows : (int(g)+1)*s.windows]
-		for k, w := range s.y.Load[int(e)*s.windows:][:s.windows] {
-			row[k] += float64(w * x)
-		}
+// add loads GPU g with a share of expert e.
+func (s *state) add(g int, e int32, share float64) {
+	for k, w := range s.loads(e) {
+		s.load[g][k] += float64(share * w)
 	}
 }
 
-// shares sets s.share[i] to the part of an expert's tokens that the replica on
-// gpus[i] gets; gpus are ascending, and none is twice there.
-func (s *state) shares(gpus []int32) {
-	n, share := len(gpus), s.share
-	if !s.y.Nearest {
-		for i := range gpus {
-			share[i] = 1 / float64(n)
-		}
-		return
-	}
-	all := s.y.GPUs()
-	away := all
-	for i := 0; i < n; {
-		node := s.y.Node[gpus[i]]
-		j := i
-		for ; j < n && s.y.Node[gpus[j]] == node; j++ {
-			share[j] = 1 / float64(all)
-		}
-		share[i] += float64(s.perNode[node]-(j-i)) / float64(all)
-		away -= s.perNode[node]
-		i = j
-	}
-	for i := range gpus {
-		share[i] += float64(away) / float64(all*n)
-	}
+func (s *state) loads(e int32) []float64 {
+	n := len(s.y.Share)
+	return s.y.Load[int(e)*n : (int(e)+1)*n]
 }
 
-// above is what a GPU carries above even, its loads changed by more (nil = nothing).
-func (s *state) above(g int, more []float64) float64 {
-	v, sum := s.y.Speed[g], 0.0
-	for k, x := range s.load[g*s.windows : (g+1)*s.windows] {
-		if more != nil {
-			x += more[g*s.windows+k]
-		}
-		sum += float64(s.y.Share[k] * max(0, x/v-s.even[k]))
+// above is what GPU g carries above even with so much more of the experts of the change.
+func (s *state) above(g int, a, b float64) (sum float64) {
+	wa, wb := s.loads(s.change[0].e), s.loads(s.change[1].e)
+	for k, x := range s.load[g] {
+		x += float64(a*wa[k]) + float64(b*wb[k])
+		sum += float64(s.y.Share[k] * max(0, x/s.y.Speed[g]-s.even[k]))
 	}
 	return sum
 }
 
+// with is what expert e costs beside what GPU g holds.
+func (s *state) with(e int32, g int) (sum float64) {
+	if s.beside == nil {
+		return 0
+	}
+	row := s.beside[int(e)*s.y.Experts:][:s.y.Experts]
+	for _, x := range s.slot[s.y.First[g]:s.y.First[g+1]] {
+		if x >= 0 {
+			sum += float64(row[x] * s.share[x][g])
+		}
+	}
+	return sum
+}
+
+// sent is the copies of expert e, on some nodes, that a token sends to others.
+func (s *state) sent(e int32, on uint64) float64 {
+	if !s.y.PerExpert || s.tokens == nil {
+		return 0
+	}
+	away := 0
+	for n, gpus := range s.perNode {
+		if on>>n&1 == 0 {
+			away += gpus
+		}
+	}
+	return float64(s.tokens.chose[e]) / s.one * (float64(away) / float64(len(s.load)))
+}
+
 // set prepares that expert e leaves GPU from and comes to GPU to; -1 = none.
-func (c *recast) set(s *state, e, from, to int32) {
-	c.e, c.at, c.on = e, append(c.at[:0], s.at[e]...), 0
-	if from >= 0 {
-		k := slices.Index(c.at, from)
-		c.at = slices.Delete(c.at, k, k+1)
+func (s *state) set(c *recast, e, from, to int32) {
+	c.e, c.on = e, 0
+	n, all, away := 0.0, float64(len(s.load)), len(s.load)
+	for _, g := range s.touched {
+		c.share[g] = 0
+		if s.share[e][g] > 0 && g != from || g == to {
+			n, c.share[g] = n+1, 1
+			if on := c.on | 1<<s.y.Node[g]; on != c.on {
+				c.on, away = on, away-s.perNode[s.y.Node[g]]
+			}
+		}
 	}
-	if to >= 0 {
-		k, _ := slices.BinarySearch(c.at, to)
-		c.at = slices.Insert(c.at, k, to)
-	}
-	for _, g := range c.at {
-		c.on |= 1 << s.y.Node[g]
+	first := int32(-1) // replica of a node, which gets what others of it send
+	for _, g := range s.touched {
+		switch {
+		case c.share[g] == 0:
+		case !s.y.Nearest:
+			c.share[g] = 1 / n
+		case first >= 0 && s.y.Node[first] == s.y.Node[g]:
+			c.share[g] = (1 + float64(away)/n) / all
+			c.share[first] -= 1 / all
+		default:
+			first, c.share[g] = g, (float64(s.perNode[s.y.Node[g]])+float64(away)/n)/all
+		}
 	}
 }
 
-// exchange prepares that slots i and j change their experts; false = they may not.
-func (s *state) exchange(i, j int) bool {
-	return s.prepare(search.Change{A: int32(i), B: int32(j), E: -1})
-}
-
-// replace prepares that slot i holds expert e in place of its own; false = it may not.
-func (s *state) replace(i int, e int32) bool {
-	return s.prepare(search.Change{A: int32(i), B: -1, E: e})
+// take makes what was prepared of an expert so.
+func (s *state) take(c *recast) {
+	for _, g := range s.touched {
+		s.share[c.e][g] = c.share[g]
+	}
+	s.on[c.e] = c.on
 }
 
 // prepare notes a change if it is one and keeps what it must.
@@ -267,51 +268,56 @@ func (s *state) prepare(c search.Change) bool {
 	if s.cost > 0 && s.keeps.Moves()+s.cost > s.y.Moves {
 		return false
 	}
-	s.change[0].set(s, a, g, h)
-	s.change[1].set(s, b, h, g)
-	return true
-}
-
-// weigh returns by how much the change changes what is above even.
-func (s *state) weigh() (over float64) {
 	s.touched = s.touched[:0]
-	for i := range s.change {
-		s.touched = append(s.touched, s.at[s.change[i].e]...)
+	for _, e := range [2]int32{a, b} {
+		for _, i := range s.keeps.At(e) {
+			s.touched = append(s.touched, s.gpu[i])
+		}
 	}
 	slices.Sort(s.touched)
 	s.touched = slices.Compact(s.touched)
-	for _, g := range s.touched {
-		clear(s.delta[int(g)*s.windows : (int(g)+1)*s.windows])
+	s.set(&s.change[0], a, g, h)
+	s.set(&s.change[1], b, h, g)
+	return true
+}
+
+// weigh returns by how much the change changes what is above even, and the price of the
+// rest but for nodes that tokens visit.
+func (s *state) weigh() (over, price float64) {
+	a, b := &s.change[0], &s.change[1]
+	for _, t := range s.touched {
+		g := int(t)
+		x, y := a.share[g]-s.share[a.e][g], b.share[g]-s.share[b.e][g]
+		over += s.above(g, x, y) - s.above(g, 0, 0)
+		if s.beside != nil {
+			with := func(e, f int32) float64 { return s.beside[int(e)*s.y.Experts+int(f)] }
+			price += float64(x*(2*s.with(a.e, g)+float64(x*with(a.e, a.e))+float64(2*y*with(a.e, b.e)))) +
+				float64(y*(2*s.with(b.e, g)+float64(y*with(b.e, b.e))))
+		}
 	}
-	for i := range s.change {
-		c := &s.change[i]
-		s.addTo(s.delta, c.e, s.at[c.e], -1)
-		s.addTo(s.delta, c.e, c.at, 1)
+	for _, c := range s.change {
+		price += s.sent(c.e, c.on) - s.sent(c.e, s.on[c.e])
 	}
-	for _, g := range s.touched {
-		over += s.above(int(g), s.delta) - s.above(int(g), nil)
-	}
-	return over
+	return over, price
 }
 
 // apply makes the change that was prepared and weighed.
-func (s *state) apply(over float64) {
+func (s *state) apply(over, price float64) {
 	s.over += over
-	for _, g := range s.touched {
-		for k := int(g) * s.windows; k < (int(g)+1)*s.windows; k++ {
-			s.load[k] += s.delta[k]
-		}
-	}
+	s.price += price
 	s.keeps.Apply(s.step)
 	for i := range s.change {
-		x := &s.change[i]
-		s.at[x.e], x.at = x.at, s.at[x.e]
-		s.on[x.e] = x.on
+		c := &s.change[i]
+		for _, g := range s.touched {
+			s.add(int(g), c.e, c.share[g]-s.share[c.e][g])
+		}
+		s.take(c)
 	}
-	if s.tokens != nil {
-		s.tokens.apply()
-	}
-	if s.risk != nil {
-		s.risk.value += s.risk.delta
+	if s.visits() {
+		s.tokens.count(s.change[0].e)
+		s.tokens.count(s.change[1].e)
 	}
 }
+
+// visits says whether the nodes that tokens visit count.
+func (s *state) visits() bool { return s.tokens != nil && !s.y.PerExpert }

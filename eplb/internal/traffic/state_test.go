@@ -100,11 +100,10 @@ func testLayer(rng *rand.Rand, u *Layer, experts, windows, k, tokens int) (*Laye
 // naive counts what a state keeps count of.
 func naive(u *Layer, y *Layer, slot []int32) (over float64, total int64, moves, off int) {
 	experts, windows := y.Experts, len(y.Share)
-	at, on := make([][]int32, experts), make([]uint64, experts)
+	on := make([]uint64, experts)
 	for g, n := range u.Node {
 		for i := u.First[g]; i < u.First[g+1]; i++ {
 			e := slot[i]
-			at[e] = append(at[e], int32(g))
 			on[e] |= 1 << n
 			if y.Prev != nil && !slices.Contains(y.Prev[u.First[g]:u.First[g+1]], e) {
 				moves++
@@ -114,24 +113,12 @@ func naive(u *Layer, y *Layer, slot []int32) (over float64, total int64, moves, 
 			}
 		}
 	}
+	share := naiveShares(u, y, slot)
 	for k := range windows {
 		load := make([]float64, len(u.Node))
 		for e := range experts {
-			for source, n := range u.Node { // what each GPU sends of expert e
-				x := y.Load[e*windows+k] / float64(len(u.Node))
-				to := at[e]
-				if y.Nearest {
-					near := slices.DeleteFunc(slices.Clone(at[e]), func(g int32) bool { return u.Node[g] != n })
-					switch {
-					case slices.Contains(at[e], int32(source)):
-						to = []int32{int32(source)}
-					case len(near) > 0:
-						to = near[:1]
-					}
-				}
-				for _, g := range to {
-					load[g] += x / float64(len(to))
-				}
+			for g, x := range share[e] {
+				load[g] += x * y.Load[e*windows+k]
 			}
 		}
 		for g, x := range load {
@@ -141,10 +128,9 @@ func naive(u *Layer, y *Layer, slot []int32) (over float64, total int64, moves, 
 	for i := range y.Tokens.Len() {
 		if y.PerExpert {
 			for _, e := range y.Tokens.of(int32(i)) {
-				for _, n := range u.Node { // a token from each GPU, on its node too
-					w := y.Tokens.weight(int32(i))
-					if total += w; on[e]>>n&1 == 0 {
-						total += w
+				for _, n := range u.Node { // a token from each GPU
+					if on[e]>>n&1 == 0 {
+						total += y.Tokens.weight(int32(i))
 					}
 				}
 			}
@@ -153,6 +139,36 @@ func naive(u *Layer, y *Layer, slot []int32) (over float64, total int64, moves, 
 		total += int64(fewest(y.Tokens.of(int32(i)), on, u.Nodes)) * y.Tokens.weight(int32(i))
 	}
 	return over, total, moves, off
+}
+
+// naiveShares is what each GPU gets of each expert's tokens.
+func naiveShares(u *Layer, y *Layer, slot []int32) [][]float64 {
+	share := make([][]float64, y.Experts)
+	for e := range share {
+		share[e] = make([]float64, len(u.Node))
+		var at []int
+		for g := range u.Node {
+			if slices.Contains(slot[u.First[g]:u.First[g+1]], int32(e)) {
+				at = append(at, g)
+			}
+		}
+		for source, n := range u.Node { // what each GPU sends
+			to := at
+			if y.Nearest {
+				near := slices.DeleteFunc(slices.Clone(at), func(g int) bool { return u.Node[g] != n })
+				switch {
+				case slices.Contains(at, source):
+					to = []int{source}
+				case len(near) > 0:
+					to = near[:1]
+				}
+			}
+			for _, g := range to {
+				share[e][g] += 1 / float64(len(u.Node)) / float64(len(to))
+			}
+		}
+	}
+	return share
 }
 
 func TestStateAgainstCountingAnew(t *testing.T) {
@@ -167,7 +183,6 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 			}
 		}
 		y.Nearest, y.PerExpert = rng.IntN(2) == 1, seed%5 == 0
-		y.RiskPrice, y.GPUPrice = 2, float64(seed%4)/10
 		y.Moves = math.MaxInt
 		y.inForce(slot)
 		if seed%3 == 0 {
@@ -182,33 +197,37 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 		}
 		s := newState(y, slot)
 		changes := 0
-		risk := s.risk
 		for range 300 {
-			i := rng.IntN(len(slot))
-			ok := false
+			c := search.Change{A: int32(rng.IntN(len(slot))), B: -1, E: int32(rng.IntN(experts))}
 			if rng.IntN(2) == 0 {
-				ok = s.replace(i, int32(rng.IntN(experts)))
-			} else {
-				ok = s.exchange(i, rng.IntN(len(slot)))
+				c.B = int32(rng.IntN(len(slot)))
 			}
-			if !ok {
+			if !s.prepare(c) {
 				continue
 			}
-			over := s.weigh()
-			s.tokens.weigh(&s.change, math.MaxInt64)
-			risk.weigh()
+			over, price := s.weigh()
+			more := s.tokens.weigh(&s.change, math.MaxInt64)
+			most := more + int64(rng.IntN(9)-4)
+			if got := s.tokens.weigh(&s.change, most); got > most && more <= most || got <= most && got != more {
+				t.Fatalf("seed %d: %d nodes more, of at most %d %d", seed, more, most, got)
+			}
+			total := s.tokens.total + more
 			if rng.IntN(3) == 0 {
 				continue // weighed, not made
 			}
-			s.apply(over)
+			if s.apply(over, price); s.visits() && s.tokens.total != total {
+				t.Fatalf("seed %d: %d nodes, weighed %d", seed, s.tokens.total, total)
+			}
 			changes++
 		}
 		over, total, moves, off := naive(u, y, s.slot)
-		if math.Abs(over-s.over) > 1e-9 || total != s.tokens.total || moves != s.keeps.Moves() || off != s.keeps.Off() {
-			t.Fatalf("seed %d after %d changes: over %v total %d moves %d off %d, anew %v %d %d %d", seed, changes, s.over, s.tokens.total, s.keeps.Moves(), s.keeps.Off(), over, total, moves, off)
+		price := riskPrice*naiveRisk(u, y, s.slot) - gpuPrice*naivePairs(u, y, s.slot)
+		if y.PerExpert {
+			price += float64(total) / s.one / float64(len(u.Node))
+			total = 0
 		}
-		if want := naiveRisk(u, y, s.slot) - y.GPUPrice/y.RiskPrice*naivePairs(u, y, s.slot); math.Abs(risk.value-want) > 1e-9 {
-			t.Fatalf("seed %d after %d changes: risk %v, anew %v", seed, changes, risk.value, want)
+		if math.Abs(over-s.over) > 1e-9 || math.Abs(price-s.price) > 1e-9 || total != s.tokens.total || moves != s.keeps.Moves() || off != s.keeps.Off() {
+			t.Fatalf("seed %d after %d changes: over %v price %v total %d moves %d off %d, anew %v %v %d %d %d", seed, changes, s.over, s.price, s.tokens.total, s.keeps.Moves(), s.keeps.Off(), over, price, total, moves, off)
 		}
 		for g := range u.Node {
 			mine := slices.Clone(s.slot[u.First[g]:u.First[g+1]])
@@ -223,10 +242,7 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 // naivePairs is the mean pairs of a token's experts on one GPU, each replica by its
 // share.
 func naivePairs(u *Layer, y *Layer, slot []int32) float64 {
-	count := map[uint16]float64{}
-	for _, e := range slot {
-		count[uint16(e)]++
-	}
+	share := naiveShares(u, y, slot)
 	sum, weight := 0.0, 0.0
 	for i := range int32(y.Tokens.Len()) {
 		weight += float64(y.Tokens.weight(i))
@@ -234,7 +250,7 @@ func naivePairs(u *Layer, y *Layer, slot []int32) float64 {
 			for x, a := range slot[u.First[g]:u.First[g+1]] {
 				for _, b := range slot[u.First[g] : u.First[g]+x] {
 					if token := y.Tokens.of(i); a != b && slices.Contains(token, uint16(a)) && slices.Contains(token, uint16(b)) {
-						sum += float64(y.Tokens.weight(i)) / count[uint16(a)] / count[uint16(b)]
+						sum += float64(y.Tokens.weight(i)) * share[a][g] * share[b][g]
 					}
 				}
 			}
@@ -249,10 +265,7 @@ func naiveRisk(u *Layer, y *Layer, slot []int32) float64 {
 	t := y.Tokens
 	mean, _ := t.mean(y.Experts)
 	block := t.block(mean)
-	count := map[int32]float64{}
-	for _, e := range slot {
-		count[e]++
-	}
+	share := naiveShares(u, y, slot)
 	token, all := 0.0, 0.0 // what a token loads the GPU with, and their weight
 	sum := 0.0
 	for g := range u.Node {
@@ -261,7 +274,7 @@ func naiveRisk(u *Layer, y *Layer, slot []int32) float64 {
 		for i := range loads {
 			for _, e := range slot[u.First[g]:u.First[g+1]] {
 				if slices.Contains(t.of(int32(i)), uint16(e)) {
-					loads[i] += 1 / count[e]
+					loads[i] += share[e][g]
 				}
 			}
 			token += float64(t.weight(int32(i))) * loads[i]
