@@ -216,7 +216,7 @@ func (s *state) sent(e int32, on uint64) float64 {
 			away += gpus
 		}
 	}
-	return float64(s.tokens.chose[e]) / s.one * (float64(away) / float64(len(s.load)))
+	return float64(float64(s.tokens.chose[e]) / s.one * (float64(away) / float64(len(s.load))))
 }
 
 // set prepares that expert e leaves GPU from and comes to GPU to; -1 = none.
