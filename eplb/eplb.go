@@ -251,11 +251,21 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	default:
 		r = x.fresh()
 	}
-	if len(p.Windows) > 1 && o.Dispatch == Even {
+	return x.finish(r, len(p.Windows) > 1 && o.Dispatch == Even), nil
+}
+
+// finish scores a plan that was made for less than it is asked for, and plans for traffic.
+func (x *planner) finish(r Result, rescore bool) Result {
+	if rescore {
 		x.rescore(&r)
 	}
-	if p.Routes != nil {
+	if x.p.Routes != nil {
 		x.regroup(&r)
 	}
-	return r, nil
+	if k := r.Locality; k != nil { // the plan itself may be the more even one
+		for l, y := range r.Layers {
+			k.FreeImbalance[l] = min(k.FreeImbalance[l], y.Imbalance)
+		}
+	}
+	return r
 }

@@ -42,11 +42,7 @@ func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 			return Result{}, err
 		}
 	}
-	out := x.expand(y, &r)
-	if y.rescore(&out); x.p.Routes != nil {
-		y.regroup(&out)
-	}
-	return out, nil
+	return y.finish(x.expand(y, &r), true), nil
 }
 
 // newEverywhere checks what concerns the whole problem and fills in defaults.

@@ -21,7 +21,7 @@ func (x *planner) nearest() Result {
 		if x.evenOut(aims, &r, nil); r.Locality != nil {
 			free := x.with(func(_ *Problem, o *Options) { o.Locality = Free }).nearest()
 			for l, y := range free.Layers {
-				r.Locality.FreeImbalance[l] = min(y.Imbalance, r.Layers[l].Imbalance)
+				r.Locality.FreeImbalance[l] = y.Imbalance
 			}
 		}
 		return r
@@ -35,9 +35,7 @@ func (x *planner) nearest() Result {
 	// What experts need to live comes first.
 	r := x.with(func(_ *Problem, o *Options) { o.Dispatch, o.Target, o.MaxMoves = Even, 0, -1 }).moves()
 	if x.evenOut(aims, &r, &scratch); r.Locality != nil {
-		for l, y := range r.Layers {
-			r.Locality.FreeImbalance[l] = min(scratch.Locality.FreeImbalance[l], y.Imbalance)
-		}
+		r.Locality.FreeImbalance = scratch.Locality.FreeImbalance
 	}
 	return r
 }

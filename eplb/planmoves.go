@@ -74,9 +74,6 @@ func (x *planner) moves() Result {
 			level = 1
 		}
 		r.Layers[l] = newLayer(level, bound, g.Moves, stopped[l])
-		if r.Locality != nil {
-			r.Locality.FreeImbalance[l] = min(r.Locality.FreeImbalance[l], level)
-		}
 	}
 	return r
 }

@@ -19,9 +19,6 @@ func (x *planner) rescore(r *Result) {
 			figure[l], y.LowerBound = s.Over(x.c, l, slot)
 		}
 		*y = newLayer(figure[l], y.LowerBound, y.Moves, y.Status == Stopped)
-		if k := r.Locality; k != nil { // a plan that was changed may be the more even one
-			k.FreeImbalance[l] = min(k.FreeImbalance[l], y.Imbalance)
-		}
 	}
 }
 

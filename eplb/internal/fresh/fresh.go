@@ -110,5 +110,4 @@ func (f *Planner) byGroup(idle bool, stop func() bool) {
 		f.Free, _ = f.even.Over(p, f.l, f.FreeSlot)
 		f.Level, f.Bound = f.even.Over(p, f.l, f.Slot)
 	}
-	f.Free = min(f.Free, f.Level)
 }
