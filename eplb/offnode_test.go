@@ -135,6 +135,23 @@ func TestOffNodeDoesNotFit(t *testing.T) {
 	checkLocality(t, p, o, r)
 }
 
+// Slots that groups leave empty on their nodes are no reason to move what is in others:
+// a budget holds beside them.
+func TestBudgetBesideEmptySlots(t *testing.T) {
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 41))
+		p := Problem{Loads: someLoads(rng, 1, 8), Replicas: 8 * (5 + rng.IntN(3)), Groups: 4, Topology: placement.Topology{GPUs: 8, Nodes: 2}}
+		o := Options{Locality: ByGroup, MaxMoves: 2, Workers: 1}
+		before := mustPlan(t, p, Options{Locality: ByGroup})
+		p.Loads, p.Previous = someLoads(rng, 1, 8), &before.Placement
+		r := mustPlan(t, p, o)
+		checkLocality(t, p, o, r)
+		if n := r.Layers[0].Moves; n > o.MaxMoves {
+			t.Errorf("seed %d: %d moves", seed, n)
+		}
+	}
+}
+
 // Where groups leave room on their nodes, slots stay empty: moves are saved beside them.
 func TestMovesBesideEmptySlots(t *testing.T) {
 	p := Problem{

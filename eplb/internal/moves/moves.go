@@ -102,9 +102,9 @@ func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l, budget int) *sea
 	out := &search.Front{ByTime: budget == 0}
 	m.SetLayer(l)
 	s := &m.S
+	m.setHomes(m.Task.Prev)
 	s.Start(m.Task.Prev)
 	s.Mend()
-	m.setHomes(s.Slots())
 	anew := func() *search.Front { // the placement in force is none to stop at
 		f.Make()
 		out.Only(s, m.adopt(f))

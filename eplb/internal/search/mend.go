@@ -6,9 +6,9 @@ import (
 )
 
 // Mend gives every expert without a replica a slot, and every empty slot a
-// replica: an expert that died takes an empty slot, which must be filled anyhow,
-// or where there is none the place of a copy that is missed least; then the
-// emptiest GPUs get copies of the hottest experts. It starts from the placement at
+// replica, if homes allow one: an expert that died takes an empty slot, which must be
+// filled anyhow, or where there is none the place of a copy that is missed least; then
+// the emptiest GPUs get copies of the hottest experts. It starts from the placement at
 // hand.
 func (s *State) Mend() {
 	for e := range s.count {
@@ -17,7 +17,11 @@ func (s *State) Mend() {
 		}
 		empty := slices.Contains(s.slot, -1)
 		room := func(i int32) bool { return s.slot[i] < 0 || !empty && s.count[s.slot[i]] > 1 }
-		best := s.leastMissed(int32(e), func(i int32) bool { return room(i) && s.mayDrop(i) })
+		may := func(i int32) bool { return s.mayDrop(i) && s.mayHold(s.gpu[i], s.slot[i], int32(e)) }
+		best := s.leastMissed(int32(e), func(i int32) bool { return room(i) && may(i) })
+		if best < 0 { // empty slots are elsewhere
+			best = s.leastMissed(int32(e), may)
+		}
 		if best < 0 { // copies without which an expert would be in one domain come last
 			best = s.leastMissed(int32(e), room)
 		}
@@ -47,13 +51,14 @@ func (s *State) leastMissed(e int32, may func(i int32) bool) int32 {
 
 // fillEmpty gives every empty slot a replica, the emptiest GPU's first: of an
 // expert that must come to another domain, else of the expert whose replicas are
-// largest. No GPU has more slots than there are experts.
+// largest. No GPU has more slots than there are experts; where those at home are fewer,
+// slots stay empty.
 func (s *State) fillEmpty() {
-	t := s.t
+	t, full := s.t, make([]bool, len(s.inv))
 	for {
 		at, g := -1, int32(0)
 		for i, e := range s.slot {
-			if h := s.gpu[i]; e < 0 && (at < 0 || h != g && s.mean(s.level[int(h)*s.n:]) < s.mean(s.level[int(g)*s.n:])) {
+			if h := s.gpu[i]; e < 0 && !full[h] && (at < 0 || h != g && s.mean(s.level[int(h)*s.n:]) < s.mean(s.level[int(g)*s.n:])) {
 				at, g = i, h
 			}
 		}
@@ -67,9 +72,11 @@ func (s *State) fillEmpty() {
 			})
 		}
 		if best < 0 {
-			best = s.largest(func(e int32) bool { return !s.holds(g, e) })
+			best = s.largest(func(e int32) bool { return !s.holds(g, e) && s.mayHold(g, -1, e) })
 		}
-		s.put(int32(at), best)
+		if full[g] = best < 0; best >= 0 {
+			s.put(int32(at), best)
+		}
 	}
 }
 
