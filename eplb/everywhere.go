@@ -111,7 +111,7 @@ func (x *everywhere) others(p *Problem, o *Options, u *problem.Unit) {
 	}
 	if p.Previous != nil {
 		forced := 0
-		if p.Previous, forced = x.otherSlots(); o.MaxMoves > 0 {
+		if p.Previous, forced = x.otherSlots(u); o.MaxMoves > 0 {
 			if o.MaxMoves -= forced; o.MaxMoves <= 0 {
 				o.MaxMoves = -1
 			}
@@ -151,24 +151,27 @@ func (x *everywhere) speedLeft(u *problem.Unit) []float64 {
 }
 
 // otherSlots is the placement in force without those everywhere, and how many of
-// them must be copied to GPUs that lack them, over all layers.
-func (x *everywhere) otherSlots() (out *placement.Placement, forced int) {
-	v, t := x.p.Previous, &x.p.Topology
-	number := make([]int, len(x.must))
+// them must be copied to GPUs of u that lack them, over all layers.
+func (x *everywhere) otherSlots(u *problem.Unit) (out *placement.Placement, forced int) {
+	v, number := x.p.Previous, make([]int, len(x.must))
+	for _, e := range x.ids {
+		number[e] = -1
+	}
 	for k, e := range x.rest {
 		number[e] = k
 	}
 	first := v.FirstSlots()
 	out = &placement.Placement{Experts: len(x.rest), GPUs: v.GPUs, GPUSlots: v.GPUSlots, PhysicalToLogical: rows[int](len(v.PhysicalToLogical), v.Slots())}
 	for l, row := range v.PhysicalToLogical {
-		forced += len(x.ids) * t.InService()
-		for g := range v.GPUs {
-			for i := first[g]; i < first[g+1]; i++ {
-				e, to := row[i], &out.PhysicalToLogical[l][i]
-				if *to = -1; e >= 0 && !x.must[e] {
-					*to = number[e]
-				} else if e >= 0 && g < t.GPUs && t.SpeedOf(g) > 0 && !slices.Contains(row[first[g]:i], e) {
-					forced--
+		for i, e := range row {
+			if out.PhysicalToLogical[l][i] = -1; e >= 0 {
+				out.PhysicalToLogical[l][i] = number[e]
+			}
+		}
+		for _, gpu := range u.Gpu {
+			for _, e := range x.ids {
+				if gpu >= v.GPUs || !slices.Contains(row[first[gpu]:first[gpu+1]], e) {
+					forced++
 				}
 			}
 		}

@@ -70,12 +70,11 @@ func New(p *problem.Problem) *Planner {
 		d.exact = exact.New(d.s)
 		lo.must += max(0, atHome-v.Slots)
 		lo.spare = lo.spare || d.spare > 0
-		alike[n] = n
-		for m := range min(n, mostUnlike) {
-			if a := lo.nodes[m].s.U; slices.Equal(a.Speed, v.Speed) && slices.Equal(a.First, v.First) {
-				alike[n] = m
-				break
-			}
+		alike[n] = slices.IndexFunc(lo.nodes[:min(n, mostUnlike)], func(a node) bool {
+			return slices.Equal(a.s.U.Speed, v.Speed) && slices.Equal(a.s.U.First, v.First)
+		})
+		if alike[n] < 0 {
+			alike[n] = n
 		}
 		power[n] = max(power[n], deadPower)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/fresh"
+	"github.com/moelb/moelb/eplb/internal/homes"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/search"
 )
@@ -137,6 +138,14 @@ func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l, budget int) *sea
 		m.reach(out, first, goal, f)
 	}
 	return out
+}
+
+// setHomes gives every group the node where most of its replicas are, as many
+// groups to each, where groups must stay together.
+func (m *Mover) setHomes(slot []int32) {
+	if m.P.ByGroup {
+		m.SetHome(homes.Of(m.P, slot), m.P.Off)
+	}
 }
 
 // norms are the powers, as how often 2 is squared, of the norms that paths go by:
