@@ -67,7 +67,7 @@ func (y *tabling) make() [][]int {
 		table[g] = slices.Repeat([]int{-1}, len(y.at))
 		for e := range y.at {
 			if y.t.SpeedOf(g) > 0 {
-				s := y.choose(g, e, -1, 0, math.Inf(1)).slot
+				s := y.choose(g, e, 0, math.Inf(1)).slot
 				table[g][e] = s
 				y.load[y.gpu[s]] += y.each[e]
 			}
@@ -91,7 +91,7 @@ func (y *tabling) make() [][]int {
 				if row[e] < 0 || int(y.gpu[row[e]]) != h {
 					continue
 				}
-				if c := y.choose(g, e, h, rest, top); c.before(best) {
+				if c := y.choose(g, e, rest, top); c.before(best) {
 					best, from, expert = c, g, e
 				}
 			}
@@ -120,9 +120,9 @@ func (c choice) before(d choice) bool {
 }
 
 // choose is the slot of expert e that had better serve GPU g: the nearest, of several that
-// of the least loaded GPU, on another GPU than h, where rest is left, none then as full as
-// top.
-func (y *tabling) choose(g, e, h int, rest, top float64) choice {
+// of the least loaded GPU, none then as full as top; rest is what is left where the tokens
+// went, which is then as full as top at least with them.
+func (y *tabling) choose(g, e int, rest, top float64) choice {
 	best := none
 	for _, s := range y.at[e] {
 		q := int(y.gpu[s])
@@ -133,7 +133,7 @@ func (y *tabling) choose(g, e, h int, rest, top float64) choice {
 		case y.t.Node(q) == y.t.Node(g):
 			c.away = 1
 		}
-		if q != h && c.level < top && c.before(best) {
+		if c.level < top && c.before(best) {
 			best = c
 		}
 	}

@@ -94,14 +94,14 @@ func TestTableStartsFromTheNearest(t *testing.T) {
 	for _, nodes := range []int{1, 2, 4} {
 		y := &tabling{&placement.Topology{GPUs: 4, Nodes: nodes}, gpu, [][]int{{0, 1}, {2, 3}}, []float64{.25, .25}, []float64{9, 0, 0, 0}}
 		for g, want := range []int{0, 1, 1, 1} {
-			if s := y.choose(g, 0, -1, 0, math.Inf(1)).slot; s != want {
+			if s := y.choose(g, 0, 0, math.Inf(1)).slot; s != want {
 				t.Errorf("%d nodes: GPU %d is served by slot %d, want %d", nodes, g, s, want)
 			}
 		}
 	}
 	// Full as it is, the node's own comes before the other node's.
 	y := &tabling{&placement.Topology{GPUs: 4, Nodes: 2}, gpu, [][]int{{0, 2}, {1, 3}}, []float64{.25, .25}, []float64{9, 0, 0, 0}}
-	if s := y.choose(1, 0, -1, 0, math.Inf(1)).slot; s != 0 {
+	if s := y.choose(1, 0, 0, math.Inf(1)).slot; s != 0 {
 		t.Errorf("GPU 1 is served by slot %d of the other node", s)
 	}
 }
