@@ -78,15 +78,25 @@ func (y *layer) load() {
 func (y *layer) ended() bool { return slices.Equal(y.cur, y.fin) }
 func (y *layer) begun() bool { return len(y.log) > 0 || !slices.Equal(y.cur, y.begin) }
 
-// serve does what the links allow.
-func (y *layer) serve() {
-	for range y.PerGPU {
-		if !y.match() {
-			break
+// short says whether all that the layer lacks could be read now.
+func (y *layer) short() bool {
+	return !slices.ContainsFunc(y.requests, func(q request) bool { return y.nearest(&q, y.out[all], true) < 0 })
+}
+
+// serve does what the links allow; if it is to be whole, nothing where something is left.
+func (y *layer) serve(whole bool) {
+	if y.idle() {
+		for range y.PerGPU {
+			if !y.match() {
+				break
+			}
 		}
+		y.serveRequests(0)
 	}
-	y.serveRequests(0)
-	y.settle()
+	if y.settle(); whole && !slices.Equal(y.plan, y.fin) {
+		y.undo(0)
+		return
+	}
 	y.emit()
 }
 

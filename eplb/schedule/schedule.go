@@ -135,8 +135,9 @@ type Schedule struct {
 // the least busy. A GPU out of service is never read, unless it is leaving; its
 // slots are emptied in the first round. In each round go first what lives
 // nowhere, then what lives on leaving GPUs alone, then the layers under way, then
-// others in the order of their worth a copy, until LayersAtOnce are half-moved. An
-// expert whose slot is not free yet is first put in another slot of its GPU.
+// others in the order of their worth a copy, as many as LayersAtOnce or as the round
+// can finish. An expert whose slot is not free yet is first put in another slot of its
+// GPU.
 //
 // Bad input is a *placement.Error. Cost: each round, a pass over the slots of the
 // layers that it looks at, and PerGPU matchings of their senders and receivers.

@@ -162,10 +162,10 @@ func TestScheduleWorth(t *testing.T) {
 	next.PhysicalToLogical[1] = []int{1, 2, 3, 0}
 	next.PhysicalToLogical[2] = []int{0, 1, 3, 2}
 	s, err := New(&prev, &next, placement.Topology{GPUs: 4}, Options{LayersAtOnce: 1, Worth: []float64{2, 5, 3}})
-	if err != nil || len(s.Rounds) != 3 {
+	if err != nil || len(s.Rounds) != 2 {
 		t.Fatal(s, err)
 	}
-	for i, l := range []int{2, 1, 0} { // 3/2, 5/4, 2/2 a copy; the first round begins the second too
+	for i, l := range []int{2, 1} { // 3/2, 5/4 a copy; 2/2 in the first round, which it finishes too
 		if s.Rounds[i].Moves[0].Layer != l {
 			t.Errorf("round %d moves layer %d, want %d", i, s.Rounds[i].Moves[0].Layer, l)
 		}
@@ -360,14 +360,13 @@ func TestLayersAtOnceByItself(t *testing.T) {
 		const layers, gpus, each, experts = 160, 64, 2, 100
 		prev := placement.Trivial(layers, experts, gpus*each, gpus)
 		next := prev.Clone()
-		for _, row := range next.PhysicalToLogical { // one exchange a layer, of random GPUs
-			for {
-				i, j := rng.IntN(len(row)), rng.IntN(len(row))
-				row[i], row[j] = row[j], row[i]
-				if i/each != j/each && next.Duplicates() == 0 && row[i] != row[j] {
-					break
+		for _, row := range next.PhysicalToLogical { // two random GPUs exchange all, in two rounds
+			for done := false; !done; {
+				i, j := each*rng.IntN(gpus), each*rng.IntN(gpus)
+				a, b := row[i:i+each], row[j:j+each]
+				if done = !slices.Contains(a, b[0]) && !slices.Contains(a, b[1]); done {
+					a[0], a[1], b[0], b[1] = b[0], b[1], a[0], a[1]
 				}
-				row[i], row[j] = row[j], row[i]
 			}
 		}
 		unit := placement.Topology{GPUs: gpus, Nodes: 2}
@@ -380,8 +379,7 @@ func TestLayersAtOnceByItself(t *testing.T) {
 		}
 		auto, bound := rounds(0)
 		eight, _ := rounds(8)
-		few, _ := rounds(16)
-		if min(eight, few) > auto {
+		if eight > auto {
 			more++
 		}
 		if 10*auto <= 11*bound {
@@ -394,7 +392,7 @@ func TestLayersAtOnceByItself(t *testing.T) {
 		}
 	}
 	if more < 2 {
-		t.Errorf("%d cases where more than 16 layers help: they tell nothing", more)
+		t.Errorf("%d cases where more than 8 layers help: they tell nothing", more)
 	}
 }
 
