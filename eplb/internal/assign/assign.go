@@ -1,9 +1,6 @@
 package assign
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 // Least returns the assignment of rows to columns of least cost, [n][n], by
 // shortest augmenting paths (Jonker and Volgenant). Cost: O(n³).
@@ -51,37 +48,6 @@ func Least(cost []int32, n int) []int {
 	out := make([]int, n)
 	for j := 1; j <= n; j++ {
 		out[row[j]-1] = j - 1
-	}
-	return out
-}
-
-// Greedy returns an assignment of small cost: the cheapest pair of all that are left,
-// again and again. Costs are few different numbers. Cost: O(n²) for each of them.
-func Greedy(cost []int32, n int) []int {
-	out, taken := make([]int, n), make([]bool, n)
-	for i := range out {
-		out[i] = -1
-	}
-	least := slices.Min(cost)
-	for left := n; left > 0; {
-		next := int32(math.MaxInt32)
-		for i := range n {
-			if out[i] >= 0 {
-				continue
-			}
-			for j, c := range cost[i*n : (i+1)*n] {
-				if taken[j] {
-					continue
-				}
-				if c == least {
-					out[i], taken[j] = j, true
-					left--
-					break
-				}
-				next = min(next, c)
-			}
-		}
-		least = next
 	}
 	return out
 }

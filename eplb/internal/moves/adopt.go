@@ -7,72 +7,53 @@ import (
 	"github.com/moelb/moelb/eplb/internal/fresh"
 )
 
-// adopt takes a plan from scratch, its GPUs renamed so that as few experts as may
-// be must move: GPUs alike may change places, within their node where groups
-// stay together, and nodes alike too.
-func (m *Mover) adopt(f *fresh.Planner) []int32 {
-	slot := slices.Clone(f.Slot)
-	block := m.alike()
-	if block == 0 {
+// mostMatched GPUs or nodes are matched at most, which takes time as their cube.
+const mostMatched = 512
+
+// adopt gives a plan from scratch the names at which few experts must move: nodes alike
+// change places, where groups or domains keep to them, and with gpus GPUs alike too, within
+// their node.
+func (m *Mover) adopt(f *fresh.Planner, gpus bool) []int32 {
+	u, slot := m.U, slices.Clone(f.Slot)
+	if !u.Alike() {
 		return slot
 	}
-	u, blocks := m.U, len(m.U.Gpu)/block
-	match := assign.Least
-	if len(u.Gpu) > mostMatched {
-		match = assign.Greedy
-	}
-	within := make([][]int, blocks*blocks)
-	cost := make([]int32, blocks*blocks)
-	inner := make([]int32, block*block)
-	for a := range blocks {
-		for b := range blocks {
-			for k := range inner {
-				q := b*block + k%block
-				inner[k] = -m.S.Kept(a*block+k/block, f.Slot[u.First[q]:u.First[q+1]])
-			}
-			within[a*blocks+b] = match(inner, block)
-			for i, j := range within[a*blocks+b] {
-				cost[a*blocks+b] += inner[i*block+j]
+	node := []int{0} // where each begins, in GPUs, and the end
+	if m.Task.Home != nil || m.Task.Domain != nil {
+		for g := 1; g < len(u.Gpu); g++ {
+			if u.Node[g] != u.Node[g-1] {
+				node = append(node, g)
 			}
 		}
 	}
-	for a, b := range match(cost, blocks) {
-		for i, j := range within[a*blocks+b] {
-			old, q := a*block+i, b*block+j
-			copy(slot[u.First[old]:u.First[old+1]], f.Slot[u.First[q]:u.First[q+1]])
+	node = append(node, len(u.Gpu))
+	if each := node[1]; len(u.Gpu) == each*(len(node)-1) && !slices.ContainsFunc(node, func(g int) bool { return g%each != 0 }) {
+		m.rename(slot, 0, len(u.Gpu), each)
+	}
+	for a, g := range node[1:] {
+		if gpus {
+			m.rename(slot, node[a], g, 1)
 		}
 	}
 	return slot
 }
 
-const (
-	// mostMatched GPUs are matched at the least number of moves. Of more, matched
-	// greedily, mostly half stays in plans of two slots a GPU, where else all would
-	// move, and annealing starts from there.
-	mostMatched = 512
-	mostRenamed = 2048
-)
-
-// alike is how many GPUs in a row may change places with each other, and as a whole
-// with the next as many: a node's where groups or domains keep to nodes, else all;
-// 0 where GPUs or nodes differ, or are too many.
-func (m *Mover) alike() (block int) {
-	u := m.U
-	n := len(u.Gpu)
-	alike := u.Alike() && n <= mostRenamed
-	block = n
-	if m.Task.Home != nil || m.Task.Domain != nil {
-		block = 0
-		for block < n && u.Node[block] == u.Node[0] {
-			block++
-		}
-		for q := range n {
-			alike = alike && n%block == 0 && u.Node[q] == u.Node[q-q%block]
-			alike = alike && (q == 0 || q%block != 0 || u.Node[q] != u.Node[q-1])
+// rename lets blocks of so many GPUs, from one GPU to another, change places.
+func (m *Mover) rename(slot []int32, from, to, each int) {
+	first, n := m.U.First, (to-from)/each
+	if n > mostMatched {
+		return
+	}
+	block := func(a int) []int32 { return slot[first[from+a*each]:first[from+(a+1)*each]] }
+	cost := make([]int32, n*n)
+	was := make([][]int32, n)
+	for b := range n {
+		was[b] = slices.Clone(block(b))
+		for a := range n {
+			cost[a*n+b] = -m.S.Kept(from+a*each, from+(a+1)*each, was[b])
 		}
 	}
-	if !alike {
-		return 0
+	for a, b := range assign.Least(cost, n) {
+		copy(block(a), was[b])
 	}
-	return block
 }

@@ -108,7 +108,7 @@ func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l, budget int) *sea
 	s.Mend()
 	anew := func() *search.Front { // the placement in force is none to stop at
 		f.Make()
-		out.Only(s, m.adopt(f))
+		out.Only(s, m.adopt(f, true))
 		return out
 	}
 	if m.Task.Domain != nil && !s.SpreadOut() {
@@ -202,7 +202,7 @@ func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fr
 		m.S.Ahead(out, first, twice+1, 0, paid)
 	}
 	f.Make()
-	m.retreat(out, m.adopt(f), goal)
+	m.toward(out, first, goal, f)
 	best := max(goal.Time, f.Level)
 	far := max(0, out.Points[0].Time-best)
 	near := paid
@@ -249,15 +249,38 @@ func (m *Mover) byNodes(out *search.Front, first []int32, goal search.Goal) {
 	}
 }
 
-// retreat goes back from a plan from scratch.
-func (m *Mover) retreat(out *search.Front, full []int32, goal search.Goal) {
-	out.Add(&m.S, full)
+// toward goes from the placement in force to the experts of the plan from scratch, node
+// by node where nodes matter, on by exchanges and by annealing that minds no moves, and
+// back. Where that ends short of it, the plan itself is the last resort.
+func (m *Mover) toward(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner) {
+	s, full := &m.S, m.adopt(f, false)
+	m.setHomes(full)
+	end := max(goal.Time, f.Level)
+	short := true
+	if s.AheadByCounts(out, first, full, m.straight(), goal) {
+		if s.Time() > end && len(m.Task.Share) == 1 {
+			m.cold.Lower(s, search.FirstDraws, end, goal.Stop)
+		}
+		short = s.Time() > end
+		m.retreat(out, slices.Clone(s.Slots()), goal)
+	}
+	if short {
+		full = m.adopt(f, true)
+		out.Add(s, full)
+		if g, ok := out.Within(goal.Time); ok && slices.Equal(out.Slots(g), full) {
+			m.retreat(out, full, goal)
+		}
+	}
+}
+
+// retreat goes back from a layout.
+func (m *Mover) retreat(out *search.Front, from []int32, goal search.Goal) {
+	out.Add(&m.S, from)
 	if m.S.Work() > moveWork/2 {
 		return
 	}
-	m.setHomes(full)
 	for _, twice := range norms {
-		m.S.Retreat(out, full, twice, goal)
+		m.S.Retreat(out, from, twice, goal)
 	}
 }
 
@@ -293,7 +316,7 @@ func (m *Mover) reach(out *search.Front, first []int32, goal search.Goal, f *fre
 	g, ok := out.Within(goal.Time)
 	if !ok {
 		f.Make()
-		m.retreat(out, m.adopt(f), goal)
+		m.toward(out, first, goal, f)
 		m.fewer(out, goal, rounds, fewerSweeps)
 		if g, ok = out.Within(goal.Time); !ok {
 			g = out.Points[len(out.Points)-1]

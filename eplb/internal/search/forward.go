@@ -18,16 +18,19 @@ import (
 // exactly: its power is most of the total. What a slot adds at least when it gives
 // up its expert is worked out once too: most changes end there.
 type scan struct {
-	hot   []int32
-	isHot []bool
-	rest  []float64 // total without the hot GPU, [windows]
-	more  []float64 // what its holders add where an expert has one copy less, [experts][windows]
-	less  []float64 // and take off where it has one more
-	floor []float64 // what each window adds to the objective at least, [windows]
-	trial []float64 // total after the change looked at, [windows]
-	spare []int32   // slots that can do without what they hold
-	price []float64 // and what it adds to totals at least that they do, [spare][windows]
-	alone []float64 // total where an expert has one copy more that weighs nothing, [windows]
+	hot    []int32
+	isHot  []bool    // with onward, those too that were of no use since they were last cleared
+	onward bool      // where the fullest GPUs are of no use the next are looked at
+	again  bool      // a change was made since isHot was cleared
+	fixed  bool      // counts stay as they are
+	rest   []float64 // total without the hot GPU, [windows]
+	more   []float64 // what its holders add where an expert has one copy less, [experts][windows]
+	less   []float64 // and take off where it has one more
+	floor  []float64 // what each window adds to the objective at least, [windows]
+	trial  []float64 // total after the change looked at, [windows]
+	spare  []int32   // slots that can do without what they hold
+	price  []float64 // and what it adds to totals at least that they do, [spare][windows]
+	alone  []float64 // total where an expert has one copy more that weighs nothing, [windows]
 
 	now   float64
 	rate  float64    // of the best change so far
@@ -53,14 +56,16 @@ var weight = [3]float64{.5, 1, 2}
 
 // Forward finds the change that gains most a move; ok is false if none gains more
 // than least a move, or the objective is 0.
-func (s *State) Forward(least float64) (c Change, ok bool) { return s.forward(least, true) }
+func (s *State) Forward(least float64) (c Change, ok bool) { return s.forward(least, true, !s.fixed) }
 
-// forward is Forward, with exchanges or without.
-func (s *State) forward(least float64, exchanges bool) (c Change, ok bool) {
+// forward is Forward, with exchanges or without, and with copies or without.
+func (s *State) forward(least float64, exchanges, copies bool) (c Change, ok bool) {
 	s.now = s.weigh()
 	s.best = Change{A: -1}
 	s.setRate(least)
-	s.listHot()
+	if s.hot = s.hot[:0]; !s.onward {
+		clear(s.isHot)
+	}
 	s.spare = s.spare[:0]
 	for i := range s.slot {
 		if s.mayDrop(int32(i)) {
@@ -68,17 +73,24 @@ func (s *State) forward(least float64, exchanges bool) (c Change, ok bool) {
 		}
 	}
 	last := int32(-1)
-	for _, h := range s.hot {
-		s.work += 2*len(s.slot) + len(s.inv)
-		s.prepare(h, last)
-		last = h
-		if exchanges {
-			s.scanExchanges(h)
+	for s.best.A < 0 && s.listHot() {
+		for _, h := range s.hot {
+			s.work += 2*len(s.slot) + len(s.inv)
+			s.prepare(h, last)
+			last = h
+			if exchanges {
+				s.scanExchanges(h)
+			}
+			if copies {
+				s.scanCopies(h)
+				s.scanDrops(h)
+			}
 		}
-		s.scanCopies(h)
-		s.scanDrops(h)
 	}
-	return s.best, s.best.A >= 0
+	if s.again = s.best.A >= 0; s.again && s.onward {
+		s.isHot[last] = false
+	}
+	return s.best, s.again
 }
 
 // setRate makes x the gain a move to beat.
@@ -114,17 +126,21 @@ func (s *State) blur(gain float64) float64 {
 }
 
 // listHot lists the fullest GPUs of every window: two where there is one
-// window, unless the path goes by the overload.
-func (s *State) listHot() {
-	s.hot = s.hot[:0]
-	clear(s.isHot)
-	each := max(1, 2/s.n)
-	if s.twice == 0 {
-		each = 1
+// window, unless the path goes by the overload. It says whether there is one that was not
+// looked at: a path that goes onward is told of one after another, and of all once more
+// after the changes that others made.
+func (s *State) listHot() bool {
+	if len(s.hot) > 0 && !s.onward {
+		return false
 	}
+	each, least := max(1, 2/s.n), 0.0
+	if s.twice == 0 {
+		each, least = 1, s.over
+	}
+	s.hot = s.hot[:0]
 	for k := range s.n {
 		for range each {
-			h, top := -1, 0.0
+			h, top := -1, least
 			for g := range s.inv {
 				if x := s.level[g*s.n+k]; x > top && !(s.isHot[g] && s.n == 1) {
 					h, top = g, x
@@ -136,6 +152,12 @@ func (s *State) listHot() {
 			}
 		}
 	}
+	if len(s.hot) == 0 && s.again {
+		s.again = false
+		clear(s.isHot)
+		return s.listHot()
+	}
+	return len(s.hot) > 0
 }
 
 // prepare works out what copies more and less do to all GPUs but h. last is the GPU

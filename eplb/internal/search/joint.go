@@ -64,7 +64,7 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 	clear(j.changed)
 	j.now = 0
 	j.BestTime = math.Inf(1)
-	s.twice = 4
+	s.twice, s.onward = 4, false
 	for i, seed := range seeds {
 		s.Start(seed)
 		j.keep()
@@ -353,7 +353,7 @@ func (j *Joint) recount() (changed bool) {
 	for !j.spent() {
 		least := float64(jointGain / float64(len(s.inv)) * s.weigh())
 		from := s.work
-		c, ok := s.forward(least, false)
+		c, ok := s.forward(least, false, true)
 		if j.work += (s.work - from) * s.n; !ok {
 			break
 		}

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -99,6 +100,80 @@ func (s *State) mean(x []float64) float64 {
 		sum += float64(a * x[k])
 	}
 	return sum
+}
+
+// Recount makes the experts on every node, or where nodes do not matter on all GPUs,
+// those of another layout: of those that are too many the ones on the fullest GPUs go,
+// those that lack come to the emptiest GPUs that have room then, the largest first. It says whether all found one.
+func (s *State) Recount(layout []int32) bool {
+	t, node := s.t, s.t.Domain
+	if t.Home != nil {
+		node = t.Node
+	} else if node == nil {
+		node = make([]int, t.GPUs())
+	}
+	key := func(i, e int32) int { return node[s.gpu[i]]*t.Experts + int(e) }
+	lack := make([]int32, (slices.Max(node)+1)*t.Experts)
+	clear(s.count) // sizes are what they will be
+	for i, e := range layout {
+		if e >= 0 {
+			s.count[e]++
+			lack[key(int32(i), e)]++
+		}
+		if f := s.slot[i]; f >= 0 {
+			lack[key(int32(i), f)]--
+		}
+	}
+	for e := range s.count {
+		s.resize(int32(e))
+	}
+	s.Refresh()
+	size := func(e int32) float64 { return s.mean(s.size[int(e)*s.n:]) }
+	level := func(i int32) float64 { return s.mean(s.level[int(s.gpu[i])*s.n:]) }
+	add := func(i, e int32, sign float64) {
+		g := int(s.gpu[i])
+		for k, x := range s.size[int(e)*s.n:][:s.n] {
+			s.level[g*s.n+k] += float64(float64(sign*x) * s.inv[g])
+		}
+	}
+	var come []Change
+	for e := range int32(t.Experts) {
+		for {
+			best := int32(-1)
+			for _, i := range s.at[e] {
+				if lack[key(i, e)] < 0 && (best < 0 || level(i) > level(best)) {
+					best = i
+				}
+			}
+			if best < 0 {
+				break
+			}
+			s.hold(best, -1)
+			add(best, e, -1)
+			lack[key(best, e)]++
+		}
+	}
+	for i, n := range lack {
+		for range n {
+			come = append(come, Change{-1, int32(i / t.Experts), int32(i % t.Experts)})
+		}
+	}
+	slices.SortStableFunc(come, func(a, b Change) int { return cmp.Compare(size(b.E), size(a.E)) })
+	for _, c := range come {
+		best := int32(-1)
+		for i := range int32(len(s.slot)) {
+			if s.slot[i] < 0 && !s.holds(s.gpu[i], c.E) && key(i, c.E) == int(c.B)*t.Experts+int(c.E) && (best < 0 || level(i) < level(best)) {
+				best = i
+			}
+		}
+		if best < 0 {
+			return false
+		}
+		s.hold(best, c.E)
+		add(best, c.E, 1)
+	}
+	s.Start(slices.Clone(s.slot))
+	return true
 }
 
 // Settle gives experts that stayed on their GPU the slots that they had.

@@ -160,11 +160,14 @@ func (s *State) holds(g, e int32) bool {
 	return s.has[int(g)*s.words+int(e>>6)]>>(e&63)&1 != 0
 }
 
-// Kept is how many of some experts GPU g had.
-func (s *State) Kept(g int, of []int32) (n int32) {
+// Kept is how many of some experts were on GPUs from one to another.
+func (s *State) Kept(from, to int, of []int32) (n int32) {
 	for _, e := range of {
-		if e >= 0 && s.had(int32(g), e) {
-			n++
+		for g := from; g < to && e >= 0; g++ {
+			if s.had(int32(g), e) {
+				n++
+				break
+			}
 		}
 	}
 	return n

@@ -124,6 +124,22 @@ type Goal struct {
 	Stop  func() bool
 }
 
+// AheadByCounts makes a layout's experts those of another, on every node where nodes
+// matter, and walks ahead by exchanges as far as they go, then by any change. It says
+// whether there was room for them.
+func (s *State) AheadByCounts(f *Front, from, to []int32, twice int, goal Goal) bool {
+	s.Start(from)
+	if !s.Recount(to) {
+		return false
+	}
+	s.setOut(f, slices.Clone(s.slot), twice, 0, goal)
+	s.fixed = true
+	s.ahead(f, goal)
+	s.fixed = false
+	s.ahead(f, goal)
+	return true
+}
+
 // Ahead walks forward from a layout, each step the change that gains most a move,
 // under the norm of the power 2^twice. seed 0 is the plain path, others are random.
 // Rounding can promise a gain that is not there: a path ends where it did.
@@ -144,6 +160,8 @@ func (s *State) setOut(f *Front, from []int32, twice int, seed uint64, goal Goal
 
 // ahead walks on from the placement at hand.
 func (s *State) ahead(f *Front, goal Goal) {
+	clear(s.isHot)
+	s.onward = s.twice == 0 && f != nil
 	for last := math.Inf(1); s.Time() > goal.Time && !goal.Stop(); last = s.now {
 		c, ok := s.Forward(leastGain)
 		if !ok || s.now >= last || s.moves+s.CostOf(c) > goal.Moves {
