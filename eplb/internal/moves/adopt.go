@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/assign"
-	"github.com/moelb/moelb/eplb/internal/fresh"
 )
 
 // mostMatched GPUs or nodes are matched at most, which takes time as their cube.
@@ -13,8 +12,8 @@ const mostMatched = 512
 // adopt gives a plan from scratch the names at which few experts must move: nodes alike
 // change places, where groups or domains keep to them, and with gpus GPUs alike too, within
 // their node.
-func (m *Mover) adopt(f *fresh.Planner, gpus bool) []int32 {
-	u, slot := m.U, slices.Clone(f.Slot)
+func (m *Mover) adopt(gpus bool) []int32 {
+	u, slot := m.U, slices.Clone(m.f.Slot)
 	if !u.Alike() {
 		return slot
 	}

@@ -49,7 +49,10 @@ func Take(fronts []*search.Front, weight []float64, budget int, taken []int) {
 type Mover struct {
 	*problem.Layer
 	cold  search.Annealer
-	ended func() bool // the context
+	ended func() bool    // the context
+	f     *fresh.Planner // of the layer at hand
+	out   *search.Front
+	first []int32 // the placement in force, mended
 }
 
 func New(p *problem.Problem) *Mover {
@@ -106,16 +109,9 @@ func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l, budget int) *sea
 	m.setHomes(m.Task.Prev)
 	s.Start(m.Task.Prev)
 	s.Mend()
-	anew := func() *search.Front { // the placement in force is none to stop at
-		f.Make()
-		out.Only(s, m.adopt(f, true))
-		return out
-	}
-	if m.Task.Domain != nil && !s.SpreadOut() {
-		return anew()
-	}
-	first := slices.Clone(s.Slots())
-	out.Only(s, first) // and counts what is off
+	apart := m.Task.Domain == nil || s.SpreadOut()
+	m.f, m.out, m.first = f, out, slices.Clone(s.Slots())
+	out.Only(s, m.first) // and counts what is off
 	aim := m.P.Target
 	m.ended = func() bool { return ctx.Err() != nil }
 	stop := func() bool { return m.ended() || s.Work() > 4*moveWork }
@@ -125,17 +121,15 @@ func (m *Mover) Front(ctx context.Context, f *fresh.Planner, l, budget int) *sea
 		aim = f.Level * 1.01
 	}
 	aim = max(aim, f.Bound) // less cannot be had
-	if m.Task.Home != nil && s.Off() > m.Task.MostOff {
-		return anew()
-	}
-	if out.Points[0].Time <= aim || m.Idle || stop() {
-		return out
-	}
-	goal := search.Goal{Time: aim, Moves: 1 << 30, Stop: stop}
-	if budget != 0 {
-		m.ladder(out, first, goal, f, budget)
-	} else {
-		m.reach(out, first, goal, f)
+	switch {
+	case !apart || m.Task.Home != nil && s.Off() > m.Task.MostOff: // none to stop at
+		f.Make()
+		out.Only(s, m.adopt(true))
+	case out.Points[0].Time <= aim || m.Idle || stop():
+	case budget != 0:
+		m.ladder(search.Goal{Time: aim, Moves: out.Points[0].Moves + max(budget, 0), Stop: stop})
+	default:
+		m.reach(search.Goal{Time: aim, Moves: 1 << 30, Stop: stop})
 	}
 	return out
 }
@@ -148,24 +142,24 @@ func (m *Mover) setHomes(slot []int32) {
 	}
 }
 
-// norms are the powers, as how often 2 is squared, of the norms that paths go by:
-// the higher the nearer to the maximum.
-var norms = [...]int{4, 5, 6}
+// norms are the powers, as how often 2 is squared, of the norms that paths go by: the
+// higher the nearer to the maximum, where few moves are best spent. Over several windows,
+// what fits those at hand best fits those to come less well: the norm of 16 is walked by
+// there, and within a budget that of 8 before it, by which the next window is .2 to .5%
+// more even.
+var norms = [...]int{5, 6, 7}
+
+const windowsNorm = 4
 
 // moveWork is how many changes are looked at in a layer before no further path is
 // begun: a tenth of a second, which only layers of a thousand slots take. At four
 // times as many a path ends where it is.
 const moveWork = 1 << 24
 
-// walk heads straight for a goal. That goes by what GPUs are above it; over several
-// windows by a norm, which fits those to come better.
-func (m *Mover) walk(out *search.Front, first []int32, goal search.Goal) {
-	m.S.Ahead(out, first, m.straight(), 0, goal)
-}
-
+// straight is the norm that heads for a goal: that of what GPUs are above it.
 func (m *Mover) straight() int {
 	if len(m.Task.Share) > 1 {
-		return norms[0]
+		return windowsNorm
 	}
 	return 0
 }
@@ -174,179 +168,160 @@ func (m *Mover) straight() int {
 // the layer stands, that a plan within a budget looks for fewest moves to.
 var rungs = [...]float64{.8, .45, .22, .1, .02}
 
-const (
-	// ladderPaths random paths are walked under each norm until this share of the way is
-	// left: annealing saves little of the few moves up to there, which are a fraction of
-	// a whole path.
-	ladderPaths = 4
-	ladderShare = .22
-)
-
-// ladder makes a front for a budget to choose from: paths under several norms, short
-// ones at random, then for one level after another the fewest moves to it, and on from
-// there.
-func (m *Mover) ladder(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner, budget int) {
+// ladder makes a front for a budget to choose from: for one level after another the
+// fewest moves to it, and on from there.
+func (m *Mover) ladder(goal search.Goal) {
 	if len(m.Task.Share) > 1 {
-		// What fits these windows best fits those to come less well: soft norms alone. By
-		// that of 8 before that of 16 the next window is .2 to .5% more even.
-		for _, twice := range [...]int{search.Softest, norms[0]} {
-			m.S.Ahead(out, first, twice, 0, goal)
+		for _, twice := range [...]int{search.Softest, windowsNorm} {
+			m.S.Ahead(m.out, m.first, twice, 0, search.Goal{Time: goal.Time, Moves: 1 << 30, Stop: goal.Stop})
 		}
-		out.Fall()
+		m.out.Fall()
 		return
 	}
-	paid := goal // as far as the budget goes
-	paid.Moves = out.Points[0].Moves + max(budget, 0)
-	// Few moves are best spent near the maximum: all norms are of twice the power.
+	m.f.Make()
+	best := max(goal.Time, m.f.Level)
+	far := max(0, m.out.Points[0].Time-best)
+	levels := rungs
+	for i := range levels {
+		levels[i] = best + float64(levels[i]*far)
+	}
 	for _, twice := range norms {
-		m.S.Ahead(out, first, twice+1, 0, paid)
+		m.S.Ahead(m.out, m.first, twice, 0, goal)
 	}
-	f.Make()
-	m.toward(out, first, goal, f)
-	best := max(goal.Time, f.Level)
-	far := max(0, out.Points[0].Time-best)
-	near := paid
-	near.Time = best + float64(ladderShare*far)
-	for seed := range uint64(ladderPaths) {
-		for _, twice := range norms {
-			m.S.Ahead(out, first, twice+1, seed+1, near)
-		}
-	}
-	for _, share := range rungs {
+	m.toward(goal)
+	m.retreat(m.adopt(true), goal)
+	m.setHomes(m.Task.Prev)
+	m.tryPaths(levels[:3], goal)
+	for _, level := range levels {
 		if goal.Stop() {
 			return
 		}
 		to := goal
-		to.Time = best + float64(share*far)
-		m.walk(out, first, to)
-		if m.P.Restarts >= 0 {
-			m.fewer(out, to, 1, rungSweeps)
-		}
-		if g, ok := out.Within(to.Time); ok {
-			m.S.Ahead(out, out.Slots(g), norms[2]+1, 0, paid)
+		to.Time = level
+		m.S.Ahead(m.out, m.first, m.straight(), 0, to)
+		m.fewer(to, min(1, m.rounds()))
+		if g, ok := m.out.Within(level); ok {
+			m.S.Ahead(m.out, m.out.Slots(g), norms[2], 0, goal)
 		}
 	}
+}
+
+// reach looks for the fewest moves to the goal, and leaves that of fewest moves
+// within it or, if none is, of least time.
+func (m *Mover) reach(goal search.Goal) {
+	m.S.Ahead(m.out, m.first, m.straight(), 0, goal)
+	if m.short(goal) && m.Task.Home != nil && m.Task.MostOff > 0 {
+		for _, share := range nodeShares {
+			m.S.AheadByNodes(m.out, m.first, m.straight(), share, goal)
+		}
+	}
+	if m.rounds() > 0 {
+		m.tryPaths([]float64{goal.Time}, goal)
+	}
+	if m.out.Points[0].Moves > 0 || len(m.Task.Share) == 1 {
+		m.fewer(goal, m.rounds())
+	}
+	if m.short(goal) {
+		m.f.Make()
+		if m.toward(goal); m.short(goal) {
+			m.retreat(m.adopt(true), goal)
+		}
+		m.fewer(goal, m.rounds())
+	}
+	g, ok := m.out.Within(goal.Time)
+	if !ok {
+		g = m.out.Points[len(m.out.Points)-1]
+	}
+	m.out.Keep(g)
+}
+
+// rounds is how often moves are taken back by annealing.
+func (m *Mover) rounds() int {
+	if m.P.Restarts == 0 {
+		return fewerRounds
+	}
+	return max(0, m.P.Restarts)
+}
+
+// short says whether no path reached the goal.
+func (m *Mover) short(goal search.Goal) bool {
+	_, ok := m.out.Within(goal.Time)
+	return !ok
 }
 
 // nodeShares are how much of the way from 1 to the goal nodes may be off, on one path
 // after another.
 var nodeShares = [...]float64{.5, .25, 0}
 
-// byNodes walks to the goal by evening out nodes first, along random paths where the
-// plain ones all end short of it. Without those, one in twelve layers with 8 replicas
-// off 4 nodes takes the plan from scratch, with them one in sixteen, for a twentieth of
-// all moves; with 4 off it is one in three, or in four, for a tenth.
-func (m *Mover) byNodes(out *search.Front, first []int32, goal search.Goal) {
-	for _, share := range nodeShares {
-		m.S.AheadByNodes(out, first, m.straight(), share, 0, goal)
-	}
-	work := m.S.Work() + pathWork
-	for i := range randomPaths {
-		if _, ok := out.Within(goal.Time); ok || goal.Stop() || m.S.Work() > work {
-			return
-		}
-		m.S.AheadByNodes(out, first, m.straight(), nodeShares[i%len(nodeShares)], uint64(i+1), goal)
-	}
-}
-
 // toward goes from the placement in force to the experts of the plan from scratch, node
 // by node where nodes matter, on by exchanges and by annealing that minds no moves, and
-// back. Where that ends short of it, the plan itself is the last resort.
-func (m *Mover) toward(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner) {
-	s, full := &m.S, m.adopt(f, false)
+// back.
+func (m *Mover) toward(goal search.Goal) {
+	s, full := &m.S, m.adopt(false)
 	m.setHomes(full)
-	end := max(goal.Time, f.Level)
-	short := true
-	if s.AheadByCounts(out, first, full, m.straight(), goal) {
-		if s.Time() > end && len(m.Task.Share) == 1 {
-			m.cold.Lower(s, search.FirstDraws, end, goal.Stop)
-		}
-		short = s.Time() > end
-		m.retreat(out, slices.Clone(s.Slots()), goal)
+	far := goal
+	far.Moves = 1 << 30
+	if !s.AheadByCounts(m.out, m.first, full, m.straight(), far) {
+		return
 	}
-	if short {
-		full = m.adopt(f, true)
-		out.Add(s, full)
-		if g, ok := out.Within(goal.Time); ok && slices.Equal(out.Slots(g), full) {
-			m.retreat(out, full, goal)
-		}
+	if end := max(goal.Time, m.f.Level); s.Time() > end && len(m.Task.Share) == 1 {
+		m.cold.Lower(s, search.FirstDraws, end, goal.Stop)
 	}
+	m.retreat(slices.Clone(s.Slots()), goal)
 }
 
 // retreat goes back from a layout.
-func (m *Mover) retreat(out *search.Front, from []int32, goal search.Goal) {
-	out.Add(&m.S, from)
+func (m *Mover) retreat(from []int32, goal search.Goal) {
+	m.out.Add(&m.S, from)
 	if m.S.Work() > moveWork/2 {
 		return
 	}
+	m.setHomes(from)
 	for _, twice := range norms {
-		m.S.Retreat(out, from, twice, goal)
+		m.S.Retreat(m.out, from, twice-1, goal)
 	}
-}
-
-// reach looks for the fewest moves to the goal, and leaves that of fewest moves
-// within it or, if none is, of least time.
-func (m *Mover) reach(out *search.Front, first []int32, goal search.Goal, f *fresh.Planner) {
-	rounds := m.P.Restarts
-	if rounds == 0 {
-		rounds = fewerRounds
-	}
-	m.walk(out, first, goal)
-	if _, ok := out.Within(goal.Time); !ok && m.Task.Home != nil && m.Task.MostOff > 0 {
-		m.byNodes(out, first, goal)
-	}
-	several, mended := len(m.Task.Share) > 1, out.Points[0].Moves > 0
-	if rounds > 0 {
-		m.tryPaths(out, first, goal)
-	}
-	for _, twice := range norms {
-		g, ok := out.Within(goal.Time)
-		if m.S.Work() > moveWork/4 || ok && several {
-			break
-		}
-		to := goal
-		if ok {
-			to.Moves = g.Moves - 1
-		}
-		m.S.Ahead(out, first, twice, 0, to)
-	}
-	if mended || !several {
-		m.fewer(out, goal, rounds, fewerSweeps)
-	}
-	g, ok := out.Within(goal.Time)
-	if !ok {
-		f.Make()
-		m.toward(out, first, goal, f)
-		m.fewer(out, goal, rounds, fewerSweeps)
-		if g, ok = out.Within(goal.Time); !ok {
-			g = out.Points[len(out.Points)-1]
-		}
-	}
-	out.Keep(g)
 }
 
 const (
 	// randomPaths are tried at most, until so many in a row found nothing, or so many
 	// changes were looked at: in large layers a path takes long, and annealing finds more.
 	randomPaths = 32
-	vainPaths   = 6
+	vainPaths   = 12
 	pathWork    = 1 << 20
 )
 
-// tryPaths walks random paths to the goal, each no longer than the best so far.
-// Without them layers of 10 slots a GPU take 2 to 5% more moves and five times as
+// tryPaths walks random paths to the last of some levels, straight ones and in turn, where
+// there is one window, such by norms, of which the first are plain ones, while they save
+// moves to any level. Without them layers of 10 slots a GPU take 2 to 5% more moves and five times as
 // long, by annealing alone; plans over several windows are 1% worse in those to come.
-func (m *Mover) tryPaths(out *search.Front, first []int32, goal search.Goal) {
-	work := m.S.Work() + pathWork
-	for i, vain := uint64(1), 0; i <= randomPaths && vain < vainPaths; i++ {
+func (m *Mover) tryPaths(levels []float64, goal search.Goal) {
+	moves := func() (sum, last int) {
+		for _, level := range levels {
+			last = goal.Moves + 1
+			if g, ok := m.out.Within(level); ok {
+				last = min(last, g.Moves)
+			}
+			sum += last
+		}
+		return sum, last
+	}
+	goal.Time = levels[len(levels)-1]
+	work := min(m.S.Work()+pathWork, moveWork/4)
+	was, last := moves()
+	for i, vain := 1, 0; i <= randomPaths && vain < vainPaths; i++ {
 		if goal.Stop() || m.S.Work() > work {
 			return
 		}
-		g, ok := out.Within(goal.Time)
-		if vain++; ok && g.Moves <= goal.Moves {
-			vain, goal.Moves = 0, g.Moves-1
+		goal.Moves = last - 1
+		twice, seed := m.straight(), i
+		if i%2 == 1 && len(m.Task.Share) == 1 {
+			twice, seed = norms[i/2%len(norms)], i/(2*len(norms))
 		}
-		m.S.Ahead(out, first, m.straight(), i, goal)
+		m.S.Ahead(m.out, m.first, twice, uint64(seed), goal)
+		now, most := moves()
+		if vain++; now < was {
+			vain, was, last = 0, now, most
+		}
 	}
 }
 
@@ -356,7 +331,6 @@ const (
 	// fewerDraws is how many changes are drawn for each move that might be saved.
 	fewerDraws  = 1000
 	fewerSweeps = 2
-	rungSweeps  = 8 // where no random paths were tried
 	// movePrice is the price of a move at first, in what the moves so far have each
 	// taken of the overload.
 	movePrice = .7
@@ -374,9 +348,10 @@ const (
 // fewer looks by annealing, from the best placement that is known, for fewer moves
 // to the goal, or for any number where it is not reached yet. Where a round does not
 // get there, the next goes on from it at a lower price of a move. The changes that are
-// worth drawing are those of the moves so far: sweeps bounds how often each is drawn.
-func (m *Mover) fewer(out *search.Front, goal search.Goal, rounds, sweeps int) {
-	s, must := &m.S, out.Points[0]
+// worth drawing are those of the moves so far: fewerSweeps bounds how often each is drawn.
+func (m *Mover) fewer(goal search.Goal, rounds int) {
+	s, out := &m.S, m.out
+	must := out.Points[0]
 	draws, price := fewerDraws, movePrice
 	if must.Moves > 0 {
 		price = resizedPrice
@@ -408,12 +383,12 @@ func (m *Mover) fewer(out *search.Front, goal search.Goal, rounds, sweeps int) {
 		s.Start(slot)
 		n := draws * max(g.Moves, fewestDrawn)
 		if must.Moves == 0 {
-			n = min(draws, sweeps*(len(slot)+m.Task.Experts)) * g.Moves
+			n = min(draws, fewerSweeps*(len(slot)+m.Task.Experts)) * g.Moves
 		}
 		m.cold.Fewer(s, n, goal.Time, float64(price*over)/float64(max(g.Moves, 1)), must.Moves, most, m.ended)
 		slot = slices.Clone(s.Slots())
 		goal.Moves = most - 1
-		m.walk(out, slot, goal)
+		s.Ahead(out, slot, m.straight(), 0, goal)
 		if h, ok := out.Within(goal.Time); ok && h.Moves < most {
 			g, known = h, true
 			slot = out.Slots(g)

@@ -16,7 +16,7 @@ import (
 func TestWorkFollowsTheLayer(t *testing.T) {
 	for _, c := range []struct {
 		experts, gpus, slots, most int // most changes a layer, on the mean
-	}{{8, 4, 3, 5000}, {64, 8, 9, 110000}} {
+	}{{8, 4, 3, 7000}, {64, 8, 9, 145000}} {
 		const layers = 6
 		rng := rand.New(rand.NewPCG(uint64(c.experts), 1))
 		top := placement.Topology{GPUs: c.gpus}

@@ -18,6 +18,6 @@
 //	nodes      nodes evened out first, where few replicas may leave them
 //	joint      several windows, where nothing costs a move
 //	domains    every expert brought to two domains
-//	mend       experts without a replica, empty slots
+//	mend       experts without a replica, empty slots, the experts of another layout
 //	trail      paths from one placement towards another, and the best of all
 package search

@@ -104,7 +104,8 @@ func (s *State) mean(x []float64) float64 {
 
 // Recount makes the experts on every node, or where nodes do not matter on all GPUs,
 // those of another layout: of those that are too many the ones on the fullest GPUs go,
-// those that lack come to the emptiest GPUs that have room then, the largest first. It says whether all found one.
+// those that lack come to the emptiest GPUs that have room then, the largest first. It
+// says whether all found one.
 func (s *State) Recount(layout []int32) bool {
 	t, node := s.t, s.t.Domain
 	if t.Home != nil {

@@ -13,10 +13,9 @@ import (
 
 // AheadByNodes walks ahead under the norm of the power 2^twice once it has evened the
 // nodes out. Without it, plans with 8 replicas off 4 nodes take twice the moves. share
-// is how much of the way from 1 to the goal nodes may be off. seed 0 is the plain path,
-// others are random.
-func (s *State) AheadByNodes(f *Front, from []int32, twice int, share float64, seed uint64, goal Goal) {
-	s.setOut(f, from, twice, seed, goal)
+// is how much of the way from 1 to the goal nodes may be off.
+func (s *State) AheadByNodes(f *Front, from []int32, twice int, share float64, goal Goal) {
+	s.setOut(f, from, twice, 0, goal)
 	for range evenings {
 		was := len(f.paths[len(f.paths)-1].steps)
 		s.evenNodes(f, 1+float64(share*(goal.Time-1)), gpusCount, goal)
