@@ -429,20 +429,22 @@ func TestMovesOnAnyUnit(t *testing.T) {
 	}
 }
 
-// Where the paths that even out nodes end short of the goal, going to the experts of the
-// plan from scratch reaches it at half the moves of that plan: 40 and 64 of these.
+// Few layers of which a few replicas may leave their nodes take the plan from scratch,
+// of 100 moves and more: 730 of these 20, 960 without paths that even out nodes.
 func TestMovesOffNodeReachTheGoal(t *testing.T) {
-	for _, seed := range []uint64{11, 25} {
-		before, after := drifted(1, 256, .2, seed)
+	n := 0
+	for seed := range uint64(20) {
+		before, after := drifted(1, 256, .2, seed+20)
 		p := Problem{Loads: before, Replicas: 288, Groups: 8, Topology: placement.PrefillUnit()}
 		o := Options{Locality: ByGroup, OffNodeReplicas: 8}
 		base := mustPlan(t, p, o)
 		p.Loads, p.Previous = after, &base.Placement
 		r := mustPlan(t, p, o)
 		checkLocality(t, p, o, r)
-		if n := totalMoves(t, &base.Placement, &r); n > 70 {
-			t.Errorf("seed %d: %d moves", seed, n)
-		}
+		n += totalMoves(t, &base.Placement, &r)
+	}
+	if n > 780 {
+		t.Errorf("%d moves", n)
 	}
 }
 
