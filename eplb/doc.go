@@ -20,9 +20,9 @@ package eplb
 
 // Where things are: the door here says what is asked and refused (eplb, validate,
 // domains), keeps what is planned with (planner), walks the layers (optimal, planmoves,
-// deepseek, parallel), parts layers of unlike shapes (shapes), wraps experts on every
-// GPU (everywhere), changes plans for traffic (regroup, nearest) and reports (score,
-// traffic, visited).
+// deepseek, parallel), plans layers of unlike shapes (shapes) and beside experts on every
+// GPU (everywhere) by parts (parts), changes plans for traffic (regroup, nearest) and
+// reports (score, traffic, visited).
 // Behind it, under internal/, a package an idea:
 //
 //	assign memory      assignments at least cost; slices that are used again

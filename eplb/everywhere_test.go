@@ -244,6 +244,16 @@ func TestEverywhereMovesNothingAnew(t *testing.T) {
 	}
 }
 
+// On one node every group is at home.
+func TestEverywhereBesideGroupsOnOneNode(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{4, 3, 2, 1, 9}}, Replicas: 12, Groups: 2, Topology: placement.Topology{GPUs: 4}, Everywhere: []int{4}}
+	o := Options{Locality: ByGroup}
+	r := mustPlan(t, p, o)
+	if err := constrained(&p, &o, &r); err != nil || r.Locality != nil {
+		t.Error(err, r.Locality)
+	}
+}
+
 // Experts everywhere load a slow GPU as much as a fast one: the others make up
 // for it.
 func TestEverywhereSpeeds(t *testing.T) {
