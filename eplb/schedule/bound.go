@@ -16,10 +16,8 @@ func (s *scheduler) bound() (rounds int, seconds float64) {
 		total[way], far[way] = make([]int, gpus), make([]int, gpus+nodes)
 	}
 	asks := make([]int, nodes) // GPUs of each node that lack the expert at hand
+	rounds = min(1, len(s.lost)+len(s.layers))
 	for _, y := range s.layers {
-		if !y.ended() {
-			rounds = 1
-		}
 		for _, q := range y.requests {
 			total[in][q.gpu]++
 		}

@@ -122,6 +122,7 @@ type matching struct {
 	receives, sends []int      // degrees
 	d               int        // the largest
 	busy, receiving []int      // GPUs that do anything, the busiest first; that receive more than they send
+	taken, seen     int        // of the latter, how many at the head are matched; how many a search has come by since
 	partner         []int      // receiver matched to each sender, -1 = none
 	via             []*request // and the request, nil = padding
 }
@@ -153,7 +154,12 @@ func (y *layer) match() bool {
 		}
 	}
 	slices.SortStableFunc(y.busy, func(a, b int) int { return busy(b) - busy(a) })
+	y.taken = 0
 	for _, g := range y.busy {
+		for y.taken < len(y.receiving) && y.partner[y.receiving[y.taken]] >= 0 {
+			y.taken++
+		}
+		y.seen = 0
 		clear(y.mark)
 		y.augment(g)
 	}
@@ -173,7 +179,12 @@ func (y *layer) augment(g int) bool {
 	if max(y.receives[g], y.sends[g]) < y.d && y.take(g, g, nil) {
 		return true
 	}
-	return y.receives[g] < y.sends[g] && slices.ContainsFunc(y.receiving, func(h int) bool { return y.take(g, h, nil) })
+	for n := len(y.receiving); y.receives[g] < y.sends[g] && y.seen < n; {
+		if y.seen++; y.take(g, y.receiving[(y.taken+y.seen-1)%n], nil) {
+			return true
+		}
+	}
+	return false
 }
 
 // take matches sender h to g if h is free or its receiver finds another.

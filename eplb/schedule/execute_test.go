@@ -313,7 +313,7 @@ func (x *executor) end(prev *placement.Placement) error {
 		return fmt.Errorf("%d copies, %d from outside, not %d and %d (%d bytes)", x.copies, x.outside, s.Moves, s.Outside, s.Bytes)
 	case !s.Priced || math.Abs(x.seconds-s.Seconds) > 1e-9*x.seconds:
 		return fmt.Errorf("%v s, not %v (%v)", x.seconds, s.Seconds, s.Priced)
-	case s.RoundsBound > len(s.Rounds):
+	case s.RoundsBound > len(s.Rounds) || s.RoundsBound == 0 && len(s.Rounds) > 0:
 		return fmt.Errorf("%d rounds are below the bound of %d", len(s.Rounds), s.RoundsBound)
 	case s.SecondsBound > s.Seconds*(1+1e-9):
 		return fmt.Errorf("%v s is below the bound of %v", s.Seconds, s.SecondsBound)

@@ -17,7 +17,10 @@ type layer struct {
 	log             []write   // in the order made
 	requests        []request // in the order of GPUs
 	lacks           [][]request
+	largest         int // the most requests of a GPU
+	urgency         int // the largest of any request
 	experts         []expert
+	ended, changed  bool // slots hold what they are to hold; they no longer hold what they did
 }
 
 // expert is what is known of an expert of a layer.
@@ -45,7 +48,8 @@ type write struct {
 // load is at a round's start, without a part in it.
 func (y *layer) load() {
 	copy(y.plan, y.cur)
-	y.log, y.requests = y.log[:0], y.requests[:0]
+	y.log, y.requests, y.largest, y.urgency = y.log[:0], y.requests[:0], 0, 0
+	y.ended, y.changed = slices.Equal(y.cur, y.fin), !slices.Equal(y.cur, y.begin)
 	for e := range y.experts {
 		x := &y.experts[e]
 		x.hold, x.asked, x.live = x.hold[:0], x.asked[:0], 0
@@ -67,20 +71,29 @@ func (y *layer) load() {
 			if !slices.ContainsFunc(x.hold, func(slot int) bool { return !slices.Contains(y.empty.Leaving, y.gpuOf[slot]) }) {
 				q.urgency = 2 - min(1, len(x.hold))
 			}
+			y.urgency = max(y.urgency, q.urgency)
 			y.requests = append(y.requests, q)
 			x.asked = append(x.asked, &y.requests[len(y.requests)-1])
 		}
 		y.lacks[g] = y.requests[n:]
+		y.largest = max(y.largest, len(y.lacks[g]))
 	}
 }
 
-// ended says whether slots hold what they are to hold, begun whether any has changed.
-func (y *layer) ended() bool { return slices.Equal(y.cur, y.fin) }
-func (y *layer) begun() bool { return len(y.log) > 0 || !slices.Equal(y.cur, y.begin) }
+// begun says whether anything has been moved.
+func (y *layer) begun() bool { return y.changed || len(y.log) > 0 }
 
-// short says whether all that the layer lacks could be read now.
+// short says whether each GPU could receive all that it lacks, and each of these be read.
 func (y *layer) short() bool {
-	return !slices.ContainsFunc(y.requests, func(q request) bool { return y.nearest(&q, y.out[all], true) < 0 })
+	if y.largest > y.PerGPU {
+		return false
+	}
+	for g, lacks := range y.lacks {
+		if y.in[all][g]+len(lacks) > y.PerGPU || slices.ContainsFunc(lacks, func(q request) bool { return y.nearest(&q, y.out[all], true) < 0 }) {
+			return false
+		}
+	}
+	return true
 }
 
 // serve does what the links allow; if it is to be whole, nothing where something is left.

@@ -57,8 +57,9 @@ func newScheduler(c *change, most int) *scheduler {
 			scheduler: s, number: l, begin: row, cur: slices.Clone(row), fin: c.end[l], plan: make([]int, slots), src: make([]int, slots),
 			experts: make([]expert, c.experts), requests: make([]request, 0, slots), lacks: make([][]request, gpus),
 		}
-		y.load()
-		s.layers = append(s.layers, y)
+		if y.load(); !y.ended {
+			s.layers = append(s.layers, y)
+		}
 	}
 	return s
 }
@@ -70,17 +71,19 @@ func newScheduler(c *change, most int) *scheduler {
 func (s *scheduler) round() Round {
 	for urgency := 2; urgency > 0; urgency-- {
 		for _, y := range s.layers {
-			y.serveRequests(urgency)
+			if y.urgency > 0 {
+				y.serveRequests(urgency)
+			}
 		}
 	}
 	open := 0
 	for _, underWay := range [2]bool{true, false} {
 		for _, y := range s.layers {
 			full := !underWay && open == s.most
-			if y.ended() || underWay != y.begun() || !underWay && !s.idle() || full && (s.InPlace || !y.short()) {
+			if y.ended || underWay != y.begun() || full && (s.InPlace || !y.short()) || !underWay && !s.idle() {
 				continue
 			}
-			if y.serve(full); y.begun() && !y.ended() {
+			if y.serve(full); y.begun() && !y.ended {
 				open++
 			}
 		}
@@ -89,7 +92,7 @@ func (s *scheduler) round() Round {
 }
 
 // finish returns the round at hand and what it takes, +Inf seconds where the bandwidth of a
-// link that it uses is not known; and begins another.
+// link that it uses is not known; and begins another, without the layers that have ended.
 func (s *scheduler) finish() Round {
 	most := func(kind int) int { return max(slices.Max(s.out[kind]), slices.Max(s.in[kind])) }
 	r := Round{Moves: s.moves, Staged: s.inMemory, StagedBytes: int64(most(staged)) * s.ExpertBytes, Peers: most(peers)}
@@ -98,6 +101,7 @@ func (s *scheduler) finish() Round {
 			r.Seconds = max(r.Seconds, float64(n)*float64(s.ExpertBytes)/bandwidth)
 		}
 	}
+	s.layers = slices.DeleteFunc(s.layers, func(y *layer) bool { return y.ended })
 	s.moves, s.inMemory = nil, nil
 	clear(s.pairs)
 	for k := range kinds {

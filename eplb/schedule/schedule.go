@@ -171,7 +171,7 @@ func (c *change) schedule(most int) (Schedule, error) {
 		each := func(y *layer) float64 { return s.Worth[y.number] / float64(max(1, len(y.requests))) }
 		slices.SortStableFunc(s.layers, func(a, b *layer) int { return cmp.Compare(each(b), each(a)) })
 	}
-	for len(s.moves) > 0 || slices.ContainsFunc(s.layers, func(y *layer) bool { return !y.ended() }) {
+	for len(s.moves)+len(s.layers) > 0 {
 		r := s.round()
 		if len(r.Moves) == 0 { // none is known to get here
 			return Schedule{}, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))

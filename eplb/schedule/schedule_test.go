@@ -138,8 +138,8 @@ func TestChainsAlwaysEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newScheduler(f, 0)
-		for l, y := range s.layers {
-			for !y.ended() {
+		for l, y := range slices.Clone(s.layers) {
+			for !y.ended {
 				y.serveRequests(0)
 				y.settle()
 				y.emit()
