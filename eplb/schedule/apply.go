@@ -54,8 +54,8 @@ func (s *Schedule) run(p *placement.Placement, done, rounds int) (placement.Plac
 
 // Prefix returns the first rounds of the schedule without the moves of layers
 // that they would leave unfinished, which gain nothing yet and may be worse off
-// half-moved; rounds that restore experts stay whole, and slots out of service
-// are emptied all the same. It ends in the schedule's GPUSlots. Rounds keep their
+// half-moved; rounds that restore experts or empty GPUs which leave stay whole, and
+// slots out of service are emptied all the same. It ends in the schedule's GPUSlots. Rounds keep their
 // Seconds, StagedBytes and Peers, now upper bounds, and may have no moves; both
 // bounds are 0. Whole rounds share their memory.
 func (s *Schedule) Prefix(rounds int) Schedule {
@@ -65,7 +65,9 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 	}
 	out := *s
 	out.Rounds, out.After = append([]Round{}, s.Rounds[:rounds]...), s.GPUSlots
-	out.Restore, out.Emptied, out.RoundsBound, out.SecondsBound = min(s.Restore, rounds), 0, 0, 0
+	if out.Restore, out.RoundsBound, out.SecondsBound = min(s.Restore, rounds), 0, 0; rounds < s.Emptied {
+		out.Emptied = 0
+	}
 	unfinished := map[int]bool{}
 	for _, r := range s.Rounds[rounds:] {
 		for _, m := range r.Moves {
@@ -73,7 +75,7 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 		}
 	}
 	gpu := s.GPUOf()
-	for i := out.Restore; i < rounds; i++ {
+	for i := s.forced(); i < rounds; i++ {
 		r, whole := &out.Rounds[i], s.Rounds[i]
 		r.Moves, r.Staged = []placement.Move{}, nil
 		for k, m := range whole.Moves {
