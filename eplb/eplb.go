@@ -251,12 +251,13 @@ func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
 	default:
 		r = x.fresh()
 	}
-	return x.finish(r, len(p.Windows) > 1 && o.Dispatch == Even), nil
+	return x.finish(r), nil
 }
 
-// finish scores a plan that was made for less than it is asked for, and plans for traffic.
-func (x *planner) finish(r Result, rescore bool) Result {
-	if rescore {
+// finish scores a plan that was made for sums of windows or for some of the experts, and
+// plans for traffic.
+func (x *planner) finish(r Result) Result {
+	if len(x.p.Windows) > 1 && x.o.Dispatch == Even || x.c.Bare != nil {
 		x.rescore(&r)
 	}
 	if x.p.Routes != nil {

@@ -17,19 +17,19 @@ import (
 // planEverywhere is Plan where p.Everywhere is not empty: the other experts are a part.
 func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 	all, asked, t := p, o, p.Topology
-	must, err := validateEverywhere(&all, &asked)
+	must, rest, err := validateEverywhere(&all, &asked)
 	if err != nil {
 		return Result{}, err
 	}
 	ids := slices.Sorted(slices.Values(p.Everywhere))
-	others := part{upTo(len(all.Loads)), slices.DeleteFunc(upTo(len(must)), func(e int) bool { return must[e] })}
+	others := part{upTo(len(all.Loads)), rest}
 	y := newPlanner(ctx, &all, &asked, &t)
 	y.c.Bare = must
-	u, rest := y.c.Unit, others.loads(all.Loads)
-	r := Result{Placement: placement.Placement{GPUs: t.GPUs, PhysicalToLogical: rows[int](len(rest), 0)}}
-	if len(others.experts) > 0 {
+	u, loads := y.c.Unit, others.loads(all.Loads)
+	r := Result{Placement: placement.Placement{GPUs: t.GPUs, PhysicalToLogical: rows[int](len(loads), 0)}}
+	if len(rest) > 0 {
 		if !u.Equal {
-			p.Topology.Speed = speedLeft(u, t.GPUs, rest, all.Loads)
+			p.Topology.Speed = speedLeft(u, t.GPUs, loads, all.Loads)
 		}
 		if o.MaxMoves > 0 {
 			o.MaxMoves = budget(o.MaxMoves - missing(p.Previous, u, ids))
@@ -49,7 +49,7 @@ func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 		g.give(l, &out)
 		// What those everywhere load each GPU with adds to what was planned for the others,
 		// to the bound where GPUs are equally fast.
-		some, sum := problem.Sum(rest[l]), problem.Sum(all.Loads[l])
+		some, sum := problem.Sum(loads[l]), problem.Sum(all.Loads[l])
 		whole := func(level float64) float64 { return (float64(level*some) + (sum - some)) / sum }
 		if bound := &out.Layers[l].LowerBound; sum > 0 && u.Equal {
 			*bound = whole(*bound)
@@ -60,22 +60,22 @@ func planEverywhere(ctx context.Context, p Problem, o Options) (Result, error) {
 			k.FreeImbalance[l] = whole(k.FreeImbalance[l])
 		}
 	}
-	return y.finish(out, true), nil
+	return y.finish(out), nil
 }
 
-// validateEverywhere checks what concerns the whole problem, fills in defaults and says of
-// each expert whether it is everywhere.
-func validateEverywhere(p *Problem, o *Options) (must []bool, err error) {
+// validateEverywhere checks what concerns the whole problem, fills in defaults, says of
+// each expert whether it is everywhere and lists the others.
+func validateEverywhere(p *Problem, o *Options) (must []bool, rest []int, err error) {
 	const field = "everywhere"
 	if o.Policy == DeepSeek {
-		return nil, refuse.Errorf(placement.ErrValue, field, "policy deepseek knows no such thing: use policy optimal")
+		return nil, nil, refuse.Errorf(placement.ErrValue, field, "policy deepseek knows no such thing: use policy optimal")
 	}
 	ids, groups, off, kept, nodes := p.Everywhere, p.Groups, o.OffNodeReplicas, o.Locality == ByGroup, p.Topology.NodeCount()
 	if o.Locality = cmp.Or(o.Locality, Free); kept { // groups are of the others, whose plan is checked for them
 		p.Groups, o.Locality, o.OffNodeReplicas = 1, Free, 0
 	}
 	if err := validate(p, o); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if kept && nodes > 1 {
 		p.Groups, o.Locality, o.OffNodeReplicas = groups, ByGroup, off
@@ -84,21 +84,18 @@ func validateEverywhere(p *Problem, o *Options) (must []bool, err error) {
 	for i, e := range ids {
 		switch {
 		case e < 0 || e >= len(must):
-			return nil, refuse.At(placement.ErrValue, field, -1, i, "expert %d: there are %d", e, len(must))
+			return nil, nil, refuse.At(placement.ErrValue, field, -1, i, "expert %d: there are %d", e, len(must))
 		case must[e]:
-			return nil, refuse.At(placement.ErrValue, field, -1, i, "expert %d stands twice", e)
+			return nil, nil, refuse.At(placement.ErrValue, field, -1, i, "expert %d stands twice", e)
 		}
 		must[e] = true
 	}
-	gpus, first, last := p.Topology.GPUs, slices.Index(must, false), len(must)-1
-	for last > 0 && must[last] {
-		last--
-	}
-	n := len(must) - len(ids)
+	rest = slices.DeleteFunc(upTo(len(must)), func(e int) bool { return must[e] })
+	n, gpus := len(rest), p.Topology.GPUs
 	room := problem.NewUnit(&p.Topology, p.Replicas, len(must)).Slots - len(ids)*p.Topology.InService()
 	// Such as a shared expert after the routed ones, where groups stay on nodes.
-	apart := n > 0 && last-first == n-1 && !(groups > 0 && len(must)%groups == 0)
-	return must, cmp.Or(
+	apart := n > 0 && rest[n-1]-rest[0] == n-1 && !(groups > 0 && len(must)%groups == 0)
+	return must, rest, cmp.Or(
 		refuse.Fit(p.Replicas/gpus < len(ids), field, "%d experts on GPU %d, which has %d slots", len(ids), gpus-1, p.Replicas/gpus),
 		refuse.Value(kept && !apart, field, "members of groups, which stay on one node each: use locality none"),
 		refuse.Fit(room < n, field, "%d experts on every GPU leave %d slots in service for the other %d", len(ids), room, n),

@@ -2,6 +2,7 @@ package eplb
 
 import (
 	"reflect"
+	"slices"
 
 	"github.com/moelb/moelb/placement"
 )
@@ -45,10 +46,7 @@ func (x *part) problem(p Problem, slots int) Problem {
 		p.Routes = &placement.Routes{TopK: r.TopK, IDs: some(r.IDs, x.layers), Weights: some(r.Weights, x.layers)}
 	}
 	if v := p.Previous; v != nil {
-		number := make([]int, v.Experts)
-		for e := range number {
-			number[e] = -1
-		}
+		number := slices.Repeat([]int{-1}, v.Experts)
 		for k, e := range x.experts {
 			number[e] = k
 		}

@@ -247,23 +247,22 @@ func sample(r *placement.Routes, l int) (planned, held *traffic.Tokens) {
 	if r.Weights != nil {
 		return everyToken(r, l), nil
 	}
-	n, left := r.Tokens(l), r.Tokens(l)
+	n, rest := r.Tokens(l), []int(nil)
 	if n >= leastHeld {
 		held = &traffic.Tokens{K: r.TopK}
-		left -= n / heldOut
 	}
-	planned = &traffic.Tokens{K: r.TopK, IDs: make([]uint16, 0, min(left, sampled)*r.TopK)}
-	seen := 0
 	for i := range n {
 		if held != nil && i%heldOut == heldOut-1 {
 			held.IDs = append(held.IDs, r.Token(l, i)...)
-			continue
+		} else {
+			rest = append(rest, i)
 		}
-		// Evenly over all, if not all.
-		if seen*sampled/left != (seen+1)*sampled/left {
+	}
+	planned = &traffic.Tokens{K: r.TopK}
+	for k, i := range rest {
+		if k*sampled/len(rest) != (k+1)*sampled/len(rest) { // evenly over all, if not all
 			planned.IDs = append(planned.IDs, r.Token(l, i)...)
 		}
-		seen++
 	}
 	return planned, held
 }

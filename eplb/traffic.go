@@ -40,18 +40,17 @@ func (about *Traffic) count(x *planner, r *Result, even *placement.Placement) {
 	inParallel(x.o.Workers, layers, func() func(l int) {
 		of := newLook(p.Routes, x.t)
 		return func(l int) {
-			about.Plan[l], about.Even[l] = of.layer(&r.Placement, l), of.layer(even, l)
+			some, tokens := sample(p.Routes, l)
+			about.Plan[l], about.Even[l] = of.layer(&r.Placement, l, some, tokens), of.layer(even, l, some, tokens)
 			if about.Previous != nil {
-				about.Previous[l] = of.layer(p.Previous, l)
+				about.Previous[l] = of.layer(p.Previous, l, some, nil)
 			}
 			r.Layers[l].NodesPerToken = about.Plan[l].Nodes
 			about.LowerBound[l] = fewestNodes(p, x.o, everyToken(p.Routes, l), x.t.NodeCount(), slots)
-			if _, tokens := sample(p.Routes, l); tokens != nil {
+			if tokens != nil {
 				for _, e := range tokens.IDs {
 					held[l][e]++
 				}
-				about.Plan[l].HeldOut = of.byNode.Mean(tokens, setsOf(&r.Placement, l, x.t.Node))
-				about.Even[l].HeldOut = of.byNode.Mean(tokens, setsOf(even, l, x.t.Node))
 			}
 		}
 	})

@@ -106,17 +106,18 @@ const leastLoad = 0x1p-1000
 func lifted(windows []placement.Loads) []placement.Loads {
 	out := slices.Clone(windows)
 	for l := range windows[0] {
-		most := 0.0
+		most, scale := 0.0, 0.0
 		for _, w := range windows {
 			most = max(most, problem.Sum(w[l]))
 		}
+		if most < leastLoad {
+			scale = 1 / leastLoad
+		}
 		for k, w := range windows {
 			if x := problem.Sum(w[l]); x > 0 && x < leastLoad {
-				row := make([]float64, len(w[l]))
+				row := slices.Clone(w[l])
 				for e := range row {
-					if most < leastLoad {
-						row[e] = w[l][e] / leastLoad
-					}
+					row[e] *= scale
 				}
 				out[k] = slices.Clone(out[k]) // which are the caller's
 				out[k][l] = row

@@ -81,7 +81,8 @@ func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topol
 	out := make([]Visited, len(at.PhysicalToLogical))
 	look := newLook(r, &t)
 	for l := range out {
-		out[l] = look.layer(at, l)
+		some, _ := sample(r, l)
+		out[l] = look.layer(at, l, some, nil)
 	}
 	return out, nil
 }
@@ -119,12 +120,14 @@ func newLook(r *placement.Routes, t *placement.Topology) *look {
 	return &look{r, t, traffic.NewVisits(t.NodeCount()), traffic.NewVisits(min(t.GPUs, traffic.MaxNodes))}
 }
 
-// layer is where the tokens of layer l find their experts under a placement; none are
-// held out.
-func (x *look) layer(at *placement.Placement, l int) Visited {
-	some, _ := sample(x.routes, l)
+// layer is where the tokens of layer l, some of them and those held out, if any, find
+// their experts under a placement.
+func (x *look) layer(at *placement.Placement, l int, some, held *traffic.Tokens) Visited {
 	on := setsOf(at, l, x.t.Node)
 	y := Visited{Nodes: x.byNode.Mean(everyToken(x.routes, l), on), GPUs: math.NaN(), HeldOut: math.NaN(), HeldOutImbalance: math.NaN()}
+	if held != nil {
+		y.HeldOut = x.byNode.Mean(held, on)
+	}
 	if x.t.GPUs <= traffic.MaxNodes {
 		y.GPUs = x.byGPU.Mean(some, setsOf(at, l, func(gpu int) int { return gpu }))
 	}
