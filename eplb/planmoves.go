@@ -18,7 +18,6 @@ func (x *planner) moves() Result {
 	even := *c
 	even.Split = false // moves make the even split even
 	fronts := make([]*search.Front, layers)
-	stopped := make([]bool, layers)
 	inParallel(o.Workers, layers, func() func(l int) {
 		m, f := moves.New(c), fresh.New(&even)
 		s := divide.New(pack.New(c.Unit, c.Experts()))
@@ -32,8 +31,7 @@ func (x *planner) moves() Result {
 				}
 			}
 			fronts[l] = m.Front(x.ctx, f, l, o.MaxMoves)
-			r.Layers[l].LowerBound = f.Bound
-			stopped[l] = x.stopped()
+			r.Layers[l] = newLayer(math.Inf(1), f.Bound, 0, x.stopped())
 		}
 	})
 	taken := make([]int, layers)
@@ -44,36 +42,31 @@ func (x *planner) moves() Result {
 			taken[l] = len(fronts[l].Points) - 1
 		}
 	}
-	s := divide.New(pack.New(c.Unit, c.Experts()))
-	m := moves.New(c)
+	g := newRegrouper(x)
+	s := divide.New(g.s)
 	for l, f := range fronts {
-		g := f.Points[taken[l]]
-		slot := f.Slots(g)
-		level, bound := g.Time, r.Layers[l].LowerBound
-		m.SetLayer(l)
+		y, at := &r.Layers[l], f.Points[taken[l]]
+		level, bound := at.Time, y.LowerBound
+		copy(g.slot, f.Slots(at))
 		if o.Dispatch == Split {
 			// An even split may gain where this one loses, or still be off the target: the
 			// first within it, else the first of the best, the start included.
 			level = math.Inf(1)
-			for _, g := range append([]search.Point{{}}, f.Points[:taken[l]+1]...) {
-				at := f.Slots(g)
-				y, b := s.Over(c, l, at)
-				if y < level*(1-divide.SameSplit) {
-					slot, level, bound = at, y, b
+			for _, at := range append([]search.Point{{}}, f.Points[:taken[l]+1]...) {
+				slot := f.Slots(at)
+				if t, b := s.Over(c, l, slot); t < level*(1-divide.SameSplit) {
+					level, bound = t, b
+					copy(g.slot, slot)
 				}
 				if level <= o.Target {
 					break
 				}
 			}
-			m.S.Start(slot)
-			g.Moves = m.S.Moves()
 		}
-		m.S.Settle(slot)
-		r.put(c, l, slot)
-		if m.Idle {
+		if g.give(l, &r); g.at.Idle {
 			level = 1
 		}
-		r.Layers[l] = newLayer(level, bound, g.Moves, stopped[l])
+		*y = newLayer(level, bound, y.Moves, y.Status == Stopped)
 	}
 	return r
 }
