@@ -290,8 +290,8 @@ const (
 	pathWork    = 1 << 20
 )
 
-// tryPaths walks random paths to the last of some levels, straight ones and in turn, where
-// there is one window, such by norms, of which the first are plain ones, while they save
+// tryPaths walks random paths to the last of some levels, straight ones and in turn such
+// by norms, of which the first are plain ones where there is one window, while they save
 // moves to any level. Without them layers of 10 slots a GPU take 2 to 5% more moves and five times as
 // long, by annealing alone; plans over several windows are 1% worse in those to come.
 func (m *Mover) tryPaths(levels []float64, goal search.Goal) {
@@ -314,7 +314,10 @@ func (m *Mover) tryPaths(levels []float64, goal search.Goal) {
 		}
 		goal.Moves = last - 1
 		twice, seed := m.straight(), i
-		if i%2 == 1 && len(m.Task.Share) == 1 {
+		switch several := len(m.Task.Share) > 1; {
+		case several && i%2 == 0:
+			twice = search.Softest
+		case !several && i%2 == 1:
 			twice, seed = norms[i/2%len(norms)], i/(2*len(norms))
 		}
 		m.S.Ahead(m.out, m.first, twice, uint64(seed), goal)
