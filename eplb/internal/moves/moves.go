@@ -345,7 +345,9 @@ const (
 	// at a quarter of the work; at the price of other moves 6 to 9% more.
 	fewestDrawn  = 40 // moves; of fewer as many are drawn
 	resizedDraws = 16000
-	resizedPrice = 3
+	// resizedSweeps bounds how often each of a small layer's changes is drawn.
+	resizedSweeps = 128
+	resizedPrice  = 3
 )
 
 // fewer looks by annealing, from the best placement that is known, for fewer moves
@@ -384,7 +386,7 @@ func (m *Mover) fewer(goal search.Goal, rounds int) {
 		}
 		m.setHomes(slot)
 		s.Start(slot)
-		n := draws * max(g.Moves, fewestDrawn)
+		n := min(draws*max(g.Moves, fewestDrawn), resizedSweeps*len(slot)*(len(slot)+m.Task.Experts))
 		if must.Moves == 0 {
 			n = min(draws, fewerSweeps*(len(slot)+m.Task.Experts)) * g.Moves
 		}
