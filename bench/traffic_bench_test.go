@@ -175,7 +175,7 @@ func TestTraffic(t *testing.T) {
 // groups is below the bound.
 func TestGroupLimited(t *testing.T) {
 	m := placement.DeepSeekV3()
-	m.Layers = 3
+	m.Layers = 9 // one may find no plan within the slack, by luck
 	u := routed{"limited", workload.LimitedRoutes(m, 4, 8192, 1), m.Experts, 288, placement.PrefillUnit()}
 	first, second := u.halves(m.Layers)
 	for l := range second.IDs {
@@ -203,7 +203,7 @@ func TestGroupLimited(t *testing.T) {
 		}
 		nodes, even, bound, rise := 0.0, 0.0, 0.0, 0.0
 		for l, y := range r.Layers {
-			nodes, even, bound = nodes+y.NodesPerToken/3, even+r.Traffic.Even[l].Nodes/3, bound+r.Traffic.LowerBound[l]/3
+			nodes, even, bound = nodes+y.NodesPerToken/float64(m.Layers), even+r.Traffic.Even[l].Nodes/float64(m.Layers), bound+r.Traffic.LowerBound[l]/float64(m.Layers)
 			rise = max(rise, y.Imbalance/r.Traffic.EvenImbalance[l]-1)
 			if y.NodesPerToken < r.Traffic.LowerBound[l]-1e-9 || c.atBound && y.NodesPerToken > r.Traffic.LowerBound[l]+1e-9 {
 				t.Errorf("layer %d: %v nodes a token, bound %v", l, y.NodesPerToken, r.Traffic.LowerBound[l])
