@@ -162,6 +162,7 @@ func (p *Planner) Plan(tolerance float64, stop func() bool) (bound float64) {
 	if p.split > bound*(1+clusterGain) && !stop() {
 		p.planClusters(goal)
 	}
+	p.refine(goal, stop)
 	s.Best.Level = p.split
 	return bound
 }
