@@ -34,14 +34,7 @@ func (x *planner) moves() Result {
 			r.Layers[l] = newLayer(math.Inf(1), f.Bound, 0, x.stopped())
 		}
 	})
-	taken := make([]int, layers)
-	if o.MaxMoves != 0 {
-		moves.Take(fronts, x.p.LayerWeights, max(o.MaxMoves, 0), taken)
-	} else {
-		for l := range taken {
-			taken[l] = len(fronts[l].Points) - 1
-		}
-	}
+	taken := moves.Take(fronts, x.p.LayerWeights, o.MaxMoves)
 	g := newRegrouper(x)
 	s := divide.New(g.s)
 	for l, f := range fronts {

@@ -116,7 +116,6 @@ type regrouper struct {
 	m     *moves.Mover // of the placement in force; nil = there is none
 	s     *pack.Packer
 	slot  []int32
-	home  []int32
 	local *homes.Planner // of groups that change their nodes; nil = not asked yet
 }
 
@@ -129,9 +128,6 @@ func newRegrouper(x *planner) *regrouper {
 	if g.at = problem.NewLayer(x.c); x.p.Previous != nil {
 		g.m = moves.New(x.c)
 		g.at = g.m.Layer
-	}
-	if x.c.ByGroup {
-		g.home = make([]int32, x.c.Experts())
 	}
 	return g
 }
@@ -160,21 +156,21 @@ const mostRehoused = 24
 // replicas: how many nodes tokens visit then depends on that alone. Of the ways
 // within the limits the one with the fewest is taken.
 func (g *regrouper) rehouse(y *traffic.Layer, l int) {
-	if g.home == nil || y.MostOff > 0 || g.m != nil || g.c.Bare != nil || y.PerExpert {
+	if y.Home == nil || y.MostOff > 0 || g.m != nil || g.c.Bare != nil || y.PerExpert {
 		return
 	}
 	if g.s.SetLoads(g.p.Loads[l]); g.s.Idle {
 		return
 	}
-	houses := traffic.Houses(y.Tokens, len(g.home), g.p.Groups, g.nodes)
+	houses := traffic.Houses(y.Tokens, g.c.Experts(), g.p.Groups, g.nodes)
 	if houses == nil {
 		return
 	}
 	if g.local == nil {
 		g.local = homes.New(g.c)
 	}
-	on := make([]uint64, len(g.home))
-	for e, n := range g.home {
+	on := make([]uint64, g.c.Experts())
+	for e, n := range y.Home {
 		on[e] = 1 << n
 	}
 	now := traffic.NewVisits(g.nodes).Mean(y.Tokens, on)
@@ -187,9 +183,7 @@ func (g *regrouper) rehouse(y *traffic.Layer, l int) {
 		copy(slot, g.local.S.Best.Slot)
 		if !slices.Contains(slot, -1) && y.Within(traffic.Levels(y, slot)) {
 			copy(g.slot, slot)
-			for e := range g.home {
-				g.home[e] = h.Home[e/(len(g.home)/len(h.Home))]
-			}
+			g.at.SetHome(h.Home, 0) // of y too
 			return
 		}
 	}
@@ -201,17 +195,12 @@ func (g *regrouper) take(l int, r *Result) *traffic.Layer {
 	if g.at.SetLoads(l); g.m != nil {
 		g.m.SetLayer(l)
 	}
+	if g.c.ByGroup {
+		g.at.SetHome(homes.Of(g.c, g.slot), max(g.o.OffNodeReplicas, r.Locality.OffNodeReplicas[l]))
+	}
 	y := &traffic.Layer{Task: g.at.Task, Nodes: g.nodes, Fixed: g.c.Bare}
 	if y.Node = g.node; g.at.Idle {
 		y.Load = make([]float64, len(y.Load)) // any plan is even
-	}
-	if g.home != nil {
-		for e, group := range g.c.GroupOf() {
-			if g.home[e] = -1; group >= 0 {
-				g.home[e] = int32(r.Locality.Home[l][group])
-			}
-		}
-		y.Home, y.MostOff = g.home, max(g.o.OffNodeReplicas, r.Locality.OffNodeReplicas[l])
 	}
 	return y
 }

@@ -13,11 +13,15 @@ import (
 // Take spends a budget of moves over the layers: the next stretch of a
 // front that lessens the imbalance most a move, as long as it fits. The first
 // point of a layer is what its experts need to live and is always taken. A layer
-// counts by its weight; nil = all alike.
-func Take(fronts []*search.Front, weight []float64, budget int, taken []int) {
-	for l := range taken {
-		taken[l] = 0
-		budget -= fronts[l].Points[0].Moves
+// counts by its weight; nil = all alike. It returns which point of each is taken; without
+// a budget, 0, the last.
+func Take(fronts []*search.Front, weight []float64, budget int) []int {
+	taken, limited := make([]int, len(fronts)), budget != 0
+	budget = max(budget, 0)
+	for l, f := range fronts {
+		if budget -= f.Points[0].Moves; !limited {
+			taken[l] = len(f.Points) - 1
+		}
 	}
 	for {
 		best, to, rate := -1, 0, 0.0
@@ -38,7 +42,7 @@ func Take(fronts []*search.Front, weight []float64, budget int, taken []int) {
 			}
 		}
 		if best < 0 {
-			return
+			return taken
 		}
 		budget -= fronts[best].Points[to].Moves - fronts[best].Points[taken[best]].Moves
 		taken[best] = to

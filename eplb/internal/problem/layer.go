@@ -59,10 +59,11 @@ func (y *Layer) SetLoads(l int) {
 // SetHome keeps the experts of groups on their nodes but for so many replicas.
 func (y *Layer) SetHome(home []int32, off int) {
 	t := &y.Task
-	per := t.Experts / len(home)
-	t.Home = slices.Grow(t.Home[:0], t.Experts)[:t.Experts]
-	for e := range t.Home {
-		t.Home[e] = home[e/per]
+	t.Home = t.Home[:0]
+	for _, group := range y.P.GroupOf() {
+		if t.Home = append(t.Home, -1); group >= 0 {
+			t.Home[len(t.Home)-1] = home[group]
+		}
 	}
 	t.Node, t.MostOff = y.U.Node, off
 }
