@@ -24,6 +24,7 @@ func (s *Schedule) Resume(p *placement.Placement, done, rounds int) (placement.P
 	q, err := s.run(p, done, rounds)
 	if err == nil && max(done, rounds) >= len(s.Rounds) {
 		q = onto(&q, s.After)
+		err = q.Validate()
 	}
 	return q, err
 }
