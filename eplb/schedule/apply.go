@@ -42,7 +42,7 @@ func (s *Schedule) run(p *placement.Placement, done, rounds int) (placement.Plac
 	rows := q.PhysicalToLogical
 	for i := max(0, done); i < min(rounds, len(s.Rounds)); i++ {
 		for _, m := range s.Rounds[i].Moves {
-			if m.Layer >= len(rows) || m.Expert >= p.Experts || m.From >= 0 && rows[m.Layer][m.From] != m.Expert {
+			if m.Layer >= len(rows) || m.From >= 0 && rows[m.Layer][m.From] != m.Expert {
 				return placement.Placement{}, refuse.Errorf(placement.ErrValue, "schedule", "round %d: move %+v does not fit the placement: the schedule starts from another", i, m)
 			}
 		}
@@ -50,7 +50,7 @@ func (s *Schedule) run(p *placement.Placement, done, rounds int) (placement.Plac
 			rows[m.Layer][m.To] = m.Expert
 		}
 	}
-	return q, nil
+	return q, q.Validate()
 }
 
 // Prefix returns the first rounds of the schedule without the moves of layers

@@ -121,6 +121,7 @@ func TestScheduleJSONHostile(t *testing.T) {
 func FuzzScheduleJSON(f *testing.F) {
 	f.Add([]byte(`{"version":2,"priced":false,"seconds":0,"seconds_bound":0,"rounds_bound":0,"restore_rounds":0,"emptied_rounds":0,"copies":0,"outside_copies":0,"bytes":0,"expert_bytes":0,"staged_bytes":0,"peers":0,"gpu_slots":[1],"gpu_slots_before":[1],"gpu_slots_after":[1],"rounds":[{"seconds":0,"staged_bytes":0,"peers":0,"moves":[{"layer":0,"expert":-1,"from":-1,"to":0}]}]}`))
 	f.Add([]byte(`{"version":2,"priced":false,"seconds":0,"seconds_bound":0,"rounds_bound":0,"restore_rounds":0,"emptied_rounds":0,"copies":0,"outside_copies":0,"bytes":0,"expert_bytes":0,"staged_bytes":0,"peers":0,"gpu_slots":[1],"gpu_slots_before":[1],"gpu_slots_after":[0],"rounds":[{"seconds":0,"staged_bytes":0,"peers":0,"moves":[{"layer":0,"expert":-1,"from":-1,"to":0}]}]}`))
+	f.Add([]byte(`{"version":2,"priced":false,"seconds":0,"seconds_bound":0,"rounds_bound":0,"restore_rounds":0,"emptied_rounds":0,"copies":1,"outside_copies":1,"bytes":0,"expert_bytes":0,"staged_bytes":0,"peers":0,"gpu_slots":[1],"gpu_slots_before":[1],"gpu_slots_after":[1],"rounds":[{"seconds":0,"staged_bytes":0,"peers":0,"moves":[{"layer":0,"expert":5,"from":-1,"to":0}]},{"seconds":0,"staged_bytes":0,"peers":0,"moves":[]}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s Schedule
 		if json.Unmarshal(text, &s) != nil {
