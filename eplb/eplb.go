@@ -162,8 +162,8 @@ type Options struct {
 	// MaxMoves, with Previous, bounds the moves over all layers; they are spent
 	// where they lessen the imbalance most. 0 = no bound, negative = none. What
 	// experts without a live replica need is moved whatever the bound, and so is
-	// what groups, TwoNodes, TwoDomains and Everywhere need, and what replaces a
-	// second replica on one GPU.
+	// what groups, TwoNodes, TwoDomains and Everywhere need, what replaces a second
+	// replica on one GPU, and what fills slots that are empty, as those of new GPUs.
 	MaxMoves int
 	// Restarts, with Previous, is how often a layer's moves are taken back by
 	// annealing, each time from where the last led, after random paths have been tried;
