@@ -244,6 +244,17 @@ func TestEverywhereMovesNothingAnew(t *testing.T) {
 	}
 }
 
+// What is proved of the others is so of the whole by their share of the load: 10 beside 1
+// is the best for them, 19 of 16 with the last expert, which no move leads to.
+func TestEverywhereBoundIsOfTheWhole(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{10, 4, 1, 1, 16}}, Replicas: 6, Topology: placement.Topology{GPUs: 2}, Everywhere: []int{4}}
+	p.Previous = &placement.Placement{Experts: 5, GPUs: 2, PhysicalToLogical: [][]int{{4, 0, 1, 4, 2, 3}}}
+	y := mustPlan(t, p, Options{MaxMoves: -1}).Layers[0]
+	if y.Imbalance != 22./16 || y.LowerBound > 19./16 || y.LowerBound < 18./16 {
+		t.Errorf("%+v", y)
+	}
+}
+
 // On one node every group is at home.
 func TestEverywhereBesideGroupsOnOneNode(t *testing.T) {
 	p := Problem{Loads: placement.Loads{{4, 3, 2, 1, 9}}, Replicas: 12, Groups: 2, Topology: placement.Topology{GPUs: 4}, Everywhere: []int{4}}

@@ -271,3 +271,14 @@ func TestShapesRefused(t *testing.T) {
 		}
 	}
 }
+
+// A layer that counts for nothing gets no moves, whichever shape it is of.
+func TestShapesKeepWeights(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{9, 1, 1, 1}, {9, 1, 1, 1}, {9, 1, 1, 1}}, Replicas: 6, LayerReplicas: []int{4, 6, 6}, Topology: placement.Topology{GPUs: 2}, LayerWeights: []float64{1, 0, 1}}
+	row := []int{0, 1, 2, 3, 1, 2}
+	p.Previous = &placement.Placement{Experts: 4, GPUs: 2, PhysicalToLogical: [][]int{{0, 1, -1, 3, 2, -1}, row, row}}
+	r := mustPlan(t, p, Options{MaxMoves: 1})
+	if r.Layers[1].Moves != 0 || r.Layers[2].Moves != 1 {
+		t.Errorf("%+v", r.Layers)
+	}
+}
