@@ -19,17 +19,17 @@ func TestTape(t *testing.T) {
 	for _, tight := range []bool{false, true} {
 		c := planned(brief(ours(), 1.6))
 		c.Plan = []PlanStep{{0, Fleet{2, 1}}, {.8, Fleet{1, 1}}, {1.2, Fleet{2, 2}}}
-		if tight {
-			for _, u := range []*cost.Unit{&c.Prefill, &c.Decode} {
-				u.GPU.Memory = 10.58e9
-			}
-		}
 		c.setTopics(c.Seconds)
 		kept := tapes{}
 		if _, err := kept.run(c, traffic, .9*full); err != nil {
 			t.Fatal(err)
 		}
 		c.Policy.Decode = turns
+		if tight {
+			for _, u := range []*cost.Unit{&c.Prefill, &c.Decode} {
+				u.GPU.Memory = 10.54e9
+			}
+		}
 		got, err := kept.run(c, traffic, .9*full)
 		if err != nil {
 			t.Fatal(err)
