@@ -5,18 +5,16 @@
 // Arithmetic that decides is float32 throughout, added, sorted and packed in the
 // published program's order:
 //
-//	deepseek   groups, replicas, packing
-//	cascade    sums in the order of PyTorch's kernel
-//	introsort  torch.sort, ties included
+//	deepseek    groups, replicas, packing
+//	cascade     sums in the order of PyTorch's kernel
+//	introsort   torch.sort, ties included
+//	tournament  the first of many that change
 package deepseek
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 // Planner plans layers of one shape, one after another. Not safe for concurrent use.
-// Cost a layer: O(experts·log experts + slots·GPUs) at most.
+// Cost a layer: O(experts + slots·log(experts·GPUs)).
 // Positions number the experts node by node, in the order in which the groups were
 // packed; within a node, replica i < its experts is the first copy of the expert at that
 // position, the others follow in the order of their making.
@@ -28,10 +26,11 @@ type Planner struct {
 	weight []float32 // of the expert at each position
 	count  []int32   // its replicas
 	key    []uint64  // what is to be sorted or packed, see descending
-	first  []uint64  // experts or packs, of which the first is next
+	first  tournament
 	packed []int32   // the item in each place of the packs
 	next   []int32   // the next place of each pack
 	of     []replica // of one node
+	hot    []float64 // loads above the mean of a GPU
 }
 
 // replica is one copy: of the expert at a position of its node, the how manieth from 0.
@@ -43,12 +42,13 @@ func New(experts, slots, groups, nodes, gpus int) *Planner {
 	return &Planner{slots: slots, gpus: gpus, nodes: nodes, groups: groups,
 		load: make([]float32, experts), weight: make([]float32, experts),
 		expert: make([]int32, experts), count: make([]int32, experts),
-		key: make([]uint64, slots), first: make([]uint64, max(experts, gpus)),
-		packed: make([]int32, slots), next: make([]int32, gpus), of: make([]replica, slots/nodes)}
+		key: make([]uint64, slots), first: newTournament(max(experts, gpus)),
+		packed: make([]int32, slots), next: make([]int32, gpus), of: make([]replica, slots/nodes), hot: make([]float64, 0, experts)}
 }
 
-// Plan fills in a layer's experts and replica ranks by slot, and returns its imbalance.
-func (d *Planner) Plan(loads []float64, row, rank []int) (imbalance float64) {
+// Plan fills in a layer's experts and replica ranks by slot, and returns its
+// imbalance and a lower bound that leaves the groups aside: it counts replicas alone.
+func (d *Planner) Plan(loads []float64, row, rank []int) (imbalance, bound float64) {
 	for e, w := range loads {
 		d.load[e] = float32(w)
 	}
@@ -77,9 +77,47 @@ func (d *Planner) Plan(loads []float64, row, rank []int) (imbalance float64) {
 		}
 	}
 	if total == 0 {
+		return 1, 1
+	}
+	imbalance = most * float64(d.gpus) / total
+	return imbalance, min(imbalance, d.replicaBound(loads, total/float64(d.gpus)))
+}
+
+// bisections are enough to tell a bound to a part in 10⁹, of a mean that thousands of
+// GPUs share.
+const bisections = 44
+
+// replicaBound is the level, in units of the mean, below which the slots do not
+// suffice to cut every expert's load into replicas; 1 where it is less. To sort the loads,
+// as other bounds want them, takes as long as all else.
+func (d *Planner) replicaBound(loads []float64, mean float64) float64 {
+	d.hot = d.hot[:0]
+	high := mean
+	for _, w := range loads {
+		if w >= mean {
+			d.hot = append(d.hot, w)
+			high = max(high, w)
+		}
+	}
+	scarce := func(level float64) bool { // for each replica to be below level
+		left := d.slots - len(loads)
+		for _, w := range d.hot {
+			left -= int(w / level)
+		}
+		return left < 0
+	}
+	if mean == 0 || !scarce(mean) { // 0 of a load too small to be divided
 		return 1
 	}
-	return most * float64(d.gpus) / total
+	low := mean
+	for range bisections {
+		if mid := low + (high-low)/2; scarce(mid) {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return low / mean
 }
 
 // packGroups shares the groups over the nodes and so orders the experts.
@@ -104,20 +142,20 @@ func (d *Planner) packGroups() {
 
 // replicate makes one node's replicas, in d.of, with their keys, in d.key.
 func (d *Planner) replicate(weight []float32, count []int32) {
-	list := d.first[:len(weight)]
-	for i, w := range weight {
-		list[i] = descending(w, i)
+	t := &d.first
+	for i, leaf := 0, t.start(len(weight)); i < len(leaf); i++ {
+		leaf[i] = descending(weight[i], i)
 		d.of[i], count[i] = replica{at: int32(i)}, 1
 	}
-	slices.Sort(list)
+	t.build()
 	for i := len(weight); i < len(d.of); i++ {
-		e := item(list[0])
+		e := item(t.top())
 		d.of[i] = replica{int32(e), count[e]}
 		count[e]++
-		sink(list, descending(weight[e]/float32(count[e]), e))
+		t.set(e, descending(weight[e]/float32(count[e]), e))
 	}
 	for i, r := range d.of {
-		d.key[i] = descending(weight[r.at]/float32(count[r.at]), i)
+		d.key[i] = t.at(int(r.at))&^math.MaxUint32 | uint64(i)
 	}
 }
 
@@ -133,28 +171,22 @@ func (d *Planner) pack(n, packs int) {
 		}
 		return
 	}
-	list := d.first[:packs]
-	for g := range list {
-		list[g], d.next[g] = uint64(g), int32(g*each)
+	t := &d.first
+	for g, leaf := 0, t.start(packs); g < packs; g++ {
+		leaf[g], d.next[g] = uint64(g), int32(g*each)
 	}
+	t.build()
 	for _, k := range d.key[:n] {
-		g := item(list[0])
+		top := t.top()
+		g := item(top)
 		d.packed[d.next[g]] = int32(item(k))
 		if d.next[g]++; d.next[g] == int32((g+1)*each) {
-			list = list[1:]
+			t.set(g, math.MaxUint64)
 			continue
 		}
-		sum := math.Float32frombits(uint32(list[0]>>32)) + weightOf(k)
-		sink(list, uint64(math.Float32bits(sum))<<32|uint64(g))
+		sum := math.Float32frombits(uint32(top>>32)) + weightOf(k)
+		t.set(g, uint64(math.Float32bits(sum))<<32|uint64(g))
 	}
-}
-
-// sink puts a key in the place of the first of a sorted list and brings it to where it
-// belongs.
-func sink(list []uint64, key uint64) {
-	i, _ := slices.BinarySearch(list[1:], key)
-	copy(list, list[1:1+i])
-	list[i] = key
 }
 
 // descending is a key that sorts items by falling load, equal ones by number.

@@ -74,18 +74,18 @@ func partition(key []uint64) (cut int) {
 // heapsort sorts by a heap with the greatest key on top.
 func heapsort(key []uint64) {
 	for i := len(key)/2 - 1; i >= 0; i-- {
-		sinkHeap(key, i, key[i])
+		sink(key, i, key[i])
 	}
 	for n := len(key) - 1; n > 0; n-- {
 		k := key[n]
 		key[n] = key[0]
-		sinkHeap(key[:n], 0, k)
+		sink(key[:n], 0, k)
 	}
 }
 
-// sinkHeap puts k into the heap at the hole: the hole goes down to a leaf along the
+// sink puts k into the heap at the hole: the hole goes down to a leaf along the
 // greater children, the right one of equals, and k from there up.
-func sinkHeap(heap []uint64, hole int, k uint64) {
+func sink(heap []uint64, hole int, k uint64) {
 	top := hole
 	for 2*hole+2 < len(heap) {
 		child := 2*hole + 2
