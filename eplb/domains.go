@@ -26,6 +26,9 @@ func validateDomains(p *Problem, o *Options) error {
 	); err != nil {
 		return err
 	}
+	if o.Locality == ByGroup { // of one node, where every group is at home
+		o.Locality = Free
+	}
 	sizes := []int{0}
 	for g := range t.GPUs {
 		if g > 0 && t.Domain(g-1) != t.Domain(g) && (!o.TwoNodes || t.Node(g-1) != t.Node(g)) {

@@ -324,6 +324,21 @@ func TestTwoNodesRefuse(t *testing.T) {
 	}
 }
 
+// On one node every group is at home, whatever the domains.
+func TestTwoDomainsBesideGroupsOnOneNode(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{4, 3, 2, 1}}, Replicas: 8, Groups: 2, Topology: placement.Topology{GPUs: 4, DomainGPUs: []int{2, 2}}}
+	r, err := Plan(t.Context(), p, Options{TwoDomains: true, Locality: ByGroup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := r.Placement.PhysicalToLogical[0]
+	for e := range 4 {
+		if !slices.Contains(row[:4], e) || !slices.Contains(row[4:], e) {
+			t.Errorf("expert %d is not in both domains: %v", e, row)
+		}
+	}
+}
+
 func BenchmarkTwoNodes(b *testing.B) {
 	for _, c := range []struct {
 		unit     placement.Topology

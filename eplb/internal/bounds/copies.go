@@ -6,12 +6,12 @@ import (
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
 
-// Every bound here asks how many GPUs the hottest experts need. Let T be a level, and let
-// n GPUs of an expert take at most T·reach[n-1] of its load w, but for small, more than
-// reach has no more than its last, so that it needs the least n with w - small ≤
-// T·reach[n-1]. All need as many slots as there are at
-// most: the least such T is found by giving every slot to the expert that asks for most,
-// as Adams' method of apportionment does.
+// Every bound here asks how many GPUs the hottest experts need. At a level T, n GPUs take at
+// most T·reach[n-1] of an expert's load w beside small, which does not count, and more GPUs
+// than reach has no more than its last. An expert needs the least n with w - small ≤
+// T·reach[n-1], and all together need no more slots than there are. The least such T is
+// found by giving every slot to the expert that asks for most, as Adams' method of
+// apportionment does.
 
 // least is that T, where every expert has so many replicas each, and the layer so many
 // slots more than it has. Cost: O(spare·log spare).

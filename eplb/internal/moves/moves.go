@@ -147,13 +147,10 @@ func (m *Mover) setHomes(slot []int32) {
 }
 
 // norms are the powers, as how often 2 is squared, of the norms that paths go by: the
-// higher the nearer to the maximum, where few moves are best spent. Over several windows,
-// what fits those at hand best fits those to come less well: the norm of 16 is walked by
-// there, and within a budget that of 8 before it, by which the next window is .2 to .5%
-// more even.
+// higher the nearer to the maximum, where few moves are best spent. Over several windows
+// paths go by soft norms; within a budget by the softest first, by which the next window is
+// .2 to .5% more even.
 var norms = [...]int{5, 6, 7}
-
-const windowsNorm = 4
 
 // moveWork is how many changes are looked at in a layer before no further path is
 // begun: a tenth of a second, which only layers of a thousand slots take. At four
@@ -163,7 +160,7 @@ const moveWork = 1 << 24
 // straight is the norm that heads for a goal: that of what GPUs are above it.
 func (m *Mover) straight() int {
 	if len(m.Task.Share) > 1 {
-		return windowsNorm
+		return search.Soft
 	}
 	return 0
 }
@@ -176,7 +173,7 @@ var rungs = [...]float64{.8, .45, .22, .1, .02}
 // fewest moves to it, and on from there.
 func (m *Mover) ladder(goal search.Goal) {
 	if len(m.Task.Share) > 1 {
-		for _, twice := range [...]int{search.Softest, windowsNorm} {
+		for _, twice := range [...]int{search.Softest, search.Soft} {
 			m.S.Ahead(m.out, m.first, twice, 0, search.Goal{Time: goal.Time, Moves: 1 << 30, Stop: goal.Stop})
 		}
 		m.out.Fall()
@@ -294,10 +291,10 @@ const (
 	pathWork    = 1 << 20
 )
 
-// tryPaths walks random paths to the last of some levels, straight ones and in turn such
-// by norms, of which the first are plain ones where there is one window, while they save
-// moves to any level. Without them layers of 10 slots a GPU take 2 to 5% more moves and five times as
-// long, by annealing alone; plans over several windows are 1% worse in those to come.
+// tryPaths walks random paths to the last of some levels while they save moves to any of
+// them: straight ones and, in turn, such by norms, of which the first are plain ones, or over
+// several windows by the softest. Without them layers of 10 slots a GPU take 2 to 5% more
+// moves and five times as long, by annealing alone.
 func (m *Mover) tryPaths(levels []float64, goal search.Goal) {
 	moves := func() (sum, last int) {
 		for _, level := range levels {

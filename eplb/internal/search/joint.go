@@ -64,7 +64,7 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 	clear(j.changed)
 	j.now = 0
 	j.BestTime = math.Inf(1)
-	s.twice, s.onward = 4, false
+	s.twice, s.onward = Soft, false
 	for i, seed := range seeds {
 		s.Start(seed)
 		j.keep()
@@ -153,7 +153,7 @@ func (j *Joint) weigh() float64 {
 	sum := s.weigh()
 	for k, x := range s.part {
 		// The norm is concave in the total: its tangent never promises too much.
-		j.slope[k] = x / s.total[k] / 16
+		j.slope[k] = x / s.total[k] / (1 << Soft)
 	}
 	return sum
 }

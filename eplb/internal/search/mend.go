@@ -36,7 +36,7 @@ func (s *State) Mend() {
 // leastMissed is the slot whose expert is missed least where e comes in its place, of
 // those that may lose it; -1 = none.
 func (s *State) leastMissed(e int32, may func(i int32) bool) int32 {
-	s.twice = 4
+	s.twice = Soft
 	s.weigh()
 	best, top := int32(-1), math.Inf(1)
 	for i := range int32(len(s.slot)) {

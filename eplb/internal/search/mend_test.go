@@ -71,3 +71,23 @@ func TestFillEmptyBringsApart(t *testing.T) {
 		t.Errorf("the slot got expert %d, want 1, which is in one domain", s.slot[5])
 	}
 }
+
+// Of an expert that has a replica too many the one on the fullest GPU goes, and what lacks
+// takes its slot.
+func TestRecount(t *testing.T) {
+	for _, x := range []struct {
+		hot        float64 // load of expert 1, which is on GPU 0
+		from, want []int32
+	}{
+		{1.2, []int32{0, 1, 0, 2, 2, 3}, []int32{3, 1, 0, 2, 2, 3}},
+		{.1, []int32{0, 1, 0, 2, 2, 3}, []int32{0, 1, 3, 2, 2, 3}},
+	} {
+		task := &Task{Experts: 4, First: []int{0, 2, 4, 6}, Speed: []float64{1, 1, 1}, Share: []float64{1}, Load: []float64{.6, x.hot, .6, .6}}
+		var s State
+		s.Set(task)
+		s.Start(x.from)
+		if !s.Recount([]int32{1, 0, 2, 3, 2, 3}) || !slices.Equal(s.Slots(), x.want) {
+			t.Errorf("expert 1 of load %v: %v, not %v", x.hot, s.Slots(), x.want)
+		}
+	}
+}

@@ -73,9 +73,10 @@ var roots = func() (t [4][2*rootSteps + 1]float64) {
 	return t
 }()
 
-// Softest is the least power, as how often 2 is squared, that plans over several windows
-// go by.
-const Softest = 3
+// Plans over several windows go by soft norms, since what just fits these does not fit those
+// to come: of the power 16 mostly, and of 8 at least. Powers are given as how often 2 is
+// squared.
+const Soft, Softest = 4, 3
 
 // bound is no more than what window k adds to the objective where its total is x,
 // after weigh with several windows: the norm is concave, and what lies between two
@@ -108,22 +109,21 @@ func (s *State) weigh() float64 {
 	return sum
 }
 
-// key is the norm of the power 16. Of two placements over several windows it
+// key is the soft norm. Of two placements over several windows it
 // tells better than their time which one holds in the windows to come.
 func (s *State) key() float64 {
 	twice := s.twice
-	s.twice = 4
+	s.twice = Soft
 	sum := s.weigh()
 	s.twice = twice
 	return sum
 }
 
 // Above is what Fewer makes small beside moves: what GPUs carry above a level,
-// summed, or over several windows, where what just fits these does not fit those to
-// come, the norm of the power 16.
+// summed, or over several windows the soft norm.
 func (s *State) Above(level float64) float64 {
 	if s.twice, s.over = 0, level; s.n > 1 {
-		s.twice = 4
+		s.twice = Soft
 	}
 	return s.weigh()
 }
