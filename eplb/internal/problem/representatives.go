@@ -5,9 +5,8 @@ import (
 	"slices"
 )
 
-// mostWindows is how many windows a layer is planned over at most. A recording
-// of a thousand steps is planned within .9% of what all of them give in 24
-// windows, within 1.7% in 16.
+// mostWindows is how many windows a layer is planned over at most. Plans for 300 windows
+// whose load drifts stand 1.5% above those that know them all, 2.5% with 16.
 const mostWindows = 24
 
 // representatives picks the windows of a layer to plan over.
