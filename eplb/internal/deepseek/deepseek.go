@@ -30,7 +30,6 @@ type Planner struct {
 	packed []int32   // the item in each place of the packs
 	next   []int32   // the next place of each pack
 	of     []replica // of one node
-	hot    []float64 // loads above the mean of a GPU
 }
 
 // replica is one copy: of the expert at a position of its node, the how manieth from 0.
@@ -43,7 +42,7 @@ func New(experts, slots, groups, nodes, gpus int) *Planner {
 		load: make([]float32, experts), weight: make([]float32, experts),
 		expert: make([]int32, experts), count: make([]int32, experts),
 		key: make([]uint64, slots), first: newTournament(max(experts, gpus)),
-		packed: make([]int32, slots), next: make([]int32, gpus), of: make([]replica, slots/nodes), hot: make([]float64, 0, experts)}
+		packed: make([]int32, slots), next: make([]int32, gpus), of: make([]replica, slots)}
 }
 
 // Plan fills in a layer's experts and replica ranks by slot, and returns its
@@ -59,7 +58,7 @@ func (d *Planner) Plan(loads []float64, row, rank []int) (imbalance, bound float
 	for n := range d.nodes {
 		at := n * experts
 		expert, count := d.expert[at:at+experts], d.count[at:at+experts]
-		d.replicate(d.weight[at:at+experts], count)
+		d.replicate(d.weight[at:at+experts], count, d.of[:slots])
 		if each > 1 {
 			introsort(d.key[:slots])
 		}
@@ -83,41 +82,23 @@ func (d *Planner) Plan(loads []float64, row, rank []int) (imbalance, bound float
 	return imbalance, min(imbalance, d.replicaBound(loads, total/float64(d.gpus)))
 }
 
-// bisections are enough to tell a bound to a part in 10⁹, of a mean that thousands of
-// GPUs share.
-const bisections = 44
-
 // replicaBound is the level, in units of the mean, below which the slots do not
-// suffice to cut every expert's load into replicas; 1 where it is less. To sort the loads,
-// as other bounds want them, takes as long as all else.
+// suffice to cut every expert's load into replicas; 1 where it is less.
 func (d *Planner) replicaBound(loads []float64, mean float64) float64 {
-	d.hot = d.hot[:0]
-	high := mean
-	for _, w := range loads {
-		if w >= mean {
-			d.hot = append(d.hot, w)
-			high = max(high, w)
+	d.apportion(d.load, d.count, d.of[:d.slots-len(loads)])
+	// Below the largest replica that expert needs one more; below what one replica less
+	// would make of any, as many as it has.
+	largest, less := 0.0, math.Inf(1)
+	for e, w := range loads {
+		if n := float64(d.count[e]); n > 1 {
+			w, less = w/n, min(less, w/(n-1))
 		}
+		largest = max(largest, w)
 	}
-	scarce := func(level float64) bool { // for each replica to be below level
-		left := d.slots - len(loads)
-		for _, w := range d.hot {
-			left -= int(w / level)
-		}
-		return left < 0
-	}
-	if mean == 0 || !scarce(mean) { // 0 of a load too small to be divided
+	if mean == 0 { // of a load too small to be divided
 		return 1
 	}
-	low := mean
-	for range bisections {
-		if mid := low + (high-low)/2; scarce(mid) {
-			low = mid
-		} else {
-			high = mid
-		}
-	}
-	return low / mean
+	return max(1, min(largest, less)/mean)
 }
 
 // packGroups shares the groups over the nodes and so orders the experts.
@@ -140,22 +121,30 @@ func (d *Planner) packGroups() {
 	}
 }
 
-// replicate makes one node's replicas, in d.of, with their keys, in d.key.
-func (d *Planner) replicate(weight []float32, count []int32) {
+// apportion counts the replicas of experts, and lists those beyond the first of each: the
+// next is one of the expert of largest load/replicas, the first of equals.
+func (d *Planner) apportion(weight []float32, count []int32, more []replica) {
 	t := &d.first
-	for i, leaf := 0, t.start(len(weight)); i < len(leaf); i++ {
-		leaf[i] = descending(weight[i], i)
-		d.of[i], count[i] = replica{at: int32(i)}, 1
+	for e, leaf := 0, t.start(len(weight)); e < len(leaf); e++ {
+		leaf[e], count[e] = descending(weight[e], e), 1
 	}
 	t.build()
-	for i := len(weight); i < len(d.of); i++ {
+	for i := range more {
 		e := item(t.top())
-		d.of[i] = replica{int32(e), count[e]}
+		more[i] = replica{int32(e), count[e]}
 		count[e]++
 		t.set(e, descending(weight[e]/float32(count[e]), e))
 	}
-	for i, r := range d.of {
-		d.key[i] = t.at(int(r.at))&^math.MaxUint32 | uint64(i)
+}
+
+// replicate makes one node's replicas, in of, with their keys, in d.key.
+func (d *Planner) replicate(weight []float32, count []int32, of []replica) {
+	d.apportion(weight, count, of[len(weight):])
+	for i := range weight {
+		of[i] = replica{at: int32(i)}
+	}
+	for i, r := range of {
+		d.key[i] = d.first.at(int(r.at))&^math.MaxUint32 | uint64(i)
 	}
 }
 
@@ -180,12 +169,12 @@ func (d *Planner) pack(n, packs int) {
 		top := t.top()
 		g := item(top)
 		d.packed[d.next[g]] = int32(item(k))
-		if d.next[g]++; d.next[g] == int32((g+1)*each) {
-			t.set(g, math.MaxUint64)
-			continue
+		next := uint64(math.MaxUint64) // full
+		if d.next[g]++; d.next[g] < int32((g+1)*each) {
+			sum := math.Float32frombits(uint32(top>>32)) + weightOf(k)
+			next = uint64(math.Float32bits(sum))<<32 | uint64(g)
 		}
-		sum := math.Float32frombits(uint32(top>>32)) + weightOf(k)
-		t.set(g, uint64(math.Float32bits(sum))<<32|uint64(g))
+		t.set(g, next)
 	}
 }
 
