@@ -229,44 +229,20 @@ type Result struct {
 // ErrValue or ErrFit. If ctx ends, every layer still has a valid plan, the best
 // found so far, with Status Stopped; that is not an error.
 func Plan(ctx context.Context, p Problem, o Options) (Result, error) {
+	if err := check(&p, &o); err != nil {
+		return Result{}, err
+	}
 	if p.LayerExperts != nil || p.LayerReplicas != nil {
 		return planShapes(ctx, p, o)
 	}
-	if len(p.Everywhere) > 0 {
-		return planEverywhere(ctx, p, o)
-	}
-	t := p.Topology
-	if err := validate(&p, &o); err != nil {
-		return Result{}, err
-	}
-	var r Result
-	x := newPlanner(ctx, &p, &o, &t)
-	switch {
-	case o.Policy == DeepSeek:
-		r = planDeepSeek(&p, &o)
-	case o.Dispatch == Nearest:
-		r = x.nearest()
-	case p.Previous != nil:
-		r = x.moves()
-	default:
-		r = x.fresh()
-	}
-	return x.finish(r), nil
+	return planAlike(ctx, p, o)
 }
 
-// finish scores a plan that was made for sums of windows or for some of the experts, and
-// plans for traffic.
-func (x *planner) finish(r Result) Result {
-	if len(x.p.Windows) > 1 && x.o.Dispatch == Even || x.c.Bare != nil {
-		x.rescore(&r)
+// planAlike plans layers of one shape.
+func planAlike(ctx context.Context, p Problem, o Options) (Result, error) {
+	t := p.Topology
+	if err := fit(&p, &o); err != nil {
+		return Result{}, err
 	}
-	if x.p.Routes != nil {
-		x.regroup(&r)
-	}
-	if k := r.Locality; k != nil { // the plan itself may be the more even one
-		for l, y := range r.Layers {
-			k.FreeImbalance[l] = min(k.FreeImbalance[l], y.Imbalance)
-		}
-	}
-	return r
+	return newPlanner(ctx, &p, &o, &t).plan(), nil
 }

@@ -64,7 +64,7 @@ func (r *Result) put(c *problem.Problem, l int, slot []int32) {
 
 // newLayer is the report of a layer.
 func newLayer(level, bound float64, moves int, stopped bool) Layer {
-	bound = max(bound, 1) // what rounding makes of sums over windows
+	level, bound = max(level, 1), max(bound, 1) // rounding may make less of them
 	out := Layer{Imbalance: level, LowerBound: min(bound, level), Moves: moves}
 	switch {
 	case level <= bound*(1+pack.ProvedTolerance):

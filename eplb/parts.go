@@ -1,9 +1,12 @@
 package eplb
 
 import (
+	"cmp"
+	"context"
 	"reflect"
 	"slices"
 
+	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/placement"
 )
 
@@ -23,24 +26,20 @@ func upTo(n int) []int {
 	return out
 }
 
-// loads are those of the part.
-func (x *part) loads(all placement.Loads) placement.Loads {
-	out := placement.NewLoads(len(x.layers), len(x.experts))
-	for i, l := range x.layers {
-		for k, e := range x.experts {
-			out[i][k] = all[l][e]
+// problem is that of the part alone, on so many slots.
+func (x *part) problem(p Problem, slots int, lift bool) Problem {
+	var windows []placement.Loads
+	for _, w := range p.Windows {
+		of := placement.NewLoads(len(x.layers), len(x.experts))
+		for i, l := range x.layers {
+			for k, e := range x.experts {
+				of[i][k] = w[l][e]
+			}
 		}
+		windows = append(windows, of)
 	}
-	return out
-}
-
-// problem is that of the part alone, on so many slots, of a p with its windows set.
-func (x *part) problem(p Problem, slots int) Problem {
-	windows := p.Windows
-	p.Replicas, p.Loads, p.Windows = slots, nil, nil
-	for _, w := range windows {
-		p.Windows = append(p.Windows, x.loads(w))
-	}
+	p.setWindows(windows, lift)
+	p.Replicas, p.LayerExperts, p.LayerReplicas = slots, nil, nil
 	p.LayerWeights = some(p.LayerWeights, x.layers)
 	if r := p.Routes; r != nil {
 		p.Routes = &placement.Routes{TopK: r.TopK, IDs: some(r.IDs, x.layers), Weights: some(r.Weights, x.layers)}
@@ -91,15 +90,19 @@ func (x *part) into(out, r *Result, before []int) {
 			}
 		}
 	}
-	gather(reflect.ValueOf(out).Elem(), reflect.ValueOf(r).Elem(), x.layers, len(out.Layers))
+	report := *r
+	report.Placement = placement.Placement{}
+	gather(reflect.ValueOf(out).Elem(), reflect.ValueOf(report), x.layers, len(out.Layers))
 }
 
-// gather puts the figures of some layers, which are all lists of a report and of what it
-// points to, among those of all n.
+// gather puts the figures of some layers, which are all lists of a report and of what is
+// in it, among those of all n.
 func gather(to, from reflect.Value, layers []int, n int) {
 	for i := range from.NumField() {
 		all, some := to.Field(i), from.Field(i)
 		switch {
+		case some.Kind() == reflect.Struct:
+			gather(all, some, layers, n)
 		case some.Kind() == reflect.Pointer && !some.IsNil():
 			if all.IsNil() {
 				all.Set(reflect.New(all.Type().Elem()))
@@ -115,3 +118,55 @@ func gather(to, from reflect.Value, layers []int, n int) {
 		}
 	}
 }
+
+// planShapes is Plan where p.LayerExperts or p.LayerReplicas is given: layers of as many
+// experts and slots are a part.
+func planShapes(ctx context.Context, p Problem, o Options) (Result, error) {
+	type shape struct{ experts, slots int }
+	var shapes []shape // in the order of their first layers
+	layers := map[shape][]int{}
+	for l, row := range p.Loads {
+		s := shape{at(p.LayerExperts, l, len(row)), at(p.LayerReplicas, l, p.Replicas)}
+		if layers[s] == nil {
+			shapes = append(shapes, s)
+		}
+		layers[s] = append(layers[s], l)
+	}
+	out := newResult(&p, &Options{})
+	out.Placement.LayerExperts = slices.Clone(p.LayerExperts)
+	left, free, kept := len(p.Loads), o.MaxMoves, true
+	for _, s := range shapes {
+		x, so, n := part{layers[s], upTo(s.experts)}, o, len(layers[s])
+		if o.MaxMoves > 0 { // what a shape leaves, later ones have
+			so.MaxMoves = budget(free/left*n + free%left*n/left)
+		}
+		r, err := planAlike(ctx, x.problem(p, s.slots, false), so)
+		if err != nil {
+			return Result{}, refuse.Edit(err, func(e *placement.Error) {
+				if e.Layer = x.layers[0]; e.Field == "num_replicas" && p.LayerReplicas != nil {
+					e.Field = "layer_replicas"
+				}
+			})
+		}
+		x.into(&out, &r, nil)
+		left, kept = left-n, kept && r.Locality != nil
+		for _, y := range r.Layers {
+			free -= y.Moves
+		}
+	}
+	if !kept { // by none or by some
+		out.Locality = nil
+	}
+	return out, nil
+}
+
+// at is an entry of a list, or what stands for those of none.
+func at(list []int, i, other int) int {
+	if list == nil {
+		return other
+	}
+	return list[i]
+}
+
+// budget is MaxMoves where so many moves are left of some.
+func budget(left int) int { return cmp.Or(max(left, 0), -1) }

@@ -1,7 +1,6 @@
 package eplb
 
 import (
-	"cmp"
 	"math"
 	"slices"
 
@@ -9,7 +8,6 @@ import (
 	"github.com/moelb/moelb/eplb/internal/moves"
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
-	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/eplb/internal/traffic"
 	"github.com/moelb/moelb/placement"
 )
@@ -33,26 +31,6 @@ const (
 	// in nodes a token.
 	freeMove = 5e-4
 )
-
-// validateRoutes checks p.Routes and what goes with them.
-func validateRoutes(p *Problem, o *Options) error {
-	none, nodes := p.Routes == nil, p.Topology.Nodes
-	if err := cmp.Or(
-		refuse.Value(math.IsNaN(o.TrafficSlack) || math.IsInf(o.TrafficSlack, 0), "traffic_slack", "%v is not a finite number", o.TrafficSlack),
-		refuse.Shape(none && o.TrafficSlack != 0, "traffic_slack", "%v, but without routes there is no traffic to plan for", o.TrafficSlack),
-		refuse.Shape(none && o.Copies != PerNode, "traffic_copies", "%v, but without routes there is no traffic to plan for", o.Copies),
-		refuse.Value(o.Copies < PerNode || o.Copies > PerExpert, "traffic_copies", "%d is none", o.Copies),
-		refuse.Value(!none && o.Policy == DeepSeek, "routes", "policy deepseek knows no traffic: use policy optimal"),
-		refuse.Shape(!none && nodes < 2, "routes", "num_nodes is 1: every token visits one node"),
-		refuse.Shape(!none && nodes > traffic.MaxNodes, "routes", "%d nodes: at most %d are supported", nodes, traffic.MaxNodes),
-	); none || err != nil {
-		return err
-	}
-	if o.TrafficSlack == 0 {
-		o.TrafficSlack = defaultSlack
-	}
-	return p.Routes.Validate(len(p.Loads), p.Loads.Experts())
-}
 
 // regroup changes the plan r for p.Routes on the nodes of t. Replicas of experts that
 // are in no group stay.

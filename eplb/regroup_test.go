@@ -290,8 +290,8 @@ func TestRoutesRefused(t *testing.T) {
 		want string
 		set  func(p *Problem, o *Options)
 	}{
-		{"traffic_slack: NaN is not", func(p *Problem, o *Options) { o.TrafficSlack = math.NaN() }},
-		{"traffic_slack: 0.1, but without routes", func(p *Problem, o *Options) { o.TrafficSlack, p.Routes = .1, nil }},
+		{"traffic_slack: NaN: a finite number", func(p *Problem, o *Options) { o.TrafficSlack = math.NaN() }},
+		{"traffic_slack: without routes", func(p *Problem, o *Options) { o.TrafficSlack, p.Routes = .1, nil }},
 		{"routes: policy deepseek", func(p *Problem, o *Options) { o.Policy = DeepSeek }},
 		{"routes: num_nodes is 1", func(p *Problem, o *Options) { p.Topology.Nodes = 1 }},
 		{"routes: 65 nodes", func(p *Problem, o *Options) { p.Topology.GPUs, p.Topology.Nodes, p.Replicas = 65, 65, 65 }},

@@ -28,7 +28,7 @@ func TestSplitOfWindowsByGroup(t *testing.T) {
 		}
 		r := mustPlan(t, p, o)
 		whole := p
-		if err := validateLoads(&whole, &o); err != nil {
+		if err := checkLoads(&whole, &o); err != nil {
 			t.Fatal(err)
 		}
 		c := newPlanner(t.Context(), &whole, &o, nil).c

@@ -8,94 +8,73 @@ import (
 
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/refuse"
+	"github.com/moelb/moelb/eplb/internal/traffic"
 	"github.com/moelb/moelb/placement"
 )
 
-// validate checks p and o and fills in their defaults.
-func validate(p *Problem, o *Options) error {
-	if err := inTurn(p, o, validateLoads, validateTopology, validateRoutes, validateDomains, validateNumbers, validatePrevious, validateLayers); err != nil {
-		return err
-	}
-	if o.Policy == DeepSeek {
-		return validateDeepSeek(p, o)
-	}
-	o.Tolerance = cmp.Or(o.Tolerance, 2e-4)
-	return inTurn(p, o, chooseLocality, validateRoom, validateTwoNodes, validateLocality)
-}
-
-// inTurn makes checks, each of which may rely on those before it.
-func inTurn(p *Problem, o *Options, checks ...func(*Problem, *Options) error) error {
-	for _, check := range checks {
+// check checks all that is asked of a problem but that experts fit their slots, and fills
+// in defaults. Each check may rely on those before it.
+func check(p *Problem, o *Options) error {
+	for _, check := range []func(*Problem, *Options) error{checkLoads, checkTopology, checkRanges, checkUse, checkLists, checkPrevious, checkRoutes} {
 		if err := check(p, o); err != nil {
 			return err
 		}
 	}
+	o.Tolerance = cmp.Or(o.Tolerance, 2e-4)
 	return nil
-}
-
-// validateTopology checks p.Topology and counts its nodes. Where nodes cannot share the
-// groups, the published policy ignores both.
-func validateTopology(p *Problem, o *Options) error {
-	t := &p.Topology
-	p.Groups = cmp.Or(p.Groups, 1)
-	err := t.Validate()
-	even := t.NodeGPUs == nil || err == nil && t.EvenNodes()
-	if n := t.NodeCount(); o.Policy == DeepSeek && even && n > 0 && p.Groups > 0 && p.Groups%n != 0 {
-		p.Groups, t.Nodes, t.NodeGPUs = 1, 1, nil
-		err = t.Validate()
-	}
-	if err != nil {
-		return err
-	}
-	if t.Nodes = t.NodeCount(); even {
-		t.NodeGPUs = nil
-	}
-	return nil
-}
-
-// validateNumbers demands a slot for every expert, no more than are supported, and checks
-// each other number and name by itself.
-func validateNumbers(p *Problem, o *Options) error {
-	const field = "num_replicas"
-	n, layers, experts := p.Replicas, len(p.Loads), p.Loads.Experts()
-	whole := p.LayerExperts == nil && p.LayerReplicas == nil
-	return cmp.Or(
-		refuse.Value(n < 1, field, "%d: at least 1 is needed", n),
-		refuse.Value(n > placement.MaxSlots, field, "%d: at most %d are supported", n, placement.MaxSlots),
-		refuse.Value(n > placement.MaxCells/layers, field, "%d replicas in %d layers: at most %d slots in all are supported", n, layers, placement.MaxCells),
-		refuse.Fit(whole && n < experts, field, "%d replicas for %d experts: every expert needs one", n, experts),
-		refuse.Value(p.Groups < 0, "num_groups", "%d is negative", p.Groups),
-		refuse.Value(o.OffNodeReplicas < 0, "off_node_replicas", "%d is negative", o.OffNodeReplicas),
-		refuse.Value(math.IsNaN(o.Tolerance), "tolerance", "%v is not a number", o.Tolerance),
-		refuse.Value(o.Workers < 0, "workers", "%d is negative", o.Workers),
-		refuse.Value(o.Policy != Optimal && o.Policy != DeepSeek, "policy", "%v is not a policy", o.Policy),
-		refuse.Value(o.Locality < Auto || o.Locality > Free, "locality", "%v is not a locality", o.Locality),
-		refuse.Value(o.Dispatch < Even || o.Dispatch > Nearest, "dispatch", "%v is not a dispatch", o.Dispatch),
-	)
-}
-
-// chooseLocality decides what Auto stands for, and demands that groups can be kept on
-// nodes where they must.
-func chooseLocality(p *Problem, o *Options) error {
-	experts, nodes, asked := p.Loads.Experts(), p.Topology.Nodes, o.Locality == ByGroup
-	uneven := experts%p.Groups != 0
-	divides := !uneven && p.Groups%nodes == 0
-	if o.Locality == Auto && divides && !o.TwoNodes {
-		o.Locality = ByGroup
-	}
-	if o.Locality == Auto || nodes == 1 { // one node: every group is at home
-		o.Locality = Free
-	}
-	return cmp.Or(
-		refuse.Shape(asked && uneven, "num_groups", "%d experts cannot be shared evenly by %d groups", experts, p.Groups),
-		refuse.Shape(asked && !divides, "num_groups", "%d groups cannot be shared evenly by %d nodes: use locality none", p.Groups, nodes),
-		refuse.Value(asked && o.TwoNodes, "two_nodes", "groups stay on one node each: use locality none"),
-	)
 }
 
 // maxWindowGPUs bounds the windows times GPUs: the loads of a layer on each GPU
 // in each window are held in memory.
 const maxWindowGPUs = 1 << 22
+
+// checkLoads checks p.Loads or p.Windows and sets both: the windows, one at least, and
+// their sum.
+func checkLoads(p *Problem, o *Options) error {
+	windows := p.Windows
+	switch {
+	case windows == nil:
+		windows = []placement.Loads{p.Loads}
+	case p.Loads != nil:
+		return refuse.Errorf(placement.ErrShape, "loads", "both loads and windows are given")
+	case len(windows) == 0:
+		return refuse.Errorf(placement.ErrShape, "loads", "no windows")
+	}
+	layers, experts := len(windows[0]), windows[0].Experts()
+	for i, w := range windows {
+		if err := cmp.Or(
+			w.Validate(),
+			refuse.Shape(len(w) != layers || w.Experts() != experts, "loads", "%d layers of %d experts, but window 0 has %d of %d", len(w), w.Experts(), layers, experts),
+		); err != nil {
+			return refuse.Edit(err, func(e *placement.Error) {
+				if p.Windows != nil {
+					e.Detail = fmt.Sprintf("window %d: %s", i, e.Detail)
+				}
+			})
+		}
+	}
+	gpus := max(1, min(p.Topology.GPUs, placement.MaxGPUs))
+	if most := min(placement.MaxCells/(layers*experts), maxWindowGPUs/gpus); len(windows) > most {
+		return refuse.Errorf(placement.ErrShape, "loads", "%d windows of %d layers and %d experts on %d GPUs: at most %d are supported", len(windows), layers, experts, gpus, most)
+	}
+	p.setWindows(windows, o.Policy != DeepSeek) // which rounds them to what a float32 holds
+	return p.Loads.Validate()
+}
+
+// setWindows takes windows, lifted or not, and their sum.
+func (p *Problem) setWindows(windows []placement.Loads, lift bool) {
+	if p.Windows = windows; lift {
+		p.Windows = lifted(windows)
+	}
+	p.Loads = placement.NewLoads(len(windows[0]), windows[0].Experts())
+	for _, w := range p.Windows {
+		for l, row := range w {
+			for e, x := range row {
+				p.Loads[l][e] += x
+			}
+		}
+	}
+}
 
 // leastLoad is what a layer's loads in a window must add up to: parts of less have no
 // digits left.
@@ -127,59 +106,149 @@ func lifted(windows []placement.Loads) []placement.Loads {
 	return out
 }
 
-// validateLoads checks p.Loads or p.Windows and sets both: the windows, one at least, and
-// their sum.
-func validateLoads(p *Problem, o *Options) error {
-	windows := p.Windows
-	switch {
-	case windows == nil:
-		windows = []placement.Loads{p.Loads}
-	case p.Loads != nil:
-		return refuse.Errorf(placement.ErrShape, "loads", "both loads and windows are given")
-	case len(windows) == 0:
-		return refuse.Errorf(placement.ErrShape, "loads", "no windows")
+// checkTopology checks p.Topology and counts its nodes. Where nodes cannot share the
+// groups, the published policy ignores both.
+func checkTopology(p *Problem, o *Options) error {
+	t := &p.Topology
+	p.Groups = cmp.Or(p.Groups, 1)
+	err := t.Validate()
+	even := t.NodeGPUs == nil || err == nil && t.EvenNodes()
+	if n := t.NodeCount(); o.Policy == DeepSeek && even && n > 0 && p.Groups > 0 && p.Groups%n != 0 {
+		p.Groups, t.Nodes, t.NodeGPUs = 1, 1, nil
+		err = t.Validate()
 	}
-	layers, experts, gpus := len(windows[0]), windows[0].Experts(), max(1, min(p.Topology.GPUs, placement.MaxGPUs))
-	for i, w := range windows {
-		if err := cmp.Or(
-			w.Validate(),
-			refuse.Shape(len(w) != layers || w.Experts() != experts, "loads", "%d layers of %d experts, but window 0 has %d of %d", len(w), w.Experts(), layers, experts),
-		); err != nil {
-			return refuse.Edit(err, func(e *placement.Error) {
-				if p.Windows != nil {
-					e.Detail = fmt.Sprintf("window %d: %s", i, e.Detail)
-				}
-			})
-		}
-	}
-	if err := cmp.Or(
-		refuse.Shape(len(windows) > placement.MaxCells/(layers*experts), "loads", "%d windows of %d numbers: at most %d numbers are supported", len(windows), layers*experts, placement.MaxCells),
-		refuse.Shape(len(windows) > maxWindowGPUs/gpus, "loads", "%d windows on %d GPUs: at most %d are supported", len(windows), gpus, maxWindowGPUs/gpus),
-	); err != nil {
+	if err != nil {
 		return err
 	}
-	if o.Policy != DeepSeek { // which rounds them to what a float32 holds
-		windows = lifted(windows)
+	if t.Nodes = t.NodeCount(); even {
+		t.NodeGPUs = nil
 	}
-	p.Loads, p.Windows = placement.NewLoads(layers, experts), windows
-	for _, w := range windows {
-		if err := p.Loads.AddWindow(w); err != nil {
+	return nil
+}
+
+// checkRanges checks each number and name by itself.
+func checkRanges(p *Problem, o *Options) error {
+	inf := math.Inf(1)
+	for _, x := range []struct {
+		field              string
+		value, least, most float64
+	}{
+		{"num_replicas", float64(p.Replicas), 1, float64(min(placement.MaxSlots, placement.MaxCells/len(p.Loads)))},
+		{"num_groups", float64(p.Groups), 1, inf},
+		{"off_node_replicas", float64(o.OffNodeReplicas), 0, inf},
+		{"target", cmp.Or(o.Target, 1), 1, math.MaxFloat64},
+		{"tolerance", o.Tolerance, -inf, inf},
+		{"traffic_slack", o.TrafficSlack, -math.MaxFloat64, math.MaxFloat64},
+		{"workers", float64(o.Workers), 0, inf},
+		{"policy", float64(o.Policy), float64(Optimal), float64(DeepSeek)},
+		{"locality", float64(o.Locality), float64(Auto), float64(Free)},
+		{"dispatch", float64(o.Dispatch), float64(Even), float64(Nearest)},
+		{"traffic_copies", float64(o.Copies), float64(PerNode), float64(PerExpert)},
+	} {
+		if err := checkRange(x.field, -1, x.value, x.least, x.most); err != nil {
 			return err
 		}
 	}
-	return p.Loads.Validate()
+	return nil
 }
 
-// validatePrevious checks the placement in force and what goes with it.
-func validatePrevious(p *Problem, o *Options) error {
-	v := p.Previous
+// checkRange demands a number between two, of a layer or (-1) of all.
+func checkRange[T int | float64](field string, layer int, x, least, most T) error {
+	possible := fmt.Sprintf("between %v and %v are possible", least, most)
+	switch {
+	case x >= least && x <= most:
+		return nil
+	case float64(least) <= -math.MaxFloat64:
+		possible = "a finite number is needed"
+	case float64(most) >= math.MaxFloat64:
+		possible = fmt.Sprintf("at least %v is needed", least)
+	}
+	return refuse.At(placement.ErrValue, field, layer, -1, "%v: %s", x, possible)
+}
+
+// asked is a field and whether anything is asked by it.
+type asked struct {
+	field string
+	is    bool
+}
+
+// checkUse refuses what would change nothing, or what the policy has no notion of.
+func checkUse(p *Problem, o *Options) error {
+	t := &p.Topology
+	for _, x := range []struct {
+		where  bool
+		kind   error
+		why    string
+		fields []asked
+	}{
+		{p.Previous == nil, placement.ErrShape, "without previous there is nothing to move from",
+			[]asked{{"target", o.Target != 0}, {"max_moves", o.MaxMoves != 0}}},
+		{p.Routes == nil, placement.ErrShape, "without routes there is no traffic to plan for",
+			[]asked{{"traffic_slack", o.TrafficSlack != 0}, {"traffic_copies", o.Copies != PerNode}}},
+		{o.Policy == DeepSeek, placement.ErrValue, "policy deepseek knows no such thing: use policy optimal",
+			[]asked{{"everywhere", len(p.Everywhere) > 0}, {"previous", p.Previous != nil}, {"routes", p.Routes != nil}, {"gpu_speed", t.Speed != nil},
+				{"gpus_per_node", !t.EvenNodes()}, {"dispatch", o.Dispatch != Even}, {"locality", o.Locality != Auto},
+				{"off_node_replicas", o.OffNodeReplicas != 0}, {"two_nodes", o.TwoNodes}, {"two_domains", o.TwoDomains}}},
+	} {
+		for _, f := range x.fields {
+			if x.where && f.is {
+				return refuse.Errorf(x.kind, f.field, "%s", x.why)
+			}
+		}
+	}
+	return nil
+}
+
+// maxWeight bounds a layer's weight.
+const maxWeight = 1e6
+
+// checkLists checks what is told of each layer, that no expert that there is not has a
+// load, and which experts are everywhere.
+func checkLists(p *Problem, _ *Options) error {
+	layers, experts := len(p.Loads), p.Loads.Experts()
 	if err := cmp.Or(
-		refuse.Value(o.Target != 0 && !(o.Target >= 1 && o.Target <= math.MaxFloat64), "target", "%v: an imbalance is at least 1", o.Target),
-		refuse.Shape(v == nil && o.Target != 0, "target", "%v, but without previous there is nothing to move from", o.Target),
-		refuse.Shape(v == nil && o.MaxMoves != 0, "max_moves", "%d, but without previous there is nothing to move from", o.MaxMoves),
-		refuse.Value(v != nil && o.Policy == DeepSeek, "previous", "policy deepseek plans from scratch: use policy optimal"),
-	); v == nil || err != nil {
+		checkList("layer_experts", p.LayerExperts, layers, 1, experts),
+		checkList("layer_replicas", p.LayerReplicas, layers, 1, p.Replicas),
+		checkList("layer_weights", p.LayerWeights, layers, 0, maxWeight),
+	); err != nil {
 		return err
+	}
+	for l, n := range p.LayerExperts {
+		for e, w := range p.Loads[l] {
+			if e >= n && w != 0 {
+				return refuse.At(placement.ErrValue, "loads", l, e, "%v, but the layer has %d experts", w, n)
+			}
+		}
+	}
+	for i, e := range p.Everywhere {
+		if n := slices.Min(append([]int{experts}, p.LayerExperts...)); e < 0 || e >= n {
+			return refuse.At(placement.ErrValue, "everywhere", -1, i, "expert %d: there are %d", e, n)
+		}
+		if slices.Contains(p.Everywhere[:i], e) {
+			return refuse.At(placement.ErrValue, "everywhere", -1, i, "expert %d stands twice", e)
+		}
+	}
+	return nil
+}
+
+// checkList demands a number between two for every layer, if there are any.
+func checkList[T int | float64](field string, list []T, layers int, least, most T) error {
+	if list != nil && len(list) != layers {
+		return refuse.Errorf(placement.ErrShape, field, "%d entries, but loads have %d layers", len(list), layers)
+	}
+	for l, x := range list {
+		if err := checkRange(field, l, x, least, most); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPrevious checks the placement in force.
+func checkPrevious(p *Problem, _ *Options) error {
+	v := p.Previous
+	if v == nil {
+		return nil
 	}
 	if layers := len(v.PhysicalToLogical); layers != len(p.Loads) {
 		return refuse.Errorf(placement.ErrShape, "previous", "%d layers, but loads have %d", layers, len(p.Loads))
@@ -198,39 +267,113 @@ func validatePrevious(p *Problem, o *Options) error {
 	return nil
 }
 
-// maxWeight bounds a layer's weight.
-const maxWeight = 1e6
-
-// validateLayers checks what is told of each layer, and that no expert that there is not
-// has a load.
-func validateLayers(p *Problem, _ *Options) error {
-	layers, experts := len(p.Loads), p.Loads.Experts()
-	err := cmp.Or(
-		checkList("layer_experts", p.LayerExperts, layers, 1, experts),
-		checkList("layer_replicas", p.LayerReplicas, layers, 1, p.Replicas),
-		checkList("layer_weights", p.LayerWeights, layers, 0, maxWeight),
-	)
-	for l := 0; l < len(p.LayerExperts) && err == nil; l++ {
-		for e, w := range p.Loads[l] {
-			if n := p.LayerExperts[l]; e >= n && w != 0 {
-				return refuse.At(placement.ErrValue, "loads", l, e, "%v, but the layer has %d experts", w, n)
-			}
-		}
+// checkRoutes checks tokens' experts.
+func checkRoutes(p *Problem, o *Options) error {
+	if p.Routes == nil {
+		return nil
 	}
-	return err
+	o.TrafficSlack = cmp.Or(o.TrafficSlack, defaultSlack)
+	nodes := p.Topology.Nodes
+	return cmp.Or(
+		refuse.Shape(nodes < 2, "routes", "num_nodes is 1: every token visits one node"),
+		refuse.Shape(nodes > traffic.MaxNodes, "routes", "%d nodes: at most %d are supported", nodes, traffic.MaxNodes),
+		p.Routes.Validate(len(p.Loads), p.Loads.Experts()),
+	)
 }
 
-// checkList demands a number between two for every layer, if there are any.
-func checkList[T int | float64](field string, list []T, layers int, least, most T) error {
-	if list != nil && len(list) != layers {
-		return refuse.Errorf(placement.ErrShape, field, "%d entries, but loads have %d layers", len(list), layers)
+// fit decides, for layers of one shape, what locality Auto stands for, and demands that
+// experts fit their slots as they are to: those that are not everywhere the slots that the
+// others leave.
+func fit(p *Problem, o *Options) error {
+	t, each := &p.Topology, len(p.Everywhere)
+	rest := p.others()
+	experts, slots := len(rest), p.Replicas-each*t.GPUs
+	if err := cmp.Or(
+		refuse.Fit(p.Replicas < p.Loads.Experts(), "num_replicas", "%d replicas for %d experts: every expert needs one", p.Replicas, p.Loads.Experts()),
+		refuse.Fit(p.Replicas/t.GPUs < each, "everywhere", "%d experts on GPU %d, which has %d slots", each, t.GPUs-1, p.Replicas/t.GPUs),
+	); err != nil {
+		return err
 	}
-	for l, x := range list {
-		if !(x >= least && x <= most) {
-			return refuse.At(placement.ErrValue, field, l, -1, "%v: between %v and %v are possible", x, least, most)
+	if o.Policy == DeepSeek {
+		// Groups and nodes that cannot share each other evenly are both looked at by none.
+		return cmp.Or(
+			refuse.Shape(slots%t.GPUs != 0, "num_replicas", "%d replicas cannot be shared evenly by %d GPUs, which policy deepseek wants: use policy optimal", slots, t.GPUs),
+			refuse.Shape(experts%p.Groups != 0, "num_groups", "%d experts cannot be shared evenly by %d groups, which policy deepseek wants", experts, p.Groups),
+		)
+	}
+	room, _ := inService(t, slots)
+	left := 0
+	for _, n := range room {
+		left += n
+	}
+	if each > 0 && left < experts {
+		return refuse.Errorf(placement.ErrFit, "everywhere", "%d experts on every GPU leave %d slots in service for the other %d", each, left, experts)
+	}
+	if err := chooseLocality(p, o, rest); err != nil {
+		return err
+	}
+	if err := cmp.Or(checkRoom(t, slots, experts, 1, "gpu_speed", "experts"), checkApart(p, o, slots, experts)); err != nil || o.Locality != ByGroup {
+		return err
+	}
+	// As many groups as a node gets fit it, but for the replicas that may live elsewhere.
+	o.OffNodeReplicas = min(o.OffNodeReplicas, p.Replicas) // of all there are
+	atHome, missing := experts/t.Nodes, 0
+	for _, r := range room {
+		missing += max(0, atHome-r)
+	}
+	least := slices.Min(room)
+	return refuse.Fit(missing > o.OffNodeReplicas, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, least, slices.Index(room, least), missing)
+}
+
+// chooseLocality decides what Auto stands for, and demands that groups, of the experts
+// that are not everywhere, can be kept on nodes where they must.
+func chooseLocality(p *Problem, o *Options, rest []int) error {
+	experts, n, nodes := len(rest), p.Groups, p.Topology.Nodes
+	asked, divides := o.Locality == ByGroup, experts%n == 0 && n%nodes == 0
+	if o.Locality == Auto && divides && !o.TwoNodes && !o.TwoDomains && len(p.Everywhere) == 0 {
+		o.Locality = ByGroup
+	}
+	if o.Locality == Auto || nodes == 1 { // one node: every group is at home
+		o.Locality = Free
+	}
+	// Apart from groups is such as a shared expert after the routed ones.
+	within := len(p.Everywhere) > 0 && (experts == 0 || rest[experts-1]-rest[0] >= experts || n > 1 && p.Loads.Experts()%n == 0)
+	return cmp.Or(
+		refuse.Value(asked && within, "everywhere", "members of groups, which stay on one node each: use locality none"),
+		refuse.Shape(asked && experts%n != 0, "num_groups", "%d experts cannot be shared evenly by %d groups", experts, n),
+		refuse.Shape(asked && !divides, "num_groups", "%d groups cannot be shared evenly by %d nodes: use locality none", n, nodes),
+		refuse.Value(asked && o.TwoNodes, "two_nodes", "groups stay on one node each: use locality none"),
+		refuse.Value(asked && o.TwoDomains && nodes > 1, "two_domains", "groups stay on one node each: use locality none"),
+	)
+}
+
+// checkApart demands room for every expert on two nodes or domains. These become nodes:
+// nothing else in a plan that spreads experts depends on nodes. Both together are blocks of
+// GPUs whose borders are borders of both: the coarser, where one lies within the other.
+func checkApart(p *Problem, o *Options, slots, experts int) error {
+	t, field, block := &p.Topology, "two_nodes", "node"
+	if o.TwoDomains {
+		field, block = "two_domains", "domain"
+		sizes := []int{0}
+		for g := range t.GPUs {
+			if g > 0 && t.Domain(g-1) != t.Domain(g) && (!o.TwoNodes || t.Node(g-1) != t.Node(g)) {
+				sizes = append(sizes, 0)
+			}
+			sizes[len(sizes)-1]++
 		}
+		if o.TwoNodes && len(sizes) < 2 {
+			return refuse.Errorf(placement.ErrFit, field, "beside two_nodes, but no border of a domain is one of a node")
+		}
+		t.NodeGPUs, t.Nodes, o.TwoNodes = sizes, len(sizes), true
 	}
-	return nil
+	if !o.TwoNodes {
+		return nil
+	}
+	_, gpus := inService(t, slots)
+	if n := len(slices.DeleteFunc(gpus, func(n int) bool { return n == 0 })); n < 2 {
+		return refuse.Errorf(placement.ErrFit, field, "%d %s in service: at least 2 are needed", n, block)
+	}
+	return checkRoom(t, slots, experts, 2, field, "experts on two "+block+"s each")
 }
 
 // inService is, of every node of t, the slots and the GPUs in service.
@@ -245,26 +388,11 @@ func inService(t *placement.Topology, replicas int) (slots, gpus []int) {
 	return slots, gpus
 }
 
-// validateRoom demands a slot in service for every expert.
-func validateRoom(p *Problem, _ *Options) error { return checkRoom(p, 1, "gpu_speed", "experts") }
-
-// validateTwoNodes demands room for every expert on two nodes.
-func validateTwoNodes(p *Problem, o *Options) error {
-	if !o.TwoNodes {
-		return nil
-	}
-	_, gpus := inService(&p.Topology, p.Replicas)
-	if nodes := len(slices.DeleteFunc(gpus, func(n int) bool { return n == 0 })); nodes < 2 {
-		return refuse.Errorf(placement.ErrFit, "two_nodes", "%d node in service: at least 2 are needed", nodes)
-	}
-	return checkRoom(p, 2, "two_nodes", "experts on two nodes each")
-}
-
-// checkRoom demands room for so many copies of every expert, no two on one node; as many
-// nodes are in service.
-func checkRoom(p *Problem, copies int, field, what string) error {
-	t, experts, each := &p.Topology, p.Loads.Experts(), 0
-	slots, gpus := inService(t, p.Replicas)
+// checkRoom demands room on so many slots for so many copies of every expert, no two on
+// one node; as many nodes are in service.
+func checkRoom(t *placement.Topology, all, experts, copies int, field, what string) error {
+	slots, gpus := inService(t, all)
+	have, each := 0, 0
 	room := func() (sum int) { // with so many slots each GPU; 0 = those there are
 		for k, n := range slots {
 			if each > 0 {
@@ -274,43 +402,8 @@ func checkRoom(p *Problem, copies int, field, what string) error {
 		}
 		return sum
 	}
-	have := room()
-	for room() < copies*experts {
+	for have = room(); room() < copies*experts; {
 		each++
 	}
 	return refuse.Fit(each > 0, field, "%d %s do not fit the %d slots of the %d GPUs in service: %d slots a GPU, %d in all, would do", experts, what, have, t.InService(), each, int64(each)*int64(t.GPUs))
-}
-
-// validateDeepSeek demands what the published program does: GPUs share the
-// slots evenly and, where nodes can share the groups evenly, groups the experts
-// and nodes the GPUs. Elsewhere it looks at neither groups nor nodes. Options
-// that it has no notion of are refused, but for Tolerance and Workers.
-func validateDeepSeek(p *Problem, o *Options) error {
-	t, experts := &p.Topology, p.Loads.Experts()
-	return cmp.Or(
-		refuse.Value(t.Speed != nil, "gpu_speed", "policy deepseek knows no speeds: use policy optimal"),
-		refuse.Value(o.Dispatch != Even, "dispatch", "policy deepseek plans for an even one: use policy optimal"),
-		refuse.Value(o.Locality != Auto, "locality", "%v: policy deepseek keeps groups on nodes where num_nodes divides num_groups, and knows no choice: use policy optimal", o.Locality),
-		refuse.Value(!t.EvenNodes(), "gpus_per_node", "policy deepseek wants as many GPUs on every node: use policy optimal"),
-		refuse.Value(o.TwoNodes, "two_nodes", "policy deepseek knows no such thing: use policy optimal"),
-		refuse.Value(o.OffNodeReplicas != 0, "off_node_replicas", "%d: policy deepseek knows none: use policy optimal", o.OffNodeReplicas),
-		refuse.Shape(p.Replicas%t.GPUs != 0, "num_replicas", "%d replicas cannot be shared evenly by %d GPUs, which policy deepseek wants: use policy optimal", p.Replicas, t.GPUs),
-		refuse.Shape(p.Groups%t.Nodes == 0 && experts%p.Groups != 0, "num_groups", "%d experts cannot be shared evenly by %d groups, which policy deepseek wants", experts, p.Groups),
-	)
-}
-
-// validateLocality demands that the experts of as many groups as a node gets
-// fit it, but for the replicas that may live elsewhere.
-func validateLocality(p *Problem, o *Options) error {
-	if o.Locality != ByGroup {
-		return nil
-	}
-	o.OffNodeReplicas = min(o.OffNodeReplicas, p.Replicas) // of all there are
-	atHome := p.Loads.Experts() / p.Topology.Nodes
-	room, _ := inService(&p.Topology, p.Replicas)
-	worst, missing := slices.Index(room, slices.Min(room)), 0
-	for _, r := range room {
-		missing += max(0, atHome-r)
-	}
-	return refuse.Fit(missing > o.OffNodeReplicas, "off_node_replicas", "groups of %d experts do not fit the %d slots in service of node %d: %d replicas off their node would do, or locality none", atHome, room[worst], worst, missing)
 }

@@ -182,3 +182,11 @@ func TestOffNodeReplicasOfAll(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// validate is what Plan does first with layers of one shape.
+func validate(p *Problem, o *Options) error {
+	if err := check(p, o); err != nil {
+		return err
+	}
+	return fit(p, o)
+}

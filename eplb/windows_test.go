@@ -231,7 +231,7 @@ func TestWindowsRefused(t *testing.T) {
 		{"ragged", nil, []placement.Loads{good(), {{1, 2}, {1}}}, Optimal, placement.ErrShape, "loads: layer 1: window 1: 1 experts, but layer 0 has 2"},
 		{"negative", nil, []placement.Loads{good(), good(), {{1, 2}, {1, -1}}}, Optimal, placement.ErrValue, "loads: layer 1, index 1: window 2: -1 is negative"},
 		{"empty", nil, []placement.Loads{good(), {}}, Optimal, placement.ErrShape, "loads: window 1: no layers"},
-		{"too many for the GPUs", nil, slices.Repeat([]placement.Loads{good()}, 1<<21+1), Optimal, placement.ErrShape, "loads: 2097153 windows on 2 GPUs: at most 2097152 are supported"},
+		{"too many for the GPUs", nil, slices.Repeat([]placement.Loads{good()}, 1<<21+1), Optimal, placement.ErrShape, "loads: 2097153 windows of 2 layers and 2 experts on 2 GPUs: at most 2097152 are supported"},
 		{"sum too large", nil, []placement.Loads{{{6e302, 1}}, {{6e302, 1}}}, DeepSeek, placement.ErrValue, "loads: layer 0, index 0: 1.2e+303 is too large to add up"},
 	} {
 		p := Problem{Loads: c.loads, Windows: c.windows, Replicas: 2, Topology: placement.Topology{GPUs: 2}}

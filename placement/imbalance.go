@@ -117,7 +117,7 @@ func Imbalance(gpuLoads, speed []float64) float64 {
 		return 1
 	}
 	if x := most * speeds; !math.IsInf(x, 0) || math.IsInf(total, 0) {
-		return x / total
+		return max(1, x/total) // which rounding may make less of
 	}
 	small := slices.Clone(gpuLoads) // what is too large for a float64
 	for g := range small {
@@ -173,8 +173,8 @@ func (p *Placement) over(windows []Loads, score func(w Loads) ([]Score, error)) 
 				most += float64(levels[l][k] * sum)
 			}
 		}
-		if out[l] = most / mean; mean == 0 {
-			out[l] = 1
+		if out[l] = 1; mean > 0 {
+			out[l] = max(1, most/mean)
 		}
 	}
 	return out, nil
