@@ -6,6 +6,7 @@ import (
 
 	"github.com/moelb/moelb/eplb"
 	"github.com/moelb/moelb/eplb/internal/flow"
+	"github.com/moelb/moelb/eplb/internal/problem"
 )
 
 // reads splits small batches, where a GPU's time goes into reading the weights
@@ -23,12 +24,13 @@ import (
 // costliest GPU an expert's tokens go to another of its GPUs, all or so many that
 // the two come level, or all go there and another expert of that GPU goes on.
 type reads struct {
-	price  float64 // of a read
-	counts []int64 // what the flow splits
-	active []int64 // activated experts of each GPU
-	tokens []int64 // of each GPU
-	room   []int64 // most activated experts of each GPU
-	kept   []int64 // tokens of each arc in the split that is put by
+	price  float64   // of a read
+	counts []int64   // what the flow splits
+	costs  []float64 // of experts
+	active []int64   // activated experts of each GPU
+	tokens []int64   // of each GPU
+	room   []int64   // most activated experts of each GPU
+	kept   []int64   // tokens of each arc in the split that is put by
 }
 
 // descents bounds the steps of a descent; most take fewer.
@@ -54,7 +56,10 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 			r.room[g] = flow.MaxTokens
 		}
 		mean = (float64(r.price*float64(active)) + float64(total)) / s.speeds
-		bound = max(1, level*r.price/mean*(1-1e-12), s.shareCosts(n, counts, mean))
+		for e, tokens := range counts {
+			r.costs[e] = float64(r.price*float64(min(tokens, 1))) + float64(tokens)
+		}
+		bound = max(level*r.price/mean*(1-1e-12), s.share(n, r.costs))
 	}
 	// The shares are put by while the flow splits tokens.
 	r.kept = append(r.kept[:0], f.Quota...)
@@ -82,23 +87,14 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	return report(max(top/mean, 1), bound)
 }
 
-// shareCosts splits the whole cost of every expert, as if reads could be shared,
-// and returns what bound that is on a split's imbalance.
-func (s *Splitter) shareCosts(n *flow.Net, counts []int64, mean float64) float64 {
-	const units = 1 << 44 // what all costs add up to
-	scale := units / (mean * s.speeds)
-	for e, tokens := range counts {
-		s.reads.counts[e] = 0
-		if tokens > 0 {
-			s.reads.counts[e] = int64((s.ReadCost + float64(tokens)) * scale)
-		}
+// share splits loads as if they could be cut anywhere, and returns the imbalance that no
+// split of them is below.
+func (s *Splitter) share(n *flow.Net, loads []float64) (bound float64) {
+	const units = flow.MaxTokens / 4 // what all loads add up to
+	scale := units / max(problem.Sum(loads), 1) // of none
+	for e, x := range loads {
+		s.reads.counts[e] = int64(x * scale)
 	}
-	return s.unitBound(n, s.flow.Split(n, s.reads.counts), units)
-}
-
-// unitBound is the imbalance that no split of loads is below, where whole units
-// of them, so many in all, can be split to the given level at best.
-func (s *Splitter) unitBound(n *flow.Net, level, units float64) float64 {
 	slow := 1.0
 	for _, v := range n.Speed {
 		if v > 0 {
@@ -106,7 +102,7 @@ func (s *Splitter) unitBound(n *flow.Net, level, units float64) float64 {
 		}
 	}
 	// Whole units may raise the level by one unit of the slowest GPU.
-	return (level - 1/slow) * s.speeds / units * (1 - 1e-12)
+	return max(1, (s.flow.Split(n, s.reads.counts)-1/slow)*s.speeds/units*(1-1e-12))
 }
 
 // cost is what GPU g takes with so many more reads and tokens, +Inf where it may not read

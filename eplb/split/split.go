@@ -42,7 +42,7 @@ func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 	if slices.ContainsFunc(t.Speed, func(v float64) bool { return v != t.Speed[0] }) {
 		speed, s.speeds = t.Speed, problem.Sum(t.Speed)
 	}
-	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
+	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), costs: make([]float64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
 	in := flow.NewLinker(p.FirstSlots(), p.Experts, speed)
 	for l, row := range p.PhysicalToLogical {
 		flow.Link(in, &s.layers[l], row)

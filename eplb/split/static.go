@@ -81,14 +81,9 @@ func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads) eplb.L
 // alike; for one window that is all. Its level is a bound: the mean of maxima is
 // no less than the maximum of the mean.
 func (s *Splitter) shareMean(n *flow.Net, weights, mean []float64) (bound float64) {
-	const units = flow.MaxTokens / 4
-	counts, all := s.reads.counts, max(problem.Sum(mean), 1)
-	for e, share := range mean {
-		counts[e] = int64(share / all * units)
-	}
-	bound = max(1, s.unitBound(n, s.flow.Split(n, counts), units))
+	bound = s.share(n, mean)
 	for a, i := range n.Owner {
-		if all := counts[n.Expert[i]]; all > 0 {
+		if all := s.reads.counts[n.Expert[i]]; all > 0 {
 			weights[a] = float64(s.flow.Quota[a]) / float64(all)
 		} else {
 			weights[a] = 1 / float64(n.First[i+1]-n.First[i])
