@@ -22,7 +22,7 @@ import (
 // Two splits are started from: that of the tokens, and one where every expert keeps
 // only the GPU on which it costs most. From either it descends: from the
 // costliest GPU an expert's tokens go to another of its GPUs, all or so many that
-// the two come level, or all go there and another expert of that GPU goes on.
+// the two come level.
 type reads struct {
 	price  float64   // of a read
 	counts []int64   // what the flow splits
@@ -32,9 +32,6 @@ type reads struct {
 	room   []int64   // most activated experts of each GPU
 	kept   []int64   // tokens of each arc in the split that is put by
 }
-
-// descents bounds the steps of a descent; most take fewer.
-const descents = 24
 
 // splitReads is Split where reads cost something.
 func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total int64) eplb.Layer {
@@ -90,7 +87,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 // share splits loads as if they could be cut anywhere, and returns the imbalance that no
 // split of them is below.
 func (s *Splitter) share(n *flow.Net, loads []float64) (bound float64) {
-	const units = flow.MaxTokens / 4 // what all loads add up to
+	const units = flow.MaxTokens / 4            // what all loads add up to
 	scale := units / max(problem.Sum(loads), 1) // of none
 	for e, x := range loads {
 		s.reads.counts[e] = int64(x * scale)
@@ -118,25 +115,16 @@ func (r *reads) cost(n *flow.Net, g int32, active, tokens int64) float64 {
 	return (float64(r.price*float64(active)) + float64(tokens)) / n.Speed[g]
 }
 
-// pass is tokens of an expert that go from one arc to another.
-type pass struct {
-	from, to int32
-	tokens   int64
-}
-
-// descend lowers the largest cost of a GPU until no step does, and returns it.
+// descend lowers the largest cost of a GPU until no step does, at most one for each arc,
+// and returns it.
 func (r *reads) descend(f *flow.Flow, counts []int64) float64 {
 	clear(r.active)
 	clear(r.tokens)
-	add := func(g int32, n int64) {
-		r.tokens[g] += n
-		r.active[g] += min(n, 1)
-	}
 	for _, h := range f.Net.Alone {
-		add(h.GPU, counts[h.Expert])
+		r.add(h.GPU, min(counts[h.Expert], 1), counts[h.Expert])
 	}
 	for a, q := range f.Quota {
-		add(f.Net.GPU[a], q)
+		r.add(f.Net.GPU[a], min(q, 1), q)
 	}
 	for k := 0; ; k++ {
 		h, top := int32(0), 0.0
@@ -145,28 +133,22 @@ func (r *reads) descend(f *flow.Flow, counts []int64) float64 {
 				h, top = g, c
 			}
 		}
-		least, way := r.step(f, h, top*(1-1e-12), true)
-		if k == descents || least >= top*(1-1e-12) {
+		from, to, tokens := r.step(f, h, top*(1-1e-12))
+		if k == len(f.Quota) || tokens == 0 {
 			return top
 		}
-		for _, p := range way {
-			r.do(f, p)
-		}
+		r.pass(f, from, -tokens)
+		r.pass(f, to, tokens)
 	}
 }
 
-// step finds the pass from GPU h, and with more the pass after it from where that goes,
-// after which the GPUs concerned cost least, if that is below top.
-func (r *reads) step(f *flow.Flow, h int32, top float64, more bool) (least float64, way [2]pass) {
+// step finds the tokens that had better go from an arc of GPU h to another, after which
+// the two GPUs cost least, if that is below top; 0 = none.
+func (r *reads) step(f *flow.Flow, h int32, top float64) (from, to int32, tokens int64) {
 	n := f.Net
-	least = top
 	for _, a := range n.On(h) {
-		if f.Quota[a] == 0 {
-			continue
-		}
 		i, q := n.Owner[a], f.Quota[a]
-		rest := r.cost(n, h, -1, -q)
-		if rest >= least {
+		if q == 0 || r.cost(n, h, -1, -q) >= top {
 			continue // less of q would help less
 		}
 		for b := n.First[i]; b < n.First[i+1]; b++ {
@@ -174,42 +156,28 @@ func (r *reads) step(f *flow.Flow, h int32, top float64, more bool) (least float
 			if g == h {
 				continue
 			}
+			// All, or so many that the two come level.
 			read := 1 - min(f.Quota[b], 1)
-			if x := max(rest, r.cost(n, g, read, q)); x < least {
-				least, way = x, [2]pass{{a, b, q}}
-			}
-			if !more {
-				continue
-			}
-			// So many, not all, that the two come level.
 			k := (r.cost(n, h, 0, 0) - r.cost(n, g, read, 0)) / (1/n.Speed[h] + 1/n.Speed[g])
-			if some := int64(min(k, float64(q-1))); some > 0 {
-				if x := max(r.cost(n, h, 0, -some), r.cost(n, g, read, some)); x < least {
-					least, way = x, [2]pass{{a, b, some}}
+			for _, some := range [...]int64{q, int64(min(k, float64(q-1)))} {
+				if x := max(r.cost(n, h, -some/q, -some), r.cost(n, g, read, some)); some > 0 && x < top {
+					top, from, to, tokens = x, a, b, some
 				}
 			}
-			// Another expert of g makes room.
-			r.do(f, pass{a, b, q})
-			if x, then := r.step(f, g, least, false); max(x, rest) < least {
-				least, way = max(x, rest), [2]pass{{a, b, q}, then[0]}
-			}
-			r.do(f, pass{b, a, q})
 		}
 	}
-	return least, way
+	return from, to, tokens
 }
 
-// do passes tokens.
-func (r *reads) do(f *flow.Flow, p pass) {
-	g, o := f.Net.GPU[p.from], f.Net.GPU[p.to]
-	if f.Quota[p.to] == 0 {
-		r.active[o]++
-	}
-	f.Quota[p.from] -= p.tokens
-	f.Quota[p.to] += p.tokens
-	if f.Quota[p.from] == 0 {
-		r.active[g]--
-	}
-	r.tokens[g] -= p.tokens
-	r.tokens[o] += p.tokens
+// pass adds tokens to an arc.
+func (r *reads) pass(f *flow.Flow, a int32, tokens int64) {
+	was := min(f.Quota[a], 1)
+	f.Quota[a] += tokens
+	r.add(f.Net.GPU[a], min(f.Quota[a], 1)-was, tokens)
+}
+
+// add adds to what a GPU has.
+func (r *reads) add(g int32, active, tokens int64) {
+	r.active[g] += active
+	r.tokens[g] += tokens
 }
