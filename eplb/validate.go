@@ -111,13 +111,11 @@ func lifted(windows []placement.Loads) []placement.Loads {
 func checkTopology(p *Problem, o *Options) error {
 	t := &p.Topology
 	p.Groups = cmp.Or(p.Groups, 1)
-	err := t.Validate()
-	even := t.NodeGPUs == nil || err == nil && t.EvenNodes()
+	even := t.NodeGPUs == nil || t.Validate() == nil && t.EvenNodes()
 	if n := t.NodeCount(); o.Policy == DeepSeek && even && n > 0 && p.Groups > 0 && p.Groups%n != 0 {
 		p.Groups, t.Nodes, t.NodeGPUs = 1, 1, nil
-		err = t.Validate()
 	}
-	if err != nil {
+	if err := t.Validate(); err != nil {
 		return err
 	}
 	if t.Nodes = t.NodeCount(); even {
@@ -295,7 +293,6 @@ func fit(p *Problem, o *Options) error {
 		return err
 	}
 	if o.Policy == DeepSeek {
-		// Groups and nodes that cannot share each other evenly are both looked at by none.
 		return cmp.Or(
 			refuse.Shape(slots%t.GPUs != 0, "num_replicas", "%d replicas cannot be shared evenly by %d GPUs, which policy deepseek wants: use policy optimal", slots, t.GPUs),
 			refuse.Shape(experts%p.Groups != 0, "num_groups", "%d experts cannot be shared evenly by %d groups, which policy deepseek wants", experts, p.Groups),

@@ -81,7 +81,7 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	if fewest {
 		return report(bound, bound)
 	}
-	return report(max(top/mean, 1), bound)
+	return report(top/mean, bound)
 }
 
 // share splits loads as if they could be cut anywhere, and returns the imbalance that no

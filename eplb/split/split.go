@@ -191,6 +191,7 @@ const provedTolerance = 1e-9
 
 // report is what a layer's split is told to be.
 func report(level, bound float64) eplb.Layer {
+	level, bound = max(level, 1), max(bound, 1) // rounding may make less of them
 	out := eplb.Layer{Imbalance: level, LowerBound: min(bound, level)}
 	if level <= bound*(1+provedTolerance) {
 		out.Status = eplb.Proved

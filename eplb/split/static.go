@@ -74,7 +74,7 @@ func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads) eplb.L
 	}
 	// Windows without load are as even as can be.
 	busy := float64(x.windows) / float64(len(windows))
-	return report(max(1, float64(level*busy)+1-busy), max(1, float64(bound*busy)+1-busy))
+	return report(float64(level*busy)+1-busy, float64(bound*busy)+1-busy)
 }
 
 // shareMean sets weights to the best split of the windows' mean, where each counts
