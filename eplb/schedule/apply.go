@@ -66,9 +66,7 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 	}
 	out := *s
 	out.Rounds, out.After = append([]Round{}, s.Rounds[:rounds]...), s.GPUSlots
-	if out.Restore, out.RoundsBound, out.SecondsBound = min(s.Restore, rounds), 0, 0; rounds < s.Emptied {
-		out.Emptied = 0
-	}
+	out.RoundsBound, out.SecondsBound = 0, 0
 	unfinished := map[int]bool{}
 	for _, r := range s.Rounds[rounds:] {
 		for _, m := range r.Moves {
@@ -96,17 +94,20 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 // sum adds up what the rounds say.
 func (s *Schedule) sum() {
 	gpu := s.GPUOf()
-	s.Seconds, s.Moves, s.Outside, s.StagedBytes, s.Peers = 0, 0, 0, 0, 0
-	for _, r := range s.Rounds {
+	s.Seconds, s.Restore, s.Emptied, s.Moves, s.Outside, s.StagedBytes, s.Peers = 0, 0, 0, 0, 0, 0, 0
+	for i, r := range s.Rounds {
 		s.Seconds += r.Seconds
 		s.StagedBytes, s.Peers = max(s.StagedBytes, r.StagedBytes), max(s.Peers, r.Peers)
 		for _, m := range r.Moves {
-			switch {
+			switch to := at(gpu, m.To); {
+			case m.Expert < 0 && slices.Contains(s.Leaving, to):
+				s.Emptied = i + 1
 			case m.Expert < 0:
 			case m.From < 0:
 				s.Moves++
 				s.Outside++
-			case at(gpu, m.From) != at(gpu, m.To):
+				s.Restore = i + 1
+			case at(gpu, m.From) != to:
 				s.Moves++
 			}
 		}

@@ -92,8 +92,6 @@ func (s *Schedule) check() error {
 		refuse.Value(s.Rounds == nil, "rounds", "missing"),
 		within("rounds_bound", float64(s.RoundsBound), math.MaxInt64),
 		within("seconds_bound", s.SecondsBound, math.MaxFloat64),
-		within("restore_rounds", float64(s.Restore), float64(len(s.Rounds))),
-		within("emptied_rounds", float64(s.Emptied), float64(len(s.Rounds))),
 		within("expert_bytes", float64(s.ExpertBytes), maxExpertBytes),
 		refuse.Value(s.Priced && s.ExpertBytes == 0 || !s.Priced && s.SecondsBound > 0, "priced", "%v, with experts of %d bytes and %v seconds at least", s.Priced, s.ExpertBytes, s.SecondsBound),
 	); err != nil {

@@ -10,17 +10,17 @@ import (
 // A write keeps count of copies, links and memory, and can be undone.
 type layer struct {
 	*scheduler
-	number          int
-	begin, cur, fin []int     // what slots held at first, hold, and are to hold
-	plan            []int     // what they hold at the round's end
-	src             []int     // the slot that each is read from as it was, itself where it stays; or -1
-	log             []write   // in the order made
-	requests        []request // in the order of GPUs
-	lacks           [][]request
-	largest         int // the most requests of a GPU
-	urgency         int // the largest of any request
-	experts         []expert
-	ended, changed  bool // slots hold what they are to hold; they no longer hold what they did
+	number       int
+	cur, fin     []int     // what slots hold, and are to hold
+	plan         []int     // what they hold at the round's end
+	src          []int     // the slot that each is read from as it was, itself where it stays; or -1
+	log          []write   // in the order made
+	requests     []request // in the order of GPUs
+	lacks        [][]request
+	largest      int // the most requests of a GPU
+	urgency      int // the largest of any request
+	experts      []expert
+	moved, ended bool // anything has been moved; slots hold what they are to hold
 }
 
 // expert is what is known of an expert of a layer.
@@ -49,7 +49,7 @@ type write struct {
 func (y *layer) load() {
 	copy(y.plan, y.cur)
 	y.log, y.requests, y.largest, y.urgency = y.log[:0], y.requests[:0], 0, 0
-	y.ended, y.changed = slices.Equal(y.cur, y.fin), !slices.Equal(y.cur, y.begin)
+	y.ended = slices.Equal(y.cur, y.fin)
 	for e := range y.experts {
 		x := &y.experts[e]
 		x.hold, x.asked, x.live = x.hold[:0], x.asked[:0], 0
@@ -81,7 +81,7 @@ func (y *layer) load() {
 }
 
 // begun says whether anything has been moved.
-func (y *layer) begun() bool { return y.changed || len(y.log) > 0 }
+func (y *layer) begun() bool { return y.moved || len(y.log) > 0 }
 
 // short says whether each GPU could receive all that it lacks, and each of these be read.
 func (y *layer) short() bool {
@@ -114,45 +114,48 @@ func (y *layer) serve(whole bool) {
 }
 
 // emit lists the writes of the round, in the order of slots. In place a copy must run
-// after those that read its slot. Where each waits for another there are but cycles, of
-// which one copy is staged: read first, written last. A cycle whose GPU has no room for
-// it is taken back: what it moves stays where it is.
+// after those that read its slot: the last of them brings it along. What is left then is
+// cycles, of which one copy is staged: read first, written last. A cycle whose GPU has no
+// room for it is taken back: what it moves stays where it is.
 func (y *layer) emit() {
-	var left []int
 	clear(y.readers)
 	for i, from := range y.src {
-		if from != i {
-			left = append(left, i)
-		}
 		if from >= 0 && from != i && y.InPlace {
 			y.readers[from]++
 		}
 	}
-	for len(left) > 0 {
-		k := slices.IndexFunc(left, func(i int) bool { return y.readers[i] <= 0 })
-		if k < 0 {
-			k = 0
-			if g := y.gpuOf[left[0]]; y.in[staged][g] == y.limit[staged] {
-				for i := left[0]; y.touched(i); {
-					next := y.src[i]
-					y.write(i, y.cur[i], i, nil)
-					i = next
-				}
-				left = slices.DeleteFunc(left, func(i int) bool { return !y.touched(i) })
-				continue
-			}
-			y.in[staged][y.gpuOf[left[0]]]++
-			y.inMemory = append(y.inMemory, len(y.moves))
-		}
-		i := left[k]
-		left = slices.Delete(left, k, k+1)
-		if from := y.src[i]; from >= 0 {
-			y.readers[from]--
-		}
-		y.moves = append(y.moves, placement.Move{Layer: y.number, Expert: y.plan[i], From: y.src[i], To: i})
+	before := len(y.moves)
+	for i := range y.src {
+		y.list(i, i)
 	}
+	for i := range y.src {
+		if g := y.gpuOf[i]; y.touched(i) && y.in[staged][g] < y.limit[staged] {
+			y.in[staged][g]++
+			y.inMemory = append(y.inMemory, len(y.moves))
+			y.readers[i] = 0
+			y.list(i, len(y.src))
+		}
+		for from := 0; y.touched(i); i = from {
+			from = y.src[i]
+			y.write(i, y.cur[i], i, nil)
+		}
+	}
+	y.moved = y.moved || len(y.moves) > before
 	copy(y.cur, y.plan)
 	y.load()
+}
+
+// list lists what is written into a slot, if no copy is yet to read that, and what this
+// was the last to keep from being listed, up to a slot.
+func (y *layer) list(slot, last int) {
+	for slot >= 0 && slot <= last && y.touched(slot) && y.readers[slot] <= 0 {
+		from := y.src[slot]
+		y.moves = append(y.moves, placement.Move{Layer: y.number, Expert: y.plan[slot], From: from, To: slot})
+		if y.src[slot] = slot; from >= 0 {
+			y.readers[from]--
+		}
+		slot = from
+	}
 }
 
 // write has a slot hold an expert at the round's end, read from a slot as it is at the

@@ -11,6 +11,7 @@ import (
 type scheduler struct {
 	*change
 	most     int // layers that a round may leave half-moved
+	held     int // rounds that kept another layer from idle links by that
 	layers   []*layer
 	limit    [kinds]int
 	out, in  [kinds][]int   // what each GPU sends and receives
@@ -54,7 +55,7 @@ func newScheduler(c *change, most int) *scheduler {
 	}
 	for l, row := range c.start {
 		y := &layer{
-			scheduler: s, number: l, begin: row, cur: slices.Clone(row), fin: c.end[l], plan: make([]int, slots), src: make([]int, slots),
+			scheduler: s, number: l, cur: slices.Clone(row), fin: c.end[l], plan: make([]int, slots), src: make([]int, slots),
 			experts: make([]expert, c.experts), requests: make([]request, 0, slots), lacks: make([][]request, gpus),
 		}
 		if y.load(); !y.ended {
@@ -76,11 +77,15 @@ func (s *scheduler) round() Round {
 			}
 		}
 	}
-	open := 0
+	open, held := 0, 0
 	for _, underWay := range [2]bool{true, false} {
 		for _, y := range s.layers {
 			full := !underWay && open == s.most
-			if y.ended || underWay != y.begun() || full && (s.InPlace || !y.short()) || !underWay && !s.idle() {
+			switch {
+			case y.ended || underWay != y.begun() || !underWay && !s.idle():
+				continue
+			case full && (s.InPlace || !y.short()):
+				held = 1
 				continue
 			}
 			if y.serve(full); y.begun() && !y.ended {
@@ -88,6 +93,7 @@ func (s *scheduler) round() Round {
 			}
 		}
 	}
+	s.held += held
 	return s.finish()
 }
 

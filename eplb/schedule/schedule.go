@@ -43,8 +43,8 @@ type Options struct {
 	// LayersAtOnce is how many layers may be left half-moved by a round: few keep a
 	// schedule that is cut short from having moved for nothing, several fill the
 	// links that one layer leaves idle. 0 = the fewest of 8, 16, 32, … with which the
-	// rounds are within a tenth of their bound, or beyond which they hardly fall. What
-	// restores experts and empties GPUs that leave is not bound by it.
+	// rounds are within a tenth of their bound, or most keep no layer from idle links.
+	// What restores experts and empties GPUs that leave is not bound by it.
 	LayersAtOnce int
 	// Worth is what each layer gains by its moves, [layers], in any unit: the
 	// layer of the most worth a copy goes first. nil = in the order of layers.
@@ -146,45 +146,36 @@ func New(prev, next *placement.Placement, t placement.Topology, o Options) (Sche
 	if err != nil {
 		return Schedule{}, err
 	}
-	most := cmp.Or(o.LayersAtOnce, defaultLayers)
-	out, err := c.schedule(most)
-	for helps := o.LayersAtOnce == 0; helps && err == nil && most < len(c.start) && 10*len(out.Rounds) > 11*out.RoundsBound; {
-		var s Schedule
-		most *= 2
-		s, err = c.schedule(most)
-		helps = len(s.Rounds) <= 64 || 100*len(s.Rounds) <= 98*len(out.Rounds)
-		if len(s.Rounds) < len(out.Rounds) {
-			out = s
+	for most := cmp.Or(o.LayersAtOnce, 8); ; most *= 2 {
+		if s, enough, err := c.schedule(most); enough || err != nil {
+			return s, err
 		}
 	}
-	return out, err
 }
 
-// defaultLayers is how many layers are left half-moved unless more are needed.
-const defaultLayers = 8
-
-// schedule makes the rounds with so many layers half-moved at most.
-func (c *change) schedule(most int) (Schedule, error) {
-	s, out := newScheduler(c, most), c.empty
+// schedule makes the rounds with so many layers half-moved at most. Left to choose, it
+// ends early, and they are not enough, where rounds are sure to be a tenth above their
+// bound, and most of them kept a layer from idle links.
+func (c *change) schedule(most int) (out Schedule, enough bool, err error) {
+	s := newScheduler(c, most)
+	out = c.empty
 	out.RoundsBound, out.SecondsBound = s.bound()
 	if s.Worth != nil { // the most worthwhile a copy first
 		each := func(y *layer) float64 { return s.Worth[y.number] / float64(max(1, len(y.requests))) }
 		slices.SortStableFunc(s.layers, func(a, b *layer) int { return cmp.Compare(each(b), each(a)) })
 	}
-	for len(s.moves)+len(s.layers) > 0 {
-		r := s.round()
-		if len(r.Moves) == 0 { // none is known to get here
-			return Schedule{}, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
-		}
-		out.Rounds = append(out.Rounds, r)
-		for _, m := range r.Moves {
-			switch {
-			case m.Expert >= 0 && m.From < 0:
-				out.Restore = len(out.Rounds)
-			case m.Expert < 0 && slices.Contains(out.Leaving, c.gpuOf[m.To]):
-				out.Emptied = len(out.Rounds)
+	for sure := 0; len(s.moves)+len(s.layers) > 0; {
+		if n := len(out.Rounds); s.LayersAtOnce == 0 && 2*s.held > n && n >= sure {
+			left, _ := s.bound()
+			if sure = 11*out.RoundsBound/10 - left + 1; n >= sure { // the bound of what is left falls by one a round
+				return out, false, nil
 			}
 		}
+		r := s.round()
+		if len(r.Moves) == 0 { // none is known to get here
+			return Schedule{}, false, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
+		}
+		out.Rounds = append(out.Rounds, r)
 	}
 	out.sum()
 	if out.Priced = out.ExpertBytes > 0 && !math.IsInf(out.Seconds, 1); !out.Priced {
@@ -193,7 +184,7 @@ func (c *change) schedule(most int) (Schedule, error) {
 			out.Rounds[i].Seconds = 0
 		}
 	}
-	return out, nil
+	return out, true, nil
 }
 
 // validate checks the options for a change of so many layers, and fills in their

@@ -352,7 +352,7 @@ func FuzzSchedule(f *testing.F) {
 }
 
 // Left to itself a schedule opens as many layers as bring its rounds near their bound,
-// or as any number of them would.
+// or nearly as any number of them would.
 func TestLayersAtOnceByItself(t *testing.T) {
 	more := 0
 	for _, seed := range []uint64{4, 7, 9, 10} {
@@ -386,7 +386,7 @@ func TestLayersAtOnceByItself(t *testing.T) {
 			continue
 		}
 		for _, k := range []int{8, 16, 32, 64, 96} {
-			if n, _ := rounds(k); n < auto {
+			if n, _ := rounds(k); 20*auto > 21*n {
 				t.Errorf("seed %d: %d rounds, %d with %d layers at once", seed, auto, n, k)
 			}
 		}
