@@ -67,18 +67,12 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 	out := *s
 	out.Rounds, out.After = append([]Round{}, s.Rounds[:rounds]...), s.GPUSlots
 	out.RoundsBound, out.SecondsBound = 0, 0
-	unfinished := map[int]bool{}
-	for _, r := range s.Rounds[rounds:] {
-		for _, m := range r.Moves {
-			unfinished[m.Layer] = true
-		}
-	}
-	gpu := s.GPUOf()
+	gpu, last := s.GPUOf(), s.last()
 	for i := s.forced(); i < rounds; i++ {
 		r, whole := &out.Rounds[i], s.Rounds[i]
 		r.Moves, r.Staged = []placement.Move{}, nil
 		for k, m := range whole.Moves {
-			if unfinished[m.Layer] && !slices.Contains(s.Dead, at(gpu, m.To)) {
+			if last[m.Layer] > rounds && !slices.Contains(s.Dead, at(gpu, m.To)) {
 				continue
 			}
 			if slices.Contains(whole.Staged, k) {
@@ -88,6 +82,17 @@ func (s *Schedule) Prefix(rounds int) Schedule {
 		}
 	}
 	out.sum()
+	return out
+}
+
+// last is the number of rounds after which each layer that moves has ended.
+func (s *Schedule) last() map[int]int {
+	out := map[int]int{}
+	for i, r := range s.Rounds {
+		for _, m := range r.Moves {
+			out[m.Layer] = i + 1
+		}
+	}
 	return out
 }
 

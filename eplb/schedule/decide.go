@@ -3,6 +3,7 @@ package schedule
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -77,13 +78,10 @@ func (s *Schedule) forced() int { return max(s.Restore, s.Emptied) }
 // service.
 func (s *Schedule) Forced(prev *placement.Placement, t placement.Topology) (placement.Placement, placement.Topology, error) {
 	p, err := s.run(prev, 0, s.forced())
-	speed := slices.Clone(t.Speed)
-	if speed == nil {
-		speed = slices.Repeat([]float64{1}, len(s.GPUSlots))
-	}
+	speed := make([]float64, len(s.GPUSlots))
 	for g := range speed {
-		if slices.Contains(s.Dead, g) || slices.Contains(s.Leaving, g) {
-			speed[g] = 0
+		if !slices.Contains(s.Dead, g) && !slices.Contains(s.Leaving, g) {
+			speed[g] = t.SpeedOf(g)
 		}
 	}
 	t.Speed = speed
@@ -156,16 +154,17 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 		if gain > 0 {
 			d.BreakEven = d.Cost / gain
 		}
-		if d.BreakEven < soonest.BreakEven || i+1 == len(s.Rounds) && soonest.Rounds == 0 {
+		if d.BreakEven < soonest.BreakEven || i+1 == len(gains) && soonest.Rounds == 0 {
 			soonest = d
 		}
 		net := float64(gain*k.Horizon) - float64(d.Cost*(1+k.Margin))
 		if i+1 == s.forced() || net > bestNet {
 			best, bestNet = d, net
+			best.Move = true
 		}
 	}
 	d := best
-	if d.Move = best.Rounds > 0; !d.Move {
+	if !d.Move {
 		d = soonest
 	}
 	switch {
@@ -186,7 +185,7 @@ func Decide(s *Schedule, k Stakes) (Decision, error) {
 	if d.BreakEven < never {
 		pays = fmt.Sprintf("paid back after %.4g steps of %.4g", d.BreakEven, k.Horizon)
 	}
-	what := fmt.Sprintf("%d of %d rounds", d.Rounds, len(s.Rounds))
+	what := fmt.Sprintf("%d of %d rounds", d.Rounds, len(gains))
 	figures := fmt.Sprintf("%.4g ms a step gained for %.4g ms of stall, %s", d.GainPerStep*1e3, d.Cost*1e3, pays)
 	if d.text = fmt.Sprintf("move %s: %s (%s)", what, d.Reason, figures); !d.Move {
 		d.Rounds, d.text = 0, fmt.Sprintf("not worth moving: %s (%s: %s)", d.Reason, what, figures)
@@ -217,26 +216,21 @@ func (k *Stakes) gains(s *Schedule) ([]float64, error) {
 	); err != nil {
 		return nil, err
 	}
-	weights, last := 0.0, make([]int, layers) // the last round, from 1, that moves a layer
-	for i, r := range s.Rounds {
-		for _, m := range r.Moves {
-			if m.Layer < 0 || m.Layer >= layers {
-				return nil, refuse.Errorf(placement.ErrShape, "before", "%d layers, but round %d of the schedule moves layer %d", layers, i, m.Layer)
-			}
-			last[m.Layer] = i + 1
-		}
-	}
+	weights := 0.0
 	for l, w := range weight {
 		if !(w >= 0 && w <= maxStake && min(k.Before[l], k.After[l]) >= 0) || math.IsInf(k.After[l], 0) {
 			return nil, refuse.At(placement.ErrValue, "imbalance", l, -1, "%v, %v, of weight %v: finite numbers ≥ 0 are needed", k.Before[l], k.After[l], w)
 		}
 		weights += w
 	}
-	out := make([]float64, len(s.Rounds))
-	for l, i := range last {
-		if i > 0 && !math.IsInf(k.Before[l], 1) {
+	last, out := s.last(), make([]float64, len(s.Rounds))
+	for _, l := range slices.Sorted(maps.Keys(last)) {
+		if l < 0 || l >= layers {
+			return nil, refuse.Errorf(placement.ErrShape, "before", "%d layers, but the schedule moves layer %d", layers, l)
+		}
+		if !math.IsInf(k.Before[l], 1) {
 			d := k.Sensitivity.Slowdown(k.Before[l]) - k.Sensitivity.Slowdown(k.After[l])
-			out[i-1] += float64(d * weight[l] / weights * k.StepSeconds)
+			out[last[l]-1] += float64(d * weight[l] / weights * k.StepSeconds)
 		}
 	}
 	return out, refuse.Value(k.Weight != nil && weights == 0, "weight", "no layer has any")

@@ -182,7 +182,7 @@ func TestDecideBadInput(t *testing.T) {
 		{func(k *Stakes, _ *Schedule) { k.Weight = []float64{0, 0} }, placement.ErrValue, "weight: no layer has any"},
 		{func(k *Stakes, _ *Schedule) { k.After = k.After[:1] }, placement.ErrShape, "after: 1 layers, but before has 2"},
 		{func(k *Stakes, _ *Schedule) { k.After[1] = math.NaN() }, placement.ErrValue, "imbalance: layer 1: 1, NaN, of weight 1: finite numbers ≥ 0 are needed"},
-		{func(_ *Stakes, s *Schedule) { s.Rounds[0].Moves[0].Layer = 2 }, placement.ErrShape, "before: 2 layers, but round 0 of the schedule moves layer 2"},
+		{func(_ *Stakes, s *Schedule) { s.Rounds[0].Moves[0].Layer = 2 }, placement.ErrShape, "before: 2 layers, but the schedule moves layer 2"},
 		{func(_ *Stakes, s *Schedule) { s.Priced = false }, placement.ErrValue, "schedule: its seconds are not known: give the bytes of an expert and the bandwidths"},
 	} {
 		k := Stakes{StepSeconds: 1, Sensitivity: DecodeSensitivity(), Before: []float64{1.2, 1}, After: []float64{1, 1}, Horizon: 10}

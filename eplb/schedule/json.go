@@ -3,11 +3,10 @@ package schedule
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/moelb/moelb/eplb/internal/refuse"
 	"github.com/moelb/moelb/eplb/internal/strict"
@@ -32,7 +31,7 @@ const version = 2
 func (s Schedule) MarshalJSON() ([]byte, error) { return json.Marshal(file{version, plain(s)}) }
 
 // UnmarshalJSON reads what MarshalJSON writes: nothing is missing, and sums are those of
-// the rounds. Its errors name the field and the round; then s is unchanged.
+// the rounds. Its errors name the field; then s is unchanged.
 func (s *Schedule) UnmarshalJSON(text []byte) error {
 	var f file
 	if err := strict.Decode(text, "schedule", version, &f); err != nil {
@@ -47,32 +46,15 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	if err != nil {
 		return err
 	}
-	var has, would any
+	var has, would map[string]any
 	_, _ = json.Unmarshal(text, &has), json.Unmarshal(again, &would)
-	if err := compare("", has, would); err != nil {
-		return err
+	for _, field := range slices.Sorted(maps.Keys(would)) {
+		if has[field] == nil || !reflect.DeepEqual(has[field], would[field]) {
+			return bad(field, "missing, or something in it, or not what the rounds make")
+		}
 	}
 	*s = out
 	return nil
-}
-
-// compare demands of what has been read all that would be written of it.
-func compare(field string, has, would any) (err error) {
-	switch w := would.(type) {
-	case map[string]any:
-		h, _ := has.(map[string]any)
-		for _, name := range slices.Sorted(maps.Keys(w)) {
-			err = cmp.Or(err, compare(strings.TrimPrefix(field+"."+name, "."), h[name], w[name]))
-		}
-		return err
-	case []any:
-		h, _ := has.([]any)
-		for i := range min(len(h), len(w)) {
-			err = cmp.Or(err, compare(fmt.Sprintf("%s.%d", field, i), h[i], w[i]))
-		}
-		return err
-	}
-	return cmp.Or(refuse.Value(has == nil, field, "missing"), refuse.Value(has != would, field, "%v, but the rounds make %v", has, would))
 }
 
 // check demands slots of GPUs that there can be, and moves between them. That the moves
@@ -87,9 +69,6 @@ func (s *Schedule) check() error {
 	}
 	if err := cmp.Or(
 		refuse.Value(gpus == 0 || gpus > placement.MaxGPUs || gpus != max(len(s.Before), len(s.After)), "gpu_slots", "%d GPUs, with %d before and %d after", gpus, len(s.Before), len(s.After)),
-		refuse.Value(s.Before == nil, "gpu_slots_before", "missing"),
-		refuse.Value(s.After == nil, "gpu_slots_after", "missing"),
-		refuse.Value(s.Rounds == nil, "rounds", "missing"),
 		within("rounds_bound", float64(s.RoundsBound), math.MaxInt64),
 		within("seconds_bound", s.SecondsBound, math.MaxFloat64),
 		within("expert_bytes", float64(s.ExpertBytes), maxExpertBytes),
@@ -105,13 +84,9 @@ func (s *Schedule) check() error {
 		}
 	}
 	for i, r := range s.Rounds {
-		if r.Moves == nil || min(r.Seconds, float64(r.StagedBytes), float64(r.Peers)) < 0 || r.Seconds > 0 && !s.Priced {
-			return bad("rounds", "round %d: %v seconds, %d bytes staged, %d peers, %d moves, where priced is %v", i, r.Seconds, r.StagedBytes, r.Peers, len(r.Moves), s.Priced)
-		}
-		for _, k := range r.Staged {
-			if k < 0 || k >= len(r.Moves) {
-				return bad("rounds", "round %d: move %d is staged: there are %d", i, k, len(r.Moves))
-			}
+		n := len(r.Moves)
+		if r.Moves == nil || min(r.Seconds, float64(r.StagedBytes), float64(r.Peers)) < 0 || r.Seconds > 0 && !s.Priced || slices.ContainsFunc(r.Staged, func(k int) bool { return k < 0 || k >= n }) {
+			return bad("rounds", "round %d: %v seconds, %d bytes and the moves %v staged, %d peers, %d moves, where priced is %v", i, r.Seconds, r.StagedBytes, r.Staged, r.Peers, n, s.Priced)
 		}
 		for k, m := range r.Moves {
 			if m.Layer < 0 || m.Layer >= placement.MaxLayers || m.Expert < -1 || m.Expert >= placement.MaxExperts || min(m.From+1, m.To) < 0 || max(m.From, m.To) >= slots {
