@@ -48,7 +48,7 @@ type write struct {
 // load is at a round's start, without a part in it.
 func (y *layer) load() {
 	copy(y.plan, y.cur)
-	y.log, y.requests, y.largest, y.urgency = y.log[:0], y.requests[:0], 0, 0
+	y.log, y.requests, y.urgency = y.log[:0], y.requests[:0], 0
 	y.ended = slices.Equal(y.cur, y.fin)
 	for e := range y.experts {
 		x := &y.experts[e]
@@ -76,28 +76,14 @@ func (y *layer) load() {
 			x.asked = append(x.asked, &y.requests[len(y.requests)-1])
 		}
 		y.lacks[g] = y.requests[n:]
-		y.largest = max(y.largest, len(y.lacks[g]))
 	}
 }
 
 // begun says whether anything has been moved.
 func (y *layer) begun() bool { return y.moved || len(y.log) > 0 }
 
-// short says whether each GPU could receive all that it lacks, and each of these be read.
-func (y *layer) short() bool {
-	if y.largest > y.PerGPU {
-		return false
-	}
-	for g, lacks := range y.lacks {
-		if y.in[all][g]+len(lacks) > y.PerGPU || slices.ContainsFunc(lacks, func(q request) bool { return y.nearest(&q, y.out[all], true) < 0 }) {
-			return false
-		}
-	}
-	return true
-}
-
-// serve does what the links allow; if it is to be whole, nothing where something is left.
-func (y *layer) serve(whole bool) {
+// serve does what the links allow.
+func (y *layer) serve() {
 	if y.idle() {
 		for range y.PerGPU {
 			if !y.match() {
@@ -106,10 +92,7 @@ func (y *layer) serve(whole bool) {
 		}
 		y.serveRequests(0)
 	}
-	if y.settle(); whole && !slices.Equal(y.plan, y.fin) {
-		y.undo(0)
-		return
-	}
+	y.settle()
 	y.emit()
 }
 

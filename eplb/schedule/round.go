@@ -67,8 +67,7 @@ func newScheduler(c *change, most int) *scheduler {
 
 // round makes one round: first what is nowhere, then what is on leaving GPUs alone, in
 // all layers; then the layers under way; then others, until as many as may be are
-// half-moved, and after that those that the round finishes. Without the latter drawn
-// schedules of few layers at once take .4% more rounds.
+// half-moved.
 func (s *scheduler) round() Round {
 	for urgency := 2; urgency > 0; urgency-- {
 		for _, y := range s.layers {
@@ -77,23 +76,21 @@ func (s *scheduler) round() Round {
 			}
 		}
 	}
-	open, held := 0, 0
+	open := 0
 	for _, underWay := range [2]bool{true, false} {
 		for _, y := range s.layers {
-			full := !underWay && open == s.most
-			switch {
-			case y.ended || underWay != y.begun() || !underWay && !s.idle():
-				continue
-			case full && (s.InPlace || !y.short()):
-				held = 1
+			if y.ended || underWay != y.begun() || !underWay && !s.idle() {
 				continue
 			}
-			if y.serve(full); y.begun() && !y.ended {
+			if !underWay && open == s.most {
+				s.held++
+				break
+			}
+			if y.serve(); y.begun() && !y.ended {
 				open++
 			}
 		}
 	}
-	s.held += held
 	return s.finish()
 }
 
