@@ -55,7 +55,7 @@ func (s *scheduler) bound() (rounds int, seconds float64) {
 	each := slices.Repeat([]int{1}, gpus+nodes) // how many GPUs share far's
 	clear(each[gpus:])
 	for g, n := range s.node {
-		if !slices.Contains(s.empty.Dead, g) {
+		if !slices.Contains(s.made.Dead, g) {
 			each[gpus+n]++
 		}
 	}

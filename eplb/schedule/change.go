@@ -8,21 +8,8 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// change is two placements on the GPUs and slots of both: a slot that one of them
-// lacks is empty there.
-type change struct {
-	*placement.Topology
-	Options
-	empty       Schedule         // without rounds
-	experts     int              // of a layer, at most
-	start, end  [][]int          // what slots hold that can be read, and are to hold
-	lost        []placement.Move // of what is in slots that cannot be read
-	gpuOf       []int            // of each slot
-	first, node []int            // of each GPU: its first slot, its node
-}
-
-// newChange checks what is to be scheduled.
-func newChange(prev, next *placement.Placement, t *placement.Topology, o Options) (*change, error) {
+// newScheduler checks what is to be scheduled.
+func newScheduler(prev, next *placement.Placement, t *placement.Topology, o Options) (*scheduler, error) {
 	for _, check := range []func() error{prev.Validate, next.Validate, next.CheckComplete, t.Validate} {
 		if err := check(); err != nil {
 			return nil, err
@@ -37,9 +24,15 @@ func newChange(prev, next *placement.Placement, t *placement.Topology, o Options
 	); err != nil {
 		return nil, err
 	}
-	c := &change{Topology: t, Options: o, experts: prev.Experts, node: make([]int, gpus)}
-	s := &c.empty
-	*s = Schedule{Rounds: []Round{}, Before: slotsOf(prev), After: slotsOf(next), ExpertBytes: o.ExpertBytes}
+	c := &scheduler{
+		Topology: t, Options: o, experts: prev.Experts, node: make([]int, gpus),
+		made:  Schedule{Before: slotsOf(prev), After: slotsOf(next), ExpertBytes: o.ExpertBytes},
+		limit: [kinds]int{nvlink: noLimit, rdma: o.RDMAPerGPU, outside: noLimit, all: o.PerGPU, peers: o.PeersPerGPU, staged: noLimit},
+	}
+	if o.StagedBytes > 0 {
+		c.limit[staged] = int(min(o.StagedBytes/o.ExpertBytes, noLimit))
+	}
+	s := &c.made
 	for g := range gpus {
 		s.GPUSlots = append(s.GPUSlots, max(at(s.Before, g), at(s.After, g)))
 		c.node[g] = t.Node(g)
@@ -76,7 +69,7 @@ func newChange(prev, next *placement.Placement, t *placement.Topology, o Options
 }
 
 // on is what a row says of a GPU's slots.
-func (c *change) on(g int, row []int) []int { return row[c.first[g]:c.first[g+1]] }
+func (s *scheduler) on(g int, row []int) []int { return row[s.first[g]:s.first[g+1]] }
 
 // slotsOf is the number of slots of each GPU.
 func slotsOf(p *placement.Placement) []int {

@@ -68,7 +68,7 @@ func (y *layer) load() {
 				continue
 			}
 			x, q := &y.experts[e], request{gpu: g, expert: e}
-			if !slices.ContainsFunc(x.hold, func(slot int) bool { return !slices.Contains(y.empty.Leaving, y.gpuOf[slot]) }) {
+			if !slices.ContainsFunc(x.hold, func(slot int) bool { return !slices.Contains(y.made.Leaving, y.gpuOf[slot]) }) {
 				q.urgency = 2 - min(1, len(x.hold))
 			}
 			y.urgency = max(y.urgency, q.urgency)

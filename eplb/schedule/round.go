@@ -1,19 +1,29 @@
 package schedule
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/moelb/moelb/placement"
 )
 
-// scheduler builds the rounds of a schedule: what GPUs do in the round at hand, which
-// its layers share.
+// scheduler makes a schedule from one placement to another, on the GPUs and slots of both:
+// a slot that one of them lacks is empty there. It holds what GPUs do in the round at hand,
+// which its layers share.
 type scheduler struct {
-	*change
+	*placement.Topology
+	Options
+	made        Schedule
+	experts     int              // of a layer, at most
+	start, end  [][]int          // what slots hold that can be read, and are to hold
+	lost        []placement.Move // of what is in slots that cannot be read
+	gpuOf       []int            // of each slot
+	first, node []int            // of each GPU: its first slot, its node
+	limit       [kinds]int
+
 	most     int // layers that a round may leave half-moved
 	held     int // rounds that kept another layer from idle links by that
 	layers   []*layer
-	limit    [kinds]int
 	out, in  [kinds][]int   // what each GPU sends and receives
 	pairs    map[[2]int]int // copies from one GPU to another
 	moves    []placement.Move
@@ -38,31 +48,28 @@ const (
 // noLimit is more than any round has of anything.
 const noLimit = 1 << 30
 
-// newScheduler is at the start of a schedule that leaves so many layers half-moved at
-// most.
-func newScheduler(c *change, most int) *scheduler {
-	gpus, slots := len(c.node), len(c.gpuOf)
-	s := &scheduler{
-		change: c, most: most, moves: slices.Clone(c.lost), pairs: map[[2]int]int{}, readers: make([]int, slots), mark: make([]int8, gpus),
-		limit:    [kinds]int{nvlink: noLimit, rdma: c.RDMAPerGPU, outside: noLimit, all: c.PerGPU, peers: c.PeersPerGPU, staged: noLimit},
-		matching: matching{receives: make([]int, gpus), sends: make([]int, gpus), partner: make([]int, gpus), via: make([]*request, gpus)},
-	}
-	if s.StagedBytes > 0 {
-		s.limit[staged] = int(min(s.StagedBytes/s.ExpertBytes, noLimit))
-	}
+// begin is at the start of a schedule that leaves so many layers half-moved at most.
+func (s *scheduler) begin(most int) {
+	gpus, slots := len(s.node), len(s.gpuOf)
+	s.most, s.held, s.moves, s.layers, s.made.Rounds = most, 0, slices.Clone(s.lost), nil, []Round{}
+	s.pairs, s.readers, s.mark = map[[2]int]int{}, make([]int, slots), make([]int8, gpus)
+	s.matching = matching{receives: make([]int, gpus), sends: make([]int, gpus), partner: make([]int, gpus), via: make([]*request, gpus)}
 	for k := range kinds {
 		s.out[k], s.in[k] = make([]int, gpus), make([]int, gpus)
 	}
-	for l, row := range c.start {
+	for l, row := range s.start {
 		y := &layer{
-			scheduler: s, number: l, cur: slices.Clone(row), fin: c.end[l], plan: make([]int, slots), src: make([]int, slots),
-			experts: make([]expert, c.experts), requests: make([]request, 0, slots), lacks: make([][]request, gpus),
+			scheduler: s, number: l, cur: slices.Clone(row), fin: s.end[l], plan: make([]int, slots), src: make([]int, slots),
+			experts: make([]expert, s.experts), requests: make([]request, 0, slots), lacks: make([][]request, gpus),
 		}
 		if y.load(); !y.ended {
 			s.layers = append(s.layers, y)
 		}
 	}
-	return s
+	if s.Worth != nil { // the most worthwhile a copy first
+		each := func(y *layer) float64 { return s.Worth[y.number] / float64(max(1, len(y.requests))) }
+		slices.SortStableFunc(s.layers, func(a, b *layer) int { return cmp.Compare(each(b), each(a)) })
+	}
 }
 
 // round makes one round: first what is nowhere, then what is on leaving GPUs alone, in

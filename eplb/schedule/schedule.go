@@ -142,38 +142,33 @@ type Schedule struct {
 // Bad input is a *placement.Error. Cost: each round, a pass over the slots of the
 // layers that it looks at, and PerGPU matchings of their senders and receivers.
 func New(prev, next *placement.Placement, t placement.Topology, o Options) (Schedule, error) {
-	c, err := newChange(prev, next, &t, o)
+	s, err := newScheduler(prev, next, &t, o)
 	if err != nil {
 		return Schedule{}, err
 	}
-	for most := cmp.Or(o.LayersAtOnce, 8); ; most *= 2 {
-		if s, enough, err := c.schedule(most); enough || err != nil {
-			return s, err
-		}
+	for most, enough := cmp.Or(o.LayersAtOnce, 8), false; err == nil && !enough; most *= 2 {
+		enough, err = s.schedule(most)
 	}
+	return s.made, err
 }
 
 // schedule makes the rounds with so many layers half-moved at most. Left to choose, it
 // ends early, and they are not enough, where rounds are sure to be a tenth above their
 // bound, and most of them kept a layer from idle links.
-func (c *change) schedule(most int) (out Schedule, enough bool, err error) {
-	s := newScheduler(c, most)
-	out = c.empty
+func (s *scheduler) schedule(most int) (enough bool, err error) {
+	s.begin(most)
+	out := &s.made
 	out.RoundsBound, out.SecondsBound = s.bound()
-	if s.Worth != nil { // the most worthwhile a copy first
-		each := func(y *layer) float64 { return s.Worth[y.number] / float64(max(1, len(y.requests))) }
-		slices.SortStableFunc(s.layers, func(a, b *layer) int { return cmp.Compare(each(b), each(a)) })
-	}
 	for sure := 0; len(s.moves)+len(s.layers) > 0; {
 		if n := len(out.Rounds); s.LayersAtOnce == 0 && 2*s.held > n && n >= sure {
 			left, _ := s.bound()
 			if sure = 11*out.RoundsBound/10 - left + 1; n >= sure { // the bound of what is left falls by one a round
-				return out, false, nil
+				return false, nil
 			}
 		}
 		r := s.round()
 		if len(r.Moves) == 0 { // none is known to get here
-			return Schedule{}, false, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
+			return false, refuse.Errorf(placement.ErrFit, "schedule", "no copy can be made in round %d", len(out.Rounds))
 		}
 		out.Rounds = append(out.Rounds, r)
 	}
@@ -184,7 +179,7 @@ func (c *change) schedule(most int) (out Schedule, enough bool, err error) {
 			out.Rounds[i].Seconds = 0
 		}
 	}
-	return out, true, nil
+	return true, nil
 }
 
 // validate checks the options for a change of so many layers, and fills in their

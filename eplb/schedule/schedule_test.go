@@ -133,11 +133,11 @@ func TestChainsAlwaysEnd(t *testing.T) {
 	for i := range 3000 {
 		prev, next, topology, _ := randomPlan(rng, 6)
 		o := Options{PerGPU: 1, RDMAPerGPU: 1}
-		f, err := newChange(&prev, &next, &topology, o)
+		s, err := newScheduler(&prev, &next, &topology, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newScheduler(f, 0)
+		s.begin(0)
 		for l, y := range slices.Clone(s.layers) {
 			for !y.ended {
 				y.serveRequests(0)
