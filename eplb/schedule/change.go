@@ -24,48 +24,48 @@ func newScheduler(prev, next *placement.Placement, t *placement.Topology, o Opti
 	); err != nil {
 		return nil, err
 	}
-	c := &scheduler{
+	s := &scheduler{
 		Topology: t, Options: o, experts: prev.Experts, node: make([]int, gpus),
 		made:  Schedule{Before: slotsOf(prev), After: slotsOf(next), ExpertBytes: o.ExpertBytes},
 		limit: [kinds]int{nvlink: noLimit, rdma: o.RDMAPerGPU, outside: noLimit, all: o.PerGPU, peers: o.PeersPerGPU, staged: noLimit},
 	}
 	if o.StagedBytes > 0 {
-		c.limit[staged] = int(min(o.StagedBytes/o.ExpertBytes, noLimit))
+		s.limit[staged] = int(min(o.StagedBytes/o.ExpertBytes, noLimit))
 	}
-	s := &c.made
+	made := &s.made
 	for g := range gpus {
-		s.GPUSlots = append(s.GPUSlots, max(at(s.Before, g), at(s.After, g)))
-		c.node[g] = t.Node(g)
+		made.GPUSlots = append(made.GPUSlots, max(at(made.Before, g), at(made.After, g)))
+		s.node[g] = t.Node(g)
 		if out := t.SpeedOf(g) == 0; out && !slices.Contains(o.Leaving, g) {
-			s.Dead = append(s.Dead, g)
+			made.Dead = append(made.Dead, g)
 		} else if out || g >= next.GPUs {
-			s.Leaving = append(s.Leaving, g)
+			made.Leaving = append(made.Leaving, g)
 		}
 	}
-	if i := slices.IndexFunc(o.Leaving, func(g int) bool { return !slices.Contains(s.Leaving, g) }); i >= 0 {
+	if i := slices.IndexFunc(o.Leaving, func(g int) bool { return !slices.Contains(made.Leaving, g) }); i >= 0 {
 		return nil, refuse.At(placement.ErrValue, "leaving", -1, i, "GPU %d is none of %d that leaves service", o.Leaving[i], gpus)
 	}
-	both := placement.Placement{GPUs: gpus, GPUSlots: s.GPUSlots}
-	c.gpuOf, c.first = s.GPUOf(), both.FirstSlots()
-	if total := len(c.gpuOf); total > placement.MaxSlots || total*layers > placement.MaxCells {
+	both := placement.Placement{GPUs: gpus, GPUSlots: made.GPUSlots}
+	s.gpuOf, s.first = made.GPUOf(), both.FirstSlots()
+	if total := len(s.gpuOf); total > placement.MaxSlots || total*layers > placement.MaxCells {
 		return nil, refuse.Errorf(placement.ErrValue, "previous", "%d layers of %d slots: at most %d slots a layer and %d in all are supported", layers, total, placement.MaxSlots, placement.MaxCells)
 	}
-	c.start, c.end = onto(prev, s.GPUSlots).PhysicalToLogical, onto(next, s.GPUSlots).PhysicalToLogical
-	for l, row := range c.start {
+	s.start, s.end = onto(prev, made.GPUSlots).PhysicalToLogical, onto(next, made.GPUSlots).PhysicalToLogical
+	for l, row := range s.start {
 		if before, after := prev.ExpertsOf(l), next.ExpertsOf(l); before != after {
 			return nil, refuse.Errorf(placement.ErrShape, "layer_experts", "%d in layer %d, but the next placement has %d", before, l, after)
 		}
-		for i, g := range c.gpuOf {
-			if c.end[l][i] >= 0 && t.SpeedOf(g) == 0 {
+		for i, g := range s.gpuOf {
+			if s.end[l][i] >= 0 && t.SpeedOf(g) == 0 {
 				return nil, refuse.At(placement.ErrFit, "physical_to_logical_map", l, -1, "the next placement has an expert on GPU %d, which is out of service", g)
 			}
-			if row[i] >= 0 && slices.Contains(s.Dead, g) {
+			if row[i] >= 0 && slices.Contains(made.Dead, g) {
 				row[i] = -1
-				c.lost = append(c.lost, placement.Move{Layer: l, Expert: -1, From: -1, To: i})
+				s.lost = append(s.lost, placement.Move{Layer: l, Expert: -1, From: -1, To: i})
 			}
 		}
 	}
-	return c, nil
+	return s, nil
 }
 
 // on is what a row says of a GPU's slots.
