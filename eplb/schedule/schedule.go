@@ -95,12 +95,11 @@ type Schedule struct {
 	// over the same links, takes less time.
 	SecondsBound float64 `json:"seconds_bound"`
 	RoundsBound  int     `json:"rounds_bound"`
-	// Restore is how many rounds at the start it takes to bring back experts that
-	// have no copy on a GPU that can be read. After each later round, and after
-	// each at all where it is 0, every expert of every layer has one.
+	// Restore counts the rounds up to the last that brings back an expert without a
+	// copy on a GPU that can be read: after it, every expert of every layer has one.
 	Restore int `json:"restore_rounds"`
-	// Emptied is how many rounds it takes until the Leaving GPUs hold nothing, 0
-	// without any.
+	// Emptied counts those up to the last that empties slots of Leaving GPUs: after it,
+	// these hold nothing.
 	Emptied int `json:"emptied_rounds"`
 	// Moves counts the copies received from other GPUs or from outside, Outside
 	// the latter alone. Bytes is the size of all, of ExpertBytes each.
@@ -135,9 +134,8 @@ type Schedule struct {
 // the least busy. A GPU out of service is never read, unless it is leaving; its
 // slots are emptied in the first round. In each round go first what lives
 // nowhere, then what lives on leaving GPUs alone, then the layers under way, then
-// others in the order of their worth a copy, as many as LayersAtOnce or as the round
-// can finish. An expert whose slot is not free yet is first put in another slot of its
-// GPU.
+// others in the order of their worth a copy, as many as LayersAtOnce. An expert whose
+// slot is not free yet is first put in another slot of its GPU.
 //
 // Bad input is a *placement.Error. Cost: each round, a pass over the slots of the
 // layers that it looks at, and PerGPU matchings of their senders and receivers.
