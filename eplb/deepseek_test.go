@@ -189,3 +189,15 @@ func TestDeepSeekRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A bound holds where the published program's float32 cannot tell loads apart.
+func TestDeepSeekBoundOfLargeLoads(t *testing.T) {
+	for _, loads := range []placement.Loads{{{1e39, 3e39}}, {{1e39, 2e39, 9e39, 1}}, {{5, 1e39, 4e39, 3e39}}} {
+		p := Problem{Loads: loads, Replicas: 2 * len(loads[0]), Topology: placement.Topology{GPUs: len(loads[0])}}
+		r, err := Plan(context.Background(), p, Options{Policy: DeepSeek})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkDeepSeekReport(t, p, r)
+	}
+}

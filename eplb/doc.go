@@ -18,11 +18,11 @@
 // gives the same result on every platform and with any number of Workers.
 package eplb
 
-// Where things are: the door here says what is asked and refused (eplb, validate,
-// domains), keeps what is planned with (planner), walks the layers (optimal, planmoves,
-// deepseek, parallel), plans layers of unlike shapes (shapes) and beside experts on every
-// GPU (everywhere) by parts (parts), changes plans for traffic (regroup, nearest) and
-// reports (score, traffic, visited).
+// Where things are: the door here says what is asked and refused (eplb, validate), keeps
+// what is planned with (planner), walks the layers (optimal, planmoves, deepseek,
+// parallel), plans layers of unlike shapes (parts) and beside experts on every GPU
+// (everywhere) by parts, changes plans for traffic (regroup, nearest) and reports (score,
+// traffic, visited).
 // Behind it, under internal/, a package an idea:
 //
 //	assign memory      assignments at least cost; slices that are used again

@@ -530,3 +530,14 @@ func TestEverywhereMakesRoom(t *testing.T) {
 		t.Errorf("imbalance %v", sum)
 	}
 }
+
+// Others that have hardly any load are planned beside one that has all.
+func TestEverywhereBesideTraces(t *testing.T) {
+	plan := func(x float64) placement.Placement {
+		p := Problem{Loads: placement.Loads{{1, 5 * x, 9 * x, 2 * x, x}}, Replicas: 12, Topology: placement.Topology{GPUs: 4}, Everywhere: []int{0}}
+		return mustPlan(t, p, Options{}).Placement
+	}
+	if got, want := fmt.Sprint(plan(5e-324)), fmt.Sprint(plan(5e-324*0x1p1000)); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -90,19 +90,15 @@ func (x *part) into(out, r *Result, before []int) {
 			}
 		}
 	}
-	report := *r
-	report.Placement = placement.Placement{}
-	gather(reflect.ValueOf(out).Elem(), reflect.ValueOf(report), x.layers, len(out.Layers))
+	gather(reflect.ValueOf(out).Elem(), reflect.ValueOf(r).Elem(), x.layers, len(out.Layers))
 }
 
-// gather puts the figures of some layers, which are all lists of a report and of what is
-// in it, among those of all n.
+// gather puts the figures of some layers, which are all lists of a report and of what it
+// points to, among those of all n.
 func gather(to, from reflect.Value, layers []int, n int) {
 	for i := range from.NumField() {
 		all, some := to.Field(i), from.Field(i)
 		switch {
-		case some.Kind() == reflect.Struct:
-			gather(all, some, layers, n)
 		case some.Kind() == reflect.Pointer && !some.IsNil():
 			if all.IsNil() {
 				all.Set(reflect.New(all.Type().Elem()))

@@ -233,6 +233,7 @@ func TestShapesRefused(t *testing.T) {
 		{func(p *Problem) { p.LayerReplicas = []int{4, 9} }, "layer_replicas: layer 1: 9: between 1 and 8"},
 		{func(p *Problem) { p.LayerReplicas = []int{8, 3} }, "layer_replicas: layer 1: 3 replicas for 4 experts"},
 		{func(p *Problem) { p.LayerExperts = []int{3, 4} }, "loads: layer 0, index 3: 1, but the layer has 3"},
+		{func(p *Problem) { p.Loads[0][3], p.LayerExperts, p.Everywhere = 0, []int{3, 4}, []int{3} }, "everywhere: index 0: expert 3: there are 3"},
 		{func(p *Problem) { p.Loads[1][2], p.LayerReplicas = -1, []int{8, 6} }, "loads: layer 1, index 2"},
 		{func(p *Problem) { p.LayerReplicas, p.Routes, p.Topology.Nodes = []int{8, 6}, &placement.Routes{}, 2 }, "routes: 0 experts a token"},
 		{func(p *Problem) { p.LayerReplicas, p.LayerWeights = []int{8, 6}, []float64{1} }, "layer_weights: 1 entries"},

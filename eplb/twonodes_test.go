@@ -371,3 +371,13 @@ func BenchmarkTwoNodes(b *testing.B) {
 		}
 	}
 }
+
+// Groups that nodes could keep are not kept where experts are to be in two domains.
+func TestTwoDomainsComeBeforeGroups(t *testing.T) {
+	p := Problem{Loads: placement.Loads{{4, 3, 2, 1}}, Replicas: 12, Groups: 2, Topology: placement.Topology{GPUs: 4, Nodes: 2}}
+	o := Options{TwoDomains: true}
+	r := mustPlan(t, p, o)
+	if err := constrained(&p, &o, &r); err != nil || r.Locality != nil {
+		t.Error(err, r.Locality)
+	}
+}
