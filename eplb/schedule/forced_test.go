@@ -89,6 +89,10 @@ func TestForced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, on, err := s.Forced(&prev, placement.Topology{GPUs: 2, Speed: []float64{1, .5}})
+	if err != nil || !slices.Equal(on.Speed, []float64{1, .5}) {
+		t.Errorf("GPUs of speed %v, %v", on.Speed, err)
+	}
 	p, on, err := s.Forced(&prev, placement.Topology{GPUs: 2})
 	if err != nil {
 		t.Fatal(err)
