@@ -159,7 +159,7 @@ func (g *regrouper) rehouse(y *traffic.Layer, l int) {
 		}
 		g.local.At(g.s, h.Home, g.c.Tolerance, g.stopped)
 		copy(slot, g.local.S.Best.Slot)
-		if !slices.Contains(slot, -1) && y.Within(traffic.Levels(y, slot)) {
+		if !slices.Contains(slot, -1) && y.Within(y.At(slot)) {
 			copy(g.slot, slot)
 			g.at.SetHome(h.Home, 0) // of y too
 			return
@@ -197,8 +197,9 @@ func (g *regrouper) give(l int, r *Result) {
 // limit sets how far above the plan at hand the GPUs may come in every window.
 func (g *regrouper) limit(y *traffic.Layer) {
 	slack := max(g.o.TrafficSlack, 0)
-	for _, level := range traffic.Levels(y, g.slot) {
-		level = max(level, 1)
+	at := y.At(g.slot)
+	for k := range y.Share {
+		level := max(at.Top(k), 1)
 		most := level * (1 + slack)
 		if t := g.o.Target; t > 0 {
 			most = min(most, max(level, t))

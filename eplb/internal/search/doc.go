@@ -8,7 +8,7 @@
 // combines in a Task combines in the search.
 //
 //	task       what is asked
-//	state      the placement at hand, its levels in every window, changes, masks
+//	state      the placement at hand, its levels in every window, changes, tries, masks
 //	norm       the smooth objective that changes are judged by
 //	forward    the change that gains most a move
 //	back       the move that is missed least when it is taken back

@@ -40,7 +40,7 @@ func (s *State) reachOut(e int32) bool {
 		}
 	}
 	if best >= 0 {
-		s.put(best, e)
+		s.Apply(Change{best, -1, e})
 		return true
 	}
 	x, top := Change{A: -1}, math.Inf(1)

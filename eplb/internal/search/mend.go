@@ -27,7 +27,7 @@ func (s *State) Mend() {
 			best = s.leastMissed(int32(e), room)
 		}
 		if best >= 0 { // the task has seen to the room
-			s.put(best, int32(e))
+			s.Apply(Change{best, -1, int32(e)})
 		}
 	}
 	s.fillEmpty()
@@ -76,7 +76,7 @@ func (s *State) fillEmpty() {
 			best = s.largest(func(e int32) bool { return !s.holds(g, e) && s.mayHold(g, -1, e) })
 		}
 		if full[g] = best < 0; best >= 0 {
-			s.put(int32(at), best)
+			s.Apply(Change{int32(at), -1, best})
 		}
 	}
 }

@@ -20,6 +20,8 @@ type State struct {
 	at    [][]int32 // and their slots
 	has   []uint64  // the set of experts of each GPU
 	size  []float64 // load of a replica, [experts][windows]
+	gets  []float64 // of each slot, how often it gets that: 1 where replicas share evenly
+	gpus  []int     // of each node, where it is not 1
 	level []float64 // load/speed, [GPUs][windows]
 	inv   []float64 // 1/speed
 	moves int
@@ -29,6 +31,10 @@ type State struct {
 	norm
 	scan
 	nodes nodes
+	was   struct { // before the change that was tried
+		back        Change
+		level, gets []float64
+	}
 }
 
 // Set readies s for a task. Load of the task may change until Start is called.
@@ -43,6 +49,16 @@ func (s *State) Set(t *Task) {
 	s.level = memory.Resize(s.level, gpus*s.n)
 	s.inv = memory.Resize(s.inv, gpus)
 	s.away = memory.Resize(s.away, gpus)
+	s.gets = memory.Resize(s.gets, slots)
+	for i := range s.gets {
+		s.gets[i] = 1
+	}
+	if s.gpus = s.gpus[:0]; t.Nearest {
+		s.gpus = append(s.gpus, make([]int, 1+slices.Max(t.Node))...)
+		for _, n := range t.Node {
+			s.gpus[n]++
+		}
+	}
 	for len(s.at) < t.Experts {
 		s.at = append(s.at, nil)
 	}
@@ -75,6 +91,7 @@ func (s *State) Start(slot []int32) {
 	}
 	for e := range s.count {
 		s.resize(int32(e))
+		s.deal(int32(e))
 	}
 	s.moves, s.off = 0, 0
 	clear(s.away)
@@ -99,9 +116,38 @@ func (s *State) tally(i, e int32, by int) {
 
 // resize sets the load of a replica of e.
 func (s *State) resize(e int32) {
+	if e < 0 {
+		return
+	}
 	c := float64(max(s.count[e], 1))
 	for i := int(e) * s.n; i < (int(e)+1)*s.n; i++ {
 		s.size[i] = s.t.Load[i] / c
+	}
+}
+
+// deal sets what the replicas of e get where GPUs send to the nearest.
+func (s *State) deal(e int32) {
+	if e < 0 || !s.t.Nearest {
+		return
+	}
+	at, node := s.at[e], s.t.Node
+	away := len(s.inv) // GPUs on nodes that have none
+	for _, i := range at {
+		n, here, first := node[s.gpu[i]], 0, i
+		for _, j := range at {
+			if node[s.gpu[j]] == n {
+				here, first = here+1, min(first, j)
+			}
+		}
+		near := 1
+		if i == first { // those that have none of their own send to it too
+			near += s.gpus[n] - here
+			away -= s.gpus[n]
+		}
+		s.gets[i] = float64(near * len(at))
+	}
+	for _, i := range at {
+		s.gets[i] = (s.gets[i] + float64(away)) / float64(len(s.inv))
 	}
 }
 
@@ -111,10 +157,10 @@ func (s *State) Refresh() {
 	for g, v := range s.inv {
 		level := s.level[g*n : (g+1)*n]
 		clear(level)
-		for _, e := range s.slot[t.First[g]:t.First[g+1]] {
+		for i, e := range s.slot[t.First[g]:t.First[g+1]] {
 			if e >= 0 {
 				for k, x := range s.size[int(e)*n : (int(e)+1)*n] {
-					level[k] += x
+					level[k] += float64(x * s.gets[t.First[g]+i])
 				}
 			}
 		}
@@ -129,14 +175,27 @@ func (s *State) Refresh() {
 func (s *State) Time() float64 {
 	sum := 0.0
 	for k, a := range s.t.Share {
-		top := 0.0
-		for i := k; i < len(s.level); i += s.n {
-			top = max(top, s.level[i])
-		}
-		sum += float64(a * top)
+		sum += float64(a * s.Top(k))
 	}
 	return sum
 }
+
+// Top is the largest level in window k.
+func (s *State) Top(k int) (top float64) {
+	for i := k; i < len(s.level); i += s.n {
+		top = max(top, s.level[i])
+	}
+	return top
+}
+
+// Level is the level of a GPU in each window; it is the state's own.
+func (s *State) Level(g int32) []float64 { return s.level[int(g)*s.n:][:s.n] }
+
+// GPU is that of slot i.
+func (s *State) GPU(i int32) int32 { return s.gpu[i] }
+
+// Part is the share of its expert's tokens that slot i gets.
+func (s *State) Part(i int) float64 { return s.gets[i] / float64(s.count[s.slot[i]]) }
 
 // Slots is the placement at hand; it is the state's own.
 func (s *State) Slots() []int32 { return s.slot }
@@ -213,35 +272,54 @@ func (s *State) CostOf(c Change) int {
 
 // Apply makes a change.
 func (s *State) Apply(c Change) {
-	if c.B < 0 {
-		s.put(c.A, c.E)
+	e, f := s.slot[c.A], c.E
+	if c.B >= 0 {
+		f = s.slot[c.B]
+	}
+	if c.B >= 0 && !s.t.Nearest { // no other slot gets more or less
+		g, h := int(s.gpu[c.A]), int(s.gpu[c.B])
+		for k := range s.n {
+			d := s.size[int(e)*s.n+k] - s.size[int(f)*s.n+k]
+			s.level[g*s.n+k] -= float64(d * s.inv[g])
+			s.level[h*s.n+k] += float64(d * s.inv[h])
+		}
+		s.swap(c)
 		return
 	}
-	e, f := s.slot[c.A], s.slot[c.B]
-	g, h := int(s.gpu[c.A]), int(s.gpu[c.B])
-	for k := range s.n {
-		d := s.size[int(e)*s.n+k] - s.size[int(f)*s.n+k]
-		s.level[g*s.n+k] -= float64(d * s.inv[g])
-		s.level[h*s.n+k] += float64(d * s.inv[h])
-	}
-	s.hold(c.A, f)
-	s.hold(c.B, e)
+	s.charge(e, -1)
+	s.charge(f, -1)
+	s.swap(c)
+	s.deal(e)
+	s.deal(f)
+	s.charge(e, 1)
+	s.charge(f, 1)
 }
 
-// put gives slot i to e.
-func (s *State) put(i, e int32) {
-	f := s.slot[i]
-	s.charge(f, -1)
-	s.charge(e, -1)
-	s.hold(i, e)
-	if f >= 0 {
-		s.count[f]--
-		s.resize(f)
+// swap makes a change but for levels.
+func (s *State) swap(c Change) {
+	e := s.slot[c.A]
+	if c.B >= 0 {
+		s.hold(c.A, s.slot[c.B])
+		s.hold(c.B, e)
+		return
 	}
-	s.count[e]++
+	s.hold(c.A, c.E)
 	s.resize(e)
-	s.charge(f, 1)
-	s.charge(e, 1)
+	s.resize(c.E)
+}
+
+// Try makes a change that Undo may take back.
+func (s *State) Try(c Change) {
+	s.was.level, s.was.gets = append(s.was.level[:0], s.level...), append(s.was.gets[:0], s.gets...)
+	s.was.back = Change{c.A, c.B, s.slot[c.A]}
+	s.Apply(c)
+}
+
+// Undo takes back what was tried, to the bit.
+func (s *State) Undo() {
+	s.swap(s.was.back)
+	s.level, s.was.level = s.was.level, s.level
+	s.gets, s.was.gets = s.was.gets, s.gets
 }
 
 // charge adds the replicas of e to the levels of their GPUs, sign times.
@@ -253,16 +331,17 @@ func (s *State) charge(e int32, sign float64) {
 	for _, i := range s.at[e] {
 		g := int(s.gpu[i])
 		for k, x := range size {
-			s.level[g*s.n+k] += float64(float64(sign*x) * s.inv[g])
+			s.level[g*s.n+k] += float64(float64(sign*x*s.gets[i]) * s.inv[g])
 		}
 	}
 }
 
-// hold makes slot i hold e (-1 = nothing) but for counts and levels.
+// hold makes slot i hold e (-1 = nothing) but for levels.
 func (s *State) hold(i, e int32) {
 	g := int(s.gpu[i])
 	if f := s.slot[i]; f >= 0 {
 		s.tally(i, f, -1)
+		s.count[f]--
 		k := slices.Index(s.at[f], i)
 		s.at[f] = slices.Delete(s.at[f], k, k+1)
 		s.has[g*s.words+int(f>>6)] &^= 1 << (f & 63)
@@ -271,6 +350,7 @@ func (s *State) hold(i, e int32) {
 		return
 	}
 	s.tally(i, e, 1)
+	s.count[e]++
 	s.at[e] = append(s.at[e], i)
 	s.has[g*s.words+int(e>>6)] |= 1 << (e & 63)
 }

@@ -12,6 +12,12 @@ type Task struct {
 	// window in the time of all, which adds up to 1.
 	Load  []float64
 	Share []float64
+	// Nearest has every GPU send all its tokens of an expert to one replica: its own,
+	// else the first on its node, else evenly to all of them; tokens come evenly from
+	// all GPUs. It is SGLang's static dispatch. Without it replicas share evenly. Node is
+	// needed then, and levels are right once a change was made: searches that look ahead,
+	// which are all of this package, do not know of it.
+	Nearest bool
 
 	// Prev is the expert in each slot of the placement in force, -1 = none; nil =
 	// there is none, and nothing costs a move. Had is the set of experts of every

@@ -1,7 +1,6 @@
 package traffic
 
 import (
-	"math/rand/v2"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/search"
@@ -11,41 +10,17 @@ import (
 // what is even may lie far apart.
 const smallSlots = 32
 
-// annealing changes a state at random.
-type annealing struct {
-	*state
-	rng    rand.PCG
-	heat   float64 // what a change may harm
-	dear   float64 // of load above even
-	move   float64 // of a move
-	stop   func() bool
-	first  []int     // node n has the slots [first[n], first[n+1])
-	levels []float64 // of the placement that was looked at last
-}
-
-func newAnnealing(y *Layer, slot []int32, seed uint64, stop func() bool) *annealing {
-	s := &annealing{state: newState(y, slot), move: y.MovePrice, stop: stop, first: make([]int, y.Nodes+1), levels: make([]float64, len(y.Share))}
-	for g, n := range y.Node {
-		s.first[n+1] = y.First[g+1]
-	}
-	for n := range y.Nodes { // which may have no GPU in service
-		s.first[n+1] = max(s.first[n+1], s.first[n])
-	}
-	s.rng.Seed(seed, seed+1)
-	return s
-}
-
 // cool tries so many changes in each of some stages, took called after each that is made,
-// and counts anew. From one to the next heat cools, load above even grows dear, and done
-// may end it, as stop does.
-func (s *annealing) cool(stages, tries int, cooling, dearing float64, took func(), done func() bool) {
+// and adds levels up anew. From one to the next heat cools, load above even grows dear, and
+// done may end it, as stop does.
+func (s *state) cool(stages, tries int, cooling, dearing float64, took func(), done func() bool) {
 	for range stages {
 		for range tries {
-			if s.propose() && s.try(float64(s.heat*search.Unlikely(s.rng.Uint64()))) {
+			if s.try(s.draw(), float64(s.heat*search.Unlikely(s.rng.Uint64()))) {
 				took()
 			}
 		}
-		if s.reload(); s.stop() || done() {
+		if s.Refresh(); s.stop() || done() {
 			return
 		}
 		s.heat *= cooling
@@ -53,90 +28,67 @@ func (s *annealing) cool(stages, tries int, cooling, dearing float64, took func(
 	}
 }
 
-// try makes the change that was prepared unless it harms by more than room.
-func (s *annealing) try(room float64) bool {
-	over, price := s.weigh()
-	cost := float64(s.dear*over) + float64(s.move*float64(s.cost)) + price
-	if s.visits() {
-		most := int64(float64((room-cost)*s.one)) + 1 // whatever rounding does
-		cost += float64(s.tokens.weigh(&s.change, most)) / s.one
-	}
-	if cost > room {
-		return false
-	}
-	s.apply(over, price)
-	return true
-}
+// none is a slot with itself: no change.
+var none search.Change
 
-// propose prepares a random change, rather of a GPU that is too full or, where it counts
-// what tokens visit, rather one of two experts that tokens choose; false = it came upon
-// none.
-func (s *annealing) propose() bool {
+// draw is a random change, rather of a GPU that is too full or, where it counts what tokens
+// visit, rather one that brings together two experts that a random token chose; it may come
+// upon none.
+func (s *state) draw() search.Change {
 	if s.visits() && s.below(4) > 0 {
-		return s.unite()
+		c := none
+		for n := 0; n < 4 && c == none; n++ {
+			c = s.unite(s.tokens.any(s.rng.Uint64()))
+		}
+		return c
 	}
 	i := s.any()
-	for n := 0; n < 2 && s.above(int(s.gpu[i]), 0, 0) == 0; n++ {
+	for n := 0; n < 2 && s.above(s.GPU(i)) == 0; n++ {
 		i = s.any()
 	}
 	switch s.below(8) {
 	case 0: // another expert in its place
-		return s.replace(s.spare(i), int32(s.below(s.y.Experts)))
+		return search.Change{A: s.spare(i), B: -1, E: int32(s.below(s.y.Experts))}
 	case 1, 2: // its expert elsewhere too
-		return s.replace(s.spare(s.any()), s.slot[i])
+		return search.Change{A: s.spare(s.any()), B: -1, E: s.Slots()[i]}
 	}
-	return s.exchange(i, s.any())
+	return search.Change{A: i, B: s.any()}
 }
 
-// unite prepares that one of two experts that a random token chose comes to a
-// node of the other.
-func (s *annealing) unite() bool {
-	for range 4 {
-		n := s.tokens.any(s.rng.Uint64())
-		token := s.y.Tokens.of(n)
-		a, b := int32(token[s.below(len(token))]), int32(token[s.below(len(token))])
-		if s.tokens.nodes[n] < 2 || s.on[a]&s.on[b] != 0 || s.on[a] == 0 || s.on[b] == 0 {
-			continue
-		}
-		node := s.y.Node[s.gpu[s.replica(b)]]
-		to := s.first[node] + s.below(s.first[node+1]-s.first[node])
-		if s.below(3) == 0 {
-			return s.replace(to, a)
-		}
-		return s.exchange(s.replica(a), to)
+// unite is that one of two experts of token n comes to a node of the other; none where they
+// are on one.
+func (s *state) unite(n int32) search.Change {
+	token := s.tokens.of(n)
+	a, b := int32(token[s.below(len(token))]), int32(token[s.below(len(token))])
+	if s.tokens.nodes[n] < 2 || s.on[a]&s.on[b] != 0 || s.on[a] == 0 || s.on[b] == 0 {
+		return none
 	}
-	return false
+	node := s.y.Node[s.GPU(s.replica(b))]
+	from, _ := slices.BinarySearch(s.y.Node, node)
+	first, end := s.y.First[from], s.y.First[from+s.gpus[node]]
+	to := int32(first + s.below(end-first))
+	if s.below(3) == 0 {
+		return search.Change{A: to, B: -1, E: a}
+	}
+	return search.Change{A: s.replica(a), B: to}
 }
 
 // spare is slot i or, rather than one whose expert has no other replica, a random one.
-func (s *annealing) spare(i int) int {
-	for n := 0; n < 2 && s.slot[i] >= 0 && s.keeps.Counts()[s.slot[i]] < 2; n++ {
+func (s *state) spare(i int32) int32 {
+	for n := 0; n < 2 && s.Slots()[i] >= 0 && s.Counts()[s.Slots()[i]] < 2; n++ {
 		i = s.any()
 	}
 	return i
 }
 
-// exchange prepares that slots i and j change their experts; false = they may not.
-func (s *annealing) exchange(i, j int) bool {
-	return s.prepare(search.Change{A: int32(i), B: int32(j), E: -1})
-}
-
-// replace prepares that slot i holds expert e in place of its own; false = it may not.
-func (s *annealing) replace(i int, e int32) bool {
-	return s.prepare(search.Change{A: int32(i), B: -1, E: e})
-}
-
 // replica is a random slot of expert e.
-func (s *annealing) replica(e int32) int {
-	at := s.keeps.At(e)
-	return int(at[s.below(len(at))])
-}
+func (s *state) replica(e int32) int32 { return s.At(e)[s.below(len(s.At(e)))] }
 
 // any is a random slot.
-func (s *annealing) any() int { return s.below(len(s.slot)) }
+func (s *state) any() int32 { return int32(s.below(len(s.Slots()))) }
 
 // below is a random number below n.
-func (s *annealing) below(n int) int { return int(s.rng.Uint64() >> 32 * uint64(n) >> 32) }
+func (s *state) below(n int) int { return int(s.rng.Uint64() >> 32 * uint64(n) >> 32) }
 
 // Schedule of Regroup. Temperatures are in nodes a token, relative to K/experts,
 // which is what moving one expert is about worth; the price of load above even
@@ -164,16 +116,12 @@ const (
 // Cost: some 10 microseconds a try, 350 tries a slot; stop is asked now and then.
 func Regroup(y *Layer, slot []int32, stop func() bool) {
 	t := y.Tokens
-	s := newAnnealing(y, slot, 1, stop)
-	given, best, seen := slices.Clone(slot), s.worth(), false
-	within := func() bool {
-		s.level(s.levels)
-		return y.Within(s.levels)
-	}
+	s := newState(y, slot, 1, stop)
+	given, best, seen := slices.Clone(slot), 0.0, false
 	took := func() {
-		if w := s.worth(); w < best && within() {
-			best, seen = w, true
-			copy(slot, s.slot)
+		if s.worth < best && y.Within(&s.State) {
+			best, seen = s.worth, true
+			copy(slot, s.Slots())
 		}
 	}
 	tries := min(max(leastTries, slotTries*len(slot)), tokenTries/(2*len(t.IDs)*t.K/y.Experts+1))/stages + 1
@@ -188,15 +136,10 @@ func Regroup(y *Layer, slot []int32, stop func() bool) {
 		}
 		s.heat, s.dear = unit, cheap
 		s.cool(stages, tries, cooling, dearing, took, func() bool { return false })
-		if !seen && !within() && !stop() {
+		if !seen && !y.Within(&s.State) && !stop() {
 			s.cool(lateStages, tries, 1, dearing*dearing, took, func() bool { return seen })
 		}
 	}
-}
-
-// worth is what is to be least: nodes a token, and what else has a price.
-func (s *annealing) worth() float64 {
-	return float64(s.tokens.total)/s.one + float64(dear*s.over) + float64(s.move*float64(s.keeps.Moves())) + s.price
 }
 
 // Schedule of EvenOut: temperatures are in load/speed.
@@ -227,20 +170,19 @@ func EvenOut(y *Layer, slot []int32, aim float64, stop func() bool) float64 {
 	if y.Prev != nil {
 		bare.MovePrice = moveWorth
 	}
-	s := newAnnealing(&bare, slot, 3, stop)
+	s := newState(&bare, slot, 3, stop)
 	given := slices.Clone(slot)
-	best, moves := s.level(s.levels), s.keeps.Moves()
+	best, moves := s.Time(), s.Moves()
 	sink := func() {
-		for k, x := range s.levels {
-			s.even[k] = max(1+float64(sinking*(x-1)), min(aim, x))
+		for k := range s.even {
+			s.even[k] = max(1+float64(sinking*(s.Top(k)-1)), min(aim, s.Top(k)))
 		}
-		s.reload()
 	}
 	took := func() {
-		l := s.level(s.levels)
-		if l < best && best > aim || l <= aim && s.keeps.Moves() < moves {
-			best, moves = l, s.keeps.Moves()
-			copy(slot, s.slot)
+		l := s.Time()
+		if l < best && best > aim || l <= aim && s.Moves() < moves {
+			best, moves = l, s.Moves()
+			copy(slot, s.Slots())
 			sink()
 		}
 	}

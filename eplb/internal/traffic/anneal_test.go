@@ -9,6 +9,14 @@ import (
 
 func never() bool { return false }
 
+// levels are those of the fullest GPU in each window.
+func levels(y *Layer, slot []int32) (out []float64) {
+	for k := range y.Share {
+		out = append(out, y.At(slot).Top(k))
+	}
+	return out
+}
+
 // TestRegroupAgainstAll enumerates the placements of four to six experts on two or
 // three nodes.
 func TestRegroupAgainstAll(t *testing.T) {
@@ -19,7 +27,7 @@ func TestRegroupAgainstAll(t *testing.T) {
 		experts := []int{4, 6}[seed%2]
 		y, slot := testLayer(rng, u, experts, 1, 2, 30)
 		y.PerExpert = seed%5 > 2
-		level := Levels(y, slot)[0]
+		level := levels(y, slot)[0]
 		y.Even[0], y.Most[0] = level*1.05, level*1.05
 		best := math.Inf(1)
 		var all func(at []int32)
@@ -41,7 +49,7 @@ func TestRegroupAgainstAll(t *testing.T) {
 					return
 				}
 			}
-			if Levels(y, at)[0] > y.Most[0] {
+			if levels(y, at)[0] > y.Most[0] {
 				return
 			}
 			_, total, _, _ := naive(u, y, at)
@@ -63,7 +71,7 @@ func TestRegroupKeepsWhatItMust(t *testing.T) {
 		experts := u.Slots() / 2
 		y, slot := testLayer(rng, u, experts, 1+rng.IntN(2), 2, 200)
 		y.Nearest = rng.IntN(2) == 1
-		for k, x := range Levels(y, slot) {
+		for k, x := range levels(y, slot) {
 			y.Even[k], y.Most[k] = x*1.01, x*1.03
 		}
 		y.Moves = rng.IntN(12)
@@ -108,7 +116,7 @@ func TestRegroupKeepsWhatItMust(t *testing.T) {
 		if y.Domain != nil && twice(slot) < apart {
 			t.Errorf("seed %d: %d experts on two nodes, %d before", seed, twice(slot), apart)
 		}
-		for k, x := range Levels(y, slot) {
+		for k, x := range levels(y, slot) {
 			if x > y.Most[k]*(1+1e-9) {
 				t.Errorf("seed %d: window %d at %v, at most %v is allowed", seed, k, x, y.Most[k])
 			}
@@ -134,7 +142,7 @@ func TestEvenOutAgainstAll(t *testing.T) {
 		y.Nearest = seed/2%2 == 1
 		mean := func(at []int32) float64 {
 			sum := 0.0
-			for _, x := range Levels(y, at) {
+			for _, x := range levels(y, at) {
 				sum += x / float64(len(y.Share))
 			}
 			return sum
@@ -183,19 +191,19 @@ func TestEvenOutMovesFew(t *testing.T) {
 		y.inForce(slot)
 		_, _, moves, _ := naive(u, y, best)
 		many += moves
-		aim := Levels(y, best)[0] * 1.05
+		aim := levels(y, best)[0] * 1.05
 		at := slices.Clone(slot)
 		EvenOut(y, at, aim, never)
 		_, _, moves, _ = naive(u, y, at)
-		if x := Levels(y, at)[0]; x > aim {
+		if x := levels(y, at)[0]; x > aim {
 			t.Errorf("seed %d: level %v above the aim %v", seed, x, aim)
 		}
 		few += moves
 		limited := slices.Clone(slot)
 		y.Moves = 3
 		EvenOut(y, limited, aim, never)
-		if _, _, moves, _ = naive(u, y, limited); moves > 3 || Levels(y, limited)[0] > Levels(y, slot)[0] {
-			t.Errorf("seed %d: %d moves of 3 to %v from %v", seed, moves, Levels(y, limited)[0], Levels(y, slot)[0])
+		if _, _, moves, _ = naive(u, y, limited); moves > 3 || levels(y, limited)[0] > levels(y, slot)[0] {
+			t.Errorf("seed %d: %d moves of 3 to %v from %v", seed, moves, levels(y, limited)[0], levels(y, slot)[0])
 		}
 	}
 	if few*9 > many*5 {

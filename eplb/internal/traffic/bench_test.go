@@ -34,17 +34,17 @@ func BenchmarkRegroup(b *testing.B) {
 		start[i] = int32(i % experts)
 	}
 	EvenOut(y, start, 1.0002, never)
-	level := Levels(y, start)[0]
+	level := levels(y, start)[0]
 	y.Even, y.Most = []float64{level * 1.004}, []float64{level * 1.02}
 	y.MovePrice = 0
-	before := newState(y, start).tokens.total
 	slot := make([]int32, len(start))
 	b.ReportAllocs()
 	for b.Loop() {
 		copy(slot, start)
 		Regroup(y, slot, never)
 	}
-	b.ReportMetric(float64(newState(y, slot).tokens.total)/tokens, "nodes/token")
-	b.ReportMetric(float64(before)/tokens, "nodes/token-before")
-	b.ReportMetric(Levels(y, slot)[0], "max/mean")
+	visit := func(slot []int32) float64 { return NewVisits(nodes).Mean(t, newState(y, slot, 1, never).on) }
+	b.ReportMetric(visit(slot), "nodes/token")
+	b.ReportMetric(visit(start), "nodes/token-before")
+	b.ReportMetric(levels(y, slot)[0], "max/mean")
 }

@@ -24,7 +24,7 @@ func TestBlock(t *testing.T) {
 				tokens.IDs = append(tokens.IDs, uint16(e))
 			}
 		}
-		mean, _ := tokens.mean(16)
+		mean := meanOf(tokens, 16)
 		if got := tokens.block(mean); got != c.want {
 			t.Errorf("runs of %d alike with chance %v: blocks of %d, want %d", c.run, c.alike, got, c.want)
 		}
@@ -32,4 +32,13 @@ func TestBlock(t *testing.T) {
 			t.Error("tokens with weights have an order")
 		}
 	}
+}
+
+// meanOf is how often a token chooses each expert.
+func meanOf(t *Tokens, experts int) []float64 {
+	mean, all := t.chosen(experts)
+	for e := range mean {
+		mean[e] /= all
+	}
+	return mean
 }

@@ -21,7 +21,7 @@ func Bound(t *Tokens, experts int, slots []int) float64 {
 	if t.Len() == 0 || t.K < 2 || experts > mostBounded {
 		return 1
 	}
-	pairs := t.pairs(experts)
+	pairs := t.together(experts, 1)
 	_, weight := t.chosen(experts)
 	all, room, nodes := 0, 0, 0
 	for _, n := range slots {
@@ -35,13 +35,14 @@ func Bound(t *Tokens, experts int, slots []int) float64 {
 		return float64(t.K)
 	}
 	// What a further replica of an expert brings together: the first is a must.
-	var gains []int64
-	together := int64(0) // pairs of all tokens, each from both sides
+	var gains []float64
+	together := 0.0 // pairs of all tokens, each from both sides
 	for a := range experts {
 		row := pairs[a*experts : (a+1)*experts]
-		slices.SortFunc(row, func(x, y int64) int { return cmp.Compare(y, x) })
+		row[a] = 0
+		slices.SortFunc(row, func(x, y float64) int { return cmp.Compare(y, x) })
 		for c := range nodes {
-			sum := int64(0)
+			sum := 0.0
 			for _, x := range row[min(c*(room-1), experts):min((c+1)*(room-1), experts)] {
 				sum += x
 			}
@@ -52,11 +53,11 @@ func Bound(t *Tokens, experts int, slots []int) float64 {
 			}
 		}
 	}
-	slices.SortFunc(gains, func(x, y int64) int { return cmp.Compare(y, x) })
+	slices.SortFunc(gains, func(x, y float64) int { return cmp.Compare(y, x) })
 	for _, x := range gains[:min(len(gains), max(all-experts, 0))] {
 		together += x
 	}
-	return leastParts(t.K, float64(together)/2/float64(weight))
+	return leastParts(t.K, together/2/weight)
 }
 
 // leastParts is the least mean number of parts of k things where no more than so

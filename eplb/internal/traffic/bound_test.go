@@ -39,20 +39,17 @@ func TestBoundAgainstAll(t *testing.T) {
 			}
 			y.Weight[0] = 1
 		}
-		weight := int64(0)
-		for i := range y.Len() {
-			weight += y.weight(int32(i))
-		}
+		_, weight := y.chosen(experts)
 		best := math.Inf(1)
 		on := make([]uint64, experts)
 		var all func(e int, left []int)
 		all = func(e int, left []int) {
 			if e == experts {
-				sum := int64(0)
+				sum := 0.0
 				for i := range y.Len() {
-					sum += int64(fewest(y.of(int32(i)), on, len(slots))) * y.weight(int32(i))
+					sum += float64(fewest(y.of(int32(i)), on, len(slots))) * y.weight(int32(i))
 				}
-				best = min(best, float64(sum)/float64(weight))
+				best = min(best, sum/weight)
 				return
 			}
 			for set := uint64(1); set < 1<<len(slots); set++ {

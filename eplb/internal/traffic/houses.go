@@ -37,8 +37,8 @@ func Houses(t *Tokens, experts, groups, nodes int) []House {
 		for _, e := range t.of(i) {
 			set |= 1 << (int(e) * groups / experts)
 		}
-		chosen[set] += t.weight(i)
-		weight += t.weight(i)
+		chosen[set] += int64(t.weight(i))
+		weight += int64(t.weight(i))
 	}
 	for i := range out {
 		sum := int64(0) // whole numbers: in whatever order

@@ -36,48 +36,25 @@ const (
 // thrice what as many tokens at random would make them: what counts is how blocks of
 // tokens vary, as long as it takes for blocks to be independent.
 func (t *Tokens) besides(experts, gpus int) []float64 {
-	mean, weight := t.mean(experts)
-	block := t.block(mean)
-	cov, blocks, counts := make([]float64, experts*experts), 0.0, make([]float64, experts)
-	for lo := 0; lo+block <= t.Len(); lo += block {
-		w := float64(t.weight(int32(lo)))
-		blocks += w
-		for _, a := range t.count(lo, block, counts) {
-			for b, y := range counts {
-				cov[int(a)*experts+b] += float64(w * y)
-			}
-		}
+	mean, weight := t.chosen(experts)
+	for e := range mean {
+		mean[e] /= weight
 	}
-	later := max(weight, leastLater)
-	if t.Weight != nil { // on any scale
-		later = pairsLater
+	block := t.block(mean)
+	cov, pairs := t.together(experts, block), t.together(experts, 1)
+	blocks, later := weight, float64(pairsLater) // weights are on any scale
+	if t.Weight == nil {
+		blocks, later = float64(t.Len()/block), max(weight, leastLater)
 	}
 	each := float64(t.K) / float64(gpus) // what a token loads a GPU with
-	for i, n := range t.pairs(experts) {
-		x := cov[i]/(blocks*float64(block)) - float64(mean[i/experts]*mean[i%experts])*float64(block)
-		cov[i] = float64(riskPrice*x)/(float64(each*each)*later) - float64(gpuPrice/2*float64(n))/weight
+	for i, n := range pairs {
+		a, b := i/experts, i%experts
+		x := cov[i]/(blocks*float64(block)) - float64(mean[a]*mean[b])*float64(block)
+		if cov[i] = float64(riskPrice*x) / (float64(each*each) * later); a != b {
+			cov[i] -= float64(gpuPrice/2*n) / weight
+		}
 	}
 	return cov
-}
-
-// mean is how often a token chooses each expert, and the weight of all tokens.
-func (t *Tokens) mean(experts int) (mean []float64, weight float64) {
-	each, all := t.chosen(experts)
-	for _, n := range each {
-		mean = append(mean, float64(n)/float64(all))
-	}
-	return mean, float64(all)
-}
-
-// count returns what n tokens from one on chose, and sets counts to how often each
-// expert.
-func (t *Tokens) count(from, n int, counts []float64) []uint16 {
-	clear(counts)
-	ids := t.IDs[from*t.K : (from+n)*t.K]
-	for _, e := range ids {
-		counts[e]++
-	}
-	return ids
 }
 
 // block is the shortest length, of powers of two, above which blocks of
@@ -89,7 +66,10 @@ func (t *Tokens) block(mean []float64) int {
 	for n := 1; n <= longestBlock && t.Len()/n >= leastBlocks && t.Weight == nil; n *= 2 {
 		sum := 0.0
 		for lo := 0; lo+n <= t.Len(); lo += n {
-			t.count(lo, n, counts)
+			clear(counts)
+			for _, e := range t.IDs[lo*t.K : (lo+n)*t.K] {
+				counts[e]++
+			}
 			for e, x := range counts {
 				d := x - float64(mean[e]*float64(n))
 				sum += float64(d * d)

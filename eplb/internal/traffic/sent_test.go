@@ -31,7 +31,7 @@ func TestSent(t *testing.T) {
 		row, one := make([]float64, nodes), make([]float64, nodes)
 		mean := 0.0
 		for i := range int32(y.Len()) {
-			w := float64(y.weight(i))
+			w := y.weight(i)
 			weight += w
 			mean += w * float64(fewest(y.of(i), on, nodes))
 			for from := range nodes {

@@ -97,7 +97,7 @@ func testLayer(rng *rand.Rand, u *Layer, experts, windows, k, tokens int) (*Laye
 	}
 }
 
-// naive counts what a state keeps count of.
+// naive counts what a state judges changes by.
 func naive(u *Layer, y *Layer, slot []int32) (over float64, total int64, moves, off int) {
 	experts, windows := y.Experts, len(y.Share)
 	on := make([]uint64, experts)
@@ -130,13 +130,13 @@ func naive(u *Layer, y *Layer, slot []int32) (over float64, total int64, moves, 
 			for _, e := range y.Tokens.of(int32(i)) {
 				for _, n := range u.Node { // a token from each GPU
 					if on[e]>>n&1 == 0 {
-						total += y.Tokens.weight(int32(i))
+						total += int64(y.Tokens.weight(int32(i)))
 					}
 				}
 			}
 			continue
 		}
-		total += int64(fewest(y.Tokens.of(int32(i)), on, u.Nodes)) * y.Tokens.weight(int32(i))
+		total += int64(fewest(y.Tokens.of(int32(i)), on, u.Nodes)) * int64(y.Tokens.weight(int32(i)))
 	}
 	return over, total, moves, off
 }
@@ -183,7 +183,7 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 			}
 		}
 		y.Nearest, y.PerExpert = rng.IntN(2) == 1, seed%5 == 0
-		y.Moves = math.MaxInt
+		y.Moves, y.MovePrice = math.MaxInt, .01
 		y.inForce(slot)
 		if seed%3 == 0 {
 			y.Tokens.Weight = make([]int64, y.Tokens.Len())
@@ -195,42 +195,63 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 		for e := range y.Home {
 			y.Home[e] = int32(rng.IntN(u.Nodes+1)) - 1
 		}
-		s := newState(y, slot)
-		changes := 0
+		anew := func(slot []int32) (over, price, nodes float64) {
+			over, total, _, _ := naive(u, y, slot)
+			price = riskPrice*naiveRisk(u, y, slot) - gpuPrice*naivePairs(u, y, slot)
+			if nodes = float64(total) / weightOf(y.Tokens); y.PerExpert {
+				nodes /= float64(len(u.Node))
+			}
+			return over, price + nodes, nodes
+		}
+		over, price, _ := anew(slot)
+		s := newState(y, slot, 1, never)
+		s.dear = dear
+		changes, kept := 0, 0
 		for range 300 {
 			c := search.Change{A: int32(rng.IntN(len(slot))), B: -1, E: int32(rng.IntN(experts))}
 			if rng.IntN(2) == 0 {
 				c.B = int32(rng.IntN(len(slot)))
 			}
-			if !s.prepare(c) {
-				continue
+			before := slices.Clone(s.Slots())
+			if s.try(c, []float64{math.Inf(-1), .1 * rng.NormFloat64(), 1e9}[rng.IntN(3)]) {
+				changes++
+			} else if kept++; !slices.Equal(before, s.Slots()) {
+				t.Fatalf("seed %d: %v was not taken back", seed, c)
 			}
-			over, price := s.weigh()
-			more := s.tokens.weigh(&s.change, math.MaxInt64)
-			most := more + int64(rng.IntN(9)-4)
-			if got := s.tokens.weigh(&s.change, most); got > most && more <= most || got <= most && got != more {
-				t.Fatalf("seed %d: %d nodes more, of at most %d %d", seed, more, most, got)
-			}
-			total := s.tokens.total + more
-			if rng.IntN(3) == 0 {
-				continue // weighed, not made
-			}
-			if s.apply(over, price); s.visits() && s.tokens.total != total {
-				t.Fatalf("seed %d: %d nodes, weighed %d", seed, s.tokens.total, total)
-			}
-			changes++
 		}
-		over, total, moves, off := naive(u, y, s.slot)
-		price := riskPrice*naiveRisk(u, y, s.slot) - gpuPrice*naivePairs(u, y, s.slot)
-		if y.PerExpert {
-			price += float64(total) / s.one / float64(len(u.Node))
-			total = 0
+		o, p, _ := anew(s.Slots())
+		_, _, moves, off := naive(u, y, s.Slots())
+		if want := p - price + dear*(o-over) + y.MovePrice*float64(moves); math.Abs(want-s.worth) > 1e-9 || moves != s.Moves() || off != s.Off() || changes < 20 || kept < 50 {
+			t.Fatalf("seed %d after %d changes and %d not made: worth %v moves %d off %d, anew %v %d %d", seed, changes, kept, s.worth, s.Moves(), s.Off(), want, moves, off)
 		}
-		if math.Abs(over-s.over) > 1e-9 || math.Abs(price-s.price) > 1e-9 || total != s.tokens.total || moves != s.keeps.Moves() || off != s.keeps.Off() {
-			t.Fatalf("seed %d after %d changes: over %v price %v total %d moves %d off %d, anew %v %v %d %d %d", seed, changes, s.over, s.price, s.tokens.total, s.keeps.Moves(), s.keeps.Off(), over, price, total, moves, off)
+		share := naiveShares(u, y, s.Slots())
+		for k := range y.Share {
+			for g, v := range u.Speed {
+				load := 0.0
+				for e := range experts {
+					load += share[e][g] * y.Load[e*len(y.Share)+k]
+				}
+				if x := s.Level(int32(g))[k]; math.Abs(x-load/v) > 1e-9 {
+					t.Fatalf("seed %d: GPU %d at %v, anew %v", seed, g, x, load/v)
+				}
+			}
+		}
+		for e, on := range s.on {
+			for n := range u.Nodes {
+				if here := slices.ContainsFunc(s.At(int32(e)), func(i int32) bool { return u.Node[s.GPU(i)] == n }); here != (on>>n&1 != 0) {
+					t.Fatalf("seed %d: expert %d on nodes %b", seed, e, on)
+				}
+			}
+		}
+		if s.visits() {
+			for i, n := range s.tokens.nodes {
+				if want := fewest(y.Tokens.of(int32(i)), s.on, u.Nodes); int(n) != want {
+					t.Fatalf("seed %d: token %d visits %d nodes, anew %d", seed, i, n, want)
+				}
+			}
 		}
 		for g := range u.Node {
-			mine := slices.Clone(s.slot[u.First[g]:u.First[g+1]])
+			mine := slices.Clone(s.Slots()[u.First[g]:u.First[g+1]])
 			slices.Sort(mine)
 			if len(slices.Compact(mine)) != u.First[g+1]-u.First[g] {
 				t.Fatalf("seed %d: GPU %d holds an expert twice", seed, g)
@@ -239,18 +260,23 @@ func TestStateAgainstCountingAnew(t *testing.T) {
 	}
 }
 
+func weightOf(t *Tokens) float64 {
+	_, all := t.chosen(1 << 16)
+	return all
+}
+
 // naivePairs is the mean pairs of a token's experts on one GPU, each replica by its
 // share.
 func naivePairs(u *Layer, y *Layer, slot []int32) float64 {
 	share := naiveShares(u, y, slot)
 	sum, weight := 0.0, 0.0
 	for i := range int32(y.Tokens.Len()) {
-		weight += float64(y.Tokens.weight(i))
+		weight += y.Tokens.weight(i)
 		for g := range u.Node {
 			for x, a := range slot[u.First[g]:u.First[g+1]] {
 				for _, b := range slot[u.First[g] : u.First[g]+x] {
 					if token := y.Tokens.of(i); a != b && slices.Contains(token, uint16(a)) && slices.Contains(token, uint16(b)) {
-						sum += float64(y.Tokens.weight(i)) * share[a][g] * share[b][g]
+						sum += y.Tokens.weight(i) * share[a][g] * share[b][g]
 					}
 				}
 			}
@@ -263,7 +289,7 @@ func naivePairs(u *Layer, y *Layer, slot []int32) float64 {
 // them with, a token, block by block.
 func naiveRisk(u *Layer, y *Layer, slot []int32) float64 {
 	t := y.Tokens
-	mean, _ := t.mean(y.Experts)
+	mean := meanOf(t, y.Experts)
 	block := t.block(mean)
 	share := naiveShares(u, y, slot)
 	token, all := 0.0, 0.0 // what a token loads the GPU with, and their weight
@@ -277,14 +303,14 @@ func naiveRisk(u *Layer, y *Layer, slot []int32) float64 {
 					loads[i] += share[e][g]
 				}
 			}
-			token += float64(t.weight(int32(i))) * loads[i]
-			all += float64(t.weight(int32(i)))
+			token += t.weight(int32(i)) * loads[i]
+			all += t.weight(int32(i))
 		}
 		expect, square, blocks := token/all*float64(block), 0.0, 0.0
 		for lo := 0; lo+block <= len(loads); lo += block {
 			w, x := 1.0, 0.0
 			if t.Weight != nil {
-				w = float64(t.weight(int32(lo)))
+				w = t.weight(int32(lo))
 			}
 			for _, v := range loads[lo : lo+block] {
 				x += v

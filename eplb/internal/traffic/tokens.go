@@ -12,16 +12,17 @@ func (t *Tokens) Len() int { return len(t.IDs) / t.K }
 
 func (t *Tokens) of(i int32) []uint16 { return t.IDs[int(i)*t.K : (int(i)+1)*t.K] }
 
-func (t *Tokens) weight(i int32) int64 {
+// weight of token i: a whole number, as all sums of them are.
+func (t *Tokens) weight(i int32) float64 {
 	if t.Weight == nil {
 		return 1
 	}
-	return t.Weight[i]
+	return float64(t.Weight[i])
 }
 
 // chosen is the weight of the tokens that choose each expert, and of all.
-func (t *Tokens) chosen(experts int) (each []int64, all int64) {
-	each = make([]int64, experts)
+func (t *Tokens) chosen(experts int) (each []float64, all float64) {
+	each = make([]float64, experts)
 	for i := range int32(t.Len()) {
 		w := t.weight(i)
 		all += w
@@ -32,16 +33,16 @@ func (t *Tokens) chosen(experts int) (each []int64, all int64) {
 	return each, all
 }
 
-// pairs is the weight of the tokens that choose both of two experts, [experts][experts],
-// 0 of one and itself.
-func (t *Tokens) pairs(experts int) []int64 {
-	out := make([]int64, experts*experts)
-	for i := range int32(t.Len()) {
-		for _, a := range t.of(i) {
-			for _, b := range t.of(i) {
-				if a != b {
-					out[int(a)*experts+int(b)] += t.weight(i)
-				}
+// together is how often blocks of so many consecutive tokens choose both of two experts, by
+// weight, [experts][experts].
+func (t *Tokens) together(experts, block int) []float64 {
+	out := make([]float64, experts*experts)
+	for lo := 0; lo+block <= t.Len(); lo += block {
+		ids, w := t.IDs[lo*t.K:(lo+block)*t.K], t.weight(int32(lo))
+		for _, a := range ids {
+			row := out[int(a)*experts:][:experts]
+			for _, b := range ids {
+				row[b] += w
 			}
 		}
 	}

@@ -1,9 +1,6 @@
 package traffic
 
-import (
-	"math"
-	"math/bits"
-)
+import "math/bits"
 
 // MaxNodes is the most nodes whose visits are counted: a set of nodes is one word.
 const MaxNodes = 64
@@ -113,15 +110,12 @@ func cover(sets []uint64, most int) uint64 {
 
 // Mean is the mean of Of over some tokens; NaN of none.
 func (v *Visits) Mean(t *Tokens, on []uint64) float64 {
-	sum, weight := int64(0), int64(0)
+	sum, weight := 0.0, 0.0
 	for i := range int32(t.Len()) {
-		sum += t.weight(i) * int64(v.Of(t.of(i), on))
+		sum += t.weight(i) * float64(v.Of(t.of(i), on))
 		weight += t.weight(i)
 	}
-	if weight == 0 {
-		return math.NaN()
-	}
-	return float64(sum) / float64(weight)
+	return sum / weight
 }
 
 // Sent returns, [nodes][nodes], the mean copies that a token on one node sends to
@@ -140,7 +134,7 @@ func (v *Visits) Sent(t *Tokens, on []uint64, perExpert bool) [][]float64 {
 			}
 		}
 		for i := range int32(t.Len()) {
-			w, left := float64(t.weight(i)), memory[:0]
+			w, left := t.weight(i), memory[:0]
 			for _, e := range t.of(i) {
 				if on[e]>>from&1 == 0 {
 					left = append(left, e)
@@ -155,7 +149,7 @@ func (v *Visits) Sent(t *Tokens, on []uint64, perExpert bool) [][]float64 {
 			}
 		}
 		for to := range row {
-			row[to] /= float64(weight)
+			row[to] /= weight
 		}
 		sums[from] = row
 	}

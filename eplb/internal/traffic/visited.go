@@ -1,8 +1,8 @@
 package traffic
 
 import (
-	"math/bits"
 	"slices"
+	"sort"
 )
 
 // visited keeps count of the nodes that tokens visit while experts change places.
@@ -11,19 +11,18 @@ type visited struct {
 	counter *Visits
 	on      []uint64  // nodes of each expert
 	by      [][]int32 // tokens that chose each expert
-	chose   []int64   // and their weight
-	upTo    []int64   // weight of a token and those before it
+	chose   []float64 // and their weight
+	upTo    []float64 // weight of a token and those before it
+	all     float64   // of all
 	nodes   []uint8   // of each token
-	total   int64     // nodes of all tokens, by weight
 }
 
 func newVisited(t *Tokens, nodes int, on []uint64) *visited {
 	v := &visited{Tokens: t, counter: NewVisits(nodes), on: on, by: make([][]int32, len(on)), nodes: make([]uint8, t.Len())}
 	v.chose, _ = t.chosen(len(on))
-	sum := int64(0)
 	for i := range int32(t.Len()) {
-		sum += t.weight(i)
-		v.upTo = append(v.upTo, sum)
+		v.all += t.weight(i)
+		v.upTo = append(v.upTo, v.all)
 		for _, e := range t.of(i) {
 			v.by[e] = append(v.by[e], i)
 		}
@@ -36,51 +35,46 @@ func (v *visited) any(random uint64) int32 {
 	if v.Weight == nil {
 		return int32(random >> 32 * uint64(v.Len()) >> 32)
 	}
-	x, _ := bits.Mul64(random, uint64(v.upTo[len(v.upTo)-1]))
-	i, _ := slices.BinarySearch(v.upTo, int64(x)+1)
-	return int32(i)
+	return int32(sort.SearchFloat64s(v.upTo, float64(random>>11)/(1<<53)*v.all))
 }
 
-// count counts the tokens of expert e anew.
-func (v *visited) count(e int32) {
-	for _, i := range v.by[e] {
-		n := v.counter.Of(v.of(i), v.on)
-		v.total += int64(n-int(v.nodes[i])) * v.weight(i)
-		v.nodes[i] = uint8(n)
-	}
-}
+// count counts the nodes of token i anew.
+func (v *visited) count(i int32) { v.nodes[i] = uint8(v.counter.Of(v.of(i), v.on)) }
 
-// weigh returns by how much a change would change the nodes of all tokens; of one that
-// adds more than most it only says so. A token may be rid of one node for each expert
-// that moves: it ends where not even that is enough.
-func (v *visited) weigh(change *[2]recast, most int64) (more int64) {
-	left := int64(0) // weight of the tokens that were not looked at yet
-	for i := range change {
-		c := &change[i]
-		if v.on[c.e], c.on = c.on, v.on[c.e]; v.on[c.e] != c.on {
-			left += v.chose[c.e]
+// weigh returns by how much tokens visit more nodes, a token, than were counted before two
+// experts came from nodes where they were; of what is more than most it only says so. A
+// token may be rid of one node for each expert that moves: it ends where not even that is
+// enough.
+func (v *visited) weigh(moved [2]int32, was [2]uint64, most float64) float64 {
+	limit, more, left := most*v.all+1, 0.0, 0.0 // whatever rounding does
+	for k, e := range moved {
+		if v.on[e] != was[k] {
+			left += v.chose[e] // weight of the tokens that were not looked at yet
 		}
 	}
-	first := int32(-1) // whose tokens were looked at
-	for _, c := range change {
-		if v.on[c.e] == c.on {
+	first := -1 // whose tokens were looked at
+	for k, e := range moved {
+		if v.on[e] == was[k] {
 			continue
 		}
-		for _, i := range v.by[c.e] {
-			if more-left > most {
+		for _, i := range v.by[e] {
+			if more-left > limit {
 				break
 			}
 			token, w := v.of(i), v.weight(i)
 			left -= w
 			if n := v.counter.Of(token, v.on); n != int(v.nodes[i]) && (first < 0 || !slices.Contains(token, uint16(first))) {
-				more += int64(n-int(v.nodes[i])) * w
+				more += float64(n-int(v.nodes[i])) * w
 			}
 		}
-		first = c.e
+		first = int(e)
 	}
-	for i := range change {
-		c := &change[i]
-		v.on[c.e], c.on = c.on, v.on[c.e]
+	return (more - left) / v.all
+}
+
+// recount counts the tokens of expert e anew.
+func (v *visited) recount(e int32) {
+	for _, i := range v.by[e] {
+		v.count(i)
 	}
-	return more - left
 }
