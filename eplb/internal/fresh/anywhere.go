@@ -70,7 +70,7 @@ func (s *Anywhere) Search(tolerance float64, stop func() bool) (bound float64) {
 	if s.task.Domain != nil {
 		s.inTwo(bound, bound*(1+tolerance), stop)
 	} else if pairs.TwoEach(s.Packer) {
-		bound = s.fold.Search(bound, stop)
+		bound = s.fold.SearchFold(bound, stop)
 	}
 	goal := bound * (1 + tolerance)
 	if s.task.Domain == nil && s.Best.Level > bound*(1+pack.ProvedTolerance) {

@@ -99,10 +99,10 @@ func (s *Packer) BySize() {
 }
 
 // Larger orders experts by the load of one replica, the largest first, ties by index.
-func (s *Packer) Larger(a, b int32) int { return order(s.Size[b], s.Size[a], a, b) }
+func (s *Packer) Larger(a, b int32) int { return Order(s.Size[b], s.Size[a], a, b) }
 
-// order is below 0 where x, which is a's, comes before y, which is b's: ties by index.
-func order(x, y float64, a, b int32) int {
+// Order is below 0 where x, which is a's, comes before y, which is b's: ties by index.
+func Order(x, y float64, a, b int32) int {
 	switch {
 	case x < y:
 		return -1

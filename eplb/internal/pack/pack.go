@@ -36,7 +36,7 @@ func (s *Packer) packAlike() bool {
 			gpus = append(gpus, int32(g))
 		}
 	}
-	lighter := func(a, b int32) int { return order(s.Load[a], s.Load[b], a, b) }
+	lighter := func(a, b int32) int { return Order(s.Load[a], s.Load[b], a, b) }
 	for _, e := range s.Ranked {
 		n := int(s.Count[e])
 		if n > len(gpus) {

@@ -57,7 +57,7 @@ func (s *Packer) list(dst *[]part, g int, pairs bool) []part {
 		}
 	}
 	if *dst = out; len(out) > 64 {
-		slices.SortStableFunc(out, func(a, b part) int { return order(b.sum, a.sum, 0, 0) })
+		slices.SortStableFunc(out, func(a, b part) int { return Order(b.sum, a.sum, 0, 0) })
 		return out
 	}
 	for i, p := range out { // few, and nearly sorted
