@@ -18,7 +18,7 @@ func (p *counts) giveBySums(T, least float64, other int32) bool {
 	over, at := p.overload(other)
 	for over > 0 {
 		t, coldest := p.runs[at].size, p.run(p.order[len(p.order)-1])
-		p.hot = append(p.hot[:0], choice{e: coldest.id, to: coldest.n + 1, n: coldest.n})
+		p.hot = p.hot[:0]
 		for _, r := range p.runs {
 			if r.size <= p.T/2 {
 				break
@@ -28,6 +28,7 @@ func (p *counts) giveBySums(T, least float64, other int32) bool {
 				p.hot = append(p.hot, choice{e: r.id, to: to, n: r.n})
 			}
 		}
+		p.hot = append(p.hot, choice{e: coldest.id, to: coldest.n + 1, n: coldest.n})
 		if p.work -= len(p.hot) * (len(p.hot) + int(other)*p.gpus); p.work <= 0 {
 			return false
 		}
