@@ -5,14 +5,14 @@ import "slices"
 // Adams gives every expert s.Least replicas and each further one, up to slots in
 // all, to the expert whose replicas carry most (the largest load/count), as
 // Adams' method of apportionment does; of equals to the lowest index, and of
-// experts without load to the one with fewest replicas. No expert gets more than most. frozen
-// experts keep the count they come with. It returns false if the slots cannot
-// all be filled. Cost: O(experts + slots·log experts).
-func (s *Packer) Adams(slots, most int, frozen []bool) bool {
+// experts without load to the one with fewest replicas. No expert gets more than most.
+// The hottest, so many, keep the count they come with. It returns false if the slots
+// cannot all be filled. Cost: O(experts + slots·log experts).
+func (s *Packer) Adams(slots, most, hottest int) bool {
 	left := slots
 	next := s.Ranked[:0]
-	for _, e := range s.Order {
-		if frozen == nil || !frozen[e] {
+	for i, e := range s.Order {
+		if i >= hottest {
 			s.Count[e] = s.Least
 			s.Size[e] = s.W[e] / float64(s.Least)
 			if most > int(s.Least) {
@@ -49,27 +49,24 @@ var CapLimits = []float64{.9, .96, .8, .98, .85, .75, .7, .65, .93, .6}
 // copies of the hottest leave room where Adams' counts would force two large
 // replicas on one GPU.
 func (s *Packer) Capped(slots, most int, limit float64) bool {
-	s.frozen = slices.Grow(s.frozen[:0], len(s.W))[:len(s.W)]
-	clear(s.frozen)
-	for _, e := range s.Order {
+	for i, e := range s.Order {
 		if s.W[e] <= limit {
-			break
+			return s.Adams(slots, most, i)
 		}
 		n := CeilDiv(s.W[e], limit)
 		if n > most {
 			return false
 		}
 		s.Count[e] = max(int32(n), s.Least)
-		s.frozen[e] = true
 	}
-	return s.Adams(slots, most, s.frozen)
+	return s.Adams(slots, most, len(s.Order))
 }
 
 // CountBy makes counts number i: Adams' are number -1, then come those that CapLimits
 // cap, where 1 is bound.
 func (s *Packer) CountBy(i int, bound float64) bool {
 	if i < 0 {
-		return s.Adams(s.U.Slots, len(s.U.Gpu), nil)
+		return s.Adams(s.U.Slots, len(s.U.Gpu), 0)
 	}
 	return s.Capped(s.U.Slots, len(s.U.Gpu), CapLimits[i]*bound)
 }

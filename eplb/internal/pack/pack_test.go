@@ -14,7 +14,7 @@ import (
 func TestLightestFor(t *testing.T) {
 	s := New(problem.NewUnit(&placement.Topology{GPUs: 3}, 6, 4), 4)
 	s.SetLoads([]float64{4, 3, 2, 1})
-	s.Adams(6, 3, nil)
+	s.Adams(6, 3, 0)
 	s.Begin()
 	s.Put(0, 0)
 	s.Put(1, 1)

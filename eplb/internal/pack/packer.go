@@ -31,7 +31,6 @@ type Packer struct {
 	Ranked   []int32
 	keys     []uint64 // of sorted
 	gpus     []int32
-	frozen   []bool
 	parts    []part // of each slot, by size on each GPU
 	ofH, ofG []part
 	root     []int // of the tree of GPUs that share experts, of each GPU
