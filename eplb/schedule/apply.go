@@ -38,6 +38,9 @@ func (s *Schedule) run(p *placement.Placement, done, rounds int) (placement.Plac
 	if !slices.ContainsFunc([][]int{s.Before, s.GPUSlots, s.After}, func(slots []int) bool { return slices.Equal(slots, have) }) {
 		return placement.Placement{}, refuse.Errorf(placement.ErrShape, "schedule", "the placement has %d slots on %d GPUs, but the schedule %d on %d, or others of each", p.Slots(), p.GPUs, len(s.GPUOf()), len(s.GPUSlots))
 	}
+	if n := len(s.GPUOf()); n > placement.MaxCells/len(p.PhysicalToLogical) {
+		return placement.Placement{}, refuse.Errorf(placement.ErrShape, "schedule", "%d layers of %d slots: at most %d slots in all are supported", len(p.PhysicalToLogical), n, placement.MaxCells)
+	}
 	q := onto(p, s.GPUSlots)
 	rows := q.PhysicalToLogical
 	for i := max(0, done); i < min(rounds, len(s.Rounds)); i++ {
@@ -56,9 +59,10 @@ func (s *Schedule) run(p *placement.Placement, done, rounds int) (placement.Plac
 // Prefix returns the first rounds of the schedule without the moves of layers
 // that they would leave unfinished, which gain nothing yet and may be worse off
 // half-moved; rounds that restore experts or empty GPUs which leave stay whole, and
-// slots out of service are emptied all the same. It ends in the schedule's GPUSlots. Rounds keep their
-// Seconds, StagedBytes and Peers, now upper bounds, and may have no moves; both
-// bounds are 0. Whole rounds share their memory.
+// slots out of service are emptied all the same. It ends in the schedule's GPUSlots. Rounds
+// keep their Seconds, StagedBytes and Peers, now upper bounds, and may have no moves; both
+// bounds are 0. Restore and Emptied are those of its own rounds: a prefix that ends within
+// such rounds need not hold every expert, nor leave GPUs empty. Whole rounds share their memory.
 func (s *Schedule) Prefix(rounds int) Schedule {
 	rounds = max(0, min(rounds, len(s.Rounds)))
 	if rounds == len(s.Rounds) {

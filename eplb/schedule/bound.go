@@ -63,19 +63,19 @@ func (s *scheduler) bound() (rounds int, seconds float64) {
 	if s.NVLink == 0 || s.RDMA == 0 && nodes > 1 {
 		links = 0 // unknown
 	}
-	need := func(copies, perRound int, bandwidth float64) {
-		rounds = max(rounds, (copies+perRound-1)/perRound)
+	need := func(copies int, perRound int64, bandwidth float64) {
+		rounds = max(rounds, int((int64(copies)+perRound-1)/perRound))
 		if bandwidth > 0 {
 			seconds = max(seconds, float64(copies)*float64(s.ExpertBytes)/bandwidth)
 		}
 	}
 	for way := range total {
 		for _, copies := range total[way] {
-			need(copies, s.PerGPU, links)
+			need(copies, int64(s.PerGPU), links)
 		}
 		for i, copies := range far[way] {
 			if copies > 0 {
-				need(copies, s.RDMAPerGPU*each[i], s.RDMA*float64(each[i]))
+				need(copies, int64(s.RDMAPerGPU)*int64(each[i]), s.RDMA*float64(each[i]))
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func newScheduler(prev, next *placement.Placement, t *placement.Topology, o Opti
 		return nil, err
 	}
 	s := &scheduler{
-		Topology: t, Options: o, experts: prev.Experts, node: make([]int, gpus),
+		Topology: t, Options: o, node: make([]int, gpus),
 		made:  Schedule{Before: slotsOf(prev), After: slotsOf(next), ExpertBytes: o.ExpertBytes},
 		limit: [kinds]int{nvlink: noLimit, rdma: o.RDMAPerGPU, outside: noLimit, all: o.PerGPU, peers: o.PeersPerGPU, staged: noLimit},
 	}

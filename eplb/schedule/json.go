@@ -44,7 +44,7 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	out.sum()
 	again, err := json.Marshal(out)
 	if err != nil {
-		return err
+		return bad("seconds", "those of the rounds add up to %v", out.Seconds)
 	}
 	var has, would map[string]any
 	_, _ = json.Unmarshal(text, &has), json.Unmarshal(again, &would)

@@ -105,6 +105,7 @@ func TestScheduleJSONHostile(t *testing.T) {
 		{`"rounds":[{"seconds":0`, `"rounds":[{"seconds":null`, "rounds: missing, or"},
 		{`"rounds":[{`, `"dead":[2],"rounds":[{`, "dead: GPU 2"},
 		{`"rounds":[{`, `"leaving":[1,0],"rounds":[{`, "leaving: GPU 0"},
+		{good, strings.NewReplacer(`"priced":false`, `"priced":true`, `"expert_bytes":0`, `"expert_bytes":1`, `"rounds":[{"seconds":0`, `"rounds":[{"seconds":1e308,"staged_bytes":0,"peers":0,"moves":[]},{"seconds":1e308`).Replace(good), "seconds: those of the rounds add up to +Inf"},
 	} {
 		bad := strings.Replace(good, c.from, c.to, 1)
 		was := s

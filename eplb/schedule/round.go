@@ -14,7 +14,6 @@ type scheduler struct {
 	*placement.Topology
 	Options
 	made        Schedule
-	experts     int              // of a layer, at most
 	start, end  [][]int          // what slots hold that can be read, and are to hold
 	lost        []placement.Move // of what is in slots that cannot be read
 	gpuOf       []int            // of each slot
@@ -60,7 +59,7 @@ func (s *scheduler) begin(most int) {
 	for l, row := range s.start {
 		y := &layer{
 			scheduler: s, number: l, cur: slices.Clone(row), fin: s.end[l], plan: make([]int, slots), src: make([]int, slots),
-			experts: make([]expert, s.experts), requests: make([]request, 0, slots), lacks: make([][]request, gpus),
+			experts: make([]expert, 1+slices.Max(s.end[l])), requests: make([]request, 0, slots), lacks: make([][]request, gpus),
 		}
 		if y.load(); !y.ended {
 			s.layers = append(s.layers, y)
