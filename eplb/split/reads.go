@@ -1,6 +1,7 @@
 package split
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -30,7 +31,7 @@ type reads struct {
 	active []int64   // activated experts of each GPU
 	tokens []int64   // of each GPU
 	room   []int64   // most activated experts of each GPU
-	kept   []int64   // tokens of each arc in the split that is put by
+	kept   []int64   // tokens of each slot in the split that is put by
 }
 
 // splitReads is Split where reads cost something.
@@ -62,22 +63,24 @@ func (s *Splitter) splitReads(dst []int64, n *flow.Net, counts []int64, total in
 	r.kept = append(r.kept[:0], f.Quota...)
 	// No split of tokens is more even, none of reads either.
 	goal := max(f.Split(n, counts), bound*mean*(1+provedTolerance))
-	top := r.descend(f, counts)
+	top := r.descend(f)
 	if top > goal {
 		f.Quota, r.kept = r.kept, f.Quota
-		for i, e := range n.Expert {
-			quota := f.Quota[n.First[i]:n.First[i+1]]
-			most := slices.Index(quota, slices.Max(quota))
-			clear(quota)
-			quota[most] = counts[e]
+		for e, tokens := range counts {
+			at := n.Of(e)
+			most := slices.MaxFunc(at, func(i, j int32) int { return cmp.Compare(f.Quota[i], f.Quota[j]) })
+			for _, i := range at {
+				f.Quota[i] = 0
+			}
+			f.Quota[most] = tokens
 		}
-		if x := r.descend(f, counts); x < top {
+		if x := r.descend(f); x < top {
 			top = x
 		} else {
 			f.Quota, r.kept = r.kept, f.Quota
 		}
 	}
-	s.write(dst, n, counts)
+	copy(dst, f.Quota)
 	if fewest {
 		return report(bound, bound)
 	}
@@ -115,16 +118,13 @@ func (r *reads) cost(n *flow.Net, g int32, active, tokens int64) float64 {
 	return (float64(r.price*float64(active)) + float64(tokens)) / n.Speed[g]
 }
 
-// descend lowers the largest cost of a GPU until no step does, at most one for each arc,
+// descend lowers the largest cost of a GPU until no step does, at most one for each slot,
 // and returns it.
-func (r *reads) descend(f *flow.Flow, counts []int64) float64 {
+func (r *reads) descend(f *flow.Flow) float64 {
 	clear(r.active)
 	clear(r.tokens)
-	for _, h := range f.Net.Alone {
-		r.add(h.GPU, min(counts[h.Expert], 1), counts[h.Expert])
-	}
-	for a, q := range f.Quota {
-		r.add(f.Net.GPU[a], min(q, 1), q)
+	for i, q := range f.Quota {
+		r.add(f.Net.GPU[i], min(q, 1), q)
 	}
 	for k := 0; ; k++ {
 		h, top := int32(0), 0.0
@@ -142,16 +142,16 @@ func (r *reads) descend(f *flow.Flow, counts []int64) float64 {
 	}
 }
 
-// step finds the tokens that had better go from an arc of GPU h to another, after which
+// step finds the tokens that had better go from a slot of GPU h to another, after which
 // the two GPUs cost least, if that is below top; 0 = none.
 func (r *reads) step(f *flow.Flow, h int32, top float64) (from, to int32, tokens int64) {
 	n := f.Net
-	for _, a := range n.On(h) {
-		i, q := n.Owner[a], f.Quota[a]
-		if q == 0 || r.cost(n, h, -1, -q) >= top {
+	for a := int32(n.First[h]); a < int32(n.First[h+1]); a++ {
+		e, q := n.Shared[a], f.Quota[a]
+		if e < 0 || q == 0 || r.cost(n, h, -1, -q) >= top {
 			continue // less of q would help less
 		}
-		for b := n.First[i]; b < n.First[i+1]; b++ {
+		for _, b := range n.Of(int(e)) {
 			g := n.GPU[b]
 			if g == h {
 				continue
@@ -169,11 +169,11 @@ func (r *reads) step(f *flow.Flow, h int32, top float64) (from, to int32, tokens
 	return from, to, tokens
 }
 
-// pass adds tokens to an arc.
-func (r *reads) pass(f *flow.Flow, a int32, tokens int64) {
-	was := min(f.Quota[a], 1)
-	f.Quota[a] += tokens
-	r.add(f.Net.GPU[a], min(f.Quota[a], 1)-was, tokens)
+// pass adds tokens to a slot.
+func (r *reads) pass(f *flow.Flow, i int32, tokens int64) {
+	was := min(f.Quota[i], 1)
+	f.Quota[i] += tokens
+	r.add(f.Net.GPU[i], min(f.Quota[i], 1)-was, tokens)
 }
 
 // add adds to what a GPU has.

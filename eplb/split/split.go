@@ -43,9 +43,9 @@ func New(p *placement.Placement, t placement.Topology) (*Splitter, error) {
 		speed, s.speeds = t.Speed, problem.Sum(t.Speed)
 	}
 	s.reads = reads{kept: make([]int64, 0, s.slots), counts: make([]int64, p.Experts), costs: make([]float64, p.Experts), active: make([]int64, p.GPUs), tokens: make([]int64, p.GPUs), room: make([]int64, p.GPUs)}
-	in := flow.NewLinker(p.FirstSlots(), p.Experts, speed)
+	u := flow.NewUnit(p.FirstSlots(), p.Experts, speed)
 	for l, row := range p.PhysicalToLogical {
-		flow.Link(in, &s.layers[l], row)
+		flow.Link(u, &s.layers[l], row)
 	}
 	return s, nil
 }
@@ -147,19 +147,8 @@ func (s *Splitter) Split(dst []int64, layer int, counts []int64) (eplb.Layer, er
 		return s.splitReads(dst, n, counts, total), nil
 	}
 	x := s.flow.Split(n, counts) * s.speeds / float64(total)
-	s.write(dst, n, counts)
+	copy(dst, s.flow.Quota)
 	return report(x, x), nil
-}
-
-// write writes the tokens of each slot, as the flow has split them.
-func (s *Splitter) write(dst []int64, n *flow.Net, counts []int64) {
-	clear(dst)
-	for _, h := range n.Alone {
-		dst[h.Slot] = counts[h.Expert]
-	}
-	for a, i := range n.Slot {
-		dst[i] = s.flow.Quota[a]
-	}
 }
 
 // check returns the sum of counts.

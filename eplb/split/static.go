@@ -49,7 +49,7 @@ func StaticWeights(p *placement.Placement, t placement.Topology, windows []place
 // weigh finds the weights of one layer.
 func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads) eplb.Layer {
 	n := &s.layers[l]
-	x, mean, row := &saddle{net: n, first: slices.Clone(n.First)}, make([]float64, s.experts), make([]float64, s.experts)
+	x, mean, row := newSaddle(n, s.experts), make([]float64, s.experts), make([]float64, s.experts)
 	for _, w := range windows {
 		if sum := problem.Sum(w[l]); sum > 0 {
 			for e, v := range w[l] {
@@ -60,17 +60,10 @@ func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads) eplb.L
 			x.add(row)
 		}
 	}
-	best := make([]float64, len(n.GPU))
-	bound := s.shareMean(n, best, mean)
+	bound := s.shareMean(n, dst, mean)
 	level := bound
 	if x.windows > 1 {
-		level, bound = x.solve(best, bound)
-	}
-	for _, h := range n.Alone {
-		dst[h.Slot] = 1
-	}
-	for a, i := range n.Slot {
-		dst[i] = best[a]
+		level, bound = x.solve(dst, bound)
 	}
 	// Windows without load are as even as can be.
 	busy := float64(x.windows) / float64(len(windows))
@@ -82,11 +75,12 @@ func (s *Splitter) weigh(dst []float64, l int, windows []placement.Loads) eplb.L
 // no less than the maximum of the mean.
 func (s *Splitter) shareMean(n *flow.Net, weights, mean []float64) (bound float64) {
 	bound = s.share(n, mean)
-	for a, i := range n.Owner {
-		if all := s.reads.counts[n.Expert[i]]; all > 0 {
-			weights[a] = float64(s.flow.Quota[a]) / float64(all)
-		} else {
-			weights[a] = 1 / float64(n.First[i+1]-n.First[i])
+	for e, all := range s.reads.counts {
+		at := n.Of(e)
+		for _, i := range at {
+			if weights[i] = 1 / float64(len(at)); all > 0 {
+				weights[i] = float64(s.flow.Quota[i]) / float64(all)
+			}
 		}
 	}
 	return bound
@@ -108,11 +102,30 @@ func (s *Splitter) shareMean(n *flow.Net, weights, mean []float64) (bound float6
 // a block a window.
 type saddle struct {
 	net     *flow.Net
+	slot    []int32   // of each arc: an expert's on one of several GPUs
+	gpu     []int32   // of each arc
+	experts int       // on several GPUs
 	windows int       // with load
 	base    []float64 // loads that no weight changes, [windows][GPUs], by speed, in units of the window's mean
 	cell    []float64 // loads of the whole of an expert, [windows][arcs], the same
 	first   []int32   // block i of a point is [first[i], first[i+1])
 	slope   []float64 // of a point: the prices of arcs, and the loads of the GPUs
+}
+
+func newSaddle(n *flow.Net, experts int) *saddle {
+	x := &saddle{net: n, first: []int32{0}}
+	for e := range experts {
+		at := n.Of(e)
+		if len(at) < 2 {
+			continue
+		}
+		for _, i := range at {
+			x.slot, x.gpu = append(x.slot, i), append(x.gpu, n.GPU[i])
+		}
+		x.first = append(x.first, int32(len(x.slot)))
+		x.experts++
+	}
+	return x
 }
 
 // weightGap is how near to its bound a mean of imbalances is good enough.
@@ -126,21 +139,24 @@ func (x *saddle) add(row []float64) {
 	n, at := x.net, len(x.base)
 	x.windows++
 	x.base = append(x.base, make([]float64, len(n.Speed))...)
-	for _, h := range n.Alone {
-		x.base[at+int(h.GPU)] += row[h.Expert] / n.Speed[h.GPU]
+	for e, w := range row {
+		if on := n.Of(e); len(on) == 1 {
+			g := n.GPU[on[0]]
+			x.base[at+int(g)] += w / n.Speed[g]
+		}
 	}
-	for a, g := range n.GPU {
-		x.cell = append(x.cell, row[n.Expert[n.Owner[a]]]/n.Speed[g])
+	for a, g := range x.gpu {
+		x.cell = append(x.cell, row[n.Shared[x.slot[a]]]/n.Speed[g])
 	}
-	x.first = append(x.first, int32(len(n.GPU)+len(x.base)))
+	x.first = append(x.first, int32(len(x.gpu)+len(x.base)))
 }
 
 // addLoads adds what the weights put on every window's GPUs to their slopes.
 func (x *saddle) addLoads(weights []float64) {
-	arcs, experts := len(x.net.GPU), len(x.net.Expert)
+	arcs, experts := len(x.gpu), x.experts
 	for k := range x.windows {
 		load, cell := x.block(x.slope, experts+k), x.cell[k*arcs:(k+1)*arcs]
-		for a, g := range x.net.GPU {
+		for a, g := range x.gpu {
 			load[g] += float64(cell[a] * weights[a])
 		}
 	}
@@ -148,11 +164,11 @@ func (x *saddle) addLoads(weights []float64) {
 
 // priceArcs makes the slopes of arcs what the whole of an expert costs there.
 func (x *saddle) priceArcs(point []float64) {
-	arcs, experts := len(x.net.GPU), len(x.net.Expert)
+	arcs, experts := len(x.gpu), x.experts
 	clear(x.slope[:arcs])
 	for k := range x.windows {
 		price, cell := x.block(point, experts+k), x.cell[k*arcs:(k+1)*arcs]
-		for a, g := range x.net.GPU {
+		for a, g := range x.gpu {
 			x.slope[a] += float64(cell[a] * price[g])
 		}
 	}
@@ -161,7 +177,7 @@ func (x *saddle) priceArcs(point []float64) {
 // gap is the mean of the windows' levels under a point's weights, and the least sum of
 // prices times loads that any weights have under its prices.
 func (x *saddle) gap(point []float64) (level, bound float64) {
-	arcs, experts := len(x.net.GPU), len(x.net.Expert)
+	arcs, experts := len(x.gpu), x.experts
 	x.priceArcs(point)
 	copy(x.slope[arcs:], x.base)
 	x.addLoads(point)
@@ -194,13 +210,16 @@ func (x *saddle) step(now, next []float64, blocks int, pace []float64, far, sum 
 	}
 }
 
-// solve improves the weights best; it returns their value and a bound no less than the
+// solve improves the weights of slots; it returns their value and a bound no less than the
 // given one.
-func (x *saddle) solve(best []float64, least float64) (level, bound float64) {
+func (x *saddle) solve(weights []float64, least float64) (level, bound float64) {
 	const check = 32
-	arcs, experts, gpus := len(best), len(x.net.Expert), len(x.net.Speed)
+	arcs, experts, gpus := len(x.gpu), x.experts, len(x.net.Speed)
 	mass, speeds := 1/float64(x.windows), problem.Sum(x.net.Speed)
-	now := slices.Clone(best)
+	var now []float64
+	for _, i := range x.slot {
+		now = append(now, weights[i])
+	}
 	for range x.windows {
 		for _, v := range x.net.Speed {
 			now = append(now, mass*v/speeds)
@@ -242,7 +261,9 @@ func (x *saddle) solve(best []float64, least float64) (level, bound float64) {
 		v, d := x.gap(next)
 		if v < level {
 			level = v
-			copy(best, next)
+			for a, i := range x.slot {
+				weights[i] = next[a]
+			}
 		}
 		if least = max(least, d); v-d > start/2 && steps < 1024 {
 			continue

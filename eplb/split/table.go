@@ -33,7 +33,7 @@ func Table(p *placement.Placement, t placement.Topology, loads placement.Loads) 
 		return nil, nil, refuse.Errorf(placement.ErrShape, "num_gpus", "a table of %d GPUs, %d layers and %d experts: at most %d entries are supported", p.GPUs, len(loads), p.Experts, placement.MaxCells)
 	}
 	tables, layers := make([][][]int, len(loads)), make([]eplb.Layer, len(loads))
-	gpu := flow.NewLinker(p.FirstSlots(), p.Experts, nil).GPU
+	gpu := flow.NewUnit(p.FirstSlots(), p.Experts, nil).GPU
 	for l, row := range p.PhysicalToLogical {
 		y := &tabling{&t, gpu, make([][]int, p.Experts), slices.Clone(loads[l]), make([]float64, t.GPUs)}
 		for s, e := range row {

@@ -15,7 +15,7 @@ import (
 // solver. Its memory is used again for every layer.
 type Planner struct {
 	s      *pack.Packer
-	linker *flow.Linker
+	unit   *flow.Unit
 	net    flow.Net
 	flow   flow.Flow
 	counts []int64 // of the given loads
@@ -61,7 +61,7 @@ func New(s *pack.Packer) *Planner {
 	if u.Equal {
 		speed = nil
 	}
-	return &Planner{s: s, linker: flow.NewLinker(u.First, len(s.W), speed), counts: make([]int64, len(s.W))}
+	return &Planner{s: s, unit: flow.NewUnit(u.First, len(s.W), speed), counts: make([]int64, len(s.W))}
 }
 
 // set takes the loads of the solver.
@@ -104,7 +104,7 @@ func (p *Planner) least(counts []int64, total int64) float64 {
 
 // given is the level of the best split of the given loads.
 func (p *Planner) given(slot []int32) float64 {
-	flow.Link(p.linker, &p.net, slot)
+	flow.Link(p.unit, &p.net, slot)
 	return p.least(p.counts, p.total)
 }
 

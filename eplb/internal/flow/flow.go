@@ -18,13 +18,13 @@ import (
 // that the level must rise. Not safe for concurrent use.
 type Flow struct {
 	Net   *Net
-	Quota []int64 // of each arc
+	Quota []int64 // of each slot
 	Load  []int64 // of each GPU
 	Room  []int64 // what each GPU may carry at the level proved so far
 
 	queue   []int32 // GPUs in the order of the walk
-	from    []int32 // the arc by which tokens leave for a GPU reached
-	to      []int32 // and the arc by which they arrive
+	from    []int32 // the slot that tokens leave for a GPU reached
+	to      []int32 // and the one where they arrive
 	reached []uint32
 	passed  []uint32 // experts the walk went through
 	walk    uint32
@@ -38,17 +38,20 @@ func (f *Flow) Split(n *Net, counts []int64) float64 {
 	f.Net, f.Quota = n, memory.Resize(f.Quota, len(n.GPU))
 	f.Load, f.Room = memory.Resize(f.Load, gpus), memory.Resize(f.Room, gpus)
 	f.queue, f.from, f.to = memory.Resize(f.queue, gpus), memory.Resize(f.from, gpus), memory.Resize(f.to, gpus)
-	f.reached, f.passed = memory.Resize(f.reached, gpus), memory.Resize(f.passed, len(n.Expert))
-	clear(f.Load)
-	for _, h := range n.Alone {
-		f.Load[h.GPU] += counts[h.Expert]
-	}
-	for i, e := range n.Expert {
-		left := counts[e]
-		for a := n.First[i]; a < n.First[i+1]; a++ {
-			f.Quota[a] = left / int64(n.First[i+1]-a)
-			f.Load[n.GPU[a]] += f.Quota[a]
-			left -= f.Quota[a]
+	f.reached, f.passed = memory.Resize(f.reached, gpus), memory.Resize(f.passed, len(counts))
+	gpu, quota, load := n.GPU, f.Quota, f.Load
+	clear(quota)
+	clear(load)
+	a := int32(0)
+	for e, left := range counts {
+		for end := n.first[e+1]; a < end; a++ {
+			i, q := n.at[a], left
+			if more := end - a; more > 1 {
+				q /= int64(more)
+			}
+			quota[i] = q
+			load[gpu[i]] += q
+			left -= q
 		}
 	}
 	for g := range f.queue {
@@ -93,22 +96,17 @@ func (f *Flow) raise(level float64, set []int32) float64 {
 	}
 	// A hair below the quotient, then from one value of load/speed to the next.
 	level = max(level, float64(sum)/v*(1-float64(float64(len(set))*1e-15)))
-	for g := range f.Room {
-		f.Room[g] = roomAt(level, speed[g])
-	}
-	for {
-		left, next := sum, math.Inf(1)
+	for left := sum; left > 0; {
+		next := math.Inf(1)
+		left = sum
 		for _, g := range set {
-			if float64(f.Room[g]+1)/speed[g] <= level {
-				f.Room[g]++
-			}
-			left -= f.Room[g]
-			next = min(next, float64(f.Room[g]+1)/speed[g])
+			n := roomAt(level, speed[g])
+			left -= n
+			next = min(next, float64(n+1)/speed[g])
 		}
-		if left <= 0 {
-			break
+		if left > 0 {
+			level = next
 		}
-		level = next
 	}
 	for g := range f.Room {
 		f.Room[g] = roomAt(level, speed[g])
@@ -125,9 +123,6 @@ func roomAt(level, speed float64) int64 {
 		return MaxTokens
 	}
 	n := int64(level * speed)
-	if speed == 0 {
-		return 0
-	}
 	for float64(n+1)/speed <= level {
 		n++
 	}
@@ -150,15 +145,15 @@ func (f *Flow) reach(h int32, held bool) (seen []int32, room bool) {
 	f.queue[0], f.reached[h] = h, f.walk
 	end := 1
 	for k := 0; k < end; k++ {
-		for _, a := range net.On(f.queue[k]) {
-			i := net.Owner[a]
-			if held && f.Quota[a] == 0 || f.passed[i] == f.walk {
+		first := net.First[f.queue[k]]
+		for i, e := range net.Shared[first:net.First[f.queue[k]+1]] {
+			if e < 0 || held && f.Quota[first+i] == 0 || f.passed[e] == f.walk {
 				continue
 			}
-			f.passed[i] = f.walk
-			for b := net.First[i]; b < net.First[i+1]; b++ {
-				if o := net.GPU[b]; f.reached[o] != f.walk {
-					f.queue[end], f.reached[o], f.from[o], f.to[o] = o, f.walk, a, b
+			f.passed[e] = f.walk
+			for _, j := range net.Of(int(e)) {
+				if o := net.GPU[j]; f.reached[o] != f.walk {
+					f.queue[end], f.reached[o], f.from[o], f.to[o] = o, f.walk, int32(first+i), j
 					end++
 					room = room || f.Load[o] < f.Room[o]
 				}
@@ -172,13 +167,14 @@ func (f *Flow) reach(h int32, held bool) (seen []int32, room bool) {
 // where the walk came from what they lack, or hand there what they have too much. Where
 // the walk went by tokens and found room, less is above room in all.
 func (f *Flow) settle(seen []int32) {
+	gpu, quota, load := f.Net.GPU, f.Quota, f.Load
 	for k := len(seen) - 1; k > 0; k-- {
 		o := seen[k]
 		a, b := f.from[o], f.to[o]
-		d := min(max(f.Room[o]-f.Load[o], -f.Quota[b]), f.Quota[a])
-		f.Quota[a] -= d
-		f.Quota[b] += d
-		f.Load[f.Net.GPU[a]] -= d
-		f.Load[o] += d
+		d := min(max(f.Room[o]-load[o], -quota[b]), quota[a])
+		quota[a] -= d
+		quota[b] += d
+		load[gpu[a]] -= d
+		load[o] += d
 	}
 }
