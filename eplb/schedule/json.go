@@ -68,6 +68,7 @@ func (s *Schedule) check() error {
 		}
 	}
 	if err := cmp.Or(
+		refuse.Value(s.Rounds == nil, "rounds", "missing"),
 		refuse.Value(gpus == 0 || gpus > placement.MaxGPUs || gpus != max(len(s.Before), len(s.After)), "gpu_slots", "%d GPUs, with %d before and %d after", gpus, len(s.Before), len(s.After)),
 		within("rounds_bound", float64(s.RoundsBound), math.MaxInt64),
 		within("seconds_bound", s.SecondsBound, math.MaxFloat64),
