@@ -101,3 +101,26 @@ func TestForced(t *testing.T) {
 		t.Error(x, err)
 	}
 }
+
+// In every round what is nowhere goes before what is on leaving GPUs alone, of whatever
+// layer, and that before the rest.
+func TestUrgentFirst(t *testing.T) {
+	// GPU 1 receives one copy a round, of experts 1. GPU 0 stays, 2 leaves, 3 is dead.
+	prev := placement.Placement{Experts: 2, GPUs: 4, PhysicalToLogical: [][]int{{1, 0, -1, -1}, {0, -1, 1, -1}, {0, -1, -1, 1}}}
+	next := placement.Placement{Experts: 2, GPUs: 4, PhysicalToLogical: [][]int{{0, 1, -1, -1}, {0, 1, -1, -1}, {0, 1, -1, -1}}}
+	s, err := New(&prev, &next, placement.Topology{GPUs: 4, Speed: []float64{1, 1, 0, 0}}, Options{Leaving: []int{2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var layers []int
+	for _, r := range s.Rounds {
+		for _, m := range r.Moves {
+			if m.To == 1 && m.Expert == 1 {
+				layers = append(layers, m.Layer)
+			}
+		}
+	}
+	if !slices.Equal(layers, []int{2, 1, 0}) || s.Restore != 1 || s.Emptied != 2 {
+		t.Errorf("GPU 1 receives of layers %v, restored in %d rounds, emptied in %d", layers, s.Restore, s.Emptied)
+	}
+}
