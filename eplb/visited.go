@@ -33,7 +33,7 @@ type Visited struct {
 	// GPUs are the same; NaN beyond 64 GPUs.
 	GPUs float64
 	// Sent is, by Copies, the copies of a token that leave its node; tokens come evenly
-	// from all GPUs. Between is by node, [from][to], the copies that a token on one node
+	// from all GPUs in service. Between is by node, [from][to], the copies that a token on one node
 	// sends to another.
 	Sent    [2]float64
 	Between [2][][]float64
@@ -131,14 +131,15 @@ func (x *look) layer(at *placement.Placement, l int, some, held *traffic.Tokens)
 	if x.t.GPUs <= traffic.MaxNodes {
 		y.GPUs = x.byGPU.Mean(some, setsOf(at, l, func(gpu int) int { return gpu }))
 	}
+	_, gpus := inService(x.t, 0)
 	for c := range y.Sent {
 		y.Between[c] = x.byNode.Sent(some, on, Copies(c) == PerExpert)
-		for g := range x.t.GPUs {
-			for _, n := range y.Between[c][x.t.Node(g)] {
-				y.Sent[c] += n
+		for from, row := range y.Between[c] {
+			for _, n := range row {
+				y.Sent[c] += float64(n * float64(gpus[from]))
 			}
 		}
-		y.Sent[c] /= float64(x.t.GPUs)
+		y.Sent[c] /= float64(x.t.InService())
 	}
 	return y
 }

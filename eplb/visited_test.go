@@ -16,6 +16,9 @@ func TestScoreRoutes(t *testing.T) {
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 8))
 		unit := placement.Topology{GPUs: 6, NodeGPUs: []int{3, 2, 1}}
+		if seed%2 == 1 {
+			unit.Speed = []float64{1, 0, .5, 1, 1, float64(seed / 2 % 2)}
+		}
 		const experts, slots, k, tokens = 9, 14, 3, 30
 		r := &placement.Routes{TopK: k, IDs: make([][]uint16, 2)}
 		for range tokens {
@@ -59,11 +62,14 @@ func TestScoreRoutes(t *testing.T) {
 			want.Nodes += float64(fewest(token, &onNode, 3, 0)) / tokens
 			want.GPUs += float64(fewest(token, &onGPU, 6, 0)) / tokens
 			for g := range unit.GPUs {
+				if unit.SpeedOf(g) == 0 {
+					continue
+				}
 				home := uint(1) << unit.Node(g)
-				want.Sent[PerNode] += float64(fewest(token, &onNode, 3, home)) / tokens / float64(unit.GPUs)
+				want.Sent[PerNode] += float64(fewest(token, &onNode, 3, home)) / tokens / float64(unit.InService())
 				for _, e := range token {
 					if onNode[e]&home == 0 {
-						want.Sent[PerExpert] += 1. / tokens / float64(unit.GPUs)
+						want.Sent[PerExpert] += 1. / tokens / float64(unit.InService())
 					}
 				}
 			}
