@@ -48,7 +48,7 @@ func (p *counts) start(T, beside float64) bool {
 	p.runs, p.hot, p.left = p.runs[:0], p.hot[:0], p.slots
 	for _, e := range p.order {
 		k := fewest(p.w[e], p.T-beside)
-		if int(k) > min(p.left, p.gpus) {
+		if int(k) > p.left {
 			return false
 		}
 		p.left -= int(k)
