@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"testing"
@@ -51,6 +52,29 @@ func TestVisitsByHand(t *testing.T) {
 	}{{[]uint16{0, 2}, 1}, {[]uint16{0, 1}, 2}, {[]uint16{1, 2}, 1}, {[]uint16{1, 3}, 1}, {[]uint16{0, 2, 3}, 2}} {
 		if got := v.Of(c.token, on); got != c.want {
 			t.Errorf("token %v: %d nodes, want %d", c.token, got, c.want)
+		}
+	}
+}
+
+// TestAny: a random token is drawn by its weight.
+func TestAny(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 9))
+	for range 40 {
+		y := &Tokens{K: 1, IDs: make([]uint16, 1+rng.IntN(20))}
+		for range y.IDs {
+			y.Weight = append(y.Weight, int64(rng.IntN(4)*rng.IntN(30)))
+		}
+		y.Weight[rng.IntN(len(y.Weight))] = 7
+		v := newVisited(y, 2, make([]uint64, 1))
+		const draws = 1 << 14
+		seen := make([]float64, y.Len())
+		for k := range uint64(draws) {
+			seen[v.any(k<<50+1<<49)]++ // evenly
+		}
+		for i, n := range seen {
+			if want := y.weight(int32(i)) / v.all * draws; math.Abs(n-want) > 2 {
+				t.Fatalf("weights %v: token %d is drawn %v times, not %v", y.Weight, i, n, want)
+			}
 		}
 	}
 }

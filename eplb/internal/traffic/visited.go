@@ -1,9 +1,6 @@
 package traffic
 
-import (
-	"slices"
-	"sort"
-)
+import "slices"
 
 // visited keeps count of the nodes that tokens visit while experts change places.
 type visited struct {
@@ -14,6 +11,7 @@ type visited struct {
 	chose   []float64 // and their weight
 	upTo    []float64 // weight of a token and those before it
 	all     float64   // of all
+	first   []int32   // of equal parts of all, as many as there are tokens: the token that each begins in
 	nodes   []uint8   // of each token
 }
 
@@ -27,6 +25,13 @@ func newVisited(t *Tokens, nodes int, on []uint64) *visited {
 			v.by[e] = append(v.by[e], i)
 		}
 	}
+	i := int32(0)
+	for k := range v.upTo {
+		for v.upTo[i] < float64(k)/float64(len(v.upTo))*v.all {
+			i++
+		}
+		v.first = append(v.first, i)
+	}
 	return v
 }
 
@@ -35,7 +40,12 @@ func (v *visited) any(random uint64) int32 {
 	if v.Weight == nil {
 		return int32(random >> 32 * uint64(v.Len()) >> 32)
 	}
-	return int32(sort.SearchFloat64s(v.upTo, float64(random>>11)/(1<<53)*v.all))
+	at := float64(random>>11) / (1 << 53)
+	i := v.first[int(at*float64(len(v.first)))]
+	for v.upTo[i] < at*v.all {
+		i++
+	}
+	return i
 }
 
 // count counts the nodes of token i anew.
