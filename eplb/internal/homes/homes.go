@@ -23,9 +23,8 @@ type homes struct {
 	at     []int32 // node of each group; -1 = none yet
 	used   []int
 	sum    []float64
-	mask   []uint32 // groups of each node, as bits
-	ranked []int32  // [groups][nodes] nodes in the order to try
-	visits int      // left of the branches to look at
+	ranked []int32 // [groups][nodes] nodes in the order to try
+	visits int     // left of the branches to look at
 	best   []int32
 	found  bool
 
@@ -40,7 +39,7 @@ func newHomes(groups int, power []float64, alike []int) *homes {
 	return &homes{
 		each: groups / n, power: power, alike: alike,
 		load: make([]float64, groups), order: make([]int32, groups), ranked: make([]int32, groups*n),
-		at: make([]int32, groups), best: make([]int32, groups), used: make([]int, n), sum: make([]float64, n), mask: make([]uint32, n),
+		at: make([]int32, groups), best: make([]int32, groups), used: make([]int, n), sum: make([]float64, n),
 	}
 }
 
@@ -96,7 +95,6 @@ func (h *homes) search(limit float64, join func(a, b float64) float64, cost func
 	}
 	clear(h.used)
 	clear(h.sum)
-	clear(h.mask)
 	h.branch(0, 0)
 }
 
@@ -124,13 +122,11 @@ func (h *homes) branch(i int, value float64) bool {
 		h.at[g] = n
 		h.used[n]++
 		h.sum[n] += h.load[g]
-		h.mask[n] |= 1 << (uint(g) & 31)
 		v := h.join(value, h.cost(int(n), h.used[n] == h.each))
 		end := h.visits <= 0 && h.found || (v <= h.limit || h.visits <= 0) && h.branch(i+1, v)
 		h.at[g] = -1
 		h.used[n]--
 		h.sum[n] = sum
-		h.mask[n] &^= 1 << (uint(g) & 31)
 		if end {
 			return true
 		}

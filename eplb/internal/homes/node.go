@@ -29,25 +29,23 @@ func (d *node) of(s *pack.Packer, slot []int32) []int32 {
 func (lo *Planner) take(n, empty int, copies func(e int32) (count int, load float64)) *pack.Packer {
 	d := &lo.nodes[n]
 	d.ids = d.ids[:0]
-	left := d.s.U.Slots
+	v, left := d.s, d.s.U.Slots
+	v.Best.Level = math.Inf(1)
+	v.W, v.Count = v.W[:0], v.Count[:0]
+	add := func(e int32, count int, load float64) {
+		d.ids, v.W, v.Count = append(d.ids, e), append(v.W, load), append(v.Count, int32(count))
+		left -= count
+	}
 	for _, e := range lo.S.Order {
-		if c, _ := copies(e); c > 0 {
-			d.ids = append(d.ids, e)
-			left -= c
+		if c, load := copies(e); c > 0 {
+			add(e, c, load)
 		}
 	}
 	for range min(empty, left) {
-		d.ids = append(d.ids, -1)
+		add(-1, 1, 0)
 	}
-	v, m := d.s, len(d.ids)
-	v.W, v.Order, v.Count, v.Size = v.W[:m], v.Order[:m], v.Count[:m], v.Size[:m]
-	v.Best.Level = math.Inf(1)
-	for i, e := range d.ids {
-		if v.W[i], v.Count[i] = 0, 1; e >= 0 {
-			c, load := copies(e)
-			v.W[i], v.Count[i] = load, int32(c)
-		}
-	}
+	m := len(d.ids)
+	v.Order, v.Size = v.Order[:m], v.Size[:m]
 	v.SortExperts()
 	return v
 }

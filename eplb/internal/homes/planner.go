@@ -153,13 +153,7 @@ func (lo *Planner) place(home []int32, bound, tolerance float64, stop func() boo
 	for n := range lo.nodes {
 		level := lo.solve(n, home, bound, tolerance, stop)
 		if lo.known != nil {
-			mask := uint32(0)
-			for g, m := range home {
-				if int(m) == n {
-					mask |= 1 << g
-				}
-			}
-			lo.known[lo.key(n, mask)] = level
+			lo.known[lo.key(n, home)] = level
 		}
 		if level >= lo.S.Best.Level {
 			return
@@ -175,15 +169,23 @@ func (lo *Planner) setHome(home []int32) {
 	}
 }
 
-// key stands for a set of groups on a node of the kind of n.
-func (lo *Planner) key(n int, mask uint32) int { return lo.homes.alike[n]<<memoGroups | int(mask) }
+// key stands for the groups that home brings to node n, of its kind.
+func (lo *Planner) key(n int, home []int32) int {
+	key := lo.homes.alike[n]
+	for _, m := range home {
+		if key <<= 1; int(m) == n {
+			key++
+		}
+	}
+	return key
+}
 
 // remember is the answer for the groups that the branch at hand gives node n.
 func (lo *Planner) remember(n int, find func() float64) float64 {
 	if lo.known == nil {
 		return find()
 	}
-	k := lo.key(n, lo.homes.mask[n])
+	k := lo.key(n, lo.homes.at)
 	x, ok := lo.known[k]
 	if !ok {
 		x = find()
