@@ -1,6 +1,9 @@
 package exact
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/moelb/moelb/eplb/internal/memory"
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
@@ -26,12 +29,10 @@ const (
 // branch ends where no placement in it can be below the target T, because
 //
 //   - a GPU would be above T·speed already;
-//   - a GPU has more room than there are experts left, or there are fewer slots
-//     left than experts (every slot is filled, no expert twice on a GPU);
+//   - a GPU has more room than there are experts left (every slot is filled, no expert
+//     twice on a GPU);
 //   - the GPUs with room, up to T·speed each, cannot take the load that is left:
 //     the others take no more;
-//   - an expert left needs replicas no larger than the most that any GPU with
-//     room can still take, and together they need more than the slots left;
 //   - a GPU has k slots left, and the k coldest experts left, each cut as small
 //     as the slots and GPUs allow, bring it above T·speed.
 type Search struct {
@@ -41,13 +42,12 @@ type Search struct {
 	Done   bool    // the tree was searched to its end
 	Stop   func() bool
 
-	load   []float64 // of each GPU
-	room   []int     // slots left of each
-	count  []int32   // replicas of each expert placed so far, by rank
-	set    []bool    // [rank][GPU]: the sets of GPUs chosen
-	order  []int     // [rank][GPU]: GPUs, emptiest first
-	sums   []float64 // [rank]: load of that expert and of all after it
-	prefer []int32   // replicas of each expert in the best placement before the search, by rank
+	load  []float64 // of each GPU
+	room  []int     // slots left of each
+	count []int32   // replicas of each expert placed so far, by rank
+	set   []bool    // [rank][GPU]: the sets of GPUs chosen
+	order []int     // [rank][GPU]: GPUs, emptiest first
+	sums  []float64 // [rank]: load of that expert and of all after it
 
 	Home  []int32 // node of each expert; nil = anywhere
 	Spare []int   // of each node: slots that a GPU may leave empty; nil = none
@@ -83,7 +83,6 @@ func (x *Search) EverySet() {
 	x.load = memory.Resize(x.load, gpus)
 	x.room = memory.Resize(x.room, gpus)
 	x.count = memory.Resize(x.count, experts)
-	x.prefer = memory.Resize(x.prefer, experts)
 	x.set = memory.Resize(x.set, experts*gpus)
 	x.order = memory.Resize(x.order, experts*gpus)
 	x.sums = memory.Resize(x.sums, experts+1)
@@ -95,7 +94,6 @@ func (x *Search) EverySet() {
 	x.sums[experts] = 0
 	for i := experts - 1; i >= 0; i-- {
 		x.sums[i] = x.sums[i+1] + s.W[s.Order[i]]
-		x.prefer[i] = s.Best.Count[s.Order[i]]
 	}
 	x.out = 0
 	x.branch(0, s.U.Slots)
@@ -116,8 +114,8 @@ func (x *Search) branch(i, slots int) {
 	if x.hopeless(i, slots) {
 		return
 	}
-	if experts == 0 || x.sums[i] == 0 && x.Home == nil && !x.Apart {
-		x.complete(i)
+	if experts == 0 {
+		x.keep()
 		return
 	}
 	gpus := len(u.Gpu)
@@ -133,48 +131,41 @@ func (x *Search) branch(i, slots int) {
 		}
 		order = append(order, g)
 		most += min(x.room[g], experts-1) // what the other experts can fill
-		for k := len(order) - 1; k > 0 && x.emptier(g, order[k-1]); k-- {
-			order[k], order[k-1] = order[k-1], order[k]
-		}
 	}
+	slices.SortFunc(order, x.emptier)
 	least := int(s.Least)
 	low, high := max(least, slots-most-x.Empty), min(len(order), slots-least*(experts-1))
 	w := s.W[s.Order[i]]
 	if i > 0 && w == s.W[s.Order[i-1]] && (x.Home == nil || x.Home[s.Order[i]] == x.Home[s.Order[i-1]]) {
 		high = min(high, int(x.count[i-1]))
 	}
-	// The counts of the best placement first, then those next to them.
-	first := min(max(int(x.prefer[i]), low), high)
-	for d := 0; d <= high-low; d++ {
-		for _, n := range [2]int{first - d, first + d} {
-			if n < low || n > high || (d == 0 && n != first) {
-				continue
-			}
-			x.count[i] = int32(n)
-			x.choose(i, order, 0, n, w/float64(n), slots-n)
-			if !x.Done {
-				return
-			}
-			if d == 0 {
-				break
-			}
+	// The count of the best placement first, then those next to it, fewer and more in turn.
+	first := min(max(int(s.Best.Count[s.Order[i]]), low), high)
+	if w == 0 { // as many as there can be fill all slots
+		first = high
+	}
+	for d := range 2*(high-low) + 1 {
+		n := first + d/2
+		if d%2 == 1 {
+			n = first - (d+1)/2
+		}
+		if n < low || n > high {
+			continue
+		}
+		x.count[i] = int32(n)
+		if x.choose(i, order, 0, n, w/float64(n), slots-n); !x.Done {
+			return
 		}
 	}
 }
 
 // emptier orders GPUs for branch; those that do not differ are alike.
-func (x *Search) emptier(a, b int) bool {
+func (x *Search) emptier(a, b int) int {
 	v := x.s.U.Speed
-	if la, lb := float64(x.load[a]*v[b]), float64(x.load[b]*v[a]); la != lb {
-		return la < lb
+	if c := cmp.Compare(x.load[a]*v[b], x.load[b]*v[a]); c != 0 {
+		return c
 	}
-	if v[a] != v[b] {
-		return v[a] > v[b]
-	}
-	if x.load[a] != x.load[b] {
-		return x.load[a] < x.load[b]
-	}
-	return x.room[a] > x.room[b]
+	return cmp.Or(cmp.Compare(v[b], v[a]), cmp.Compare(x.load[a], x.load[b]), x.room[b]-x.room[a], a-b)
 }
 
 // choose puts n replicas of the expert of rank i on GPUs of order[k:].
@@ -212,95 +203,52 @@ func (x *Search) choose(i int, order []int, k, n int, size float64, slots int) {
 
 // twoNodes says whether the expert of rank i is on two nodes.
 func (x *Search) twoNodes(i int) bool {
-	u, first := x.s.U, -1
+	u, nodes, last := x.s.U, 0, -1
 	for g, in := range x.set[i*len(u.Gpu) : (i+1)*len(u.Gpu)] {
-		if in && first < 0 {
-			first = u.Node[g]
-		} else if in && u.Node[g] != first {
-			return true
+		if in && u.Node[g] != last {
+			last = u.Node[g]
+			nodes++
 		}
 	}
-	return false
+	return nodes > 1
 }
 
-// hopeless says whether no placement below the target is left: see exact.
+// hopeless says whether no placement below the target is left: see Search.
 func (x *Search) hopeless(i, slots int) bool {
-	s, u := x.s, x.s.U
-	experts := len(x.s.W) - i
-	least := int(s.Least)
-	if slots < least*experts {
-		return true
-	}
-	most := min(len(u.Gpu), slots-least*(experts-1)) // replicas an expert can have
-	space, widest := 0.0, 0.0
+	u, end := x.s.U, len(x.s.W)
+	experts := end - i
+	most := min(len(u.Gpu), slots-int(x.s.Least)*(experts-1)) // replicas an expert can have
+	space := 0.0
 	for g, v := range u.Speed {
-		k := x.room[g]
+		k, free := x.room[g], float64(x.Target*v)-x.load[g]
 		if x.Spare != nil {
 			k -= min(k, x.Spare[u.Node[g]])
 		}
-		if k > experts {
-			return true
-		}
-		if x.load[g] >= x.Target*v {
+		if k > experts || free <= 0 || x.sums[end-k]/float64(most) > free {
 			return true
 		}
 		if x.room[g] > 0 {
-			free := float64(x.Target*v) - x.load[g]
-			if (x.sums[i+experts-k]-x.sums[i+experts])/float64(most) > free {
-				return true
-			}
 			space += free
-			widest = max(widest, free)
 		}
 	}
-	const slack = 1 + 1e-13 // rounding must not end a branch
-	if x.sums[i] > space*slack {
-		return true
-	}
-	need := least * experts
-	for _, e := range s.Order[i:] {
-		w := s.W[e]
-		if w <= widest {
-			break
-		}
-		if need += max(pack.CeilDiv(w, widest*slack)-least, 0); need > slots {
-			return true
-		}
-	}
-	return false
+	return x.sums[i] > space*(1+1e-13) // rounding must not end a branch
 }
 
-// complete fills the slots that are left with the experts from rank i on, none
-// of which has load: each GPU takes the next ones in turn, so all are placed
-// (hopeless has seen to it that there are enough slots) and none twice on a GPU.
-// It keeps the placement, which is better than the best so far.
-func (x *Search) complete(i int) {
+// keep keeps the placement that all experts are in, which is better than the best so far.
+func (x *Search) keep() {
 	s, u := x.s, x.s.U
-	gpus := len(u.Gpu)
-	clear(s.Count)
-	for k := range i {
-		s.Count[s.Order[k]] = x.count[k]
+	for k, e := range s.Order {
+		s.Count[e] = x.count[k]
 	}
-	next := i
 	for g := range u.Gpu {
-		at := u.First[g]
-		for k := range i {
-			if x.set[k*gpus+g] {
-				s.Slot[at] = s.Order[k]
-				at++
+		at := s.Slot[u.First[g]:u.First[g]]
+		for k, e := range s.Order {
+			if x.set[k*len(u.Gpu)+g] {
+				at = append(at, e)
 			}
 		}
-		for ; at < u.First[g+1]; at++ {
-			if x.Spare != nil {
-				s.Slot[at] = -1
-				continue
-			}
-			e := s.Order[next]
-			s.Slot[at] = e
-			s.Count[e]++
-			if next++; next == len(s.W) {
-				next = i
-			}
+		for range x.room[g] {
+			at = append(at, -1)
 		}
 	}
 	s.Cut()
