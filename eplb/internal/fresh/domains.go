@@ -13,23 +13,16 @@ import (
 // fills the other slots with copies.
 func (s *Anywhere) deal() {
 	u, order := s.U, s.Order
-	for i := range s.Slot {
-		s.Slot[i] = -1
-	}
-	k := 0
-	for g, end := 0, 0; g < len(u.Gpu); g = end {
-		for end < len(u.Gpu) && u.Node[end] == u.Node[g] {
-			end++
+	dealt, here := 0, 0
+	for g := range u.Gpu {
+		if g > 0 && u.Node[g] != u.Node[g-1] {
+			here = 0
 		}
-		room := min(u.First[end]-u.First[g], len(order), 2*len(order)-k)
-		// One slot of each GPU in turn, as far as they have any.
-		for row := 0; room > 0; row++ {
-			for q := g; q < end && room > 0; q++ {
-				if row < u.Room(q) {
-					s.Slot[u.First[q]+row] = order[k%len(order)]
-					k++
-					room--
-				}
+		for i := u.First[g]; i < u.First[g+1]; i++ {
+			if s.Slot[i] = -1; here < len(order) && dealt < 2*len(order) {
+				s.Slot[i] = order[dealt%len(order)]
+				dealt++
+				here++
 			}
 		}
 	}

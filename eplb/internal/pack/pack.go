@@ -1,11 +1,9 @@
 package pack
 
-import "slices"
-
-// squeezeWork bounds what one packing spends on squeezing, in slots looked at: a
-// tenth of a second or so, which only layers of 100,000 slots take. From then on any
-// exchange will do.
-const squeezeWork = 1 << 26
+import (
+	"math"
+	"slices"
+)
 
 // Pack places the replicas that s.Count asks for: experts by the size of a
 // replica, largest first (longest processing time first), each on as many
@@ -89,7 +87,6 @@ func (s *Packer) packEach(apart bool) {
 // Begin lists the experts by size and empties all slots.
 func (s *Packer) Begin() {
 	s.BySize()
-	s.squeezed = 0
 	for g := range s.U.Speed {
 		s.Load[g], s.Used[g] = 0, int32(s.U.First[g])
 	}
@@ -128,38 +125,28 @@ func (s *Packer) Holds(g int, e int32) bool {
 }
 
 // squeeze places a replica of e although every GPU with room holds one: another
-// GPU that does not gives one of its experts to the free slot, of all such
+// GPU that does not gives one of its experts to the first with room, of all such
 // exchanges the one after which the larger of the two levels is least. There is one:
 // where there is room for one more e is among the others, and any GPU without e is full,
 // so that one of its experts is not there.
 func (s *Packer) squeeze(e int32) {
-	u := s.U
-	bestFree, bestGPU, bestSlot, level := -1, -1, -1, 0.0
-	for q := range u.Speed {
-		if int(s.Used[q]) == u.First[q+1] || bestFree >= 0 && s.squeezed > squeezeWork {
-			continue
-		}
-		s.squeezed += u.Slots
-		for p := range u.Speed {
-			if p == q || s.Holds(p, e) {
-				continue
-			}
-			for i := u.First[p]; i < int(s.Used[p]); i++ {
-				x := s.Slot[i]
-				if s.Holds(q, x) {
-					continue
-				}
-				l := max((s.Load[p]-s.Size[x]+s.Size[e])/u.Speed[p], (s.Load[q]+s.Size[x])/u.Speed[q])
-				if bestFree < 0 || l < level {
-					bestFree, bestGPU, bestSlot, level = q, p, i, l
-				}
+	u, q := s.U, 0
+	for int(s.Used[q]) == u.First[q+1] {
+		q++
+	}
+	at, from, level := 0, 0, math.Inf(1)
+	for p, v := range u.Speed {
+		for i := u.First[p]; i < int(s.Used[p]) && !s.Holds(p, e); i++ {
+			x := s.Slot[i]
+			if l := max((s.Load[p]-s.Size[x]+s.Size[e])/v, (s.Load[q]+s.Size[x])/u.Speed[q]); l < level && !s.Holds(q, x) {
+				at, from, level = i, p, l
 			}
 		}
 	}
-	x := s.Slot[bestSlot]
-	s.Slot[bestSlot] = e
-	s.Load[bestGPU] += s.Size[e] - s.Size[x]
-	s.Has[bestGPU*s.Words+int(x>>6)] &^= 1 << (x & 63)
-	s.Has[bestGPU*s.Words+int(e>>6)] |= 1 << (e & 63)
-	s.Put(x, bestFree)
+	x := s.Slot[at]
+	s.Slot[at] = e
+	s.Load[from] += s.Size[e] - s.Size[x]
+	s.Has[from*s.Words+int(x>>6)] &^= 1 << (x & 63)
+	s.Has[from*s.Words+int(e>>6)] |= 1 << (e & 63)
+	s.Put(x, q)
 }

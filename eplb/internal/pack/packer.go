@@ -34,7 +34,6 @@ type Packer struct {
 	parts    []part // of each slot, by size on each GPU
 	ofH, ofG []part
 	root     []int // of the tree of GPUs that share experts, of each GPU
-	squeezed int   // slots looked at by squeeze in this packing
 	Least    int32 // replicas that every expert has at least
 	looked   int   // slots and pairs of slots that swap looked at in this descent
 }
