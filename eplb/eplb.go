@@ -165,9 +165,9 @@ type Options struct {
 	// what groups, TwoNodes, TwoDomains and Everywhere need, what replaces a second
 	// replica on one GPU, and what fills slots that are empty, as those of new GPUs.
 	MaxMoves int
-	// Restarts, with Previous, is how often a layer's moves are taken back by
-	// annealing, each time from where the last led, after random paths have been tried;
-	// 0 = 4, negative = none, and no such paths.
+	// Restarts, with Previous, is how often the moves of a layer are taken back at most, to
+	// look for fewer from every placement on the way, as long as that finds any; 0 = 4,
+	// negative = never, and one path is walked in place of many.
 	Restarts int
 	// TrafficSlack, with Routes, is how far above its imbalance without them a layer
 	// may be, as a fraction. 0 = 0.02, negative = not at all.

@@ -83,11 +83,11 @@ func TestFewerMovesWhereUnitsShrink(t *testing.T) {
 			}
 		}
 	}
-	if a, b := found["plain"], found["two nodes"]; a > 56 || b > 69 { // 51 and 67 today, 60 and 72 by paths alone
-		t.Errorf("%d moves, %d with experts on two nodes", a, b)
+	if a, b, c := found["plain"], found["two nodes"], found["groups"]; a > 56 || b > 69 || c > 26 {
+		t.Errorf("%d moves, %d with experts on two nodes, %d in groups", a, b, c)
 	}
 	for name, n := range paths {
-		if found[name] > n {
+		if found[name] > n+1 {
 			t.Errorf("%s: %d moves, along paths %d", name, found[name], n)
 		}
 	}

@@ -76,7 +76,7 @@ func (e *Experts) problem() (eplb.Problem, eplb.Options) {
 		}
 		return p, eplb.Options{Policy: eplb.DeepSeek}
 	}
-	// Random paths for still fewer moves would take most of a run's time, and save a
+	// Many paths for still fewer moves would take most of a run's time, and save a
 	// tenth of them.
 	o := eplb.Options{Locality: eplb.Free, Restarts: -1}
 	if e.window > 0 {

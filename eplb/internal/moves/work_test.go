@@ -16,7 +16,7 @@ import (
 func TestWorkFollowsTheLayer(t *testing.T) {
 	for _, c := range []struct {
 		experts, gpus, slots, had, most int // most changes a layer, on the mean
-	}{{8, 4, 3, 3, 7000}, {64, 8, 9, 9, 145000}, {8, 4, 5, 4, 400000}} {
+	}{{8, 4, 3, 3, 10000}, {64, 8, 9, 9, 260000}, {8, 4, 5, 4, 400000}} {
 		const layers = 6
 		rng := rand.New(rand.NewPCG(uint64(c.experts), 1))
 		top := placement.Topology{GPUs: c.gpus}

@@ -41,7 +41,7 @@ func (s *State) Back() (c Change, ok bool) {
 
 // Retreat takes moves back from a layout, each time the one that is missed least.
 func (s *State) Retreat(f *Front, from []int32, twice int, goal Goal) {
-	s.setOut(f, from, twice, 0, goal)
+	s.setOut(f, from, twice, goal)
 	for s.moves > 0 && !goal.Stop() {
 		c, ok := s.Back()
 		if !ok {

@@ -19,5 +19,6 @@
 //	joint      several windows, where nothing costs a move
 //	domains    every expert brought to two domains
 //	mend       experts without a replica, empty slots, the experts of another layout
+//	beam       many paths at once
 //	trail      paths from one placement towards another, and the best of all
 package search

@@ -2,7 +2,6 @@ package search
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/memory"
@@ -33,12 +32,18 @@ type scan struct {
 	alone  []float64 // total where an expert has one copy more that weighs nothing, [windows]
 
 	now   float64
-	rate  float64    // of the best change so far
-	least [3]float64 // what the objective must be below to be better, by moves
+	most  int        // moves that no change may pass
+	forks int        // how many changes are looked for
+	best  []gain     // those found, of the best rates, which fall
+	least [3]float64 // what the objective must be below to be one of them, by moves
 	limit [3]float64 // and its total, where there is one window
-	best  Change
-	rng   *rand.PCG // nil = the plain path
-	work  int       // changes looked at since Set
+	work  int        // changes looked at since Set
+}
+
+// gain is a change, the objective after it, and what it gains a move.
+type gain struct {
+	Change
+	value, rate float64
 }
 
 func (p *scan) set(s *State) {
@@ -61,7 +66,7 @@ func (s *State) Forward(least float64) (c Change, ok bool) { return s.forward(le
 // forward is Forward, with exchanges or without, and with copies or without.
 func (s *State) forward(least float64, exchanges, copies bool) (c Change, ok bool) {
 	s.now = s.weigh()
-	s.best = Change{A: -1}
+	s.best = s.best[:0]
 	s.setRate(least)
 	if s.hot = s.hot[:0]; !s.onward {
 		clear(s.isHot)
@@ -73,7 +78,7 @@ func (s *State) forward(least float64, exchanges, copies bool) (c Change, ok boo
 		}
 	}
 	last := int32(-1)
-	for s.best.A < 0 && s.listHot() {
+	for len(s.best) == 0 && s.listHot() {
 		for _, h := range s.hot {
 			s.work += 2*len(s.slot) + len(s.inv)
 			s.prepare(h, last)
@@ -87,17 +92,22 @@ func (s *State) forward(least float64, exchanges, copies bool) (c Change, ok boo
 			}
 		}
 	}
-	if s.again = s.best.A >= 0; s.again && s.onward {
+	if s.again = len(s.best) > 0; !s.again {
+		return c, false
+	}
+	if s.onward {
 		s.isHot[last] = false
 	}
-	return s.best, s.again
+	return s.best[0].Change, true
 }
 
 // setRate makes x the gain a move to beat.
 func (s *State) setRate(x float64) {
-	s.rate = x
 	for i, m := range weight {
 		s.least[i] = s.now - float64(x*m) - 1e-13
+		if s.moves+i > s.most {
+			s.least[i] = 0
+		}
 		s.limit[i] = s.unroot(s.least[i])
 	}
 }
@@ -108,21 +118,18 @@ func (s *State) offer(c Change, cost int) {
 	for k, a := range s.t.Share {
 		v += float64(a * s.root(s.trial[k]))
 	}
-	if s.n > 1 && v >= s.least[cost] {
-		return // the bound promised more
+	if v >= s.least[cost] {
+		return // where there are several windows, the bound promised more
 	}
-	if x := s.blur(s.now-v) / weight[cost]; x > s.rate {
-		s.best = c
-		s.setRate(x)
+	g := gain{c, v, (s.now - v) / weight[cost]}
+	i := len(s.best)
+	for i > 0 && s.best[i-1].rate < g.rate {
+		i--
 	}
-}
-
-// blur is what a path makes of a gain: a random one makes less of it.
-func (s *State) blur(gain float64) float64 {
-	if s.rng != nil {
-		gain *= 1 - float64(.6*(float64(s.rng.Uint64()>>11)/(1<<53)))
+	if s.best = slices.Insert(s.best, i, g); len(s.best) >= s.forks {
+		s.best = s.best[:s.forks]
+		s.setRate(s.best[s.forks-1].rate)
 	}
-	return gain
 }
 
 // listHot lists the fullest GPUs of every window: two where there is one

@@ -15,12 +15,12 @@ import (
 // nodes out. Without it, plans with 8 replicas off 4 nodes take twice the moves. share
 // is how much of the way from 1 to the goal nodes may be off.
 func (s *State) AheadByNodes(f *Front, from []int32, twice int, share float64, goal Goal) {
-	s.setOut(f, from, twice, 0, goal)
+	s.setOut(f, from, twice, goal)
 	for range evenings {
-		was := len(f.paths[len(f.paths)-1].steps)
+		was := f.at
 		s.evenNodes(f, 1+float64(share*(goal.Time-1)), gpusCount, goal)
 		s.ahead(f, goal)
-		if s.Time() <= goal.Time || len(f.paths[len(f.paths)-1].steps) == was {
+		if s.Time() <= goal.Time || f.at == was {
 			return
 		}
 	}
@@ -213,7 +213,7 @@ func (s *State) offerForNodes(c Change, gain float64) {
 	}
 	s.work += 8
 	v, _ := s.after(c, math.Inf(1))
-	if x := s.blur(gain+float64(p.gpus*(s.now-v))) / w; x > p.rate {
+	if x := (gain + float64(p.gpus*(s.now-v))) / w; x > p.rate {
 		p.best, p.rate = c, x
 	}
 }

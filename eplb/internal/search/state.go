@@ -1,6 +1,7 @@
 package search
 
 import (
+	"math"
 	"math/bits"
 	"slices"
 
@@ -69,7 +70,7 @@ func (s *State) Set(t *Task) {
 			s.gpu[i] = int32(g)
 		}
 	}
-	s.work = 0
+	s.work, s.forks, s.most = 0, 1, math.MaxInt
 	s.norm.set(s)
 	s.scan.set(s)
 }

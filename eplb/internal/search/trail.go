@@ -2,7 +2,6 @@ package search
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 )
 
@@ -11,8 +10,7 @@ type Point struct {
 	Moves int
 	Time  float64
 	Key   float64 // what points are compared by
-	path  int     // in Front.paths
-	steps int
+	at    int32   // in Front.steps
 }
 
 // Front keeps, of all placements that paths pass, those that no other beats in
@@ -20,29 +18,37 @@ type Point struct {
 type Front struct {
 	Points []Point // by moves; their keys fall
 	ByTime bool    // their key is their time
-	paths  []path
+	starts [][]int32
+	steps  []step // of all paths, which may share their first ones
+	at     int32  // the latest
 }
 
-type path struct {
-	start []int32
-	steps []Change
+// step is a change and the step before it; where a path starts, B is the place of its
+// layout in starts, and from -1.
+type step struct {
+	Change
+	from int32
 }
 
 // begin notes a new path from the placement at hand.
 func (f *Front) begin(s *State) {
-	f.paths = append(f.paths, path{start: slices.Clone(s.slot)})
-	f.add(s)
+	f.starts = append(f.starts, slices.Clone(s.slot))
+	f.at = -1
+	f.step(s, Change{B: int32(len(f.starts) - 1)})
 }
 
-// do makes a change on the path that was begun last, or where nothing is noted, f
-// being nil, makes it.
+// do makes a change on the path at hand, or where nothing is noted, f being nil, makes it.
 func (f *Front) do(s *State, c Change) {
 	s.Apply(c)
 	if f != nil {
-		p := &f.paths[len(f.paths)-1]
-		p.steps = append(p.steps, c)
-		f.add(s)
+		f.step(s, c)
 	}
+}
+
+func (f *Front) step(s *State, c Change) {
+	f.steps = append(f.steps, step{c, f.at})
+	f.at = int32(len(f.steps) - 1)
+	f.add(s)
 }
 
 // add notes the placement at hand if it is allowed.
@@ -54,7 +60,7 @@ func (f *Front) add(s *State) {
 
 func (f *Front) note(s *State) {
 	time := s.Time()
-	p := Point{s.moves, time, time, len(f.paths) - 1, len(f.paths[len(f.paths)-1].steps)}
+	p := Point{s.moves, time, time, f.at}
 	if !f.ByTime && s.n > 1 {
 		p.Key = s.key()
 	}
@@ -71,14 +77,18 @@ func (f *Front) note(s *State) {
 
 // Slots is the placement of a point; of the zero Point, that which the first path began
 // from.
-func (f *Front) Slots(p Point) []int32 {
-	slot := slices.Clone(f.paths[p.path].start)
-	for _, c := range f.paths[p.path].steps[:p.steps] {
-		if c.B >= 0 {
-			slot[c.A], slot[c.B] = slot[c.B], slot[c.A]
-		} else {
-			slot[c.A] = c.E
-		}
+func (f *Front) Slots(p Point) []int32 { return f.slots(p.at) }
+
+func (f *Front) slots(at int32) []int32 {
+	x := f.steps[at]
+	if x.from < 0 {
+		return slices.Clone(f.starts[x.B])
+	}
+	slot := f.slots(x.from)
+	if x.B >= 0 {
+		slot[x.A], slot[x.B] = slot[x.B], slot[x.A]
+	} else {
+		slot[x.A] = x.E
 	}
 	return slot
 }
@@ -86,13 +96,13 @@ func (f *Front) Slots(p Point) []int32 {
 // Add notes a layout, allowed or not.
 func (f *Front) Add(s *State, slot []int32) {
 	s.Start(slot)
-	f.paths = append(f.paths, path{start: slices.Clone(slot)})
+	f.begin(s)
 	f.note(s)
 }
 
 // Only makes a layout all there is, allowed or not.
 func (f *Front) Only(s *State, slot []int32) {
-	f.paths, f.Points = f.paths[:0], f.Points[:0]
+	*f = Front{ByTime: f.ByTime}
 	f.Add(s, slot)
 }
 
@@ -132,7 +142,7 @@ func (s *State) AheadByCounts(f *Front, from, to []int32, twice int, goal Goal) 
 	if !s.Recount(to) {
 		return false
 	}
-	s.setOut(f, slices.Clone(s.slot), twice, 0, goal)
+	s.setOut(f, slices.Clone(s.slot), twice, goal)
 	s.fixed = true
 	s.ahead(f, goal)
 	s.fixed = false
@@ -141,30 +151,27 @@ func (s *State) AheadByCounts(f *Front, from, to []int32, twice int, goal Goal) 
 }
 
 // Ahead walks forward from a layout, each step the change that gains most a move,
-// under the norm of the power 2^twice. seed 0 is the plain path, others are random.
-// Rounding can promise a gain that is not there: a path ends where it did.
-func (s *State) Ahead(f *Front, from []int32, twice int, seed uint64, goal Goal) {
-	s.setOut(f, from, twice, seed, goal)
+// under the norm of the power 2^twice. Rounding can promise a gain that is not there: a path
+// ends where it did.
+func (s *State) Ahead(f *Front, from []int32, twice int, goal Goal) {
+	s.setOut(f, from, twice, goal)
 	s.ahead(f, goal)
 }
 
-// setOut begins a path from a layout; with seed 0 it is the plain one.
-func (s *State) setOut(f *Front, from []int32, twice int, seed uint64, goal Goal) {
+// setOut begins a path from a layout.
+func (s *State) setOut(f *Front, from []int32, twice int, goal Goal) {
 	s.Start(from)
-	s.twice, s.over, s.rng = twice, goal.Time, nil
-	if seed > 0 {
-		s.rng = rand.NewPCG(seed, 0)
-	}
+	s.twice, s.over = twice, goal.Time
 	f.begin(s)
 }
 
 // ahead walks on from the placement at hand.
 func (s *State) ahead(f *Front, goal Goal) {
 	clear(s.isHot)
-	s.onward = s.twice == 0 && f != nil
+	s.onward, s.most = s.twice == 0 && f != nil, goal.Moves
 	for last := math.Inf(1); s.Time() > goal.Time && !goal.Stop(); last = s.now {
 		c, ok := s.Forward(leastGain)
-		if !ok || s.now >= last || s.moves+s.CostOf(c) > goal.Moves {
+		if !ok || s.now >= last {
 			return
 		}
 		f.do(s, c)

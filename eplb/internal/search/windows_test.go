@@ -20,8 +20,12 @@ func TestFront(t *testing.T) {
 		goal := Goal{Time: 1, Moves: 1 << 30, Stop: func() bool { return false }}
 		for _, twice := range []int{0, 4, 6} {
 			if twice > 0 || len(task.Share) == 1 {
-				s.Ahead(&f, slot, twice, uint64(rng.IntN(3)), goal)
+				s.Ahead(&f, slot, twice, goal)
+				s.Spread(&f, slot, twice, 1+rng.IntN(8), goal)
 			}
+		}
+		if len(task.Share) == 1 {
+			s.Spread(&f, slot, 5, 4, goal)
 		}
 		far := f.Slots(f.Points[len(f.Points)-1])
 		s.Retreat(&f, far, 5, goal)
@@ -84,5 +88,49 @@ func TestJoint(t *testing.T) {
 	}
 	if work*10 > firm {
 		t.Errorf("work of %d after a stop, where that is to be firm %d", work, firm)
+	}
+}
+
+// Many paths at once reach a goal in fewer moves than one, never pass as many as they may
+// make, and leave the search as it was.
+func TestSpread(t *testing.T) {
+	fewer, more, most := 0, 0, 0
+	for seed := range uint64(200) {
+		task, slot := random(rand.New(rand.NewPCG(seed, 6)))
+		var s State
+		s.Set(task)
+		goal := Goal{Time: 1, Moves: 1 << 30, Stop: func() bool { return false }}
+		walk := func(width int) Front {
+			f := Front{ByTime: true}
+			f.Only(&s, slot)
+			if width == 0 {
+				s.Ahead(&f, slot, 5, goal)
+			} else {
+				s.Spread(&f, slot, 5, width, goal)
+			}
+			return f
+		}
+		one := walk(0)
+		last := one.Points[len(one.Points)-1]
+		goal.Time = last.Time
+		if q, ok := func() (Point, bool) { f := walk(16); return f.Within(last.Time) }(); ok && q.Moves < last.Moves {
+			fewer++
+		} else if !ok || q.Moves > last.Moves {
+			more++
+		}
+		goal.Time, goal.Moves = 1, one.Points[0].Moves+2
+		f := walk(16)
+		if n := f.Points[len(f.Points)-1].Moves; n > goal.Moves {
+			t.Fatalf("seed %d: %d moves of %d", seed, n, goal.Moves)
+		} else {
+			most = max(most, n-one.Points[0].Moves)
+		}
+		goal.Moves = 1 << 30
+		if again := walk(0); !slices.Equal(again.Slots(again.Points[len(again.Points)-1]), one.Slots(last)) {
+			t.Fatalf("seed %d: one path is another after many", seed)
+		}
+	}
+	if fewer < 40 || more > fewer/2 || most < 2 {
+		t.Errorf("fewer moves in %d layers, more in %d; %d of 2 at most", fewer, more, most)
 	}
 }

@@ -81,7 +81,7 @@ An interrupt, or --timeout, ends the search with the best plan so far.`,
 	l.StringVar(&f.Previous, "previous", "", "the placement in force, a file in any known format")
 	l.Float64Var(&f.Target, "target", 0, "with --previous: stop moving a layer at this imbalance; unset = 1% above the best there is")
 	l.IntVar(&f.MaxMoves, "max-moves", 0, "with --previous: the most moves in all, beyond those that keep every expert alive and none twice on a GPU; unset = any number")
-	l.IntVar(&f.Restarts, "restarts", 0, "with --previous: how often moves of a layer are taken back by annealing; 0 = 4, negative = never")
+	l.IntVar(&f.Restarts, "restarts", 0, "with --previous: how often moves of a layer are taken back at most to look for fewer; 0 = 4, negative = never")
 	l.StringVar(&f.Routes, "routes", "", "tokens' experts, to keep those chosen together on a node: a file of JSON, .npy, CSV or SGLang's per_token recorder; example = generated ones of DeepSeek-V2-Lite")
 	l.Float64Var(&f.Slack, "traffic-slack", 0, "with routes: how far above its imbalance without them a layer may be; unset = 0.02")
 	l.StringVar(&f.Sends, "traffic-copies", "node", "with routes: what a token sends to other nodes: a copy for each node, or for each expert, as low-latency kernels do")

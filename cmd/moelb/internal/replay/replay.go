@@ -74,7 +74,7 @@ expert anywhere on 4 nodes of 8 H800 GPUs, while its traffic changes.`,
 	l.StringVar(&f.Locality, "locality", "auto", "auto, groups (each group of experts on one node), or none")
 	l.Float64Var(&f.Target, "target", 0, "stop moving a layer at this imbalance; unset = 1% above the best there is")
 	l.IntVar(&f.MaxMoves, "max-moves", 0, "the most moves in all each time; unset = any number")
-	l.IntVar(&f.Restarts, "restarts", -1, "how often moves of a layer are taken back by annealing; 0 = 4, negative = never")
+	l.IntVar(&f.Restarts, "restarts", -1, "how often moves of a layer are taken back at most to look for fewer; 0 = 4, negative = never")
 	l.IntVar(&f.past, "windows", 4, "how many of the last windows are planned jointly")
 	l.IntVar(&f.every, "every", 1, "plan every N windows, from the sum of the last N")
 	f.copies.Add(cmd, "how many steps a window lasts")
