@@ -251,3 +251,13 @@ func BenchmarkReads(b *testing.B) {
 		}
 	}
 }
+
+// Experts are read whole: three of one token each on two GPUs are two reads on one, which
+// is the bound where reads cost far more than tokens.
+func TestReadsBoundByWholeReads(t *testing.T) {
+	p := placement.Placement{Experts: 3, GPUs: 2, PhysicalToLogical: [][]int{{0, 1, 2, 0, 1, 2}}}
+	_, layers, err := Batch(&p, placement.Topology{}, [][]int64{{1, 1, 1}}, 1000)
+	if err != nil || layers[0].LowerBound < 2000/1501.5-1e-9 || layers[0].LowerBound > 2002/1501.5 {
+		t.Errorf("%+v, %v", layers, err)
+	}
+}
