@@ -22,6 +22,7 @@ type executor struct {
 	now  [][]int
 
 	copies, outside, emptied int
+	half                     int // layers half-moved after the last round
 	seconds                  float64
 }
 
@@ -256,9 +257,10 @@ func (x *executor) limits(i int, count func(g, link int) (sent, got int), stage 
 	if full && x.emptied == 0 {
 		x.emptied = i + 1
 	}
-	if half > atOnce && i >= x.s.Restore && i >= x.s.Emptied && x.s.Restore+x.s.Emptied == 0 {
-		return fmt.Errorf("leaves %d layers half-moved: at most %d", half, atOnce)
+	if half > max(atOnce, x.half) && i >= x.s.forced() {
+		return fmt.Errorf("leaves %d layers half-moved, after %d: at most %d", half, x.half, atOnce)
 	}
+	x.half = half
 	return nil
 }
 

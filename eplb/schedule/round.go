@@ -88,7 +88,7 @@ func (s *scheduler) round() Round {
 			if y.ended || underWay != y.begun() || !underWay && !s.idle() {
 				continue
 			}
-			if !underWay && open == s.most {
+			if !underWay && open >= s.most {
 				s.held++
 				break
 			}
