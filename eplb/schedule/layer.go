@@ -17,7 +17,6 @@ type layer struct {
 	log          []write   // in the order made
 	requests     []request // in the order of GPUs
 	lacks        [][]request
-	largest      int // the most requests of a GPU
 	urgency      int // the largest of any request
 	experts      []expert
 	moved, ended bool // anything has been moved; slots hold what they are to hold
