@@ -26,7 +26,8 @@ func (p *Problem) bare() []bool {
 
 // others lists the experts that are not everywhere.
 func (p *Problem) others() []int {
-	return slices.DeleteFunc(upTo(p.Loads.Experts()), func(e int) bool { return slices.Contains(p.Everywhere, e) })
+	bare := p.bare()
+	return slices.DeleteFunc(upTo(p.Loads.Experts()), func(e int) bool { return bare != nil && bare[e] })
 }
 
 // everywhere plans the other experts and puts those of p.Everywhere beside them.

@@ -152,16 +152,16 @@ func checkRanges(p *Problem, o *Options) error {
 
 // checkRange demands a number between two, of a layer or (-1) of all.
 func checkRange[T int | float64](field string, layer int, x, least, most T) error {
-	possible := fmt.Sprintf("between %v and %v are possible", least, most)
+	possible := fmt.Sprintf("between %.15g and %.15g are possible", float64(least), float64(most))
 	switch {
 	case x >= least && x <= most:
 		return nil
 	case float64(least) <= -math.MaxFloat64:
 		possible = "a finite number is needed"
 	case float64(most) >= math.MaxFloat64:
-		possible = fmt.Sprintf("at least %v is needed", least)
+		possible = fmt.Sprintf("at least %.15g is needed", float64(least))
 	}
-	return refuse.At(placement.ErrValue, field, layer, -1, "%v: %s", x, possible)
+	return refuse.At(placement.ErrValue, field, layer, -1, "%.15g: %s", float64(x), possible)
 }
 
 // asked is a field and whether anything is asked by it.
@@ -218,13 +218,15 @@ func checkLists(p *Problem, _ *Options) error {
 			}
 		}
 	}
+	is := make([]bool, slices.Min(append([]int{experts}, p.LayerExperts...)))
 	for i, e := range p.Everywhere {
-		if n := slices.Min(append([]int{experts}, p.LayerExperts...)); e < 0 || e >= n {
-			return refuse.At(placement.ErrValue, "everywhere", -1, i, "expert %d: there are %d", e, n)
+		if e < 0 || e >= len(is) {
+			return refuse.At(placement.ErrValue, "everywhere", -1, i, "expert %d: there are %d", e, len(is))
 		}
-		if slices.Contains(p.Everywhere[:i], e) {
+		if is[e] {
 			return refuse.At(placement.ErrValue, "everywhere", -1, i, "expert %d stands twice", e)
 		}
+		is[e] = true
 	}
 	return nil
 }

@@ -190,3 +190,20 @@ func validate(p *Problem, o *Options) error {
 	}
 	return fit(p, o)
 }
+
+// Numbers in errors are written out as they were given.
+func TestErrorsWriteNumbersOut(t *testing.T) {
+	for want, spoil := range map[string]func(p *Problem, o *Options){
+		"num_replicas: 200000000: between 1 and 262144 are possible": func(p *Problem, o *Options) { p.Replicas = 200000000 },
+		"target: 0.25: at least 1 is needed":                         func(p *Problem, o *Options) { p.Previous, o.Target = &placement.Placement{}, .25 },
+		"layer_weights: layer 0: 3000000: between 0 and 1000000 are possible": func(p *Problem, o *Options) {
+			p.LayerWeights = []float64{3e6}
+		},
+	} {
+		p, o := Problem{Loads: placement.Loads{{1, 1}}, Replicas: 2, Topology: placement.Topology{GPUs: 2}}, Options{}
+		spoil(&p, &o)
+		if _, err := Plan(t.Context(), p, o); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

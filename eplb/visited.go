@@ -33,8 +33,8 @@ type Visited struct {
 	// GPUs are the same; NaN beyond 64 GPUs.
 	GPUs float64
 	// Sent is, by Copies, the copies of a token that leave its node; tokens come evenly
-	// from all GPUs in service. Between is by node, [from][to], the copies that a token on one node
-	// sends to another.
+	// from all GPUs in service. Between is by node, [from][to], the copies that a token on
+	// one node sends to another.
 	Sent    [2]float64
 	Between [2][][]float64
 	// HeldOut is Nodes of tokens that were not planned with, every eighth, and
