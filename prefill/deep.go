@@ -14,7 +14,7 @@ func (b *Balancer) depth() {
 	f := &b.former
 	longest, started := b.longest()
 	f.Density, f.Deep = 0, false
-	f.Silent = b.observed.silent > unusual*b.observed.pause
+	f.Silent = b.observed.came == 0 && b.observed.silent > unusual*b.observed.pause
 	if len(b.levels) == 0 || b.priorities() || len(f.Open) == 0 || b.cost.Pair == 0 || b.cost.Token == 0 {
 		return
 	}

@@ -90,6 +90,7 @@ func TestBatchIsDeep(t *testing.T) {
 		{observed{pause: 1, came: 1}, .99, true},
 		{observed{pause: 1, silent: 1.9}, 1.01, false},
 		{observed{pause: 1, silent: 2.1}, 1.01, true},
+		{observed{pause: 1, silent: 2.1, came: 1}, 1.01, false},
 		{observed{pause: 2, silent: 2.1}, 10, false},
 		{observed{silent: .1}, 10, true},
 	} {
@@ -112,10 +113,35 @@ func TestAloneIsNotDeep(t *testing.T) {
 		for id := range ID(n) {
 			enqueue(t, b, Request{ID: id, Tokens: 100_000})
 		}
-		b.observed, b.clock = observed{silent: 100}, 1e6
+		b.observed, b.clock = observed{silent: 100}, 1e6 // all came long ago
 		if b.survey(nil); b.former.Deep != deep {
 			t.Errorf("%d giants: deep %v", n, b.former.Deep)
 		}
+	}
+}
+
+// TestComersEndSilence: giants have long steps once nothing has come for long, and those
+// who then come do not wait for one more.
+func TestComersEndSilence(t *testing.T) {
+	s := newShadow(t, Config{Ranks: 8, MaxTokens: 8192})
+	b := newUnit(t, s.cfg)
+	for id := range ID(4) {
+		s.add(b, Request{ID: 1000 + id, Tokens: 900_000})
+	}
+	for id := range ID(3) {
+		s.add(b, Request{ID: id, Tokens: 500})
+		s.step(b)
+	}
+	for range 20 {
+		s.step(b)
+	}
+	silent, _, _ := s.seconds(b)
+	for id := range ID(200) {
+		s.add(b, Request{ID: 100 + id, Tokens: 8000})
+	}
+	most := b.cost.Step + 5*b.cost.Token*8192 // full tokens, and four times as long for attention
+	if next, _, _ := s.seconds(b); silent < 2*most || next > most {
+		t.Errorf("a step of %v s when many have come, after one of %v s, where at most %v s is due", next, silent, most)
 	}
 }
 
