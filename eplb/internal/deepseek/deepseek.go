@@ -11,7 +11,10 @@
 //	tournament  the first of many that change
 package deepseek
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
 // Planner plans layers of one shape, one after another. Not safe for concurrent use.
 // Cost a layer: O(experts + slots·log(experts·GPUs)).
@@ -21,15 +24,15 @@ import "math"
 type Planner struct {
 	slots, gpus, nodes, groups int
 
-	load   []float32 // of each expert
-	expert []int32   // at each position
-	weight []float32 // of the expert at each position
-	count  []int32   // its replicas
-	key    []uint64  // what is to be sorted or packed, see descending
-	first  tournament
-	packed []int32   // the item in each place of the packs
-	next   []int32   // the next place of each pack
-	of     []replica // of one node
+	load   []float32  // of each expert
+	expert []int32    // at each position
+	weight []float32  // of the expert at each position
+	count  []int32    // its replicas
+	key    []uint64   // what is to be sorted or packed, see descending
+	first  tournament // memory
+	packed []int32    // the item in each place of the packs
+	next   []int32    // the next place of each pack
+	of     []replica  // of one node
 }
 
 // replica is one copy: of the expert at a position of its node, the how manieth from 0.
@@ -41,7 +44,7 @@ func New(experts, slots, groups, nodes, gpus int) *Planner {
 	return &Planner{slots: slots, gpus: gpus, nodes: nodes, groups: groups,
 		load: make([]float32, experts), weight: make([]float32, experts),
 		expert: make([]int32, experts), count: make([]int32, experts),
-		key: make([]uint64, slots), first: newTournament(max(experts, gpus)),
+		key: make([]uint64, slots), first: make(tournament, 2<<bits.Len(uint(max(experts, gpus)-1))),
 		packed: make([]int32, slots), next: make([]int32, gpus), of: make([]replica, slots)}
 }
 
@@ -124,13 +127,13 @@ func (d *Planner) packGroups() {
 // apportion counts the replicas of experts, and lists those beyond the first of each: the
 // next is one of the expert of largest load/replicas, the first of equals.
 func (d *Planner) apportion(weight []float32, count []int32, more []replica) {
-	t := &d.first
-	for e, leaf := 0, t.start(len(weight)); e < len(leaf); e++ {
-		leaf[e], count[e] = descending(weight[e], e), 1
+	t, key := d.first.start(len(weight))
+	for e, w := range weight {
+		key[e], count[e] = descending(w, e), 1
 	}
 	t.build()
 	for i := range more {
-		e := item(t.top())
+		e := item(t[1])
 		more[i] = replica{int32(e), count[e]}
 		count[e]++
 		t.set(e, descending(weight[e]/float32(count[e]), e))
@@ -144,7 +147,7 @@ func (d *Planner) replicate(weight []float32, count []int32, of []replica) {
 		of[i] = replica{at: int32(i)}
 	}
 	for i, r := range of {
-		d.key[i] = d.first.at(int(r.at))&^math.MaxUint32 | uint64(i)
+		d.key[i] = descending(weight[r.at]/float32(count[r.at]), i)
 	}
 }
 
@@ -160,13 +163,13 @@ func (d *Planner) pack(n, packs int) {
 		}
 		return
 	}
-	t := &d.first
-	for g, leaf := 0, t.start(packs); g < packs; g++ {
-		leaf[g], d.next[g] = uint64(g), int32(g*each)
+	t, key := d.first.start(packs)
+	for g := range key {
+		key[g], d.next[g] = uint64(g), int32(g*each)
 	}
 	t.build()
 	for _, k := range d.key[:n] {
-		top := t.top()
+		top := t[1]
 		g := item(top)
 		d.packed[d.next[g]] = int32(item(k))
 		next := uint64(math.MaxUint64) // full
