@@ -251,7 +251,7 @@ func TestBoundsAgainstExhaustiveSearch(t *testing.T) {
 			continue
 		}
 		bound := bounds.Even(s)
-		s.Adams(s.U.Slots, len(s.U.Gpu), 0)
+		s.CountBy(-1, bound)
 		s.Pack()
 		s.Keep()
 		bound = new(bounds.Sums).RaiseFor(s, bound)

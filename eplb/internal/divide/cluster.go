@@ -1,6 +1,8 @@
 package divide
 
 import (
+	"math"
+
 	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 )
@@ -50,7 +52,7 @@ func (p *Planner) planClusters(goal float64) {
 	}
 	for _, e := range s.Order {
 		if s.Count[e] == 1 {
-			c.Put(e, c.LightestFor(e, nil))
+			c.Put(e, lightest(c, e, 0, len(hubs)))
 		}
 	}
 	pin(c)
@@ -65,10 +67,22 @@ func (p *Planner) planClusters(goal float64) {
 		}
 		for _, e := range c.Slot[v.First[i]:v.First[i+1]] {
 			if e != hub {
-				s.Put(e, s.LightestFor(e, func(g int) bool { return at <= g && g < end }))
+				s.Put(e, lightest(s, e, at, end))
 			}
 		}
 		at = end
 	}
 	p.offer(s.Slot, s.Count)
+}
+
+// lightest is the GPU, of those from one to another, that has room and is lightest with
+// a replica of e.
+func lightest(s *pack.Packer, e int32, from, to int) int {
+	best, level := -1, math.Inf(1)
+	for g := from; g < to; g++ {
+		if l := (s.Load[g] + s.Size[e]) / s.U.Speed[g]; l < level && int(s.Used[g]) < s.U.First[g+1] {
+			best, level = g, l
+		}
+	}
+	return best
 }

@@ -1,25 +1,38 @@
 package pack
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
-// Adams gives every expert s.Least replicas and each further one, up to slots in
-// all, to the expert whose replicas carry most (the largest load/count), as
-// Adams' method of apportionment does; of equals to the lowest index, and of
-// experts without load to the one with fewest replicas. No expert gets more than most.
-// The hottest, so many, keep the count they come with. It returns false if the slots
-// cannot all be filled. Cost: O(experts + slots·log experts).
-func (s *Packer) Adams(slots, most, hottest int) bool {
-	left := slots
+// CapLimits are the largest replicas, in units of the mean GPU load, that the
+// search tries when Adams' counts do not reach the goal, likeliest first.
+var CapLimits = []float64{.9, .96, .8, .98, .85, .75, .7, .65, .93, .6}
+
+// CountBy makes counts number i: Adams' are number -1, then come those that CapLimits
+// cap, where 1 is bound. Every expert gets s.Least replicas, and each further one goes to
+// the expert whose replicas carry most (the largest load/count), as Adams' method of
+// apportionment does; of equals to the lowest index, and of experts without load to the
+// one with fewest replicas. No expert is twice on a GPU. An expert whose load is above
+// the cap gets just as many replicas as bring each to at most that: fewer copies of the
+// hottest leave room where Adams' counts would force two large replicas on one GPU.
+// It returns false if the slots cannot be filled. Cost: O(experts + slots·log experts).
+func (s *Packer) CountBy(i int, bound float64) bool {
+	limit := math.Inf(1)
+	if i >= 0 {
+		limit = CapLimits[i] * bound
+	}
+	most, left := int32(len(s.U.Gpu)), s.U.Slots
 	next := s.Ranked[:0]
-	for i, e := range s.Order {
-		if i >= hottest {
-			s.Count[e] = s.Least
-			s.Size[e] = s.W[e] / float64(s.Least)
-			if most > int(s.Least) {
-				next = append(next, e)
-			}
+	for _, e := range s.Order {
+		n := max(int32(CeilDiv(s.W[e], limit)), s.Least)
+		if n > most {
+			return false
 		}
-		left -= int(s.Count[e])
+		s.Count[e], s.Size[e] = n, s.W[e]/float64(n)
+		if left -= int(n); s.W[e] <= limit && n < most {
+			next = append(next, e)
+		}
 	}
 	before := func(a, b int32) int {
 		if s.Size[a] == 0 && s.Size[b] == 0 && s.Count[a] != s.Count[b] {
@@ -31,44 +44,13 @@ func (s *Packer) Adams(slots, most, hottest int) bool {
 		e := next[0]
 		s.Count[e]++
 		s.Size[e] = s.W[e] / float64(s.Count[e])
-		if int(s.Count[e]) < most {
+		if s.Count[e] < most {
 			Sink(next, before)
 		} else {
 			next = next[1:]
 		}
 	}
 	return left == 0
-}
-
-// CapLimits are the largest replicas, in units of the mean GPU load, that the
-// search tries when Adams' counts do not reach the goal, likeliest first.
-var CapLimits = []float64{.9, .96, .8, .98, .85, .75, .7, .65, .93, .6}
-
-// Capped gives every expert whose load is above limit just as many replicas as
-// bring each to at most limit, and shares what is left among the others. Fewer
-// copies of the hottest leave room where Adams' counts would force two large
-// replicas on one GPU.
-func (s *Packer) Capped(slots, most int, limit float64) bool {
-	for i, e := range s.Order {
-		if s.W[e] <= limit {
-			return s.Adams(slots, most, i)
-		}
-		n := CeilDiv(s.W[e], limit)
-		if n > most {
-			return false
-		}
-		s.Count[e] = max(int32(n), s.Least)
-	}
-	return s.Adams(slots, most, len(s.Order))
-}
-
-// CountBy makes counts number i: Adams' are number -1, then come those that CapLimits
-// cap, where 1 is bound.
-func (s *Packer) CountBy(i int, bound float64) bool {
-	if i < 0 {
-		return s.Adams(s.U.Slots, len(s.U.Gpu), 0)
-	}
-	return s.Capped(s.U.Slots, len(s.U.Gpu), CapLimits[i]*bound)
 }
 
 // CeilDiv is the least n ≥ 1 with a/n ≤ b, in the very arithmetic that later

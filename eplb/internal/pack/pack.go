@@ -9,70 +9,60 @@ import (
 // replica, largest first (longest processing time first), each on as many
 // different GPUs as it has replicas, those that are lightest after it. An expert
 // is never twice on one GPU. Rooms differ by at most one or are full of all experts.
-// Cost: O(slots·log GPUs) for equal speeds, O(slots·GPUs) otherwise and where that comes
-// to a dead end.
-func (s *Packer) Pack() {
-	if !s.U.Equal || !s.packAlike() {
-		s.packEach(false)
-	}
-}
+// Cost: O(slots·log GPUs) for equal speeds, O(experts·GPUs·log GPUs) otherwise.
+func (s *Packer) Pack() { s.pack(false) }
 
 // PackApart is Pack for a split: the replicas of an expert go, as far as possible, to
 // GPUs that no chain of shared experts joins yet. Tokens can then pass between as many
 // GPUs as the copies can join: packed by size alone 256 experts on 32 GPUs of 9 slots
 // stand 2% higher on batches.
-func (s *Packer) PackApart() { s.packEach(true) }
+func (s *Packer) PackApart() { s.pack(true) }
 
-// packAlike packs for GPUs of equal speed. It returns false at a dead end: all GPUs with
-// room hold an expert that is to come.
-func (s *Packer) packAlike() bool {
+// pack takes the lightest GPU for one replica after another, with apart first those that
+// are not joined yet.
+func (s *Packer) pack(apart bool) {
 	u := s.U
 	s.Begin()
-	gpus := s.gpus[:0] // those with room
+	gpus := s.gpus[:0] // those with room, the lightest first
 	for g := range u.Speed {
-		if u.Room(g) > 0 {
+		if s.root[g] = g; u.Room(g) > 0 {
 			gpus = append(gpus, int32(g))
 		}
 	}
-	lighter := func(a, b int32) int { return Order(s.Load[a], s.Load[b], a, b) }
 	for _, e := range s.Ranked {
-		n := int(s.Count[e])
-		if n > len(gpus) {
-			return false
+		after := 0.0 // where speeds differ, the order depends on what comes
+		if !u.Equal {
+			after = s.Size[e]
 		}
-		for i := n - 1; i >= 0; i-- {
-			g := gpus[i]
-			if s.Put(e, int(g)); int(s.Used[g]) < u.First[g+1] {
-				Sink(gpus[i:], lighter)
-			} else {
-				gpus = slices.Delete(gpus, i, i+1)
-			}
+		lighter := func(a, b int32) int {
+			return Order((s.Load[a]+after)*u.Speed[b], (s.Load[b]+after)*u.Speed[a], a, b)
 		}
-	}
-	return true
-}
-
-// packEach takes one replica after another where load/speed is least after it, and with
-// apart first to GPUs that are not joined yet.
-func (s *Packer) packEach(apart bool) {
-	s.Begin()
-	for g := range s.root {
-		s.root[g] = g
-	}
-	for _, e := range s.Ranked {
+		if !u.Equal {
+			slices.SortFunc(gpus, lighter)
+		}
 		joined := -1 // a GPU of the tree that e is in so far
-		far := func(gpu int) bool { return joined >= 0 && s.root[gpu] != s.root[joined] }
+		fits := func(g int32) bool { return !s.Holds(int(g), e) }
+		far := func(g int32) bool { return fits(g) && (joined < 0 || s.root[g] != s.root[joined]) }
 		for range s.Count[e] {
-			g := s.LightestFor(e, far)
-			if g < 0 {
+			i := slices.IndexFunc(gpus, far)
+			if i < 0 {
+				i = slices.IndexFunc(gpus, fits)
+			}
+			if i < 0 {
 				s.squeeze(e)
+				gpus = slices.DeleteFunc(gpus, func(g int32) bool { return int(s.Used[g]) == u.First[g+1] })
+				slices.SortFunc(gpus, lighter)
 				continue
 			}
-			s.Put(e, g)
-			if far(g) {
-				was := s.root[g]
-				for q, root := range s.root {
-					if root == was {
+			g := int(gpus[i])
+			if s.Put(e, g); int(s.Used[g]) == u.First[g+1] {
+				gpus = slices.Delete(gpus, i, i+1)
+			} else if u.Equal {
+				Sink(gpus[i:], lighter)
+			}
+			if joined >= 0 {
+				for q, was := 0, s.root[g]; q < len(s.root); q++ {
+					if s.root[q] == was {
 						s.root[q] = s.root[joined]
 					}
 				}
@@ -91,24 +81,6 @@ func (s *Packer) Begin() {
 		s.Load[g], s.Used[g] = 0, int32(s.U.First[g])
 	}
 	clear(s.Has)
-}
-
-// LightestFor is the GPU with room and without e where load/speed is least with
-// a replica of e, of those that first passes (nil = all) if there are any; -1 if
-// there is none.
-func (s *Packer) LightestFor(e int32, first func(gpu int) bool) int {
-	u := s.U
-	best, level, passed := -1, 0.0, false
-	for g, v := range u.Speed {
-		if int(s.Used[g]) == u.First[g+1] || s.Holds(g, e) {
-			continue
-		}
-		l, passes := (s.Load[g]+s.Size[e])/v, first != nil && first(g)
-		if best < 0 || passes && !passed || passes == passed && l < level {
-			best, level, passed = g, l, passes
-		}
-	}
-	return best
 }
 
 // Put places a replica of e in the next free slot of GPU g.

@@ -10,28 +10,22 @@ import (
 	"github.com/moelb/moelb/placement"
 )
 
-// A GPU that passes comes before a lighter one that does not, one with room before all.
-func TestLightestFor(t *testing.T) {
-	s := New(problem.NewUnit(&placement.Topology{GPUs: 3}, 6, 4), 4)
-	s.SetLoads([]float64{4, 3, 2, 1})
-	s.Adams(6, 3, 0)
-	s.Begin()
-	s.Put(0, 0)
-	s.Put(1, 1)
-	last := func(gpu int) bool { return gpu == 1 }
-	if g, h := s.LightestFor(3, nil), s.LightestFor(3, last); g != 2 || h != 1 {
-		t.Errorf("GPU %d of all, %d of those that pass", g, h)
-	}
-	s.Put(2, 1)
-	if g := s.LightestFor(3, last); g != 2 {
-		t.Errorf("GPU %d where the one that passes is full", g)
+// Where replicas are packed apart, a GPU that no chain of experts joins yet comes before
+// a lighter one that is joined, and one with room before all.
+func TestPackApart(t *testing.T) {
+	s := New(problem.NewUnit(&placement.Topology{GPUs: 4}, 12, 7), 7)
+	s.SetLoads([]float64{10, 4.5, 4.4, 4, 2, .3, .05})
+	copy(s.Count, []int32{2, 1, 1, 2, 2, 3, 1})
+	s.PackApart()
+	// Expert 4 comes to GPU 0 and not to 1, which is as light, but to 3.
+	if want := []int32{0, 4, 5, 0, 5, 6, 1, 3, 5, 2, 3, 4}; !slices.Equal(s.Slot, want) {
+		t.Errorf("%v, want %v", s.Slot, want)
 	}
 }
 
 // TestDeadEnds demands that every packing is one, also where all GPUs with room hold what
 // is to come: all replicas placed, no expert twice on a GPU.
 func TestDeadEnds(t *testing.T) {
-	ends := 0
 	for seed := range uint64(2000) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		gpus := 2 + rng.IntN(6)
@@ -50,9 +44,6 @@ func TestDeadEnds(t *testing.T) {
 		if !s.CountBy(rng.IntN(len(CapLimits)+1)-1, 1) {
 			continue
 		}
-		if s.U.Equal && !s.packAlike() {
-			ends++
-		}
 		if s.Pack(); seed%3 == 0 {
 			s.PackApart()
 		}
@@ -70,8 +61,5 @@ func TestDeadEnds(t *testing.T) {
 		if slices.Max(left) != 0 || slices.Min(left) != 0 {
 			t.Fatalf("seed %d: counts %v, left %v", seed, s.Count, left)
 		}
-	}
-	if ends < 20 {
-		t.Errorf("%d dead ends alone", ends)
 	}
 }

@@ -1,8 +1,6 @@
 package pack
 
-import (
-	"slices"
-)
+import "slices"
 
 // swapWork bounds one descent, in slots looked at: a tenth of a second or so,
 // which only layers of 10,000 slots take.
@@ -56,16 +54,8 @@ func (s *Packer) list(dst *[]part, g int, pairs bool) []part {
 			out = append(out, part{p.sum + q.sum, p.i, q.i})
 		}
 	}
-	if *dst = out; len(out) > 64 {
-		slices.SortStableFunc(out, func(a, b part) int { return Order(b.sum, a.sum, 0, 0) })
-		return out
-	}
-	for i, p := range out { // few, and nearly sorted
-		for ; i > 0 && out[i-1].sum < p.sum; i-- {
-			out[i] = out[i-1]
-		}
-		out[i] = p
-	}
+	slices.SortStableFunc(out, func(a, b part) int { return Order(b.sum, a.sum, 0, 0) })
+	*dst = out
 	return out
 }
 
