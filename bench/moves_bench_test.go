@@ -13,7 +13,7 @@ import (
 
 // BenchmarkMoves plans layers whose load drifted, one after another, from the
 // placement in force: 15.5 and 22.3 moves a layer at 32 GPUs along one path, 13.5 and
-// 20.0 with many and moves taken back; 8.4 and 15.0, 1.8 and 5.3 at 144.
+// 20.1 with many and moves taken back; 8.4 and 14.9, 1.8 and 5.3 at 144.
 func BenchmarkMoves(b *testing.B) {
 	const layers = 58
 	for _, c := range []struct {

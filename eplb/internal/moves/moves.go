@@ -150,7 +150,7 @@ func (m *Mover) setHomes(slot []int32) {
 // higher the nearer to the maximum, where few moves are best spent. Over several windows
 // paths go by soft norms; within a budget by the softest first, by which the next window is
 // .2 to .5% more even.
-var norms = [...]int{5, 6, 7}
+var norms = [...]int{5, 7}
 
 // moveWork is how many changes are looked at in a layer before no further path is
 // begun: a tenth of a second, which only layers of a thousand slots take. At four
