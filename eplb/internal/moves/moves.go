@@ -185,10 +185,6 @@ func (m *Mover) ladder(goal search.Goal) {
 	m.f.Make()
 	best := max(goal.Time, m.f.Level)
 	far := max(0, m.out.Points[0].Time-best)
-	levels := rungs
-	for i := range levels {
-		levels[i] = best + float64(levels[i]*far)
-	}
 	for _, twice := range norms {
 		m.S.Ahead(m.out, m.first, twice, goal)
 	}
@@ -196,15 +192,15 @@ func (m *Mover) ladder(goal search.Goal) {
 	m.toward(goal)
 	m.retreat(m.adopt(true), goal)
 	m.setHomes(m.Task.Prev)
-	for _, level := range levels {
+	for _, share := range rungs {
 		if goal.Stop() {
 			return
 		}
 		to := goal
-		to.Time = level
+		to.Time = best + float64(share*far)
 		m.spread([]int{m.straight()}, to)
 		m.redo(to)
-		if g, ok := m.out.Within(level); ok {
+		if g, ok := m.out.Within(to.Time); ok {
 			m.S.Ahead(m.out, m.out.Slots(g), norms[len(norms)-1], goal)
 		}
 	}
@@ -232,10 +228,7 @@ func (m *Mover) reach(goal search.Goal) {
 		}
 		m.redo(goal)
 	}
-	g, ok := m.out.Within(goal.Time)
-	if !ok {
-		g = m.out.Points[len(m.out.Points)-1]
-	}
+	g, _ := m.out.Within(goal.Time)
 	m.out.Keep(g)
 }
 
@@ -372,9 +365,6 @@ func (m *Mover) fewer(goal search.Goal) {
 		draws = resizedDraws
 	}
 	g, known := out.Within(goal.Time)
-	if !known {
-		g = out.Points[len(out.Points)-1]
-	}
 	slot := out.Slots(g)
 	s.Start(slot)
 	over := -s.Above(goal.Time)

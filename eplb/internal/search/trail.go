@@ -117,14 +117,15 @@ func (f *Front) Fall() {
 	f.Points = out
 }
 
-// Within is the point of fewest moves whose time is at most t.
-func (f *Front) Within(t float64) (Point, bool) {
-	for _, p := range f.Points {
+// Within is the point of fewest moves whose time is at most t; where there is none, ok is
+// false and it is the last.
+func (f *Front) Within(t float64) (p Point, ok bool) {
+	for _, p = range f.Points {
 		if p.Time <= t {
 			return p, true
 		}
 	}
-	return Point{}, false
+	return p, false
 }
 
 // Goal ends paths.
