@@ -30,7 +30,7 @@ const (
 // It descends on the norm of the power 16: the maximum itself cares for one GPU a
 // window and is soon stuck. Exchanges between any two GPUs and changes of counts
 // take turns; at the end, exchanges that lower the time itself. Where work is
-// left, it starts over from a disturbed plan.
+// left, it goes on from the best plan, disturbed.
 type Joint struct {
 	s       *State
 	slope   []float64 // how the objective grows with each total, [windows]
@@ -77,15 +77,11 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 	}
 	j.rng.Seed(uint64(len(s.slot)), uint64(n))
 	for i := 0; i < kicks && j.work < kickWork && j.BestTime > goal && !stop(); i++ {
-		// Half the time go on from where the last kick led.
-		if i%4 < 2 {
-			s.Start(j.Best)
-		}
+		s.Start(j.Best)
 		j.now += int64(gpus) * int64(gpus)
-		j.kick()
-		if i%2 == 0 {
+		if j.kick(); i%2 == 0 {
 			j.descend()
-		} else {
+		} else { // the norm may lead away from the least time
 			j.lowerPeaks()
 			j.keep()
 		}
@@ -112,29 +108,16 @@ func (j *Joint) keep() {
 	}
 }
 
-// kick disturbs the placement at hand: a few random changes of counts, then a
-// few random exchanges, each with the fullest GPU of a random window.
+// kick disturbs the placement at hand: a few random changes.
 func (j *Joint) kick() {
 	s := j.s
-	first := s.t.First
 	draw := func(n int) int { return int(j.rng.Uint64() % uint64(n)) }
-	slotOf := func(g int) int32 { return int32(first[g] + draw(first[g+1]-first[g])) }
-	for range draw(4) {
-		g := draw(len(s.inv))
-		if first[g] == first[g+1] {
-			continue
+	for range 1 + draw(6) {
+		c := Change{int32(draw(len(s.slot))), -1, int32(draw(len(s.count)))}
+		if draw(2) == 0 {
+			c.B = int32(draw(len(s.slot)))
 		}
-		if c := (Change{slotOf(g), -1, int32(draw(len(s.count)))}); s.May(c) {
-			j.apply(c)
-		}
-	}
-	j.findPeaks()
-	for range draw(4) {
-		g, h := j.peaks[draw(s.n)][0], draw(len(s.inv))
-		if g == h || first[h] == first[h+1] {
-			continue
-		}
-		if c := (Change{slotOf(g), slotOf(h), -1}); s.May(c) {
+		if s.May(c) {
 			j.apply(c)
 		}
 	}
