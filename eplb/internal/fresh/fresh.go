@@ -89,6 +89,7 @@ func (f *Planner) Make() {
 // byGroup brings the layer's groups to their nodes.
 func (f *Planner) byGroup(idle bool, stop func() bool) {
 	s, lo, p := f.s, f.Local, f.p
+	free := f.Bound
 	f.Bound = lo.Plan(s.Packer, f.Bound, p.Tolerance, idle, stop)
 	f.Level, f.Free = lo.S.Best.Level, s.Best.Level
 	copy(f.Slot, lo.S.Best.Slot)
@@ -98,7 +99,7 @@ func (f *Planner) byGroup(idle bool, stop func() bool) {
 		return
 	}
 	if f.j != nil {
-		s.PlanWindows(f.j, f.l, f.Bound, p.Tolerance, true, false, stop)
+		s.PlanWindows(f.j, f.l, free, p.Tolerance, true, false, stop)
 		f.Free = s.Best.Level
 		copy(f.FreeSlot, s.Best.Slot)
 		f.j.ByGroup(s, f.Slot, lo.Home, p.Off, stop)
