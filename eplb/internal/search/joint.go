@@ -65,15 +65,11 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 	j.now = 0
 	j.BestTime = math.Inf(1)
 	s.twice, s.onward = Soft, false
-	for i, seed := range seeds {
+	for _, seed := range seeds {
 		s.Start(seed)
-		j.keep()
-		// The first, of the sum of windows, is near where one of them is most of it.
-		if i > 0 || len(seeds) == 1 || slices.Max(s.t.Share) > .5 {
-			j.firm = firm
-			j.descend()
-			j.firm = false
-		}
+		j.firm = firm
+		j.descend()
+		j.firm = false
 	}
 	j.rng.Seed(uint64(len(s.slot)), uint64(n))
 	for i := 0; i < kicks && j.work < kickWork && j.BestTime > goal && !stop(); i++ {
