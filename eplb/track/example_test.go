@@ -65,5 +65,5 @@ func ExampleBacktest() {
 	}
 	// Output:
 	// the last 1: 1.22
-	// the last 2: 1.13
+	// the last 2: 1.03
 }

@@ -29,8 +29,9 @@ const (
 //
 // It descends on the norm of the power 16: the maximum itself cares for one GPU a
 // window and is soon stuck. Exchanges between any two GPUs and changes of counts
-// take turns; at the end, exchanges that lower the time itself. Where work is
-// left, it goes on from the best plan, disturbed.
+// take turns; at the end, exchanges that lower the time itself. It starts where counts
+// fit the windows best; as long as work is left it goes on from other starts, and from the
+// best plan, disturbed.
 type Joint struct {
 	s       *State
 	slope   []float64 // how the objective grows with each total, [windows]
@@ -48,9 +49,9 @@ type Joint struct {
 	BestTime float64
 }
 
-// Search descends from each of some layouts, and from disturbed ones, until the
-// time is within the goal, with firm for firmWork even where it is to stop. Layouts must be
-// full and allowed.
+// Search descends from one of some layouts, from the others and from disturbed ones, until
+// the time is within the goal, with firm for firmWork even where it is to stop. Layouts must
+// be full and allowed; their order changes.
 func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop func() bool) {
 	gpus, n := len(s.inv), s.n
 	j.s, j.stop, j.work = s, stop, 0
@@ -61,18 +62,27 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 	j.hot = memory.Resize(j.hot, gpus)
 	j.free = memory.Resize(j.free, n)
 	j.changed = memory.Resize(j.changed, gpus)
-	clear(j.changed)
-	j.now = 0
 	j.BestTime = math.Inf(1)
 	s.twice, s.onward = Soft, false
-	for _, seed := range seeds {
+	first, least := 0, math.Inf(1)
+	for i, seed := range seeds {
 		s.Start(seed)
-		j.firm = firm
-		j.descend()
-		j.firm = false
+		j.keep()
+		if x := j.replicas(); x < least {
+			first, least = i, x
+		}
 	}
+	seeds[0], seeds[first] = seeds[first], seeds[0]
 	j.rng.Seed(uint64(len(s.slot)), uint64(n))
-	for i := 0; i < kicks && j.work < kickWork && j.BestTime > goal && !stop(); i++ {
+	for i := 0; i < kicks && (i == 0 || j.work < kickWork && j.BestTime > goal && !stop()); i++ {
+		j.firm = firm && i == 0
+		if i < len(seeds) {
+			clear(j.changed)
+			j.now = 0
+			s.Start(seeds[i])
+			j.descend()
+			continue
+		}
 		s.Start(j.Best)
 		j.now += int64(gpus) * int64(gpus)
 		if j.kick(); i%2 == 0 {
@@ -82,6 +92,20 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 			j.keep()
 		}
 	}
+}
+
+// replicas is the objective as if every replica had a GPU to itself: where counts fit the
+// windows, all are small.
+func (j *Joint) replicas() (sum float64) {
+	s := j.s
+	for k, a := range s.t.Share {
+		total := 0.0
+		for e, n := range s.count {
+			total += float64(float64(n) * pow16(s.size[e*s.n+k]))
+		}
+		sum += float64(a * s.root(total))
+	}
+	return sum
 }
 
 // descend improves the placement at hand and keeps it if it is the best so far.
