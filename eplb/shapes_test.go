@@ -236,6 +236,10 @@ func TestShapesRefused(t *testing.T) {
 		{func(p *Problem) { p.Loads[0][3], p.LayerExperts, p.Everywhere = 0, []int{3, 4}, []int{3} }, "everywhere: index 0: expert 3: there are 3"},
 		{func(p *Problem) { p.Loads[1][2], p.LayerReplicas = -1, []int{8, 6} }, "loads: layer 1, index 2"},
 		{func(p *Problem) { p.LayerReplicas, p.Routes, p.Topology.Nodes = []int{8, 6}, &placement.Routes{}, 2 }, "routes: 0 experts a token"},
+		{func(p *Problem) {
+			p.Loads[1][3], p.LayerExperts, p.Topology.Nodes = 0, []int{4, 3}, 2
+			p.Routes = &placement.Routes{TopK: 2, IDs: [][]uint16{{0, 3}, {0, 1, 3, 2}}}
+		}, "routes: layer 1, index 1: expert 3, but the layer has 3"},
 		{func(p *Problem) { p.LayerReplicas, p.LayerWeights = []int{8, 6}, []float64{1} }, "layer_weights: 1 entries"},
 		{func(p *Problem) { p.LayerReplicas, p.Replicas = []int{8, 6}, 1<<30 }, "num_replicas"},
 		{func(p *Problem) { p.LayerReplicas, p.Topology.GPUs = []int{8, 6}, 0 }, "num_gpus"},

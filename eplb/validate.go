@@ -277,8 +277,24 @@ func checkRoutes(p *Problem, o *Options) error {
 	return cmp.Or(
 		refuse.Shape(nodes < 2, "routes", "num_nodes is 1: every token visits one node"),
 		refuse.Shape(nodes > traffic.MaxNodes, "routes", "%d nodes: at most %d are supported", nodes, traffic.MaxNodes),
-		p.Routes.Validate(len(p.Loads), p.Loads.Experts()),
+		checkChosen(p.Routes, len(p.Loads), p.Loads.Experts(), p.LayerExperts),
 	)
+}
+
+// checkChosen demands that tokens choose experts that there are, in each layer where
+// layers differ.
+func checkChosen(r *placement.Routes, layers, experts int, layerExperts []int) error {
+	if err := r.Validate(layers, experts); err != nil {
+		return err
+	}
+	for l, n := range layerExperts {
+		for i, e := range r.IDs[l] {
+			if int(e) >= n {
+				return refuse.At(placement.ErrValue, "routes", l, i/r.TopK, "expert %d, but the layer has %d", e, n)
+			}
+		}
+	}
+	return nil
 }
 
 // fit decides, for layers of one shape, what locality Auto stands for, and demands that

@@ -61,22 +61,16 @@ func (y *Visited) figures() []*float64 {
 // counted over all tokens, the rest over up to 8,192 a layer. Experts without a
 // replica are not looked for. Bad input is a *placement.Error.
 func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topology) ([]Visited, error) {
-	if err := cmp.Or(at.Validate(), t.Validate(), r.Validate(len(at.PhysicalToLogical), at.Experts)); err != nil {
+	if err := cmp.Or(at.Validate(), t.Validate()); err != nil {
 		return nil, err
 	}
 	nodes := t.NodeCount()
 	if err := cmp.Or(
 		refuse.Shape(t.GPUs != at.GPUs, "num_gpus", "%d, but the placement has %d", t.GPUs, at.GPUs),
 		refuse.Shape(nodes > traffic.MaxNodes, "num_nodes", "%d: at most %d are supported", nodes, traffic.MaxNodes),
+		checkChosen(r, len(at.PhysicalToLogical), at.Experts, at.LayerExperts),
 	); err != nil {
 		return nil, err
-	}
-	for l, n := range at.LayerExperts {
-		for i, e := range r.IDs[l] {
-			if int(e) >= n {
-				return nil, refuse.At(placement.ErrValue, "routes", l, i/r.TopK, "expert %d, but the placement's layer has %d", e, n)
-			}
-		}
 	}
 	out := make([]Visited, len(at.PhysicalToLogical))
 	look := newLook(r, &t)
