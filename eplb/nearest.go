@@ -2,6 +2,7 @@ package eplb
 
 import (
 	"github.com/moelb/moelb/eplb/internal/bounds"
+	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/traffic"
 )
 
@@ -47,14 +48,14 @@ func (x *planner) evenOut(aims []float64, r, scratch *Result) {
 		r.Layers[l].LowerBound = 1
 	}
 	x.change(r, func(g *regrouper, l int, y *traffic.Layer) {
-		y.Nearest = true
 		level := traffic.EvenOut(y, g.slot, aims[l], x.stopped)
 		if scratch != nil && x.o.MaxMoves == 0 && level > max(aims[l], scratch.Layers[l].Imbalance) {
 			x.c.Unit.Read(scratch.Placement.PhysicalToLogical[l], g.slot)
 		}
-		g.s.SetLoads(x.p.Loads[l])
-		if !g.s.Idle && x.c.Unit.Slots == x.p.Replicas {
-			r.Layers[l].LowerBound = bounds.Split(g.s)
+		if !g.at.Idle && x.c.Unit.Slots == x.p.Replicas {
+			s := pack.New(x.c.Unit, x.c.Experts())
+			s.SetLoads(x.p.Loads[l])
+			r.Layers[l].LowerBound = bounds.Split(s)
 		}
 	})
 }

@@ -36,7 +36,7 @@ func (x *planner) moves() Result {
 	})
 	taken := moves.Take(fronts, x.p.LayerWeights, o.MaxMoves)
 	g := newRegrouper(x)
-	s := divide.New(g.s)
+	s := divide.New(pack.New(c.Unit, c.Experts()))
 	for l, f := range fronts {
 		y, at := &r.Layers[l], f.Points[taken[l]]
 		level, bound := at.Time, y.LowerBound

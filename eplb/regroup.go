@@ -6,7 +6,6 @@ import (
 
 	"github.com/moelb/moelb/eplb/internal/homes"
 	"github.com/moelb/moelb/eplb/internal/moves"
-	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/traffic"
 	"github.com/moelb/moelb/placement"
@@ -41,7 +40,14 @@ func (x *planner) regroup(r *Result) {
 	slot := make([]int32, x.c.Unit.Slots)
 	about := &Traffic{EvenImbalance: make([]float64, layers), Moves: make([]int, layers)}
 	r.Traffic = about
-	x.change(r, (*regrouper).layer)
+	x.change(r, func(g *regrouper, l int, y *traffic.Layer) {
+		_, y.Tokens, _ = sample(x.p.Routes, l)
+		if y.Tokens.Len() > 0 {
+			g.limit(y)
+			g.rehouse(r, l, y)
+			traffic.Regroup(y, g.slot, x.stopped)
+		}
+	})
 	for l := range r.Layers {
 		y, was := &r.Layers[l], before[l]
 		about.EvenImbalance[l] = was.Imbalance
@@ -58,18 +64,12 @@ func (x *planner) regroup(r *Result) {
 // change changes the layers of a plan, what the budget of moves leaves shared out to
 // them.
 func (x *planner) change(r *Result, layer func(g *regrouper, l int, y *traffic.Layer)) {
-	limits, left := make([]int, len(r.Layers)), max(x.o.MaxMoves, 0)
+	n, left := len(r.Layers), max(x.o.MaxMoves, 0)
 	for _, y := range r.Layers {
 		left -= y.Moves
 	}
-	for l, y := range r.Layers {
-		if limits[l] = math.MaxInt32; x.o.MaxMoves != 0 {
-			share := max(left, 0) / (len(limits) - l)
-			limits[l] = y.Moves + share
-			left -= share
-		}
-	}
-	inParallel(x.o.Workers, len(limits), func() func(l int) {
+	left = max(left, 0)
+	inParallel(x.o.Workers, n, func() func(l int) {
 		g := newRegrouper(x)
 		return func(l int) {
 			if x.stopped() {
@@ -77,7 +77,9 @@ func (x *planner) change(r *Result, layer func(g *regrouper, l int, y *traffic.L
 				return
 			}
 			y := g.take(l, r)
-			y.Moves = limits[l]
+			if x.o.MaxMoves != 0 {
+				y.Moves, y.MovePrice = r.Layers[l].Moves+left/n+(left%n+l)/n, 0
+			}
 			layer(g, l, y)
 			g.give(l, r)
 		}
@@ -85,86 +87,23 @@ func (x *planner) change(r *Result, layer func(g *regrouper, l int, y *traffic.L
 	x.rescore(r)
 }
 
-// regrouper plans layers for their traffic; its memory serves one after the other.
+// regrouper changes layers; its memory serves one after the other.
 type regrouper struct {
 	*planner
-	node  []int // of each GPU
-	nodes int
-	at    *problem.Layer
-	m     *moves.Mover // of the placement in force; nil = there is none
-	s     *pack.Packer
-	slot  []int32
-	local *homes.Planner // of groups that change their nodes; nil = not asked yet
+	node []int // of each GPU
+	at   *problem.Layer
+	m    *moves.Mover // of the placement in force; nil = there is none
+	slot []int32
 }
 
 func newRegrouper(x *planner) *regrouper {
-	u := x.c.Unit
-	g := &regrouper{planner: x, nodes: x.t.NodeCount(), s: pack.New(u, x.c.Experts()), slot: make([]int32, u.Slots)}
-	for _, gpu := range u.Gpu {
-		g.node = append(g.node, x.t.Node(gpu))
-	}
-	if g.at = problem.NewLayer(x.c); x.p.Previous != nil {
+	u := problem.NewUnit(x.t, x.p.Replicas, x.c.Experts())
+	g := &regrouper{planner: x, node: u.Node, at: problem.NewLayer(x.c), slot: make([]int32, u.Slots)}
+	if x.p.Previous != nil {
 		g.m = moves.New(x.c)
 		g.at = g.m.Layer
 	}
 	return g
-}
-
-// layer regroups layer l.
-func (g *regrouper) layer(l int, y *traffic.Layer) {
-	tokens, _ := sample(g.p.Routes, l)
-	if tokens.Len() == 0 {
-		return
-	}
-	y.PerExpert, y.Nearest = g.o.Copies == PerExpert, g.o.Dispatch == Nearest
-	y.Tokens = tokens
-	if g.m != nil && g.o.MaxMoves == 0 {
-		y.MovePrice = freeMove
-	}
-	g.limit(y)
-	g.rehouse(y, l)
-	traffic.Regroup(y, g.slot, g.stopped)
-}
-
-// mostRehoused is how many ways to share the groups by nodes are planned, of those
-// with fewer nodes a token than the plan at hand.
-const mostRehoused = 24
-
-// rehouse shares the groups by nodes anew, where they stay on these with all their
-// replicas: how many nodes tokens visit then depends on that alone. Of the ways
-// within the limits the one with the fewest is taken.
-func (g *regrouper) rehouse(y *traffic.Layer, l int) {
-	if y.Home == nil || y.MostOff > 0 || g.m != nil || g.c.Bare != nil || y.PerExpert {
-		return
-	}
-	if g.s.SetLoads(g.p.Loads[l]); g.s.Idle {
-		return
-	}
-	houses := traffic.Houses(y.Tokens, g.c.Experts(), g.p.Groups, g.nodes)
-	if houses == nil {
-		return
-	}
-	if g.local == nil {
-		g.local = homes.New(g.c)
-	}
-	on := make([]uint64, g.c.Experts())
-	for e, n := range y.Home {
-		on[e] = 1 << n
-	}
-	now := traffic.NewVisits(g.nodes).Mean(y.Tokens, on)
-	slot := make([]int32, len(g.slot))
-	for _, h := range houses[:min(len(houses), mostRehoused)] {
-		if h.Nodes >= now || g.stopped() {
-			return
-		}
-		g.local.At(g.s, h.Home, g.c.Tolerance, g.stopped)
-		copy(slot, g.local.S.Best.Slot)
-		if !slices.Contains(slot, -1) && y.Within(y.At(slot)) {
-			copy(g.slot, slot)
-			g.at.SetHome(h.Home, 0) // of y too
-			return
-		}
-	}
 }
 
 // take takes layer l of the plan, and what it must keep.
@@ -176,8 +115,12 @@ func (g *regrouper) take(l int, r *Result) *traffic.Layer {
 	if g.c.ByGroup {
 		g.at.SetHome(homes.Of(g.c, g.slot), max(g.o.OffNodeReplicas, r.Locality.OffNodeReplicas[l]))
 	}
-	y := &traffic.Layer{Task: g.at.Task, Nodes: g.nodes, Fixed: g.c.Bare}
-	if y.Node = g.node; g.at.Idle {
+	y := &traffic.Layer{
+		Task: g.at.Task, Nodes: g.t.NodeCount(), Fixed: g.c.Bare, PerExpert: g.o.Copies == PerExpert,
+		Moves: math.MaxInt32, MovePrice: freeMove,
+	}
+	y.Node, y.Nearest = g.node, g.o.Dispatch == Nearest
+	if g.at.Idle {
 		y.Load = make([]float64, len(y.Load)) // any plan is even
 	}
 	return y
@@ -192,6 +135,32 @@ func (g *regrouper) give(l int, r *Result) {
 		r.Layers[l].Moves = g.m.S.Moves()
 	}
 	r.put(g.c, l, g.slot)
+}
+
+// mostRehoused is how many ways to share the groups by nodes are planned, of those
+// with fewer nodes a token than the plan at hand.
+const mostRehoused = 24
+
+// rehouse shares the groups by nodes anew, where they stay on these with all their
+// replicas: how many nodes tokens visit then depends on that alone. Of the ways
+// within the limits the one with the fewest is taken.
+func (g *regrouper) rehouse(r *Result, l int, y *traffic.Layer) {
+	if y.Home == nil || y.MostOff > 0 || g.m != nil || y.Fixed != nil || y.PerExpert || g.at.Idle {
+		return
+	}
+	now := traffic.NewVisits(y.Nodes).Mean(y.Tokens, setsOf(&r.Placement, l, g.t.Node))
+	houses, local := traffic.Houses(y.Tokens, y.Experts, g.p.Groups, y.Nodes), homes.New(g.c)
+	for _, h := range houses[:min(len(houses), mostRehoused)] {
+		if h.Nodes >= now || g.stopped() {
+			return
+		}
+		local.At(g.p.Loads[l], h.Home, g.c.Tolerance, g.stopped)
+		if slot := local.S.Best.Slot; !slices.Contains(slot, -1) && y.Within(y.At(slot)) {
+			copy(g.slot, slot)
+			g.at.SetHome(h.Home, 0) // of y too
+			return
+		}
+	}
 }
 
 // limit sets how far above the plan at hand the GPUs may come in every window.
@@ -209,28 +178,28 @@ func (g *regrouper) limit(y *traffic.Layer) {
 	}
 }
 
-// sample is the tokens of a layer that are planned with, and those that are held out;
-// nil = none are.
-func sample(r *placement.Routes, l int) (planned, held *traffic.Tokens) {
+// sample is all tokens of a layer, those that are planned with, evenly over all if not
+// all, and those that are held out.
+func sample(r *placement.Routes, l int) (all, planned, held *traffic.Tokens) {
+	all = &traffic.Tokens{K: r.TopK, IDs: r.IDs[l]}
+	planned, held = &traffic.Tokens{K: r.TopK}, &traffic.Tokens{K: r.TopK}
 	if r.Weights != nil {
-		return everyToken(r, l), nil
+		for _, w := range r.Weights[l] {
+			all.Weight = append(all.Weight, int64(w))
+		}
+		return all, all, held
 	}
-	n, rest := r.Tokens(l), []int(nil)
-	if n >= leastHeld {
-		held = &traffic.Tokens{K: r.TopK}
+	rest, due := all.Len(), 0
+	if rest >= leastHeld {
+		rest -= rest / heldOut
 	}
-	for i := range n {
-		if held != nil && i%heldOut == heldOut-1 {
+	for i := range all.Len() {
+		if rest < all.Len() && i%heldOut == heldOut-1 {
 			held.IDs = append(held.IDs, r.Token(l, i)...)
-		} else {
-			rest = append(rest, i)
-		}
-	}
-	planned = &traffic.Tokens{K: r.TopK}
-	for k, i := range rest {
-		if k*sampled/len(rest) != (k+1)*sampled/len(rest) { // evenly over all, if not all
+		} else if due += sampled; due >= rest {
 			planned.IDs = append(planned.IDs, r.Token(l, i)...)
+			due %= rest
 		}
 	}
-	return planned, held
+	return all, planned, held
 }

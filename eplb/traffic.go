@@ -38,19 +38,17 @@ func (about *Traffic) count(x *planner, r *Result, even *placement.Placement) {
 	held := placement.NewLoads(layers, x.c.Experts())
 	slots, _ := inService(x.t, p.Replicas)
 	inParallel(x.o.Workers, layers, func() func(l int) {
-		of := newLook(p.Routes, x.t)
+		of := newLook(x.t)
 		return func(l int) {
-			some, tokens := sample(p.Routes, l)
-			about.Plan[l], about.Even[l] = of.layer(&r.Placement, l, some, tokens), of.layer(even, l, some, tokens)
+			all, some, tokens := sample(p.Routes, l)
+			about.Plan[l], about.Even[l] = of.layer(&r.Placement, l, all, some, tokens), of.layer(even, l, all, some, tokens)
 			if about.Previous != nil {
-				about.Previous[l] = of.layer(p.Previous, l, some, nil)
+				about.Previous[l] = of.layer(p.Previous, l, all, some, noTokens)
 			}
 			r.Layers[l].NodesPerToken = about.Plan[l].Nodes
-			about.LowerBound[l] = fewestNodes(p, x.o, everyToken(p.Routes, l), x.t.NodeCount(), slots)
-			if tokens != nil {
-				for _, e := range tokens.IDs {
-					held[l][e]++
-				}
+			about.LowerBound[l] = fewestNodes(p, x.o, all, x.t.NodeCount(), slots)
+			for _, e := range tokens.IDs {
+				held[l][e]++
 			}
 		}
 	})

@@ -73,10 +73,10 @@ func ScoreRoutes(at *placement.Placement, r *placement.Routes, t placement.Topol
 		return nil, err
 	}
 	out := make([]Visited, len(at.PhysicalToLogical))
-	look := newLook(r, &t)
+	look := newLook(&t)
 	for l := range out {
-		some, _ := sample(r, l)
-		out[l] = look.layer(at, l, some, nil)
+		all, some, _ := sample(r, l)
+		out[l] = look.layer(at, l, all, some, noTokens)
 	}
 	return out, nil
 }
@@ -105,23 +105,22 @@ func MeanVisited(layers []Visited) (mean Visited) {
 
 // look sees where tokens find their experts.
 type look struct {
-	routes        *placement.Routes
 	t             *placement.Topology
 	byNode, byGPU *traffic.Visits
 }
 
-func newLook(r *placement.Routes, t *placement.Topology) *look {
-	return &look{r, t, traffic.NewVisits(t.NodeCount()), traffic.NewVisits(min(t.GPUs, traffic.MaxNodes))}
+func newLook(t *placement.Topology) *look {
+	return &look{t, traffic.NewVisits(t.NodeCount()), traffic.NewVisits(min(t.GPUs, traffic.MaxNodes))}
 }
 
-// layer is where the tokens of layer l, some of them and those held out, if any, find
-// their experts under a placement.
-func (x *look) layer(at *placement.Placement, l int, some, held *traffic.Tokens) Visited {
+// noTokens are none.
+var noTokens = &traffic.Tokens{K: 1}
+
+// layer is where all tokens of layer l, some of them and those held out find their
+// experts under a placement.
+func (x *look) layer(at *placement.Placement, l int, all, some, held *traffic.Tokens) Visited {
 	on := setsOf(at, l, x.t.Node)
-	y := Visited{Nodes: x.byNode.Mean(everyToken(x.routes, l), on), GPUs: math.NaN(), HeldOut: math.NaN(), HeldOutImbalance: math.NaN()}
-	if held != nil {
-		y.HeldOut = x.byNode.Mean(held, on)
-	}
+	y := Visited{Nodes: x.byNode.Mean(all, on), GPUs: math.NaN(), HeldOut: x.byNode.Mean(held, on), HeldOutImbalance: math.NaN()}
 	if x.t.GPUs <= traffic.MaxNodes {
 		y.GPUs = x.byGPU.Mean(some, setsOf(at, l, func(gpu int) int { return gpu }))
 	}
@@ -136,18 +135,6 @@ func (x *look) layer(at *placement.Placement, l int, some, held *traffic.Tokens)
 		y.Sent[c] /= float64(x.t.InService())
 	}
 	return y
-}
-
-// everyToken is all tokens of a layer.
-func everyToken(r *placement.Routes, l int) *traffic.Tokens {
-	t := &traffic.Tokens{K: r.TopK, IDs: r.IDs[l]}
-	if r.Weights != nil {
-		t.Weight = make([]int64, t.Len())
-		for i, w := range r.Weights[l] {
-			t.Weight[i] = int64(w)
-		}
-	}
-	return t
 }
 
 // setsOf is, of each expert of a layer, the set of blocks of GPUs that hold it.

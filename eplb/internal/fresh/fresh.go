@@ -90,7 +90,7 @@ func (f *Planner) Make() {
 func (f *Planner) byGroup(idle bool, stop func() bool) {
 	s, lo, p := f.s, f.Local, f.p
 	free := f.Bound
-	f.Bound = lo.Plan(s.Packer, f.Bound, p.Tolerance, idle, stop)
+	f.Bound = lo.Plan(p.Loads[f.l], f.Bound, p.Tolerance, stop)
 	f.Level, f.Free = lo.S.Best.Level, s.Best.Level
 	copy(f.Slot, lo.S.Best.Slot)
 	copy(f.FreeSlot, s.Best.Slot)

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/moelb/moelb/eplb/internal/pack"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/placement"
 )
@@ -18,10 +17,9 @@ func TestManyHomes(t *testing.T) {
 		p.Loads[0][e] = float64(1 + e*e)
 	}
 	p.Unit = problem.NewUnit(&p.Topology, p.Replicas, 20)
-	free, lo := pack.New(p.Unit, 20), New(p)
-	free.SetLoads(p.Loads[0])
+	lo := New(p)
 	done := make(chan float64)
-	go func() { done <- lo.Plan(free, 1, 0, false, func() bool { return false }) }()
+	go func() { done <- lo.Plan(p.Loads[0], 1, 0, func() bool { return false }) }()
 	select {
 	case bound := <-done:
 		if level := lo.S.Best.Level; bound >= level {

@@ -86,37 +86,29 @@ func New(p *problem.Problem) *Planner {
 	return lo
 }
 
-// Plan plans a layer, groups on their nodes; free is the solver without that
-// constraint, which has the loads, and bound its bound. Of the best plan so far
-// every step keeps the better. It returns a lower bound.
-func (lo *Planner) Plan(free *pack.Packer, bound, tolerance float64, idle bool, stop func() bool) float64 {
-	lo.takeLoads(free)
+// Plan plans a layer, groups on their nodes; bound is that without this constraint. Of
+// the best plan so far every step keeps the better. It returns a lower bound.
+func (lo *Planner) Plan(loads []float64, bound, tolerance float64, stop func() bool) float64 {
+	lo.S.SetLoads(loads)
 	lo.homes.setLoads(lo.S.W)
 	if lo.spare {
-		bound = bounds.Even(free) // others may rely on every slot being filled
+		bound = bounds.Even(lo.S) // others may rely on every slot being filled
 	}
 	atHome := lo.placeHomes(bound, tolerance, stop)
 	if lo.off == 0 {
 		bound = max(bound, atHome)
 	}
-	if !idle {
+	if !lo.S.Idle {
 		bound = lo.improve(bound, tolerance, stop)
 	}
 	return bound
 }
 
 // At plans a layer with its groups on given nodes, as many on each, and no replica
-// elsewhere; free has the loads.
-func (lo *Planner) At(free *pack.Packer, home []int32, tolerance float64, stop func() bool) {
-	lo.takeLoads(free)
-	lo.place(home, bounds.Even(free), tolerance, stop)
-}
-
-// takeLoads takes the loads of a layer from the solver without groups.
-func (lo *Planner) takeLoads(free *pack.Packer) {
-	copy(lo.S.W, free.W)
-	copy(lo.S.Order, free.Order)
-	lo.S.Best.Level = math.Inf(1)
+// elsewhere.
+func (lo *Planner) At(loads []float64, home []int32, tolerance float64, stop func() bool) {
+	lo.S.SetLoads(loads)
+	lo.place(home, bounds.Even(lo.S), tolerance, stop)
 }
 
 // placeHomes plans a layer with as few replicas off their nodes as can be. Homes
