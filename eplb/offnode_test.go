@@ -3,6 +3,7 @@ package eplb
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -167,6 +168,27 @@ func TestMovesBesideEmptySlots(t *testing.T) {
 			o := Options{Locality: ByGroup, OffNodeReplicas: off, MaxMoves: moves, Tolerance: -1, Workers: 1}
 			r := mustPlan(t, p, o)
 			checkLocality(t, p, o, r)
+		}
+	}
+}
+
+// However a layer is planned, no more replicas are off their group's node than may be: over
+// windows, from a placement in force, and within a budget of moves.
+func TestOffNodeBudgetHolds(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 47))
+		p := Problem{Loads: someLoads(rng, 1, 32), Replicas: 40 + 8*rng.IntN(3), Groups: 8, Topology: placement.Topology{GPUs: 8, Nodes: 4}}
+		o := Options{Locality: ByGroup, OffNodeReplicas: rng.IntN(4), Workers: 1}
+		before := mustPlan(t, p, o)
+		p.Loads, p.Windows = nil, []placement.Loads{someLoads(rng, 1, 32), someLoads(rng, 1, 32), someLoads(rng, 1, 32)}
+		checkHomes(t, fmt.Sprintf("seed %d, windows", seed), p, o, mustPlan(t, p, o))
+		p.Previous = &before.Placement
+		for _, o.MaxMoves = range []int{0, 3, 12} {
+			checkHomes(t, fmt.Sprintf("seed %d, windows and %d moves", seed, o.MaxMoves), p, o, mustPlan(t, p, o))
+		}
+		p.Loads, p.Windows = p.Windows[0], nil
+		for _, o.MaxMoves = range []int{0, 3, 12} {
+			checkHomes(t, fmt.Sprintf("seed %d, %d moves", seed, o.MaxMoves), p, o, mustPlan(t, p, o))
 		}
 	}
 }
