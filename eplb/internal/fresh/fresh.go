@@ -102,7 +102,7 @@ func (f *Planner) byGroup(idle bool, stop func() bool) {
 		s.PlanWindows(f.j, f.l, free, p.Tolerance, true, false, stop)
 		f.Free = s.Best.Level
 		copy(f.FreeSlot, s.Best.Slot)
-		f.j.ByGroup(s, f.Slot, lo.Home, p.Off, stop)
+		f.j.ByGroup(s, f.Slot, stop)
 		f.j.S.Set(&f.j.Task)
 		f.j.S.Start(f.Slot)
 		f.Level = f.j.S.Time()

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/moelb/moelb/eplb/internal/bounds"
+	"github.com/moelb/moelb/eplb/internal/homes"
 	"github.com/moelb/moelb/eplb/internal/problem"
 	"github.com/moelb/moelb/eplb/internal/search"
 )
@@ -36,13 +37,13 @@ func NewWindows(p *problem.Problem) *Windows {
 }
 
 // ByGroup improves the plan at slot, whose groups are at home, for all windows of
-// the layer at hand, with at most off replicas elsewhere.
-func (j *Windows) ByGroup(s *Anywhere, slot []int32, home []int32, off int, stop func() bool) {
+// the layer at hand.
+func (j *Windows) ByGroup(s *Anywhere, slot []int32, stop func() bool) {
 	if len(j.Task.Share) < 2 || slices.Contains(slot, -1) {
 		return
 	}
 	copy(s.Best.Slot, slot)
-	j.SetHome(home, off)
+	j.SetHome(homes.Of(j.P, slot), j.P.Off)
 	s.PlanWindows(j, j.At-1, 1, j.P.Tolerance, false, true, stop)
 	j.Task.Home = nil
 	copy(slot, s.Best.Slot)

@@ -50,7 +50,8 @@ func (lo *Planner) canLeave(T float64, off int) bool {
 	}
 	slices.SortStableFunc(pieces, func(a, b offPiece) int { return cmp.Compare(b.size, a.size) })
 	clear(lo.known)
-	return h.within(float64(off), func(n int, full bool) float64 {
+	sum := func(a, b float64) float64 { return a + b }
+	leave := func(n int, full bool) float64 {
 		if !full {
 			return 0
 		}
@@ -60,7 +61,9 @@ func (lo *Planner) canLeave(T float64, off int) bool {
 			}
 			return lo.mustLeave(n, T, pieces)
 		})
-	})
+	}
+	h.search(float64(off), sum, leave, func(float64) bool { return true })
+	return h.found
 }
 
 // mustLeave is how many replicas of the groups that the branch at hand gives

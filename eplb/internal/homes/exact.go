@@ -1,6 +1,8 @@
 package homes
 
 import (
+	"math"
+
 	"github.com/moelb/moelb/eplb/internal/exact"
 	"github.com/moelb/moelb/eplb/internal/pack"
 )
@@ -21,26 +23,18 @@ func (lo *Planner) exactly(bound float64, stop func() bool) float64 {
 	if s.U.Slots > exactHomeSlots || s.Best.Level <= bound*(1+pack.ProvedTolerance) {
 		return bound
 	}
-	x.Home, x.May, x.Stop = lo.task.Home, lo.task.MostOff, stop
-	x.Spare, x.Empty = x.Spare[:0], 0
-	for _, d := range lo.nodes {
-		x.Spare = append(x.Spare, d.spare)
-		x.Empty += d.spare * d.gpus()
-	}
+	x.May, x.Stop = lo.task.MostOff, stop
 	x.Target, x.Work, x.Done = s.Best.Level*(1-exact.ExactMargin), exactHomeWork, true
-	all := h.every(func() (end bool) {
+	h.search(0, math.Max, func(int, bool) float64 { return 0 }, func(float64) (end bool) {
 		if x.Work--; x.Work < 0 || stop() { // many homes are hopeless at once
 			x.Done = false
 			return true
 		}
 		lo.setHome(h.at)
-		was := s.Best.Level
-		if x.EverySet(); s.Best.Level < was {
-			lo.foundHome()
-		}
+		x.EverySet()
 		return !x.Done
 	})
-	if all && x.Done {
+	if h.visits > 0 && x.Done {
 		return s.Best.Level
 	}
 	return bound

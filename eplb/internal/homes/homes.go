@@ -60,9 +60,8 @@ func (h *homes) setLoads(w []float64) {
 func (h *homes) share(n int, more float64) float64 { return (h.sum[n] + more) / h.power[n] }
 
 // least finds the assignment whose largest cost of a node is least, leaves it in h.best
-// and returns its value, and whether that is proved to be the least. cost is asked for
-// a node whenever it gets a group, and must not fall as it gets more; full says that it
-// has all of its groups, those with h.at equal to the node. No value is below floor.
+// and returns its value, and whether that is proved to be the least. No value is below
+// floor.
 func (h *homes) least(floor float64, cost func(node int, full bool) float64) (value float64, exact bool) {
 	h.search(math.Inf(1), math.Max, cost, func(v float64) bool {
 		value, h.limit = v, v*(1-1e-12)
@@ -71,22 +70,10 @@ func (h *homes) least(floor float64, cost func(node int, full bool) float64) (va
 	return value, h.visits > 0 || value <= floor
 }
 
-// within looks for an assignment whose costs, of full nodes, add up to at most limit and
-// leaves it in h.best. It returns false only if there is none.
-func (h *homes) within(limit float64, cost func(node int, full bool) float64) bool {
-	h.search(limit, func(a, b float64) float64 { return a + b }, cost, func(float64) bool { return true })
-	return h.found
-}
-
-// every calls do with every assignment, which is in h.at, until it says to end or the
-// visits are used up, and says whether that was all.
-func (h *homes) every(do func() (end bool)) bool {
-	h.search(0, math.Max, func(int, bool) float64 { return 0 }, func(float64) bool { return do() })
-	return h.visits > 0
-}
-
-// search calls leaf with the value of every assignment of at most h.limit, until it says
-// to end or the visits are used up and there was one.
+// search calls leaf with the value of every assignment, in h.at, of at most h.limit, until
+// it says to end or the visits are used up and there was one, the last in h.best. The value
+// joins what cost says of a node whenever it gets a group, which must not fall as it gets
+// more; full says that it has all of its groups, those with h.at equal to the node.
 func (h *homes) search(limit float64, join func(a, b float64) float64, cost func(node int, full bool) float64, leaf func(value float64) (end bool)) {
 	h.limit, h.join, h.cost, h.leaf = limit, join, cost, leaf
 	h.visits, h.found = homeVisits, false

@@ -31,21 +31,21 @@ const (
 // returns a lower bound.
 func (lo *Planner) improve(floor, tolerance float64, stop func() bool) float64 {
 	best := &lo.S.Best
-	slot, home := slices.Clone(best.Slot), slices.Clone(lo.Home)
-	few := lo.off
+	slot := slices.Clone(best.Slot)
+	few := lo.p.Off
 	if len(lo.copies) <= fewerCells {
 		few = max(lo.must, min(few, 1))
 	}
 	lo.work = offNodeWork
-	for ; ; few = min(2*few, lo.off) {
+	for ; ; few = min(2*few, lo.p.Off) {
 		lo.task.MostOff = few
 		low := floor
 		if few > 0 && len(lo.copies) <= offNodeCells {
 			low = lo.awayBound(floor, best.Level, few)
-			lo.leave(slot, home, low, tolerance, stop)
+			lo.leave(slot, low, tolerance, stop)
 		}
 		lo.anneal(low*(1+tolerance), stop)
-		if low = lo.exactly(low, stop); few == lo.off {
+		if low = lo.exactly(low, stop); few == lo.p.Off {
 			return low
 		}
 		if best.Level <= floor*(1+tolerance) || stop() {
@@ -55,7 +55,7 @@ func (lo *Planner) improve(floor, tolerance float64, stop func() bool) float64 {
 }
 
 // leave makes plans with replicas off their nodes towards a bound.
-func (lo *Planner) leave(slot, home []int32, bound, tolerance float64, stop func() bool) {
+func (lo *Planner) leave(slot []int32, bound, tolerance float64, stop func() bool) {
 	best := &lo.S.Best
 	low, aim := bound, bound
 	for range 1 + higherAims {
@@ -64,7 +64,7 @@ func (lo *Planner) leave(slot, home []int32, bound, tolerance float64, stop func
 		}
 		lo.aim = aim * (1 + tolerance)
 		was := best.Level
-		if lo.attempt(slot, home, stop); best.Level == was {
+		if lo.attempt(slot, stop); best.Level == was {
 			low = aim // out of reach
 		}
 		aim = (best.Level + low) / 2
@@ -77,7 +77,8 @@ var offLimits = []float64{.999, .9, .8, .7, .85}
 
 // attempt makes plans anew, from the largest replicas that are allowed downwards, and
 // last from a plan with few replicas off their nodes, until one is at the aim.
-func (lo *Planner) attempt(slot, home []int32, stop func() bool) {
+func (lo *Planner) attempt(slot []int32, stop func() bool) {
+	home := Of(lo.p, slot)
 	at := home
 	if lo.canLeave(lo.aim, lo.task.MostOff) {
 		at = lo.homes.best
@@ -105,11 +106,9 @@ func (lo *Planner) settle(slot []int32) {
 	if p.NodesOver(lo.S.Best.Level) == 0 {
 		copy(lo.S.Count, p.Counts())
 		clear(lo.copies)
-		for n, d := range lo.nodes {
-			for _, e := range d.of(lo.S, p.Slots()) {
-				if e >= 0 {
-					*lo.on(e, n)++
-				}
+		for i, e := range p.Slots() {
+			if e >= 0 {
+				*lo.on(e, lo.task.Node[p.GPU(int32(i))])++
 			}
 		}
 		lo.placeNodes(true)
@@ -123,7 +122,7 @@ func (lo *Planner) settle(slot []int32) {
 // anneal lowers the best plan until it is within goal, as long as that pays. Without it
 // plans with speeds stand .5% higher, those of many groups 2%.
 func (lo *Planner) anneal(goal float64, stop func() bool) {
-	lo.setHome(lo.Home)
+	lo.setHome(Of(lo.p, lo.S.Best.Slot))
 	p := lo.start(lo.S.Best.Slot)
 	lo.cold.Lower(p, search.FirstDraws, goal, stop)
 	lo.work -= p.Work()

@@ -12,17 +12,12 @@ import (
 type node struct {
 	s     *pack.Packer
 	exact *exact.Search
-	lo    int     // its first GPU in the whole unit
+	first int     // its first slot in the whole unit
 	ids   []int32 // the experts on it, as the whole unit numbers them
 	spare int     // slots that a GPU of it may leave empty: it has more than experts at home
 }
 
 func (d *node) gpus() int { return len(d.s.U.Gpu) }
-
-// of is the node's slots of those of the whole unit.
-func (d *node) of(s *pack.Packer, slot []int32) []int32 {
-	return slot[s.U.First[d.lo]:s.U.First[d.lo+d.gpus()]]
-}
 
 // take lists the experts with copies on node n and gives its packer their counts and
 // loads there; so many without load at most stand for empty slots.
@@ -119,15 +114,14 @@ func (lo *Planner) placeNodes(even bool) {
 // gather puts the best placements of the nodes together and keeps the whole.
 func (lo *Planner) gather() {
 	for _, d := range lo.nodes {
-		to := d.of(lo.S, lo.S.Slot)
 		for i, k := range d.s.Best.Slot {
-			to[i] = d.ids[k]
+			lo.S.Slot[d.first+i] = d.ids[k]
 		}
 	}
 	lo.keep(lo.S.Slot)
 }
 
-// keep keeps a placement with the homes at hand if it is the best.
+// keep keeps a placement if it is the best.
 func (lo *Planner) keep(slot []int32) {
 	s := lo.S
 	copy(s.Slot, slot)
@@ -138,15 +132,5 @@ func (lo *Planner) keep(slot []int32) {
 		}
 	}
 	s.Cut()
-	level := s.Best.Level
-	if s.Keep(); s.Best.Level < level {
-		lo.foundHome()
-	}
-}
-
-// foundHome makes the homes at hand those of the best plan.
-func (lo *Planner) foundHome() {
-	for g := range lo.Home {
-		lo.Home[g] = lo.task.Home[g*lo.per]
-	}
+	s.Keep()
 }

@@ -17,11 +17,9 @@ import (
 // fill may leave some empty, -1.
 type Planner struct {
 	S     *pack.Packer // of the whole unit
-	Home  []int32      // node of each group in its best plan
-	per   int          // experts a group
-	off   int          // replicas allowed outside their group's node: must or more
-	must  int          // and those that must be: a node has too few slots for its groups
-	spare bool         // slots may stay empty
+	p     *problem.Problem
+	per   int // experts a group
+	must  int // replicas that have no slot on their group's node
 	nodes []node
 	homes *homes
 	exact *exact.Search
@@ -49,27 +47,28 @@ const (
 
 func New(p *problem.Problem) *Planner {
 	experts, u, nodes := p.Experts(), p.Unit, p.Topology.Nodes
-	lo := &Planner{S: pack.New(u, experts), per: experts / p.Groups, off: p.Off, Home: make([]int32, p.Groups), nodes: make([]node, nodes)}
+	lo := &Planner{S: pack.New(u, experts), p: p, per: experts / p.Groups, nodes: make([]node, nodes)}
 	lo.exact = exact.New(lo.S)
 	lo.copies, lo.sum, lo.slots = make([]int16, experts*nodes), make([]float64, nodes), make([]int, nodes)
 	power, alike := make([]float64, nodes), make([]int, nodes)
 	atHome, g := experts/nodes, 0
 	for n := range lo.nodes {
-		d := &lo.nodes[n]
-		d.lo = g
+		d, from := &lo.nodes[n], g
+		d.first = u.First[g]
 		v := &problem.Unit{First: []int{0}, Equal: true}
 		for ; g < len(u.Gpu) && u.Node[g] == n; g++ {
 			power[n] += u.Speed[g]
 			d.spare = max(d.spare, u.Room(g)-atHome)
 			v.Slots += u.Room(g)
 			v.First = append(v.First, v.Slots)
-			v.Equal = v.Equal && u.Speed[g] == u.Speed[d.lo]
+			v.Equal = v.Equal && u.Speed[g] == u.Speed[from]
 		}
-		v.Gpu, v.Speed = u.Gpu[d.lo:g], u.Speed[d.lo:g]
+		v.Gpu, v.Speed = u.Gpu[from:g], u.Speed[from:g]
 		d.s = pack.New(v, max(v.Slots, atHome))
 		d.exact = exact.New(d.s)
 		lo.must += max(0, atHome-v.Slots)
-		lo.spare = lo.spare || d.spare > 0
+		lo.exact.Spare = append(lo.exact.Spare, d.spare)
+		lo.exact.Empty += d.spare * d.gpus()
 		alike[n] = slices.IndexFunc(lo.nodes[:min(n, mostUnlike)], func(a node) bool {
 			return slices.Equal(a.s.U.Speed, v.Speed) && slices.Equal(a.s.U.First, v.First)
 		})
@@ -83,6 +82,7 @@ func New(p *problem.Problem) *Planner {
 		lo.known = map[int]float64{}
 	}
 	lo.task = search.Task{Experts: experts, First: u.First, Speed: u.Speed, Share: []float64{1}, Load: lo.S.W, Home: make([]int32, experts), Node: u.Node}
+	lo.exact.Home = lo.task.Home
 	return lo
 }
 
@@ -91,11 +91,11 @@ func New(p *problem.Problem) *Planner {
 func (lo *Planner) Plan(loads []float64, bound, tolerance float64, stop func() bool) float64 {
 	lo.S.SetLoads(loads)
 	lo.homes.setLoads(lo.S.W)
-	if lo.spare {
+	if lo.exact.Empty > 0 {
 		bound = bounds.Even(lo.S) // others may rely on every slot being filled
 	}
 	atHome := lo.placeHomes(bound, tolerance, stop)
-	if lo.off == 0 {
+	if lo.p.Off == 0 {
 		bound = max(bound, atHome)
 	}
 	if !lo.S.Idle {
@@ -124,12 +124,15 @@ func (lo *Planner) placeHomes(floor, tolerance float64, stop func() bool) (bound
 	if exact {
 		bound = max(bound, value)
 	}
-	for lo.place(h.best, bound, tolerance, stop); lo.known != nil && lo.must == 0 && !stop(); lo.place(h.best, bound, tolerance, stop) {
+	for {
+		lo.place(h.best, bound, tolerance, stop)
+		if lo.known == nil || lo.must > 0 || stop() {
+			return bound
+		}
 		if value, _ = h.least(bound, lo.nodeBound); value*(1+tolerance) >= lo.S.Best.Level {
-			break
+			return bound
 		}
 	}
-	return bound
 }
 
 // place plans a layer with its groups on given nodes and only those replicas
