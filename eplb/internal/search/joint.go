@@ -30,8 +30,8 @@ const (
 // It descends on the norm of the power 16: the maximum itself cares for one GPU a
 // window and is soon stuck. Exchanges between any two GPUs and changes of counts
 // take turns; at the end, exchanges that lower the time itself. It starts where counts
-// fit the windows best; as long as work is left it goes on from other starts, and from the
-// best plan, disturbed.
+// fit the windows best; as long as work is left, or where speeds differ, it goes on from
+// other starts, and as long as work is left from the best plan, disturbed.
 type Joint struct {
 	s       *State
 	slope   []float64 // how the objective grows with each total, [windows]
@@ -74,7 +74,11 @@ func (j *Joint) Search(s *State, seeds [][]int32, goal float64, firm bool, stop 
 	}
 	seeds[0], seeds[first] = seeds[first], seeds[0]
 	j.rng.Seed(uint64(len(s.slot)), uint64(n))
-	for i := 0; i < kicks && (i == 0 || j.work < kickWork && j.BestTime > goal && !stop()); i++ {
+	sure := 1 // starts gone on from whatever work is left
+	if slices.Max(s.t.Speed) > slices.Min(s.t.Speed) {
+		sure = len(seeds) // counts alone tell little of fast and slow GPUs
+	}
+	for i := 0; i < kicks && (i == 0 || (i < sure || j.work < kickWork) && j.BestTime > goal && !stop()); i++ {
 		j.firm = firm && i == 0
 		if i < len(seeds) {
 			clear(j.changed)

@@ -91,6 +91,56 @@ func TestJoint(t *testing.T) {
 	}
 }
 
+// Where speeds differ, the better of two starts counts, whichever has the counts for it.
+func TestJointStarts(t *testing.T) {
+	const gpus, room, experts, windows = 12, 6, 40, 4
+	spent := 0
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		task := &Task{Experts: experts, First: []int{0}, Share: slices.Repeat([]float64{1. / windows}, windows)}
+		for g := range gpus {
+			task.First = append(task.First, room*(g+1))
+			task.Speed = append(task.Speed, []float64{.25, 1.75}[g%2])
+		}
+		for range experts * windows {
+			x := rng.Float64()
+			task.Load = append(task.Load, x*x*x)
+		}
+		starts := [2][]int32{}
+		for k := range starts {
+			for len(starts[k]) < gpus*room {
+				e := int32(len(starts[k]))
+				if e >= experts {
+					e = int32(rng.IntN(experts))
+				}
+				if at := len(starts[k]) / room * room; !slices.Contains(starts[k][at:], e) {
+					starts[k] = append(starts[k], e)
+				}
+			}
+		}
+		var s State
+		var j Joint
+		s.Set(task)
+		search := func(seeds ...[]int32) float64 {
+			j.Search(&s, seeds, 0, false, func() bool { return false })
+			return j.BestTime
+		}
+		a := search(starts[0])
+		workA := j.work
+		b := search(starts[1])
+		if min(workA, j.work) < 4*kickWork { // that more was tried tells nothing
+			continue
+		}
+		spent++
+		if x := search(starts[0], starts[1]); x > min(a, b)*(1+1e-12) {
+			t.Errorf("seed %d: %v from both, %v and %v from one", seed, x, a, b)
+		}
+	}
+	if spent < 10 {
+		t.Errorf("%d of 20 take all work", spent)
+	}
+}
+
 // Many paths at once reach a goal in fewer moves than one, never pass as many as they may
 // make, and leave the search as it was.
 func TestSpread(t *testing.T) {
