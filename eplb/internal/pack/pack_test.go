@@ -63,3 +63,50 @@ func TestDeadEnds(t *testing.T) {
 		}
 	}
 }
+
+// TestPackAgainstNaive packs by looking at all GPUs for every replica.
+func TestPackAgainstNaive(t *testing.T) {
+	for seed := range uint64(2000) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		gpus := 2 + rng.IntN(6)
+		experts := 2 + rng.IntN(11)
+		top := placement.Topology{GPUs: gpus}
+		for g := 0; seed%2 == 0 && g < gpus; g++ {
+			top.Speed = append(top.Speed, []float64{.25, 1, 4}[rng.IntN(3)])
+		}
+		s := New(problem.NewUnit(&top, experts+rng.IntN(experts*(gpus-1)+1), experts), experts)
+		loads := make([]float64, experts)
+		for e := range loads {
+			loads[e] = float64(1 + rng.IntN(30)*rng.IntN(30))
+		}
+		s.SetLoads(loads)
+		if !s.CountBy(rng.IntN(len(CapLimits)+1)-1, 1) {
+			continue
+		}
+		s.Pack()
+		got := slices.Clone(s.Slot)
+		s.Begin()
+		for _, e := range s.Ranked {
+			for range s.Count[e] {
+				best, level := -1, 0.0
+				for g, v := range s.U.Speed {
+					l := s.Load[g]
+					if !s.U.Equal {
+						l = (l + s.Size[e]) / v
+					}
+					if int(s.Used[g]) < s.U.First[g+1] && !s.Holds(g, e) && (best < 0 || l < level) {
+						best, level = g, l
+					}
+				}
+				if best < 0 {
+					s.squeeze(e)
+				} else {
+					s.Put(e, best)
+				}
+			}
+		}
+		if !slices.Equal(got, s.Slot) {
+			t.Fatalf("seed %d: %v, want %v", seed, got, s.Slot)
+		}
+	}
+}
