@@ -45,6 +45,8 @@ func shapes() []Problem {
 		{Loads: skewed(r, 20, 8), Replicas: 13, Topology: placement.Topology{GPUs: 4}},
 		{Loads: skewed(r, 3, 5), Replicas: 16, Topology: placement.Topology{GPUs: 2}},
 		{Loads: placement.NewLoads(2, 256), Replicas: 300, Topology: placement.PrefillUnit()},
+		// Imbalances of billions, times which a number of draws does not fit an int of 32 bits.
+		{Loads: skewed(r, 2, 38), Replicas: 45, Topology: placement.Topology{GPUs: 5, Speed: []float64{1, 1e-6, 1, 1, 1e6}}},
 	}
 }
 

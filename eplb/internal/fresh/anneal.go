@@ -15,7 +15,7 @@ const (
 // by packing, steps that help come first, and twice the draws: without them 256 GPUs of 2
 // slots stand .1 to .9% higher.
 func (s *Anywhere) anneal(goal float64, stop func() bool) {
-	draws := min(search.FirstDraws, int((s.Best.Level-goal)*drawsAGap)) / s.thrift
+	draws := int(min(search.FirstDraws, (s.Best.Level-goal)*drawsAGap)) / s.thrift
 	if s.Best.Level <= goal || s.U.Slots > annealSlots {
 		return
 	}
