@@ -55,12 +55,7 @@ func (lo *Planner) canLeave(T float64, off int) bool {
 		if !full {
 			return 0
 		}
-		return lo.remember(n, func() float64 {
-			if lo.known == nil {
-				h.visits -= len(pieces) / 16 // nothing is remembered: each costs
-			}
-			return lo.mustLeave(n, T, pieces)
-		})
+		return lo.remember(n, func() float64 { return lo.mustLeave(n, T, pieces) })
 	}
 	h.search(float64(off), sum, leave, func(float64) bool { return true })
 	return h.found

@@ -153,13 +153,9 @@ func (lo *Planner) construct(limit, level float64, may int) bool {
 			return false
 		}
 		s.Count[e], s.Size[e] = int32(k), s.W[e]/float64(k)
-		for i := range k {
-			if i < lo.nodes[n].gpus() {
-				lo.put(e, n, 1)
-			} else {
-				away = append(away, e)
-			}
-		}
+		here := min(k, lo.nodes[n].gpus())
+		lo.put(e, n, here)
+		away = append(away, slices.Repeat([]int32{e}, k-here)...)
 	}
 	for n, d := range lo.nodes {
 		for len(away) < may && (lo.slots[n] > d.s.U.Slots || lo.over(n, level) > 0) {

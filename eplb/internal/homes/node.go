@@ -27,17 +27,14 @@ func (lo *Planner) take(n, empty int, copies func(e int32) (count int, load floa
 	v, left := d.s, d.s.U.Slots
 	v.Best.Level = math.Inf(1)
 	v.W, v.Count = v.W[:0], v.Count[:0]
-	add := func(e int32, count int, load float64) {
-		d.ids, v.W, v.Count = append(d.ids, e), append(v.W, load), append(v.Count, int32(count))
-		left -= count
-	}
 	for _, e := range lo.S.Order {
 		if c, load := copies(e); c > 0 {
-			add(e, c, load)
+			d.ids, v.W, v.Count = append(d.ids, e), append(v.W, load), append(v.Count, int32(c))
+			left -= c
 		}
 	}
 	for range min(empty, left) {
-		add(-1, 1, 0)
+		d.ids, v.W, v.Count = append(d.ids, -1), append(v.W, 0), append(v.Count, 1)
 	}
 	m := len(d.ids)
 	v.Order, v.Size = v.Order[:m], v.Size[:m]

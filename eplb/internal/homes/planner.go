@@ -94,9 +94,8 @@ func (lo *Planner) Plan(loads []float64, bound, tolerance float64, stop func() b
 	if lo.exact.Empty > 0 {
 		bound = bounds.Even(lo.S) // others may rely on every slot being filled
 	}
-	atHome := lo.placeHomes(bound, tolerance, stop)
-	if lo.p.Off == 0 {
-		bound = max(bound, atHome)
+	if atHome := lo.placeHomes(bound, tolerance, stop); lo.p.Off == 0 {
+		bound = atHome
 	}
 	if !lo.S.Idle {
 		bound = lo.improve(bound, tolerance, stop)
@@ -178,6 +177,7 @@ func (lo *Planner) key(n int, home []int32) int {
 // remember is the answer for the groups that the branch at hand gives node n.
 func (lo *Planner) remember(n int, find func() float64) float64 {
 	if lo.known == nil {
+		lo.homes.visits -= len(lo.S.Order) / 16 // each costs
 		return find()
 	}
 	k := lo.key(n, lo.homes.at)
