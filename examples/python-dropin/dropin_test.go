@@ -12,7 +12,7 @@ import (
 
 const want = `never balanced   : imbalance 1.756 on the next window, 0 moves
 rebalance_experts: imbalance 1.081 on the next window, 2550 moves
-EplbPolicy       : imbalance 1.096 on the next window, 202 moves
+EplbPolicy       : imbalance 1.096 on the next window, 201 moves
 `
 
 func TestProgram(t *testing.T) {
