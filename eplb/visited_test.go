@@ -115,3 +115,28 @@ func TestScoreRoutesOfShapes(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Tokens that are planned with come evenly from all that are not held out, of which every
+// eighth is.
+func TestSample(t *testing.T) {
+	for _, n := range []int{0, 1, 511, 512, sampled, sampled + 1, 9500, 300_000} {
+		r := &placement.Routes{TopK: 2, IDs: [][]uint16{{}}}
+		for i := range n { // a token's number, low half first
+			r.IDs[0] = append(r.IDs[0], uint16(i), uint16(i>>16))
+		}
+		all, planned, held := sample(r, 0)
+		out := 0
+		if n >= leastHeld {
+			out = n / heldOut
+		}
+		if all.Len() != n || held.Len() != out || planned.Len() != min(n-out, sampled) {
+			t.Errorf("%d tokens: %d, %d planned with, %d held out", n, all.Len(), planned.Len(), held.Len())
+		}
+		for i := range planned.Len() {
+			at := int(planned.IDs[2*i]) | int(planned.IDs[2*i+1])<<16
+			if even := float64(i+1) / float64(planned.Len()) * float64(n); math.Abs(float64(at)-even) > 2+float64(n)/sampled {
+				t.Fatalf("%d tokens: number %d planned with is %d, evenly it is %.0f", n, i, at, even)
+			}
+		}
+	}
+}

@@ -353,3 +353,26 @@ func TestWindowsBoundIsOneAtLeast(t *testing.T) {
 		}
 	}
 }
+
+// What groups cost is told beside the plan without them, which is as good as if it had
+// been asked for: it does not end at what groups allow.
+func TestFreeImbalanceOverWindows(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	p := Problem{Replicas: 40, Groups: 4, Topology: placement.Topology{GPUs: 8, Nodes: 4}}
+	for range 2 {
+		p.Windows = append(p.Windows, skewed(rng, 24, 32))
+	}
+	r, err := Plan(t.Context(), p, Options{Locality: ByGroup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := Plan(t.Context(), p, Options{Locality: Free})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l, x := range r.Locality.FreeImbalance {
+		if want := free.Layers[l].Imbalance; x > want+1e-12 {
+			t.Errorf("layer %d: %v without groups, where a plan without them has %v", l, x, want)
+		}
+	}
+}

@@ -58,7 +58,7 @@ func (s *Packer) list(dst *[]part, g int, pairs bool) []part {
 		slices.SortStableFunc(out, func(a, b part) int { return Order(b.sum, a.sum, 0, 0) })
 		return out
 	}
-	for i, p := range out { // few, nearly sorted: 1.4 times as fast on 8 GPUs
+	for i, p := range out { // few, nearly sorted: plans of 8 GPUs take 1.4 times as long without (-bench Windows ./bench)
 		for ; i > 0 && out[i-1].sum < p.sum; i-- {
 			out[i] = out[i-1]
 		}
