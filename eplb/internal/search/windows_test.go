@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -189,4 +190,70 @@ func TestSpread(t *testing.T) {
 	if fewer < 40 || more > fewer/2 || most < 2 {
 		t.Errorf("fewer moves in %d layers, more in %d; %d of 2 at most", fewer, more, most)
 	}
+}
+
+// Where there is work for one start alone, it is that whose counts fit the windows.
+func TestJointStartFits(t *testing.T) {
+	const gpus, room, experts, windows = 32, 3, 64, 6
+	for seed := range uint64(8) {
+		rng := rand.New(rand.NewPCG(seed, 12))
+		task := &Task{Experts: experts, First: []int{0}, Speed: slices.Repeat([]float64{1}, gpus), Share: slices.Repeat([]float64{1. / windows}, windows)}
+		for g := range gpus {
+			task.First = append(task.First, room*(g+1))
+		}
+		for e := range experts {
+			for range windows {
+				task.Load = append(task.Load, (.5+rng.Float64())*4/float64(e+1))
+			}
+		}
+		fits := task.Peaks()
+		unfit := slices.Clone(fits)
+		slices.Reverse(unfit) // the coldest have the most replicas
+		var s State
+		var j Joint
+		s.Set(task)
+		search := func(seeds ...[]int32) float64 {
+			j.Search(&s, seeds, 0, false, func() bool { return false })
+			if j.work < kickWork {
+				t.Fatalf("seed %d: only %d looked at", seed, j.work)
+			}
+			return j.BestTime
+		}
+		good, bad := search(dealt(task, fits)), search(dealt(task, unfit))
+		if x := search(dealt(task, unfit), dealt(task, fits)); x != good || good == bad {
+			t.Errorf("seed %d: %v from both, %v from the one that fits, %v from the other", seed, x, good, bad)
+		}
+	}
+}
+
+// dealt are counts for some loads, the replicas dealt out to the lightest GPUs.
+func dealt(t *Task, load []float64) []int32 {
+	count := slices.Repeat([]float64{1}, t.Experts)
+	for range t.Slots() - t.Experts {
+		most := 0
+		for e, x := range load {
+			if count[e] < float64(t.GPUs()) && x/count[e] > load[most]/count[most] {
+				most = e
+			}
+		}
+		count[most]++
+	}
+	order := make([]int32, t.Experts)
+	for e := range order {
+		order[e] = int32(e)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(load[b]/count[b], load[a]/count[a]) })
+	on, level := make([][]int32, t.GPUs()), make([]float64, t.GPUs())
+	for _, e := range order {
+		for range int(count[e]) {
+			best := -1
+			for g := range on {
+				if len(on[g]) < t.First[g+1]-t.First[g] && !slices.Contains(on[g], e) && (best < 0 || level[g] < level[best]) {
+					best = g
+				}
+			}
+			on[best], level[best] = append(on[best], e), level[best]+load[e]/count[e]
+		}
+	}
+	return slices.Concat(on...)
 }
